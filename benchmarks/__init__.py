@@ -1,0 +1,1 @@
+"""Benchmarks: the textbook version of every stage against the product's own path."""

@@ -1,0 +1,1 @@
+"""What runs on a client: Flower's handlers, the local training loop, the client's data."""

@@ -1,0 +1,179 @@
+"""A client's place: its data and its model, kept in the process for the next message."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import torch
+
+from configuration import ConfigurationError, RunConfiguration
+from federated_data import (
+    Batches,
+    Description,
+    ImageData,
+    client_data,
+    describe,
+    load_split,
+    site_data,
+)
+from federated_data.agreement import from_values
+from models import Classifier, resolve_device
+from strategies.shared_model import shared_model
+
+# Simulated clients share processes; a process keeps the batches of this many.
+_RESIDENT_CLIENTS = 64
+
+
+@dataclass(frozen=True)
+class Site:
+    """One client: who it is, its settings, and where it computes.
+
+    Parameters
+    ----------
+    configuration : RunConfiguration
+        The run's settings.
+    description : Description
+        What the federation agreed on about its images.
+    partition_id, num_partitions : int
+        Which simulated client this is, and of how many; -1 and 0 for a real edge client.
+    data_path : str
+        A real edge client's own data; empty for simulated ones.
+    device : torch.device
+        Where to train.
+    """
+
+    configuration: RunConfiguration
+    description: Description
+    partition_id: int
+    num_partitions: int
+    data_path: str
+    device: torch.device
+
+    @classmethod
+    def of(
+        cls,
+        configuration: RunConfiguration,
+        node_config: Mapping[str, Any],
+        sent: Mapping[str, Any],
+    ) -> Site:
+        """Read who this client is from its node's configuration.
+
+        Parameters
+        ----------
+        configuration : RunConfiguration
+            The run's settings.
+        node_config : Mapping[str, Any]
+            What ``--node-config`` says, or the simulation.
+        sent : Mapping[str, Any]
+            The settings in the server's message; they may describe the data.
+
+        Raises
+        ------
+        ConfigurationError
+            If the node names neither a partition nor data of its own.
+        """
+        data_path = str(node_config.get("data-path", ""))
+        if not data_path and "partition-id" not in node_config:
+            raise ConfigurationError(
+                "this node has no data: start its SuperNode with --node-config "
+                "\"data-path='/path/to/images'\" or \"partition-id=0 num-partitions=10\""
+            )
+        description = from_values(sent) or describe(
+            configuration.dataset, configuration.data_dir, class_names=configuration.classes
+        )
+        return cls(
+            configuration,
+            description,
+            int(node_config.get("partition-id", -1)),
+            int(node_config.get("num-partitions", 0)),
+            data_path,
+            resolve_device(configuration.device),
+        )
+
+    def data(self) -> ImageData:
+        """Return the client's training data."""
+        return _resident_data(self)
+
+    def batches(self, pooled: bool = False) -> Batches:
+        """Return the client's training batches, resident on its device.
+
+        Raises
+        ------
+        ConfigurationError
+            If pooled data is asked of a client that holds its own.
+        """
+        if pooled and self.data_path:
+            raise ConfigurationError(
+                "strategy = 'centralized' pools all data, which only a simulation can do: this "
+                "client's data stays where it is"
+            )
+        return _resident_batches(self, pooled)
+
+    def model(self) -> Classifier:
+        """Return the process's model, whose weights the caller overwrites."""
+        return _resident_model(self.configuration, self.description, self.device)
+
+
+def simulated_data(configuration: RunConfiguration, client: int) -> ImageData:
+    """Return the training data of one simulated client."""
+    return client_data(
+        configuration.dataset,
+        configuration.data_dir,
+        client=client,
+        clients=configuration.num_clients,
+        seed=configuration.seed,
+        partition=configuration.partition,
+        dirichlet_alpha=configuration.dirichlet_alpha,
+        classes_per_client=configuration.classes_per_client,
+        quantity_alpha=configuration.quantity_alpha,
+        min_samples=configuration.min_partition_size,
+        train_samples=configuration.train_samples,
+        feature_noise=configuration.feature_noise,
+        feature_noise_kind=configuration.feature_noise_kind,
+        label_noise=configuration.label_noise,
+        label_noise_rate=configuration.label_noise_rate,
+        class_names=configuration.classes,
+    )
+
+
+@lru_cache(maxsize=_RESIDENT_CLIENTS)
+def _resident_data(site: Site) -> ImageData:
+    if site.data_path:
+        return site_data(site.data_path, like=site.description).train
+    return simulated_data(site.configuration, site.partition_id)
+
+
+@lru_cache(maxsize=_RESIDENT_CLIENTS)
+def _resident_batches(site: Site, pooled: bool) -> Batches:
+    configuration, description = site.configuration, site.description
+    data = (
+        load_split(
+            configuration.dataset,
+            "train",
+            configuration.data_dir,
+            class_names=configuration.classes,
+        )
+        if pooled
+        else site.data()
+    )
+    chosen = configuration.augmentation
+    return Batches(
+        data.images,
+        data.labels,
+        normalization=description.normalization,
+        batch_size=configuration.batch_size,
+        augmentation=description.augmentation if chosen == "auto" else chosen,
+        feature_noise=data.feature_noise,
+        device=site.device,
+        drop_singleton=site.model().has_batch_norm,
+    )
+
+
+@lru_cache(maxsize=4)
+def _resident_model(
+    configuration: RunConfiguration, description: Description, device: torch.device
+) -> Classifier:
+    return shared_model(configuration, description).to(device)

@@ -1,0 +1,141 @@
+"""The one local training loop. Algorithms are hooks on it; none has a copy of its own."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from strategies.client import ClientAlgorithm
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+
+
+class EpochSource(Protocol):
+    """Batches of a client's data, e.g. :class:`federated_data.Batches`."""
+
+    def epoch(self, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield (images, labels) batches of one pass over the data."""
+        ...
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """What one round of local training amounted to.
+
+    Parameters
+    ----------
+    steps : int
+        Optimizer steps τ that were really made.
+    loss : float
+        Mean local loss over all samples seen, extra losses included.
+    seconds : float
+        Wall-clock time.
+    """
+
+    steps: int
+    loss: float
+    seconds: float
+
+
+class NoTrainingStep(ValueError):
+    """The client's data gave not one training step."""
+
+
+def symmetric_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    """Return 0.1·CE + 1·RCE (Wang et al. 2019, "Symmetric Cross Entropy", their CIFAR-10 values).
+
+    The reverse term takes log 0 of the one-hot label as -4, the paper's A, so that it reads
+    ``4·(1 - p_y)``; it is robust to wrong labels.
+
+    Parameters
+    ----------
+    logits : Tensor
+        Shape (n, classes).
+    labels : Tensor
+        Shape (n,), int64.
+    """
+    probability = F.softmax(logits, dim=1).gather(1, labels[:, None]).squeeze(1)
+    return 0.1 * F.cross_entropy(logits, labels) + 4.0 * (1.0 - probability).mean()
+
+
+LOSSES: dict[str, Loss] = {
+    "cross-entropy": F.cross_entropy,
+    "symmetric-cross-entropy": symmetric_cross_entropy,
+}
+
+
+def train_locally(
+    model: nn.Module,
+    batches: EpochSource,
+    algorithm: ClientAlgorithm,
+    *,
+    generator: torch.Generator,
+    loss: Loss = F.cross_entropy,
+    epochs: int | None = None,
+    autocast: torch.dtype | None = None,
+) -> TrainingResult:
+    """Train ``model`` in place with SGD, as the algorithm's configuration says.
+
+    Parameters
+    ----------
+    model : nn.Module
+        A classifier with ``embed`` and ``classify``, on the training device. It is left in train
+        mode.
+    batches : EpochSource
+        The client's data, on the same device.
+    algorithm : ClientAlgorithm
+        After :meth:`~ClientAlgorithm.begin_round`.
+    generator : torch.Generator
+        Source of order and augmentation; the result depends on nothing else that is random.
+    loss : callable (default: cross-entropy)
+        Maps logits (n, classes) and labels (n,) to a scalar.
+    epochs : int, optional
+        Passes over the data; ``local-epochs`` if not given.
+    autocast : torch.dtype, optional
+        Reduced precision for forward and backward passes; parameters stay as they are.
+
+    Raises
+    ------
+    NoTrainingStep
+        If the data gave no batch.
+    """
+    configuration = algorithm.configuration
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    device = parameters[0].device
+    optimizer = torch.optim.SGD(
+        parameters,
+        lr=configuration.learning_rate,
+        momentum=configuration.momentum,
+        weight_decay=configuration.weight_decay,
+        fused=parameters[0].is_floating_point(),
+    )
+    model.train()
+    started = time.perf_counter()
+    steps, seen = 0, 0
+    # Summed on the device: reading it in the loop would make the device wait for the host.
+    total = torch.zeros((), device=device, dtype=torch.float64)
+    passes: Iterable[int] = range(configuration.local_epochs if epochs is None else epochs)
+    for _ in passes:
+        for images, labels in batches.epoch(generator):
+            with torch.autocast(device.type, dtype=autocast, enabled=autocast is not None):
+                embedding = model.embed(images)  # type: ignore[operator]
+                value = loss(model.classify(embedding), labels)  # type: ignore[operator]
+                extra = algorithm.extra_loss(images, embedding)
+                if extra is not None:
+                    value = value + extra
+            optimizer.zero_grad(set_to_none=True)
+            value.backward()
+            algorithm.adjust_gradients(parameters)
+            optimizer.step()
+            total += value.detach() * len(labels)
+            steps += 1
+            seen += len(labels)
+    if steps == 0:
+        raise NoTrainingStep("the client's data gave no training step: it has too few samples")
+    return TrainingResult(steps, float(total) / seen, time.perf_counter() - started)

@@ -1,0 +1,17 @@
+"""Knowledge distillation of pseudo data into the global model.
+
+A library of its own: tensors, modules and plain arguments in, tensors out.
+"""
+
+from .errors import DistillationError
+from .loss import distillation_loss
+from .settings import DistillationSettings
+from .training import Distillation, distil
+
+__all__ = [
+    "Distillation",
+    "DistillationError",
+    "DistillationSettings",
+    "distil",
+    "distillation_loss",
+]

@@ -1,0 +1,54 @@
+"""Labelled images for federated learning: sources, partitions, noise and batches.
+
+Knows nothing of Flower: plain arguments in, arrays and tensors out.
+
+- `describe` and `load_split` give any data set by name, decoded once per machine.
+- `client_data` gives a simulated client its part; `site_data` a real site its own files.
+- `partition` divides labels over clients.
+- `Batches` trains on a client's images: resident on the device, augmented in batches.
+"""
+
+from .batches import Batches
+from .cache import cache_directory
+from .clients import client_data, client_indices, site_data
+from .errors import DataError, PartitionError
+from .images import ImageData, Normalization
+from .noise import FEATURE_NOISES, LABEL_NOISES, FeatureNoise, feature_noise, noisy_labels
+from .partitions import (
+    PARTITIONS,
+    from_assignment,
+    partition,
+    partition_counts,
+    to_assignment,
+)
+from .sources import AUGMENTATIONS, SOURCES, Description, describe, load_split
+from .stratification import stratified_split, stratified_subset
+
+__all__ = [
+    "AUGMENTATIONS",
+    "FEATURE_NOISES",
+    "LABEL_NOISES",
+    "PARTITIONS",
+    "SOURCES",
+    "Batches",
+    "DataError",
+    "Description",
+    "FeatureNoise",
+    "ImageData",
+    "Normalization",
+    "PartitionError",
+    "cache_directory",
+    "client_data",
+    "client_indices",
+    "describe",
+    "feature_noise",
+    "from_assignment",
+    "load_split",
+    "noisy_labels",
+    "partition",
+    "partition_counts",
+    "site_data",
+    "stratified_split",
+    "stratified_subset",
+    "to_assignment",
+]

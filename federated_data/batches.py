@@ -1,0 +1,236 @@
+"""Batches of a client's images, held on the training device as bytes.
+
+A client's data fits on its device many times over as uint8, so it is put there once and every
+epoch is a permutation, a gather and one multiply-add per batch: no worker processes, no per-image
+Python, no copies from the host (measured against alternatives in the style of K. Jordan's
+airbench).
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from .augmentation import (
+    CROP_PADDING,
+    crop_flip_positions,
+    crop_flip_rotate_positions,
+    random_moves,
+)
+from .errors import DataError
+from .images import ImageData, Normalization
+from .noise import FeatureNoise
+from .sources.base import AUGMENTATIONS
+
+Batch = tuple[Tensor, Tensor]
+
+
+class Batches:
+    """Shuffled, augmented, normalised batches of one client's images.
+
+    Parameters
+    ----------
+    data : ImageData
+        The images, their labels and the feature noise they carry (for `epoch` only).
+    normalization : Normalization
+        Constants per channel.
+    batch_size : int
+        Images per batch; the last batch may be smaller.
+    augmentation : str (default: "none")
+        ``none``, ``crop-flip`` or ``crop-flip-rotate`` (see `augmentation`); for `epoch` only.
+    device : str or torch.device (default: "cpu")
+        Where the data live and batches are made.
+    drop_singleton : bool (default: True)
+        Leave out a last batch of a single image, and refuse data of a single image: BatchNorm
+        cannot train on one. Set False for a model without BatchNorm.
+    channels_last : bool (default: False)
+        Give the images the channels_last memory format (same shape and values).
+
+    Raises
+    ------
+    DataError
+        No image; a single one with `drop_singleton`; images that do not fit the normalisation,
+        the augmentation or the labels; an impossible `batch_size`.
+
+    Notes
+    -----
+    All random numbers are drawn on the CPU, so the same generator seed gives the same batches on
+    every device.
+    """
+
+    def __init__(
+        self,
+        data: ImageData,
+        *,
+        normalization: Normalization,
+        batch_size: int,
+        augmentation: str = "none",
+        device: str | torch.device = "cpu",
+        drop_singleton: bool = True,
+        channels_last: bool = False,
+    ) -> None:
+        _check(data, normalization, batch_size, augmentation, drop_singleton)
+        self.batch_size = batch_size
+        self.augmentation = augmentation
+        self.feature_noise = data.feature_noise
+        self.device = torch.device(device)
+        self.drop_singleton = drop_singleton
+        self._memory_format = torch.channels_last if channels_last else torch.contiguous_format
+        self._samples, self._channels, self._height, self._width = data.images.shape
+        self._pixels = _pack(data.images).to(self.device)
+        self._labels = torch.from_numpy(np.array(data.labels)).to(self.device)
+        shape = (1, -1, 1)
+        mean = torch.tensor(normalization.mean, device=self.device).view(shape)
+        std = torch.tensor(normalization.std, device=self.device).view(shape)
+        # (byte / 255 - mean) / std as one multiply-add.
+        self._scale, self._shift = 1 / (255 * std), -mean / std
+        self._pixel_scale = 1 / std
+        self._byte_offsets = torch.arange(0, 24, 8, device=self.device, dtype=torch.int32).view(
+            shape
+        )
+
+    @property
+    def samples(self) -> int:
+        """Number of images, n."""
+        return self._samples
+
+    @property
+    def labels(self) -> Tensor:
+        """Labels on the device, int64 (n,), in the order of the images."""
+        return self._labels
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Batches that `epoch` gives."""
+        full, rest = divmod(self._samples, self.batch_size)
+        return full + self._keeps_rest(full, rest)
+
+    def epoch(self, generator: torch.Generator) -> Iterator[Batch]:
+        """Go through all images once, in random order, augmented and with noise.
+
+        Parameters
+        ----------
+        generator : torch.Generator
+            On the CPU. Its state after the epoch depends only on the data's size and the options.
+
+        Yields
+        ------
+        tuple of Tensor
+            Normalised float32 images (b, C, H, W) and int64 labels (b,), on the device.
+        """
+        order = torch.randperm(self._samples, generator=generator)
+        moves = None
+        if self.augmentation != "none":
+            moves = random_moves(
+                self._samples, rotate=self.augmentation == "crop-flip-rotate", generator=generator
+            ).to(self.device)
+        order = order.to(self.device)
+        for step in range(self.steps_per_epoch):
+            rows = slice(step * self.batch_size, (step + 1) * self.batch_size)
+            chosen = order[rows]
+            images = self._normalised(
+                self._gather(chosen) if moves is None else self._augmented(chosen, moves[rows])
+            )
+            if self.feature_noise is not None:
+                self._add_noise(images, self.feature_noise, generator)
+            yield self._shaped(images), self._labels[chosen]
+
+    def ordered(self) -> Iterator[Batch]:
+        """Go through every image once, in order, without augmentation or noise (to evaluate).
+
+        Yields
+        ------
+        tuple of Tensor
+            As `epoch`.
+        """
+        for start in range(0, self._samples, self.batch_size):
+            rows = slice(start, start + self.batch_size)
+            yield self._shaped(self._normalised(self._pixels[rows])), self._labels[rows]
+
+    def _keeps_rest(self, full: int, rest: int) -> bool:
+        if rest == 1 and self.drop_singleton:
+            return full == 0
+        return rest > 0
+
+    def _gather(self, chosen: Tensor) -> Tensor:
+        return self._pixels.index_select(0, chosen)
+
+    def _augmented(self, chosen: Tensor, moves: Tensor) -> Tensor:
+        area = self._height * self._width
+        if self.augmentation == "crop-flip":
+            positions, inside = crop_flip_positions(moves, self._height, self._width), None
+        else:
+            positions, inside = crop_flip_rotate_positions(moves, self._height, self._width)
+        positions = positions.view(-1, area) + chosen.view(-1, 1) * area
+        pixels = self._pixels.view(-1).index_select(0, positions.view(-1)).view(-1, area)
+        # A packed pixel of 0 is black in every channel.
+        return pixels if inside is None else pixels * inside.view(-1, area)
+
+    def _normalised(self, pixels: Tensor) -> Tensor:
+        """Unpack (b, H * W) pixels to normalised float32 (b, C, H * W)."""
+        channels = pixels.unsqueeze(1)
+        if self._channels == 3:
+            channels = (channels >> self._byte_offsets) & 255
+        return channels.float().mul_(self._scale).add_(self._shift)
+
+    def _add_noise(self, images: Tensor, noise: FeatureNoise, generator: torch.Generator) -> None:
+        """Add noise to normalised (b, C, H * W) images, in place."""
+        top, left, height, width = noise.cell or (0, 0, self._height, self._width)
+        grid = images.view(len(images), self._channels, self._height, self._width)
+        cell = grid[:, :, top : top + height, left : left + width]
+        drawn = torch.randn(cell.shape, generator=generator).to(self.device)
+        cell.add_(drawn.mul_(self._pixel_scale.unsqueeze(-1)), alpha=noise.std)
+
+    def _shaped(self, images: Tensor) -> Tensor:
+        shaped = images.view(len(images), self._channels, self._height, self._width)
+        return shaped.contiguous(memory_format=self._memory_format)
+
+
+def _pack(images: npt.NDArray[np.uint8]) -> Tensor:
+    """Put the three bytes of an RGB pixel into one int32: (n, C, H, W) uint8 to (n, H * W).
+
+    A gather moves elements, not bytes, and one int32 per pixel is a third of the elements, at a
+    third more memory: gathering 50,000 32x32 images takes 0.16 s instead of 0.42 s on one core.
+    Grey images stay uint8.
+    """
+    planes = images.reshape(len(images), images.shape[1], -1)
+    if planes.shape[1] == 1:
+        return torch.from_numpy(np.array(planes[:, 0]))
+    packed = planes[:, 0].astype(np.int32)
+    for channel in (1, 2):
+        packed |= planes[:, channel].astype(np.int32) << (8 * channel)
+    return torch.from_numpy(packed)
+
+
+def _check(
+    data: ImageData,
+    normalization: Normalization,
+    batch_size: int,
+    augmentation: str,
+    drop_singleton: bool,
+) -> None:
+    if data.channels != normalization.channels:
+        raise DataError(
+            f"images of {data.channels} channels do not fit a normalization of "
+            f"{normalization.channels}"
+        )
+    if batch_size < 1:
+        raise DataError(f"batch-size must be at least 1, not {batch_size}")
+    if augmentation not in AUGMENTATIONS:
+        raise DataError(
+            f"unknown augmentation '{augmentation}': choose one of {', '.join(AUGMENTATIONS)}"
+        )
+    if augmentation != "none" and min(data.image_size) <= CROP_PADDING:
+        raise DataError(
+            f"augmentation '{augmentation}' crops with {CROP_PADDING} pixels of padding and needs "
+            f"larger images than {data.image_size[0]}x{data.image_size[1]}: use 'none'"
+        )
+    if len(data) == 0:
+        raise DataError("there is no image to make batches of")
+    if len(data) == 1 and drop_singleton:
+        raise DataError(
+            "there is a single image, and BatchNorm cannot train on one: leave this client out, "
+            "or use a model without BatchNorm (drop_singleton=False)"
+        )

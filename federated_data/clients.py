@@ -1,0 +1,294 @@
+"""The data of one client: a part of a simulated federation, or a site's own files."""
+
+from dataclasses import replace
+from functools import lru_cache
+from hashlib import sha256
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from .cache import open_arrays
+from .errors import DataError, PartitionError, warn_once
+from .images import ImageData
+from .noise import feature_noise as noise_of_client
+from .noise import noisy_labels
+from .partitions import Indices, from_assignment, partition, to_assignment
+from .sources import Description, load_split, own_files, read_description, read_split
+from .stratification import stratified_split, stratified_subset
+
+
+def client_indices(
+    dataset: str,
+    data_dir: str = "",
+    *,
+    clients: int,
+    seed: int,
+    kind: str = "dirichlet",
+    dirichlet_alpha: float = 0.05,
+    classes_per_client: int = 2,
+    quantity_alpha: float = 0.5,
+    min_samples: int = 10,
+    train_samples: int = 0,
+    class_names: tuple[str, ...] = (),
+) -> tuple[Indices, ...]:
+    """Divide a data set's training split over simulated clients.
+
+    Every process of a run computes the same division by itself, so nothing needs to be sent; the
+    result is kept for the life of the process.
+
+    Parameters
+    ----------
+    dataset, data_dir, class_names
+        See `sources.load_split`.
+    clients, seed, kind, dirichlet_alpha, classes_per_client, quantity_alpha, min_samples
+        See `partitions.partition`.
+    train_samples : int (default: 0)
+        Divide only this many training images, drawn with the classes' shares kept; 0: all.
+
+    Returns
+    -------
+    tuple of np.ndarray
+        One ascending int64 array of rows of the training split per client.
+
+    Raises
+    ------
+    DataError, PartitionError
+        See `sources.load_split` and `partitions.partition`.
+    """
+    return _client_indices(
+        dataset,
+        data_dir,
+        tuple(class_names),
+        train_samples,
+        clients,
+        seed,
+        kind,
+        dirichlet_alpha,
+        classes_per_client,
+        quantity_alpha,
+        min_samples,
+    )
+
+
+def client_data(
+    dataset: str,
+    data_dir: str = "",
+    *,
+    client: int,
+    clients: int,
+    seed: int,
+    kind: str = "dirichlet",
+    dirichlet_alpha: float = 0.05,
+    classes_per_client: int = 2,
+    quantity_alpha: float = 0.5,
+    min_samples: int = 10,
+    train_samples: int = 0,
+    feature_noise: float = 0.0,
+    feature_noise_kind: str = "level",
+    label_noise: str = "none",
+    label_noise_rate: float = 0.0,
+    class_names: tuple[str, ...] = (),
+) -> ImageData:
+    """Get the training data of one simulated client.
+
+    The division and the decoded data set are kept; the client's own images are copied out of the
+    memory-mapped data set at every call, which costs milliseconds, while keeping every client a
+    process has met would fill its memory with a private copy of the whole data set.
+
+    Parameters
+    ----------
+    client : int
+        This client's number, 0 .. clients - 1.
+    feature_noise, feature_noise_kind
+        See `noise.feature_noise`; the noise is carried in the result and added by `Batches`.
+    label_noise, label_noise_rate
+        See `noise.noisy_labels`.
+    dataset, data_dir, clients, seed, kind, dirichlet_alpha, classes_per_client,
+    quantity_alpha, min_samples, train_samples, class_names
+        See `client_indices`.
+
+    Returns
+    -------
+    ImageData
+        The client's images in memory.
+
+    Raises
+    ------
+    DataError, PartitionError
+        See `client_indices`; and a `client` outside the federation.
+    """
+    if not 0 <= client < clients:
+        raise PartitionError(f"client {client} is not one of the clients 0..{clients - 1}")
+    rows = client_indices(
+        dataset,
+        data_dir,
+        clients=clients,
+        seed=seed,
+        kind=kind,
+        dirichlet_alpha=dirichlet_alpha,
+        classes_per_client=classes_per_client,
+        quantity_alpha=quantity_alpha,
+        min_samples=min_samples,
+        train_samples=train_samples,
+        class_names=class_names,
+    )[client]
+    whole = load_split(dataset, "train", data_dir, class_names=tuple(class_names))
+    data = whole.subset(rows)
+    _check_count(data, f"client {client}")
+    return replace(
+        data,
+        labels=noisy_labels(
+            data.labels,
+            label_noise,
+            label_noise_rate,
+            classes=data.classes,
+            seed=seed,
+            client=client,
+        ),
+        feature_noise=noise_of_client(
+            feature_noise_kind,
+            feature_noise,
+            client=client,
+            clients=clients,
+            image_size=data.image_size,
+        ),
+    )
+
+
+def site_data(
+    path: str | Path,
+    split: str = "train",
+    *,
+    like: Description | None = None,
+    class_names: tuple[str, ...] = (),
+    holdout: float = 0.0,
+    site: str = "",
+) -> ImageData:
+    """Load the data of a real site (an edge client that has its own files).
+
+    Parameters
+    ----------
+    path : str or Path
+        A ``.parquet`` file, a directory of ``train.parquet`` (and ``test.parquet``), or a
+        directory of class folders, plain or below ``train`` (and ``test``).
+    split : str (default: "train")
+        ``train``, or ``test``: the site's own test files, else what `holdout` set aside.
+    like : Description or None (default: None)
+        What the federation agreed on. Labels are numbered by its classes, images are brought to
+        its channels and must have its size. None: the site's own.
+    class_names : tuple of str (default: ())
+        The federation's classes in order, where there is no `like`.
+    holdout : float (default: 0.0)
+        Share of each class to set aside when the files have no test part. The draw does not depend
+        on a run's seed, so an image set aside once is never trained on.
+    site : str (default: "")
+        How to call the site in messages; empty: its path.
+
+    Returns
+    -------
+    ImageData
+        The images; memory-mapped where nothing was set aside.
+
+    Raises
+    ------
+    DataError
+        See `sources.load_split`; a class, a size or a label that the federation does not have; or
+        no test images asked for or found.
+    """
+    where = Path(path).expanduser()
+    name = site or f"site {where}"
+    if not 0 <= holdout < 1:
+        raise DataError(f"{name}: holdout is a share in [0, 1), not {holdout}")
+    try:
+        source = own_files(where, like.class_names if like is not None else tuple(class_names))
+        if like is not None:
+            _check_fit(read_description(source), like, name)
+            source = replace(source, description=like)
+        if "test" in source.splits or (split == "train" and holdout == 0):
+            data = read_split(source, split)
+        else:
+            whole = read_split(source, "train")
+            kept, set_aside = stratified_split(whole.labels, holdout, seed=0)
+            data = whole.subset(kept if split == "train" else set_aside)
+    except DataError as error:
+        raise DataError(f"{name}: {error}") from error
+    _check_count(data, name, split)
+    return data
+
+
+def _check_fit(own: Description, like: Description, name: str) -> None:
+    if own.image_size != like.image_size:
+        raise DataError(
+            f"images are {own.image_size[0]}x{own.image_size[1]} pixels, the federation's are "
+            f"{like.image_size[0]}x{like.image_size[1]} (height x width): resize them"
+        )
+    if own.channels != like.channels:
+        kinds = {1: "grey", 3: "RGB"}
+        warn_once(
+            f"{name}: {kinds[own.channels]} images are used as {kinds[like.channels]}, like the "
+            f"rest of the federation's"
+        )
+
+
+def _check_count(data: ImageData, owner: str, split: str = "train") -> None:
+    if len(data) == 0:
+        kind = "training" if split == "train" else split
+        raise DataError(f"{owner} has no {kind} image: give it data or leave it out")
+    if len(data) == 1 and split == "train":
+        warn_once(
+            f"{owner} has a single training image: a model with BatchNorm cannot be trained on it"
+        )
+
+
+@lru_cache(maxsize=32)
+def _client_indices(
+    dataset: str,
+    data_dir: str,
+    class_names: tuple[str, ...],
+    train_samples: int,
+    clients: int,
+    seed: int,
+    kind: str,
+    dirichlet_alpha: float,
+    classes_per_client: int,
+    quantity_alpha: float,
+    min_samples: int,
+) -> tuple[Indices, ...]:
+    labels = load_split(dataset, "train", data_dir, class_names=class_names).labels
+    rows: npt.NDArray[np.int64] | None = None
+    if train_samples:
+        if not 0 < train_samples <= len(labels):
+            raise PartitionError(
+                f"train-samples must be between 1 and the {len(labels)} training images of "
+                f"'{dataset}' (0: all), not {train_samples}"
+            )
+        rows = stratified_subset(labels, train_samples, seed)
+        labels = labels[rows]
+
+    def divide() -> list[Indices]:
+        return partition(
+            labels,
+            kind=kind,
+            clients=clients,
+            seed=seed,
+            dirichlet_alpha=dirichlet_alpha,
+            classes_per_client=classes_per_client,
+            quantity_alpha=quantity_alpha,
+            min_samples=min_samples,
+        )
+
+    if kind in ("iid", "classes", "quantity"):
+        # These import flwr-datasets, which takes seconds; in a deployment every message is a new
+        # process. Dirichlet is drawn in milliseconds.
+        def make(directory: Path) -> None:
+            np.save(directory / "assignment.npy", to_assignment(divide(), len(labels)))
+
+        settings = (kind, clients, seed, classes_per_client, quantity_alpha, min_samples)
+        identity = f"{version('flwr-datasets')} {settings} {sha256(labels.tobytes()).hexdigest()}"
+        (assignment,) = open_arrays(f"partition-{kind}", identity, make, ("assignment",))
+        parts = from_assignment(assignment, clients)
+    else:
+        parts = divide()
+    return tuple(part if rows is None else rows[part] for part in parts)

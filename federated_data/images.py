@@ -1,0 +1,145 @@
+"""Labelled images in memory, and the step between stored bytes and what a network sees."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from .errors import DataError
+
+if TYPE_CHECKING:
+    import torch
+
+    from .noise import FeatureNoise
+
+
+@dataclass(frozen=True)
+class Normalization:
+    """The affine map from bytes to network input: ``(byte / 255 - mean) / std`` per channel.
+
+    Attributes
+    ----------
+    mean, std : tuple of float
+        One value per channel, in pixel units of [0, 1].
+    """
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        """Refuse constants that cannot be applied."""
+        if len(self.mean) != len(self.std) or not self.mean:
+            raise DataError(
+                f"normalization needs as many means as standard deviations, "
+                f"not {len(self.mean)} and {len(self.std)}"
+            )
+        if min(self.std) <= 0:
+            raise DataError(f"normalization needs positive standard deviations, not {self.std}")
+
+    @property
+    def channels(self) -> int:
+        """How many channels the constants are for."""
+        return len(self.mean)
+
+    def _constants(self, like: "torch.Tensor") -> tuple["torch.Tensor", "torch.Tensor"]:
+        shape = (-1, 1, 1)
+        return (
+            like.new_tensor(self.mean).reshape(shape),
+            like.new_tensor(self.std).reshape(shape),
+        )
+
+    def apply(self, images: "torch.Tensor") -> "torch.Tensor":
+        """Map uint8 images (n, C, H, W) or (C, H, W) to normalised float32 of the same shape."""
+        pixels = images.float()
+        mean, std = self._constants(pixels)
+        return pixels.div(255).sub_(mean).div_(std)
+
+    def invert(self, images: "torch.Tensor") -> "torch.Tensor":
+        """Map normalised floats (n, C, H, W) or (C, H, W) to the nearest uint8 images."""
+        pixels = images.detach().float()
+        mean, std = self._constants(pixels)
+        return pixels.mul(std).add_(mean).mul_(255).round_().clamp_(0, 255).byte()
+
+    def bounds(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Lowest and highest normalised value a real pixel can take, per channel."""
+        pairs = list(zip(self.mean, self.std, strict=True))
+        return tuple(-m / s for m, s in pairs), tuple((1 - m) / s for m, s in pairs)
+
+
+@dataclass(frozen=True, eq=False)
+class ImageData:
+    """Images of one size and their classes.
+
+    Attributes
+    ----------
+    images : np.ndarray
+        uint8, shape (n, C, H, W), C = 1 (grey) or 3 (RGB). May be memory-mapped and read-only.
+    labels : np.ndarray
+        int64, shape (n,), values in 0 .. classes - 1.
+    class_names : tuple of str
+        One name per class; its length is the number of classes.
+    feature_noise : FeatureNoise or None
+        Noise that training batches of these images carry (see `noise`); None is clean.
+
+    Raises
+    ------
+    DataError
+        Wrong dtype or shape, lengths that differ, or a label outside the classes (its row is
+        named).
+    """
+
+    images: npt.NDArray[np.uint8]
+    labels: npt.NDArray[np.int64]
+    class_names: tuple[str, ...]
+    feature_noise: "FeatureNoise | None" = None
+
+    def __post_init__(self) -> None:
+        """Refuse parts that do not fit one another."""
+        if self.images.ndim != 4 or self.images.dtype != np.uint8:
+            raise DataError(
+                f"images must be uint8 of shape (n, C, H, W), "
+                f"not {self.images.dtype} of shape {self.images.shape}"
+            )
+        if self.channels not in (1, 3):
+            raise DataError(f"images must have 1 (grey) or 3 (RGB) channels, not {self.channels}")
+        if self.labels.shape != (len(self.images),) or self.labels.dtype != np.int64:
+            raise DataError(
+                f"labels must be int64 of shape ({len(self.images)},), "
+                f"not {self.labels.dtype} of shape {self.labels.shape}"
+            )
+        outside = np.flatnonzero((self.labels < 0) | (self.labels >= self.classes))
+        if len(outside):
+            row = int(outside[0])
+            raise DataError(
+                f"row {row} has label {self.labels[row]}, outside 0..{self.classes - 1}"
+            )
+
+    def __len__(self) -> int:
+        """Return the number of images, n."""
+        return len(self.labels)
+
+    @property
+    def classes(self) -> int:
+        """Number of classes, including those that have no image here."""
+        return len(self.class_names)
+
+    @property
+    def channels(self) -> int:
+        """1 for grey, 3 for RGB."""
+        return int(self.images.shape[1])
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """(height, width) in pixels."""
+        return int(self.images.shape[2]), int(self.images.shape[3])
+
+    def label_counts(self) -> npt.NDArray[np.int64]:
+        """Images per class, shape (classes,)."""
+        return np.bincount(self.labels, minlength=self.classes).astype(np.int64)
+
+    def subset(self, indices: npt.NDArray[np.integer[Any]] | Sequence[int]) -> "ImageData":
+        """Copy the images of these rows, in this order, into memory."""
+        rows = np.asarray(indices, dtype=np.int64)
+        return replace(self, images=self.images[rows], labels=self.labels[rows])

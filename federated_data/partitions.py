@@ -1,0 +1,336 @@
+"""Dividing one labelled data set over simulated clients.
+
+Every kind returns disjoint index arrays that together hold every row, each ascending (batches
+shuffle anyway, and ascending reads of a memory-mapped file are the fast ones), and depends on
+nothing but the labels, its parameters and the seed.
+
+iid, classes and quantity are cut by flwr-datasets' partitioners. Its Dirichlet partitioner gives
+up after ten draws, each in pure Python, where beta = 0.05 often needs hundreds; so that one is
+drawn here, as counts first, for many draws at once.
+
+References
+----------
+Q. Li, Y. Diao, Q. Chen, B. He: Federated Learning on Non-IID Data Silos: An Experimental Study,
+ICDE 2022 (NIID-Bench): label distribution skew (section III-A), quantity skew (III-C).
+"""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from .errors import PartitionError
+
+if TYPE_CHECKING:
+    from flwr_datasets.partitioner import Partitioner
+
+Indices = npt.NDArray[np.int64]
+
+PARTITIONS = ("iid", "dirichlet", "classes", "quantity")
+
+# How many draws are judged together. Part of the stream of random numbers: changing it changes
+# every Dirichlet partition.
+_DRAWS_AT_ONCE = 50
+
+
+def partition(
+    labels: npt.NDArray[np.int64],
+    *,
+    kind: str,
+    clients: int,
+    seed: int,
+    dirichlet_alpha: float = 0.05,
+    classes_per_client: int = 2,
+    quantity_alpha: float = 0.5,
+    min_samples: int = 10,
+    max_draws: int = 1000,
+) -> list[Indices]:
+    """Divide the rows of a data set over clients.
+
+    Parameters
+    ----------
+    labels : np.ndarray
+        int64, shape (n,): the class of every row.
+    kind : str
+        ``iid``: equal random parts. ``dirichlet``: every class is divided by proportions drawn
+        from a Dirichlet distribution, in NIID-Bench's self-balancing form. ``classes``: every
+        client holds `classes_per_client` classes. ``quantity``: random parts whose sizes are
+        drawn from a Dirichlet distribution.
+    clients : int
+        Number of parts, N.
+    seed : int
+        Same labels, parameters and seed: same partition.
+    dirichlet_alpha : float (default: 0.05)
+        Concentration (beta in NIID-Bench) for ``dirichlet``; the smaller, the more skewed.
+    classes_per_client : int (default: 2)
+        Classes each client holds, for ``classes``.
+    quantity_alpha : float (default: 0.5)
+        Concentration for ``quantity``; the smaller, the more unequal.
+    min_samples : int (default: 10)
+        Rows every client must get.
+    max_draws : int (default: 1000)
+        Draws after which ``dirichlet`` and ``quantity`` give up.
+
+    Returns
+    -------
+    list of np.ndarray
+        One ascending int64 index array per client: disjoint, together all n rows.
+
+    Raises
+    ------
+    PartitionError
+        An impossible parameter, more clients than the data can feed, or no draw within
+        `max_draws` that gives every client `min_samples` rows.
+    """
+    labels = np.asarray(labels)
+    _check(labels, kind, clients, min_samples, max_draws)
+    rng = np.random.default_rng(seed)
+    if kind == "iid":
+        parts = _iid(labels, clients, rng)
+    elif kind == "dirichlet":
+        _check_alpha("dirichlet-alpha", dirichlet_alpha)
+        parts = _dirichlet(labels, clients, dirichlet_alpha, min_samples, max_draws, rng)
+    elif kind == "classes":
+        parts = _classes(labels, clients, classes_per_client, rng)
+    else:
+        _check_alpha("quantity-alpha", quantity_alpha)
+        parts = _quantity(labels, clients, quantity_alpha, min_samples, max_draws, rng)
+    smallest = min(len(part) for part in parts)
+    if smallest < min_samples:
+        client = min(range(clients), key=lambda index: len(parts[index]))
+        raise PartitionError(
+            f"partition '{kind}' gives client {client} {smallest} samples, fewer than the "
+            f"{min_samples} asked for: use fewer clients or lower min-samples"
+        )
+    return parts
+
+
+def partition_counts(
+    parts: Sequence[Indices], labels: npt.NDArray[np.int64], classes: int
+) -> Indices:
+    """Count a partition's rows, as int64 of shape (clients, classes)."""
+    return np.stack([np.bincount(labels[part], minlength=classes) for part in parts]).astype(
+        np.int64
+    )
+
+
+def to_assignment(parts: Sequence[Indices], samples: int) -> npt.NDArray[np.int32]:
+    """Write a partition as one client number per row, int32 of shape (samples,)."""
+    assignment = np.full(samples, -1, dtype=np.int32)
+    for client, part in enumerate(parts):
+        assignment[part] = client
+    return assignment
+
+
+def from_assignment(assignment: npt.NDArray[np.int32], clients: int) -> list[Indices]:
+    """Read back what `to_assignment` wrote: one ascending index array per client."""
+    return [np.flatnonzero(assignment == client) for client in range(clients)]
+
+
+def _check(
+    labels: npt.NDArray[np.int64], kind: str, clients: int, min_samples: int, max_draws: int
+) -> None:
+    if kind not in PARTITIONS:
+        raise PartitionError(f"unknown partition '{kind}': choose one of {', '.join(PARTITIONS)}")
+    for name, value, least in (
+        ("the number of clients", clients, 1),
+        ("min-samples", min_samples, 1),
+        ("max-draws", max_draws, 1),
+    ):
+        if value < least:
+            raise PartitionError(f"{name} must be at least {least}, not {value}")
+    if labels.ndim != 1:
+        raise PartitionError(f"labels must have shape (n,), not {labels.shape}")
+    if clients * min_samples > len(labels):
+        raise PartitionError(
+            f"{len(labels)} training samples cannot give {clients} clients at least {min_samples} "
+            f"each: use at most {len(labels) // min_samples} clients or lower min-samples"
+        )
+
+
+def _check_alpha(name: str, value: float) -> None:
+    if not 0 < value < float("inf"):
+        raise PartitionError(f"{name} must be a positive number, not {value}")
+
+
+def _iid(labels: npt.NDArray[np.int64], clients: int, rng: np.random.Generator) -> list[Indices]:
+    from flwr_datasets.partitioner import IidPartitioner
+
+    return _cut(IidPartitioner(num_partitions=clients), labels, rng)
+
+
+def _classes(
+    labels: npt.NDArray[np.int64], clients: int, per_client: int, rng: np.random.Generator
+) -> list[Indices]:
+    present = np.unique(labels)
+    if not 1 <= per_client <= len(present):
+        raise PartitionError(
+            f"classes-per-client must be between 1 and the {len(present)} classes of the data, "
+            f"not {per_client}"
+        )
+    if clients * per_client < len(present):
+        raise PartitionError(
+            f"{clients} clients with {per_client} classes each cannot hold all {len(present)} "
+            f"classes: use at least {-(-len(present) // clients)} classes per client or "
+            f"{-(-len(present) // per_client)} clients"
+        )
+    if clients < len(present):
+        return _deal_classes(labels, clients, per_client, rng)
+    from flwr_datasets.partitioner import PathologicalPartitioner
+
+    # "first-deterministic" (client i holds class i mod K, the others are random) is NIID-Bench's
+    # own rule; with at least as many clients as classes no class is left out.
+    partitioner = PathologicalPartitioner(
+        num_partitions=clients,
+        partition_by="label",
+        num_classes_per_partition=per_client,
+        class_assignment_mode="first-deterministic",
+        shuffle=False,
+        seed=int(rng.integers(2**31)),
+    )
+    try:
+        return _cut(partitioner, labels, rng)
+    except ValueError as error:
+        raise PartitionError(
+            f"{clients} clients with {per_client} classes each need more images of one class than "
+            f"the data has: use fewer clients or fewer classes per client"
+        ) from error
+
+
+def _deal_classes(
+    labels: npt.NDArray[np.int64], clients: int, per_client: int, rng: np.random.Generator
+) -> list[Indices]:
+    """Give fewer clients than classes `per_client` classes each, leaving no class out.
+
+    The paper's rule (client i holds class i and random others) leaves classes to nobody here, so
+    the shuffled classes are dealt round like cards until every hand is full.
+    """
+    present = np.unique(labels)
+    deck: list[int] = []
+    while len(deck) < clients * per_client:
+        deck.extend(rng.permutation(len(present)).tolist())
+    hands: list[list[int]] = [[] for _ in range(clients)]
+    for hand in hands:
+        # The first card the hand does not hold yet; the first `len(present)` cards are distinct,
+        # so they all leave the deck before any class is dealt twice.
+        while len(hand) < per_client:
+            position = next(i for i, card in enumerate(deck) if card not in hand)
+            hand.append(deck.pop(position))
+    parts: list[list[Indices]] = [[] for _ in range(clients)]
+    for index, label in enumerate(present):
+        holders = [client for client, hand in enumerate(hands) if index in hand]
+        rows = rng.permutation(np.flatnonzero(labels == label))
+        for client, rows_of_client in zip(holders, np.array_split(rows, len(holders)), strict=True):
+            parts[client].append(rows_of_client)
+    return [np.sort(np.concatenate(part)) for part in parts]
+
+
+def _quantity(
+    labels: npt.NDArray[np.int64],
+    clients: int,
+    alpha: float,
+    min_samples: int,
+    max_draws: int,
+    rng: np.random.Generator,
+) -> list[Indices]:
+    from flwr_datasets.partitioner import SizePartitioner
+
+    proportions = rng.dirichlet(np.full(clients, alpha), size=max_draws)
+    ends = np.rint(np.cumsum(proportions, axis=1) * len(labels)).astype(np.int64)
+    ends[:, -1] = len(labels)
+    sizes = np.diff(ends, axis=1, prepend=0)
+    smallest = sizes.min(axis=1)
+    accepted = np.flatnonzero(smallest >= min_samples)
+    if not len(accepted):
+        raise _exhausted("quantity", alpha, clients, min_samples, max_draws, int(smallest.max()))
+    partitioner = SizePartitioner(partition_sizes=[int(size) for size in sizes[accepted[0]]])
+    return _cut(partitioner, labels, rng)
+
+
+def _dirichlet(
+    labels: npt.NDArray[np.int64],
+    clients: int,
+    alpha: float,
+    min_samples: int,
+    max_draws: int,
+    rng: np.random.Generator,
+) -> list[Indices]:
+    present, totals = np.unique(labels, return_counts=True)
+    counts = _draw_counts(totals, clients, alpha, min_samples, max_draws, rng)
+    parts: list[list[Indices]] = [[] for _ in range(clients)]
+    for label, counts_of_class in zip(present, counts, strict=True):
+        rows = rng.permutation(np.flatnonzero(labels == label))
+        for client, chunk in enumerate(np.split(rows, np.cumsum(counts_of_class)[:-1])):
+            parts[client].append(chunk)
+    return [np.sort(np.concatenate(part)) for part in parts]
+
+
+def _draw_counts(
+    totals: npt.NDArray[np.int64],
+    clients: int,
+    alpha: float,
+    min_samples: int,
+    max_draws: int,
+    rng: np.random.Generator,
+) -> Indices:
+    """Draw how many rows of each class each client gets, shape (classes, clients).
+
+    Draws are independent of one another, classes within a draw are not (a full client gets no
+    more), so the loop goes over classes and the arrays over draws. Only the accepted draw is
+    ever turned into indices.
+    """
+    average = totals.sum() / clients
+    best = -1
+    for first in range(0, max_draws, _DRAWS_AT_ONCE):
+        proportions = rng.dirichlet(np.full(clients, alpha), size=(_DRAWS_AT_ONCE, len(totals)))
+        proportions = proportions[: max_draws - first]
+        draws = len(proportions)
+        counts = np.empty((draws, len(totals), clients), dtype=np.int64)
+        held = np.zeros((draws, clients), dtype=np.int64)
+        valid = np.ones(draws, dtype=bool)
+        for index, total in enumerate(totals):
+            shares = proportions[:, index] * (held < average)
+            sums = shares.sum(axis=1, keepdims=True)
+            # At tiny alpha all weight can sit on clients that are full: such a draw divides by
+            # zero in the original, here it counts as one that was not met.
+            valid &= sums[:, 0] > 0
+            shares = shares / np.where(sums > 0, sums, 1.0)
+            ends = (np.cumsum(shares, axis=1) * total).astype(np.int64)
+            ends[:, -1] = total
+            counts[:, index] = np.diff(ends, axis=1, prepend=0)
+            held += counts[:, index]
+        smallest = np.where(valid, held.min(axis=1), -1)
+        accepted = np.flatnonzero(smallest >= min_samples)
+        if len(accepted):
+            return counts[accepted[0]]
+        best = max(best, int(smallest.max()))
+    raise _exhausted("dirichlet", alpha, clients, min_samples, max_draws, best)
+
+
+def _exhausted(
+    kind: str, alpha: float, clients: int, min_samples: int, max_draws: int, best: int
+) -> PartitionError:
+    return PartitionError(
+        f"partition '{kind}': none of {max_draws} draws with {kind}-alpha = {alpha:g} gave each "
+        f"of {clients} clients {min_samples} samples (the best draw's smallest client had "
+        f"{max(best, 0)}): raise {kind}-alpha, use fewer clients or lower min-samples"
+    )
+
+
+def _cut(
+    partitioner: "Partitioner", labels: npt.NDArray[np.int64], rng: np.random.Generator
+) -> list[Indices]:
+    """Let a flwr-datasets partitioner cut the rows in random order.
+
+    flwr-datasets costs seconds to import and cuts contiguous runs, hence the late import and the
+    shuffle here.
+    """
+    import datasets
+
+    order = rng.permutation(len(labels))
+    partitioner.dataset = datasets.Dataset.from_dict({"row": order, "label": labels[order]})
+    return [
+        np.sort(np.asarray(partitioner.load_partition(client)["row"][:], dtype=np.int64))
+        for client in range(partitioner.num_partitions)
+    ]

@@ -1,0 +1,226 @@
+"""Every data set by name: the embedded digits, the field's public sets and a user's own files.
+
+A new data set is one function that returns a `Source`, and a line in `SOURCES`.
+"""
+
+import json
+from collections.abc import Callable
+from functools import lru_cache, partial
+from pathlib import Path
+
+import numpy as np
+
+from ..cache import entry, open_arrays
+from ..decoding import Shape, decode, inspect
+from ..errors import DataError, warn_once
+from ..images import ImageData, Normalization
+from .base import AUGMENTATIONS, Description, Source
+from .digits import digits
+from .folder import folder
+from .hub import HUB_SETS, hub
+from .parquet import find_files, parquet
+
+__all__ = [
+    "AUGMENTATIONS",
+    "SOURCES",
+    "Description",
+    "Source",
+    "describe",
+    "load_split",
+    "own_files",
+    "read_description",
+    "read_split",
+]
+
+SPLITS = ("train", "test")
+
+
+def _digits(data_dir: str, class_names: tuple[str, ...]) -> Source:
+    return digits()
+
+
+def _hub(name: str, data_dir: str, class_names: tuple[str, ...]) -> Source:
+    return hub(name, data_dir)
+
+
+def _parquet(data_dir: str, class_names: tuple[str, ...]) -> Source:
+    directory = _own_directory("parquet", data_dir)
+    files = find_files(directory, {"train": ("train",), "test": ("test", "valid", "validation")})
+    if not files:
+        raise DataError(
+            f"{directory} holds no train.parquet or test.parquet (or train-*.parquet, "
+            f"test-*.parquet)"
+        )
+    return parquet("parquet", files, class_names)
+
+
+def _folder(data_dir: str, class_names: tuple[str, ...]) -> Source:
+    return folder("folder", _own_directory("folder", data_dir), class_names)
+
+
+# Data set -> function of (data directory, class names or ()).
+SOURCES: dict[str, Callable[[str, tuple[str, ...]], Source]] = {
+    "digits": _digits,
+    **{name: partial(_hub, name) for name in HUB_SETS},
+    "parquet": _parquet,
+    "folder": _folder,
+}
+
+
+def describe(dataset: str, data_dir: str = "", *, class_names: tuple[str, ...] = ()) -> Description:
+    """Describe a data set: classes, channels, image size, normalisation, augmentation.
+
+    Known data sets are described without being loaded. For a user's own files the images' headers
+    are read, once; the result is cached on disk.
+
+    Parameters
+    ----------
+    dataset : str
+        A key of `SOURCES`.
+    data_dir : str (default: "")
+        Directory of the files; needed for ``parquet`` and ``folder``, optional for hub data sets.
+    class_names : tuple of str (default: ())
+        For ``parquet`` and ``folder``: the classes in order, instead of those the files show.
+
+    Raises
+    ------
+    DataError
+        See `load_split`.
+    """
+    return read_description(_source(dataset, data_dir, tuple(class_names)))
+
+
+@lru_cache(maxsize=16)
+def load_split(
+    dataset: str, split: str, data_dir: str = "", *, class_names: tuple[str, ...] = ()
+) -> ImageData:
+    """Load one split of a data set, decoding its images if no process on this machine has yet.
+
+    The images are memory-mapped from the cache (see `cache`) and read-only; the object is kept
+    for the life of the process.
+
+    Parameters
+    ----------
+    dataset, data_dir, class_names
+        See `describe`.
+    split : str
+        ``train`` or ``test``.
+
+    Returns
+    -------
+    ImageData
+        The split, in the order of its files.
+
+    Raises
+    ------
+    DataError
+        Unknown data set or split, missing files or network, or bad data: the message names the
+        file or row and says what to do.
+    """
+    if split not in SPLITS:
+        raise DataError(f"unknown split '{split}': choose one of {', '.join(SPLITS)}")
+    return read_split(_source(dataset, data_dir, tuple(class_names)), split)
+
+
+def own_files(path: Path, class_names: tuple[str, ...] = (), *, test_share: float = 0.0) -> Source:
+    """Find out what `path` is (a parquet file, parquet files or class folders) and read it.
+
+    Without test files, `test_share` of class folders are held out; a parquet file is not split.
+    """
+    if path.is_file() and path.suffix == ".parquet":
+        return parquet(path.stem, {"train": [path]}, class_names)
+    if not path.is_dir():
+        raise DataError(f"{path} is neither a directory nor a .parquet file")
+    files = find_files(path, {"train": ("train",), "test": ("test", "valid", "validation")})
+    if files:
+        return parquet(path.name, files, class_names)
+    return folder(path.name, path, class_names, test_share=test_share)
+
+
+def read_description(source: Source) -> Description:
+    """Describe a source; see `describe`."""
+    if source.description is not None:
+        return source.description
+    return _measured_description(source)
+
+
+def read_split(source: Source, split: str) -> ImageData:
+    """Load one split of a source; see `load_split`."""
+    if split not in source.splits:
+        raise DataError(
+            f"data set '{source.name}' has no {split} split, only {', '.join(source.splits)}"
+        )
+    description = read_description(source)
+    shape = Shape(description.channels, description.image_size)
+
+    def make(directory: Path) -> None:
+        records = source.records(split)
+        size = (len(records.labels), shape.channels, *shape.image_size)
+        images = np.lib.format.open_memmap(
+            directory / "images.npy", mode="w+", dtype=np.uint8, shape=size
+        )
+        decode(records, shape, images)
+        images.flush()
+        np.save(directory / "labels.npy", records.labels)
+
+    name = f"{source.name}-{split}"
+    images, labels = open_arrays(name, f"{source.identity}\n{shape}", make, ("images", "labels"))
+    data = ImageData(images, labels, description.class_names)
+    if not len(data):
+        raise DataError(f"data set '{source.name}' has no image in its {split} split")
+    if split == "train" and (missing := np.flatnonzero(data.label_counts() == 0)).size:
+        names = ", ".join(data.class_names[label] for label in missing)
+        warn_once(f"data set '{source.name}': no training image of class {names}")
+    return data
+
+
+@lru_cache(maxsize=16)
+def _source(dataset: str, data_dir: str, class_names: tuple[str, ...]) -> Source:
+    if dataset not in SOURCES:
+        raise DataError(f"unknown data set '{dataset}': choose one of {', '.join(SOURCES)}")
+    if class_names and dataset not in ("parquet", "folder"):
+        raise DataError(f"class names are part of data set '{dataset}' and cannot be given")
+    return SOURCES[dataset](data_dir, class_names)
+
+
+def _own_directory(dataset: str, data_dir: str) -> Path:
+    if not data_dir:
+        raise DataError(f"data set '{dataset}' needs data-dir, the directory of your images")
+    directory = Path(data_dir).expanduser()
+    if not directory.is_dir():
+        raise DataError(f"data-dir {directory} is not a directory")
+    return directory
+
+
+@lru_cache(maxsize=16)
+def _measured_description(source: Source) -> Description:
+    def make(directory: Path) -> None:
+        shapes = {
+            split: inspect(source.records(split), f"data set '{source.name}', {split}")
+            for split in source.splits
+        }
+        sizes = {shape.image_size for shape in shapes.values()}
+        if len(sizes) > 1:
+            raise DataError(
+                f"data set '{source.name}': images differ in size between splits ("
+                + ", ".join(f"{s}: {v.image_size[0]}x{v.image_size[1]}" for s, v in shapes.items())
+                + "): resize them all to one size"
+            )
+        channels = max(shape.channels for shape in shapes.values())
+        text = json.dumps({"channels": channels, "image_size": sizes.pop()})
+        (directory / "shape.json").write_text(text)
+
+    place = entry(f"{source.name}-shape", source.identity, make)
+    stored = json.loads((place / "shape.json").read_text())
+    channels = int(stored["channels"])
+    height, width = stored["image_size"]
+    return Description(
+        name=source.name,
+        class_names=source.class_names,
+        channels=channels,
+        image_size=(int(height), int(width)),
+        # Not measured: every site of a federation would measure other constants, and agreeing on
+        # them would mean sharing statistics of private images.
+        normalization=Normalization((0.5,) * channels, (0.5,) * channels),
+        augmentation="none",
+    )

@@ -1,0 +1,219 @@
+"""The field's public data sets, from the Hugging Face hub or from the same files on disk."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..decoding import Encoded, Records
+from ..errors import DataError
+from ..images import Normalization
+from .base import Description, Source
+from .parquet import find_files, parquet
+
+
+@dataclass(frozen=True)
+class HubSet:
+    """One data set of the hub: where it is, how its columns are called, what it looks like."""
+
+    hub_id: str
+    image_column: str
+    label_column: str
+    description: Description
+    config: str | None = None
+    test_split: str = "test"
+
+
+def _numbered(count: int) -> tuple[str, ...]:
+    return tuple(str(label) for label in range(count))
+
+
+_CIFAR100_NAMES = """
+    apple aquarium_fish baby bear beaver bed bee beetle bicycle bottle bowl boy bridge bus
+    butterfly camel can castle caterpillar cattle chair chimpanzee clock cloud cockroach couch crab
+    crocodile cup dinosaur dolphin elephant flatfish forest fox girl hamster house kangaroo keyboard
+    lamp lawn_mower leopard lion lizard lobster man maple_tree motorcycle mountain mouse mushroom
+    oak_tree orange orchid otter palm_tree pear pickup_truck pine_tree plain plate poppy porcupine
+    possum rabbit raccoon ray road rocket rose sea seal shark shrew skunk skyscraper snail snake
+    spider squirrel streetcar sunflower sweet_pepper table tank telephone television tiger tractor
+    train trout tulip turtle wardrobe whale willow_tree wolf woman worm
+"""
+
+# Normalisation: mean and standard deviation over the training pixels, as commonly published.
+# Augmentation: as in NIID-Bench (crops and flips for CIFAR-10, rotation by up to 15 degrees on top
+# for CIFAR-100, none for digits and clothes, which a flip would turn into something else).
+HUB_SETS = {
+    "cifar10": HubSet(
+        hub_id="uoft-cs/cifar10",
+        image_column="img",
+        label_column="label",
+        description=Description(
+            name="cifar10",
+            class_names=(
+                *("airplane", "automobile", "bird", "cat", "deer"),
+                *("dog", "frog", "horse", "ship", "truck"),
+            ),
+            channels=3,
+            image_size=(32, 32),
+            normalization=Normalization((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)),
+            augmentation="crop-flip",
+        ),
+    ),
+    "cifar100": HubSet(
+        hub_id="uoft-cs/cifar100",
+        image_column="img",
+        label_column="fine_label",
+        description=Description(
+            name="cifar100",
+            class_names=tuple(_CIFAR100_NAMES.split()),
+            channels=3,
+            image_size=(32, 32),
+            normalization=Normalization((0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762)),
+            augmentation="crop-flip-rotate",
+        ),
+    ),
+    "svhn": HubSet(
+        hub_id="ufldl-stanford/svhn",
+        config="cropped_digits",
+        image_column="image",
+        label_column="label",
+        description=Description(
+            name="svhn",
+            class_names=_numbered(10),
+            channels=3,
+            image_size=(32, 32),
+            normalization=Normalization((0.4377, 0.4438, 0.4728), (0.1980, 0.2010, 0.1970)),
+        ),
+    ),
+    "mnist": HubSet(
+        hub_id="ylecun/mnist",
+        image_column="image",
+        label_column="label",
+        description=Description(
+            name="mnist",
+            class_names=_numbered(10),
+            channels=1,
+            image_size=(28, 28),
+            normalization=Normalization((0.1307,), (0.3081,)),
+        ),
+    ),
+    "fmnist": HubSet(
+        hub_id="zalando-datasets/fashion_mnist",
+        image_column="image",
+        label_column="label",
+        description=Description(
+            name="fmnist",
+            class_names=(
+                *("t-shirt", "trouser", "pullover", "dress", "coat"),
+                *("sandal", "shirt", "sneaker", "bag", "ankle boot"),
+            ),
+            channels=1,
+            image_size=(28, 28),
+            normalization=Normalization((0.2860,), (0.3530,)),
+        ),
+    ),
+    "tiny-imagenet": HubSet(
+        hub_id="zh-plus/tiny-imagenet",
+        image_column="image",
+        label_column="label",
+        # The test images' labels were never published; the field tests on the validation part.
+        test_split="valid",
+        description=Description(
+            name="tiny-imagenet",
+            class_names=_numbered(200),
+            channels=3,
+            image_size=(64, 64),
+            normalization=Normalization((0.4802, 0.4481, 0.3975), (0.2770, 0.2691, 0.2821)),
+            augmentation="crop-flip",
+        ),
+    ),
+}
+
+
+def hub(name: str, data_dir: str = "") -> Source:
+    """One of `HUB_SETS`: from `data_dir` when given, else from the hub (downloaded on first use).
+
+    Raises
+    ------
+    DataError
+        `data_dir` without the files; or, when pixels are asked for, no files and no network.
+    """
+    known = HUB_SETS[name]
+    if data_dir:
+        stems = {"train": ("train",), "test": (known.test_split, "test")}
+        directory = Path(data_dir).expanduser()
+        if known.config and (directory / known.config).is_dir():
+            directory /= known.config
+        files = find_files(directory, stems) if directory.is_dir() else {}
+        if not files:
+            raise DataError(
+                f"{data_dir} holds no train.parquet or test.parquet (or train-*.parquet): "
+                f"{_what_to_download(known, data_dir)}, or leave data-dir empty to download it"
+            )
+        return parquet(
+            name,
+            files,
+            known.description.class_names,
+            image_columns=(known.image_column,),
+            label_columns=(known.label_column,),
+            description=known.description,
+        )
+    return Source(
+        name=name,
+        # The hub is asked only when nothing is cached: once decoded, a data set needs no network.
+        identity=f"hub {known.hub_id} {known.config}",
+        class_names=known.description.class_names,
+        splits=("train", "test"),
+        records=lambda split: _records(known, split),
+        description=known.description,
+    )
+
+
+def _records(known: HubSet, split: str) -> Records:
+    import datasets
+
+    hub_split = "train" if split == "train" else known.test_split
+    try:
+        table = datasets.load_dataset(known.hub_id, known.config, split=hub_split)
+    except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
+        # No network shows as ConnectionError, or as a missing data set when the hub client is in
+        # offline mode.
+        raise DataError(
+            f"cannot get {known.hub_id} from the Hugging Face hub ({error}). Without network: "
+            f"{_what_to_download(known, 'DIRECTORY')} and set data-dir to that directory"
+        ) from error
+    encoded = table.cast_column(known.image_column, datasets.Image(decode=False))
+    labels = np.asarray(table.data.column(known.label_column).to_numpy(), dtype=np.int64)
+    classes = known.description.classes
+    outside = np.flatnonzero((labels < 0) | (labels >= classes))
+    if len(outside):
+        row = int(outside[0])
+        raise DataError(
+            f"{known.hub_id} {hub_split} row {row} has label {labels[row]}, "
+            f"outside 0..{classes - 1}"
+        )
+
+    def images() -> Iterator[Encoded]:
+        for batch in encoded.select_columns(known.image_column).iter(batch_size=1024):
+            for value in batch[known.image_column]:
+                yield _content(value)
+
+    return Records(
+        images=images,
+        labels=labels,
+        where=lambda index: f"{known.hub_id} {hub_split} row {index}",
+    )
+
+
+def _content(value: dict[str, Any]) -> Encoded:
+    return value["bytes"] if value["bytes"] is not None else Path(value["path"])
+
+
+def _what_to_download(known: HubSet, directory: str) -> str:
+    return (
+        f"download the parquet files of huggingface.co/datasets/{known.hub_id} "
+        f"(columns {known.image_column}, {known.label_column}) "
+        f"as {directory}/train.parquet and {directory}/test.parquet"
+    )

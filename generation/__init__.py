@@ -1,0 +1,29 @@
+"""Pseudo data from trained models: inversion of local models and the data generation principle.
+
+A library of its own: tensors, modules and plain arguments in, tensors out.
+"""
+
+from .engine import Inversion, InversionEngine
+from .errors import InversionError
+from .inversion import invert
+from .principle import budgets, derived_seed, draw_labels, largest_remainder, quality, shares
+from .pseudo_data import Generation, PseudoData, generate, quality_losses
+from .settings import InversionSettings
+
+__all__ = [
+    "Generation",
+    "Inversion",
+    "InversionEngine",
+    "InversionError",
+    "InversionSettings",
+    "PseudoData",
+    "budgets",
+    "derived_seed",
+    "draw_labels",
+    "generate",
+    "invert",
+    "largest_remainder",
+    "quality",
+    "quality_losses",
+    "shares",
+]

@@ -1,0 +1,133 @@
+"""Which precision to compute in and whether to compile: decided from hardware and amount of work."""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from .settings import Compile, InversionSettings, Precision
+
+_log = logging.getLogger("flwr.fedf2dg.generation")
+
+BFLOAT16_FROM = 50e6
+"""Floating-point operations of one forward pass of one image from which bfloat16 gains on a CPU."""
+
+COMPILATION_FROM = 1e12
+"""Floating-point operations of a whole job from which a compilation pays for itself on a CPU."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """How much an engine will have to compute.
+
+    Parameters
+    ----------
+    forward : float
+        Floating-point operations of one forward pass of one image through the local model.
+    total : float
+        Of all iterations on all expected images, forward and backward.
+    """
+
+    forward: float
+    total: float
+
+    @classmethod
+    def of(
+        cls,
+        model: nn.Module,
+        image_shape: tuple[int, int, int],
+        settings: InversionSettings,
+        images: int,
+    ) -> "Work":
+        """Count by running one image through the model (on the model's device, in evaluation mode)."""
+        forward = forward_operations(model, image_shape)
+        return cls(forward=forward, total=2.0 * forward * settings.iterations * images)
+
+
+def forward_operations(model: nn.Module, image_shape: tuple[int, int, int]) -> float:
+    """Floating-point operations of one image's forward pass, a multiplication and an addition being two."""
+    parameter = next(model.parameters(), torch.empty(0))
+    training = model.training
+    model.eval()
+    try:
+        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+            model(torch.zeros((1, *image_shape), device=parameter.device, dtype=parameter.dtype))
+    finally:
+        model.train(training)
+    return float(counter.get_total_flops())
+
+
+def native_bfloat16(device: torch.device) -> bool:
+    """Whether a device multiplies bfloat16 in hardware rather than by emulation."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if device.type == "cpu":
+        capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+        return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+    return False
+
+
+def choose_precision(wish: Precision, device: torch.device, work: Work) -> torch.dtype:
+    """Type of convolutions and matrix products."""
+    if wish == "auto":
+        gains = device.type != "cpu" or work.forward >= BFLOAT16_FROM
+        return torch.bfloat16 if gains and native_bfloat16(device) else torch.float32
+    return torch.bfloat16 if wish == "bfloat16" else torch.float32
+
+
+def choose_compilation(wish: Compile, device: torch.device, work: Work) -> bool:
+    """Whether to compile the objective."""
+    if wish == "auto":
+        return work.total >= COMPILATION_FROM
+    return wish == "on"
+
+
+class Compiled:
+    """A compiled objective that returns to the plain one where no compiler works.
+
+    Parameters
+    ----------
+    objective : callable
+        (images, labels) -> scalar.
+    device : torch.device
+        On CUDA the compiled graph is captured and replayed as a CUDA graph.
+    """
+
+    def __init__(
+        self, objective: Callable[[Tensor, Tensor], Tensor], device: torch.device
+    ) -> None:
+        self._plain = objective
+        self._cuda = device.type == "cuda"
+        self._fast: Callable[[Tensor, Tensor], Tensor] | None = torch.compile(
+            objective.__call__, mode="reduce-overhead" if self._cuda else None
+        )
+        self._proven = False
+
+    def __call__(self, images: Tensor, labels: Tensor) -> Tensor:
+        """Objective of images with labels; a scalar."""
+        if self._fast is None or len(labels) == 1:
+            return self._plain(images, labels)
+        if self._cuda:
+            torch.compiler.cudagraph_mark_step_begin()
+        if self._proven:
+            return self._fast(images, labels)
+        return self._first(images, labels)
+
+    def _first(self, images: Tensor, labels: Tensor) -> Tensor:
+        assert self._fast is not None
+        torch._dynamo.maybe_mark_dynamic(images, 0)
+        torch._dynamo.maybe_mark_dynamic(labels, 0)
+        try:
+            loss = self._fast(images, labels)
+        except Exception as error:  # whatever a missing or broken compiler raises
+            _log.warning(
+                "The objective cannot be compiled here (%s): going on without, slower.",
+                str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__,
+            )
+            self._fast = None
+            return self._plain(images, labels)
+        self._proven = True
+        return loss

@@ -1,0 +1,313 @@
+"""The inversion loop, and how to run it fast without changing what it computes.
+
+Where the time goes, and what is done about it:
+
+- Weight gradients are never computed: the engine works on a frozen copy of the model.
+- Convolutions run on channels_last images, in bfloat16 where the hardware multiplies it natively;
+  batch statistics, losses, images and optimizer stay in float32.
+- The objective is fused by ``torch.compile`` where that pays (on a GPU with CUDA graphs). One engine serves
+  any number of models of one architecture: their weights are copied into the resident one, and the batch
+  size is a symbol, so ten clients with ten budgets cost one compilation.
+- Nothing is read back from the device inside the loop but a check every ``CHECK_INTERVAL`` steps.
+"""
+
+import copy
+import logging
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from .acceleration import Compiled, Work, choose_compilation, choose_precision
+from .errors import InversionError
+from .objective import (
+    StatisticsRecorder,
+    batch_norm_layers,
+    competition,
+    l2_penalty,
+    total_variation,
+)
+from .settings import InversionSettings
+from .statistics_layer import measure_statistics
+
+Progress = Callable[[int, int], None]
+"""Called with (done, total); the unit is stated where it is used."""
+
+CHECK_INTERVAL = 20
+"""Steps between two looks at the objective: a synchronisation with the device each."""
+
+_log = logging.getLogger("flwr.fedf2dg.generation")
+
+
+@dataclass(frozen=True)
+class Inversion:
+    """Result of inverting one model.
+
+    Parameters
+    ----------
+    images : Tensor
+        (n, C, H, W) float32 on the CPU, in the normalised space the model was trained in. The last
+        iterate of the optimisation.
+    labels : Tensor
+        (n,) int64 on the CPU: the wanted class of each image.
+    logits : Tensor
+        (n, classes) float32 on the CPU: the inverted model's prediction, in evaluation mode.
+    objective : float
+        Objective of the returned images, without jitter, in float32 (nan for no images).
+    iterations : int
+        Optimizer steps done.
+    """
+
+    images: Tensor
+    labels: Tensor
+    logits: Tensor
+    objective: float
+    iterations: int
+
+
+class Objective:
+    """The whole objective of inverting one model, as a function of images and labels.
+
+    The models given are used as they are: in evaluation mode and frozen by whoever owns them.
+
+    Parameters
+    ----------
+    local_model : nn.Module
+        The model to invert.
+    global_model : nn.Module or None
+        The model to disagree with; needed where the competition weight is above 0.
+    settings : InversionSettings
+        Weights and form of the terms.
+    deviations : list of Tensor
+        Where the local model's layers, hooked or replaced, put the deviation of their statistics.
+    autocast : torch.dtype or None (default: None)
+        Type of the models' convolutions and matrix products; None: that of their weights.
+    """
+
+    def __init__(
+        self,
+        local_model: nn.Module,
+        global_model: nn.Module | None,
+        settings: InversionSettings,
+        deviations: list[Tensor],
+        autocast: torch.dtype | None = None,
+    ) -> None:
+        if settings.competition_weight > 0 and global_model is None:
+            raise ValueError("competition_weight > 0 (hard samples) needs the global model")
+        self._local_model = local_model
+        self._global_model = global_model
+        self._settings = settings
+        self._deviations = deviations
+        self._autocast = autocast
+
+    def __call__(self, images: Tensor, labels: Tensor) -> Tensor:
+        """Objective of images (n, C, H, W) with labels (n,); a scalar."""
+        settings = self._settings
+        local_logits = self._predict(self._local_model, images)
+        loss = F.cross_entropy(local_logits, labels)
+        if settings.bn_weight > 0 and self._deviations:
+            loss = loss + settings.bn_weight * torch.stack(self._deviations).sum()
+        self._deviations.clear()
+        if settings.tv_weight > 0:
+            loss = loss + settings.tv_weight * total_variation(images, settings.form)
+        if settings.l2_weight > 0:
+            loss = loss + settings.l2_weight * l2_penalty(images, settings.form)
+        if settings.competition_weight > 0:
+            assert self._global_model is not None
+            global_logits = self._predict(self._global_model, images)
+            loss = loss + settings.competition_weight * competition(
+                local_logits, global_logits, settings.competition_temperature, settings.form
+            )
+        return loss
+
+    def predict(self, images: Tensor) -> Tensor:
+        """Return the local model's logits (n, classes) for images."""
+        logits = self._predict(self._local_model, images)
+        self._deviations.clear()
+        return logits
+
+    def _predict(self, model: nn.Module, images: Tensor) -> Tensor:
+        if self._autocast is None:
+            return model(images)
+        with torch.autocast(images.device.type, dtype=self._autocast):
+            logits = model(images)
+        return logits.float()
+
+
+def resident_copy(
+    model: nn.Module, device: torch.device, dtype: torch.dtype = torch.float32
+) -> nn.Module:
+    """Copy a model for reading only: frozen, in evaluation mode, channels_last, on a device.
+
+    Parameters
+    ----------
+    model : nn.Module
+        Left untouched.
+    device : torch.device
+        Where the copy lives.
+    dtype : torch.dtype (default: torch.float32)
+        Type of convolution and linear weights. Normalisation layers keep theirs.
+    """
+    resident = copy.deepcopy(model).to(device=device, memory_format=torch.channels_last)
+    for module in resident.modules():
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            module.to(dtype)
+    return resident.eval().requires_grad_(False)
+
+
+class InversionEngine:
+    """Inverts models of one architecture, one after the other.
+
+    Parameters
+    ----------
+    model : nn.Module
+        Any model of that architecture; copied, never changed.
+    image_shape : tuple of int
+        (C, H, W) of one image.
+    settings : InversionSettings
+        What to optimise and how.
+    global_model : nn.Module or None (default: None)
+        Needed where ``settings.competition_weight`` is above 0; copied, never changed.
+    device : str or torch.device (default: "cpu")
+        Where to compute.
+    expected_images : int (default: 0)
+        Images that will be asked for over the engine's life: what ``compile="auto"`` weighs the cost of a
+        compilation against.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        image_shape: tuple[int, int, int],
+        settings: InversionSettings,
+        *,
+        global_model: nn.Module | None = None,
+        device: str | torch.device = "cpu",
+        expected_images: int = 0,
+    ) -> None:
+        self.image_shape = image_shape
+        self.settings = settings
+        self.device = torch.device(device)
+        if settings.bn_weight > 0 and not batch_norm_layers(model):
+            _log.warning(
+                "The model has no BatchNorm layers, hence no training statistics to match: inversion "
+                "goes on with the remaining terms, and its images will be poorer."
+            )
+        work = Work.of(model, image_shape, settings, expected_images)
+        self.precision = choose_precision(settings.precision, self.device, work)
+        # One exact copy for final objective and soft labels, one to run the steps on.
+        self._exact = resident_copy(model, self.device)
+        self._fast = resident_copy(model, self.device, self.precision)
+        exact_global, fast_global = (
+            None
+            if global_model is None or settings.competition_weight == 0
+            else resident_copy(global_model, self.device, dtype)
+            for dtype in (torch.float32, self.precision)
+        )
+        self._objective = Objective(
+            self._exact, exact_global, settings, StatisticsRecorder(self._exact).deviations
+        )
+        self._step_objective: Callable[[Tensor, Tensor], Tensor] = Objective(
+            self._fast,
+            fast_global,
+            settings,
+            measure_statistics(self._fast) if settings.bn_weight > 0 else [],
+            None if self.precision == torch.float32 else self.precision,
+        )
+        self.compiled = choose_compilation(settings.compile, self.device, work)
+        if self.compiled:
+            self._step_objective = Compiled(self._step_objective, self.device)
+
+    def invert(
+        self, model: nn.Module, labels: Tensor, *, seed: int, progress: Progress | None = None
+    ) -> Inversion:
+        """Optimise one image per label until the model takes it for training data of that class.
+
+        Parameters
+        ----------
+        model : nn.Module
+            The local model, of the engine's architecture; read, never changed.
+        labels : Tensor
+            (n,) integers, the wanted class of each image; n may be 0.
+        seed : int
+            Start and jitter depend on this alone: not on the device, nor on what ran before.
+        progress : callable or None (default: None)
+            Called with (iterations done, iterations in all) now and then and at the end.
+
+        Returns
+        -------
+        Inversion
+            Images, logits and what became of the objective.
+
+        Raises
+        ------
+        InversionError
+            If the objective stops being a finite number.
+        """
+        settings = self.settings
+        labels = torch.as_tensor(labels, dtype=torch.int64, device="cpu")
+        self._load(model)
+        images, offsets = self.start(len(labels), seed)
+        targets = labels.to(self.device)
+        if len(labels) == 0:
+            with torch.no_grad():
+                logits = self._objective.predict(images.new_zeros((1, *self.image_shape)))[:0]
+            return Inversion(images.cpu(), labels, logits.cpu(), float("nan"), 0)
+        optimizer = torch.optim.Adam(
+            [images],
+            lr=settings.learning_rate,
+            betas=settings.betas,
+            fused=self.device.type in ("cpu", "cuda"),
+        )
+        images.requires_grad_()
+        for iteration, offset in enumerate(offsets, start=1):
+            loss = self._step_objective(torch.roll(images, offset, dims=(2, 3)), targets)
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            optimizer.step()
+            if iteration == 1 or iteration % CHECK_INTERVAL == 0 or iteration == len(offsets):
+                _require_finite(loss, iteration)
+                if progress is not None:
+                    progress(iteration, len(offsets))
+        images = images.detach()
+        with torch.no_grad():
+            objective = self._objective(images, targets)
+            logits = self._objective.predict(images)
+        return Inversion(
+            images=images.contiguous().cpu(),
+            labels=labels,
+            logits=logits.cpu(),
+            objective=_require_finite(objective, len(offsets)),
+            iterations=len(offsets),
+        )
+
+    def _load(self, model: nn.Module) -> None:
+        state = model.state_dict()
+        self._exact.load_state_dict(state)
+        self._fast.load_state_dict(state)
+
+    def start(self, count: int, seed: int) -> tuple[Tensor, list[tuple[int, int]]]:
+        """Draw the noise (count, C, H, W) an inversion starts from, and the roll of every step."""
+        generator = torch.Generator().manual_seed(seed)
+        images = torch.randn((count, *self.image_shape), generator=generator)
+        limit = self.settings.jitter_for(*self.image_shape[1:])
+        offsets = torch.randint(
+            -limit, limit + 1, (self.settings.iterations, 2), generator=generator
+        )
+        return (
+            images.to(self.device, memory_format=torch.channels_last),
+            [(down, right) for down, right in offsets.tolist()],
+        )
+
+
+def _require_finite(loss: Tensor, iteration: int) -> float:
+    value = loss.item()
+    if not math.isfinite(value):
+        raise InversionError(
+            f"the objective became {value} at iteration {iteration}: check that the local model's weights "
+            "and BatchNorm statistics are finite, or lower the learning rate"
+        )
+    return value

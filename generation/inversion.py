@@ -1,0 +1,61 @@
+"""Inverting one model on its own."""
+
+import torch
+from torch import Tensor, nn
+
+from .engine import Inversion, InversionEngine, Progress
+from .settings import InversionSettings
+
+
+def invert(
+    local_model: nn.Module,
+    labels: Tensor,
+    image_shape: tuple[int, int, int],
+    settings: InversionSettings | None = None,
+    *,
+    global_model: nn.Module | None = None,
+    seed: int,
+    device: str | torch.device = "cpu",
+    progress: Progress | None = None,
+) -> Inversion:
+    """Turn a trained classifier into images it takes for its training data (DeepInversion, Yin et al. 2020).
+
+    Parameters
+    ----------
+    local_model : nn.Module
+        Maps normalised images (n, C, H, W) to logits (n, classes); read, never changed.
+    labels : Tensor
+        (n,) integers, the wanted class of each image; n may be 0.
+    image_shape : tuple of int
+        (C, H, W).
+    settings : InversionSettings or None (default: None)
+        None: the defaults.
+    global_model : nn.Module or None (default: None)
+        Needed where ``settings.competition_weight`` is above 0.
+    seed : int
+        Start and jitter depend on this alone: not on the device, nor on what ran before.
+    device : str or torch.device (default: "cpu")
+        Where to compute.
+    progress : callable or None (default: None)
+        Called with (iterations done, iterations in all) now and then and at the end.
+
+    Returns
+    -------
+    Inversion
+        Images, logits and what became of the objective.
+
+    Raises
+    ------
+    InversionError
+        If the objective stops being a finite number.
+    """
+    settings = settings or InversionSettings()
+    engine = InversionEngine(
+        local_model,
+        image_shape,
+        settings,
+        global_model=global_model,
+        device=device,
+        expected_images=len(labels),
+    )
+    return engine.invert(local_model, labels, seed=seed, progress=progress)

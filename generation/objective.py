@@ -1,0 +1,241 @@
+r"""The inversion objective, term by term: what makes a batch of pixels look like training data.
+
+With ``u`` the batch of images, ``f`` the frozen local model and ``t`` the wanted labels
+
+    L(u) = CE(f(u), t) + a_tv R_tv(u) + a_l2 R_l2(u) + a_bn R_bn(u) + a_c R_compete(u)
+
+(DeepInversion, Yin et al. 2020, eq. 2-6, and FedF2DG, Zhao et al. 2024). Two forms of the terms exist:
+
+``corrected`` (the default)
+    Total variation and l2 are *per-image means*, so that clients with different budgets are
+    regularised alike, and the disagreement of two models is the true Jensen-Shannon divergence.
+``reference``
+    What the published scripts compute: norms over the whole batch, and a divergence of clamped
+    probabilities in the reverse direction. Kept so that the two can be compared.
+
+Calibration of the corrected form. Write ``r_b`` for the norm of one image's differences. The reference
+adds ``a ||(r_1, ..., r_B)||_2``, which for images of equal norm is ``a sqrt(B) r``; its gradient on image b,
+``a r_b / ||r|| * dr_b``, is ``a / sqrt(B) * dr_b``. The cross-entropy, a mean over the batch, has a gradient
+proportional to 1/B on each image, so the ratio regulariser/cross-entropy grows as sqrt(B): a client with
+four times the budget is smoothed twice as much. The mean ``c/B * sum_b r_b`` has the gradient ``c/B * dr_b``
+and a ratio that does not depend on B. Value and gradient equal the reference's at B = 256, the batch size for
+which its weights were published, when ``c = a sqrt(256) = 16 a``: this factor is ``BATCH_CALIBRATION``.
+"""
+
+import math
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+Form = Literal["corrected", "reference"]
+
+FORMS: tuple[Form, ...] = ("corrected", "reference")
+
+BATCH_CALIBRATION = math.sqrt(256.0)
+"""Factor on per-image means that gives the reference's strength at batch 256 (see above)."""
+
+
+def total_variation(images: Tensor, form: Form = "corrected") -> Tensor:
+    """Roughness of images: differences to the right, lower and both diagonal neighbours.
+
+    Parameters
+    ----------
+    images : Tensor
+        (n, C, H, W), n >= 1.
+    form : {"corrected", "reference"}
+        Per-image mean times ``BATCH_CALIBRATION``, or norms over the whole batch.
+
+    Returns
+    -------
+    Tensor
+        Scalar, in units of pixel values.
+
+    Notes
+    -----
+    Yin et al. 2020, eq. 3, R_TV; four directions as in their published CIFAR-10 program.
+    """
+    differences = (
+        images[..., :, 1:] - images[..., :, :-1],
+        images[..., 1:, :] - images[..., :-1, :],
+        images[..., 1:, 1:] - images[..., :-1, :-1],
+        images[..., 1:, :-1] - images[..., :-1, 1:],
+    )
+    return torch.stack([_norm(difference, form) for difference in differences]).sum()
+
+
+def l2_penalty(images: Tensor, form: Form = "corrected") -> Tensor:
+    """Size of images (Yin et al. 2020, eq. 3, R_l2): the norm itself, not its square.
+
+    Parameters
+    ----------
+    images : Tensor
+        (n, C, H, W), n >= 1.
+    form : {"corrected", "reference"}
+        Per-image mean times ``BATCH_CALIBRATION``, or the norm of the whole batch.
+
+    Returns
+    -------
+    Tensor
+        Scalar.
+    """
+    return _norm(images, form)
+
+
+def _norm(values: Tensor, form: Form) -> Tensor:
+    if form == "reference":
+        return torch.linalg.vector_norm(values)
+    return BATCH_CALIBRATION * torch.linalg.vector_norm(values, dim=(1, 2, 3)).mean()
+
+
+def statistics_deviation(features: Tensor, running_mean: Tensor, running_var: Tensor) -> Tensor:
+    """Distance of a batch's channel statistics from those a BatchNorm layer remembers.
+
+    Parameters
+    ----------
+    features : Tensor
+        (n, C, H, W), the *input* of the layer, any float type; computed in float32 at least.
+    running_mean, running_var : Tensor
+        (C,), what the layer saw in training.
+
+    Returns
+    -------
+    Tensor
+        Scalar ``||mean - running_mean||_2 + ||var - running_var||_2``, variance biased (divided by n·H·W).
+
+    Notes
+    -----
+    Yin et al. 2020, eq. 4, R_feature.
+    """
+    features = features.to(running_mean.dtype)
+    var, mean = torch.var_mean(features, dim=(0, 2, 3), correction=0)
+    return torch.linalg.vector_norm(mean - running_mean) + torch.linalg.vector_norm(
+        var - running_var
+    )
+
+
+def batch_norm_layers(model: nn.Module) -> list[nn.BatchNorm2d]:
+    """BatchNorm layers of a model that remember statistics, in the order of its modules."""
+    return [
+        module
+        for module in model.modules()
+        if isinstance(module, nn.BatchNorm2d) and module.running_mean is not None
+    ]
+
+
+class StatisticsRecorder:
+    """Hooks that note ``statistics_deviation`` at the input of every BatchNorm layer of a model.
+
+    As a context manager it takes its hooks away when the block ends, however it ends.
+
+    Parameters
+    ----------
+    model : nn.Module
+        In evaluation mode: in training mode the layers' own statistics would move.
+
+    Attributes
+    ----------
+    deviations : list of Tensor
+        One scalar per layer and forward pass since it was last cleared.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self.deviations: list[Tensor] = []
+        self._handles = [
+            layer.register_forward_pre_hook(self._record) for layer in batch_norm_layers(model)
+        ]
+
+    def _record(self, layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        assert isinstance(layer.running_mean, Tensor) and isinstance(layer.running_var, Tensor)
+        self.deviations.append(
+            statistics_deviation(inputs[0], layer.running_mean, layer.running_var)
+        )
+
+    def close(self) -> None:
+        """Take the hooks away."""
+        for handle in self._handles:
+            handle.remove()
+
+    def __enter__(self) -> "StatisticsRecorder":
+        """Return itself."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Take the hooks away."""
+        self.close()
+
+
+def jensen_shannon(logits_p: Tensor, logits_q: Tensor, temperature: float) -> Tensor:
+    """Jensen-Shannon divergence of two models' softened predictions, as a fraction of its maximum.
+
+    Parameters
+    ----------
+    logits_p, logits_q : Tensor
+        (n, classes).
+    temperature : float
+        Divides the logits before the softmax.
+
+    Returns
+    -------
+    Tensor
+        Scalar in [0, 1]: mean over the batch, divided by ln 2.
+    """
+    log_p = F.log_softmax(logits_p / temperature, dim=1)
+    log_q = F.log_softmax(logits_q / temperature, dim=1)
+    log_m = torch.logaddexp(log_p, log_q) - math.log(2.0)
+    divergence = 0.5 * (log_p.exp() * (log_p - log_m) + log_q.exp() * (log_q - log_m))
+    return divergence.sum(dim=1).mean() / math.log(2.0)
+
+
+def clamped_divergence(logits_p: Tensor, logits_q: Tensor, temperature: float) -> Tensor:
+    """Reference form of the divergence: KL from the mixture, of probabilities clamped to [.01, .99].
+
+    Close to ``jensen_shannon`` times ln 2 for ten classes. From about a hundred classes on nearly all
+    probabilities lie below the clamp and its gradient points elsewhere.
+
+    Parameters
+    ----------
+    logits_p, logits_q : Tensor
+        (n, classes).
+    temperature : float
+        Divides the logits before the softmax.
+
+    Returns
+    -------
+    Tensor
+        Scalar, limited to [0, 1].
+    """
+    p = F.softmax(logits_p / temperature, dim=1)
+    q = F.softmax(logits_q / temperature, dim=1)
+    m = (0.5 * (p + q)).clamp(0.01, 0.99)
+    p, q = p.clamp(0.01, 0.99), q.clamp(0.01, 0.99)
+    divergence = 0.5 * (m * (2 * m.log() - p.log() - q.log()))
+    return divergence.sum(dim=1).mean().clamp(0.0, 1.0)
+
+
+def competition(
+    local_logits: Tensor, global_logits: Tensor, temperature: float, form: Form = "corrected"
+) -> Tensor:
+    """Agreement of local and global model, 1 - JS: small where the two disagree (hard samples).
+
+    Parameters
+    ----------
+    local_logits, global_logits : Tensor
+        (n, classes).
+    temperature : float
+        Softens both predictions (3 in the paper).
+    form : {"corrected", "reference"}
+        True or clamped divergence.
+
+    Returns
+    -------
+    Tensor
+        Scalar in [0, 1].
+
+    Notes
+    -----
+    Yin et al. 2020, eq. 5-6, R_compete; used by Zhao et al. 2024 between local and global model.
+    """
+    divergence = jensen_shannon if form == "corrected" else clamped_divergence
+    return 1.0 - divergence(local_logits, global_logits, temperature)

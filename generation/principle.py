@@ -1,0 +1,159 @@
+"""The data generation principle: how many images of which class each client's model is asked for.
+
+Zhao et al. 2024, section on adaptive data generation. ``n_i`` is the number of training samples of client i.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+QUALITY_PART = 1 / 3
+"""Weight of the quality term against the share of samples, from the second batch on."""
+
+
+def shares(num_examples: Sequence[int]) -> np.ndarray:
+    """Share of each client in all samples: share_i = n_i / sum_j n_j.
+
+    Parameters
+    ----------
+    num_examples : sequence of int
+        n_i, 0 or more, not all 0.
+
+    Returns
+    -------
+    ndarray
+        (clients,) float64, sums to 1.
+    """
+    counts = np.asarray(num_examples, dtype=np.float64)
+    if counts.ndim != 1 or len(counts) == 0:
+        raise ValueError("num_examples: must list at least one client")
+    if not np.all(np.isfinite(counts)) or np.any(counts < 0) or counts.sum() == 0:
+        raise ValueError(f"num_examples = {list(num_examples)}: must be 0 or more, not all 0")
+    return counts / counts.sum()
+
+
+def quality(losses: Sequence[float]) -> np.ndarray:
+    """How little the global model knows of each client: a softmax of losses over clients.
+
+    Parameters
+    ----------
+    losses : sequence of float
+        Cross-entropy of the global model on each client's last generated batch. nan for a client that has
+        none: it counts as the mean of the others.
+
+    Returns
+    -------
+    ndarray
+        (clients,) float64, sums to 1.
+    """
+    values = np.asarray(losses, dtype=np.float64)
+    if values.ndim != 1 or len(values) == 0:
+        raise ValueError("losses: must list at least one client")
+    if np.any(np.isinf(values)):
+        raise ValueError(f"losses = {list(losses)}: must be finite or nan")
+    known = values[~np.isnan(values)]
+    values = np.where(np.isnan(values), known.mean() if len(known) else 0.0, values)
+    exponentials = np.exp(values - values.max())
+    return exponentials / exponentials.sum()
+
+
+def budgets(
+    images: int, num_examples: Sequence[int], losses: Sequence[float] | None = None
+) -> list[int]:
+    """Number of images to generate from each client's model.
+
+    Parameters
+    ----------
+    images : int
+        Images of this batch over all clients: B·N, images per client and batch times clients.
+    num_examples : sequence of int
+        n_i of every client.
+    losses : sequence of float or None (default: None)
+        As for ``quality``; None for the first batch, in which shares alone count.
+
+    Returns
+    -------
+    list of int
+        One budget per client, 0 or more, whose sum is ``images`` exactly.
+
+    Notes
+    -----
+    budget_i = B·N·share_i in the first batch, B·N·(1/3·quality_i + 2/3·share_i) afterwards, rounded by
+    largest remainder.
+    """
+    weights = shares(num_examples)
+    if losses is not None:
+        if len(losses) != len(weights):
+            raise ValueError(f"{len(losses)} losses for {len(weights)} clients")
+        weights = QUALITY_PART * quality(losses) + (1 - QUALITY_PART) * weights
+    return largest_remainder(images, weights)
+
+
+def largest_remainder(total: int, weights: np.ndarray) -> list[int]:
+    """Split a whole number in proportion to weights, into whole numbers (Hamilton's method).
+
+    Every part is its exact quota rounded down or up, and the parts sum to ``total``; among equal remainders
+    the first gets the unit.
+
+    Parameters
+    ----------
+    total : int
+        0 or more.
+    weights : ndarray
+        (parts,), 0 or more, with a positive sum.
+    """
+    if total < 0:
+        raise ValueError(f"total = {total}: must be 0 or more")
+    quotas = total * np.asarray(weights, dtype=np.float64) / np.sum(weights)
+    parts = np.floor(quotas).astype(np.int64)
+    missing = total - int(parts.sum())
+    order = np.argsort(-(quotas - parts), kind="stable")
+    parts[order[:missing]] += 1
+    return [int(part) for part in parts]
+
+
+def draw_labels(budget: int, label_counts: Sequence[float], seed: int) -> Tensor:
+    """Draw the classes of a client's images from its own label distribution.
+
+    The draw is systematic: class k occurs budget·p_k times, rounded down or up at random with the right
+    mean. Each image's class has exactly the wanted distribution, and small batches represent it better
+    than independent draws would.
+
+    Parameters
+    ----------
+    budget : int
+        Images wanted, 0 or more.
+    label_counts : sequence of float
+        Samples of each class on the client (or anything proportional to it; equal numbers for a uniform
+        draw), 0 or more, not all 0.
+    seed : int
+        The draw depends on this and the other arguments alone.
+
+    Returns
+    -------
+    Tensor
+        (budget,) int64 in random order.
+    """
+    counts = np.asarray(label_counts, dtype=np.float64)
+    if budget < 0:
+        raise ValueError(f"budget = {budget}: must be 0 or more")
+    if counts.ndim != 1 or not np.all(np.isfinite(counts)) or np.any(counts < 0):
+        raise ValueError(f"label_counts = {list(label_counts)}: must be numbers, 0 or more")
+    if counts.sum() == 0:
+        raise ValueError("label_counts are all 0: no class to generate")
+    random = np.random.default_rng(seed)
+    edges = np.cumsum(counts) / counts.sum()
+    edges[counts.nonzero()[0][-1] :] = 1.0
+    # One point in each of `budget` equal intervals, at the same place in all of them.
+    points = (np.arange(budget) + random.random()) / max(budget, 1)
+    points = np.minimum(points, np.nextafter(1.0, 0.0))
+    labels = np.searchsorted(edges, points, side="right")
+    return torch.from_numpy(random.permutation(labels).astype(np.int64))
+
+
+def derived_seed(*parts: int) -> int:
+    """Make one seed, below 2**63, from several numbers (run, batch, client, ...)."""
+    entropy = [part & 0xFFFFFFFFFFFFFFFF for part in parts]
+    return int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0] >> 1)

@@ -1,0 +1,235 @@
+"""Generating for a whole federation: one client's model after the other, never all in memory."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from .engine import InversionEngine, Progress
+from .principle import derived_seed, draw_labels
+from .settings import InversionSettings
+
+
+@dataclass(frozen=True)
+class PseudoData:
+    """Generated images with what distillation needs to know of them; all on the CPU.
+
+    Parameters
+    ----------
+    images : Tensor
+        (n, C, H, W) float32, in the normalised space of the models.
+    labels : Tensor
+        (n,) int64, the class each image was generated for.
+    sources : Tensor
+        (n,) int64, the client whose model it came from.
+    logits : Tensor
+        (n, classes) float32, that model's prediction: the teacher's answer.
+    """
+
+    images: Tensor
+    labels: Tensor
+    sources: Tensor
+    logits: Tensor
+
+    def __post_init__(self) -> None:
+        """Refuse parts of different lengths."""
+        lengths = {len(self.images), len(self.labels), len(self.sources), len(self.logits)}
+        if len(lengths) > 1:
+            raise ValueError(f"pseudo data whose parts have different lengths: {sorted(lengths)}")
+
+    def __len__(self) -> int:
+        """Return the number of images."""
+        return len(self.labels)
+
+    @staticmethod
+    def concatenate(parts: Iterable["PseudoData"]) -> "PseudoData":
+        """Put the images of several generations one after the other (at least one part)."""
+        parts = list(parts)
+        return PseudoData(
+            images=torch.cat([part.images for part in parts]),
+            labels=torch.cat([part.labels for part in parts]),
+            sources=torch.cat([part.sources for part in parts]),
+            logits=torch.cat([part.logits for part in parts]),
+        )
+
+
+@dataclass(frozen=True)
+class Generation:
+    """What ``generate`` made and how it went.
+
+    Parameters
+    ----------
+    data : PseudoData
+        The images, clients in ascending order.
+    objective : float
+        Mean of the clients' final objectives, weighted with their images; nan for no images.
+    objectives : dict of int to float
+        Final objective of each client that had a budget.
+    iterations : int
+        Optimizer steps done, over all clients.
+    """
+
+    data: PseudoData
+    objective: float
+    objectives: dict[int, float]
+    iterations: int
+
+
+def generate(
+    local_model: Callable[[int], nn.Module],
+    *,
+    budgets: Sequence[int],
+    label_counts: Sequence[Sequence[float]] | None,
+    image_shape: tuple[int, int, int],
+    settings: InversionSettings,
+    classes: int,
+    global_model: nn.Module | None = None,
+    seed: int,
+    device: str | torch.device = "cpu",
+    progress: Progress | None = None,
+) -> Generation:
+    """Generate every client's budget of images by inverting its local model.
+
+    Parameters
+    ----------
+    local_model : callable
+        Gives the local model of a client index; called once per client with a budget, in ascending order,
+        and not kept, so that models can be read from disk one at a time. All of one architecture.
+    budgets : sequence of int
+        Images wanted of each client; a client with 0 is skipped. See ``generation.budgets``.
+    label_counts : sequence of sequences of float, or None
+        Label distribution of each client, (clients, classes); None: uniform over the classes.
+    image_shape : tuple of int
+        (C, H, W).
+    settings : InversionSettings
+        What to optimise and how.
+    classes : int
+        Number of classes.
+    global_model : nn.Module or None (default: None)
+        Needed where ``settings.competition_weight`` is above 0.
+    seed : int
+        Labels, starts and jitter of client i depend on this and i alone.
+    device : str or torch.device (default: "cpu")
+        Where to compute.
+    progress : callable or None (default: None)
+        Called with (done, total) in image-iterations: images times optimizer steps.
+
+    Returns
+    -------
+    Generation
+        The images of all clients and how the optimisation went.
+    """
+    if label_counts is not None and len(label_counts) != len(budgets):
+        raise ValueError(f"{len(label_counts)} label distributions for {len(budgets)} clients")
+    total = sum(budgets) * settings.iterations
+    parts = [_nothing(image_shape, classes)]
+    objectives: dict[int, float] = {}
+    iterations, done = 0, 0
+    engine: InversionEngine | None = None
+    for client, budget in enumerate(budgets):
+        if budget == 0:
+            continue
+        model = local_model(client)
+        if engine is None:
+            engine = InversionEngine(
+                model,
+                image_shape,
+                settings,
+                global_model=global_model,
+                device=device,
+                expected_images=sum(budgets),
+            )
+        counts = [1.0] * classes if label_counts is None else label_counts[client]
+        inversion = engine.invert(
+            model,
+            draw_labels(budget, counts, derived_seed(seed, client, 0)),
+            seed=derived_seed(seed, client, 1),
+            progress=_shifted(progress, done, budget, total),
+        )
+        done += budget * settings.iterations
+        iterations += inversion.iterations
+        objectives[client] = inversion.objective
+        parts.append(
+            PseudoData(
+                images=inversion.images,
+                labels=inversion.labels,
+                sources=torch.full((budget,), client, dtype=torch.int64),
+                logits=inversion.logits,
+            )
+        )
+    images = sum(budgets)
+    mean = sum(objectives[client] * budgets[client] for client in objectives) / max(images, 1)
+    return Generation(
+        data=PseudoData.concatenate(parts),
+        objective=mean if images else float("nan"),
+        objectives=objectives,
+        iterations=iterations,
+    )
+
+
+def quality_losses(
+    global_model: nn.Module,
+    data: PseudoData,
+    clients: int,
+    *,
+    device: str | torch.device = "cpu",
+    batch_size: int = 1024,
+) -> list[float]:
+    """Measure how little the global model knows of each client's images.
+
+    Parameters
+    ----------
+    global_model : nn.Module
+        Used in evaluation mode; left in the mode and on the device it was in.
+    data : PseudoData
+        The last batch generated.
+    clients : int
+        Number of clients.
+    device : str or torch.device (default: "cpu")
+        Where to compute.
+    batch_size : int (default: 1024)
+        Images per forward pass.
+
+    Returns
+    -------
+    list of float
+        Mean cross-entropy on each client's images; nan for a client without any. To be given to
+        ``generation.budgets``.
+    """
+    training = global_model.training
+    parameter = next(global_model.parameters(), torch.empty(0))
+    home = parameter.device
+    sums = torch.zeros(clients, dtype=torch.float64)
+    counts = torch.zeros(clients, dtype=torch.float64)
+    global_model.to(device).eval()
+    try:
+        with torch.no_grad():
+            for start in range(0, len(data), batch_size):
+                rows = slice(start, start + batch_size)
+                logits = global_model(data.images[rows].to(device)).cpu().double()
+                losses = F.cross_entropy(logits, data.labels[rows], reduction="none")
+                sums.index_add_(0, data.sources[rows], losses)
+                counts.index_add_(0, data.sources[rows], torch.ones_like(losses))
+    finally:
+        global_model.to(home).train(training)
+    return (sums / counts).tolist()
+
+
+def _nothing(image_shape: tuple[int, int, int], classes: int) -> PseudoData:
+    return PseudoData(
+        images=torch.empty((0, *image_shape)),
+        labels=torch.empty(0, dtype=torch.int64),
+        sources=torch.empty(0, dtype=torch.int64),
+        logits=torch.empty((0, classes)),
+    )
+
+
+def _shifted(
+    progress: Progress | None, done: int, images: int, total: int
+) -> Progress | None:
+    if progress is None:
+        return None
+    report = progress
+    return lambda iteration, _: report(done + iteration * images, total)

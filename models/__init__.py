@@ -1,0 +1,28 @@
+"""Classifiers for small images, and what a model's state consists of."""
+
+from .classifier import Classifier
+from .device import resolve_device
+from .registry import MODELS, build
+from .state import (
+    State,
+    StateLayout,
+    cpu_state,
+    first_non_finite,
+    load_state,
+    size_in_bytes,
+    state_difference,
+)
+
+__all__ = [
+    "MODELS",
+    "Classifier",
+    "State",
+    "StateLayout",
+    "build",
+    "cpu_state",
+    "first_non_finite",
+    "load_state",
+    "resolve_device",
+    "size_in_bytes",
+    "state_difference",
+]

@@ -1,0 +1,55 @@
+"""The interface every classifier of this project offers: embed, then classify."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+
+class Classifier(nn.Module):
+    """An encoder, an optional projection head, and a linear classifier.
+
+    Parameters
+    ----------
+    encoder : nn.Module
+        Maps images (n, channels, height, width) to features (n, width).
+    width : int
+        Number of features the encoder returns.
+    classes : int
+        Number of classes.
+    projection_dim : int (default: 0)
+        Output size of MOON's projection head, a two-layer perceptron between encoder and
+        classifier (Li et al. 2021, section 3.2); 0 means no projection head. The head is part
+        of the shared model, so it is trained and aggregated like every other layer.
+    """
+
+    def __init__(
+        self, encoder: nn.Module, width: int, classes: int, projection_dim: int = 0
+    ) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.projection: nn.Module = nn.Identity()
+        if projection_dim > 0:
+            self.projection = nn.Sequential(
+                nn.Linear(width, width), nn.ReLU(), nn.Linear(width, projection_dim)
+            )
+        self.head = nn.Linear(projection_dim or width, classes)
+
+    @property
+    def has_batch_norm(self) -> bool:
+        """Whether a batch of one image cannot be trained on."""
+        return any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in self.modules())
+
+    def embed(self, images: Tensor) -> Tensor:
+        """Return the representation z, shape (n, d), that MOON contrasts.
+
+        ``flatten(1)``, not ``squeeze()``: a batch of one image must keep its batch axis.
+        """
+        return self.projection(self.encoder(images).flatten(1))
+
+    def classify(self, features: Tensor) -> Tensor:
+        """Return logits, shape (n, classes), for representations of shape (n, d)."""
+        return self.head(features)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return logits, shape (n, classes), for images of shape (n, channels, height, width)."""
+        return self.classify(self.embed(images))

@@ -1,0 +1,129 @@
+"""The models by name. Adding one is one function that returns an encoder, and one line here.
+
+An encoder function takes the number of image channels and the image size and returns the encoder
+and its number of features; classifier, projection head and seeding are added by :func:`build`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+import torch
+from torch import nn
+
+from .classifier import Classifier
+from .resnet import group_norm, residual_encoder
+
+EncoderBuilder = Callable[[int, tuple[int, int]], tuple[nn.Module, int]]
+
+
+def _residual(
+    channels: int,
+    image_size: tuple[int, int],
+    *,
+    width: int,
+    blocks: tuple[int, ...],
+    norm_layer: Callable[[int], nn.Module] = nn.BatchNorm2d,
+) -> tuple[nn.Module, int]:
+    return residual_encoder(channels=channels, width=width, blocks=blocks, norm_layer=norm_layer)
+
+
+def small_cnn(channels: int, image_size: tuple[int, int]) -> tuple[nn.Module, int]:
+    """Build a small convolutional network without normalization layers.
+
+    Two 5x5 convolutions with pooling, as in McMahan et al. 2017; padding keeps it usable on
+    images as small as 4x4.
+    """
+    height, width = image_size
+    if min(height, width) < 4:
+        raise ValueError(f"model 'cnn' needs images of at least 4x4 pixels, not {height}x{width}")
+    features = 64 * (height // 4) * (width // 4)
+    encoder = nn.Sequential(
+        nn.Conv2d(channels, 32, 5, padding=2),
+        nn.ReLU(inplace=True),
+        nn.MaxPool2d(2),
+        nn.Conv2d(32, 64, 5, padding=2),
+        nn.ReLU(inplace=True),
+        nn.MaxPool2d(2),
+        nn.Flatten(1),
+        nn.Linear(features, 512),
+        nn.ReLU(inplace=True),
+    )
+    return encoder, 512
+
+
+def vgg11(channels: int, image_size: tuple[int, int]) -> tuple[nn.Module, int]:
+    """Build VGG-11 with BatchNorm (Simonyan and Zisserman 2015), pooled to one feature vector.
+
+    Poolings that would shrink a side below one pixel are left out, so that it works on images
+    smaller than 32x32.
+    """
+    layers: list[nn.Module] = []
+    inputs, side = channels, min(image_size)
+    for item in (64, "pool", 128, "pool", 256, 256, "pool", 512, 512, "pool", 512, 512, "pool"):
+        if isinstance(item, int):
+            layers += [
+                nn.Conv2d(inputs, item, 3, padding=1, bias=False),
+                nn.BatchNorm2d(item),
+                nn.ReLU(inplace=True),
+            ]
+            inputs = item
+        elif side >= 2:
+            layers.append(nn.MaxPool2d(2))
+            side //= 2
+    layers.append(nn.AdaptiveAvgPool2d(1))
+    return nn.Sequential(*layers), 512
+
+
+MODELS: dict[str, EncoderBuilder] = {
+    "resnet8": partial(_residual, width=16, blocks=(1, 1, 1)),
+    "resnet20": partial(_residual, width=16, blocks=(3, 3, 3)),
+    "resnet32": partial(_residual, width=16, blocks=(5, 5, 5)),
+    "resnet18": partial(_residual, width=64, blocks=(2, 2, 2, 2)),
+    "resnet34": partial(_residual, width=64, blocks=(3, 4, 6, 3)),
+    "resnet8-gn": partial(_residual, width=16, blocks=(1, 1, 1), norm_layer=group_norm),
+    "resnet18-gn": partial(_residual, width=64, blocks=(2, 2, 2, 2), norm_layer=group_norm),
+    "cnn": small_cnn,
+    "vgg11": vgg11,
+}
+
+
+def build(
+    name: str,
+    *,
+    classes: int,
+    channels: int = 3,
+    image_size: tuple[int, int] | int = 32,
+    projection_dim: int = 0,
+    seed: int | None = None,
+) -> Classifier:
+    """Build a classifier with fresh weights.
+
+    Parameters
+    ----------
+    name : str
+        A key of :data:`MODELS`.
+    classes, channels : int
+        Number of classes, and of image channels.
+    image_size : tuple[int, int] or int (default: 32)
+        Height and width in pixels.
+    projection_dim : int (default: 0)
+        Output size of MOON's projection head; 0 builds none.
+    seed : int, optional
+        Seed of the initial weights. The global random state is left as it was, so building a
+        model never changes what comes after it. None draws from the global random state.
+
+    Raises
+    ------
+    ValueError
+        If the name is unknown (the message lists the choices) or the image is too small.
+    """
+    if name not in MODELS:
+        raise ValueError(f"unknown model {name!r}; choose one of {', '.join(MODELS)}")
+    size = (image_size, image_size) if isinstance(image_size, int) else image_size
+    with torch.random.fork_rng(devices=[], enabled=seed is not None):
+        if seed is not None:
+            torch.manual_seed(seed)
+        encoder, width = MODELS[name](channels, size)
+        return Classifier(encoder, width, classes, projection_dim)

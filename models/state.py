@@ -1,0 +1,111 @@
+"""A model's state is three things, and federated learning treats each in its own way.
+
+1. *Trainable parameters*: what the optimisation algorithm acts on.
+2. *Float buffers* (BatchNorm running mean and variance): statistics; always averaged by weight,
+   never corrected and never extrapolated, because extrapolation can push a running variance
+   below zero, after which the model outputs NaN.
+3. *Integer buffers* (``num_batches_tracked``): counters; they keep their dtype.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+State = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class StateLayout:
+    """Which keys of a state dictionary are parameters, float buffers and integer buffers.
+
+    Parameters
+    ----------
+    parameters, float_buffers, integer_buffers : tuple[str, ...]
+        Names, in the order of the model's ``state_dict()``.
+    """
+
+    parameters: tuple[str, ...]
+    float_buffers: tuple[str, ...]
+    integer_buffers: tuple[str, ...]
+
+    @classmethod
+    def of(cls, model: nn.Module) -> StateLayout:
+        """Read the layout from a model.
+
+        Frozen parameters (``requires_grad=False``) count as parameters: they are part of the
+        model that clients agree on, and averaging equal values leaves them as they are.
+        """
+        trainable = {name for name, _ in model.named_parameters(remove_duplicate=False)}
+        parameters, floats, integers = [], [], []
+        for name, value in model.state_dict().items():
+            if name in trainable:
+                parameters.append(name)
+            elif value.is_floating_point():
+                floats.append(name)
+            else:
+                integers.append(name)
+        return cls(tuple(parameters), tuple(floats), tuple(integers))
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All names, parameters first."""
+        return self.parameters + self.float_buffers + self.integer_buffers
+
+
+def cpu_state(model: nn.Module) -> State:
+    """Return a detached CPU copy of a model's state dictionary."""
+    return {
+        name: value.detach().to("cpu", copy=True).contiguous()
+        for name, value in model.state_dict().items()
+    }
+
+
+def load_state(model: nn.Module, state: Mapping[str, Tensor]) -> nn.Module:
+    """Copy ``state`` into ``model`` in place, on the model's device, and return the model.
+
+    Raises
+    ------
+    ValueError
+        If names or shapes differ; the message names the first differences.
+    """
+    problem = state_difference(model.state_dict(), state)
+    if problem:
+        raise ValueError(f"these weights belong to another model: {problem}")
+    with torch.no_grad():
+        for name, target in model.state_dict().items():
+            target.copy_(state[name])
+    return model
+
+
+def state_difference(expected: Mapping[str, Tensor], actual: Mapping[str, Tensor]) -> str:
+    """Describe how the names, shapes or dtypes of two states differ; empty if they agree."""
+    missing = [name for name in expected if name not in actual]
+    extra = [name for name in actual if name not in expected]
+    if missing:
+        return f"{len(missing)} entries missing, the first is {missing[0]!r}"
+    if extra:
+        return f"{len(extra)} unknown entries, the first is {extra[0]!r}"
+    for name, value in expected.items():
+        other = actual[name]
+        if value.shape != other.shape:
+            return f"{name!r} has shape {tuple(other.shape)} instead of {tuple(value.shape)}"
+        if value.dtype != other.dtype:
+            return f"{name!r} has type {other.dtype} instead of {value.dtype}"
+    return ""
+
+
+def first_non_finite(state: Mapping[str, Tensor]) -> str | None:
+    """Return the name of the first entry that holds a NaN or an infinity, or None."""
+    for name, value in state.items():
+        if value.is_floating_point() and not bool(torch.isfinite(value).all()):
+            return name
+    return None
+
+
+def size_in_bytes(tensors: Iterable[Tensor]) -> int:
+    """Return the number of bytes the tensors' elements occupy."""
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)

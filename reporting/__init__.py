@@ -1,0 +1,22 @@
+"""What a run leaves to read: its metrics file, its figures, its report.
+
+Entry points: :class:`MetricsFile` while the run goes on; :func:`write_report`,
+:func:`terminal_table` and :func:`pseudo_grid` afterwards.
+"""
+
+from reporting.metrics import MetricsError, MetricsFile, read_events
+from reporting.pseudo_images import PseudoImages, pseudo_grid
+from reporting.report import write_report
+from reporting.run_record import RunRecord
+from reporting.tables import terminal_table
+
+__all__ = [
+    "MetricsError",
+    "MetricsFile",
+    "PseudoImages",
+    "RunRecord",
+    "pseudo_grid",
+    "read_events",
+    "terminal_table",
+    "write_report",
+]

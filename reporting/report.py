@@ -1,0 +1,371 @@
+"""A run's report: one file that a browser opens anywhere, also while the run goes on."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from reporting import figures
+from reporting.page import figure, page, pair, paragraph, section, text
+from reporting.pseudo_images import PseudoDataError, read_grid, stored_sets
+from reporting.run_record import RunRecord, number
+from reporting.tables import Cell, duration, html_table, percent, points, stage_table, stages
+
+_MOST_ROWS = 50
+_MOST_LETTERS = 500
+
+
+def write_report(run_directory: Path | str, *, stretch_contrast: bool = False) -> Path:
+    """Render ``report.html`` from whatever a run's directory holds.
+
+    Parameters
+    ----------
+    run_directory : Path | str
+        A run's directory, of a run that is finished, going on, or broken off.
+    stretch_contrast : bool (default: False)
+        Show each pseudo image stretched to the full range of brightness; the report says so.
+
+    Returns
+    -------
+    Path
+        The report. The same directory gives the same file, byte for byte.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such directory, or none of a run's files in it.
+    """
+    record = RunRecord.read(run_directory)
+    parts = [
+        _headline(record),
+        _results(record),
+        _accuracy(record),
+        _clients(record),
+        _pseudo_images(record, stretch_contrast),
+        _confusion(record),
+        _dropped(record),
+        _traffic(record),
+        _configuration(record),
+        _versions(record),
+    ]
+    title = f"{_fact(record, 'strategy')} on {_fact(record, 'dataset')}"
+    path = record.directory / "report.html"
+    unfinished = path.with_name(path.name + ".part")
+    unfinished.write_text(page(title, parts), encoding="utf-8")
+    os.replace(unfinished, path)
+    return path
+
+
+def _fact(record: RunRecord, name: str) -> str:
+    """Return an entry of the summary as text."""
+    value = record.summary.get(name)
+    return "unknown" if value is None else str(value)
+
+
+def _headline(record: RunRecord) -> str:
+    """What was run, on what, and how it ended."""
+    ran = [stage for stage in stages(record.summary) if stage.accuracy is not None]
+    way = " → ".join(f"{percent(stage.accuracy)} {stage.name}" for stage in ran)
+    facts = {
+        "strategy": _fact(record, "strategy"),
+        "data set": _fact(record, "dataset"),
+        "clients": _fact(record, "clients"),
+        "seed": _fact(record, "seed"),
+        "started": str(record.last("start").get("time", "unknown")),
+        "status": record.status,
+    }
+    items = "".join(f"<li>{text(k)} <b>{text(v)}</b></li>" for k, v in facts.items())
+    warnings = [paragraph(problem, "warning") for problem in record.problems]
+    if not record.completed:
+        reason = record.last("end").get("reason") or record.summary.get("reason")
+        said = f" The reason it gave: {_cut(str(reason))}" if reason else ""
+        warnings.insert(
+            0,
+            paragraph(
+                f"Status: {record.status}. The report shows what the run's directory holds so far."
+                + said,
+                "warning",
+            ),
+        )
+    return "\n".join(
+        [
+            f"<header><h1>{text(facts['strategy'])} on {text(facts['data set'])}</h1>",
+            f'<p class="lead">{text(way or "No accuracy measured yet.")}</p>',
+            f'<ul class="facts">{items}</ul></header>',
+            *warnings,
+        ]
+    )
+
+
+def _results(record: RunRecord) -> str:
+    """The table of stages."""
+    notes = [
+        "Accuracy is that of the last round or epoch of a stage on the test set. “Best on test” is "
+        "the highest value met on the way, chosen on the test set itself: it serves comparison "
+        "with papers that report it, not as a result."
+    ]
+    for stage in stages(record.summary):
+        if stage.parts:
+            notes.append(f"Time of the stage “{stage.name}”: {stage.parts}.")
+    skipped = [stage.name for stage in stages(record.summary) if stage.accuracy is None]
+    if skipped and record.completed:
+        notes.append(f"Not part of this run: {', '.join(skipped)}.")
+    return section(
+        "Results", stage_table(record.summary), *(paragraph(note, "note") for note in notes)
+    )
+
+
+def _generation(record: RunRecord) -> str:
+    """How the pseudo images were made."""
+    rows = []
+    for event in record.of_kind("generation"):
+        images, steps = number(event.get("images")), number(event.get("iterations"))
+        seconds = number(event.get("seconds"))
+        rate = images * steps / seconds if images and steps and seconds else None
+        budgets = event.get("budgets")
+        sizes = [int(b) for b in map(number, budgets if isinstance(budgets, list) else []) if b]
+        objective = number(event.get("objective"))
+        rows.append(
+            [
+                Cell(str(event.get("kind", ""))),
+                Cell(str(event.get("competition_round", "")), "number"),
+                Cell(str(event.get("batch", "")), "number"),
+                Cell(_count(images), "number"),
+                Cell(_range(sizes), "number"),
+                Cell(_count(steps), "number"),
+                Cell("–" if objective is None else f"{objective:.4g}", "number"),
+                Cell(duration(seconds), "number"),
+                Cell(_count(rate), "number"),
+            ]
+        )
+    header = [
+        "samples",
+        "competition round",
+        "batch",
+        "images",
+        "per client",
+        "iterations",
+        "objective",
+        "time",
+        "image iterations/s",
+    ]
+    table = html_table(header, rows[:_MOST_ROWS], label="Generation of pseudo images")
+    return table + _left_out(len(rows))
+
+
+def _accuracy(record: RunRecord) -> str:
+    """The curve."""
+    title = "Accuracy over the run"
+    measured = record.measurements()
+    if not measured:
+        return section(title, paragraph("No accuracy measured yet."))
+    ran = ", then ".join(
+        f"{stage.name} at {percent(stage.accuracy)}"
+        + (f" ({points(stage.gain)})" if stage.gain is not None else "")
+        for stage in stages(record.summary)
+        if stage.accuracy is not None
+    )
+    means = {
+        "federated": "federated rounds",
+        "distillation": "epochs of the first distillation",
+        "competition": "competition rounds, each of them one federated round from the distilled "
+        "model (where clients are retrained), then hard samples and distillation",
+    }
+    axes = [meaning for stage, meaning in means.items() if any(m.stage == stage for m in measured)]
+    caption = (
+        "Accuracy of the global model on the test set"
+        + (f"; each stage has its own axis: {', '.join(axes)}" if len(axes) > 1 else "")
+        + ". The value above is the last measurement of the stage."
+    )
+    svg = figures.to_svg(
+        figures.accuracy_curve(measured),
+        "accuracy",
+        f"Line chart of test accuracy over the run: {ran or 'see caption'}.",
+    )
+    return section(title, figure(svg, caption))
+
+
+def _clients(record: RunRecord) -> str:
+    """Who holds what."""
+    title = "What the clients hold"
+    counts, examples = record.label_counts(), record.examples_per_client()
+    if counts:
+        empty = sum(value == 0 for row in counts for value in row) / (len(counts) * len(counts[0]))
+        described = (
+            f"Heat map of the number of training images per client and class: {len(counts)} "
+            f"clients, {len(counts[0])} classes, {100 * empty:.0f} % of the cells empty."
+        )
+        svg = figures.to_svg(
+            figures.label_counts(counts, record.class_names), "label-counts", described
+        )
+        caption = (
+            "Training images per client (row) and class (column), as the clients reported them; "
+            "empty cells hold none. The colour scale is that of square roots, so that small counts "
+            "show."
+        )
+        return section(title, figure(svg, caption))
+    if not examples:
+        return section(title, paragraph("Not reported yet."))
+    said = (
+        f"{len(examples)} clients with {sum(examples):,.0f} training images in all, "
+        f"{min(examples):,.0f} to {max(examples):,.0f} each. Label counts were not sent to the "
+        "server (label counts policy: uniform), so they cannot be shown."
+    )
+    return section(title, paragraph(said))
+
+
+def _pseudo_images(record: RunRecord, stretch: bool) -> str:
+    """The first common samples, and the last hard ones."""
+    title = "Generated images"
+    sets = stored_sets(record.directory)
+    made = [_generation(record)] if record.of_kind("generation") else []
+    if not sets:
+        return section(title, paragraph("No pseudo images stored."), *made)
+    shown = sets[:1] + [s for s in sets[1:] if s[0] != sets[0][0]][-1:]
+    parts: list[str] = []
+    drawings: list[str] = []
+    for kind, competition_round in shown:
+        try:
+            grid = read_grid(record.directory, kind, competition_round, stretch=stretch)
+        except PseudoDataError as error:
+            parts.append(paragraph(f"{str(error)[:1].upper()}{_cut(str(error)[1:])}.", "warning"))
+            continue
+        drawn = figures.pseudo_image_grid(
+            grid.tiles, grid.clients, grid.classes, record.class_names
+        )
+        when = f" of competition round {competition_round}" if competition_round else ""
+        described = (
+            f"Grid of generated images, {kind} samples{when}: {len(grid.clients)} clients in rows, "
+            f"{len(grid.classes)} classes in columns."
+        )
+        caption = (
+            f"{kind.capitalize()} samples{when}: the first image made from each client's model "
+            f"(row) for each class (column). No real image was used. {grid.note}"
+        )
+        name = f"pseudo-{len(drawings)}"
+        drawings.append(figure(figures.to_svg(drawn, name, described), caption))
+    parts.append(pair(*drawings))
+    if len(sets) > len(shown):
+        parts.append(paragraph(f"{len(sets)} sets are stored; {len(shown)} are shown.", "note"))
+    return section(title, *parts, *made, long=True)
+
+
+def _confusion(record: RunRecord) -> str:
+    """Confusion matrices before and after distillation."""
+    title = "Confusion before and after distillation"
+    titles = {
+        "federated": "federated (before)",
+        "distilled": "distilled (after)",
+        "competed": "competed",
+    }
+    matrices = {
+        titles[stage]: matrix for stage in titles if (matrix := record.confusion(stage)) is not None
+    }
+    if not matrices:
+        return section(title, paragraph("No confusion matrix measured yet."))
+    svg = figures.to_svg(
+        figures.confusion_matrices(matrices, record.class_names),
+        "confusion",
+        "Confusion matrices on the test set, " + ", ".join(matrices) + ": "
+        "true classes in rows, predicted classes in columns.",
+    )
+    caption = (
+        "Test images by true class (row) and predicted class (column). Colour is the share of a "
+        "row, numbers are images; the diagonal is right, and a dark column off it is a class the "
+        "model predicts too often."
+    )
+    missing = [stage for stage in ("federated", "distilled") if titles[stage] not in matrices]
+    note = [paragraph(f"Not measured: {', '.join(missing)}.", "note")] if missing else []
+    return section(title, figure(svg, caption), *note)
+
+
+def _dropped(record: RunRecord) -> str:
+    """Clients whose reply was not used."""
+    title = "Dropped clients"
+    failures = record.failures()
+    if not failures:
+        return section(title, paragraph("None: every reply that came was used."))
+    rows = [
+        [Cell(when), Cell(client), Cell(_cut(reason), "any")]
+        for when, client, reason in failures[:_MOST_ROWS]
+    ]
+    table = html_table(["round", "client", "reason"], rows, label="Dropped clients")
+    return section(title, table, _left_out(len(failures)), long=True)
+
+
+def _traffic(record: RunRecord) -> str:
+    """Bytes on the wire."""
+    title = "Bytes per round"
+    names, down, up = [], [], []
+    for event in record.of_kind("round"):
+        sent, received = number(event.get("bytes_down")), number(event.get("bytes_up"))
+        if sent is None and received is None:
+            continue
+        names.append(("c" if event.get("phase") == "competition" else "") + str(event.get("round")))
+        down.append(sent or 0.0)
+        up.append(received or 0.0)
+    if not names:
+        return section(title, paragraph("Not measured in this run."))
+    in_all = f"{_bytes(sum(down))} from the server to the clients, {_bytes(sum(up))} back"
+    svg = figures.to_svg(
+        figures.bytes_per_round(names, down, up),
+        "bytes",
+        f"Bar chart of bytes per round: {in_all}.",
+    )
+    competed = " Rounds of the competition are marked c." if "c" in "".join(names) else ""
+    return section(title, figure(svg, f"All clients together; in all {in_all}.{competed}"))
+
+
+def _configuration(record: RunRecord) -> str:
+    """Every key of the run."""
+    rows = [
+        [Cell(key), Cell(value if isinstance(value, str) else json.dumps(value))]
+        for key, value in record.configuration.items()
+    ]
+    return _settings("Configuration", rows, "config.json holds no configuration.")
+
+
+def _versions(record: RunRecord) -> str:
+    """What it ran on."""
+    rows = [[Cell(str(name)), Cell(str(value))] for name, value in record.versions.items()]
+    if record.device:
+        rows.insert(0, [Cell("device"), Cell(str(record.device))])
+    return _settings("Versions", rows, "config.json holds no versions.")
+
+
+def _settings(title: str, rows: Sequence[Sequence[Cell]], nothing: str) -> str:
+    """A section of names and values in columns."""
+    if not rows:
+        return section(title, paragraph(nothing))
+    table = html_table([], rows, label=title)
+    return section(title, f'<div class="settings">{table}</div>', long=True)
+
+
+def _left_out(count: int) -> str:
+    """Say how many rows of a long table are not shown."""
+    if count <= _MOST_ROWS:
+        return ""
+    return paragraph(f"{count - _MOST_ROWS} more rows stand in metrics.jsonl.", "note")
+
+
+def _cut(content: str) -> str:
+    """Shorten what a client may have made arbitrarily long."""
+    return content if len(content) <= _MOST_LETTERS else content[: _MOST_LETTERS - 1] + "…"
+
+
+def _range(values: Sequence[int]) -> str:
+    if not values:
+        return "–"
+    low, high = min(values), max(values)
+    return f"{low:,}" if low == high else f"{low:,} to {high:,}"
+
+
+def _count(value: float | None) -> str:
+    return "–" if value is None else f"{value:,.0f}"
+
+
+def _bytes(value: float) -> str:
+    size, unit = figures.byte_unit(value)
+    return f"{value / size:,.1f} {unit}" if size > 1 else f"{value:,.0f} {unit}"

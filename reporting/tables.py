@@ -1,0 +1,226 @@
+"""Tables of results, for a page and for a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from reporting.page import text
+from reporting.run_record import STAGES, mapping, number
+
+NONE = "–"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A cell of a table.
+
+    Attributes
+    ----------
+    content : str
+        Plain text.
+    kind : str
+        CSS classes of the page's style ("number", "gain", ...).
+    """
+
+    content: str
+    kind: str = ""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What one stage of a run reached.
+
+    Attributes
+    ----------
+    name : str
+        "federated", "distilled" or "competed".
+    accuracy, best_on_test : float | None
+        In [0, 1]; None if the stage did not run.
+    gain : float | None
+        Accuracy over that of the federated model, in percentage points.
+    seconds : float | None
+        Spent in the stage.
+    parts : str
+        What the seconds consist of.
+    """
+
+    name: str
+    accuracy: float | None
+    best_on_test: float | None
+    gain: float | None
+    seconds: float | None
+    parts: str = ""
+
+
+def stages(summary: Mapping[str, Any]) -> list[Stage]:
+    """Return the stages of a run from its summary, whatever of it is missing or null."""
+    accuracy, best = mapping(summary.get("accuracy")), mapping(summary.get("best_on_test"))
+    seconds = mapping(summary.get("seconds"))
+    spent = {name: number(value) for name, value in seconds.items()}
+    hook = {name: spent.get(name) for name in ("generation", "distillation")}
+    known = {name: value for name, value in hook.items() if value is not None}
+    time = {
+        "federated": spent.get("federated"),
+        "distilled": sum(known.values()) if known else None,
+        "competed": spent.get("competition"),
+    }
+    base = number(accuracy.get("federated"))
+    found = []
+    for name in STAGES:
+        reached = number(accuracy.get(name))
+        gain = None
+        if name != "federated" and reached is not None and base is not None:
+            gain = 100 * (reached - base)
+        parts = ", ".join(f"{part} {duration(value)}" for part, value in known.items())
+        found.append(
+            Stage(
+                name,
+                reached,
+                number(best.get(name)),
+                gain,
+                time[name],
+                parts if name == "distilled" and len(known) > 1 else "",
+            )
+        )
+    return found
+
+
+def terminal_table(summary: Mapping[str, Any]) -> str:
+    """Return the table printed at the end of a run.
+
+    Parameters
+    ----------
+    summary : Mapping
+        The content of ``summary.json``; anything in it may be missing or null.
+
+    Returns
+    -------
+    str
+        Lines of plain ASCII without a trailing line end: accuracy per stage, its gain over the
+        federated model, and seconds.
+    """
+    rows = [["stage", "accuracy", "gain", "seconds", ""]]
+    for stage in stages(summary):
+        rows.append(
+            [
+                stage.name,
+                percent(stage.accuracy).replace(NONE, "-"),
+                "" if stage.name == "federated" else points(stage.gain).replace(NONE, "-"),
+                "-" if stage.seconds is None else f"{stage.seconds:.1f}",
+                f"({stage.parts})" if stage.parts else "",
+            ]
+        )
+    total = number(mapping(summary.get("seconds")).get("total"))
+    rows.append(["total", "", "", "-" if total is None else f"{total:.1f}", ""])
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    lines = [
+        "  ".join(
+            cell.ljust(width) if column in (0, 4) else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]
+    rule = "-" * max(len(line) for line in lines)
+    return "\n".join([lines[0], rule, *lines[1:-1], rule, lines[-1]])
+
+
+def stage_table(summary: Mapping[str, Any]) -> str:
+    """Return the table of a run's stages as HTML."""
+    rows = []
+    for stage in stages(summary):
+        kind = "number" if not stage.gain else "number gain" if stage.gain > 0 else "number loss"
+        rows.append(
+            [
+                Cell(stage.name),
+                Cell(percent(stage.accuracy), "number big"),
+                Cell("" if stage.name == "federated" else points(stage.gain), kind),
+                Cell(percent(stage.best_on_test), "number"),
+                Cell(duration(stage.seconds), "number"),
+            ]
+        )
+    total = number(mapping(summary.get("seconds")).get("total"))
+    return html_table(
+        ["stage", "test accuracy", "gain over federated", "best on test", "time"],
+        rows,
+        footer=[
+            Cell("whole run"),
+            Cell(""),
+            Cell(""),
+            Cell(""),
+            Cell(duration(total), "number"),
+        ],
+        label="Accuracy and time of each stage",
+    )
+
+
+def html_table(
+    header: Sequence[str],
+    rows: Iterable[Sequence[Cell]],
+    *,
+    footer: Sequence[Cell] = (),
+    label: str = "",
+) -> str:
+    """Return a table as HTML whose first column names the rows.
+
+    Parameters
+    ----------
+    header : Sequence[str]
+        Names of the columns; none for a table of names and values.
+    rows : Iterable[Sequence[Cell]]
+        The cells.
+    footer : Sequence[Cell] (default: none)
+        A last row of sums.
+    label : str (default: none)
+        What a screen reader calls the table.
+    """
+    body = [list(row) for row in rows]
+    kinds = [cell.kind for cell in body[0]] if body else [""] * len(header)
+    lines = [f'<div class="scroll" tabindex="0"><table aria-label="{text(label)}">']
+    if header:
+        names = (
+            f'<th scope="col"{" class=number" if "number" in kind else ""}>{text(name)}</th>'
+            for name, kind in zip(header, kinds, strict=True)
+        )
+        lines.append(f"<thead><tr>{''.join(names)}</tr></thead>")
+    lines.append("<tbody>")
+    lines += [_row(row) for row in body]
+    lines.append("</tbody>")
+    if footer:
+        lines.append(f"<tfoot>{_row(footer)}</tfoot>")
+    lines.append("</table></div>")
+    return "\n".join(lines)
+
+
+def percent(share: float | None) -> str:
+    """Return a share as a percentage with one decimal: "81.0 %"."""
+    return NONE if share is None else f"{100 * share:.1f} %"
+
+
+def points(gain: float | None) -> str:
+    """Return a difference in percentage points with its sign: "+12.0 points"."""
+    return NONE if gain is None else f"{gain:+.1f} points"
+
+
+def duration(seconds: float | None) -> str:
+    """Return a duration as one reads it: "0.4 s", "85 s", "12 min 5 s", "3 h 20 min"."""
+    if seconds is None:
+        return NONE
+    if seconds < 99.5:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s"
+    return f"{minutes // 60} h {minutes % 60} min"
+
+
+def _row(cells: Sequence[Cell]) -> str:
+    """Return a row as HTML, its first cell as the row's header."""
+    first, *others = cells
+    kind = f' class="{first.kind}"' if first.kind else ""
+    row = f'<tr><th scope="row"{kind}>{text(first.content)}</th>'
+    for cell in others:
+        kind = f' class="{cell.kind}"' if cell.kind else ""
+        row += f"<td{kind}>{text(cell.content)}</td>"
+    return row + "</tr>"

@@ -1,0 +1,218 @@
+"""Checkpoints: after every round and every step of the post-training stages.
+
+A checkpoint is a folder that appears at once, by renaming, when it is complete. It holds the global
+model and the strategy's memory as safetensors, and a manifest: which steps are done, which per-client
+files belong to it, what was measured so far. The newest one and the last of every stage are kept,
+so that a run can be continued where it stopped, or repeated from any stage.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from configuration import STAGES, RunConfiguration, key_table
+from models import State
+from strategies.server import Versions
+
+FORMAT = 1
+
+
+class CheckpointError(RuntimeError):
+    """A checkpoint is missing, damaged, or belongs to another run; the message says which."""
+
+
+def stage_of(step: str) -> str:
+    """Return the stage a step belongs to: ``"compete-01-distil"`` is of ``"compete"``."""
+    return step.split("-", 1)[0]
+
+
+@dataclass
+class Checkpoint:
+    """Everything a run needs to go on after a step.
+
+    Parameters
+    ----------
+    global_state : State
+        The global model.
+    memory : State
+        What the strategy remembers.
+    versions : Versions
+        Which per-client files belong to it.
+    completed : list[str]
+        The steps done, in order; the last one gives the checkpoint its name.
+    facts : dict[str, Any]
+        What was measured so far (accuracies, seconds), as JSON.
+    metrics_position : int
+        Bytes of ``metrics.jsonl`` that belong to it.
+    """
+
+    global_state: State
+    memory: State = field(default_factory=dict)
+    versions: Versions = field(default_factory=dict)
+    completed: list[str] = field(default_factory=list)
+    facts: dict[str, Any] = field(default_factory=dict)
+    metrics_position: int = 0
+
+
+class Checkpoints:
+    """The checkpoints of one run directory.
+
+    Parameters
+    ----------
+    directory : Path
+        ``RUN_DIR/checkpoints``.
+    configuration : RunConfiguration
+        Stored with each, and compared when one is loaded.
+    """
+
+    def __init__(self, directory: Path, configuration: RunConfiguration) -> None:
+        self.directory = directory
+        self.configuration = configuration
+
+    def save(self, checkpoint: Checkpoint) -> None:
+        """Write a checkpoint, whole or not at all, and drop those no longer needed."""
+        step = checkpoint.completed[-1]
+        target = self.directory / f"{len(checkpoint.completed):04d}-{step}"
+        partial = self.directory / f".{target.name}.partial"
+        for stale in (partial, target):
+            if stale.exists():
+                shutil.rmtree(stale)
+        partial.mkdir(parents=True)
+        save_file(checkpoint.global_state, partial / "global.safetensors")
+        save_file(checkpoint.memory, partial / "strategy.safetensors")
+        manifest = {
+            "format": FORMAT,
+            "completed": checkpoint.completed,
+            "versions": {
+                name: {str(client): at for client, at in versions.items()}
+                for name, versions in checkpoint.versions.items()
+            },
+            "facts": checkpoint.facts,
+            "metrics_position": checkpoint.metrics_position,
+            "configuration": self.configuration.flat(),
+        }
+        (partial / "manifest.json").write_text(json.dumps(manifest, indent=1), encoding="utf-8")
+        for file in partial.iterdir():
+            with file.open("rb") as handle:
+                os.fsync(handle.fileno())
+        partial.rename(target)
+        self._drop_superseded()
+
+    def _folders(self) -> list[Path]:
+        if not self.directory.is_dir():
+            return []
+        return sorted(path for path in self.directory.iterdir() if path.name[:4].isdigit())
+
+    def _drop_superseded(self) -> None:
+        folders = self._folders()
+        for folder, following in zip(folders, folders[1:], strict=False):
+            if stage_of(folder.name[5:]) == stage_of(following.name[5:]):
+                shutil.rmtree(folder)
+
+    def retained(self) -> list[Versions]:
+        """Return the per-client versions that the kept checkpoints refer to."""
+        return [_versions(self._manifest(folder)) for folder in self._folders()]
+
+    def load(self, stages: Sequence[str]) -> Checkpoint | None:
+        """Load the checkpoint that a run of ``stages`` goes on from.
+
+        That is the newest one if the same stages were interrupted; otherwise the newest one from
+        before the first of them. Later checkpoints are deleted, since their steps are repeated.
+
+        Returns
+        -------
+        Checkpoint, optional
+            None if the run starts from nothing.
+
+        Raises
+        ------
+        CheckpointError
+            If there is none from before the first stage, one cannot be read, or it was made with
+            settings that differ; the message names the difference.
+        """
+        newest = self.starting_point(stages)
+        if newest is None:
+            return None
+        manifest = self._manifest(newest)
+        try:
+            checkpoint = Checkpoint(
+                load_file(newest / "global.safetensors"),
+                load_file(newest / "strategy.safetensors"),
+                _versions(manifest),
+                list(manifest["completed"]),
+                dict(manifest["facts"]),
+                int(manifest["metrics_position"]),
+            )
+        except (OSError, SafetensorError, KeyError, ValueError) as error:
+            raise CheckpointError(f"{newest} cannot be read: {error}") from error
+        for folder in self._folders():
+            if folder > newest:
+                shutil.rmtree(folder)
+        return checkpoint
+
+    def starting_point(self, stages: Sequence[str]) -> Path | None:
+        """Return the folder :meth:`load` would read, after the same checks."""
+        folders = self._folders()
+        if folders:
+            before = self._manifest(folders[-1])["configuration"]
+            interrupted = str(before["stages"]) == self.configuration.stages
+            if not interrupted and stages[0] != "train":
+                first = STAGES.index(stages[0])
+                folders = [
+                    folder
+                    for folder in folders
+                    if STAGES.index(stage_of(folder.name[5:])) < first
+                ]
+        if not folders:
+            if stages[0] == "train":
+                return None
+            needed = STAGES[STAGES.index(stages[0]) - 1]
+            raise CheckpointError(
+                f"stage {stages[0]!r} needs the result of stage {needed!r}, but "
+                f"{self.directory} holds no such checkpoint; run the earlier stages first"
+            )
+        self._compare(folders[-1], self._manifest(folders[-1]))
+        return folders[-1]
+
+    def _manifest(self, folder: Path) -> dict[str, Any]:
+        try:
+            manifest: dict[str, Any] = json.loads((folder / "manifest.json").read_text("utf-8"))
+        except (OSError, ValueError) as error:
+            raise CheckpointError(
+                f"{folder} is damaged ({error}); delete it to go on from the checkpoint before"
+            ) from error
+        if manifest.get("format") != FORMAT:
+            raise CheckpointError(
+                f"{folder} has format {manifest.get('format')!r}, this version reads {FORMAT}"
+            )
+        return manifest
+
+    def _compare(self, folder: Path, manifest: dict[str, Any]) -> None:
+        touched = {stage_of(step) for step in manifest["completed"]}
+        now, then = self.configuration.flat(), manifest["configuration"]
+        differences = [
+            f"{name} = {now[name]!r} here, {then.get(name)!r} there"
+            for name, _, info in key_table()
+            if info.binds in touched and now[name] != then.get(name)
+        ]
+        if differences:
+            raise CheckpointError(
+                f"checkpoint {folder} was made with other settings: {'; '.join(differences)}. "
+                "Use the same ones, or start a new run"
+            )
+
+
+def _versions(manifest: dict[str, Any]) -> Versions:
+    return {
+        name: {int(client): int(at) for client, at in versions.items()}
+        for name, versions in manifest["versions"].items()
+    }

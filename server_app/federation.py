@@ -1,0 +1,294 @@
+"""A running federation: what the stages of a run have in common.
+
+It holds the clients, the strategy, the global model and the run's directory, and offers what a
+stage or a post-training hook needs: run a round, evaluate, read a local model, ask for label
+counts, and commit a finished step.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from flwr.app import ConfigRecord, Message, RecordDict
+from flwr.serverapp import Grid
+
+from configuration import RunConfiguration
+from federated_data import describe, load_split
+from federated_data.agreement import to_values
+from models import Classifier, State, StateLayout, cpu_state, load_state, resolve_device
+from reporting import MetricsFile
+from strategies import MissingClients, Participants, get
+from strategies.fingerprint import code_fingerprint
+from strategies.records import from_record, to_record
+from strategies.shared_model import shared_model
+
+from .checkpoints import Checkpoint, Checkpoints
+from .evaluation import Evaluation, Evaluator
+from .exchange import exchange
+
+log = logging.getLogger("flwr.fedf2dg")
+
+_LABEL_COUNTS_TIMEOUT = 600.0
+#: Names of the accuracies a run reports, in their order.
+RESULTS = ("federated", "distilled", "competed")
+
+
+class Federation:
+    """The state of a run, from its first round to its summary.
+
+    Parameters
+    ----------
+    grid : Grid
+        Flower's grid, or the in-process one.
+    configuration : RunConfiguration
+        The run's settings.
+    directory : Path
+        The run's directory.
+    """
+
+    def __init__(self, grid: Grid, configuration: RunConfiguration, directory: Path) -> None:
+        self.grid = grid
+        self.configuration = configuration
+        self.directory = directory
+        self.description = describe(
+            configuration.dataset, configuration.data_dir, class_names=configuration.classes
+        )
+        self.device = resolve_device(configuration.device)
+        self.evaluator = Evaluator(
+            load_split(
+                configuration.dataset,
+                "test",
+                configuration.data_dir,
+                class_names=configuration.classes,
+            ),
+            self.description.normalization,
+            self.device,
+        )
+        self._model = shared_model(configuration, self.description).to(self.device)
+        self.participants = Participants(
+            configuration.num_clients,
+            configuration.node_timeout,
+            {"fingerprint": code_fingerprint(), **to_values(self.description)},
+        )
+        self.strategy = get(configuration.strategy).server(
+            configuration,
+            StateLayout.of(self._model),
+            directory / "checkpoints",
+            self.participants,
+        )
+        self.checkpoints = Checkpoints(directory / "checkpoints", configuration)
+        self.metrics = MetricsFile(directory / "metrics.jsonl")
+        self.state = Checkpoint(cpu_state(self._model))
+        self.facts: dict[str, Any] = self.state.facts
+        self._label_counts: list[list[int]] | None = None
+
+    # ------------------------------------------------------------------------------------- steps
+
+    def resume(self) -> None:
+        """Go on from the last checkpoint of the run's directory, if there is one."""
+        loaded = self.checkpoints.load(self.configuration.stage_names)
+        if loaded is None:
+            self.metrics.truncate(0)
+            return
+        load_state(self._model, loaded.global_state)
+        self.state = loaded
+        self.facts = loaded.facts
+        self.strategy.declare(loaded.versions)
+        if loaded.memory:
+            self.strategy.restore(loaded.memory)
+        self.strategy.retained = self.checkpoints.retained()
+        self.strategy.prune()
+        self.metrics.truncate(loaded.metrics_position)
+        log.info("resuming behind step %s", loaded.completed[-1])
+
+    def done(self, step: str) -> bool:
+        """Tell whether a step was completed, in this process or before a resume."""
+        return step in self.state.completed
+
+    def commit(self, step: str) -> None:
+        """Make a finished step durable: a run that is killed now goes on behind it."""
+        self.state.completed.append(step)
+        self.state.memory = self.strategy.memory()
+        self.state.versions = self.strategy.versions()
+        self.state.metrics_position = self.metrics.position()
+        self.checkpoints.save(self.state)
+        self.strategy.retained = self.checkpoints.retained()
+
+    @contextmanager
+    def timed(self, name: str) -> Iterator[None]:
+        """Add the time spent inside to ``seconds.<name>`` of the summary."""
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            seconds = self.facts.setdefault("seconds", {})
+            seconds[name] = seconds.get(name, 0.0) + time.perf_counter() - started
+
+    # ----------------------------------------------------------------------------------- clients
+
+    def meet_clients(self) -> None:
+        """Wait for the clients and learn who they are.
+
+        Raises
+        ------
+        ConfigurationError, MissingClients
+            If they are not those that the configuration names.
+        """
+        self.participants.discover(self.grid)
+        counts = [self.participants[client].num_examples for client in self.participants.clients]
+        log.info("%d clients, %d training samples", len(counts), sum(counts))
+        if not any(step.startswith("train") for step in self.state.completed):
+            self.metrics.append(
+                "clients", num_examples=counts, label_counts=self.label_counts()
+            )
+
+    def label_counts(self) -> list[list[int]] | None:
+        """Return the clients' label counts (clients, classes); None if nothing may be sent.
+
+        Raises
+        ------
+        MissingClients
+            If a client does not answer, or its counts contradict what it said before.
+        """
+        if self.configuration.label_counts == "uniform":
+            return None
+        if self._label_counts is None:
+            self._label_counts = self._ask_label_counts()
+        return self._label_counts
+
+    def _agreement(self) -> ConfigRecord:
+        return ConfigRecord(to_values(self.description))
+
+    def _ask_label_counts(self) -> list[list[int]]:
+        self.participants.refresh(self.grid)
+        answers: dict[int, list[int]] = {}
+        messages = (
+            Message(
+                content=RecordDict({"config": self._agreement()}),
+                message_type="query.label_counts",
+                dst_node_id=self.participants[client].node_id,
+            )
+            for client in self.participants.available
+        )
+        for reply in exchange(self.grid, messages, _LABEL_COUNTS_TIMEOUT):
+            client = self.participants.client_of(reply.metadata.src_node_id)
+            if client is None or reply.has_error():
+                continue
+            record = reply.content.metric_records.get("metrics")
+            counts = record.get("label-counts") if record is not None else None
+            if (
+                isinstance(counts, list)
+                and len(counts) == self.description.classes
+                and all(isinstance(count, int) and count >= 0 for count in counts)
+                and sum(counts) == self.participants[client].num_examples
+            ):
+                answers[client] = [int(count) for count in counts]
+            else:
+                log.warning("client %d sent label counts that cannot be right", client)
+        missing = [client for client in self.participants.clients if client not in answers]
+        if missing:
+            raise MissingClients(
+                f"no valid label counts from clients {missing}. Set label-counts=uniform to do "
+                "without them"
+            )
+        return [answers[client] for client in self.participants.clients]
+
+    def train_round(self, server_round: int, phase: str) -> None:
+        """Run one federated round: sample, train on the clients, aggregate, evaluate.
+
+        Parameters
+        ----------
+        server_round : int
+            Number of the round; rounds of the competition loop go on counting.
+        phase : str
+            ``"federated"`` or ``"competition"``.
+        """
+        started = time.perf_counter()
+        messages = self.strategy.configure_train(
+            server_round, to_record(self.state.global_state), self._agreement(), self.grid
+        )
+        replies = exchange(self.grid, messages, self.configuration.round_timeout)
+        arrays, _ = self.strategy.aggregate_train(server_round, replies)
+        outcome = self.strategy.outcome
+        assert arrays is not None and outcome is not None
+        self.set_global(from_record(arrays, self.state.global_state))
+        measured = self.strategy.evaluate(self.state.global_state, self._measure)
+        seconds = time.perf_counter() - started
+        self.metrics.append(
+            "round",
+            round=server_round,
+            phase=phase,
+            accuracy=measured["accuracy"],
+            loss=measured["loss"],
+            train_loss=outcome.train_loss,
+            seconds=seconds,
+            clients=list(outcome.clients),
+            failures=[{"client": f.client, "reason": f.reason} for f in outcome.failures],
+            bytes_down=outcome.bytes_down,
+            bytes_up=outcome.bytes_up,
+            **outcome.notes,
+        )
+        dropped = f", {len(outcome.failures)} dropped" if outcome.failures else ""
+        log.info(
+            "%s round %d: accuracy %.2f %%, train loss %.4f, %d clients%s, %.1f s",
+            phase,
+            server_round,
+            100 * measured["accuracy"],
+            outcome.train_loss,
+            len(outcome.clients),
+            dropped,
+            seconds,
+        )
+        self.facts["dropped"] = self.facts.get("dropped", 0) + len(outcome.failures)
+        self.note_result(RESULTS[0] if phase == "federated" else RESULTS[2], measured["accuracy"])
+
+    # ------------------------------------------------------------------------------------ models
+
+    def set_global(self, state: State) -> None:
+        """Replace the global model."""
+        load_state(self._model, state)
+        self.state.global_state = state
+
+    def global_model(self) -> Classifier:
+        """Return a model that holds the global state; the caller may change it."""
+        return self.with_state(self.state.global_state)
+
+    def with_state(self, state: State) -> Classifier:
+        """Return a new model that holds a state, on the run's device, in eval mode."""
+        model = shared_model(self.configuration, self.description).to(self.device)
+        load_state(model, state)
+        return model.eval()
+
+    # -------------------------------------------------------------------------------- evaluation
+
+    def _measure(self, state: State) -> dict[str, float]:
+        load_state(self._model, state)
+        evaluation = self.evaluator(self._model)
+        return {"accuracy": evaluation.accuracy, "loss": evaluation.loss}
+
+    def note_result(self, stage: str, accuracy: float) -> None:
+        """Record an accuracy as a stage's latest, and keep the best for comparison with papers."""
+        self.facts.setdefault("accuracy", {})[stage] = accuracy
+        best = self.facts.setdefault("best_on_test", {})
+        best[stage] = max(best.get(stage, 0.0), accuracy)
+
+    def close_stage(self, stage: str) -> Evaluation:
+        """Evaluate the global model as the result of a stage, with its confusion matrix."""
+        load_state(self._model, self.state.global_state)
+        evaluation = self.evaluator(self._model)
+        self.metrics.append(
+            "evaluation",
+            stage=stage,
+            accuracy=evaluation.accuracy,
+            loss=evaluation.loss,
+            confusion=evaluation.confusion,
+        )
+        return evaluation
+
+

@@ -1,0 +1,79 @@
+"""Everything that can be known to be wrong before any work."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from configuration import ConfigurationError, RunConfiguration
+from federated_data import DATASETS, client_indices, describe
+from models import MODELS, resolve_device
+from strategies import algorithms
+from strategies.shared_model import shared_model
+
+from . import run_directory
+from .checkpoints import Checkpoints
+from .hooks import HOOKS
+
+
+def parse(values: Mapping[str, Any]) -> RunConfiguration:
+    """Parse a run configuration against everything this app offers.
+
+    Raises
+    ------
+    ConfigurationError
+        Naming the key, the value and the choices.
+    """
+    return RunConfiguration.parse(
+        values,
+        {
+            "strategy": tuple(algorithms()),
+            "model": tuple(MODELS),
+            "dataset": tuple(DATASETS),
+            "hook": tuple(HOOKS),
+        },
+    )
+
+
+def check(configuration: RunConfiguration, simulated: bool) -> None:
+    """Check what needs the data, the checkpoints or the machine.
+
+    Parameters
+    ----------
+    configuration : RunConfiguration
+        A parsed configuration.
+    simulated : bool
+        Whether the clients are simulated here, so that their partition can be tried.
+
+    Raises
+    ------
+    ConfigurationError, DataError, PartitionError, CheckpointError
+        The message says what is wrong and what to do.
+    """
+    description = describe(
+        configuration.dataset, configuration.data_dir, class_names=configuration.classes
+    )
+    try:
+        resolve_device(configuration.device)
+        shared_model(configuration, description)
+    except ValueError as error:
+        raise ConfigurationError(str(error)) from error
+    run_directory.locate(configuration)
+    if configuration.resume_from:
+        folder = Path(configuration.resume_from) / "checkpoints"
+        Checkpoints(folder, configuration).starting_point(configuration.stage_names)
+    if simulated:
+        client_indices(
+            configuration.dataset,
+            configuration.data_dir,
+            clients=configuration.num_clients,
+            seed=configuration.seed,
+            partition=configuration.partition,
+            dirichlet_alpha=configuration.dirichlet_alpha,
+            classes_per_client=configuration.classes_per_client,
+            quantity_alpha=configuration.quantity_alpha,
+            min_samples=configuration.min_partition_size,
+            train_samples=configuration.train_samples,
+            class_names=configuration.classes,
+        )

@@ -1,0 +1,72 @@
+"""Pseudo data on disk: one safetensors file per generated batch, beside the run's checkpoints."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from federated_data import Normalization
+from generation import PseudoData
+
+from .checkpoints import CheckpointError
+
+
+class PseudoFiles:
+    """The folder ``pseudo_data`` of a run.
+
+    Parameters
+    ----------
+    directory : Path
+        ``RUN_DIR/pseudo_data``.
+    normalization : Normalization
+        Stored with the images, which are in normalised space.
+    """
+
+    def __init__(self, directory: Path, normalization: Normalization) -> None:
+        self.directory = directory
+        self._normalization = normalization
+
+    def path(self, kind: str, competition_round: int, batch: int) -> Path:
+        """Return the file of a batch."""
+        return self.directory / f"{kind}-c{competition_round}-b{batch}.safetensors"
+
+    def write(self, kind: str, competition_round: int, batch: int, data: PseudoData) -> None:
+        """Store a batch, whole or not at all."""
+        target = self.path(kind, competition_round, batch)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        partial = target.with_suffix(".partial")
+        save_file(
+            {
+                "images": data.images.contiguous(),
+                "labels": data.labels,
+                "sources": data.sources,
+                "logits": data.logits.contiguous(),
+            },
+            partial,
+            metadata={
+                "mean": json.dumps(self._normalization.mean),
+                "std": json.dumps(self._normalization.std),
+            },
+        )
+        partial.replace(target)
+
+    def read(self, kind: str, competition_round: int, batch: int) -> PseudoData:
+        """Load a batch.
+
+        Raises
+        ------
+        CheckpointError
+            If it is missing or damaged.
+        """
+        path = self.path(kind, competition_round, batch)
+        try:
+            return PseudoData(**load_file(path))
+        except FileNotFoundError as error:
+            raise CheckpointError(
+                f"{path} is missing: run the stage that generates it first"
+            ) from error
+        except (OSError, SafetensorError, TypeError, ValueError) as error:
+            raise CheckpointError(f"{path} cannot be read: {error}") from error

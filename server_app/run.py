@@ -1,0 +1,107 @@
+"""The story of a run, on one page: clients, rounds, hook, summary, report."""
+
+from __future__ import annotations
+
+import logging
+from datetime import UTC, datetime
+from typing import Any
+
+from flwr.serverapp import Grid
+
+from configuration import RunConfiguration
+from reporting import terminal_table, write_report
+
+from . import run_directory
+from .federation import RESULTS, Federation
+from .hooks import HOOKS
+
+log = logging.getLogger("flwr.fedf2dg")
+
+
+def run(grid: Grid, configuration: RunConfiguration) -> dict[str, Any]:
+    """Carry out a run from the chosen first stage to its report.
+
+    Parameters
+    ----------
+    grid : Grid
+        Flower's grid, or the in-process one.
+    configuration : RunConfiguration
+        A configuration that passed :func:`server_app.preflight.check`.
+
+    Returns
+    -------
+    dict[str, Any]
+        The content of ``summary.json``.
+    """
+    directory = run_directory.prepare(configuration)
+    log.info("run directory: %s", directory)
+    (directory / "summary.json").unlink(missing_ok=True)
+    federation = Federation(grid, configuration, directory)
+    federation.resume()
+    run_directory.write_configuration(
+        directory, configuration, str(federation.device), federation.description.class_names
+    )
+    if not federation.state.completed:
+        federation.metrics.append(
+            "start",
+            time=datetime.now(UTC).isoformat(timespec="seconds"),
+            strategy=configuration.strategy,
+            dataset=configuration.dataset,
+            seed=configuration.seed,
+        )
+    with federation.timed("total"):
+        federation.meet_clients()
+        if "train" in configuration.stage_names:
+            train(federation)
+        if federation.strategy.has_global_model:
+            HOOKS[configuration.hook]()(federation)
+        elif configuration.hook != "none" and configuration.stage_names != ("train",):
+            log.info("strategy %r has no global model: no post-training", configuration.strategy)
+    summary = summarize(federation)
+    federation.metrics.append("end", status=summary["status"])
+    run_directory.write_json(directory / "summary.json", summary)
+    for line in terminal_table(summary).splitlines():
+        log.info("%s", line)
+    log.info("report: %s", write_report(directory))
+    return summary
+
+
+def train(federation: Federation) -> None:
+    """Run the federated rounds that are not done yet."""
+    rounds = federation.configuration.num_server_rounds
+    federation.strategy.summary()
+    for server_round in range(1, rounds + 1):
+        step = f"train-{server_round:04d}"
+        if federation.done(step):
+            continue
+        with federation.timed("federated"):
+            federation.train_round(server_round, "federated")
+            if server_round == rounds and federation.strategy.has_global_model:
+                federation.close_stage("federated")
+        federation.commit(step)
+
+
+def summarize(federation: Federation) -> dict[str, Any]:
+    """Return the content of ``summary.json``; a stage that did not run is None."""
+    configuration, facts = federation.configuration, federation.facts
+    seconds = facts.get("seconds", {})
+
+    def by_stage(name: str) -> dict[str, float | None]:
+        return {stage: facts.get(name, {}).get(stage) for stage in RESULTS}
+
+    return {
+        "status": "completed",
+        "strategy": configuration.strategy,
+        "dataset": configuration.dataset,
+        "seed": configuration.seed,
+        "clients": configuration.num_clients,
+        "rounds": configuration.num_server_rounds,
+        "accuracy": by_stage("accuracy"),
+        "best_on_test": by_stage("best_on_test"),
+        "seconds": {
+            stage: seconds.get(stage)
+            for stage in ("federated", "generation", "distillation", "competition", "total")
+        },
+        "generation": facts.get("generation"),
+        "dropped": facts.get("dropped", 0),
+    }

@@ -1,0 +1,107 @@
+"""The directory of a run: where it is, and what is written when it starts."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shutil
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from configuration import ConfigurationError, RunConfiguration
+
+from .checkpoints import CheckpointError
+
+_VERSIONS_OF = ("flwr", "torch", "torchvision", "numpy", "ray")
+
+
+def default_directory(configuration: RunConfiguration) -> Path:
+    """Return ``outputs/<UTC time>-<strategy>-<dataset>-s<seed>`` under the current directory."""
+    started = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
+    name = f"{started}-{configuration.strategy}-{configuration.dataset}-s{configuration.seed}"
+    return Path.cwd() / "outputs" / name
+
+
+def locate(configuration: RunConfiguration) -> Path:
+    """Return the run's directory without touching it.
+
+    Raises
+    ------
+    ConfigurationError
+        If the directory already holds a run and the configuration does not resume it.
+    CheckpointError
+        If the run to resume does not exist.
+    """
+    if configuration.resume_from:
+        source = Path(configuration.resume_from)
+        if not (source / "checkpoints").is_dir():
+            raise CheckpointError(
+                f"resume-from = {configuration.resume_from!r} is not the directory of a run: it "
+                "has no checkpoints/"
+            )
+        directory = Path(configuration.output_dir or source)
+        if directory.resolve() == source.resolve():
+            return directory
+    else:
+        directory = (
+            Path(configuration.output_dir)
+            if configuration.output_dir
+            else default_directory(configuration)
+        )
+    if (directory / "config.json").exists():
+        raise ConfigurationError(
+            f"output-dir = {str(directory)!r} already holds a run; choose another directory, or "
+            f"continue that run with resume-from={directory}"
+        )
+    return directory
+
+
+def prepare(configuration: RunConfiguration) -> Path:
+    """Create the run's directory; a run resumed into another directory is copied there first."""
+    directory = locate(configuration).resolve()
+    directory.mkdir(parents=True, exist_ok=True)
+    if configuration.resume_from:
+        source = Path(configuration.resume_from).resolve()
+        if source != directory:
+            for name in ("checkpoints", "pseudo_data"):
+                if (source / name).is_dir():
+                    shutil.copytree(source / name, directory / name, dirs_exist_ok=True)
+            if (source / "metrics.jsonl").is_file():
+                shutil.copy2(source / "metrics.jsonl", directory)
+    return directory
+
+
+def write_configuration(
+    directory: Path, configuration: RunConfiguration, device: str, class_names: Sequence[str]
+) -> None:
+    """Write ``config.json``: the resolved configuration, versions, device and seed."""
+    content = {
+        "configuration": configuration.flat(),
+        "versions": {"python": platform.python_version(), **_installed()},
+        "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} CPUs",
+        "device": device,
+        "seed": configuration.seed,
+        "class_names": list(class_names),
+    }
+    write_json(directory / "config.json", content)
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write a JSON file, whole or not at all."""
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    partial.replace(path)
+
+
+def _installed() -> dict[str, str]:
+    found = {}
+    for name in _VERSIONS_OF:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found

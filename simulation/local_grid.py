@@ -1,0 +1,122 @@
+"""An in-process grid: the same ServerApp, ClientApp and strategies, without Ray or a SuperLink."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Iterable, Mapping
+
+from flwr.app import Context, Error, Message, RecordDict
+from flwr.clientapp import ClientApp
+from flwr.common.constant import ErrorCode
+from flwr.serverapp import Grid
+from flwr.supercore.task_identity import TaskIdentity
+
+RunConfig = Mapping[str, str | int | float | bool]
+
+
+class LocalGrid(Grid):
+    """Runs a ClientApp for a number of virtual nodes, one message at a time.
+
+    A client runs when its reply is pulled, and only one reply exists at a time, so that memory does
+    not grow with the number of clients.
+
+    Parameters
+    ----------
+    client_app : ClientApp
+        The client.
+    num_nodes : int
+        Number of virtual nodes.
+    run_config : Mapping, optional
+        What the clients see as ``context.run_config``.
+    """
+
+    def __init__(
+        self, client_app: ClientApp, num_nodes: int, run_config: RunConfig | None = None
+    ) -> None:
+        # Messages can only be built inside an identified task.
+        TaskIdentity.run_id, TaskIdentity.node_id, TaskIdentity.task_id = 1, 1, 1
+        self._app = client_app
+        self._run_config = dict(run_config or {})
+        self._partitions = {100 + index: index for index in range(num_nodes)}
+        self._contexts: dict[int, Context] = {}
+        self._queue: dict[str, Message] = {}
+        self._run: object | None = None
+
+    def set_run(self, run: object) -> None:
+        """Remember run information."""
+        self._run = run
+
+    @property
+    def run(self):  # type: ignore[no-untyped-def]
+        """Run information, as set."""
+        return self._run
+
+    def create_message(
+        self,
+        content: RecordDict,
+        message_type: str,
+        dst_node_id: int,
+        group_id: str,
+        ttl: float | None = None,
+    ) -> Message:
+        """Build a message."""
+        return Message(content, dst_node_id, message_type, ttl=ttl, group_id=group_id)
+
+    def get_node_ids(self) -> list[int]:
+        """Return the virtual nodes."""
+        return list(self._partitions)
+
+    def push_messages(self, messages: Iterable[Message]) -> list[str]:
+        """Queue messages; nothing runs yet."""
+        pushed = []
+        for message in messages:
+            identity = uuid.uuid4().hex
+            message.metadata.__dict__["_message_id"] = identity
+            self._queue[identity] = message
+            pushed.append(identity)
+        return pushed
+
+    def pull_messages(self, message_ids: Iterable[str]) -> list[Message]:
+        """Run the first of the queued messages and return its reply."""
+        wanted = set(message_ids)
+        for identity in list(self._queue):  # in the order they were pushed
+            if identity in wanted:
+                return [self._reply(self._queue.pop(identity))]
+        return []
+
+    def send_and_receive(
+        self, messages: Iterable[Message], *, timeout: float | None = None
+    ) -> list[Message]:
+        """Run all messages and return their replies."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        replies: list[Message] = []
+        waiting = self.push_messages(messages)
+        while waiting and (deadline is None or time.monotonic() < deadline):
+            replies += self.pull_messages(waiting[:1])
+            waiting = waiting[1:]
+        return replies
+
+    def _reply(self, message: Message) -> Message:
+        node = message.metadata.dst_node_id
+        if node not in self._contexts:
+            self._contexts[node] = Context(
+                run_id=1,
+                node_id=node,
+                node_config={
+                    "partition-id": self._partitions[node],
+                    "num-partitions": len(self._partitions),
+                },
+                state=RecordDict(),
+                run_config=self._run_config,  # type: ignore[arg-type]
+            )
+        try:
+            return self._app(message, self._contexts[node])
+        except Exception as error:  # the runtimes turn whatever a client raises into a reply
+            return Message(
+                Error(
+                    code=ErrorCode.CLIENT_APP_RAISED_EXCEPTION,
+                    reason=f"{type(error).__name__}: {error}",
+                ),
+                reply_to=message,
+            )

@@ -1,0 +1,20 @@
+"""Federated algorithms: one file each, the server's and the client's half side by side."""
+
+from .algorithm import Algorithm
+from .client import ClientAlgorithm
+from .participants import MissingClients, Participants
+from .registry import algorithms, get
+from .server import FederatedStrategy, LocalUpdate, RoundOutcome, TooFewReplies
+
+__all__ = [
+    "Algorithm",
+    "ClientAlgorithm",
+    "FederatedStrategy",
+    "LocalUpdate",
+    "MissingClients",
+    "Participants",
+    "RoundOutcome",
+    "TooFewReplies",
+    "algorithms",
+    "get",
+]

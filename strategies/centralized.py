@@ -1,0 +1,41 @@
+"""Centralized baseline: one model trained on all data pooled, the upper bound of every table.
+
+Only a simulation can pool: the first client is asked to train on the whole training set. A client
+that holds its own data refuses.
+"""
+
+from __future__ import annotations
+
+from .algorithm import Algorithm
+from .client import ClientAlgorithm
+from .server import FederatedStrategy
+
+POOLED = "pooled"
+
+
+class Centralized(FederatedStrategy):
+    """Server half: one client, all data."""
+
+    has_global_model = False
+
+    def sample(self, server_round: int) -> list[int]:
+        """Return the first client alone."""
+        return self.participants.available[:1]
+
+    def required_replies(self) -> int:
+        """One client is asked, so one reply is all there can be."""
+        return 1
+
+    def train_config(self, server_round: int, client: int) -> dict[str, int | bool]:
+        """Tell the client to use the pooled data."""
+        return {**super().train_config(server_round, client), POOLED: True}
+
+    def _check_count(self, client: int, count: int) -> None:
+        """The pooled set is larger than what the client joined with."""
+
+
+class CentralizedClient(ClientAlgorithm):
+    """Client half: plain local training."""
+
+
+algorithm = Algorithm("centralized", Centralized, CentralizedClient)

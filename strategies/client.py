@@ -1,0 +1,56 @@
+"""The client half of an algorithm: what it adds to the one local training loop.
+
+The loop (``client_app/training.py``) is the same for every algorithm. An algorithm that needs more
+than plain SGD on the local loss overrides one of the hooks below. Clients keep nothing between
+rounds: what an algorithm must remember of a client (SCAFFOLD's control, MOON's previous model) is
+held in the server's checkpoint and travels with the message, so a client that was restarted, was
+not heard, or takes part for the first time can never train with a stale state.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from torch import Tensor, nn
+
+from configuration import RunConfiguration
+from models import Classifier, State
+
+
+class ClientAlgorithm:
+    """Plain local training: the client half of FedAvg, and the base of all others.
+
+    Parameters
+    ----------
+    configuration : RunConfiguration
+        The run's settings.
+    """
+
+    def __init__(self, configuration: RunConfiguration) -> None:
+        self.configuration = configuration
+
+    def begin_round(self, model: Classifier, received: Mapping[str, State]) -> None:
+        """Prepare a round.
+
+        Parameters
+        ----------
+        model : Classifier
+            Holds the global parameters x, on the training device.
+        received : Mapping[str, State]
+            What the server half sent beside the model, by name, on the CPU.
+        """
+
+    def extra_loss(self, images: Tensor, embedding: Tensor) -> Tensor | None:
+        """Return a scalar to add to the local loss, or None.
+
+        Parameters
+        ----------
+        images : Tensor
+            Shape (n, channels, height, width).
+        embedding : Tensor
+            The model's representation of them, shape (n, d), with its graph.
+        """
+        return None
+
+    def adjust_gradients(self, parameters: Sequence[nn.Parameter]) -> None:
+        """Change the parameters' gradients in place, before the optimizer step."""

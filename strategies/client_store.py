@@ -1,0 +1,83 @@
+"""What the server keeps of each client, on disk: memory does not grow with the clients.
+
+Files are versioned by round (``client-00003-round-0007.safetensors``), and the table of valid
+versions is part of a checkpoint. A round that was interrupted leaves files that no checkpoint
+refers to, so it can be repeated from the state before it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping
+from pathlib import Path
+
+from safetensors.torch import load_file, save_file
+
+from models import State
+
+_FILE = re.compile(r"client-(\d+)-round-(\d+)\.safetensors")
+
+
+class ClientStore:
+    """One state per client, on disk, the last valid version of each.
+
+    Parameters
+    ----------
+    directory : Path
+        Created on the first write.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self._versions: dict[int, int] = {}
+
+    @property
+    def versions(self) -> dict[int, int]:
+        """Client index to the round its state is from."""
+        return dict(sorted(self._versions.items()))
+
+    def __contains__(self, client: int) -> bool:
+        return client in self._versions
+
+    def path(self, client: int) -> Path:
+        """Return the file of a client's valid state."""
+        return self._path(client, self._versions[client])
+
+    def _path(self, client: int, server_round: int) -> Path:
+        return self.directory / f"client-{client:05d}-round-{server_round:04d}.safetensors"
+
+    def write(self, client: int, server_round: int, state: State) -> None:
+        """Store a client's state of a round; it becomes the valid one."""
+        self.directory.mkdir(parents=True, exist_ok=True)
+        target = self._path(client, server_round)
+        partial = target.with_suffix(".partial")
+        save_file({name: value.contiguous() for name, value in state.items()}, partial)
+        partial.replace(target)
+        self._versions[client] = server_round
+
+    def read(self, client: int) -> State:
+        """Load a client's valid state.
+
+        Raises
+        ------
+        KeyError
+            If nothing is stored for the client.
+        """
+        state: State = load_file(self.path(client))
+        return state
+
+    def declare(self, versions: Mapping[int, int]) -> None:
+        """Say which versions are valid, as the checkpoint being resumed knew them."""
+        self._versions = dict(versions)
+
+    def prune(self, retained: Collection[tuple[int, int]] = ()) -> None:
+        """Delete every file that is neither valid nor among the retained (client, round)."""
+        wanted = {
+            self._path(client, at).name for client, at in {*self._versions.items(), *retained}
+        }
+        if self.directory.is_dir():
+            for file in self.directory.iterdir():
+                if file.name not in wanted and (
+                    _FILE.fullmatch(file.name) or file.suffix == ".partial"
+                ):
+                    file.unlink(missing_ok=True)

@@ -1,0 +1,90 @@
+"""MOON (Li et al. 2021): pull a client's representation to the global model's.
+
+    l = CE + μ·( -log[ exp(cos(z, z_glob)/T) / (exp(cos(z, z_glob)/T) + exp(cos(z, z_prev)/T)) ] )
+
+The previous local model is kept by the server, which receives it anyway, and is sent with the
+next round: it survives restarts of the client and of the run. In a client's first round the
+previous model is the global one: the term is then the constant log 2 and pulls nowhere.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from configuration import RunConfiguration
+from models import Classifier, State, load_state
+
+from .algorithm import Algorithm
+from .client import ClientAlgorithm
+from .server import FederatedStrategy
+
+PREVIOUS = "previous"
+
+
+def contrastive_loss(
+    embedding: Tensor, global_embedding: Tensor, previous_embedding: Tensor, temperature: float
+) -> Tensor:
+    """Return the model-contrastive loss (Li et al. 2021, equation 3), a mean over the batch.
+
+    Parameters
+    ----------
+    embedding, global_embedding, previous_embedding : Tensor
+        z, z_glob and z_prev, each of shape (n, d).
+    temperature : float
+        T.
+    """
+    towards = F.cosine_similarity(embedding, global_embedding, dim=1)
+    away = F.cosine_similarity(embedding, previous_embedding, dim=1)
+    # -log(e^a/(e^a + e^b)) = softplus(b - a), which cannot overflow.
+    return F.softplus((away - towards) / temperature).mean()
+
+
+class Moon(FederatedStrategy):
+    """Server half: averages as FedAvg does, and sends every client its previous model."""
+
+    keeps_local_models = True
+
+    def extra_records(self, client: int) -> dict[str, State]:
+        """Send the client's previous local model, if it has one."""
+        if client in self.local_models:
+            return {PREVIOUS: self.local_models.read(client)}
+        return {}
+
+
+class MoonClient(ClientAlgorithm):
+    """Client half: the contrastive loss against two frozen models.
+
+    Both are in eval mode and under no_grad: a frozen network in train mode would still change
+    its BatchNorm statistics with every forward pass.
+    """
+
+    def __init__(self, configuration: RunConfiguration) -> None:
+        super().__init__(configuration)
+        self._global: Classifier | None = None
+        self._previous: Classifier | None = None
+
+    def begin_round(self, model: Classifier, received: Mapping[str, State]) -> None:
+        """Freeze the global model and the previous one."""
+        self._global = copy.deepcopy(model).eval().requires_grad_(False)
+        self._previous = None
+        if PREVIOUS in received:
+            self._previous = load_state(copy.deepcopy(self._global), received[PREVIOUS])
+
+    def extra_loss(self, images: Tensor, embedding: Tensor) -> Tensor | None:
+        """Return μ times the contrastive loss; None in the first round, where it is constant."""
+        if self._previous is None or self._global is None or self.configuration.moon.mu == 0.0:
+            return None
+        with torch.no_grad():
+            towards = self._global.embed(images)
+            away = self._previous.embed(images)
+        return self.configuration.moon.mu * contrastive_loss(
+            embedding, towards, away, self.configuration.moon.temperature
+        )
+
+
+algorithm = Algorithm("moon", Moon, MoonClient, projection=True)

@@ -1,0 +1,206 @@
+"""Who takes part: from Flower's random node ids to client indices that mean the same every run.
+
+Node ids are drawn anew in every run, and the grid returns them as a set in random order. Sampling
+and sums are only reproducible over stable names, so every node is asked once which client it is:
+a simulated node answers with its partition; a real edge client without one gets the next free
+index in the order of node ids.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from flwr.app import ConfigRecord, Message, RecordDict
+from flwr.serverapp import Grid
+
+from configuration import ConfigurationError
+
+DESCRIBE = "query.describe"
+_POLL_SECONDS = 0.05
+_LONGEST_DESCRIPTION_SECONDS = 600.0
+
+
+class MissingClients(RuntimeError):
+    """Fewer nodes answered than the run needs."""
+
+
+@dataclass(frozen=True)
+class Participant:
+    """One client as the server knows it.
+
+    Parameters
+    ----------
+    client : int
+        Stable index.
+    node_id : int
+        Flower's id of the node that speaks for it now.
+    num_examples : int
+        Training samples n_i.
+    """
+
+    client: int
+    node_id: int
+    num_examples: int
+
+
+class Participants:
+    """The clients of a federation, by index.
+
+    Parameters
+    ----------
+    expected : int
+        Number of clients the configuration names.
+    timeout : float (default: 120.0)
+        Seconds to wait for them.
+    greeting : Mapping, optional
+        What every client is told when it is asked who it is: the fingerprint of the server's code
+        (a client that runs other code refuses) and what the federation's data looks like.
+    """
+
+    def __init__(self, expected: int, timeout: float = 120.0, greeting: Mapping[str, Any] | None = None) -> None:
+        self.expected = expected
+        self.timeout = timeout
+        self.greeting = dict(greeting or {})
+        self._by_client: dict[int, Participant] = {}
+        self._online: set[int] = set()
+
+    def __len__(self) -> int:
+        return len(self._by_client)
+
+    @property
+    def clients(self) -> list[int]:
+        """Indices of all clients ever seen, sorted."""
+        return sorted(self._by_client)
+
+    @property
+    def available(self) -> list[int]:
+        """Indices of the clients whose node was connected at the last :meth:`refresh`, sorted."""
+        return [index for index in self.clients if self._by_client[index].node_id in self._online]
+
+    def __getitem__(self, client: int) -> Participant:
+        return self._by_client[client]
+
+    def client_of(self, node_id: int) -> int | None:
+        """Return the index of the client a node speaks for, or None."""
+        for participant in self._by_client.values():
+            if participant.node_id == node_id:
+                return participant.client
+        return None
+
+    def discover(self, grid: Grid) -> None:
+        """Wait for the expected number of nodes and ask each who it is.
+
+        The grid is empty for a moment at the start of a run, so it is polled.
+
+        Raises
+        ------
+        ConfigurationError
+            If the federation has another number of nodes; the message holds the command to use.
+        MissingClients
+            If the nodes do not come, or one cannot answer; the message holds its reason.
+        """
+        deadline = time.monotonic() + self.timeout
+        while True:
+            nodes = set(grid.get_node_ids())
+            if len(nodes) >= self.expected:
+                break
+            if nodes:
+                self._meet(grid, nodes)  # a simulation tells its size at once
+            if time.monotonic() > deadline:
+                raise MissingClients(
+                    f"{len(nodes)} of {self.expected} clients were connected after "
+                    f"{self.timeout:g} s. Start the missing SuperNodes, raise node-timeout, or "
+                    f"set num-clients={len(nodes) or 1}. In a simulation: "
+                    + self._simulation_command()
+                )
+            time.sleep(_POLL_SECONDS if not nodes else 0.5)
+        self._meet(grid, nodes)
+        if len(self._by_client) != self.expected:
+            raise ConfigurationError(self._wrong_count(len(self._by_client)))
+
+    def refresh(self, grid: Grid) -> None:
+        """See who is connected now; nodes not seen before are asked who they are."""
+        if not self._by_client:
+            self.discover(grid)
+        else:
+            self._meet(grid, set(grid.get_node_ids()))
+
+    def _meet(self, grid: Grid, nodes: set[int]) -> None:
+        self._online = nodes
+        known = {participant.node_id for participant in self._by_client.values()}
+        new = sorted(nodes - known)
+        if not new:
+            return
+        question = RecordDict({"config": ConfigRecord(self.greeting)})
+        messages = [
+            Message(content=question, message_type=DESCRIBE, dst_node_id=node) for node in new
+        ]
+        answers = self._answers(grid.send_and_receive(messages, timeout=min(
+            _LONGEST_DESCRIPTION_SECONDS, max(self.timeout, 60.0))))
+        silent = [node for node in new if node not in answers]
+        if silent and not self._by_client:
+            raise MissingClients(f"{len(silent)} of {len(new)} nodes did not say who they are")
+        for node in sorted(answers):
+            num_examples, partition, partitions = answers[node]
+            if partitions and partitions != self.expected:
+                raise ConfigurationError(self._wrong_count(partitions))
+            taken = self._by_client.get(partition)
+            if taken is not None and taken.node_id in nodes and taken.node_id != node:
+                raise ConfigurationError(
+                    f"two connected nodes claim partition-id {partition}; give every SuperNode "
+                    "its own, or none"
+                )
+            if partition < 0:
+                partition = next(
+                    index for index in range(len(nodes) + len(self._by_client) + 1)
+                    if index not in self._by_client
+                )
+            self._by_client[partition] = Participant(partition, node, num_examples)
+
+    def _answers(self, replies: Iterable[Message]) -> dict[int, tuple[int, int, int]]:
+        answers: dict[int, tuple[int, int, int]] = {}
+        for reply in replies:
+            if reply.has_error():
+                if self._by_client:
+                    continue
+                raise MissingClients(
+                    f"a client refused to take part: {short_reason(reply.error.reason)}"
+                )
+            try:
+                metrics = reply.content["metrics"]
+                num_examples, partition, partitions = (
+                    int(metrics[name])  # type: ignore[arg-type, index, call-overload]
+                    for name in ("num-examples", "partition-id", "num-partitions")
+                )
+            except (KeyError, TypeError, ValueError) as error:
+                raise MissingClients(
+                    f"node {reply.metadata.src_node_id} sent no valid description of itself"
+                ) from error
+            if not 0 < num_examples < 10**10:
+                raise MissingClients(
+                    f"node {reply.metadata.src_node_id} claims {num_examples} training samples"
+                )
+            answers[reply.metadata.src_node_id] = (num_examples, partition, partitions)
+        return answers
+
+    def _wrong_count(self, nodes: int) -> str:
+        return (
+            f"the federation has {nodes} nodes, but num-clients = {self.expected}. Use "
+            f"--run-config \"num-clients={nodes}\", or run {self._simulation_command()}"
+        )
+
+    def _simulation_command(self) -> str:
+        return (
+            f'flwr run . --stream --federation-config "num-supernodes={self.expected} '
+            'client-resources-num-cpus=1"'
+        )
+
+
+def short_reason(reason: str | None) -> str:
+    """Return the last line of an error's text, which for a traceback is the exception itself."""
+    lines = [line.strip() for line in (reason or "no reason given").splitlines() if line.strip()]
+    text = lines[-1] if lines else "no reason given"
+    return text if len(text) <= 300 else text[:297] + "…"

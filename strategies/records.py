@@ -1,0 +1,71 @@
+"""Between tensors and Flower's records: nothing that a peer sends is used before it is checked."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from flwr.app import ArrayRecord
+
+from models import State, first_non_finite
+
+_NUMPY_NAMES = {
+    torch.float16: "float16",
+    torch.float32: "float32",
+    torch.float64: "float64",
+    torch.int64: "int64",
+    torch.int32: "int32",
+    torch.uint8: "uint8",
+    torch.bool: "bool",
+}
+# The header numpy puts before an array's bytes is 64-byte aligned and short for plain dtypes.
+_LONGEST_HEADER = 4096
+
+
+class InvalidContent(ValueError):
+    """A message holds something else than its receiver needs; the text says what."""
+
+
+def to_record(state: State) -> ArrayRecord:
+    """Pack a state into an ArrayRecord."""
+    return ArrayRecord(state)  # type: ignore[arg-type]
+
+
+def from_record(record: ArrayRecord, expected: State) -> State:
+    """Unpack an ArrayRecord that must hold the same names, shapes and dtypes as ``expected``.
+
+    Sizes are compared before anything is decoded, so that a record cannot make its receiver
+    allocate more than the expected state does.
+
+    Raises
+    ------
+    InvalidContent
+        If anything differs, or a value is not finite.
+    """
+    if list(record) != list(expected):
+        odd = sorted(set(record) ^ set(expected))
+        named = f", e.g. {odd[0][:80]!r}" if odd else " (other order)"
+        raise InvalidContent(f"the arrays' names are not those of the model{named}")
+    state: State = {}
+    for name, like in expected.items():
+        array = record[name]
+        wanted = (_NUMPY_NAMES.get(like.dtype, str(like.dtype)), tuple(like.shape))
+        if (array.dtype, tuple(array.shape)) != wanted:
+            raise InvalidContent(
+                f"{name!r} is {array.dtype}{list(array.shape)[:8]} instead of "
+                f"{wanted[0]}{list(wanted[1])}"
+            )
+        if len(array.data) > math.prod(wanted[1]) * like.element_size() + _LONGEST_HEADER:
+            raise InvalidContent(f"{name!r} carries {len(array.data)} bytes, too many for its shape")
+        try:
+            values = array.numpy()
+        except Exception as error:  # numpy raises many kinds for bytes that are not an array
+            raise InvalidContent(f"{name!r} cannot be decoded: {str(error)[:200]}") from error
+        if (str(values.dtype), values.shape) != wanted:
+            raise InvalidContent(f"{name!r} decodes to another type or shape than it declares")
+        # A torch tensor needs writable, native-order memory; np.load returns it from a buffer.
+        state[name] = torch.from_numpy(values if values.flags.writeable else values.copy())
+    broken = first_non_finite(state)
+    if broken:
+        raise InvalidContent(f"{broken!r} holds NaN or infinite values")
+    return state

@@ -1,0 +1,403 @@
+"""The server half every algorithm shares: sampling, messages, checks, aggregation.
+
+A subclass of Flower's :class:`Strategy`. It works with Flower's own ``strategy.start(...)`` as well
+as with this app's round loop. An algorithm overrides what differs: what it sends beside the model
+(:meth:`FederatedStrategy.extra_records`), how local models are combined
+(:meth:`FederatedStrategy.aggregate`), and what it must remember
+(:meth:`FederatedStrategy.memory`).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import mkdtemp
+
+import numpy as np
+from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
+from flwr.serverapp import Grid
+from flwr.serverapp.strategy import Strategy
+
+from configuration import RunConfiguration
+from models import State, StateLayout, size_in_bytes
+
+from .aggregation import combine, sample_weights
+from .client_store import ClientStore
+from .normalizer import normalizer
+from .participants import MissingClients, Participants, short_reason
+from .records import InvalidContent, from_record, to_record
+from .seeds import SAMPLING, derived_seed
+
+log = logging.getLogger("flwr.fedf2dg")
+
+#: Per store, the round each client's state is from.
+Versions = dict[str, dict[int, int]]
+
+
+_MOST_STEPS = 10**7
+
+
+class TooFewReplies(RuntimeError):
+    """A round had fewer valid replies than ``min-successful-clients``."""
+
+
+@dataclass(frozen=True)
+class LocalUpdate:
+    """One client's valid result of a round; its model is read from disk when it is needed.
+
+    Parameters
+    ----------
+    client : int
+        Client index.
+    num_examples : int
+        Training samples n_i.
+    steps : int
+        Local optimizer steps τ_i.
+    train_loss : float
+        Mean local loss over the round.
+    seconds : float
+        Local training time.
+    load : Callable[[], State]
+        Reads y_i.
+    """
+
+    client: int
+    num_examples: int
+    steps: int
+    train_loss: float
+    seconds: float
+    load: Callable[[], State]
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A client that was dropped from a round, and why."""
+
+    client: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class RoundOutcome:
+    """What happened in a round, for logs, metrics and reports."""
+
+    server_round: int
+    clients: tuple[int, ...]
+    failures: tuple[Failure, ...]
+    train_loss: float
+    bytes_down: int
+    bytes_up: int
+    notes: dict[str, float] = field(default_factory=dict)
+
+
+class FederatedStrategy(Strategy):
+    """FedAvg's server half, and the base of all others.
+
+    Parameters
+    ----------
+    configuration : RunConfiguration
+        The run's settings.
+    layout : StateLayout
+        Which entries of the model's state are parameters, float buffers and integer buffers.
+    directory : Path, optional
+        Where local models and per-client memory are kept; a temporary folder if not given.
+    participants : Participants, optional
+        The clients; discovered through the grid if not given.
+    """
+
+    #: Whether local models must outlive the round after theirs (MOON, local-only).
+    keeps_local_models = False
+    #: Whether there is a global model that the post-training hook can work on.
+    has_global_model = True
+
+    def __init__(
+        self,
+        configuration: RunConfiguration,
+        layout: StateLayout,
+        directory: Path | None = None,
+        participants: Participants | None = None,
+    ) -> None:
+        self.configuration = configuration
+        self.layout = layout
+        directory = directory or Path(mkdtemp(prefix="fedf2dg-"))
+        self.local_models = ClientStore(directory / "local_models")
+        self.directory = directory
+        self.participants = participants or Participants(
+            configuration.num_clients, configuration.node_timeout
+        )
+        self.outcome: RoundOutcome | None = None
+        #: Versions that checkpoints behind the current state still refer to.
+        self.retained: list[Versions] = []
+        self._sampled: list[int] = []
+        self._global: State = {}
+        self._bytes_down = 0
+        self._notes: dict[str, float] = {}
+
+    # ---------------------------------------------------------------- what an algorithm overrides
+
+    def extra_records(self, client: int) -> dict[str, State]:
+        """Return what ``client`` is sent beside the global model, by name."""
+        return {}
+
+    def model_for(self, client: int) -> State:
+        """Return the state ``client`` starts from: the global model."""
+        return self._global
+
+    def aggregate(
+        self, server_round: int, global_state: State, updates: Sequence[LocalUpdate]
+    ) -> State:
+        """Return the next global state from the updates, which are sorted by client index."""
+        return combine(
+            global_state,
+            (update.load() for update in updates),
+            self.layout,
+            weights=sample_weights([update.num_examples for update in updates]),
+            server_learning_rate=self.configuration.server_learning_rate,
+        )
+
+    def memory(self) -> State:
+        """Return the tensors the algorithm must remember between rounds."""
+        return {}
+
+    def restore(self, memory: State) -> None:
+        """Take back what :meth:`memory` returned."""
+
+    def stores(self) -> dict[str, ClientStore]:
+        """Return the per-client stores, by name."""
+        return {"local_models": self.local_models}
+
+    def sample(self, server_round: int) -> list[int]:
+        """Draw the clients of a round from those connected; same seed and round, same clients."""
+        available = self.participants.available
+        count = min(self.configuration.clients_per_round, len(available))
+        draw = np.random.default_rng(
+            derived_seed(self.configuration.seed, SAMPLING, server_round)
+        )
+        chosen = draw.choice(len(available), size=count, replace=False)
+        return sorted(available[int(index)] for index in chosen)
+
+    def required_replies(self) -> int:
+        """Return the fewest valid replies a round needs."""
+        return self.configuration.required_replies
+
+    def train_config(self, server_round: int, client: int) -> dict[str, int | bool]:
+        """Return the settings of a train message that differ by round or client."""
+        return {"server-round": server_round, "client": client}
+
+    def evaluate(
+        self, state: State, evaluate: Callable[[State], dict[str, float]]
+    ) -> dict[str, float]:
+        """Apply a function that measures one model to what this algorithm produces."""
+        return evaluate(state)
+
+    # ------------------------------------------------------------------- Flower's Strategy methods
+
+    def configure_train(
+        self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
+    ) -> Iterable[Message]:
+        """Sample clients and yield one message for each.
+
+        Raises
+        ------
+        MissingClients
+            If fewer clients are connected than the round needs replies.
+        """
+        # What the last round replaced is only deleted now, when that round has been checkpointed.
+        self.declare(self.versions())
+        self.prune()
+        self.participants.refresh(grid)
+        self._global = dict(arrays.to_torch_state_dict())
+        self._sampled = self.sample(server_round)
+        if len(self._sampled) < self.required_replies():
+            raise MissingClients(
+                f"round {server_round}: {len(self._sampled)} clients are connected, "
+                f"{self.required_replies()} are needed"
+            )
+        self._bytes_down = 0
+        return self._messages(server_round, arrays, config)
+
+    def _messages(
+        self, server_round: int, arrays: ArrayRecord, config: ConfigRecord
+    ) -> Iterator[Message]:
+        for client in self._sampled:
+            model = self.model_for(client)
+            extra = self.extra_records(client)
+            content = RecordDict(
+                {
+                    "arrays": arrays if model is self._global else to_record(model),
+                    "config": ConfigRecord({**config, **self.train_config(server_round, client)}),
+                    **{name: to_record(state) for name, state in extra.items()},
+                }
+            )
+            self._bytes_down += sum(
+                size_in_bytes(state.values()) for state in (model, *extra.values())
+            )
+            yield Message(
+                content=content,
+                message_type="train",
+                dst_node_id=self.participants[client].node_id,
+            )
+
+    def aggregate_train(
+        self, server_round: int, replies: Iterable[Message]
+    ) -> tuple[ArrayRecord | None, MetricRecord | None]:
+        """Check the replies one by one, spool the valid models to disk, and combine them.
+
+        Raises
+        ------
+        TooFewReplies
+            If fewer valid replies came than ``min-successful-clients``; the message lists why.
+        """
+        updates: dict[int, LocalUpdate] = {}
+        failures: dict[int, str] = {}
+        unnamed: list[str] = []
+        bytes_up = 0
+        for reply in replies:
+            client = self.participants.client_of(reply.metadata.src_node_id)
+            if client is None or client not in self._sampled or client in updates:
+                if reply.has_error():
+                    unnamed.append(short_reason(reply.error.reason))
+                continue
+            if reply.has_error():
+                failures[client] = short_reason(reply.error.reason)
+                continue
+            try:
+                state, update = self._checked(server_round, client, reply)
+            except InvalidContent as error:
+                failures[client] = str(error)
+                continue
+            self.local_models.write(client, server_round, state)
+            bytes_up += size_in_bytes(state.values())
+            updates[client] = update
+        for client in self._sampled:
+            if client not in updates and client not in failures:
+                # A node that vanished is reported under another node id, so it is found by
+                # elimination.
+                failures[client] = unnamed.pop() if unnamed else "no reply in time"
+        ordered = [updates[client] for client in sorted(updates)]
+        for client, reason in sorted(failures.items()):
+            log.warning("round %d: client %d dropped: %s", server_round, client, reason)
+        if len(ordered) < self.required_replies():
+            reasons = "; ".join(f"client {c}: {r}" for c, r in sorted(failures.items()))
+            raise TooFewReplies(
+                f"round {server_round}: {len(ordered)} of {len(self._sampled)} clients returned a "
+                f"valid result, min-successful-clients asks for "
+                f"{self.required_replies()}. {reasons}"
+            )
+        self._notes = {}
+        combined = self.aggregate(server_round, self._global, ordered)
+        weights = sample_weights([update.num_examples for update in ordered])
+        train_loss = sum(w * u.train_loss for w, u in zip(weights, ordered, strict=True))
+        self.outcome = RoundOutcome(
+            server_round,
+            tuple(update.client for update in ordered),
+            tuple(Failure(client, reason) for client, reason in sorted(failures.items())),
+            train_loss,
+            self._bytes_down,
+            bytes_up,
+            dict(self._notes),
+        )
+        metrics = MetricRecord(
+            {
+                "num-examples": sum(update.num_examples for update in ordered),
+                "train-loss": train_loss,
+                "clients": len(ordered),
+                "failures": len(failures),
+            }
+        )
+        return to_record(combined), metrics
+
+    def _checked(
+        self, server_round: int, client: int, reply: Message
+    ) -> tuple[State, LocalUpdate]:
+        content = reply.content
+        arrays, metrics = content.get("arrays"), content.get("metrics")
+        if not isinstance(arrays, ArrayRecord) or not isinstance(metrics, MetricRecord):
+            raise InvalidContent("the reply lacks its arrays or metrics")
+        state = from_record(arrays, self._global)
+        numbers: dict[str, float] = {}
+        for name in ("num-examples", "local-steps", "train-loss", "seconds"):
+            value = metrics.get(name)
+            if not isinstance(value, int | float) or not np.isfinite(value):
+                raise InvalidContent(f"the metric {name!r} is {value!r}")
+            numbers[name] = value
+        count, steps = int(numbers["num-examples"]), int(numbers["local-steps"])
+        self._check_count(client, count)
+        if not 1 <= steps <= _MOST_STEPS:
+            raise InvalidContent(f"{steps} local steps are not possible")
+        return state, LocalUpdate(
+            client, count, steps, float(numbers["train-loss"]), float(numbers["seconds"]),
+            lambda: self.local_models.read(client),
+        )
+
+    def _check_count(self, client: int, count: int) -> None:
+        # The weight of a client in the average is fixed when it joins: it cannot vote itself up.
+        if count != self.participants[client].num_examples:
+            raise InvalidContent(
+                f"trained on {count} samples, but joined with "
+                f"{self.participants[client].num_examples}"
+            )
+
+    def normalizer_of(self, update: LocalUpdate) -> float:
+        """Return ‖a_i‖₁ of a client's local optimizer, from its number of steps."""
+        return normalizer(
+            update.steps,
+            learning_rate=self.configuration.learning_rate,
+            momentum=self.configuration.momentum,
+            weight_decay=self.configuration.weight_decay,
+        )
+
+    def configure_evaluate(
+        self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
+    ) -> Iterable[Message]:
+        """Ask nobody: the server evaluates on its own test set."""
+        return []
+
+    def aggregate_evaluate(
+        self, server_round: int, replies: Iterable[Message]
+    ) -> MetricRecord | None:
+        """Nothing was asked, so there is nothing to aggregate."""
+        return None
+
+    def summary(self) -> None:
+        """Log the settings that matter."""
+        log.info(
+            "%s: %d of %d clients per round, %d local epochs, learning rate %g, momentum %g",
+            type(self).__name__,
+            self.configuration.clients_per_round,
+            self.configuration.num_clients,
+            self.configuration.local_epochs,
+            self.configuration.learning_rate,
+            self.configuration.momentum,
+        )
+
+    # ------------------------------------------------------------------------------- checkpoints
+
+    def versions(self) -> Versions:
+        """Return the valid versions of all per-client stores, after the round just aggregated."""
+        result = {}
+        for name, store in self.stores().items():
+            versions = store.versions
+            if name == "local_models" and not self.keeps_local_models and versions:
+                latest = max(versions.values())
+                versions = {client: at for client, at in versions.items() if at == latest}
+            result[name] = versions
+        return result
+
+    def declare(self, versions: Versions) -> None:
+        """Say which versions are valid: those of the round before, or of a resumed checkpoint."""
+        for name, store in self.stores().items():
+            store.declare(versions.get(name, {}))
+
+    def prune(self) -> None:
+        """Delete per-client files that neither this run's state nor a kept checkpoint needs."""
+        for name, store in self.stores().items():
+            store.prune({item for kept in self.retained for item in kept.get(name, {}).items()})
+
+    def last_local_models(self) -> list[int]:
+        """Return the clients whose local models are of the last round they were sampled in."""
+        versions = self.local_models.versions
+        latest = max(versions.values(), default=0)
+        return [client for client, at in versions.items() if at == latest]

@@ -1,0 +1,189 @@
+"""The inversion loop: against the textbook loop, and at its edges."""
+
+import logging
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torchvision.models.resnet import BasicBlock
+
+from benchmarks.textbook import textbook_inversion
+from generation import InversionError, InversionSettings, invert
+from generation.engine import InversionEngine
+
+SHAPE = (1, 8, 8)
+
+
+def residual_model(seed: int = 0, norm: type[nn.Module] = nn.BatchNorm2d) -> nn.Module:
+    torch.manual_seed(seed)
+    model = nn.Sequential(
+        nn.Conv2d(1, 8, 3, padding=1, bias=False),
+        norm(8),
+        nn.ReLU(inplace=True),
+        BasicBlock(8, 8, norm_layer=norm),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(8, 4),
+    )
+    model.train()
+    for _ in range(20):
+        model(torch.randn(64, *SHAPE) * 0.5 + 0.2)
+    return model
+
+
+@pytest.fixture(scope="module")
+def model() -> nn.Module:
+    return residual_model()
+
+
+def plain(**changes: object) -> InversionSettings:
+    return InversionSettings(
+        **{"iterations": 20, "compile": "off", "precision": "float32", **changes}
+    )
+
+
+@pytest.mark.parametrize("competition_weight", [0.0, 10.0])
+def test_float32_path_equals_the_textbook_loop(
+    model: nn.Module, competition_weight: float
+) -> None:
+    settings = plain(l2_weight=1e-3, competition_weight=competition_weight)
+    labels = torch.arange(12) % 4
+    other = residual_model(seed=5).eval()
+    engine = InversionEngine(model, SHAPE, settings, global_model=other)
+    start, offsets = engine.start(len(labels), seed=3)
+    expected, history = textbook_inversion(
+        model.eval(), start, labels, offsets, settings, global_model=other
+    )
+    got = engine.invert(model, labels, seed=3).images
+    assert history[-1] < history[0]
+    assert ((got - expected).norm() / expected.norm()).item() < 1e-4
+
+
+def test_result_depends_on_the_seed_alone(model: nn.Module) -> None:
+    labels = torch.arange(6) % 4
+    engine = InversionEngine(model, SHAPE, plain())
+    first = engine.invert(model, labels, seed=1).images
+    torch.manual_seed(99)
+    torch.rand(7)
+    engine.invert(residual_model(seed=2), labels[:3], seed=8)
+    assert torch.equal(engine.invert(model, labels, seed=1).images, first)
+    assert not torch.equal(engine.invert(model, labels, seed=2).images, first)
+
+
+def test_objective_falls_and_the_model_recognises_its_images(model: nn.Module) -> None:
+    labels = torch.arange(16) % 4
+    result = invert(model, labels, SHAPE, plain(iterations=100), seed=0)
+    beginning = invert(model, labels, SHAPE, plain(iterations=1), seed=0)
+    assert result.objective < 0.7 * beginning.objective
+    assert result.iterations == 100
+    assert result.images.shape == (16, *SHAPE) and result.images.dtype == torch.float32
+    with torch.no_grad():
+        torch.testing.assert_close(result.logits, model.eval()(result.images))
+
+
+def test_the_models_are_left_as_they_were() -> None:
+    model = residual_model(seed=7)
+    next(iter(model.parameters())).requires_grad_(False)
+    flags = [parameter.requires_grad for parameter in model.parameters()]
+    state = {name: value.clone() for name, value in model.state_dict().items()}
+    invert(model, torch.tensor([0, 1]), SHAPE, plain(), seed=0)
+    with pytest.raises(IndexError):
+        invert(model, torch.tensor([0, 99]), SHAPE, plain(), seed=0)
+    assert model.training and all(module.training for module in model.modules())
+    assert flags == [parameter.requires_grad for parameter in model.parameters()]
+    assert all(not module._forward_pre_hooks for module in model.modules())
+    assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
+    assert all(parameter.grad is None for parameter in model.parameters())
+
+
+def test_no_labels_give_no_images(model: nn.Module) -> None:
+    result = invert(model, torch.empty(0, dtype=torch.int64), SHAPE, plain(), seed=0)
+    assert result.images.shape == (0, *SHAPE) and result.logits.shape == (0, 4)
+    assert result.iterations == 0
+
+
+def test_one_image_works(model: nn.Module) -> None:
+    assert invert(model, torch.tensor([2]), SHAPE, plain(), seed=0).images.shape == (1, *SHAPE)
+
+
+def test_without_batch_norm_there_is_one_warning_and_a_result(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    class GroupNorm(nn.GroupNorm):
+        def __init__(self, channels: int) -> None:
+            super().__init__(2, channels)
+
+    model = residual_model(norm=GroupNorm)
+    with caplog.at_level(logging.WARNING, logger="flwr.fedf2dg.generation"):
+        result = invert(model, torch.tensor([0, 1, 2]), SHAPE, plain(), seed=0)
+    assert len(caplog.records) == 1 and "no BatchNorm" in caplog.text
+    assert torch.isfinite(result.images).all()
+
+
+def test_an_objective_that_is_no_number_is_reported() -> None:
+    broken = residual_model()
+    with torch.no_grad():
+        broken[0].weight[0, 0, 0, 0] = float("nan")
+    with pytest.raises(InversionError, match="became nan at iteration 1"):
+        invert(broken, torch.tensor([0, 1]), SHAPE, plain(), seed=0)
+
+
+def test_progress_reaches_the_end(model: nn.Module) -> None:
+    seen: list[tuple[int, int]] = []
+    invert(
+        model,
+        torch.tensor([0, 1]),
+        SHAPE,
+        plain(iterations=50),
+        seed=0,
+        progress=lambda done, total: seen.append((done, total)),
+    )
+    assert seen[-1] == (50, 50) and len(seen) > 2
+    assert [done for done, _ in seen] == sorted(done for done, _ in seen)
+
+
+def test_bfloat16_reaches_nearly_the_same_objective(model: nn.Module) -> None:
+    labels = torch.arange(32) % 4
+    exact = invert(model, labels, SHAPE, plain(iterations=150), seed=0)
+    rough = invert(model, labels, SHAPE, plain(iterations=150, precision="bfloat16"), seed=0)
+    assert rough.objective == pytest.approx(exact.objective, rel=0.05)
+
+
+def test_without_a_compiler_the_plain_objective_is_used_and_said(
+    model: nn.Module, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def no_compiler(function: object, **_: object) -> object:
+        def fail(images: Tensor, labels: Tensor) -> Tensor:
+            raise RuntimeError("no working C++ compiler")
+
+        return fail
+
+    monkeypatch.setattr(torch, "compile", no_compiler)
+    labels = torch.tensor([0, 1, 2])
+    with caplog.at_level(logging.WARNING, logger="flwr.fedf2dg.generation"):
+        result = invert(model, labels, SHAPE, plain(compile="on"), seed=0)
+    assert len(caplog.records) == 1 and "no working C++ compiler" in caplog.text
+    assert torch.equal(result.images, invert(model, labels, SHAPE, plain(), seed=0).images)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("iterations", 0),
+        ("learning_rate", 0.0),
+        ("tv_weight", -1.0),
+        ("betas", (0.9, 1.0)),
+        ("form", "exact"),
+        ("precision", "float16"),
+        ("compile", "maybe"),
+        ("jitter", -1),
+    ],
+)
+def test_impossible_settings_are_refused_by_name(name: str, value: object) -> None:
+    with pytest.raises(ValueError, match=name):
+        InversionSettings(**{name: value})
+
+
+@pytest.mark.parametrize(("size", "pixels"), [(4, 0), (8, 1), (28, 1), (32, 2), (64, 2)])
+def test_jitter_follows_the_image_size(size: int, pixels: int) -> None:
+    assert InversionSettings().jitter_for(size, size) == pixels
