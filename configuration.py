@@ -69,9 +69,7 @@ def key(default: Any, meaning: str, **info: Any) -> Any:
 class MoonConfiguration:
     """MOON's settings (Li et al. 2021)."""
 
-    mu: float = key(
-        1.0, "Weight μ of the model-contrastive loss.", minimum=0.0, original="mu"
-    )
+    mu: float = key(1.0, "Weight μ of the model-contrastive loss.", minimum=0.0, original="mu")
     temperature: float = key(0.5, "Temperature of the contrastive loss.", above=0.0)
     projection_dim: int = key(
         256,
@@ -161,9 +159,7 @@ class DistillationConfiguration:
         original="kd_epochs",
         binds="distil",
     )
-    batch_size: int = key(
-        256, "Pseudo images per step.", unit="images", minimum=1, binds="distil"
-    )
+    batch_size: int = key(256, "Pseudo images per step.", unit="images", minimum=1, binds="distil")
     learning_rate: float = key(
         0.01, "SGD's step size.", above=0.0, original="kd_lr", binds="distil"
     )
@@ -178,9 +174,7 @@ class DistillationConfiguration:
     weight_decay: float = key(
         1e-4, "Weight decay.", minimum=0.0, original="weight_decay", binds="distil"
     )
-    temperature: float = key(
-        3.0, "Temperature T of the soft labels.", above=0.0, binds="distil"
-    )
+    temperature: float = key(3.0, "Temperature T of the soft labels.", above=0.0, binds="distil")
     weight: float = key(
         0.1,
         "Weight w of w·T²·KL (the reference uses 0.001).",
@@ -201,7 +195,10 @@ class CompetitionConfiguration:
         binds="compete",
     )
     batches: int = key(
-        1, "Batches of hard samples per repetition.", minimum=1, original="num_batch",
+        1,
+        "Batches of hard samples per repetition.",
+        minimum=1,
+        original="num_batch",
         binds="compete",
     )
     weight: float = key(
@@ -240,8 +237,10 @@ class RunConfiguration:
     strategy: str = key("scaffold", "The federated algorithm.", original="alg")
     dataset: str = key("digits", "The data set.", original="dataset")
     data_dir: str = key(
-        "", "Folder with the data set's files, where it is not embedded or downloaded.",
-        original="datadir", binds="run",
+        "",
+        "Folder with the data set's files, where it is not embedded or downloaded.",
+        original="datadir",
+        binds="run",
     )
     class_names: str = key(
         "",
@@ -268,12 +267,12 @@ class RunConfiguration:
         original="partition",
     )
     dirichlet_alpha: float = key(
-        0.05, "Concentration β of the Dirichlet label skew; smaller is more skewed.", above=0.0,
+        0.05,
+        "Concentration β of the Dirichlet label skew; smaller is more skewed.",
+        above=0.0,
         original="beta",
     )
-    quantity_alpha: float = key(
-        0.5, "Concentration of the Dirichlet quantity skew.", above=0.0
-    )
+    quantity_alpha: float = key(0.5, "Concentration of the Dirichlet quantity skew.", above=0.0)
     classes_per_client: int = key(
         2, "Classes each client holds under the partition classes.", minimum=1
     )
@@ -284,7 +283,10 @@ class RunConfiguration:
         10, "Federated rounds.", unit="rounds", minimum=1, original="comm_round", binds="generate"
     )
     fraction_train: float = key(
-        1.0, "Fraction of the clients sampled for a round.", above=0.0, maximum=1.0,
+        1.0,
+        "Fraction of the clients sampled for a round.",
+        above=0.0,
+        maximum=1.0,
         original="sample",
     )
     min_successful_clients: int = key(
@@ -295,15 +297,22 @@ class RunConfiguration:
         binds="run",
     )
     round_timeout: float = key(
-        3600.0, "Longest wait for the replies of one round.", unit="seconds", above=0.0,
+        3600.0,
+        "Longest wait for the replies of one round.",
+        unit="seconds",
+        above=0.0,
         binds="run",
     )
     node_timeout: float = key(
-        120.0, "Longest wait for num-clients nodes to be connected.", unit="seconds", above=0.0,
+        120.0,
+        "Longest wait for num-clients nodes to be connected.",
+        unit="seconds",
+        above=0.0,
         binds="run",
     )
     server_learning_rate: float = key(
-        1.0, "Step η_g of the server along the aggregated update; 1 is plain averaging.",
+        1.0,
+        "Step η_g of the server along the aggregated update; 1 is plain averaging.",
         above=0.0,
     )
     local_epochs: int = key(
@@ -313,9 +322,7 @@ class RunConfiguration:
         16, "Images per local step.", unit="images", minimum=1, original="batch-size"
     )
     learning_rate: float = key(0.01, "Local step size η.", above=0.0, original="lr")
-    momentum: float = key(
-        0.9, "Local momentum ρ.", minimum=0.0, maximum=0.999, original="rho"
-    )
+    momentum: float = key(0.9, "Local momentum ρ.", minimum=0.0, maximum=0.999, original="rho")
     weight_decay: float = key(1e-5, "Local weight decay λ.", minimum=0.0, original="reg")
     proximal_mu: float = key(
         0.01, "Weight μ of FedProx's proximal term (μ/2)·‖y − x‖².", minimum=0.0, original="mu"
@@ -353,11 +360,17 @@ class RunConfiguration:
         original="label_noise_type",
     )
     label_noise_rate: float = key(
-        0.0, "Fraction of wrong training labels.", minimum=0.0, maximum=1.0,
+        0.0,
+        "Fraction of wrong training labels.",
+        minimum=0.0,
+        maximum=1.0,
         original="label_noise_rate",
     )
     device: str = key(
-        "auto", "Where tensors live.", choices=("auto", "cpu", "cuda"), original="device",
+        "auto",
+        "Where tensors live.",
+        choices=("auto", "cpu", "cuda"),
+        original="device",
         binds="run",
     )
     output_dir: str = key(
@@ -500,9 +513,7 @@ def key_table() -> list[tuple[str, Value, KeyInfo]]:
     return [(name, defaults[name], info) for name, info in _declared()]
 
 
-def _declared(
-    cls: type[Any] = RunConfiguration, prefix: str = ""
-) -> Iterator[tuple[str, KeyInfo]]:
+def _declared(cls: type[Any] = RunConfiguration, prefix: str = "") -> Iterator[tuple[str, KeyInfo]]:
     hints = get_type_hints(cls)
     for entry in fields(cls):
         name = prefix + entry.name.replace("_", "-")
@@ -546,9 +557,7 @@ def _build(
     return cls(**arguments)
 
 
-def _checked(
-    name: str, value: Any, kind: type, info: KeyInfo, choices: Collection[str]
-) -> Value:
+def _checked(name: str, value: Any, kind: type, info: KeyInfo, choices: Collection[str]) -> Value:
     if kind is float and type(value) is int:
         value = float(value)
     if type(value) is not kind:

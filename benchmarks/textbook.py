@@ -60,6 +60,7 @@ def textbook_inversion(
         logits = model(rolled)
         loss = F.cross_entropy(logits, labels)
         for layer, features in inputs:
+            assert layer.running_mean is not None and layer.running_var is not None
             mean = features.mean(dim=(0, 2, 3))
             var = features.transpose(0, 1).flatten(1).var(dim=1, unbiased=False)
             deviation = (mean - layer.running_mean).norm() + (var - layer.running_var).norm()

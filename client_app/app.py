@@ -68,7 +68,9 @@ def train(message: Message, context: Context) -> Message:
         batches,
         algorithm,
         generator=training_generator(
-            configuration.seed, int(config["server-round"]), int(config["client"])  # type: ignore[arg-type]
+            configuration.seed,
+            int(config["server-round"]),
+            int(config["client"]),  # type: ignore[arg-type]
         ),
         loss=LOSSES[configuration.local_loss],
         autocast=torch.bfloat16 if site.device.type == "cuda" else None,

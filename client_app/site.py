@@ -79,7 +79,7 @@ class Site:
         if not data_path and "partition-id" not in node_config:
             raise ConfigurationError(
                 "this node has no data: start its SuperNode with --node-config "
-                "\"data-path='/path/to/images'\" or \"partition-id=0 num-partitions=10\""
+                '"data-path=\'/path/to/images\'" or "partition-id=0 num-partitions=10"'
             )
         description = from_values(sent) or describe(
             configuration.dataset, configuration.data_dir, class_names=configuration.classes
@@ -125,7 +125,7 @@ def simulated_data(configuration: RunConfiguration, client: int) -> ImageData:
         client=client,
         clients=configuration.num_clients,
         seed=configuration.seed,
-        partition=configuration.partition,
+        kind=configuration.partition,
         dirichlet_alpha=configuration.dirichlet_alpha,
         classes_per_client=configuration.classes_per_client,
         quantity_alpha=configuration.quantity_alpha,
@@ -142,7 +142,7 @@ def simulated_data(configuration: RunConfiguration, client: int) -> ImageData:
 @lru_cache(maxsize=_RESIDENT_CLIENTS)
 def _resident_data(site: Site) -> ImageData:
     if site.data_path:
-        return site_data(site.data_path, like=site.description).train
+        return site_data(site.data_path, like=site.description)
     return simulated_data(site.configuration, site.partition_id)
 
 
@@ -161,12 +161,10 @@ def _resident_batches(site: Site, pooled: bool) -> Batches:
     )
     chosen = configuration.augmentation
     return Batches(
-        data.images,
-        data.labels,
+        data,
         normalization=description.normalization,
         batch_size=configuration.batch_size,
         augmentation=description.augmentation if chosen == "auto" else chosen,
-        feature_noise=data.feature_noise,
         device=site.device,
         drop_singleton=site.model().has_batch_norm,
     )

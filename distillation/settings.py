@@ -24,7 +24,8 @@ class DistillationSettings:
     batch_size : int (default: 256)
         Images per step.
     max_shift : int or None (default: None)
-        Every batch is rolled by up to so many pixels each way. None: 2 pixels from 32 on, 1 from 8, else 0.
+        Every batch is rolled by up to so many pixels each way. None: one pixel per 16 of the
+        image's size, at most 2, hence none for 8x8 images.
     statistics : {"update", "frozen"} (default: "update")
         What BatchNorm layers of the student do: normalise with the statistics of the pseudo batch and remember
         them, or keep the federated ones.
@@ -77,11 +78,10 @@ class DistillationSettings:
         )
 
     def shift_for(self, height: int, width: int) -> int:
-        """Largest roll in pixels for images of a size."""
+        """Largest roll in pixels for images of a size: one per 16 pixels, at most 2."""
         if self.max_shift is not None:
             return self.max_shift
-        size = min(height, width)
-        return 2 if size >= 32 else 1 if size >= 8 else 0
+        return min(2, min(height, width) // 16)
 
 
 def _require(holds: bool, name: str, value: object, wanted: str) -> None:

@@ -84,7 +84,7 @@ def distil(
     if len(images) != len(logits):
         raise ValueError(f"{len(images)} images, but soft labels for {len(logits)}")
     generator = torch.Generator().manual_seed(seed)
-    model = copy.deepcopy(student).to(device=device, memory_format=torch.channels_last)
+    model = copy.deepcopy(student).to(device).to(memory_format=torch.channels_last)
     if len(images) == 0:
         return Distillation(model=model.eval().cpu(), losses=[])
     images = images.to(device=device, memory_format=torch.channels_last)

@@ -95,8 +95,8 @@ def crop_flip_rotate_positions(moves: Tensor, height: int, width: int) -> tuple[
     shift_y, shift_x, flip, angle = (column.view(-1, 1, 1) for column in moves.unbind(1))
     cosine, sine = torch.cos(angle), torch.sin(angle)
     side = 1 - 2 * flip
-    rows = torch.round(y * cosine - x * sine + (centre_y + shift_y)).long()
-    columns = torch.round((y * sine + x * cosine) * side + (centre_x + shift_x)).long()
+    rows = torch.round(y * cosine + x * sine + (centre_y + shift_y)).long()
+    columns = torch.round((x * cosine - y * sine) * side + (centre_x + shift_x)).long()
     inside = (rows >= 0) & (rows < height) & (columns >= 0) & (columns < width)
     return rows.clamp_(0, height - 1) * width + columns.clamp_(0, width - 1), inside
 

@@ -151,7 +151,8 @@ def resident_copy(
     dtype : torch.dtype (default: torch.float32)
         Type of convolution and linear weights. Normalisation layers keep theirs.
     """
-    resident = copy.deepcopy(model).to(device=device, memory_format=torch.channels_last)
+    resident = copy.deepcopy(model).to(device)
+    resident = resident.to(memory_format=torch.channels_last)
     for module in resident.modules():
         if isinstance(module, nn.Conv2d | nn.Linear):
             module.to(dtype)

@@ -118,7 +118,7 @@ def accuracy_curve(measurements: Sequence[Measurement]) -> Figure:
     figure = Figure(figsize=(WIDTH, 3.9), layout="constrained")
     axes = figure.add_subplot()
     lowest = min(m.accuracy for m in measurements) * 100
-    bottom = max(0.0, 10 * math.floor((lowest - 4) / 10))
+    bottom = float(np.clip(10 * math.floor((lowest - 4) / 10), 0, 80))
     edge = 0.0
     previous: tuple[float, float] | None = None
     ticks: list[tuple[float, str]] = []
@@ -239,7 +239,7 @@ def label_counts(
     bar = figure.colorbar(
         ScalarMappable(norm, colours), ax=axes, label="images of a class", pad=0.02, aspect=30
     )
-    bar.outline.set_visible(False)  # type: ignore[operator]
+    bar.outline.set_visible(False)
     return figure
 
 
@@ -302,7 +302,7 @@ def confusion_matrices(
         shrink=0.8,
         pad=0.02,
     )
-    bar.outline.set_visible(False)  # type: ignore[operator]
+    bar.outline.set_visible(False)
     return figure
 
 

@@ -11,24 +11,13 @@ _CSS = """
 :root {
   color-scheme: light dark;
   --paper: #ffffff; --ink: #1c1f23; --soft: #5a626b; --line: #dfe3e8; --tint: #f5f7f9;
-  --accent: #0072b2; --good: #00664a; --bad: #a34500;
+  --good: #00664a; --bad: #a34500;
 }
 @media (prefers-color-scheme: dark) {
   :root {
     --paper: #15181c; --ink: #e7eaee; --soft: #a3acb6; --line: #333a42; --tint: #1e2329;
-    --accent: #6cb8ea; --good: #4fd1a5; --bad: #f2a15f;
+    --good: #4fd1a5; --bad: #f2a15f;
   }
-}
-@media print {
-  :root {
-    color-scheme: light;
-    --paper: #ffffff; --ink: #000000; --soft: #444444; --line: #bbbbbb; --tint: #ffffff;
-    --accent: #004f7d; --good: #00513a; --bad: #7d3500;
-  }
-  body { max-width: none; padding: 0; font-size: 10pt; }
-  section, figure, tr { break-inside: avoid; }
-  section.long { break-inside: auto; }
-  h2 { break-after: avoid; }
 }
 * { box-sizing: border-box; }
 html { background: var(--paper); -webkit-text-size-adjust: 100%; }
@@ -55,6 +44,7 @@ th, td { padding: .34rem .9rem .34rem 0; border-bottom: 1px solid var(--line); t
 thead th { color: var(--soft); font-weight: 600; font-size: .85rem; line-height: 1.25;
   vertical-align: bottom; }
 tbody th { font-weight: 600; }
+tbody th, tfoot th { white-space: nowrap; }
 tfoot th, tfoot td { border-bottom: 0; border-top: 2px solid var(--line); font-weight: 600; }
 .number { text-align: right; white-space: nowrap; }
 thead .number { white-space: normal; }
@@ -65,7 +55,7 @@ thead .number { white-space: normal; }
 .settings .scroll { overflow: visible; }
 .settings table { width: 100%; border-collapse: separate; border-spacing: 0; }
 .settings tr { break-inside: avoid; }
-.settings tbody th { font-weight: 400; color: var(--soft); }
+.settings tbody th { font-weight: 400; white-space: normal; color: var(--soft); }
 .settings td { overflow-wrap: anywhere; }
 figure { margin: .8rem 0 1.6rem; }
 figure .sheet { background: #ffffff; border: 1px solid var(--line); border-radius: 6px;
@@ -84,6 +74,22 @@ figcaption { color: var(--soft); font-size: .9rem; margin-top: .5rem; max-width:
   table { font-size: .85rem; } th, td { padding-right: .5rem; } .big { font-size: 1rem; }
   thead th { font-size: .8rem; }
   figure .sheet { padding: .4rem; }
+}
+@page { margin: 14mm; }
+@media print {
+  :root {
+    color-scheme: light;
+    --paper: #ffffff; --ink: #000000; --soft: #444444; --line: #bbbbbb; --tint: #ffffff;
+    --good: #00513a; --bad: #7d3500;
+  }
+  body { max-width: none; padding: 0; font-size: 10pt; }
+  section, figure, tr { break-inside: avoid; }
+  section.long { break-inside: auto; }
+  h2 { break-after: avoid; margin-top: 1.6rem; }
+  .pair { grid-template-columns: 1fr 1fr; }
+  .scroll, figure .sheet { overflow: visible; }
+  figure .sheet { border: 0; padding: 0; }
+  figure svg { min-width: 0; }
 }
 """
 

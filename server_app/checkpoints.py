@@ -168,9 +168,7 @@ class Checkpoints:
             if not interrupted and stages[0] != "train":
                 first = STAGES.index(stages[0])
                 folders = [
-                    folder
-                    for folder in folders
-                    if STAGES.index(stage_of(folder.name[5:])) < first
+                    folder for folder in folders if STAGES.index(stage_of(folder.name[5:])) < first
                 ]
         if not folders:
             if stages[0] == "train":

@@ -68,6 +68,4 @@ class Evaluator:
             confusion += torch.bincount(pairs, minlength=self._classes**2)
         model.train(was_training)
         table = confusion.view(self._classes, self._classes)
-        return Evaluation(
-            int(table.diagonal().sum()) / count, float(loss) / count, table.tolist()
-        )
+        return Evaluation(int(table.diagonal().sum()) / count, float(loss) / count, table.tolist())

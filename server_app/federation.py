@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import torch
 from flwr.app import ConfigRecord, Message, RecordDict
 from flwr.serverapp import Grid
 
@@ -144,9 +143,7 @@ class Federation:
         counts = [self.participants[client].num_examples for client in self.participants.clients]
         log.info("%d clients, %d training samples", len(counts), sum(counts))
         if not any(step.startswith("train") for step in self.state.completed):
-            self.metrics.append(
-                "clients", num_examples=counts, label_counts=self.label_counts()
-            )
+            self.metrics.append("clients", num_examples=counts, label_counts=self.label_counts())
 
     def label_counts(self) -> list[list[int]] | None:
         """Return the clients' label counts (clients, classes); None if nothing may be sent.
@@ -290,5 +287,3 @@ class Federation:
             confusion=evaluation.confusion,
         )
         return evaluation
-
-

@@ -45,7 +45,9 @@ class _Transfer:
         stages = self.configuration.stage_names
         if "generate" in stages:
             for batch in range(self.configuration.generation.batches):
-                self._step(f"generate-{batch:02d}", "generation", self._generate, "common", 0, batch)
+                self._step(
+                    f"generate-{batch:02d}", "generation", self._generate, "common", 0, batch
+                )
         if "distil" in stages:
             self._step("distil", "distillation", self._distil, 0)
         if "compete" in stages:
@@ -147,9 +149,10 @@ class _Transfer:
         data = PseudoData.concatenate(self._all_data(repetition))
         stage = "distilled" if repetition == 0 else "competed"
         progress = ProgressLog("distillation", "epochs")
-        started = time.perf_counter()
+        clock = time.perf_counter()
 
         def after_epoch(epoch: int, model: nn.Module, loss: float) -> None:
+            nonlocal clock
             evaluation = federation.evaluator(model)
             federation.metrics.append(
                 "distillation",
@@ -157,8 +160,9 @@ class _Transfer:
                 epoch=epoch,
                 loss=loss,
                 accuracy=evaluation.accuracy,
-                seconds=time.perf_counter() - started,
+                seconds=time.perf_counter() - clock,
             )
+            clock = time.perf_counter()
             federation.note_result(stage, evaluation.accuracy)
 
         result = distil(

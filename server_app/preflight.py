@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from configuration import ConfigurationError, RunConfiguration
-from federated_data import DATASETS, client_indices, describe
+from federated_data import SOURCES, client_indices, describe
 from models import MODELS, resolve_device
 from strategies import algorithms
 from strategies.shared_model import shared_model
@@ -30,7 +30,7 @@ def parse(values: Mapping[str, Any]) -> RunConfiguration:
         {
             "strategy": tuple(algorithms()),
             "model": tuple(MODELS),
-            "dataset": tuple(DATASETS),
+            "dataset": tuple(SOURCES),
             "hook": tuple(HOOKS),
         },
     )
@@ -69,7 +69,7 @@ def check(configuration: RunConfiguration, simulated: bool) -> None:
             configuration.data_dir,
             clients=configuration.num_clients,
             seed=configuration.seed,
-            partition=configuration.partition,
+            kind=configuration.partition,
             dirichlet_alpha=configuration.dirichlet_alpha,
             classes_per_client=configuration.classes_per_client,
             quantity_alpha=configuration.quantity_alpha,

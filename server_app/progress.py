@@ -38,5 +38,12 @@ class ProgressLog:
         left = "" if finished or not rate else f", {(total - done) / rate:.0f} s left"
         log.info(
             "%s: %d/%d %s (%.0f %%), %.0f/s, %.1f s%s",
-            self.what, done, total, self.unit, 100 * done / max(total, 1), rate, elapsed, left,
+            self.what,
+            done,
+            total,
+            self.unit,
+            100 * done / max(total, 1),
+            rate,
+            elapsed,
+            left,
         )

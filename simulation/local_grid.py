@@ -108,7 +108,7 @@ class LocalGrid(Grid):
                     "num-partitions": len(self._partitions),
                 },
                 state=RecordDict(),
-                run_config=self._run_config,  # type: ignore[arg-type]
+                run_config=self._run_config,
             )
         try:
             return self._app(message, self._contexts[node])

@@ -8,6 +8,7 @@ index in the order of node ids.
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -60,7 +61,9 @@ class Participants:
         (a client that runs other code refuses) and what the federation's data looks like.
     """
 
-    def __init__(self, expected: int, timeout: float = 120.0, greeting: Mapping[str, Any] | None = None) -> None:
+    def __init__(
+        self, expected: int, timeout: float = 120.0, greeting: Mapping[str, Any] | None = None
+    ) -> None:
         self.expected = expected
         self.timeout = timeout
         self.greeting = dict(greeting or {})
@@ -138,8 +141,11 @@ class Participants:
         messages = [
             Message(content=question, message_type=DESCRIBE, dst_node_id=node) for node in new
         ]
-        answers = self._answers(grid.send_and_receive(messages, timeout=min(
-            _LONGEST_DESCRIPTION_SECONDS, max(self.timeout, 60.0))))
+        answers = self._answers(
+            grid.send_and_receive(
+                messages, timeout=min(_LONGEST_DESCRIPTION_SECONDS, max(self.timeout, 60.0))
+            )
+        )
         silent = [node for node in new if node not in answers]
         if silent and not self._by_client:
             raise MissingClients(f"{len(silent)} of {len(new)} nodes did not say who they are")
@@ -155,7 +161,8 @@ class Participants:
                 )
             if partition < 0:
                 partition = next(
-                    index for index in range(len(nodes) + len(self._by_client) + 1)
+                    index
+                    for index in range(len(nodes) + len(self._by_client) + 1)
                     if index not in self._by_client
                 )
             self._by_client[partition] = Participant(partition, node, num_examples)
@@ -172,7 +179,7 @@ class Participants:
             try:
                 metrics = reply.content["metrics"]
                 num_examples, partition, partitions = (
-                    int(metrics[name])  # type: ignore[arg-type, index, call-overload]
+                    int(metrics[name])  # type: ignore[arg-type]
                     for name in ("num-examples", "partition-id", "num-partitions")
                 )
             except (KeyError, TypeError, ValueError) as error:
@@ -189,7 +196,7 @@ class Participants:
     def _wrong_count(self, nodes: int) -> str:
         return (
             f"the federation has {nodes} nodes, but num-clients = {self.expected}. Use "
-            f"--run-config \"num-clients={nodes}\", or run {self._simulation_command()}"
+            f'--run-config "num-clients={nodes}", or run {self._simulation_command()}'
         )
 
     def _simulation_command(self) -> str:
@@ -199,8 +206,16 @@ class Participants:
         )
 
 
+_COLOURS = re.compile(r"\x1b\[[0-9;]*m")
+_WRAPPED = re.compile(r"Exception ClientAppException occurred\. Message: (.*)", re.DOTALL)
+
+
 def short_reason(reason: str | None) -> str:
-    """Return the last line of an error's text, which for a traceback is the exception itself."""
-    lines = [line.strip() for line in (reason or "no reason given").splitlines() if line.strip()]
+    """Return what a client raised, without the runtimes' wrapping, tracebacks and colours."""
+    text = _COLOURS.sub("", reason or "")
+    wrapped = _WRAPPED.search(text)
+    if wrapped:
+        text = wrapped.group(1).rstrip("'> \n")
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
     text = lines[-1] if lines else "no reason given"
     return text if len(text) <= 300 else text[:297] + "…"

@@ -28,7 +28,7 @@ class InvalidContent(ValueError):
 
 def to_record(state: State) -> ArrayRecord:
     """Pack a state into an ArrayRecord."""
-    return ArrayRecord(state)  # type: ignore[arg-type]
+    return ArrayRecord(state)
 
 
 def from_record(record: ArrayRecord, expected: State) -> State:
@@ -56,7 +56,9 @@ def from_record(record: ArrayRecord, expected: State) -> State:
                 f"{wanted[0]}{list(wanted[1])}"
             )
         if len(array.data) > math.prod(wanted[1]) * like.element_size() + _LONGEST_HEADER:
-            raise InvalidContent(f"{name!r} carries {len(array.data)} bytes, too many for its shape")
+            raise InvalidContent(
+                f"{name!r} carries {len(array.data)} bytes, too many for its shape"
+            )
         try:
             values = array.numpy()
         except Exception as error:  # numpy raises many kinds for bytes that are not an array

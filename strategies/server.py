@@ -172,9 +172,7 @@ class FederatedStrategy(Strategy):
         """Draw the clients of a round from those connected; same seed and round, same clients."""
         available = self.participants.available
         count = min(self.configuration.clients_per_round, len(available))
-        draw = np.random.default_rng(
-            derived_seed(self.configuration.seed, SAMPLING, server_round)
-        )
+        draw = np.random.default_rng(derived_seed(self.configuration.seed, SAMPLING, server_round))
         chosen = draw.choice(len(available), size=count, replace=False)
         return sorted(available[int(index)] for index in chosen)
 
@@ -309,9 +307,7 @@ class FederatedStrategy(Strategy):
         )
         return to_record(combined), metrics
 
-    def _checked(
-        self, server_round: int, client: int, reply: Message
-    ) -> tuple[State, LocalUpdate]:
+    def _checked(self, server_round: int, client: int, reply: Message) -> tuple[State, LocalUpdate]:
         content = reply.content
         arrays, metrics = content.get("arrays"), content.get("metrics")
         if not isinstance(arrays, ArrayRecord) or not isinstance(metrics, MetricRecord):
@@ -328,7 +324,11 @@ class FederatedStrategy(Strategy):
         if not 1 <= steps <= _MOST_STEPS:
             raise InvalidContent(f"{steps} local steps are not possible")
         return state, LocalUpdate(
-            client, count, steps, float(numbers["train-loss"]), float(numbers["seconds"]),
+            client,
+            count,
+            steps,
+            float(numbers["train-loss"]),
+            float(numbers["seconds"]),
             lambda: self.local_models.read(client),
         )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,8 @@ from reporting.pseudo_images import (
     read_grid,
     stored_sets,
 )
-from synthetic_run import write_run
+
+WriteRun = Callable[..., Path]
 
 
 def in_memory(clients: int, classes: int, channels: int = 3) -> PseudoImages:
@@ -100,7 +102,7 @@ def test_stored_sets_are_in_the_order_of_making(tmp_path: Path) -> None:
     assert stored_sets(tmp_path) == [("common", 0), ("hard", 2), ("hard", 10)]
 
 
-def test_the_picture_of_a_run_is_written(tmp_path: Path) -> None:
+def test_the_picture_of_a_run_is_written(write_run: WriteRun, tmp_path: Path) -> None:
     run = write_run(tmp_path / "run", stop_after="distillation", rounds=1, epochs=1)
     path = pseudo_grid(run)
     assert path == run / "pseudo_data" / "grid.png"

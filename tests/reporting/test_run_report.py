@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import threading
+from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -12,7 +13,8 @@ import matplotlib
 import pytest
 
 from reporting import RunRecord, write_report
-from synthetic_run import write_run
+
+WriteRun = Callable[..., Path]
 
 VOID = {"meta", "br", "img", "link", "input"}
 
@@ -76,7 +78,7 @@ def check_alone(page: Page) -> None:
 
 
 @pytest.fixture(scope="module")
-def complete(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def complete(write_run: WriteRun, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the directory of a complete run with its report."""
     run = write_run(tmp_path_factory.mktemp("run"), failures=((3, 4, "the loss is NaN"),))
     assert write_report(run) == run / "report.html"
@@ -129,7 +131,7 @@ def test_the_same_run_gives_the_same_report_also_in_a_thread(complete: Path) -> 
     assert not list(complete.glob("*.part"))
 
 
-def test_an_unfinished_run(tmp_path: Path) -> None:
+def test_an_unfinished_run(write_run: WriteRun, tmp_path: Path) -> None:
     run = write_run(tmp_path, stop_after="round 4")
     with (run / "metrics.jsonl").open("ab") as metrics:
         metrics.write(b'{"event":"round","rou')
@@ -144,7 +146,7 @@ def test_an_unfinished_run(tmp_path: Path) -> None:
         assert nothing in page.text
 
 
-def test_a_run_that_just_started(tmp_path: Path) -> None:
+def test_a_run_that_just_started(write_run: WriteRun, tmp_path: Path) -> None:
     run = write_run(tmp_path, stop_after="round 0")
     (run / "metrics.jsonl").write_bytes(b"")
     page = Page(write_report(run))
@@ -154,7 +156,9 @@ def test_a_run_that_just_started(tmp_path: Path) -> None:
     assert "Not measured in this run." in page.text
 
 
-def test_a_run_of_the_training_alone_with_uniform_labels(tmp_path: Path) -> None:
+def test_a_run_of_the_training_alone_with_uniform_labels(
+    write_run: WriteRun, tmp_path: Path
+) -> None:
     run = write_run(tmp_path, stop_after="train", uniform_labels=True)
     page = Page(write_report(run))
     check_alone(page)
@@ -167,7 +171,7 @@ def test_a_run_of_the_training_alone_with_uniform_labels(tmp_path: Path) -> None
     assert "Competition" not in page.text
 
 
-def test_a_hundred_clients_and_classes(tmp_path: Path) -> None:
+def test_a_hundred_clients_and_classes(write_run: WriteRun, tmp_path: Path) -> None:
     run = write_run(tmp_path, clients=100, classes=100, rounds=40, epochs=3, competition_rounds=3)
     page = Page(write_report(run))
     check_alone(page)
@@ -176,12 +180,12 @@ def test_a_hundred_clients_and_classes(tmp_path: Path) -> None:
     assert len(page.source) < 1_000_000
 
 
-def test_one_client_one_class_one_round(tmp_path: Path) -> None:
+def test_one_client_one_class_one_round(write_run: WriteRun, tmp_path: Path) -> None:
     run = write_run(tmp_path, clients=1, classes=1, rounds=1, epochs=1, competition_rounds=1)
     check_alone(Page(write_report(run)))
 
 
-def test_text_from_outside_is_escaped(tmp_path: Path) -> None:
+def test_text_from_outside_is_escaped(write_run: WriteRun, tmp_path: Path) -> None:
     evil = '</td><script>alert("x")</script><img src=http://evil.example onerror=alert(1)>&amp;'
     run = write_run(
         tmp_path,
@@ -213,7 +217,7 @@ def test_text_from_outside_is_escaped(tmp_path: Path) -> None:
     ],
 )
 def test_a_broken_file_is_named_and_the_rest_is_shown(
-    tmp_path: Path, broken: dict[str, bytes]
+    write_run: WriteRun, tmp_path: Path, broken: dict[str, bytes]
 ) -> None:
     run = write_run(tmp_path, rounds=2, epochs=2, stop_after="distillation", uniform_labels=True)
     for name, content in broken.items():
@@ -224,7 +228,7 @@ def test_a_broken_file_is_named_and_the_rest_is_shown(
     assert "scaffold on digits" in page.text
 
 
-def test_values_of_a_wrong_kind_do_not_stop_the_report(tmp_path: Path) -> None:
+def test_values_of_a_wrong_kind_do_not_stop_the_report(write_run: WriteRun, tmp_path: Path) -> None:
     run = write_run(tmp_path, stop_after="train")
     events = [
         {"event": "clients", "num_examples": "many", "label_counts": [[1], [1, 2]]},
@@ -245,7 +249,9 @@ def test_a_directory_of_no_run_is_refused(tmp_path: Path) -> None:
         write_report(tmp_path)
 
 
-def test_a_stage_run_again_replaces_what_it_wrote_before(tmp_path: Path) -> None:
+def test_a_stage_run_again_replaces_what_it_wrote_before(
+    write_run: WriteRun, tmp_path: Path
+) -> None:
     run = write_run(tmp_path, rounds=2, epochs=2, stop_after="distillation")
     again = {"event": "distillation", "competition_round": 0, "epoch": 2, "accuracy": 0.5}
     with (run / "metrics.jsonl").open("a") as metrics:
@@ -255,7 +261,7 @@ def test_a_stage_run_again_replaces_what_it_wrote_before(tmp_path: Path) -> None
     assert measured[-1].accuracy == 0.5
 
 
-def test_competition_rounds_stand_one_after_the_other(tmp_path: Path) -> None:
+def test_competition_rounds_stand_one_after_the_other(write_run: WriteRun, tmp_path: Path) -> None:
     run = write_run(tmp_path, rounds=2, epochs=3, competition_rounds=2)
     measured = [m for m in RunRecord.read(run).measurements() if m.stage == "competition"]
     assert [m.position for m in measured] == [0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0]

@@ -1,13 +1,15 @@
-"""Run directories made up for tests: the files of a run without the run."""
+"""Run directories made up for the tests: the files of a run without the run."""
 
 from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from numpy.typing import NDArray
 from safetensors.numpy import save_file
 from sklearn.datasets import load_digits
@@ -17,7 +19,13 @@ from reporting.metrics import MetricsFile
 MEAN, STD = [0.305], [0.376]
 
 
-def confusion(rng: np.random.Generator, classes: int, accuracy: float) -> list[list[int]]:
+@pytest.fixture(scope="session")
+def write_run() -> Callable[..., Path]:
+    """Return the function that writes a run's directory."""
+    return _write_run
+
+
+def _confusion(rng: np.random.Generator, classes: int, accuracy: float) -> list[list[int]]:
     """Make a confusion matrix of about the given accuracy with some columns preferred."""
     preference = rng.dirichlet(np.full(classes, 0.4))
     rows = [
@@ -27,7 +35,7 @@ def confusion(rng: np.random.Generator, classes: int, accuracy: float) -> list[l
     return [row.tolist() for row in rows]
 
 
-def write_pseudo_data(
+def _write_pseudo_data(
     directory: Path, name: str, counts: NDArray[np.int64], rng: np.random.Generator
 ) -> None:
     """Store real digits, blurred by noise, as if they were pseudo images of each client."""
@@ -57,7 +65,7 @@ def write_pseudo_data(
     )
 
 
-def write_run(
+def _write_run(
     directory: Path,
     *,
     clients: int = 10,
@@ -87,30 +95,31 @@ def write_run(
     shares = rng.dirichlet(np.full(clients, 0.12), classes).T
     counts = np.round(shares * 1437 / classes * max(1, classes / 10)).astype(np.int64)
     counts[np.arange(clients), rng.integers(0, classes, clients)] += 5
+    settings: dict[str, Any] = {
+        "strategy": "scaffold",
+        "dataset": "digits",
+        "seed": seed,
+        "partition": "dirichlet",
+        "dirichlet-alpha": 0.05,
+        "num-clients": clients,
+        "num-server-rounds": rounds,
+        "local-epochs": 5,
+        "batch-size": 16,
+        "learning-rate": 0.01,
+        "momentum": 0.9,
+        "weight-decay": 1e-5,
+        "generation.images-per-client": 64,
+        "generation.iterations": 200,
+        "generation.place": "server",
+        "distillation.epochs": epochs,
+        "distillation.temperature": 3.0,
+        "competition.rounds": competition_rounds,
+        "competition.retrain": "every",
+        "label-counts": "uniform" if uniform_labels else "uploaded",
+        **(configuration or {}),
+    }
     config = {
-        "configuration": {
-            "strategy": "scaffold",
-            "dataset": "digits",
-            "seed": seed,
-            "partition": "dirichlet",
-            "dirichlet-alpha": 0.05,
-            "num-clients": clients,
-            "num-server-rounds": rounds,
-            "local-epochs": 5,
-            "batch-size": 16,
-            "learning-rate": 0.01,
-            "momentum": 0.9,
-            "weight-decay": 1e-5,
-            "generation.images-per-client": 64,
-            "generation.iterations": 200,
-            "generation.place": "server",
-            "distillation.epochs": epochs,
-            "distillation.temperature": 3.0,
-            "competition.rounds": competition_rounds,
-            "competition.retrain": "every",
-            "label-counts": "uniform" if uniform_labels else "uploaded",
-            **(configuration or {}),
-        },
+        "configuration": settings,
         "versions": {"python": "3.11.4", "torch": "2.6.0", "flwr": "1.41.0"},
         "device": "cpu",
         "seed": seed,
@@ -121,8 +130,6 @@ def write_run(
     reach = {"federated": 0.0, "distilled": 0.0, "competed": 0.0}
 
     with MetricsFile(directory / "metrics.jsonl") as metrics:
-        settings = config["configuration"]
-        assert isinstance(settings, dict)
         metrics.append(
             "start",
             time="2026-03-01T10:20:30Z",
@@ -167,7 +174,7 @@ def write_run(
                 seconds=20.3,
                 objective=1.234,
             )
-            write_pseudo_data(
+            _write_pseudo_data(
                 directory / "pseudo_data", f"{kind}-c{place}-b0.safetensors", counts, rng
             )
 
@@ -191,7 +198,7 @@ def write_run(
                 stage=stage,
                 accuracy=reach[stage],
                 loss=0.5,
-                confusion=confusion(rng, classes, reach[stage]),
+                confusion=_confusion(rng, classes, reach[stage]),
             )
 
         for number in range(1, last_round + 1):
@@ -220,8 +227,8 @@ def write_run(
     trained = ran["distilled"] is None
     summary = {
         "status": "completed",
-        "strategy": config["configuration"]["strategy"],  # type: ignore[index]
-        "dataset": config["configuration"]["dataset"],  # type: ignore[index]
+        "strategy": settings["strategy"],
+        "dataset": settings["dataset"],
         "seed": seed,
         "clients": clients,
         "rounds": rounds,

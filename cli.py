@@ -1,0 +1,218 @@
+"""The ``fedf2dg`` command."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+import textwrap
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from configuration import (
+    ConfigurationError,
+    RunConfiguration,
+    Value,
+    key_table,
+    read_toml,
+)
+
+#: Exit status of a run that failed, and of a command that was told something impossible.
+FAILED, USAGE = 1, 2
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; the exit status is 0 only if everything it was asked for succeeded."""
+    parser = _parser()
+    chosen = parser.parse_args(arguments)
+    try:
+        status: int = chosen.action(chosen)
+        return status
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    except Exception as error:
+        expected = _expected_errors()
+        if not isinstance(error, expected):
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        return USAGE if isinstance(error, ConfigurationError) else FAILED
+
+
+def _expected_errors() -> tuple[type[Exception], ...]:
+    """Return the errors whose message is all a user needs; others are bugs and keep their trace."""
+    from distillation import DistillationError
+    from federated_data import DataError, PartitionError
+    from generation import InversionError
+    from reporting import MetricsError
+    from server_app.checkpoints import CheckpointError
+    from simulation.flower_engine import FlowerRunError
+    from strategies import MissingClients, TooFewReplies
+
+    return (
+        ConfigurationError,
+        CheckpointError,
+        DataError,
+        DistillationError,
+        FlowerRunError,
+        InversionError,
+        MetricsError,
+        MissingClients,
+        PartitionError,
+        TooFewReplies,
+    )
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="fedf2dg",
+        description="Data-free knowledge distillation for non-IID federated learning on Flower.",
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    simulate = commands.add_parser(
+        "simulate",
+        help="run a federation on this machine, to the end",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="keys:\n" + _key_help(),
+    )
+    simulate.add_argument(
+        "--engine",
+        choices=("flower", "local"),
+        default="flower",
+        help="flower: flwr run with Ray; local: everything in this process (default: flower)",
+    )
+    simulate.add_argument("--clients", type=int, metavar="N", help="short for num-clients=N")
+    simulate.add_argument(
+        "--output", metavar="DIR", help="the run's directory; short for output-dir=DIR"
+    )
+    simulate.add_argument(
+        "--config",
+        action="append",
+        default=[],
+        type=Path,
+        metavar="FILE.toml",
+        help="read keys from a file; may be repeated, later ones win",
+    )
+    simulate.add_argument("settings", nargs="*", metavar="KEY=VALUE", help="set a key; these win")
+    simulate.set_defaults(action=_simulate)
+    report = commands.add_parser("report", help="render the report of a run again")
+    report.add_argument("run_directory", type=Path, metavar="RUN_DIR")
+    report.set_defaults(action=_report)
+    return parser
+
+
+def _simulate(chosen: argparse.Namespace) -> int:
+    values: dict[str, Any] = {}
+    for file in chosen.config:
+        values.update(read_toml(file))
+    values.update(settings(chosen.settings))
+    if chosen.clients is not None:
+        values["num-clients"] = chosen.clients
+    if chosen.output is not None:
+        values["output-dir"] = chosen.output
+
+    from server_app import preflight, run_directory
+
+    configuration = preflight.parse(values)
+    values = _absolute_paths(configuration)
+    configuration = preflight.parse(values)
+    preflight.check(configuration, simulated=True)
+    if not configuration.output_dir:
+        # Processes of the Flower engine have working directories of their own.
+        values["output-dir"] = str(run_directory.locate(configuration))
+        configuration = preflight.parse(values)
+    if chosen.engine == "local":
+        _log_to_standard_output()
+        from simulation.local_run import run_locally
+
+        run_locally(configuration)
+        return 0
+    from simulation.flower_engine import FlowerRunError, run_through_flower
+
+    run_through_flower(configuration.flat(), configuration.num_clients, sys.stdout)
+    if not (Path(configuration.output_dir) / "summary.json").is_file():
+        raise FlowerRunError(
+            f"Flower says the run completed, but {configuration.output_dir} holds no summary.json"
+        )
+    return 0
+
+
+def _report(chosen: argparse.Namespace) -> int:
+    from reporting import write_report
+
+    if not (chosen.run_directory / "config.json").is_file():
+        raise ConfigurationError(f"{chosen.run_directory} is not the directory of a run")
+    print(write_report(chosen.run_directory))
+    return 0
+
+
+def settings(arguments: Sequence[str]) -> dict[str, Value]:
+    """Parse KEY=VALUE arguments; a value is read as the type its key has.
+
+    Raises
+    ------
+    ConfigurationError
+        If an argument has no ``=``, or its value is not of the key's type.
+    """
+    kinds = {name: type(default) for name, default, _ in key_table()}
+    values: dict[str, Value] = {}
+    for argument in arguments:
+        name, separator, text = argument.partition("=")
+        if not separator:
+            raise ConfigurationError(
+                f"{argument!r} is not of the form KEY=VALUE, e.g. strategy=fednova"
+            )
+        kind = kinds.get(name, str)
+        try:
+            values[name] = kind(text) if kind in (int, float) else text
+        except ValueError:
+            # Left as text: the parser's message names the key, the value and the type.
+            values[name] = text
+    return values
+
+
+def _absolute_paths(configuration: RunConfiguration) -> dict[str, Value]:
+    values = configuration.flat()
+    for name in ("output-dir", "resume-from", "data-dir"):
+        if values[name]:
+            values[name] = str(Path(str(values[name])).expanduser().absolute())
+    if configuration.resume_from and not configuration.output_dir:
+        values["output-dir"] = values["resume-from"]
+    return values
+
+
+def _log_to_standard_output() -> None:
+    logger = logging.getLogger("flwr")
+    logger.handlers.clear()
+    handler = logging.StreamHandler(sys.stdout)
+    handler.setFormatter(_LevelFormatter())
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+
+
+class _LevelFormatter(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        text = record.getMessage()
+        return text if record.levelno <= logging.INFO else f"{record.levelname}: {text}"
+
+
+def _key_help() -> str:
+    width = max(60, min(100, int(os.environ.get("COLUMNS", "100"))))
+    lines = []
+    for name, default, info in key_table():
+        shown = f'"{default}"' if isinstance(default, str) else default
+        text = info.meaning
+        if info.choices and name != "stages":
+            text += f" Choices: {', '.join(info.choices)}."
+        if info.unit:
+            text += f" Unit: {info.unit}."
+        lines.append(f"  {name} = {shown}")
+        lines += textwrap.wrap(text, width, initial_indent="      ", subsequent_indent="      ")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,248 @@
+"""A whole run through ``flwr run``: Flower's SuperLink and Ray, with a true exit status.
+
+Every run gets a SuperLink of its own, in a folder of its own, that ends with it. A shared one would
+import the app's packages from whatever folder it was first started in, would install the app's
+dependencies a second time, and would keep other runs' state.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TextIO
+
+_STARTUP_SECONDS = 60.0
+_SHUTDOWN_SECONDS = 10.0
+_COLOURS = re.compile(r"\x1b\[[0-9;]*m")
+# Lines of Flower, Ray and the progress of a healthy run that tell a reader nothing.
+_NOISE = re.compile(
+    r"^\s*$|DEPRECATED|FutureWarning|warnings\.warn\(|Successfully (started|connected)"
+    r"|Started a local Ray instance|ray_logging|Using preferred platform"
+)
+
+
+class FlowerRunError(RuntimeError):
+    """Flower could not start the run, or the run failed; the message is Flower's reason."""
+
+
+def app_directory() -> Path:
+    """Return the folder of the Flower app: the checkout this module is part of.
+
+    Raises
+    ------
+    FlowerRunError
+        If the package was installed without its ``pyproject.toml``, which ``flwr run`` needs.
+    """
+    root = Path(__file__).resolve().parent.parent
+    if not (root / "pyproject.toml").is_file():
+        raise FlowerRunError(
+            "engine flower runs the app from a checkout of the repository (pip install -e .); "
+            "this installation has none. Use --engine local"
+        )
+    return root
+
+
+def run_through_flower(
+    run_config: Mapping[str, str | int | float | bool], num_nodes: int, output: TextIO
+) -> None:
+    """Submit the app, stream its log, and return when the run has completed.
+
+    Parameters
+    ----------
+    run_config : Mapping
+        Flat run-configuration keys and values.
+    num_nodes : int
+        Number of virtual SuperNodes.
+    output : TextIO
+        Receives the run's log, line by line.
+
+    Raises
+    ------
+    FlowerRunError
+        If the run did not complete.
+    KeyboardInterrupt
+        After the run was stopped.
+    """
+    app = app_directory()
+    with _private_superlink() as (environment, folder):
+        settings = folder / "run-config.toml"
+        settings.write_text(
+            "".join(f"{json.dumps(k)} = {_toml(v)}\n" for k, v in run_config.items()), "utf-8"
+        )
+        submitted = _flwr_json(
+            environment,
+            "run",
+            str(app),
+            "--run-config",
+            str(settings),
+            "--federation-config",
+            f"num-supernodes={num_nodes} client-resources-num-cpus=1 "
+            "init-args-logging-level='error'",
+        )
+        if not submitted.get("success"):
+            raise FlowerRunError(str(submitted.get("error-message", submitted)))
+        run_id = str(submitted["run-id"])
+        try:
+            _stream(environment, run_id, output)
+            run = _wait(environment, run_id)
+        except KeyboardInterrupt:
+            _flwr(environment, "stop", run_id)
+            raise
+        if run["status"] != "finished:completed":
+            raise FlowerRunError(_COLOURS.sub("", str(run.get("status-details") or run["status"])))
+
+
+@contextmanager
+def _private_superlink() -> Iterator[tuple[dict[str, str], Path]]:
+    folder = Path(tempfile.mkdtemp(prefix="fedf2dg-flower-"))
+    port, control_port = _free_ports(2)
+    binaries = Path(sys.executable).parent
+    environment = {
+        **os.environ,
+        "PATH": f"{binaries}{os.pathsep}{os.environ.get('PATH', '')}",
+        "FLWR_HOME": str(folder / "flwr"),
+        "FLWR_TELEMETRY_ENABLED": "0",
+        "FLWR_DISABLE_UPDATE_CHECK": "1",
+        "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
+        "FLWR_LOCAL_SUPERLINK_HTTP_API_PORT": str(port),
+        "FLWR_LOCAL_CONTROL_API_PORT": str(control_port),
+        "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+        "RAY_DEDUP_LOGS": "0",
+        "NO_COLOR": "1",
+        "PYTHONUNBUFFERED": "1",
+    }
+    # An empty folder to start in: Ray puts it before the app on the clients' import path.
+    empty = folder / "empty"
+    empty.mkdir()
+    (folder / "flwr").mkdir()
+    with (folder / "superlink.log").open("wb") as log:
+        superlink = subprocess.Popen(
+            [
+                str(binaries / "flower-superlink"),
+                *("--insecure", "--simulation", "--isolation", "subprocess"),
+                *("--control-api-address", f"127.0.0.1:{control_port}"),
+                *("--host", "127.0.0.1", "--port", str(port)),
+                "--disable-runtime-dependency-installation",
+            ],
+            env=environment,
+            cwd=empty,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    try:
+        _await_health(superlink, port, folder / "superlink.log")
+        yield environment, folder
+    finally:
+        _end(superlink)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _await_health(superlink: subprocess.Popen[bytes], port: int, log: Path) -> None:
+    deadline = time.monotonic() + _STARTUP_SECONDS
+    while time.monotonic() < deadline:
+        if superlink.poll() is not None:
+            break
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=1):
+                return
+        except (OSError, urllib.error.URLError):
+            time.sleep(0.1)
+    tail = _COLOURS.sub("", log.read_text("utf-8", errors="replace"))[-1000:]
+    raise FlowerRunError(f"Flower's SuperLink did not start:\n{tail}")
+
+
+def _end(superlink: subprocess.Popen[bytes]) -> None:
+    for kind in (signal.SIGTERM, signal.SIGKILL):
+        try:
+            os.killpg(superlink.pid, kind)
+        except ProcessLookupError:
+            return
+        try:
+            superlink.wait(_SHUTDOWN_SECONDS)
+        except subprocess.TimeoutExpired:
+            continue
+
+
+def _free_ports(count: int) -> list[int]:
+    sockets = [socket.socket() for _ in range(count)]
+    try:
+        for one in sockets:
+            one.bind(("127.0.0.1", 0))
+        return [one.getsockname()[1] for one in sockets]
+    finally:
+        for one in sockets:
+            one.close()
+
+
+def _flwr(environment: Mapping[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
+    binary = Path(sys.executable).parent / "flwr"
+    return subprocess.run(
+        [str(binary), *arguments],
+        env=dict(environment),
+        cwd=environment["FLWR_HOME"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def _flwr_json(environment: Mapping[str, str], *arguments: str) -> dict[str, Any]:
+    done = _flwr(environment, *arguments, "--format", "json")
+    try:
+        content: dict[str, Any] = json.loads(done.stdout[done.stdout.index("{") :])
+    except ValueError as error:
+        text = _COLOURS.sub("", done.stderr + done.stdout).strip()
+        raise FlowerRunError(f"flwr {arguments[0]} failed: {text[-1500:]}") from error
+    return content
+
+
+def _stream(environment: Mapping[str, str], run_id: str, output: TextIO) -> None:
+    binary = Path(sys.executable).parent / "flwr"
+    with subprocess.Popen(
+        [str(binary), "log", run_id, "--stream"],
+        env=dict(environment),
+        cwd=environment["FLWR_HOME"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+    ) as process:
+        assert process.stdout is not None
+        for raw in process.stdout:
+            line = readable(raw)
+            if line is not None:
+                print(line, file=output, flush=True)
+
+
+def readable(raw: str) -> str | None:
+    """Return a line of Flower's log without colours and level, or None if it says nothing."""
+    line = _COLOURS.sub("", raw).rstrip()
+    line = re.sub(r"^INFO\s*:\s{0,6}", "", line)
+    return None if _NOISE.search(line) else line
+
+
+def _wait(environment: Mapping[str, str], run_id: str) -> dict[str, Any]:
+    while True:
+        run: dict[str, Any] = _flwr_json(environment, "ls", "--run-id", run_id)["runs"][0]
+        if run["status"].startswith("finished"):
+            return run
+        time.sleep(0.5)
+
+
+def _toml(value: str | int | float | bool) -> str:
+    return json.dumps(value, ensure_ascii=False)  # JSON's scalars are TOML's, finite floats too

@@ -1,0 +1,129 @@
+import os
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from federated_data import cache_directory
+from federated_data.cache import entry, open_arrays
+
+
+def test_the_directory_is_configured_or_in_the_users_home(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("FEDF2DG_CACHE", str(tmp_path))
+    assert cache_directory() == tmp_path
+    monkeypatch.delenv("FEDF2DG_CACHE")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert cache_directory() == tmp_path / ".cache" / "fedf2dg"
+
+
+@pytest.fixture
+def empty_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    directory = tmp_path / "not" / "yet"
+    monkeypatch.setenv("FEDF2DG_CACHE", str(directory))
+    return directory
+
+
+def numbers(directory: Path) -> None:
+    np.save(directory / "numbers.npy", np.arange(5))
+
+
+def test_an_entry_is_made_once_per_identity(empty_cache: Path) -> None:
+    made: list[str] = []
+
+    def make(directory: Path) -> None:
+        made.append(directory.name)
+        numbers(directory)
+
+    first, again = (entry("things", "a", make) for _ in range(2))
+    assert first == again and len(made) == 1
+    assert entry("things", "b", make) != first
+    assert len(made) == 2
+
+
+def test_arrays_are_mapped_and_read_only(empty_cache: Path) -> None:
+    (array,) = open_arrays("things", "a", numbers, ("numbers",))
+    assert type(array) is np.ndarray
+    assert isinstance(array.base, np.memmap)
+    with pytest.raises(ValueError, match="read-only"):
+        array[0] = 1
+
+
+def test_a_failure_leaves_no_entry(empty_cache: Path) -> None:
+    def fail(directory: Path) -> None:
+        numbers(directory)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        entry("things", "a", fail)
+    assert [path for path in empty_cache.iterdir() if path.is_dir()] == []
+    assert entry("things", "a", numbers).is_dir()
+
+
+def test_what_a_dead_process_left_is_cleared(empty_cache: Path) -> None:
+    place = entry("things", "a", numbers)
+    place.rename(place.with_name(f"{place.name}.partial-dead"))
+    entry("things", "a", numbers)
+    assert [path.name for path in empty_cache.iterdir() if path.is_dir()] == [place.name]
+
+
+def test_a_damaged_entry_is_made_again(empty_cache: Path, warnings_seen: list[str]) -> None:
+    place = entry("things", "a", numbers)
+    file = place / "numbers.npy"
+    file.write_bytes(file.read_bytes()[:-8])
+    (array,) = open_arrays("things", "a", numbers, ("numbers",))
+    np.testing.assert_array_equal(array, np.arange(5))
+    assert "damaged" in warnings_seen[0]
+
+
+def test_without_a_writable_directory_the_data_come_all_the_same(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, warnings_seen: list[str]
+) -> None:
+    blocked = tmp_path / "file"
+    blocked.write_text("in the way")
+    monkeypatch.setenv("FEDF2DG_CACHE", str(blocked / "cache"))
+    for _ in range(2):
+        (array,) = open_arrays("things", "a", numbers, ("numbers",))
+        np.testing.assert_array_equal(array, np.arange(5))
+    assert len(warnings_seen) == 1
+    assert "Set FEDF2DG_CACHE" in warnings_seen[0]
+
+
+def test_of_processes_that_start_together_one_makes_the_entry(
+    empty_cache: Path, tmp_path: Path
+) -> None:
+    log = tmp_path / "log"
+    program = textwrap.dedent(
+        """
+        import sys, time
+        from pathlib import Path
+        import numpy as np
+        sys.path.insert(0, sys.argv[1])
+        from federated_data.cache import open_arrays
+
+        def make(directory):
+            with open(sys.argv[2], "a") as log:
+                log.write("made\\n")
+            time.sleep(0.5)
+            np.save(directory / "numbers.npy", np.arange(5))
+
+        print(open_arrays("things", "a", make, ("numbers",))[0].tolist())
+        """
+    )
+    root = str(Path(__file__).parents[2])
+    children = [
+        subprocess.Popen(
+            [sys.executable, "-c", program, root, str(log)],
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(3)
+    ]
+    outputs = [child.communicate(timeout=120)[0].strip() for child in children]
+    assert outputs == ["[0, 1, 2, 3, 4]"] * 3
+    assert log.read_text().splitlines() == ["made"]

@@ -1,0 +1,232 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from federated_data import DataError, describe, load_split
+from tests.federated_data.tiny_files import Pixels, encode, pictures, write_parquet
+
+
+def chw(pixels: Pixels) -> Pixels:
+    return pixels[:, None] if pixels.ndim == 3 else pixels.transpose(0, 3, 1, 2)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("column", ["img", "image"])
+def test_own_parquet_files_come_back_as_they_were(
+    tmp_path: Path, channels: int, column: str
+) -> None:
+    train, test = pictures(7, channels), pictures(3, channels)
+    write_parquet(tmp_path / "train.parquet", train, [0, 1, 2, 3, 0, 1, 2], image_column=column)
+    write_parquet(tmp_path / "test.parquet", test, [3, 2, 1], image_column=column)
+    description = describe("parquet", str(tmp_path))
+    assert description.class_names == ("0", "1", "2", "3")
+    assert (description.channels, description.image_size) == (channels, (8, 6))
+    assert description.normalization.mean == (0.5,) * channels
+    data = load_split("parquet", "train", str(tmp_path))
+    np.testing.assert_array_equal(data.images, chw(train))
+    assert data.labels.tolist() == [0, 1, 2, 3, 0, 1, 2]
+    held = load_split("parquet", "test", str(tmp_path))
+    np.testing.assert_array_equal(held.images, chw(test))
+
+
+def test_shards_and_folders_as_the_hub_lays_them_out(tmp_path: Path) -> None:
+    images = pictures(5)
+    below = tmp_path / "plain_text"
+    write_parquet(below / "train-00000-of-00002.parquet", images[:2], [0, 1])
+    write_parquet(below / "train-00001-of-00002.parquet", images[2:], [1, 0, 2])
+    data = load_split("parquet", "train", str(tmp_path))
+    np.testing.assert_array_equal(data.images, chw(images))
+    assert data.labels.tolist() == [0, 1, 1, 0, 2]
+
+
+def test_only_a_test_part_is_enough_for_a_description(tmp_path: Path) -> None:
+    """A server of a real federation has no training images."""
+    write_parquet(tmp_path / "test.parquet", pictures(3), [0, 1, 2])
+    assert describe("parquet", str(tmp_path)).classes == 3
+    with pytest.raises(DataError, match="has no train split, only test"):
+        load_split("parquet", "train", str(tmp_path))
+
+
+def test_class_names_are_those_of_the_datasets_library(tmp_path: Path) -> None:
+    write_parquet(tmp_path / "train.parquet", pictures(3), [0, 1, 1], names=["cat", "dog", "owl"])
+    assert describe("parquet", str(tmp_path)).class_names == ("cat", "dog", "owl")
+
+
+def test_given_class_names_number_a_files_own(tmp_path: Path) -> None:
+    write_parquet(tmp_path / "train.parquet", pictures(3), [0, 1, 1], names=["dog", "owl"])
+    names = ("ant", "dog", "elk", "owl")
+    data = load_split("parquet", "train", str(tmp_path), class_names=names)
+    assert data.class_names == names
+    assert data.labels.tolist() == [1, 3, 3]
+    with pytest.raises(DataError, match=r"row 1 has class 'owl', which is not one of .* ant, dog"):
+        load_split("parquet", "train", str(tmp_path), class_names=("ant", "dog"))
+
+
+@pytest.mark.parametrize("encoded_as", ["text", "categories"])
+def test_labels_may_be_text(tmp_path: Path, encoded_as: str) -> None:
+    labels = pa.array(["owl", "cat", "owl"])
+    write_parquet(
+        tmp_path / "train.parquet",
+        pictures(3),
+        labels.dictionary_encode() if encoded_as == "categories" else labels,
+    )
+    data = load_split("parquet", "train", str(tmp_path))
+    assert data.class_names == ("cat", "owl")
+    assert data.labels.tolist() == [1, 0, 1]
+
+
+def test_images_may_be_plain_bytes_or_files_beside(tmp_path: Path) -> None:
+    images = pictures(2)
+    table = pa.table({"image": [encode(image) for image in images], "label": [0, 1]})
+    pq.write_table(table, tmp_path / "train.parquet")
+    struct = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+    (tmp_path / "beside.png").write_bytes(encode(images[0]))
+    table = pa.table(
+        {"image": pa.array([{"bytes": None, "path": "beside.png"}], struct), "label": [0]}
+    )
+    pq.write_table(table, tmp_path / "test.parquet")
+    train, test = (load_split("parquet", split, str(tmp_path)) for split in ("train", "test"))
+    np.testing.assert_array_equal(train.images, chw(images))
+    np.testing.assert_array_equal(test.images, chw(images[:1]))
+
+
+def test_images_are_decoded_once_and_again_when_the_file_changes(
+    tmp_path: Path, decodes: list[str], forget: Callable[[], None]
+) -> None:
+    write_parquet(tmp_path / "train.parquet", pictures(6), [0, 1] * 3)
+    for _ in range(3):
+        load_split("parquet", "train", str(tmp_path))
+        describe("parquet", str(tmp_path))
+        forget()
+    assert len(decodes) == 6
+    write_parquet(tmp_path / "train.parquet", pictures(4), [0, 1] * 2)
+    assert len(load_split("parquet", "train", str(tmp_path))) == 4
+    assert len(decodes) == 10
+
+
+# Bad data.
+
+
+def test_a_corrupt_image_is_named(tmp_path: Path) -> None:
+    good = encode(pictures(1)[0])
+    write_parquet(tmp_path / "train.parquet", [good, b"not an image", good], [0, 1, 0])
+    with pytest.raises(DataError, match=r"train.parquet row 1 is not a readable image"):
+        load_split("parquet", "train", str(tmp_path))
+
+
+def test_a_truncated_image_is_named_and_nothing_is_cached(tmp_path: Path) -> None:
+    good = encode(pictures(1, size=(40, 40))[0], "JPEG")
+    write_parquet(tmp_path / "train.parquet", [good, good, good[: len(good) // 2]], [0, 1, 0])
+    for _ in range(2):
+        with pytest.raises(DataError, match=r"row 2 is not a readable image .*truncated"):
+            load_split("parquet", "train", str(tmp_path))
+
+
+def test_the_row_is_that_of_the_shard(tmp_path: Path) -> None:
+    images = pictures(4)
+    write_parquet(tmp_path / "train-0.parquet", images[:3], [0, 1, 1])
+    write_parquet(tmp_path / "train-1.parquet", [images[3], b""], [0, 1])
+    with pytest.raises(DataError, match=r"train-1.parquet row 1 is not a readable image"):
+        load_split("parquet", "train", str(tmp_path))
+
+
+def test_a_missing_image_is_named(tmp_path: Path) -> None:
+    write_parquet(tmp_path / "train.parquet", [pictures(1)[0], None], [0, 1])
+    with pytest.raises(DataError, match="row 1 has no image bytes in column 'image'"):
+        load_split("parquet", "train", str(tmp_path))
+
+
+def test_two_sizes_are_named_with_their_rows(tmp_path: Path) -> None:
+    images = [*pictures(2), pictures(1, size=(9, 6))[0]]
+    write_parquet(tmp_path / "train.parquet", images, [0, 1, 0])
+    with pytest.raises(DataError, match=r"row 2 is 9x6 pixels, .*row 0 is 8x6 .*resize") as error:
+        describe("parquet", str(tmp_path))
+    assert str(error.value).count("train.parquet") == 2
+
+
+def test_sizes_may_not_differ_between_splits(tmp_path: Path) -> None:
+    write_parquet(tmp_path / "train.parquet", pictures(2), [0, 1])
+    write_parquet(tmp_path / "test.parquet", pictures(2, size=(9, 6)), [0, 1])
+    with pytest.raises(DataError, match=r"train: 8x6, test: 9x6"):
+        describe("parquet", str(tmp_path))
+
+
+def test_grey_and_colour_mixed_become_colour_with_a_warning(
+    tmp_path: Path, warnings_seen: list[str]
+) -> None:
+    grey = pictures(1, channels=1)[0]
+    write_parquet(tmp_path / "train.parquet", [grey, pictures(1)[0]], [0, 1])
+    data = load_split("parquet", "train", str(tmp_path))
+    np.testing.assert_array_equal(data.images[0], np.stack([grey] * 3))
+    (warning,) = warnings_seen
+    assert "row 0" in warning and "row 1" in warning and "used as RGB" in warning
+
+
+def test_sixteen_bit_images_are_refused(tmp_path: Path) -> None:
+    write_parquet(tmp_path / "train.parquet", [np.zeros((8, 6), np.uint16)], [0])
+    with pytest.raises(DataError, match=r"row 0 has mode I;16: convert the images to 8 bits"):
+        describe("parquet", str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        ([0, -1], r"row 1 has label -1, outside 0\.\.0"),
+        ([0, None], "row 1 has no label"),
+        ([0.0, 1.5], "holds double: labels are integers or class names"),
+    ],
+)
+def test_a_bad_label_is_named(tmp_path: Path, labels: list[object], message: str) -> None:
+    write_parquet(tmp_path / "train.parquet", pictures(2), labels)
+    with pytest.raises(DataError, match=message):
+        load_split("parquet", "train", str(tmp_path))
+
+
+def test_a_label_beyond_the_given_classes_is_named(tmp_path: Path) -> None:
+    write_parquet(tmp_path / "train.parquet", pictures(2), [0, 2])
+    with pytest.raises(DataError, match=r"row 1 has label 2, outside 0\.\.1 \(2 classes\)"):
+        load_split("parquet", "train", str(tmp_path), class_names=("a", "b"))
+
+
+def test_a_class_without_training_images_is_a_warning(
+    tmp_path: Path, warnings_seen: list[str]
+) -> None:
+    write_parquet(tmp_path / "train.parquet", pictures(3), [0, 3, 1])
+    data = load_split("parquet", "train", str(tmp_path))
+    assert data.label_counts().tolist() == [1, 1, 0, 1]
+    assert warnings_seen == ["data set 'parquet': no training image of class 2"]
+
+
+def test_what_is_not_there_is_named(tmp_path: Path, forget: Callable[[], None]) -> None:
+    with pytest.raises(DataError, match="needs data-dir"):
+        describe("parquet")
+    with pytest.raises(DataError, match="nowhere is not a directory"):
+        describe("parquet", str(tmp_path / "nowhere"))
+    with pytest.raises(DataError, match=r"holds no train\.parquet or test\.parquet"):
+        describe("parquet", str(tmp_path))
+    (tmp_path / "train.parquet").write_bytes(b"nonsense")
+    with pytest.raises(DataError, match=r"train\.parquet is not a readable parquet file"):
+        describe("parquet", str(tmp_path))
+    forget()
+    pq.write_table(pa.table({"picture": [b""], "label": [0]}), tmp_path / "train.parquet")
+    with pytest.raises(DataError, match="no image column: expected one of img, image, found pict"):
+        describe("parquet", str(tmp_path))
+    pq.write_table(pa.table({"image": [b""], "kind": [0]}), tmp_path / "train.parquet")
+    with pytest.raises(DataError, match="no label column: expected one of label, fine_label"):
+        describe("parquet", str(tmp_path))
+    write_parquet(tmp_path / "train.parquet", [], pa.array([], pa.int64()))
+    with pytest.raises(DataError, match="holds no image"):
+        describe("parquet", str(tmp_path))
+
+
+def test_names_are_checked() -> None:
+    with pytest.raises(DataError, match=r"unknown data set 'cifar': choose one of digits, cifar10"):
+        describe("cifar")
+    with pytest.raises(DataError, match="unknown split 'valid': choose one of train, test"):
+        load_split("digits", "valid")
+    with pytest.raises(DataError, match="class names are part of data set 'digits'"):
+        describe("digits", class_names=("a",))
