@@ -576,7 +576,8 @@ def _checked(name: str, value: Any, kind: type, info: KeyInfo, choices: Collecti
             raise ConfigurationError(f"{name} = {value} must be at least {info.minimum:g}")
         if info.maximum is not None and value > info.maximum:
             raise ConfigurationError(f"{name} = {value} must be at most {info.maximum:g}")
-    return value
+    checked: Value = value
+    return checked
 
 
 def _unknown(what: str, value: str, choices: Collection[str]) -> str:

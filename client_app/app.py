@@ -68,9 +68,7 @@ def train(message: Message, context: Context) -> Message:
         batches,
         algorithm,
         generator=training_generator(
-            configuration.seed,
-            int(config["server-round"]),
-            int(config["client"]),  # type: ignore[arg-type]
+            configuration.seed, _number(config, "server-round"), _number(config, "client")
         ),
         loss=LOSSES[configuration.local_loss],
         autocast=torch.bfloat16 if site.device.type == "cuda" else None,
@@ -94,6 +92,13 @@ def _site(message: Message, context: Context) -> Site:
 
 def _config(message: Message) -> ConfigRecord:
     return message.content.config_records.get("config", ConfigRecord())
+
+
+def _number(config: ConfigRecord, name: str) -> int:
+    value = config.get(name)
+    if not isinstance(value, int) or value < 0:
+        raise ConfigurationError(f"the server's message says {name} = {value!r}")
+    return value
 
 
 def _arrays(message: Message, name: str) -> ArrayRecord:

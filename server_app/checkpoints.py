@@ -1,9 +1,9 @@
 """Checkpoints: after every round and every step of the post-training stages.
 
 A checkpoint is a folder that appears at once, by renaming, when it is complete. It holds the global
-model and the strategy's memory as safetensors, and a manifest: which steps are done, which per-client
-files belong to it, what was measured so far. The newest one and the last of every stage are kept,
-so that a run can be continued where it stopped, or repeated from any stage.
+model and the strategy's memory as safetensors, and a manifest: which steps are done, which
+per-client files belong to it, what was measured so far. The newest one and the last of every stage
+are kept, so that a run can be continued where it stopped, or repeated from any stage.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import os
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -114,7 +115,7 @@ class Checkpoints:
 
     def _drop_superseded(self) -> None:
         folders = self._folders()
-        for folder, following in zip(folders, folders[1:], strict=False):
+        for folder, following in pairwise(folders):
             if stage_of(folder.name[5:]) == stage_of(following.name[5:]):
                 shutil.rmtree(folder)
 

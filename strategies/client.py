@@ -17,6 +17,14 @@ from configuration import RunConfiguration
 from models import Classifier, State
 
 
+def gradients(parameters: Sequence[nn.Parameter]) -> list[Tensor]:
+    """Return the parameters' gradients, each of which must exist."""
+    found = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    if len(found) != len(parameters):
+        raise ValueError("a trainable parameter has no gradient: it takes no part in the loss")
+    return found
+
+
 class ClientAlgorithm:
     """Plain local training: the client half of FedAvg, and the base of all others.
 

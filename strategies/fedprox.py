@@ -11,7 +11,7 @@ from configuration import RunConfiguration
 from models import Classifier, State
 
 from .algorithm import Algorithm
-from .client import ClientAlgorithm
+from .client import ClientAlgorithm, gradients
 from .server import FederatedStrategy
 
 
@@ -39,9 +39,9 @@ class FedProxClient(ClientAlgorithm):
         mu = self.configuration.proximal_mu
         if mu == 0.0:
             return
-        gradients = [parameter.grad for parameter in parameters]
-        torch._foreach_add_(gradients, parameters, alpha=mu)
-        torch._foreach_add_(gradients, self._anchor, alpha=-mu)
+        found = gradients(parameters)
+        torch._foreach_add_(found, list(parameters), alpha=mu)
+        torch._foreach_add_(found, self._anchor, alpha=-mu)
 
 
 algorithm = Algorithm("fedprox", FedProx, FedProxClient)

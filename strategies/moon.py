@@ -70,10 +70,12 @@ class MoonClient(ClientAlgorithm):
 
     def begin_round(self, model: Classifier, received: Mapping[str, State]) -> None:
         """Freeze the global model and the previous one."""
-        self._global = copy.deepcopy(model).eval().requires_grad_(False)
+        self._global = copy.deepcopy(model)
+        self._global.eval().requires_grad_(False)
         self._previous = None
         if PREVIOUS in received:
-            self._previous = load_state(copy.deepcopy(self._global), received[PREVIOUS])
+            self._previous = copy.deepcopy(self._global)
+            load_state(self._previous, received[PREVIOUS])
 
     def extra_loss(self, images: Tensor, embedding: Tensor) -> Tensor | None:
         """Return μ times the contrastive loss; None in the first round, where it is constant."""

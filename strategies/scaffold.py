@@ -22,7 +22,7 @@ from configuration import RunConfiguration
 from models import Classifier, State, StateLayout
 
 from .algorithm import Algorithm
-from .client import ClientAlgorithm
+from .client import ClientAlgorithm, gradients
 from .client_store import ClientStore
 from .participants import Participants
 from .server import FederatedStrategy, LocalUpdate
@@ -137,7 +137,7 @@ class ScaffoldClient(ClientAlgorithm):
     @torch.no_grad()
     def adjust_gradients(self, parameters: Sequence[nn.Parameter]) -> None:
         """Add the correction."""
-        torch._foreach_add_([parameter.grad for parameter in parameters], self._correction)
+        torch._foreach_add_(gradients(parameters), self._correction)
 
 
 algorithm = Algorithm("scaffold", Scaffold, ScaffoldClient)
