@@ -14,7 +14,7 @@ import tomllib
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, cast, get_type_hints
 
 Value = str | int | float | bool
 
@@ -576,8 +576,7 @@ def _checked(name: str, value: Any, kind: type, info: KeyInfo, choices: Collecti
             raise ConfigurationError(f"{name} = {value} must be at least {info.minimum:g}")
         if info.maximum is not None and value > info.maximum:
             raise ConfigurationError(f"{name} = {value} must be at most {info.maximum:g}")
-    checked: Value = value
-    return checked
+    return cast(Value, value)
 
 
 def _unknown(what: str, value: str, choices: Collection[str]) -> str:

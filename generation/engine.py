@@ -299,7 +299,7 @@ class InversionEngine:
             -limit, limit + 1, (self.settings.iterations, 2), generator=generator
         )
         return (
-            images.to(self.device, memory_format=torch.channels_last),
+            images.to(self.device),
             [(down, right) for down, right in offsets.tolist()],
         )
 

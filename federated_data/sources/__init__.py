@@ -87,6 +87,9 @@ def describe(dataset: str, data_dir: str = "", *, class_names: tuple[str, ...] =
     DataError
         See `load_split`.
     """
+    if dataset in HUB_SETS and not class_names:
+        # What `data_dir` holds is known, and a client need not have the server's directory.
+        return HUB_SETS[dataset].description
     return read_description(_source(dataset, data_dir, tuple(class_names)))
 
 
@@ -168,10 +171,17 @@ def read_split(source: Source, split: str) -> ImageData:
     data = ImageData(images, labels, description.class_names)
     if not len(data):
         raise DataError(f"data set '{source.name}' has no image in its {split} split")
-    if split == "train" and (missing := np.flatnonzero(data.label_counts() == 0)).size:
-        names = ", ".join(data.class_names[label] for label in missing)
-        warn_once(f"data set '{source.name}': no training image of class {names}")
+    if split == "train":
+        _warn_of_empty_classes(source, data)
     return data
+
+
+def _warn_of_empty_classes(source: Source, data: ImageData) -> None:
+    counts = dict(zip(data.class_names, data.label_counts(), strict=True))
+    empty = [name for name in source.announced if counts[name] == 0]
+    if empty:
+        shown = ", ".join(empty[:5]) + (f" and {len(empty) - 5} more" if len(empty) > 5 else "")
+        warn_once(f"data set '{source.name}': no training image of class {shown}")
 
 
 @lru_cache(maxsize=16)

@@ -27,6 +27,7 @@ def digits() -> Source:
         class_names=names,
         splits=("train", "test"),
         records=_records,
+        announced=names,
         description=Description(
             name="digits",
             class_names=names,

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from ..decoding import Encoded, Records
-from ..errors import DataError, warn_once
+from ..errors import DataError
 from ..stratification import stratified_split
 from .base import Source
 
@@ -83,7 +83,6 @@ def folder(
         entries = _hold_out(_entries(directory), names, test_share)
     if not any(entries.values()):
         raise DataError(f"{directory} holds no image ({', '.join(SUFFIXES)})")
-    _warn_of_empty_classes(directory, names, found_names, entries)
     identity = "\n".join(
         f"{split} {entry.path.resolve()} {entry.size} {entry.modified}"
         for split, files in entries.items()
@@ -95,6 +94,7 @@ def folder(
         class_names=names,
         splits=tuple(split for split, files in entries.items() if files),
         records=lambda split: _records(entries[split], names),
+        announced=tuple(found_names),
     )
 
 
@@ -140,17 +140,3 @@ def _hold_out(
     labels = np.array([names.index(entry.class_name) for entry in entries], dtype=np.int64)
     train, test = stratified_split(labels, share, _SPLIT_SEED)
     return {"train": [entries[row] for row in train], "test": [entries[row] for row in test]}
-
-
-def _warn_of_empty_classes(
-    directory: Path,
-    names: tuple[str, ...],
-    found_names: Sequence[str],
-    entries: dict[str, list[_Entry]],
-) -> None:
-    for split, files in entries.items():
-        filled = {entry.class_name for entry in files}
-        # A class without a folder is a site's own affair; an empty folder looks like an accident.
-        empty = [name for name in names if name in found_names and name not in filled]
-        if empty and files:
-            warn_once(f"{directory}: no {split} image of class {', '.join(empty)}")

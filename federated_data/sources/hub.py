@@ -138,7 +138,7 @@ def hub(name: str, data_dir: str = "") -> Source:
     Raises
     ------
     DataError
-        `data_dir` without the files; or, when pixels are asked for, no files and no network.
+        `data_dir` without the files; or, when images are asked for, no network.
     """
     known = HUB_SETS[name]
     if data_dir:
@@ -168,6 +168,7 @@ def hub(name: str, data_dir: str = "") -> Source:
         splits=("train", "test"),
         records=lambda split: _records(known, split),
         description=known.description,
+        announced=known.description.class_names,
     )
 
 

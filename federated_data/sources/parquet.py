@@ -116,7 +116,16 @@ def parquet(
             images=columns[split].images, labels=labels[split], where=columns[split].where
         ),
         description=description,
+        announced=_announced(columns, names, given=bool(class_names) and description is None),
     )
+
+
+def _announced(
+    columns: Mapping[str, "_Columns"], names: tuple[str, ...], *, given: bool
+) -> tuple[str, ...]:
+    # Where the caller gave the classes, the files speak only of those in their metadata.
+    spoken = {name for column in columns.values() for name in column.metadata_names()}
+    return tuple(name for name in names if name in spoken) if given else names
 
 
 class _Columns:

@@ -8,6 +8,7 @@ from federated_data import (
     PARTITIONS,
     Batches,
     DataError,
+    Description,
     FeatureNoise,
     PartitionError,
     client_data,
@@ -177,13 +178,20 @@ def test_a_site_of_parquet_files(tmp_path: Path, as_file: bool) -> None:
     assert len(site_data(str(file), "test", holdout=0.34)) == 2
 
 
-def test_sites_agree_with_the_federation_on_classes(tmp_path: Path) -> None:
+def test_sites_agree_with_the_federation_on_classes(
+    tmp_path: Path, warnings_seen: list[str]
+) -> None:
     server = write_folder(tmp_path / "server", {name: pictures(5) for name in ("a", "b", "c")})
-    like = describe("folder", str(server))
+    like = Description.from_json(describe("folder", str(server)).to_json())
     site = write_folder(tmp_path / "site", {"c": pictures(4)})
     data = site_data(site, like=like)
     assert data.class_names == ("a", "b", "c")
     assert data.label_counts().tolist() == [0, 0, 4]
+    # That a site lacks classes is the point of the whole affair, an empty folder is an accident.
+    assert warnings_seen == []
+    (site / "b").mkdir()
+    site_data(site, like=like)
+    assert warnings_seen == ["data set 'site': no training image of class b"]
     other = write_folder(tmp_path / "other", {"d": pictures(4)})
     with pytest.raises(DataError, match=r"clinic 7: .*class folder 'd', which is not one of"):
         site_data(other, like=like, site="clinic 7")

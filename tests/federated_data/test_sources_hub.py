@@ -140,7 +140,12 @@ def test_without_network_the_message_says_what_to_put_where(
 def test_a_directory_without_the_files_is_named(tmp_path: Path) -> None:
     for directory in (tmp_path, tmp_path / "nowhere"):
         with pytest.raises(DataError, match=r"holds no train.parquet .* leave data-dir empty"):
-            describe("svhn", str(directory))
+            load_split("svhn", "train", str(directory))
+
+
+def test_a_description_needs_no_files(tmp_path: Path) -> None:
+    """The data directory is the server's; a site with its own data has none of that name."""
+    assert describe("svhn", str(tmp_path / "nowhere")) == describe("svhn")
 
 
 def test_files_of_another_set_are_refused(tmp_path: Path) -> None:
