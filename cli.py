@@ -97,6 +97,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     simulate.add_argument("settings", nargs="*", metavar="KEY=VALUE", help="set a key; these win")
     simulate.set_defaults(action=_simulate)
+    keys = commands.add_parser("keys", help="print every configuration key as a Markdown table")
+    keys.set_defaults(action=_keys)
     report = commands.add_parser("report", help="render the report of a run again")
     report.add_argument("run_directory", type=Path, metavar="RUN_DIR")
     report.set_defaults(action=_report)
@@ -131,12 +133,40 @@ def _simulate(chosen: argparse.Namespace) -> int:
         return 0
     from simulation.flower_engine import FlowerRunError, run_through_flower
 
-    run_through_flower(configuration.flat(), configuration.num_clients, sys.stdout)
-    if not (Path(configuration.output_dir) / "summary.json").is_file():
+    directory = Path(configuration.output_dir)
+    run_through_flower(
+        configuration.flat(), configuration.num_clients, sys.stdout, directory / "flower.log"
+    )
+    if not (directory / "summary.json").is_file():
         raise FlowerRunError(
             f"Flower says the run completed, but {configuration.output_dir} holds no summary.json"
         )
     return 0
+
+
+def _keys(chosen: argparse.Namespace) -> int:
+    print(key_reference(), end="")
+    return 0
+
+
+def key_reference() -> str:
+    """Return ``docs/reference.md``: every key with its meaning, range, default and origin."""
+    lines = [
+        "# Configuration keys",
+        "",
+        "Printed by `fedf2dg keys` from `configuration.py`, the one place where a key is declared.",
+        "The last column is the flag of the original research script.",
+        "",
+        "| key | default | meaning | range | original |",
+        "|---|---|---|---|---|",
+    ]
+    for name, default, info in key_table():
+        shown = f'"{default}"' if isinstance(default, str) else str(default)
+        unit = f" ({info.unit})" if info.unit else ""
+        lines.append(
+            f"| `{name}` | `{shown}` | {info.meaning}{unit} | {info.range} | {info.original} |"
+        )
+    return "\n".join(lines) + "\n"
 
 
 def _report(chosen: argparse.Namespace) -> int:

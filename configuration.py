@@ -59,6 +59,20 @@ class KeyInfo:
     original: str = ""
     binds: str = "train"
 
+    @property
+    def range(self) -> str:
+        """The permitted values in words; empty if any will do."""
+        if self.choices:
+            return ", ".join(self.choices)
+        parts = []
+        if self.above is not None:
+            parts.append(f"above {self.above:g}")
+        if self.minimum is not None:
+            parts.append(f"at least {self.minimum:g}")
+        if self.maximum is not None:
+            parts.append(f"at most {self.maximum:g}")
+        return ", ".join(parts)
+
 
 def key(default: Any, meaning: str, **info: Any) -> Any:
     """Declare one configuration key: its default, and what :class:`KeyInfo` holds about it."""

@@ -4,6 +4,7 @@ Written the way the published scripts work: eager, float32, contiguous, gradient
 computed and thrown away, a number read back from the device in every step.
 """
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -21,7 +22,7 @@ def textbook_inversion(
     settings: InversionSettings,
     global_model: nn.Module | None = None,
 ) -> tuple[Tensor, list[float]]:
-    """Invert a model as algorithms books have it (corrected form of the objective).
+    """Invert a model the way the literature writes it down (corrected form of the objective).
 
     Parameters
     ----------
@@ -65,7 +66,7 @@ def textbook_inversion(
             var = features.transpose(0, 1).flatten(1).var(dim=1, unbiased=False)
             deviation = (mean - layer.running_mean).norm() + (var - layer.running_var).norm()
             loss = loss + settings.bn_weight * deviation
-        variation = torch.zeros(())
+        variation = torch.zeros((), device=images.device)
         for dy, dx in ((0, 1), (1, 0), (1, 1), (1, -1)):
             height, width = rolled.shape[2:]
             here = rolled[:, :, : height - dy, max(0, -dx) : width - max(0, dx)]
@@ -80,9 +81,7 @@ def textbook_inversion(
             q = F.softmax(global_model(rolled) / temperature, dim=1)
             m = (p + q) / 2
             divergence = (p * (p / m).log() + q * (q / m).log()).sum(dim=1).mean() / 2
-            loss = loss + settings.competition_weight * (
-                1 - divergence / torch.log(torch.tensor(2.0))
-            )
+            loss = loss + settings.competition_weight * (1 - divergence / math.log(2.0))
         history.append(loss.item())
         loss.backward()
         optimizer.step()
@@ -103,6 +102,7 @@ def textbook_distillation(
     temperature: float,
     weight: float,
     seed: int,
+    device: torch.device,
 ) -> float:
     """Distil as the published script does, evaluating on the test images after every batch.
 
@@ -120,6 +120,8 @@ def textbook_distillation(
         Of the distillation loss.
     seed : int
         Of the order of the images.
+    device : torch.device
+        Where the student is; batches are moved there one by one.
 
     Returns
     -------
@@ -137,6 +139,7 @@ def textbook_distillation(
         correct = 0
         with torch.no_grad():
             for x, y in tests:
+                x, y = x.to(device), y.to(device)
                 correct += (student(x).argmax(dim=1) == y).sum().item()
         student.train()
         return correct / len(test_labels)
@@ -151,6 +154,7 @@ def textbook_distillation(
         )
         student.train()
         for x, z in loader:
+            x, z = x.to(device), z.to(device)
             optimizer.zero_grad()
             soft = F.softmax(z / temperature, dim=1)
             guess = F.log_softmax(student(x) / temperature, dim=1)

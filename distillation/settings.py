@@ -27,11 +27,11 @@ class DistillationSettings:
         Every batch is rolled by up to so many pixels each way. None: one pixel per 16 of the
         image's size, at most 2, hence none for 8x8 images.
     statistics : {"update", "frozen"} (default: "update")
-        What BatchNorm layers of the student do: normalise with the statistics of the pseudo batch and remember
-        them, or keep the federated ones.
+        What BatchNorm layers of the student do: normalise with the statistics of the pseudo batch
+        and remember them, or keep the federated ones.
     form : {"corrected", "reference"} (default: "corrected")
-        corrected: one optimizer, a new shift for every batch. reference: the optimizer is built anew for every
-        epoch (which forgets its momentum), and the whole set is rolled once.
+        corrected: one optimizer, a new shift for every batch. reference: the optimizer is built
+        anew for every epoch (which forgets its momentum), and the whole set is rolled once.
     """
 
     epochs: int = 30

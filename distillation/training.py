@@ -48,8 +48,8 @@ def distil(
 ) -> Distillation:
     """Distil soft labels into a copy of the student.
 
-    The data stay on the device for the whole training and nothing is read back but the loss of each epoch.
-    Which model is kept is not chosen here: the last one is returned.
+    The data stay on the device for the whole training and nothing is read back but the loss of each
+    epoch. Which model is kept is not chosen here: the last one is returned.
 
     Parameters
     ----------
@@ -68,7 +68,8 @@ def distil(
     progress : callable or None (default: None)
         Called after every epoch with (epochs done, epochs in all).
     after_epoch : callable or None (default: None)
-        Called after every epoch with (epoch, model in evaluation mode, mean loss): the place to evaluate.
+        Called after every epoch with (epoch, model in evaluation mode, mean loss): the place to
+        evaluate.
 
     Returns
     -------
@@ -150,7 +151,7 @@ def _set_training_mode(model: nn.Module, frozen_statistics: bool) -> None:
 def _require_finite(loss: float, epoch: int) -> float:
     if not math.isfinite(loss):
         raise DistillationError(
-            f"the distillation loss became {loss} in epoch {epoch}: lower the learning rate or the weight, "
-            "and check that the soft labels are finite"
+            f"the distillation loss became {loss} in epoch {epoch}: lower the learning rate or the "
+            "weight, and check that the soft labels are finite"
         )
     return loss

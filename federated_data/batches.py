@@ -2,8 +2,7 @@
 
 A client's data fits on its device many times over as uint8, so it is put there once and every
 epoch is a permutation, a gather and one multiply-add per batch: no worker processes, no per-image
-Python, no copies from the host (measured against alternatives in the style of K. Jordan's
-airbench).
+Python, no copies from the host (the design of K. Jordan's airbench).
 """
 
 from collections.abc import Iterator
@@ -105,7 +104,7 @@ class Batches:
     def steps_per_epoch(self) -> int:
         """Batches that `epoch` gives."""
         full, rest = divmod(self._samples, self.batch_size)
-        return full + self._keeps_rest(full, rest)
+        return full + (rest > (1 if self.drop_singleton else 0))
 
     def epoch(self, generator: torch.Generator) -> Iterator[Batch]:
         """Go through all images once, in random order, augmented and with noise.
@@ -148,11 +147,6 @@ class Batches:
         for start in range(0, self._samples, self.batch_size):
             rows = slice(start, start + self.batch_size)
             yield self._shaped(self._normalised(self._pixels[rows])), self._labels[rows]
-
-    def _keeps_rest(self, full: int, rest: int) -> bool:
-        if rest == 1 and self.drop_singleton:
-            return full == 0
-        return rest > 0
 
     def _gather(self, chosen: Tensor) -> Tensor:
         return self._pixels.index_select(0, chosen)

@@ -8,6 +8,7 @@ memory-mapped, which lets the processes of a machine share their pages.
 import hashlib
 import logging
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Callable
@@ -57,7 +58,7 @@ def entry(name: str, identity: str, make: Callable[[Path], None]) -> Path:
     """
     digest = hashlib.sha256(f"{_FORMAT}\n{name}\n{identity}".encode()).hexdigest()[:16]
     directory = cache_directory()
-    place = directory / f"{name}-{digest}"
+    place = directory / f"{re.sub(r'[^A-Za-z0-9._-]', '_', name)}-{digest}"
     if place.is_dir():
         return place
     try:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from .errors import DataError, warn_once
+from .errors import DataError
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -49,10 +49,13 @@ class Shape:
     image_size: tuple[int, int]
 
 
-def inspect(records: Records, name: str) -> Shape:
-    """Read the headers of all images and return what they share.
+def inspect(records: Records, name: str) -> tuple[Shape, str]:
+    """Read the headers of all images and find what they share.
 
-    Grey and colour images mixed count as colour, with a warning.
+    Returns
+    -------
+    tuple of Shape and str
+        Grey and colour images mixed count as colour; the text is then a warning, else empty.
 
     Raises
     ------
@@ -72,12 +75,13 @@ def inspect(records: Records, name: str) -> Shape:
         first_of_channels.setdefault(channels, where)
     if size is None:
         raise DataError(f"{name} holds no image")
+    warning = ""
     if len(first_of_channels) > 1:
-        warn_once(
+        warning = (
             f"{name} mixes grey images ({first_of_channels[1]}) and colour images "
             f"({first_of_channels[3]}): all are used as RGB"
         )
-    return Shape(max(first_of_channels), size)
+    return Shape(max(first_of_channels), size), warning
 
 
 def decode(records: Records, shape: Shape, out: npt.NDArray[np.uint8]) -> None:

@@ -5,8 +5,9 @@ shuffle anyway, and ascending reads of a memory-mapped file are the fast ones), 
 nothing but the labels, its parameters and the seed.
 
 iid, classes and quantity are cut by flwr-datasets' partitioners. Its Dirichlet partitioner gives
-up after ten draws, each in pure Python, where beta = 0.05 often needs hundreds; so that one is
-drawn here, as counts first, for many draws at once.
+up after ten draws; beta = 0.05 needs 44 in the median to give 20 clients of the digits ten images
+each, and 18 for 50 clients of CIFAR-10 (100 seeds). So that one is drawn here, as counts first,
+for many draws at once.
 
 References
 ----------

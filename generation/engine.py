@@ -5,9 +5,10 @@ Where the time goes, and what is done about it:
 - Weight gradients are never computed: the engine works on a frozen copy of the model.
 - Convolutions run on channels_last images, in bfloat16 where the hardware multiplies it natively;
   batch statistics, losses, images and optimizer stay in float32.
-- The objective is fused by ``torch.compile`` where that pays (on a GPU with CUDA graphs). One engine serves
-  any number of models of one architecture: their weights are copied into the resident one, and the batch
-  size is a symbol, so ten clients with ten budgets cost one compilation.
+- The objective is fused by ``torch.compile`` where that pays (on a GPU with CUDA graphs). One
+engine serves
+  any number of models of one architecture: their weights are copied into the resident one, and the
+  batch size is a symbol, so ten clients with ten budgets cost one compilation.
 - Nothing is read back from the device inside the loop but a check every ``CHECK_INTERVAL`` steps.
 """
 
@@ -175,8 +176,8 @@ class InversionEngine:
     device : str or torch.device (default: "cpu")
         Where to compute.
     expected_images : int (default: 0)
-        Images that will be asked for over the engine's life: what ``compile="auto"`` weighs the cost of a
-        compilation against.
+        Images that will be asked for over the engine's life: what ``compile="auto"`` weighs the
+        cost of a compilation against.
     """
 
     def __init__(
@@ -194,8 +195,8 @@ class InversionEngine:
         self.device = torch.device(device)
         if settings.bn_weight > 0 and not batch_norm_layers(model):
             _log.warning(
-                "The model has no BatchNorm layers, hence no training statistics to match: inversion "
-                "goes on with the remaining terms, and its images will be poorer."
+                "The model has no BatchNorm layers, hence no training statistics to match: "
+                "inversion goes on with the remaining terms, and its images will be poorer."
             )
         work = Work.of(model, image_shape, settings, expected_images)
         self.precision = choose_precision(settings.precision, self.device, work)
@@ -308,7 +309,7 @@ def _require_finite(loss: Tensor, iteration: int) -> float:
     value = loss.item()
     if not math.isfinite(value):
         raise InversionError(
-            f"the objective became {value} at iteration {iteration}: check that the local model's weights "
-            "and BatchNorm statistics are finite, or lower the learning rate"
+            f"the objective became {value} at iteration {iteration}: check that the local model's "
+            "weights and BatchNorm statistics are finite, or lower the learning rate"
         )
     return value

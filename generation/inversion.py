@@ -18,7 +18,9 @@ def invert(
     device: str | torch.device = "cpu",
     progress: Progress | None = None,
 ) -> Inversion:
-    """Turn a trained classifier into images it takes for its training data (DeepInversion, Yin et al. 2020).
+    """Turn a trained classifier into images it takes for its training data.
+
+    DeepInversion (Yin et al. 2020) of one model.
 
     Parameters
     ----------

@@ -4,7 +4,8 @@ With ``u`` the batch of images, ``f`` the frozen local model and ``t`` the wante
 
     L(u) = CE(f(u), t) + a_tv R_tv(u) + a_l2 R_l2(u) + a_bn R_bn(u) + a_c R_compete(u)
 
-(DeepInversion, Yin et al. 2020, eq. 2-6, and FedF2DG, Zhao et al. 2024). Two forms of the terms exist:
+(DeepInversion, Yin et al. 2020, eq. 2-6, and FedF2DG, Zhao et al. 2024). Two forms of the terms
+exist:
 
 ``corrected`` (the default)
     Total variation and l2 are *per-image means*, so that clients with different budgets are
@@ -13,13 +14,14 @@ With ``u`` the batch of images, ``f`` the frozen local model and ``t`` the wante
     What the published scripts compute: norms over the whole batch, and a divergence of clamped
     probabilities in the reverse direction. Kept so that the two can be compared.
 
-Calibration of the corrected form. Write ``r_b`` for the norm of one image's differences. The reference
-adds ``a ||(r_1, ..., r_B)||_2``, which for images of equal norm is ``a sqrt(B) r``; its gradient on image b,
-``a r_b / ||r|| * dr_b``, is ``a / sqrt(B) * dr_b``. The cross-entropy, a mean over the batch, has a gradient
-proportional to 1/B on each image, so the ratio regulariser/cross-entropy grows as sqrt(B): a client with
-four times the budget is smoothed twice as much. The mean ``c/B * sum_b r_b`` has the gradient ``c/B * dr_b``
-and a ratio that does not depend on B. Value and gradient equal the reference's at B = 256, the batch size for
-which its weights were published, when ``c = a sqrt(256) = 16 a``: this factor is ``BATCH_CALIBRATION``.
+Calibration of the corrected form. Write ``r_b`` for the norm of one image's differences. The
+reference adds ``a ||(r_1, ..., r_B)||_2``, which for images of equal norm is ``a sqrt(B) r``; its
+gradient on image b, ``a r_b / ||r|| * dr_b``, is ``a / sqrt(B) * dr_b``. The cross-entropy, a mean
+over the batch, has a gradient proportional to 1/B on each image, so the ratio
+regulariser/cross-entropy grows as sqrt(B): a client with four times the budget is smoothed twice as
+much. The mean ``c/B * sum_b r_b`` has the gradient ``c/B * dr_b`` and a ratio that does not depend
+on B. Value and gradient equal the reference's at B = 256, the batch size for which its weights were
+published, when ``c = a sqrt(256) = 16 a``: this factor is ``BATCH_CALIBRATION``.
 """
 
 import math
@@ -102,7 +104,8 @@ def statistics_deviation(features: Tensor, running_mean: Tensor, running_var: Te
     Returns
     -------
     Tensor
-        Scalar ``||mean - running_mean||_2 + ||var - running_var||_2``, variance biased (divided by n·H·W).
+        Scalar ``||mean - running_mean||_2 + ||var - running_var||_2``, variance biased (divided by
+        n·H·W).
 
     Notes
     -----
@@ -189,10 +192,10 @@ def jensen_shannon(logits_p: Tensor, logits_q: Tensor, temperature: float) -> Te
 
 
 def clamped_divergence(logits_p: Tensor, logits_q: Tensor, temperature: float) -> Tensor:
-    """Reference form of the divergence: KL from the mixture, of probabilities clamped to [.01, .99].
+    """Reference form of the divergence: KL from the mixture, probabilities clamped to [.01, .99].
 
-    Close to ``jensen_shannon`` times ln 2 for ten classes. From about a hundred classes on nearly all
-    probabilities lie below the clamp and its gradient points elsewhere.
+    Close to ``jensen_shannon`` times ln 2 for ten classes. From about a hundred classes on nearly
+    all probabilities lie below the clamp and its gradient points elsewhere.
 
     Parameters
     ----------

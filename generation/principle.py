@@ -1,6 +1,7 @@
 """The data generation principle: how many images of which class each client's model is asked for.
 
-Zhao et al. 2024, section on adaptive data generation. ``n_i`` is the number of training samples of client i.
+Zhao et al. 2024, section on adaptive data generation. ``n_i`` is the number of training samples of
+client i.
 """
 
 from collections.abc import Sequence
@@ -40,8 +41,8 @@ def quality(losses: Sequence[float]) -> np.ndarray:
     Parameters
     ----------
     losses : sequence of float
-        Cross-entropy of the global model on each client's last generated batch. nan for a client that has
-        none: it counts as the mean of the others.
+        Cross-entropy of the global model on each client's last generated batch. nan for a client
+        that has none: it counts as the mean of the others.
 
     Returns
     -------
@@ -80,8 +81,8 @@ def budgets(
 
     Notes
     -----
-    budget_i = B·N·share_i in the first batch, B·N·(1/3·quality_i + 2/3·share_i) afterwards, rounded by
-    largest remainder.
+    budget_i = B·N·share_i in the first batch, B·N·(1/3·quality_i + 2/3·share_i) afterwards, rounded
+    by largest remainder.
     """
     weights = shares(num_examples)
     if losses is not None:
@@ -94,8 +95,8 @@ def budgets(
 def largest_remainder(total: int, weights: np.ndarray) -> list[int]:
     """Split a whole number in proportion to weights, into whole numbers (Hamilton's method).
 
-    Every part is its exact quota rounded down or up, and the parts sum to ``total``; among equal remainders
-    the first gets the unit.
+    Every part is its exact quota rounded down or up, and the parts sum to ``total``; among equal
+    remainders the first gets the unit.
 
     Parameters
     ----------
@@ -117,17 +118,17 @@ def largest_remainder(total: int, weights: np.ndarray) -> list[int]:
 def draw_labels(budget: int, label_counts: Sequence[float], seed: int) -> Tensor:
     """Draw the classes of a client's images from its own label distribution.
 
-    The draw is systematic: class k occurs budget·p_k times, rounded down or up at random with the right
-    mean. Each image's class has exactly the wanted distribution, and small batches represent it better
-    than independent draws would.
+    The draw is systematic: class k occurs budget·p_k times, rounded down or up at random with the
+    right mean. Each image's class has exactly the wanted distribution, and small batches represent
+    it better than independent draws would.
 
     Parameters
     ----------
     budget : int
         Images wanted, 0 or more.
     label_counts : sequence of float
-        Samples of each class on the client (or anything proportional to it; equal numbers for a uniform
-        draw), 0 or more, not all 0.
+        Samples of each class on the client (or anything proportional to it; equal numbers for a
+        uniform draw), 0 or more, not all 0.
     seed : int
         The draw depends on this and the other arguments alone.
 

@@ -95,8 +95,9 @@ def generate(
     Parameters
     ----------
     local_model : callable
-        Gives the local model of a client index; called once per client with a budget, in ascending order,
-        and not kept, so that models can be read from disk one at a time. All of one architecture.
+        Gives the local model of a client index; called once per client with a budget, in ascending
+        order, and not kept, so that models can be read from disk one at a time. All of one
+        architecture.
     budgets : sequence of int
         Images wanted of each client; a client with 0 is skipped. See ``generation.budgets``.
     label_counts : sequence of sequences of float, or None
@@ -226,9 +227,7 @@ def _nothing(image_shape: tuple[int, int, int], classes: int) -> PseudoData:
     )
 
 
-def _shifted(
-    progress: Progress | None, done: int, images: int, total: int
-) -> Progress | None:
+def _shifted(progress: Progress | None, done: int, images: int, total: int) -> Progress | None:
     if progress is None:
         return None
     report = progress

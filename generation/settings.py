@@ -20,22 +20,27 @@ class InversionSettings:
     learning_rate : float (default: 0.1)
         Of Adam, in pixel units of the normalised images.
     betas : tuple of float (default: (0.9, 0.999))
-        Of Adam. Both published CIFAR-10 programs use these; (0.5, 0.9) belongs to DeepInversion's ImageNet one.
+        Of Adam. Both published CIFAR-10 programs use these; (0.5, 0.9) belongs to DeepInversion's
+        ImageNet one.
     tv_weight, l2_weight, bn_weight : float (default: 1e-3, 0, 1)
         a_tv, a_l2 and a_bn of the objective.
     competition_weight : float (default: 0)
-        a_c: 0 gives common samples, above 0 hard samples (the paper: 10), which need the global model.
+        a_c: 0 gives common samples, above 0 hard samples (the paper: 10), which need the global
+        model.
     competition_temperature : float (default: 3)
         Softens both models' predictions before they are compared.
     form : {"corrected", "reference"} (default: "corrected")
         See ``generation.objective``.
     jitter : int or None (default: None)
-        Images are rolled by up to so many pixels each way before every step. None: see ``jitter_for``.
+        Images are rolled by up to so many pixels each way before every step. None: see
+        ``jitter_for``.
     precision : {"auto", "float32", "bfloat16"} (default: "auto")
         Type of convolutions and matrix products; statistics, losses and images stay in float32.
-        auto: bfloat16 where the hardware multiplies it natively and the model is large enough to gain.
+        auto: bfloat16 where the hardware multiplies it natively and the model is large enough to
+        gain.
     compile : {"auto", "on", "off"} (default: "auto")
-        Whether to fuse the objective with ``torch.compile``. auto: when the work outweighs the compilation.
+        Whether to fuse the objective with ``torch.compile``. auto: when the work outweighs the
+        compilation.
     """
 
     iterations: int = 2000
@@ -86,8 +91,8 @@ class InversionSettings:
     def jitter_for(self, height: int, width: int) -> int:
         """Largest roll in pixels for images of a size: one per 16 pixels, at most 2.
 
-        On 8x8 images a roll of a single pixel is a different picture (measured on the digits: the objective ends
-        at 9 to 11 instead of 1.2 to 1.4), so there is none.
+        On 8x8 images a roll of a single pixel is a different picture (measured on the digits: the
+        objective ends at 9 to 11 instead of 1.2 to 1.4), so there is none.
         """
         if self.jitter is not None:
             return self.jitter

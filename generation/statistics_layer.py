@@ -1,14 +1,17 @@
 """A frozen BatchNorm layer that measures its input's statistics while it normalises.
 
-The plain way (``generation.objective.StatisticsRecorder``) reads each layer's input three times forward and
-writes several temporaries of its size backward. Here both come from one centred copy: forward
+The plain way (``generation.objective.StatisticsRecorder``) reads each layer's input three times
+forward and writes several temporaries of its size backward. Here both come from one centred copy:
+forward
 
-    d = x - mean(x),   var = mean(d^2),   y = scale d + (scale (mean - m) + beta),   scale = gamma / sqrt(v + eps)
-    deviation = ||mean - m|| + ||var - v||                       (m, v: what the layer remembers)
+    d = x - mean(x),   var = mean(d^2),   y = scale d + (scale (mean - m) + beta),   scale = gamma /
+    sqrt(v + eps) deviation = ||mean - m|| + ||var - v||                       (m, v: what the layer
+    remembers)
 
 and backward, with M = n·H·W values per channel,
 
-    dL/dx = scale dL/dy + dL/d(deviation) / M · ( (mean - m) / ||mean - m|| + 2 d (var - v) / ||var - v|| ).
+    dL/dx = scale dL/dy + dL/d(deviation) / M · ( (mean - m) / ||mean - m|| + 2 d (var - v) / ||var
+    - v|| ).
 """
 
 from typing import Any
@@ -24,7 +27,7 @@ class _NormaliseAndMeasure(torch.autograd.Function):
     def forward(
         ctx: Any, x: Tensor, mean: Tensor, var: Tensor, scale: Tensor, offset: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Normalise x with scale and offset (C,), and measure its distance from mean and var (C,)."""
+        """Normalise x with scale and offset, and measure its distance from mean and var."""
         values = x.to(mean.dtype)
         batch_mean = values.mean(dim=(0, 2, 3))
         centred = values - _per_channel(batch_mean)
@@ -70,7 +73,8 @@ class StatisticsBatchNorm(nn.Module):
     Parameters
     ----------
     layer : nn.BatchNorm2d
-        The layer to stand in for; shares its parameters and buffers and therefore its state's names.
+        The layer to stand in for; shares its parameters and buffers and therefore its state's
+        names.
     deviations : list of Tensor
         Receives ``statistics_deviation`` of the input in every forward pass.
     """

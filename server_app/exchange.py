@@ -32,6 +32,7 @@ def exchange(grid: Grid, messages: Iterable[Message], timeout: float) -> Iterato
     deadline = time.monotonic() + timeout
     while waiting:
         replies = list(grid.pull_messages(sorted(waiting)))
+        came = bool(replies)
         for reply in replies:
             waiting.discard(reply.metadata.reply_to_message_id)
         while replies:
@@ -39,4 +40,5 @@ def exchange(grid: Grid, messages: Iterable[Message], timeout: float) -> Iterato
         if waiting:
             if time.monotonic() > deadline:
                 return
-            time.sleep(_POLL_SECONDS)
+            if not came:
+                time.sleep(_POLL_SECONDS)

@@ -27,10 +27,12 @@ from typing import Any, TextIO
 _STARTUP_SECONDS = 60.0
 _SHUTDOWN_SECONDS = 10.0
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
-# Lines of Flower, Ray and the progress of a healthy run that tell a reader nothing.
+_LEVEL = re.compile(r"^(DEBUG|INFO|WARNING|ERROR|CRITICAL)\s*:\s{0,6}")
+# Lines of Flower and Ray that tell a reader of a healthy run nothing.
 _NOISE = re.compile(
-    r"^\s*$|DEPRECATED|FutureWarning|warnings\.warn\(|Successfully (started|connected)"
-    r"|Started a local Ray instance|ray_logging|Using preferred platform"
+    r"^\s*$|DEPRECATED|FutureWarning|warnings\.warn\(|Since flwr 1\.32"
+    r"|^Federation `|^To change federation size|^\s*flwr federation|^Successfully installed"
+    r"|^Starting logstream|^Using SuperLink|^Starting Flower Simulation"
 )
 
 
@@ -56,7 +58,10 @@ def app_directory() -> Path:
 
 
 def run_through_flower(
-    run_config: Mapping[str, str | int | float | bool], num_nodes: int, output: TextIO
+    run_config: Mapping[str, str | int | float | bool],
+    num_nodes: int,
+    output: TextIO,
+    log_file: Path,
 ) -> None:
     """Submit the app, stream its log, and return when the run has completed.
 
@@ -67,7 +72,9 @@ def run_through_flower(
     num_nodes : int
         Number of virtual SuperNodes.
     output : TextIO
-        Receives the run's log, line by line.
+        Receives the run's log, line by line, without what tells a reader nothing.
+    log_file : Path
+        Receives everything that Flower printed, with the tracebacks.
 
     Raises
     ------
@@ -96,13 +103,19 @@ def run_through_flower(
             raise FlowerRunError(str(submitted.get("error-message", submitted)))
         run_id = str(submitted["run-id"])
         try:
-            _stream(environment, run_id, output)
+            _stream(environment, run_id, output, folder / "run.log")
             run = _wait(environment, run_id)
         except KeyboardInterrupt:
             _flwr(environment, "stop", run_id)
             raise
+        finally:
+            if log_file.parent.is_dir() and (folder / "run.log").is_file():
+                shutil.copyfile(folder / "run.log", log_file)
         if run["status"] != "finished:completed":
-            raise FlowerRunError(_COLOURS.sub("", str(run.get("status-details") or run["status"])))
+            reason = _COLOURS.sub("", str(run.get("status-details") or run["status"]))
+            reason = reason.removeprefix("Simulation failed with exception: ")
+            known = f" (full log: {log_file})" if log_file.is_file() else ""
+            raise FlowerRunError(f"{reason}{known}")
 
 
 @contextmanager
@@ -211,29 +224,51 @@ def _flwr_json(environment: Mapping[str, str], *arguments: str) -> dict[str, Any
     return content
 
 
-def _stream(environment: Mapping[str, str], run_id: str, output: TextIO) -> None:
+def _stream(environment: Mapping[str, str], run_id: str, output: TextIO, log_file: Path) -> None:
     binary = Path(sys.executable).parent / "flwr"
-    with subprocess.Popen(
-        [str(binary), "log", run_id, "--stream"],
-        env=dict(environment),
-        cwd=environment["FLWR_HOME"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        errors="replace",
-    ) as process:
+    readable = ReadableLog()
+    with (
+        log_file.open("w", encoding="utf-8") as everything,
+        subprocess.Popen(
+            [str(binary), "log", run_id, "--stream"],
+            env=dict(environment),
+            cwd=environment["FLWR_HOME"],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+        ) as process,
+    ):
         assert process.stdout is not None
         for raw in process.stdout:
+            everything.write(_COLOURS.sub("", raw))
             line = readable(raw)
             if line is not None:
                 print(line, file=output, flush=True)
 
 
-def readable(raw: str) -> str | None:
-    """Return a line of Flower's log without colours and level, or None if it says nothing."""
-    line = _COLOURS.sub("", raw).rstrip()
-    line = re.sub(r"^INFO\s*:\s{0,6}", "", line)
-    return None if _NOISE.search(line) else line
+class ReadableLog:
+    """Turns Flower's log into what a user of this app wants to read.
+
+    Colours and the level INFO go; so do the blocks of an error, whose reason is reported in one
+    line elsewhere: a failed client by a warning, a failed run by :class:`FlowerRunError`.
+    """
+
+    def __init__(self) -> None:
+        self._in_error = False
+
+    def __call__(self, raw: str) -> str | None:
+        """Return the line to show, or None."""
+        line = _COLOURS.sub("", raw).rstrip()
+        level = _LEVEL.match(line)
+        if level:
+            self._in_error = level.group(1) in ("ERROR", "CRITICAL")
+        elif line.startswith(("Traceback (most recent call last)", "ray::", "ray.exceptions")):
+            self._in_error = True
+        text = line[level.end() :] if level else line
+        if self._in_error or _NOISE.search(text):
+            return None
+        return line if level and level.group(1) == "WARNING" else text
 
 
 def _wait(environment: Mapping[str, str], run_id: str) -> dict[str, Any]:

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+import sys
 from functools import cache
-from pathlib import Path
 
 from configuration import ConfigurationError
 
@@ -19,7 +19,7 @@ from .algorithm import Algorithm
 def algorithms() -> dict[str, Algorithm]:
     """Return all algorithms by name, in alphabetical order."""
     found = {}
-    for module in pkgutil.iter_modules([str(Path(__file__).parent)]):
+    for module in pkgutil.iter_modules(sys.modules[__package__].__path__):
         declared = getattr(
             importlib.import_module(f"{__package__}.{module.name}"), "algorithm", None
         )

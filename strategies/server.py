@@ -10,7 +10,7 @@ as with this app's round loop. An algorithm overrides what differs: what it send
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import mkdtemp
@@ -90,6 +90,17 @@ class RoundOutcome:
     bytes_down: int
     bytes_up: int
     notes: dict[str, float] = field(default_factory=dict)
+
+
+def grouped(failures: Mapping[int, str]) -> str:
+    """Write failures by client as one line, clients of one reason together."""
+    clients: dict[str, list[str]] = {}
+    for client, reason in sorted(failures.items()):
+        clients.setdefault(reason, []).append(str(client))
+    return "; ".join(
+        f"client{'s' if len(names) > 1 else ''} {', '.join(names)}: {reason}"
+        for reason, names in clients.items()
+    )
 
 
 class FederatedStrategy(Strategy):
@@ -278,7 +289,7 @@ class FederatedStrategy(Strategy):
         for client, reason in sorted(failures.items()):
             log.warning("round %d: client %d dropped: %s", server_round, client, reason)
         if len(ordered) < self.required_replies():
-            reasons = "; ".join(f"client {c}: {r}" for c, r in sorted(failures.items()))
+            reasons = grouped(failures)
             raise TooFewReplies(
                 f"round {server_round}: {len(ordered)} of {len(self._sampled)} clients returned a "
                 f"valid result, min-successful-clients asks for "

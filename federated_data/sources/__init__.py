@@ -205,10 +205,11 @@ def _own_directory(dataset: str, data_dir: str) -> Path:
 @lru_cache(maxsize=16)
 def _measured_description(source: Source) -> Description:
     def make(directory: Path) -> None:
-        shapes = {
-            split: inspect(source.records(split), f"data set '{source.name}', {split}")
+        found = {
+            split: inspect(source.records(split), f"data set '{source.name}', {split} split")
             for split in source.splits
         }
+        shapes = {split: shape for split, (shape, _) in found.items()}
         sizes = {shape.image_size for shape in shapes.values()}
         if len(sizes) > 1:
             raise DataError(
@@ -217,11 +218,15 @@ def _measured_description(source: Source) -> Description:
                 + "): resize them all to one size"
             )
         channels = max(shape.channels for shape in shapes.values())
-        text = json.dumps({"channels": channels, "image_size": sizes.pop()})
+        warnings = [warning for _, warning in found.values() if warning]
+        text = json.dumps({"channels": channels, "image_size": sizes.pop(), "warnings": warnings})
         (directory / "shape.json").write_text(text)
 
     place = entry(f"{source.name}-shape", source.identity, make)
     stored = json.loads((place / "shape.json").read_text())
+    # Kept with the result, so that the user reads them in every run and not in the first alone.
+    for warning in stored["warnings"]:
+        warn_once(warning)
     channels = int(stored["channels"])
     height, width = stored["image_size"]
     return Description(

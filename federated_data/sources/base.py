@@ -1,12 +1,9 @@
 """What a source of images is: the one type for public data sets and a user's own files."""
 
-import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
-from typing import Self
+from dataclasses import dataclass
 
 from ..decoding import Records
-from ..errors import DataError
 from ..images import Normalization
 
 AUGMENTATIONS = ("none", "crop-flip", "crop-flip-rotate")
@@ -43,30 +40,6 @@ class Description:
     def classes(self) -> int:
         """Number of classes."""
         return len(self.class_names)
-
-    def to_json(self) -> str:
-        """Write as one line of JSON, for a server to tell its sites what they agreed on."""
-        return json.dumps(asdict(self))
-
-    @classmethod
-    def from_json(cls, text: str) -> Self:
-        """Read what `to_json` wrote.
-
-        Raises
-        ------
-        DataError
-            Anything else.
-        """
-        try:
-            fields = json.loads(text)
-            constants = {key: tuple(values) for key, values in fields["normalization"].items()}
-            fields["normalization"] = Normalization(**constants)
-            fields["class_names"] = tuple(fields["class_names"])
-            height, width = fields["image_size"]
-            fields["image_size"] = (int(height), int(width))
-            return cls(**fields)
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
-            raise DataError(f"not the description of a data set: {text!r}") from error
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 from torchvision.transforms.v2 import InterpolationMode
@@ -55,6 +55,10 @@ def epoch_of(batches: Batches, seed: int = 0) -> tuple[Tensor, Tensor]:
     channels=st.sampled_from([1, 3]),
     drop=st.booleans(),
 )
+@example(samples=33, batch_size=16, channels=3, drop=True)
+@example(samples=33, batch_size=16, channels=3, drop=False)
+@example(samples=17, batch_size=16, channels=1, drop=True)
+@example(samples=9, batch_size=1, channels=1, drop=True)
 def test_an_epoch_gives_every_image_once_with_its_label(
     samples: int, batch_size: int, channels: int, drop: bool
 ) -> None:

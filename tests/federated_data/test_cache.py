@@ -45,6 +45,11 @@ def test_an_entry_is_made_once_per_identity(empty_cache: Path) -> None:
     assert len(made) == 2
 
 
+def test_any_name_will_do(empty_cache: Path) -> None:
+    place = entry("../my [images] *", "a", numbers)
+    assert place.parent == empty_cache and place.is_dir()
+
+
 def test_arrays_are_mapped_and_read_only(empty_cache: Path) -> None:
     (array,) = open_arrays("things", "a", numbers, ("numbers",))
     assert type(array) is np.ndarray

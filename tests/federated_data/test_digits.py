@@ -1,8 +1,7 @@
 import numpy as np
-import pytest
 from sklearn.datasets import load_digits
 
-from federated_data import Batches, DataError, Description, describe, load_split
+from federated_data import Batches, describe, load_split
 
 
 def test_digits_are_all_there_once() -> None:
@@ -28,15 +27,6 @@ def test_description_fits_the_data_and_its_constants_are_the_training_splits() -
     pixels = train.images / 255
     np.testing.assert_allclose(description.normalization.mean, pixels.mean(), atol=5e-5)
     np.testing.assert_allclose(description.normalization.std, pixels.std(), atol=5e-5)
-
-
-def test_a_description_travels_as_json() -> None:
-    for dataset in ("digits", "cifar100"):
-        description = describe(dataset)
-        assert Description.from_json(description.to_json()) == description
-    for wrong in ("", "[]", "{}", description.to_json().replace("mean", "median")):
-        with pytest.raises(DataError, match="not the description of a data set"):
-            Description.from_json(wrong)
 
 
 def test_the_labels_belong_to_the_images() -> None:

@@ -156,13 +156,16 @@ def test_sizes_may_not_differ_between_splits(tmp_path: Path) -> None:
 
 
 def test_grey_and_colour_mixed_become_colour_with_a_warning(
-    tmp_path: Path, warnings_seen: list[str]
+    tmp_path: Path, warnings_seen: list[str], forget: Callable[[], None]
 ) -> None:
     grey = pictures(1, channels=1)[0]
     write_parquet(tmp_path / "train.parquet", [grey, pictures(1)[0]], [0, 1])
     data = load_split("parquet", "train", str(tmp_path))
     np.testing.assert_array_equal(data.images[0], np.stack([grey] * 3))
-    (warning,) = warnings_seen
+    forget()
+    load_split("parquet", "train", str(tmp_path))
+    warning, in_the_next_run = warnings_seen
+    assert warning == in_the_next_run
     assert "row 0" in warning and "row 1" in warning and "used as RGB" in warning
 
 

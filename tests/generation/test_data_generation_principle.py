@@ -195,6 +195,4 @@ def test_quality_losses_are_the_global_models_mean_per_client() -> None:
 
 def test_pseudo_data_of_unequal_parts_is_refused() -> None:
     with pytest.raises(ValueError, match="different lengths"):
-        PseudoData(
-            torch.zeros(2, 1, 4, 4), torch.zeros(2), torch.zeros(3), torch.zeros(2, 3)
-        )
+        PseudoData(torch.zeros(2, 1, 4, 4), torch.zeros(2), torch.zeros(3), torch.zeros(2, 3))

@@ -43,9 +43,7 @@ def plain(**changes: object) -> InversionSettings:
 
 
 @pytest.mark.parametrize("competition_weight", [0.0, 10.0])
-def test_float32_path_equals_the_textbook_loop(
-    model: nn.Module, competition_weight: float
-) -> None:
+def test_float32_path_equals_the_textbook_loop(model: nn.Module, competition_weight: float) -> None:
     settings = plain(l2_weight=1e-3, competition_weight=competition_weight)
     labels = torch.arange(12) % 4
     other = residual_model(seed=5).eval()

@@ -1,0 +1,100 @@
+"""Distillation: the original's form, evaluating after every batch, against ours."""
+
+import copy
+import time
+from functools import partial
+
+import torch
+
+import models
+from benchmarks.measure import Comparison, Timed, Variant, alternate, synchronise
+from benchmarks.textbook import textbook_distillation
+from distillation import DistillationSettings, distil
+
+REPEATS = 5
+
+# (model, channels, image size, pseudo images, test images, epochs)
+SETUPS = {
+    "small": [("resnet8", 1, 8, 640, 360, 3), ("resnet8", 3, 32, 512, 2000, 1)],
+    "full": [("resnet8", 1, 8, 640, 360, 10), ("resnet18", 3, 32, 2560, 10000, 1)],
+}
+
+
+def run(size: str, device: torch.device) -> list[Comparison]:
+    """Measure every set-up of a size."""
+    return [_compare(*setup, device=device) for setup in SETUPS[size]]
+
+
+def _compare(
+    name: str,
+    channels: int,
+    image_size: int,
+    images: int,
+    test_images: int,
+    epochs: int,
+    *,
+    device: torch.device,
+) -> Comparison:
+    student = models.build(name, classes=10, channels=channels, image_size=image_size, seed=0)
+    torch.manual_seed(0)
+    data = torch.randn(images, channels, image_size, image_size)
+    logits = 5 * torch.randn(images, 10)
+    test_data = torch.randn(test_images, channels, image_size, image_size)
+    test_labels = torch.randint(0, 10, (test_images,))
+    settings = DistillationSettings(epochs=epochs)
+
+    def evaluate(_: int, model: torch.nn.Module, __: float) -> None:
+        with torch.no_grad():
+            for start in range(0, test_images, 1000):
+                guesses = model(resident[start : start + 1000]).argmax(dim=1)
+                hits.append((guesses == resident_labels[start : start + 1000]).sum())
+
+    resident, resident_labels = test_data.to(device), test_labels.to(device)
+    hits: list[torch.Tensor] = []
+
+    def textbook() -> float:
+        model = copy.deepcopy(student).to(device)
+        start = time.perf_counter()
+        textbook_distillation(
+            model,
+            data,
+            logits,
+            test_data,
+            test_labels,
+            epochs=epochs,
+            batch_size=settings.batch_size,
+            temperature=settings.temperature,
+            weight=settings.weight,
+            seed=0,
+            device=device,
+        )
+        return (time.perf_counter() - start) / epochs
+
+    def product(evaluated: bool) -> float:
+        hits.clear()
+        start = time.perf_counter()
+        distil(
+            student,
+            data,
+            logits,
+            settings,
+            seed=0,
+            device=device,
+            after_epoch=evaluate if evaluated else None,
+        )
+        synchronise(device)
+        return (time.perf_counter() - start) / epochs
+
+    ways: dict[str, Timed] = {
+        "textbook": textbook,
+        "evaluated every epoch": partial(product, True),
+        "not evaluated": partial(product, False),
+    }
+    times = alternate(ways, REPEATS)
+    return Comparison(
+        stage="distillation",
+        setup=f"{name}, {images} pseudo and {test_images} test images "
+        f"of {channels}x{image_size}x{image_size}",
+        unit="epoch",
+        variants=[Variant(way, seconds, first) for way, (seconds, first) in times.items()],
+    )

@@ -1,0 +1,105 @@
+"""Model inversion: the textbook loop against the engine, seconds per optimizer step."""
+
+import time
+from functools import partial
+
+import torch
+from torch import nn
+
+import models
+from benchmarks.measure import Comparison, Timed, Variant, alternate, ceiling
+from benchmarks.textbook import textbook_inversion
+from generation import InversionEngine, InversionSettings
+from generation.acceleration import forward_operations
+
+REPEATS = 5
+
+# (model, channels, image size, batch, steps timed, form of the setting)
+SETUPS = {
+    "small": [("resnet8", 1, 8, 64, 40), ("resnet18", 3, 32, 64, 4)],
+    "full": [
+        ("resnet8", 1, 8, 64, 100),
+        ("resnet20", 3, 32, 64, 20),
+        ("resnet18", 3, 32, 64, 20),
+        ("resnet18", 3, 32, 256, 20),
+    ],
+}
+
+
+def run(size: str, device: torch.device) -> list[Comparison]:
+    """Measure every set-up of a size."""
+    ceilings = {str(t)[6:]: ceiling(t, device) for t in (torch.float32, torch.bfloat16)}
+    return [_compare(*setup, device=device, ceilings=ceilings) for setup in SETUPS[size]]
+
+
+def _compare(
+    name: str,
+    channels: int,
+    image_size: int,
+    batch: int,
+    steps: int,
+    *,
+    device: torch.device,
+    ceilings: dict[str, float],
+) -> Comparison:
+    shape = (channels, image_size, image_size)
+    model = models.build(name, classes=10, channels=channels, image_size=image_size, seed=0)
+    # Statistics as of a trained model; what the weights are does not change the time.
+    torch.manual_seed(0)
+    model.train()
+    with torch.no_grad():
+        model(torch.randn(256, *shape))
+    model.eval()
+    labels = torch.arange(batch) % 10
+    ways: dict[str, Timed] = {
+        "textbook": partial(_textbook_step, model, labels, shape, steps, device)
+    }
+    precisions = {"textbook": "float32"}
+    for precision in ("float32", "bfloat16"):
+        for compilation in ("off", "on"):
+            settings = InversionSettings(
+                iterations=steps + 1, precision=precision, compile=compilation
+            )
+            engine = InversionEngine(model, shape, settings, device=device)
+            way = f"{precision}{', compiled' if compilation == 'on' else ''}"
+            ways[way] = partial(_engine_step, engine, model, labels)
+            precisions[way] = precision
+    times = alternate(ways, REPEATS)
+    return Comparison(
+        stage="inversion",
+        setup=f"{name}, {batch} images of {channels}x{image_size}x{image_size}",
+        unit="step",
+        variants=[
+            Variant(way, seconds, first, precisions[way]) for way, (seconds, first) in times.items()
+        ],
+        # Forward and gradient of the images; gradients of the weights are not needed.
+        operations=2 * batch * forward_operations(model, shape),
+        ceilings=ceilings,
+    )
+
+
+def _textbook_step(
+    model: nn.Module,
+    labels: torch.Tensor,
+    shape: tuple[int, int, int],
+    steps: int,
+    device: torch.device,
+) -> float:
+    model.to(device)
+    images = torch.randn((len(labels), *shape), device=device)
+    start = time.perf_counter()
+    textbook_inversion(model, images, labels.to(device), [(0, 1)] * steps, InversionSettings())
+    return (time.perf_counter() - start) / steps
+
+
+def _engine_step(engine: InversionEngine, model: nn.Module, labels: torch.Tensor) -> float:
+    # Progress is reported when a step has really ended, first after step 1, at last after the last:
+    # the time between excludes loading the weights and the final evaluation.
+    marks: list[tuple[int, float]] = []
+    engine.invert(
+        model,
+        labels,
+        seed=0,
+        progress=lambda done, _: marks.append((done, time.perf_counter())),
+    )
+    return (marks[-1][1] - marks[0][1]) / (marks[-1][0] - marks[0][0])

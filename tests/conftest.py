@@ -1,0 +1,239 @@
+"""A tiny federation around the real code: only the clients' data and the model are made up.
+
+Messages go through the app's own handlers, local training loop, grid and strategies, so that a
+fixed point or an invariant that holds here holds for what users run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from flwr.app import ConfigRecord, Message, MetricRecord
+from torch import Tensor, nn
+
+from configuration import RunConfiguration
+from models import State, StateLayout
+from simulation.local_grid import LocalGrid
+from strategies import FederatedStrategy, Participants, get
+from strategies.records import to_record
+
+# The tensors are tiny: threads would only wait for each other.
+torch.set_num_threads(1)
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+
+
+def half_squared_error(predictions: Tensor, targets: Tensor) -> Tensor:
+    """The loss of least squares: gradient Xᵀ(Xw - y)/n, Hessian XᵀX/n."""
+    return 0.5 * (predictions - targets).square().mean()
+
+
+class Linear(nn.Module):
+    """Predicts ⟨image, w⟩; offers what the local loop needs of a classifier."""
+
+    def __init__(self, dimension: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(dimension, dtype=torch.float64))
+
+    def embed(self, images: Tensor) -> Tensor:
+        return images
+
+    def classify(self, features: Tensor) -> Tensor:
+        return features @ self.weight
+
+
+@dataclass
+class Client:
+    """One client's data. Every step of an epoch sees all of it, so gradients have no noise."""
+
+    images: Tensor
+    targets: Tensor
+    steps: int = 1
+
+    @property
+    def samples(self) -> int:
+        return len(self.targets)
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+    def label_counts(self) -> np.ndarray:
+        return np.array([len(self.targets)])
+
+    def epoch(self, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
+        for _ in range(self.steps):
+            yield self.images, self.targets
+
+
+class OpenGrid(LocalGrid):
+    """A grid whose nodes can leave and come, and whose replies can be touched on their way."""
+
+    online: set[int] | None = None
+    order: Callable[[list[int]], list[int]] = staticmethod(sorted)
+    #: Takes the client index and its reply to a train message; None means the reply is lost.
+    touch: Callable[[int, Message], Message | None] | None = None
+
+    def get_node_ids(self) -> list[int]:
+        nodes = super().get_node_ids()
+        return self.order([n for n in nodes if self.online is None or n - 100 in self.online])
+
+    def send_and_receive(self, messages: Any, *, timeout: float | None = None) -> list[Message]:
+        replies = []
+        for reply in super().send_and_receive(messages, timeout=timeout):
+            if self.touch is not None and reply.metadata.message_type == "train":
+                changed = self.touch(reply.metadata.src_node_id - 100, reply)
+                replies += [] if changed is None else [changed]
+            else:
+                replies.append(reply)
+        return replies
+
+
+@dataclass
+class Laboratory:
+    """A federation that can be stepped round by round.
+
+    ``strategy`` may be replaced by a new one (a restarted server); the clients stay.
+    """
+
+    configuration: RunConfiguration
+    grid: OpenGrid
+    strategy: FederatedStrategy
+    model: nn.Module
+    clients: Sequence[Client]
+    state: State
+    directory: Path
+    server_round: int = 0
+    metrics: MetricRecord | None = field(default=None)
+
+    def round(self) -> State:
+        """Run one round and return the new global state."""
+        self.server_round += 1
+        messages = self.strategy.configure_train(
+            self.server_round, to_record(self.state), ConfigRecord(), self.grid
+        )
+        replies = self.grid.send_and_receive(messages)
+        arrays, self.metrics = self.strategy.aggregate_train(self.server_round, replies)
+        assert arrays is not None
+        self.state = dict(arrays.to_torch_state_dict())
+        return self.state
+
+    def rounds(self, count: int) -> Tensor:
+        """Run rounds and return the global weights."""
+        for _ in range(count):
+            self.round()
+        return self.state["weight"]
+
+    def new_strategy(self, name: str = "") -> FederatedStrategy:
+        """Build a server half from nothing but the configuration and its directory."""
+        return get(name or self.configuration.strategy).server(
+            self.configuration, StateLayout.of(self.model), self.directory
+        )
+
+
+@pytest.fixture
+def laboratory(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> Callable[..., Laboratory]:
+    """Return a function that builds a :class:`Laboratory`.
+
+    Arguments: the clients, the loss, the model (default: linear, float64) and configuration keys
+    in snake case.
+    """
+    import client_app.app as application
+    import client_app.training as training
+
+    def build(
+        clients: Sequence[Client],
+        loss: Loss = half_squared_error,
+        model: nn.Module | None = None,
+        **keys: Any,
+    ) -> Laboratory:
+        settings: dict[str, Any] = {
+            "local-epochs": 1,
+            "momentum": 0.0,
+            "weight-decay": 0.0,
+            "learning-rate": 0.1,
+            "batch-size": 1,
+            "num-clients": len(clients),
+            **{name.replace("_", "-"): value for name, value in keys.items()},
+        }
+        configuration = RunConfiguration.parse(settings)
+        shell = model or Linear(clients[0].images.shape[1])
+
+        class TinySite:
+            @staticmethod
+            def of(given: RunConfiguration, node: Any, sent: Any) -> Any:
+                index = node["partition-id"]
+                return SimpleNamespace(
+                    configuration=given,
+                    partition_id=index,
+                    num_partitions=0,
+                    device=torch.device("cpu"),
+                    data=lambda: clients[index],
+                    batches=lambda pooled=False: clients[index],
+                    model=lambda: shell,
+                )
+
+        monkeypatch.setattr(application, "Site", TinySite)
+        monkeypatch.setitem(training.LOSSES, "cross-entropy", loss)
+        directory = tmp_path / f"{configuration.strategy}-{len(list(tmp_path.iterdir()))}"
+        directory.mkdir()
+        grid = OpenGrid(application.app, len(clients), configuration.flat())
+        state = {name: value.detach().clone() for name, value in shell.state_dict().items()}
+        strategy = get(configuration.strategy).server(
+            configuration,
+            StateLayout.of(shell),
+            directory,
+            Participants(configuration.num_clients, configuration.node_timeout),
+        )
+        return Laboratory(configuration, grid, strategy, shell, clients, state, directory)
+
+    return build
+
+
+@pytest.fixture
+def make_client() -> type[Client]:
+    """Return the class of a made-up client: images, targets, steps per epoch."""
+    return Client
+
+
+@pytest.fixture
+def curved_clients() -> list[Client]:
+    """Return four least-squares clients with different n_i, curvature, minimum and steps.
+
+    Their Hessians' eigenvalues lie between 0.3 and 2.5, so that step sizes around 0.1 are stable
+    with momentum as well.
+    """
+    draw = np.random.default_rng(7)
+    dimension, clients = 3, []
+    for samples, steps in ((12, 3), (7, 2), (30, 7), (19, 4)):
+        images = draw.standard_normal((samples, dimension))
+        left, _, right = np.linalg.svd(images, full_matrices=False)
+        curvature = draw.uniform(0.3, 2.5, dimension)
+        images = left @ np.diag(np.sqrt(samples * curvature)) @ right
+        targets = images @ draw.normal(0.0, 2.0, dimension) + draw.standard_normal(samples)
+        clients.append(Client(torch.from_numpy(images), torch.from_numpy(targets), steps))
+    return clients
+
+
+@pytest.fixture
+def minimiser() -> Callable[..., Tensor]:
+    """Return the function that solves for w* of Σ p_i·f_i + (λ/2)‖w‖² by linear algebra."""
+
+    def solve(clients: Sequence[Client], weight_decay: float = 0.0) -> Tensor:
+        total = sum(client.samples for client in clients)
+        dimension = clients[0].images.shape[1]
+        # p_i·XᵀX/n_i = XᵀX/n: pooled least squares.
+        images = torch.cat([client.images for client in clients])
+        targets = torch.cat([client.targets for client in clients])
+        hessian = images.T @ images / total + weight_decay * torch.eye(dimension).double()
+        return torch.linalg.solve(hessian, images.T @ targets / total)
+
+    return solve
