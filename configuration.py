@@ -13,6 +13,7 @@ import math
 import tomllib
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, cast, get_type_hints
 
@@ -324,6 +325,13 @@ class RunConfiguration:
         above=0.0,
         binds="run",
     )
+    clip_update_norm: float = key(
+        0.0,
+        "Scale local updates down to so many times the median norm of the round's updates; "
+        "0: never. A poisoned update then weighs no more than an honest one of that norm.",
+        unit="median norms",
+        minimum=0.0,
+    )
     server_learning_rate: float = key(
         1.0,
         "Step η_g of the server along the aggregated update; 1 is plain averaging.",
@@ -404,8 +412,16 @@ class RunConfiguration:
     hook: str = key("fedf2dg", "The post-training hook on the server; none switches it off.")
     label_counts: str = key(
         "uploaded",
-        "What the server knows of the clients' labels: their counts, or nothing (uniform).",
-        choices=("uploaded", "uniform"),
+        "What may be known of the clients' labels outside of them: their counts, counts with "
+        "noise, or nothing (uniform).",
+        choices=("uploaded", "noised", "uniform"),
+        binds="generate",
+    )
+    label_counts_noise: float = key(
+        2.0,
+        "Scale b of the Laplace noise on each label count (noised): ε = 1/b for one image.",
+        unit="images",
+        above=0.0,
         binds="generate",
     )
     moon: MoonConfiguration = field(default_factory=MoonConfiguration)
@@ -480,6 +496,24 @@ class RunConfiguration:
         return tuple(name.strip() for name in self.class_names.split(",") if name.strip())
 
     @property
+    def partitioning(self) -> dict[str, Any]:
+        """What the division of the training data over simulated clients depends on.
+
+        The keyword arguments of ``federated_data.client_indices`` and ``client_data``.
+        """
+        return {
+            "clients": self.num_clients,
+            "seed": self.seed,
+            "kind": self.partition,
+            "dirichlet_alpha": self.dirichlet_alpha,
+            "classes_per_client": self.classes_per_client,
+            "quantity_alpha": self.quantity_alpha,
+            "min_samples": self.min_partition_size,
+            "train_samples": self.train_samples,
+            "class_names": self.classes,
+        }
+
+    @property
     def clients_per_round(self) -> int:
         """Number of clients sampled for a round, at least 1."""
         return max(1, round(self.num_clients * self.fraction_train))
@@ -488,6 +522,27 @@ class RunConfiguration:
     def required_replies(self) -> int:
         """Fewest valid replies a round needs."""
         return self.min_successful_clients or math.ceil(self.clients_per_round / 2)
+
+    def inversion(self, kind: str) -> dict[str, Any]:
+        """Return the arguments of ``generation.InversionSettings``.
+
+        Parameters
+        ----------
+        kind : str
+            ``"common"`` or ``"hard"``: hard samples have a competition weight of their own.
+        """
+        settings = self.generation
+        return {
+            "iterations": settings.iterations,
+            "learning_rate": settings.learning_rate,
+            "tv_weight": settings.tv_weight,
+            "l2_weight": settings.l2_weight,
+            "bn_weight": settings.bn_weight,
+            "competition_weight": (
+                self.competition.weight if kind == "hard" else settings.competition_weight
+            ),
+            "form": settings.form,
+        }
 
     def flat(self) -> dict[str, Value]:
         """Return all keys in kebab case with their values, the form Flower's run-config has."""
@@ -527,8 +582,13 @@ def key_table() -> list[tuple[str, Value, KeyInfo]]:
     return [(name, defaults[name], info) for name, info in _declared()]
 
 
+@cache
+def _hints(cls: type[Any]) -> dict[str, Any]:
+    return get_type_hints(cls)  # evaluates every annotation anew: too slow for every message
+
+
 def _declared(cls: type[Any] = RunConfiguration, prefix: str = "") -> Iterator[tuple[str, KeyInfo]]:
-    hints = get_type_hints(cls)
+    hints = _hints(cls)
     for entry in fields(cls):
         name = prefix + entry.name.replace("_", "-")
         if is_dataclass(hints[entry.name]):
@@ -553,7 +613,7 @@ def _build(
     flat: Mapping[str, Any],
     choices: Mapping[str, Collection[str]],
 ) -> Any:
-    hints = get_type_hints(cls)
+    hints = _hints(cls)
     arguments: dict[str, Any] = {}
     for entry in fields(cls):
         name = prefix + entry.name.replace("_", "-")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
@@ -13,10 +15,15 @@ from strategies.fingerprint import code_fingerprint
 from strategies.records import from_record, to_record
 from strategies.seeds import training_generator
 
+from .generating import Request, generate_at, needs_global_model
+from .label_counts import shareable_counts
 from .site import Site
 from .training import LOSSES, train_locally
 
 app = ClientApp()
+
+# A node's memory of this run; lost when its SuperNode restarts.
+_TOLD = "told-label-counts"
 
 
 @app.query("describe")
@@ -42,7 +49,10 @@ def describe(message: Message, context: Context) -> Message:
 @app.query("label_counts")
 def label_counts(message: Message, context: Context) -> Message:
     """Tell how many training samples of each class the client holds. Sent on request only."""
-    counts = [int(count) for count in _site(message, context).data().label_counts()]
+    site = _site(message, context)
+    counts = _shareable_counts(site, context)
+    if counts is None or site.configuration.generation.place == "client":
+        raise ConfigurationError("this run's configuration says that label counts are not sent")
     return _answer(message, metrics=MetricRecord({"label-counts": counts}))
 
 
@@ -84,10 +94,52 @@ def train(message: Message, context: Context) -> Message:
     return _answer(message, arrays=to_record(cpu_state(model)), metrics=metrics)
 
 
+@app.train("generate")
+def generate(message: Message, context: Context) -> Message:
+    """Invert the client's local model, which the server kept, into pseudo data."""
+    site = _site(message, context)
+    config = _config(message)
+    request = Request(
+        client=_number(config, "client"),
+        images=_number(config, "images"),
+        kind=str(config.get("kind")),
+        seed=_number(config, "seed"),
+    )
+    layout = site.model().state_dict()
+    generated = generate_at(
+        site,
+        request,
+        _shareable_counts(site, context),
+        from_record(_arrays(message, "arrays"), layout),
+        from_record(_arrays(message, "global"), layout)
+        if needs_global_model(site, request)
+        else None,
+    )
+    data = generated.data
+    arrays = {"images": data.images, "labels": data.labels, "logits": data.logits}
+    return _answer(
+        message,
+        arrays=to_record(arrays),
+        metrics=MetricRecord({"objective": generated.objective}),
+    )
+
+
 def _site(message: Message, context: Context) -> Site:
     return Site.of(
         RunConfiguration.parse(context.run_config), context.node_config, _config(message)
     )
+
+
+def _shareable_counts(site: Site, context: Context) -> list[int] | None:
+    told = context.state.metric_records.get(_TOLD)
+    counts = shareable_counts(
+        site.configuration,
+        [int(count) for count in site.data().label_counts()],
+        None if told is None else cast(list[int], told["label-counts"]),
+    )
+    if counts is not None:
+        context.state.metric_records[_TOLD] = MetricRecord({"label-counts": counts})
+    return counts
 
 
 def _config(message: Message) -> ConfigRecord:

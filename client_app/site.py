@@ -123,19 +123,11 @@ def simulated_data(configuration: RunConfiguration, client: int) -> ImageData:
         configuration.dataset,
         configuration.data_dir,
         client=client,
-        clients=configuration.num_clients,
-        seed=configuration.seed,
-        kind=configuration.partition,
-        dirichlet_alpha=configuration.dirichlet_alpha,
-        classes_per_client=configuration.classes_per_client,
-        quantity_alpha=configuration.quantity_alpha,
-        min_samples=configuration.min_partition_size,
-        train_samples=configuration.train_samples,
         feature_noise=configuration.feature_noise,
         feature_noise_kind=configuration.feature_noise_kind,
         label_noise=configuration.label_noise,
         label_noise_rate=configuration.label_noise_rate,
-        class_names=configuration.classes,
+        **configuration.partitioning,
     )
 
 

@@ -73,7 +73,7 @@ def native_bfloat16(device: torch.device) -> bool:
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     if device.type == "cpu":
-        known = getattr(torch.cpu, "get_capabilities", dict)()
+        known: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()
         return bool(known.get("avx512_bf16") or known.get("amx_bf16"))
     return False
 
@@ -99,7 +99,7 @@ class Compiled:
     Parameters
     ----------
     objective : callable
-        (images, labels) -> scalar.
+        A function or method, (images, labels) -> scalar.
     device : torch.device
         On CUDA the compiled graph is captured and replayed as a CUDA graph.
     """
@@ -107,10 +107,8 @@ class Compiled:
     def __init__(self, objective: Callable[[Tensor, Tensor], Tensor], device: torch.device) -> None:
         self._plain = objective
         self._cuda = device.type == "cuda"
-        # Compiled as a function: what is called is the bound method, not the object.
-        function = getattr(objective, "__call__", objective)  # noqa: B004
         self._fast: Callable[[Tensor, Tensor], Tensor] | None = torch.compile(
-            function, mode="reduce-overhead" if self._cuda else None
+            objective, mode="reduce-overhead" if self._cuda else None
         )
         self._proven = False
 

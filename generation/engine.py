@@ -15,7 +15,7 @@ engine serves
 import copy
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -36,6 +36,9 @@ from .statistics_layer import measure_statistics
 
 Progress = Callable[[int, int], None]
 """Called with (done, total); the unit is stated where it is used."""
+
+PixelRange = tuple[Sequence[float], Sequence[float]]
+"""Lowest and highest value of a pixel, for each channel."""
 
 CHECK_INTERVAL = 20
 """Steps between two looks at the objective: a synchronisation with the device each."""
@@ -173,6 +176,9 @@ class InversionEngine:
         What to optimise and how.
     global_model : nn.Module or None (default: None)
         Needed where ``settings.competition_weight`` is above 0; copied, never changed.
+    pixel_range : pair of sequences of float, or None (default: None)
+        Lowest and highest value a pixel can have, for each channel, in the normalised space; images
+        are kept within after every step. None: no bounds.
     device : str or torch.device (default: "cpu")
         Where to compute.
     expected_images : int (default: 0)
@@ -187,12 +193,14 @@ class InversionEngine:
         settings: InversionSettings,
         *,
         global_model: nn.Module | None = None,
+        pixel_range: PixelRange | None = None,
         device: str | torch.device = "cpu",
         expected_images: int = 0,
     ) -> None:
         self.image_shape = image_shape
         self.settings = settings
         self.device = torch.device(device)
+        self._bounds = _bounds(pixel_range, image_shape[0], self.device)
         if settings.bn_weight > 0 and not batch_norm_layers(model):
             _log.warning(
                 "The model has no BatchNorm layers, hence no training statistics to match: "
@@ -212,7 +220,7 @@ class InversionEngine:
         self._objective = Objective(
             self._exact, exact_global, settings, StatisticsRecorder(self._exact).deviations
         )
-        self._step_objective: Callable[[Tensor, Tensor], Tensor] = Objective(
+        step_objective = Objective(
             self._fast,
             fast_global,
             settings,
@@ -220,8 +228,9 @@ class InversionEngine:
             None if self.precision == torch.float32 else self.precision,
         )
         self.compiled = choose_compilation(settings.compile, self.device, work)
-        if self.compiled:
-            self._step_objective = Compiled(self._step_objective, self.device)
+        self._step_objective: Callable[[Tensor, Tensor], Tensor] = (
+            Compiled(step_objective.__call__, self.device) if self.compiled else step_objective
+        )
 
     def invert(
         self, model: nn.Module, labels: Tensor, *, seed: int, progress: Progress | None = None
@@ -270,6 +279,8 @@ class InversionEngine:
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             optimizer.step()
+            if self._bounds is not None:
+                images.data.clamp_(*self._bounds)
             if iteration == 1 or iteration % CHECK_INTERVAL == 0 or iteration == len(offsets):
                 _require_finite(loss, iteration)
                 if progress is not None:
@@ -303,6 +314,20 @@ class InversionEngine:
             images.to(self.device),
             [(down, right) for down, right in offsets.tolist()],
         )
+
+
+def _bounds(
+    pixel_range: PixelRange | None, channels: int, device: torch.device
+) -> tuple[Tensor, Tensor] | None:
+    if pixel_range is None:
+        return None
+    low, high = (torch.tensor(ends, dtype=torch.float32, device=device) for ends in pixel_range)
+    if low.shape != (channels,) or high.shape != (channels,) or not (low < high).all():
+        raise ValueError(
+            f"pixel_range = {pixel_range!r}: must be two sequences of {channels} numbers, "
+            "the first below the second"
+        )
+    return low.view(-1, 1, 1), high.view(-1, 1, 1)
 
 
 def _require_finite(loss: Tensor, iteration: int) -> float:

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from .engine import Inversion, InversionEngine, Progress
+from .engine import Inversion, InversionEngine, PixelRange, Progress
 from .settings import InversionSettings
 
 
@@ -14,6 +14,7 @@ def invert(
     settings: InversionSettings | None = None,
     *,
     global_model: nn.Module | None = None,
+    pixel_range: PixelRange | None = None,
     seed: int,
     device: str | torch.device = "cpu",
     progress: Progress | None = None,
@@ -34,6 +35,9 @@ def invert(
         None: the defaults.
     global_model : nn.Module or None (default: None)
         Needed where ``settings.competition_weight`` is above 0.
+    pixel_range : pair of sequences of float, or None (default: None)
+        Lowest and highest value a pixel can have, for each channel, in the normalised space; images
+        are kept within after every step. None: no bounds.
     seed : int
         Start and jitter depend on this alone: not on the device, nor on what ran before.
     device : str or torch.device (default: "cpu")
@@ -57,6 +61,7 @@ def invert(
         image_shape,
         settings,
         global_model=global_model,
+        pixel_range=pixel_range,
         device=device,
         expected_images=len(labels),
     )

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .engine import InversionEngine, Progress
+from .engine import InversionEngine, PixelRange, Progress
 from .principle import derived_seed, draw_labels
 from .settings import InversionSettings
 
@@ -86,6 +86,7 @@ def generate(
     settings: InversionSettings,
     classes: int,
     global_model: nn.Module | None = None,
+    pixel_range: PixelRange | None = None,
     seed: int,
     device: str | torch.device = "cpu",
     progress: Progress | None = None,
@@ -110,6 +111,9 @@ def generate(
         Number of classes.
     global_model : nn.Module or None (default: None)
         Needed where ``settings.competition_weight`` is above 0.
+    pixel_range : pair of sequences of float, or None (default: None)
+        Lowest and highest value a pixel can have, for each channel, in the normalised space; images
+        are kept within after every step. None: no bounds.
     seed : int
         Labels, starts and jitter of client i depend on this and i alone.
     device : str or torch.device (default: "cpu")
@@ -139,6 +143,7 @@ def generate(
                 image_shape,
                 settings,
                 global_model=global_model,
+                pixel_range=pixel_range,
                 device=device,
                 expected_images=sum(budgets),
             )

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -24,12 +24,14 @@ from models import Classifier, State, StateLayout, cpu_state, load_state, resolv
 from reporting import MetricsFile
 from strategies import MissingClients, Participants, get
 from strategies.fingerprint import code_fingerprint
-from strategies.records import from_record, to_record
+from strategies.participants import short_reason
+from strategies.records import InvalidContent, from_record, to_record
 from strategies.shared_model import shared_model
 
 from .checkpoints import Checkpoint, Checkpoints
 from .evaluation import Evaluation, Evaluator
 from .exchange import exchange
+from .replies import checked_label_counts
 
 log = logging.getLogger("flwr.fedf2dg")
 
@@ -85,7 +87,7 @@ class Federation:
         self.metrics = MetricsFile(directory / "metrics.jsonl")
         self.state = Checkpoint(cpu_state(self._model))
         self.facts: dict[str, Any] = self.state.facts
-        self._label_counts: list[list[int]] | None = None
+        self._label_counts: dict[int, list[int]] = {}
 
     # ------------------------------------------------------------------------------------- steps
 
@@ -142,59 +144,112 @@ class Federation:
         self.participants.discover(self.grid)
         counts = [self.participants[client].num_examples for client in self.participants.clients]
         log.info("%d clients, %d training samples", len(counts), sum(counts))
+        if self.participants.simulated:
+            self._write_partition()
         if not any(step.startswith("train") for step in self.state.completed):
-            self.metrics.append("clients", num_examples=counts, label_counts=self.label_counts())
+            table = self.label_counts(self.participants.clients)
+            missing = [client for client, row in (table or {}).items() if row is None]
+            if missing:
+                raise MissingClients(
+                    f"no valid label counts from clients {missing}. Set label-counts=uniform or "
+                    "generation.place=client to do without them"
+                )
+            self.metrics.append(
+                "clients",
+                num_examples=counts,
+                label_counts=None if table is None else list(table.values()),
+            )
 
-    def label_counts(self) -> list[list[int]] | None:
-        """Return the clients' label counts (clients, classes); None if nothing may be sent.
+    def _write_partition(self) -> None:
+        """Write ``partition.npy``: for every row of the training split its client, -1 for none."""
+        parts = client_indices(
+            self.configuration.dataset,
+            self.configuration.data_dir,
+            **self.configuration.partitioning,
+        )
+        rows = load_split(
+            self.configuration.dataset,
+            "train",
+            self.configuration.data_dir,
+            class_names=self.configuration.classes,
+        )
+        np.save(self.directory / "partition.npy", to_assignment(parts, len(rows)))
 
-        Raises
-        ------
-        MissingClients
-            If a client does not answer, or its counts contradict what it said before.
+    def label_counts(self, clients: Sequence[int]) -> dict[int, list[int] | None] | None:
+        """Return clients' label counts, (classes,) each.
+
+        Parameters
+        ----------
+        clients : sequence of int
+            Whose; those that were not asked before are asked now.
+
+        Returns
+        -------
+        dict, optional
+            By client, in the order given; None for a client that gave no valid answer. None
+            altogether if the configuration has the server know none.
         """
-        if self.configuration.label_counts == "uniform":
+        configuration = self.configuration
+        if configuration.label_counts == "uniform" or configuration.generation.place == "client":
             return None
-        if self._label_counts is None:
-            self._label_counts = self._ask_label_counts()
-        return self._label_counts
+        unknown = [client for client in clients if client not in self._label_counts]
+        if unknown:
+            self._ask_label_counts(unknown)
+        return {client: self._label_counts.get(client) for client in clients}
 
-    def _agreement(self) -> ConfigRecord:
+    def agreement(self) -> ConfigRecord:
+        """Return what every message says of the data."""
         return ConfigRecord(to_values(self.description))
 
-    def _ask_label_counts(self) -> list[list[int]]:
+    def note_traffic(self, kind: str, *, down: int = 0, up: int = 0) -> None:
+        """Count bytes that went to the clients, and that left them, for the summary.
+
+        Parameters
+        ----------
+        kind : str
+            ``"model"``, ``"pseudo data"`` or ``"label counts"``.
+        down, up : int
+            Bytes of the tensors and numbers themselves, without the transport's framing.
+        """
+        counted = self.facts.setdefault("traffic", {}).setdefault(
+            kind, {"bytes_down": 0, "bytes_up": 0}
+        )
+        counted["bytes_down"] += down
+        counted["bytes_up"] += up
+
+    def _ask_label_counts(self, clients: Sequence[int]) -> None:
         self.participants.refresh(self.grid)
-        answers: dict[int, list[int]] = {}
+        connected = set(self.participants.available)
         messages = (
             Message(
-                content=RecordDict({"config": self._agreement()}),
+                content=RecordDict({"config": self.agreement()}),
                 message_type="query.label_counts",
                 dst_node_id=self.participants[client].node_id,
             )
-            for client in self.participants.available
+            for client in clients
+            if client in connected
         )
         for reply in exchange(self.grid, messages, _LABEL_COUNTS_TIMEOUT):
             client = self.participants.client_of(reply.metadata.src_node_id)
             if client is None or reply.has_error():
+                if reply.has_error():
+                    reason = short_reason(reply.error.reason)
+                    log.warning("a client sent no label counts: %s", reason)
                 continue
-            record = reply.content.metric_records.get("metrics")
-            counts = record.get("label-counts") if record is not None else None
-            if (
-                isinstance(counts, list)
-                and len(counts) == self.description.classes
-                and all(isinstance(count, int) and count >= 0 for count in counts)
-                and sum(counts) == self.participants[client].num_examples
-            ):
-                answers[client] = [int(count) for count in counts]
-            else:
-                log.warning("client %d sent label counts that cannot be right", client)
-        missing = [client for client in self.participants.clients if client not in answers]
-        if missing:
-            raise MissingClients(
-                f"no valid label counts from clients {missing}. Set label-counts=uniform to do "
-                "without them"
-            )
-        return [answers[client] for client in self.participants.clients]
+            try:
+                counts = checked_label_counts(
+                    reply.content,
+                    self.description.classes,
+                    # Noise changes the sum.
+                    self.participants[client].num_examples
+                    if self.configuration.label_counts == "uploaded"
+                    else None,
+                )
+            except InvalidContent as error:
+                log.warning("label counts of client %d: %s", client, error)
+                continue
+            self._label_counts[client] = counts
+            self.note_traffic("label counts", up=8 * len(counts))
 
     def train_round(self, server_round: int, phase: str) -> None:
         """Run one federated round: sample, train on the clients, aggregate, evaluate.
@@ -208,7 +263,7 @@ class Federation:
         """
         started = time.perf_counter()
         messages = self.strategy.configure_train(
-            server_round, to_record(self.state.global_state), self._agreement(), self.grid
+            server_round, to_record(self.state.global_state), self.agreement(), self.grid
         )
         replies = exchange(self.grid, messages, self.configuration.round_timeout)
         arrays, _ = self.strategy.aggregate_train(server_round, replies)
@@ -242,6 +297,7 @@ class Federation:
             dropped,
             seconds,
         )
+        self.note_traffic("model", down=outcome.bytes_down, up=outcome.bytes_up)
         self.facts["dropped"] = self.facts.get("dropped", 0) + len(outcome.failures)
         self.note_result(RESULTS[0] if phase == "federated" else RESULTS[2], measured["accuracy"])
 

@@ -65,15 +65,5 @@ def check(configuration: RunConfiguration, simulated: bool) -> None:
         Checkpoints(folder, configuration).starting_point(configuration.stage_names)
     if simulated:
         client_indices(
-            configuration.dataset,
-            configuration.data_dir,
-            clients=configuration.num_clients,
-            seed=configuration.seed,
-            kind=configuration.partition,
-            dirichlet_alpha=configuration.dirichlet_alpha,
-            classes_per_client=configuration.classes_per_client,
-            quantity_alpha=configuration.quantity_alpha,
-            min_samples=configuration.min_partition_size,
-            train_samples=configuration.train_samples,
-            class_names=configuration.classes,
+            configuration.dataset, configuration.data_dir, **configuration.partitioning
         )

@@ -104,4 +104,5 @@ def summarize(federation: Federation) -> dict[str, Any]:
         },
         "generation": facts.get("generation"),
         "dropped": facts.get("dropped", 0),
+        "traffic": facts.get("traffic"),
     }

@@ -57,7 +57,8 @@ def combine(
         Same names, shapes and dtypes as ``global_state``.
     """
     parameter_weights = weights if parameter_weights is None else parameter_weights
-    start = {name: global_state[name].double() for name in layout.parameters}
+    # Copies: of a float64 model, .double() would be the caller's own tensor.
+    start = {name: global_state[name].to(torch.float64, copy=True) for name in layout.parameters}
     moved = {name: torch.zeros_like(value) for name, value in start.items()}
     averaged = {
         name: torch.zeros_like(global_state[name], dtype=torch.float64)
@@ -68,7 +69,7 @@ def combine(
         local_states, weights, parameter_weights, strict=True
     ):
         for name, total in moved.items():
-            total.add_(state[name].double().sub_(start[name]), alpha=parameter_weight)
+            total.add_(state[name].double() - start[name], alpha=parameter_weight)
         for name, total in averaged.items():
             total.add_(state[name].double(), alpha=weight)
         for name in layout.integer_buffers:

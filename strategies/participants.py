@@ -67,6 +67,8 @@ class Participants:
         self.expected = expected
         self.timeout = timeout
         self.greeting = dict(greeting or {})
+        #: Whether the clients are partitions of one data set, as in a simulation.
+        self.simulated = False
         self._by_client: dict[int, Participant] = {}
         self._online: set[int] = set()
 
@@ -153,6 +155,7 @@ class Participants:
             num_examples, partition, partitions = answers[node]
             if partitions and partitions != self.expected:
                 raise ConfigurationError(self._wrong_count(partitions))
+            self.simulated = self.simulated or partitions > 0
             taken = self._by_client.get(partition)
             if taken is not None and taken.node_id in nodes and taken.node_id != node:
                 raise ConfigurationError(

@@ -12,10 +12,12 @@ one correction c - c_i, and has nothing to lose when it is restarted.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import torch
+from flwr.app import ArrayRecord, ConfigRecord, Message
+from flwr.serverapp import Grid
 from torch import Tensor, nn
 
 from configuration import RunConfiguration
@@ -74,10 +76,36 @@ class Scaffold(FederatedStrategy):
             return self.client_controls.read(client)
         return self._zero()
 
+    def configure_train(
+        self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
+    ) -> Iterable[Message]:
+        """Bring c up to date with who takes part, then do as FedAvg does."""
+        messages = super().configure_train(server_round, arrays, config, grid)
+        self._follow_membership()
+        return messages
+
+    def _follow_membership(self) -> None:
+        """Set c = Σ p_i c_i anew when a client joined, before a message with c is built.
+
+        Later would be wrong: c_i⁺ must subtract the c that was sent.
+        """
+        examples = {
+            client: self.participants[client].num_examples for client in self.participants.clients
+        }
+        total = sum(examples.values())
+        if total == self._total_examples:
+            return
+        self._total_examples = total
+        self.control = self._zero()
+        for client in self.client_controls.versions:
+            if client not in examples:  # not seen since the run was resumed
+                continue
+            own = self.client_controls.read(client)
+            for name, value in self.control.items():
+                value.add_(own[name], alpha=examples[client] / total)
+
     def extra_records(self, client: int) -> dict[str, State]:
         """Send c - c_i."""
-        if not self.control:
-            self.control = self._zero()
         own = self.client_control(client)
         return {CORRECTION: {name: self.control[name] - own[name] for name in own}}
 
@@ -86,12 +114,7 @@ class Scaffold(FederatedStrategy):
     ) -> State:
         """Average the models and move the controls."""
         averaged = super().aggregate(server_round, global_state, updates)
-        total = sum(self.participants[client].num_examples for client in self.participants.clients)
-        if self._total_examples and total != self._total_examples:
-            # A client joined. Its control is zero, so Σ p_i c_i only changes by its share.
-            for value in self.control.values():
-                value.mul_(self._total_examples / total)
-        self._total_examples = total
+        total = self._total_examples
         control = dict(self.control)
         for update in updates:
             own = self.client_control(update.client)

@@ -1,6 +1,7 @@
 """The inversion loop: against the textbook loop, and at its edges."""
 
 import logging
+import shutil
 
 import pytest
 import torch
@@ -28,6 +29,15 @@ def residual_model(seed: int = 0, norm: type[nn.Module] = nn.BatchNorm2d) -> nn.
     model.train()
     for _ in range(20):
         model(torch.randn(64, *SHAPE) * 0.5 + 0.2)
+    return model
+
+
+def tiny_model(seed: int) -> nn.Module:
+    torch.manual_seed(seed)
+    model = nn.Sequential(
+        nn.Conv2d(1, 4, 3, stride=2), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(36, 3)
+    )
+    model(torch.randn(64, *SHAPE))
     return model
 
 
@@ -162,6 +172,21 @@ def test_without_a_compiler_the_plain_objective_is_used_and_said(
         result = invert(model, labels, SHAPE, plain(compile="on"), seed=0)
     assert len(caplog.records) == 1 and "no working C++ compiler" in caplog.text
     assert torch.equal(result.images, invert(model, labels, SHAPE, plain(), seed=0).images)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="needs a C++ compiler")
+def test_compiled_path_equals_the_plain_one_with_one_compilation_for_all_models() -> None:
+    models = [tiny_model(0), tiny_model(1)]
+    compiled = InversionEngine(models[0], SHAPE, plain(compile="on"))
+    eager = InversionEngine(models[0], SHAPE, plain())
+    torch._dynamo.utils.counters.clear()
+    for model, count in ((models[0], 20), (models[1], 33)):
+        labels = torch.arange(count) % 3
+        got = compiled.invert(model, labels, seed=count).images
+        expected = eager.invert(model, labels, seed=count).images
+        assert ((got - expected).norm() / expected.norm()).item() < 1e-4
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 1
 
 
 @pytest.mark.parametrize(

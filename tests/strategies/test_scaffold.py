@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import logging
-
 import pytest
 import torch
-from flwr.app import Error, Message
+from flwr.app import ArrayRecord, Error, Message
 
 
 def error_to(laboratory, target):
@@ -25,7 +23,7 @@ def controls_gap(laboratory):
 
 
 @pytest.mark.parametrize("weight_decay", [0.0, 0.2])
-@pytest.mark.parametrize(("momentum", "learning_rate"), [(0.0, 0.1), (0.9, 0.02)])
+@pytest.mark.parametrize(("momentum", "learning_rate"), [(0.0, 0.2), (0.9, 0.04)])
 def test_reaches_the_minimum_of_heterogeneous_quadratics_where_fedavg_does_not(
     laboratory, curved_clients, minimiser, momentum, learning_rate, weight_decay
 ):
@@ -33,11 +31,11 @@ def test_reaches_the_minimum_of_heterogeneous_quadratics_where_fedavg_does_not(
     target = minimiser(curved_clients, weight_decay)
     keys = {"momentum": momentum, "learning_rate": learning_rate, "weight_decay": weight_decay}
     scaffold = laboratory(curved_clients, strategy="scaffold", **keys)
-    scaffold.rounds(300)
+    scaffold.rounds(80)
     assert error_to(scaffold, target) <= 1e-9
     assert float(scaffold.strategy.control["weight"].abs().max()) <= 1e-8
     fedavg = laboratory(curved_clients, strategy="fedavg", **keys)
-    fedavg.rounds(300)
+    fedavg.rounds(40)
     assert error_to(fedavg, target) > 1e-3
 
 
@@ -45,8 +43,8 @@ def test_client_controls_become_the_local_gradients_at_the_minimum(
     laboratory, curved_clients, minimiser
 ):
     target = minimiser(curved_clients)
-    scaffold = laboratory(curved_clients, strategy="scaffold")
-    scaffold.rounds(300)
+    scaffold = laboratory(curved_clients, strategy="scaffold", learning_rate=0.2)
+    scaffold.rounds(50)
     for index, client in enumerate(curved_clients):
         residual = client.images @ target - client.targets
         gradient = client.images.T @ residual / client.samples
@@ -69,13 +67,13 @@ def test_client_sampling_keeps_the_invariant_and_the_fixed_point(
         strategy="scaffold",
         fraction_train=0.5,
         momentum=momentum,
-        learning_rate=0.02 if momentum else 0.05,
+        learning_rate=0.04 if momentum else 0.15,
     )
     for _ in range(20):
         scaffold.round()
         assert len(scaffold.strategy.outcome.clients) == 2
         assert controls_gap(scaffold) < 1e-12
-    scaffold.rounds(900)
+    scaffold.rounds(140)
     assert error_to(scaffold, minimiser(curved_clients)) <= 1e-9
 
 
@@ -89,8 +87,6 @@ def fail(reply):
 
 def poison(reply):
     record = reply.content["arrays"]
-    from flwr.app import ArrayRecord
-
     broken = {k: torch.full_like(v, torch.nan) for k, v in record.to_torch_state_dict().items()}
     reply.content["arrays"] = ArrayRecord(broken)
     return reply
@@ -100,7 +96,7 @@ def poison(reply):
 def test_a_lost_or_broken_reply_keeps_the_invariant_and_the_clients_control(
     laboratory, curved_clients, minimiser, damage
 ):
-    scaffold = laboratory(curved_clients, strategy="scaffold")
+    scaffold = laboratory(curved_clients, strategy="scaffold", learning_rate=0.2)
     for server_round in range(1, 13):
         victim = server_round % 4
         before = scaffold.strategy.client_control(victim) if server_round > 1 else None
@@ -113,7 +109,7 @@ def test_a_lost_or_broken_reply_keeps_the_invariant_and_the_clients_control(
             after = scaffold.strategy.client_control(victim)
             assert torch.equal(before["weight"], after["weight"])
     scaffold.grid.touch = None
-    scaffold.rounds(300)
+    scaffold.rounds(50)
     assert error_to(scaffold, minimiser(curved_clients)) <= 1e-9
 
 
@@ -121,16 +117,16 @@ def test_a_client_that_joins_later_changes_the_objective_and_nothing_else(
     laboratory, curved_clients, minimiser
 ):
     """From its first round on, p_i refers to all clients: the invariant must hold at once."""
-    scaffold = laboratory(curved_clients, strategy="scaffold", num_clients=3)
+    scaffold = laboratory(curved_clients, strategy="scaffold", num_clients=3, learning_rate=0.2)
     scaffold.grid.online = {0, 1, 2}
-    scaffold.rounds(15)
+    scaffold.rounds(10)
     assert controls_gap(scaffold) < 1e-12
     # clients_per_round follows num-clients: three of the four are drawn from here on.
     scaffold.grid.online = {0, 1, 2, 3}
     for _ in range(10):
         scaffold.round()
         assert controls_gap(scaffold) < 1e-12
-    scaffold.rounds(600)
+    scaffold.rounds(100)
     assert error_to(scaffold, minimiser(curved_clients)) <= 1e-9
 
 
@@ -189,10 +185,8 @@ def test_correction_is_of_the_trainable_parameters_only(laboratory, make_client)
     assert set(scaffold.strategy.control) == {"norm.weight", "norm.bias", "weight"}
 
 
-def test_dropped_clients_are_named_in_a_warning(laboratory, curved_clients, caplog):
+def test_dropped_clients_are_named_in_a_warning(laboratory, curved_clients, app_log):
     scaffold = laboratory(curved_clients, strategy="scaffold")
     scaffold.grid.touch = lambda client, reply: fail(reply) if client == 2 else reply
-    logging.getLogger("flwr").propagate = True
-    with caplog.at_level(logging.WARNING, logger="flwr.fedf2dg"):
-        scaffold.round()
-    assert "client 2 dropped: out of memory" in caplog.text
+    scaffold.round()
+    assert "client 2 dropped: out of memory" in app_log.text

@@ -1,0 +1,130 @@
+"""What clients answer, checked before it is used: nothing here trusts a name, size or value."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from flwr.app import RecordDict
+
+from generation import PseudoData
+from models import State, size_in_bytes
+from strategies.records import InvalidContent, from_record, template
+
+_MOST_SAMPLES = 10**10
+# Normalised pixels of real images lie within about ±3; what inversion makes of them, within ±30.
+# Larger values are finite, and still turn the network that is trained on them into NaN.
+_LARGEST_PIXEL = 1e3
+_LARGEST_LOGIT = 1e5
+
+
+def checked_label_counts(
+    content: RecordDict, classes: int, num_examples: int | None = None
+) -> list[int]:
+    """Return the label counts of a reply.
+
+    Parameters
+    ----------
+    content : RecordDict
+        The reply.
+    classes : int
+        How many counts there must be.
+    num_examples : int, optional
+        What they must add up to: the samples the client joined with.
+
+    Raises
+    ------
+    InvalidContent
+        Saying what is wrong.
+    """
+    record = content.metric_records.get("metrics")
+    counts = record.get("label-counts") if record is not None else None
+    if not isinstance(counts, list) or len(counts) != classes:
+        raise InvalidContent(f"the reply does not hold {classes} label counts")
+    if not all(isinstance(count, int) and 0 <= count <= _MOST_SAMPLES for count in counts):
+        raise InvalidContent("a label count is not a possible number of images")
+    if sum(counts) == 0 or (num_examples is not None and sum(counts) != num_examples):
+        raise InvalidContent(
+            f"the label counts sum to {sum(counts)}"
+            + ("" if num_examples is None else f", but the client joined with {num_examples}")
+        )
+    return [int(count) for count in counts]
+
+
+@dataclass(frozen=True)
+class PseudoReply:
+    """The valid pseudo data of one client.
+
+    Parameters
+    ----------
+    data : PseudoData
+        Its images, labels and soft labels.
+    objective : float
+        The final objective of its inversion, as it says.
+    """
+
+    data: PseudoData
+    objective: float
+
+    @property
+    def bytes_up(self) -> int:
+        """Bytes of what the client sent."""
+        return size_in_bytes((self.data.images, self.data.labels, self.data.logits))
+
+
+def checked_pseudo_data(
+    content: RecordDict,
+    *,
+    client: int,
+    images: int,
+    image_shape: tuple[int, int, int],
+    classes: int,
+) -> PseudoReply:
+    """Return the pseudo data of a reply.
+
+    Parameters
+    ----------
+    content : RecordDict
+        The reply.
+    client : int
+        Who sent it; becomes the images' source.
+    images : int
+        How many were asked for.
+    image_shape : tuple of int
+        (C, H, W).
+    classes : int
+        Number of classes.
+
+    Raises
+    ------
+    InvalidContent
+        Saying what is wrong.
+    """
+    arrays = content.array_records.get("arrays")
+    metrics = content.metric_records.get("metrics")
+    if arrays is None or metrics is None:
+        raise InvalidContent("the reply lacks its arrays or metrics")
+    state: State = from_record(
+        arrays,
+        {
+            "images": template(torch.float32, images, *image_shape),
+            "labels": template(torch.int64, images),
+            "logits": template(torch.float32, images, classes),
+        },
+    )
+    labels = state["labels"]
+    if images and not (int(labels.min()) >= 0 and int(labels.max()) < classes):
+        raise InvalidContent(f"a label lies outside 0..{classes - 1}")
+    for name, largest in (("images", _LARGEST_PIXEL), ("logits", _LARGEST_LOGIT)):
+        if images and float(state[name].abs().max()) > largest:
+            raise InvalidContent(f"{name!r} holds values beyond ±{largest:g}")
+    objective = metrics.get("objective")
+    if not isinstance(objective, int | float) or not math.isfinite(objective):
+        raise InvalidContent(f"the metric 'objective' is {str(objective)[:40]}")
+    sources = torch.full((images,), client, dtype=torch.int64)
+    return PseudoReply(
+        PseudoData(state["images"], labels, sources, state["logits"]), float(objective)
+    )
+
+
