@@ -43,6 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _expected_errors() -> tuple[type[Exception], ...]:
     """Return the errors whose message is all a user needs; others are bugs and keep their trace."""
+    from deployment.certificates import CertificateError
     from distillation import DistillationError
     from federated_data import DataError, PartitionError
     from generation import InversionError
@@ -53,6 +54,7 @@ def _expected_errors() -> tuple[type[Exception], ...]:
 
     return (
         ConfigurationError,
+        CertificateError,
         CheckpointError,
         DataError,
         DistillationError,
@@ -97,10 +99,72 @@ def _parser() -> argparse.ArgumentParser:
     )
     simulate.add_argument("settings", nargs="*", metavar="KEY=VALUE", help="set a key; these win")
     simulate.set_defaults(action=_simulate)
+    compare = commands.add_parser(
+        "compare",
+        help="compare methods over seeds: run what is missing, then tables and figures",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="example:\n  fedf2dg compare strategy=fedavg,scaffold seed=0..4 "
+        "dirichlet-alpha=0.05,0.5\nkeys: see fedf2dg simulate --help",
+    )
+    compare.add_argument(
+        "--engine", choices=("local", "flower"), default="local", help="default: local"
+    )
+    compare.add_argument(
+        "--jobs", type=int, default=0, metavar="N", help="runs at once (default: one per core)"
+    )
+    compare.add_argument(
+        "--output", type=Path, metavar="DIR", help="default: outputs/compare-<what>"
+    )
+    compare.add_argument(
+        "--config",
+        action="append",
+        default=[],
+        type=Path,
+        metavar="FILE.toml",
+        help="keys, whose values may be lists, and [variant.NAME] tables; later files win",
+    )
+    compare.add_argument(
+        "--baseline",
+        default="",
+        metavar="METHOD",
+        help='what to compare with: a name, or "KEY=VALUE …" (default: the first)',
+    )
+    compare.add_argument(
+        "settings",
+        nargs="*",
+        metavar="KEY=V1,V2,…",
+        help="one or several values of a key; whole numbers also FIRST..LAST",
+    )
+    compare.set_defaults(action=_compare)
     keys = commands.add_parser("keys", help="print every configuration key as a Markdown table")
     keys.set_defaults(action=_keys)
+    certificates = commands.add_parser(
+        "certificates",
+        help="make a deployment's TLS certificates and SuperNode keys (docs/deployment.md)",
+    )
+    certificates.add_argument("directory", type=Path, metavar="DIR")
+    certificates.add_argument(
+        "--host",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="name or address of the SuperLink, as others reach it; may be repeated",
+    )
+    certificates.add_argument(
+        "--nodes", type=int, default=0, metavar="N", help="also make keys for N SuperNodes"
+    )
+    certificates.add_argument("--days", type=int, default=365, help="validity (default: 365)")
+    certificates.set_defaults(action=_certificates)
+    example = commands.add_parser(
+        "example-sites", help="write three sites' images and a test set, to try a deployment with"
+    )
+    example.add_argument("directory", type=Path, metavar="DIR")
+    example.set_defaults(action=_example_sites)
     report = commands.add_parser("report", help="render the report of a run again")
     report.add_argument("run_directory", type=Path, metavar="RUN_DIR")
+    report.add_argument(
+        "--follow", action="store_true", help="watch a run that goes on, until it ends"
+    )
     report.set_defaults(action=_report)
     return parser
 
@@ -169,9 +233,43 @@ def key_reference() -> str:
     return "\n".join(lines) + "\n"
 
 
-def _report(chosen: argparse.Namespace) -> int:
-    from reporting import write_report
+def _compare(chosen: argparse.Namespace) -> int:
+    from comparison import compare
 
+    failed = compare(
+        chosen.config,
+        chosen.settings,
+        engine=chosen.engine,
+        jobs=chosen.jobs,
+        output=chosen.output,
+        baseline=chosen.baseline,
+        say=lambda line: print(line, flush=True),
+    )
+    return FAILED if failed else 0
+
+
+def _certificates(chosen: argparse.Namespace) -> int:
+    from deployment.certificates import write_certificates
+
+    for path in write_certificates(chosen.directory, chosen.host, chosen.nodes, chosen.days):
+        print(path)
+    return 0
+
+
+def _example_sites(chosen: argparse.Namespace) -> int:
+    from deployment.example_sites import write_example_sites
+
+    write_example_sites(chosen.directory)
+    print(chosen.directory)
+    return 0
+
+
+def _report(chosen: argparse.Namespace) -> int:
+    from reporting import follow, write_report
+
+    if chosen.follow:
+        print(follow(chosen.run_directory, say=lambda line: print(line, flush=True)))
+        return 0
     if not (chosen.run_directory / "config.json").is_file():
         raise ConfigurationError(f"{chosen.run_directory} is not the directory of a run")
     print(write_report(chosen.run_directory))

@@ -11,7 +11,7 @@ from __future__ import annotations
 import difflib
 import math
 import tomllib
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass
 from functools import cache
 from pathlib import Path
@@ -409,7 +409,9 @@ class RunConfiguration:
     resume_from: str = key(
         "", "Directory of a run to continue, from its last completed step.", binds="run"
     )
-    hook: str = key("fedf2dg", "The post-training hook on the server; none switches it off.")
+    hook: str = key(
+        "fedf2dg", "The post-training hook on the server; none switches it off.", binds="generate"
+    )
     label_counts: str = key(
         "uploaded",
         "What may be known of the clients' labels outside of them: their counts, counts with "
@@ -470,6 +472,13 @@ class RunConfiguration:
                 f"min-successful-clients = {self.min_successful_clients} can never be reached: "
                 f"only {self.clients_per_round} clients take part in a round "
                 "(num-clients x fraction-train)"
+            )
+        first, last = STAGES.index(names[0]), STAGES.index(names[-1])
+        left_out = [name for name in STAGES[first:last] if name not in names]
+        if left_out:
+            raise ConfigurationError(
+                f"stages = {self.stages!r} leaves out {', '.join(left_out)}, whose result "
+                f"{names[-1]} needs"
             )
         if names[0] != "train" and not self.resume_from:
             raise ConfigurationError(
@@ -582,9 +591,8 @@ def key_table() -> list[tuple[str, Value, KeyInfo]]:
     return [(name, defaults[name], info) for name, info in _declared()]
 
 
-@cache
-def _hints(cls: type[Any]) -> dict[str, Any]:
-    return get_type_hints(cls)  # evaluates every annotation anew: too slow for every message
+# Evaluating every annotation anew would be too slow for every message.
+_hints: Callable[[Any], dict[str, Any]] = cache(get_type_hints)
 
 
 def _declared(cls: type[Any] = RunConfiguration, prefix: str = "") -> Iterator[tuple[str, KeyInfo]]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from generation import Generation, InversionSettings, generate
 from models import State, load_state
+from strategies.pixel_range import pixel_range
 
 from .site import Site
 
@@ -82,6 +83,7 @@ def generate_at(
         label_counts=None if label_counts is None else [label_counts] * (request.client + 1),
         image_shape=shape,
         settings=InversionSettings(**site.configuration.inversion(request.kind)),
+        pixel_range=pixel_range(site.configuration, site.description),
         classes=site.description.classes,
         global_model=global_model,
         seed=request.seed,

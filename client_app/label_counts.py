@@ -14,9 +14,7 @@ import numpy as np
 from configuration import RunConfiguration
 
 
-def noised_counts(
-    counts: Sequence[int], scale: float, random: np.random.Generator
-) -> list[int]:
+def noised_counts(counts: Sequence[int], scale: float, random: np.random.Generator) -> list[int]:
     """Add Laplace noise to label counts (Dwork et al. 2006, "Calibrating Noise to Sensitivity").
 
     Adding or removing one image changes one count by 1, so the counts are ε-differentially

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
+import numpy as np
 import torch
 
 from configuration import ConfigurationError, RunConfiguration
@@ -16,7 +17,6 @@ from federated_data import (
     ImageData,
     client_data,
     describe,
-    load_split,
     site_data,
 )
 from federated_data.agreement import from_values
@@ -131,6 +131,16 @@ def simulated_data(configuration: RunConfiguration, client: int) -> ImageData:
     )
 
 
+def pooled_data(configuration: RunConfiguration) -> ImageData:
+    """Return what all simulated clients hold together, wrong labels included, without noise."""
+    parts = [simulated_data(configuration, client) for client in range(configuration.num_clients)]
+    return ImageData(
+        np.concatenate([part.images for part in parts]),
+        np.concatenate([part.labels for part in parts]),
+        parts[0].class_names,
+    )
+
+
 @lru_cache(maxsize=_RESIDENT_CLIENTS)
 def _resident_data(site: Site) -> ImageData:
     if site.data_path:
@@ -141,16 +151,7 @@ def _resident_data(site: Site) -> ImageData:
 @lru_cache(maxsize=_RESIDENT_CLIENTS)
 def _resident_batches(site: Site, pooled: bool) -> Batches:
     configuration, description = site.configuration, site.description
-    data = (
-        load_split(
-            configuration.dataset,
-            "train",
-            configuration.data_dir,
-            class_names=configuration.classes,
-        )
-        if pooled
-        else site.data()
-    )
+    data = pooled_data(configuration) if pooled else site.data()
     chosen = configuration.augmentation
     return Batches(
         data,

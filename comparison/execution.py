@@ -22,8 +22,9 @@ from typing import Any
 from .sharing import Run, identity
 
 _FORKSERVER = "forkserver"
-#: What every run imports; loaded once, then forked.
-_PRELOAD = ["cli", "server_app.preflight", "simulation.local_run"]
+#: What every run imports sooner or later (torch's optimizers, for one, on their first step);
+#: loaded once, then forked.
+_PRELOAD = ["cli", "server_app.preflight", "simulation.local_run", "torch._dynamo", "scipy.stats"]
 _GRACE_SECONDS = 15.0
 _LOG_LINES = 40
 

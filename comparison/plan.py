@@ -217,9 +217,7 @@ def _multiply_out(draft: _Draft, parse: Parse) -> tuple[list[Method], list[Cell]
     return methods, cells
 
 
-def _method_name(
-    variant: str, picked: Mapping[str, Value], everything: Mapping[str, Value]
-) -> str:
+def _method_name(variant: str, picked: Mapping[str, Value], everything: Mapping[str, Value]) -> str:
     leaves = [name.rsplit(".", 1)[-1] for name in picked]
     parts = [variant] if variant else []
     for name, value in picked.items():

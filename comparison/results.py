@@ -15,6 +15,8 @@ from reporting.run_record import STAGES, Measurement, mapping, number
 from .plan import Cell, Method, Plan
 from .statistics import Difference, Spread, paired_difference, spread
 
+#: The accuracy after a run's last stage, whichever that is.
+FINAL = "final"
 #: Parts of a run's time, as summary.json names them.
 TIMES = ("federated", "generation", "distillation", "competition")
 
@@ -33,7 +35,7 @@ class CellResult:
         Why it has no result; empty if it has.
     last, best : Mapping[str, float | None]
         Accuracy in [0, 1] after each stage: of the last round or epoch, and the highest met on
-        the test set.
+        the test set. ``last`` also holds the final one, after whatever stage came last.
     seconds : Mapping[str, float | None]
         By part; shared parts count in full for each cell.
     bytes_down, bytes_up : float, optional
@@ -61,6 +63,12 @@ class CellResult:
         known = [value for value in self.seconds.values() if value is not None]
         return sum(known) if known else None
 
+    @property
+    def final_stage(self) -> str | None:
+        """The last stage that has an accuracy."""
+        ran = [stage for stage in STAGES if self.last.get(stage) is not None]
+        return ran[-1] if ran else None
+
     def gain(self, stage: str) -> float | None:
         """Return the accuracy after a stage over that of the federated model."""
         after, before = self.last.get(stage), self.last.get("federated")
@@ -74,10 +82,12 @@ def read_cell(cell: Cell, directory: Path) -> CellResult:
     accuracy, best = mapping(summary.get("accuracy")), mapping(summary.get("best_on_test"))
     seconds = mapping(summary.get("seconds"))
     rounds = record.of_kind("round")
+    last = {stage: number(accuracy.get(stage)) for stage in STAGES}
+    ran = [value for value in last.values() if value is not None]
     return CellResult(
         cell,
         directory,
-        last={stage: number(accuracy.get(stage)) for stage in STAGES},
+        last={**last, FINAL: ran[-1] if ran else None},
         best={stage: number(best.get(stage)) for stage in STAGES},
         seconds={part: number(seconds.get(part)) for part in TIMES},
         bytes_down=sum(number(event.get("bytes_down")) or 0.0 for event in rounds),
@@ -115,6 +125,12 @@ class Results:
     def reached(self) -> list[str]:
         """The stages that some finished cell ran."""
         return [s for s in STAGES if any(r.last.get(s) is not None for r in self.cells)]
+
+    @property
+    def compared(self) -> list[str]:
+        """The stages, and the final result where methods end with different stages."""
+        ends = {result.final_stage for result in self.cells if not result.reason}
+        return [*self.reached, FINAL] if len(ends) > 1 else self.reached
 
     def spread(self, method: Method, measure: Measure) -> Spread | None:
         """Return mean and standard deviation of a measure over a method's seeds."""

@@ -39,8 +39,10 @@ class Difference:
 
     @property
     def clear(self) -> bool:
-        """Whether the interval exists and excludes zero."""
-        return self.low is not None and self.high is not None and not self.low <= 0 <= self.high
+        """Whether the interval excludes zero; never of two pairs, which can agree by chance."""
+        if self.low is None or self.high is None or self.count < 3:
+            return False
+        return not self.low <= 0 <= self.high
 
 
 def spread(values: Sequence[float]) -> Spread | None:
@@ -78,8 +80,10 @@ def paired_difference(
     if len(values) != len(baseline):
         raise ValueError(f"{len(values)} values cannot be paired with {len(baseline)}")
     found = spread([a - b for a, b in zip(values, baseline, strict=True)])
-    if found is None or found.deviation is None:
-        return found and Difference(found.count, found.mean, None, None, None)
+    if found is None:
+        return None
+    if found.deviation is None:
+        return Difference(found.count, found.mean, None, None, None)
     reach = t_factor(found.count, confidence) * found.deviation / math.sqrt(found.count)
     return Difference(
         found.count, found.mean, found.deviation, found.mean - reach, found.mean + reach

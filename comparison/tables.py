@@ -6,11 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from reporting.figures import byte_unit
-from reporting.run_record import STAGES
 from reporting.tables import NONE, Cell, duration, html_table
 
-from .plan import Method
-from .results import TIMES, CellResult, Measure, Results
+from .results import FINAL, TIMES, CellResult, Measure, Results
 from .statistics import Difference, Spread, t_factor
 
 
@@ -55,17 +53,18 @@ def accuracy_table(results: Results) -> Table:
         [
             Cell(method.name),
             Cell(str(len(results.of(method))), "number"),
-            *(Cell(_share(results.spread(method, _last(s))), "number") for s in results.reached),
+            *(Cell(_share(results.spread(method, _last(s))), "number") for s in results.compared),
         ]
         for method in results.plan.methods
     ]
     return Table(
         "Test accuracy",
-        ["method", "seeds", *results.reached],
+        ["method", "seeds", *results.compared],
         rows,
         [
             "Mean ± standard deviation over seeds of the accuracy after the last round or epoch of "
-            "each stage. Nothing is selected on the test set."
+            "each stage. Nothing is selected on the test set.",
+            *_final_note(results),
         ],
     )
 
@@ -75,7 +74,7 @@ def difference_table(results: Results) -> Table:
     rows = []
     counts = set()
     for method in results.plan.methods:
-        found = {stage: results.difference(method, stage) for stage in results.reached}
+        found = {stage: results.difference(method, stage) for stage in results.compared}
         counts |= {difference.count for difference in found.values() if difference}
         other = results.baseline(method)
         if other is not None:
@@ -88,7 +87,7 @@ def difference_table(results: Results) -> Table:
             )
     return Table(
         "Paired differences",
-        ["method", "baseline", *results.reached],
+        ["method", "baseline", *results.compared],
         rows,
         [
             "Accuracy less the baseline's under the same seed (same partition, same initial "
@@ -200,6 +199,12 @@ def cell_table(results: Results) -> Table:
     return Table("Cells", ["method", "seed", *results.reached, "time", "directory"], rows)
 
 
+def _final_note(results: Results) -> list[str]:
+    if FINAL not in results.compared:
+        return []
+    return ["“final” is the accuracy after whatever stage of a method came last."]
+
+
 def interval_notes(counts: set[int]) -> list[str]:
     """Say what intervals from so few seeds are worth."""
     if not counts:
@@ -217,8 +222,8 @@ def interval_notes(counts: set[int]) -> list[str]:
     if fewest <= 3:
         notes.insert(
             0,
-            f"Only {fewest} seeds: t is {t_factor(fewest):.1f} (it tends to 2.0 with more), and the "
-            "standard deviation is itself hardly known. An interval that includes zero means "
+            f"Only {fewest} seeds: t is {t_factor(fewest):.1f} (it tends to 2.0 with more), and "
+            "the standard deviation is itself hardly known. An interval that includes zero means "
             "undecided, not equal.",
         )
     return notes
@@ -272,9 +277,3 @@ def _difference(found: Difference | None) -> Cell:
 
 def _escaped(content: str) -> str:
     return content.replace("|", r"\|").replace("\n", " ")
-
-
-def final_stage(results: Results, method: Method) -> str | None:
-    """Return the last stage that a method's runs reached."""
-    ran = [s for s in STAGES if results.spread(method, _last(s)) is not None]
-    return ran[-1] if ran else None

@@ -11,6 +11,12 @@ Statistics = Literal["update", "frozen"]
 class DistillationSettings:
     """Settings of one distillation.
 
+    Weight and statistics were chosen on the digits, on a fifth of the training data held out from
+    it (seeds 100 to 105, FedAvg, 10 clients at Dirichlet 0.05, 640 pseudo images): weights of 0.1
+    and 0.3 with either kind of statistics lie within a point of each other and of the best, 1e-3
+    and 1e-2 stay behind, and rolling 8x8 images by a pixel costs 7 points. Frozen statistics at
+    weight 0.1 had the highest worst seed.
+
     Parameters
     ----------
     epochs : int (default: 30)
@@ -26,9 +32,9 @@ class DistillationSettings:
     max_shift : int or None (default: None)
         Every batch is rolled by up to so many pixels each way. None: one pixel per 16 of the
         image's size, at most 2, hence none for 8x8 images.
-    statistics : {"update", "frozen"} (default: "update")
-        What BatchNorm layers of the student do: normalise with the statistics of the pseudo batch
-        and remember them, or keep the federated ones.
+    statistics : {"update", "frozen"} (default: "frozen")
+        What BatchNorm layers of the student do: keep the federated statistics, which come from real
+        images, or normalise with those of the pseudo batch and remember them.
     form : {"corrected", "reference"} (default: "corrected")
         corrected: one optimizer, a new shift for every batch. reference: the optimizer is built
         anew for every epoch (which forgets its momentum), and the whole set is rolled once.
@@ -43,7 +49,7 @@ class DistillationSettings:
     weight: float = 0.1
     batch_size: int = 256
     max_shift: int | None = None
-    statistics: Statistics = "update"
+    statistics: Statistics = "frozen"
     form: Form = "corrected"
 
     def __post_init__(self) -> None:

@@ -275,6 +275,7 @@ class InversionEngine:
         )
         images.requires_grad_()
         for iteration, offset in enumerate(offsets, start=1):
+            optimizer.param_groups[0]["lr"] = settings.learning_rate_at(iteration)
             loss = self._step_objective(torch.roll(images, offset, dims=(2, 3)), targets)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()

@@ -1,5 +1,6 @@
 """What an inversion can be told: the weights of its objective and the way it is computed."""
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -7,6 +8,7 @@ from .objective import FORMS, Form
 
 Precision = Literal["auto", "float32", "bfloat16"]
 Compile = Literal["auto", "on", "off"]
+Schedule = Literal["constant", "cosine"]
 
 
 @dataclass(frozen=True)
@@ -19,6 +21,8 @@ class InversionSettings:
         Optimizer steps.
     learning_rate : float (default: 0.1)
         Of Adam, in pixel units of the normalised images.
+    schedule : {"constant", "cosine"} (default: "constant")
+        cosine: the learning rate falls to nearly 0 along half a cosine.
     betas : tuple of float (default: (0.9, 0.999))
         Of Adam. Both published CIFAR-10 programs use these; (0.5, 0.9) belongs to DeepInversion's
         ImageNet one.
@@ -45,6 +49,7 @@ class InversionSettings:
 
     iterations: int = 2000
     learning_rate: float = 0.1
+    schedule: Schedule = "constant"
     betas: tuple[float, float] = (0.9, 0.999)
     tv_weight: float = 1e-3
     l2_weight: float = 0.0
@@ -79,6 +84,12 @@ class InversionSettings:
         )
         _require(self.form in FORMS, "form", self.form, f"one of {', '.join(FORMS)}")
         _require(
+            self.schedule in ("constant", "cosine"),
+            "schedule",
+            self.schedule,
+            "one of constant, cosine",
+        )
+        _require(
             self.precision in ("auto", "float32", "bfloat16"),
             "precision",
             self.precision,
@@ -87,6 +98,13 @@ class InversionSettings:
         _require(
             self.compile in ("auto", "on", "off"), "compile", self.compile, "one of auto, on, off"
         )
+
+    def learning_rate_at(self, iteration: int) -> float:
+        """Learning rate of an iteration, counted from 1."""
+        if self.schedule == "constant":
+            return self.learning_rate
+        angle = math.pi * (iteration - 1) / self.iterations
+        return self.learning_rate * 0.5 * (1.0 + math.cos(angle))
 
     def jitter_for(self, height: int, width: int) -> int:
         """Largest roll in pixels for images of a size: one per 16 pixels, at most 2.

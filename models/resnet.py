@@ -1,16 +1,17 @@
-"""Residual networks for small images (He et al. 2016), built from torchvision's BasicBlock.
+"""Residual networks for small images (He et al. 2016), with torchvision's BasicBlock.
 
 The stem is a 3x3 convolution without max-pooling: on 32x32 and 8x8 images the 7x7 stride-2 stem
 and the pooling layer of the ImageNet version would throw the picture away.
+
+The block is written out here: importing torchvision's costs as long as importing torch, and on a
+real client every message is answered by a new process.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
 
-from torch import nn
-from torchvision.models.resnet import BasicBlock, conv1x1, conv3x3
+from torch import Tensor, nn
 
 NormLayer = Callable[[int], nn.Module]
 
@@ -19,6 +20,48 @@ def group_norm(channels: int) -> nn.Module:
     """Return GroupNorm with at most 32 groups, the BatchNorm-free choice (Wu and He 2018)."""
     groups = next(count for count in (32, 16, 8, 4, 2, 1) if channels % count == 0)
     return nn.GroupNorm(groups, channels)
+
+
+class BasicBlock(nn.Module):
+    """Two 3x3 convolutions beside a shortcut; modules are named and ordered as in torchvision.
+
+    Parameters
+    ----------
+    inputs, outputs : int
+        Channels.
+    stride : int
+        Of the first convolution.
+    norm_layer : callable
+        Builds a normalization layer for a number of channels.
+    downsample : nn.Module, optional
+        The shortcut, where it is not the identity.
+    """
+
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        stride: int,
+        norm_layer: NormLayer,
+        downsample: nn.Module | None,
+    ) -> None:
+        super().__init__()
+        self.conv1 = _convolution(inputs, outputs, 3, stride)
+        self.bn1 = norm_layer(outputs)
+        self.relu = nn.ReLU(inplace=True)
+        self.conv2 = _convolution(outputs, outputs, 3)
+        self.bn2 = norm_layer(outputs)
+        self.downsample = downsample
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Return features (n, outputs, height/stride, width/stride)."""
+        shortcut = features if self.downsample is None else self.downsample(features)
+        inner = self.relu(self.bn1(self.conv1(features)))
+        return self.relu(self.bn2(self.conv2(inner)).add_(shortcut))
+
+
+def _convolution(inputs: int, outputs: int, side: int, stride: int = 1) -> nn.Conv2d:
+    return nn.Conv2d(inputs, outputs, side, stride, padding=side // 2, bias=False)
 
 
 def residual_encoder(
@@ -48,7 +91,7 @@ def residual_encoder(
         of features.
     """
     layers: list[nn.Module] = [
-        conv3x3(channels, width),
+        _convolution(channels, width, 3),
         norm_layer(width),
         nn.ReLU(inplace=True),
     ]
@@ -59,10 +102,10 @@ def residual_encoder(
             stride = 2 if stage > 0 and index == 0 else 1
             downsample = None
             if stride != 1 or inputs != outputs:
-                downsample = nn.Sequential(conv1x1(inputs, outputs, stride), norm_layer(outputs))
-            layers.append(
-                BasicBlock(inputs, outputs, stride, downsample, norm_layer=partial(norm_layer))
-            )
+                downsample = nn.Sequential(
+                    _convolution(inputs, outputs, 1, stride), norm_layer(outputs)
+                )
+            layers.append(BasicBlock(inputs, outputs, stride, norm_layer, downsample))
             inputs = outputs
     layers.append(nn.AdaptiveAvgPool2d(1))
     encoder = nn.Sequential(*layers)

@@ -4,6 +4,7 @@ Entry points: :class:`MetricsFile` while the run goes on; :func:`write_report`,
 :func:`terminal_table` and :func:`pseudo_grid` afterwards.
 """
 
+from reporting.follow import follow
 from reporting.metrics import MetricsError, MetricsFile, read_events
 from reporting.pseudo_images import PseudoImages, pseudo_grid
 from reporting.report import write_report
@@ -15,6 +16,7 @@ __all__ = [
     "MetricsFile",
     "PseudoImages",
     "RunRecord",
+    "follow",
     "pseudo_grid",
     "read_events",
     "terminal_table",

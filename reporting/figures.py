@@ -41,7 +41,7 @@ NUMBERS_UP_TO = 12  # columns that leave room for a number in each cell
 _SVG = "http://www.w3.org/2000/svg"
 ElementTree.register_namespace("", _SVG)
 
-_INK, _FAINT = "#222222", "#d9d9d9"
+INK, FAINT = "#222222", "#d9d9d9"
 _STYLE: dict[Any, Any] = {
     "font.family": "sans-serif",
     "font.size": 9.0,
@@ -53,10 +53,10 @@ _STYLE: dict[Any, Any] = {
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.axisbelow": True,
-    "text.color": _INK,
-    "axes.labelcolor": _INK,
-    "xtick.color": _INK,
-    "ytick.color": _INK,
+    "text.color": INK,
+    "axes.labelcolor": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
     "figure.facecolor": "white",
     "axes.facecolor": "white",
     "savefig.facecolor": "white",
@@ -77,7 +77,7 @@ def _styled() -> Iterator[None]:
         yield
 
 
-def _in_style(draw: Callable[P, Figure]) -> Callable[P, Figure]:
+def in_style(draw: Callable[P, Figure]) -> Callable[P, Figure]:
     """Make a drawing function use the style of all figures."""
 
     @wraps(draw)
@@ -88,7 +88,7 @@ def _in_style(draw: Callable[P, Figure]) -> Callable[P, Figure]:
     return drawing
 
 
-@_in_style
+@in_style
 def accuracy_curve(measurements: Sequence[Measurement]) -> Figure:
     """Draw the accuracy of the global model over the whole run, its stages side by side.
 
@@ -174,7 +174,7 @@ def accuracy_curve(measurements: Sequence[Measurement]) -> Figure:
     axes.yaxis.set_major_locator(MaxNLocator(7, steps=[1, 2, 5, 10], integer=True))
     axes.set_xticks([x for x, _ in ticks], [text for _, text in ticks])
     axes.set_ylabel("test accuracy")
-    axes.grid(axis="y", color=_FAINT, linewidth=0.7)
+    axes.grid(axis="y", color=FAINT, linewidth=0.7)
     handles = [_handle(measurements, kind) for kind in ("federated", "distillation", "retrained")]
     shown = [handle for handle in handles if handle is not None]
     if len(shown) > 1:
@@ -183,13 +183,13 @@ def accuracy_curve(measurements: Sequence[Measurement]) -> Figure:
             loc=_free_corner(axes),
             frameon=True,
             framealpha=0.9,
-            edgecolor=_FAINT,
+            edgecolor=FAINT,
             fontsize=8.5,
         )
     return figure
 
 
-@_in_style
+@in_style
 def label_counts(
     counts: ArrayLike, class_names: Sequence[str] = (), *, row_name: str = "client"
 ) -> Figure:
@@ -243,7 +243,7 @@ def label_counts(
     return figure
 
 
-@_in_style
+@in_style
 def confusion_matrices(
     matrices: Mapping[str, ArrayLike], class_names: Sequence[str] = ()
 ) -> Figure:
@@ -306,7 +306,7 @@ def confusion_matrices(
     return figure
 
 
-@_in_style
+@in_style
 def pseudo_image_grid(
     tiles: NDArray[np.floating[Any]],
     clients: Sequence[int],
@@ -359,7 +359,7 @@ def pseudo_image_grid(
     return figure
 
 
-@_in_style
+@in_style
 def bytes_per_round(rounds: Sequence[str], down: Sequence[float], up: Sequence[float]) -> Figure:
     """Draw what the server sent and received in each round, all clients together.
 
@@ -403,7 +403,7 @@ def bytes_per_round(rounds: Sequence[str], down: Sequence[float], up: Sequence[f
     axes.set_xlabel("round")
     axes.set_ylabel(f"{unit} per round")
     axes.set_xlim(-0.7, max(len(rounds), 4) - 0.3)
-    axes.grid(axis="y", color=_FAINT, linewidth=0.7)
+    axes.grid(axis="y", color=FAINT, linewidth=0.7)
     axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=2, frameon=False, borderaxespad=0.2)
     return figure
 
@@ -538,7 +538,7 @@ def _handle(measurements: Sequence[Measurement], kind: str) -> Line2D | None:
     if kind == "distillation" and any(
         m.stage != "federated" and not m.retrained for m in measurements
     ):
-        return Line2D([], [], marker="^", color=_INK, markersize=5, label="distillation epoch")
+        return Line2D([], [], marker="^", color=INK, markersize=5, label="distillation epoch")
     if kind == "retrained" and any(m.retrained for m in measurements):
         return Line2D(
             [],
@@ -610,7 +610,7 @@ def _cell_borders(axes: Axes, rows: int, columns: int) -> None:
         axes.tick_params(which="minor", length=0)
     else:
         axes.spines[:].set_visible(True)
-        axes.spines[:].set_color(_FAINT)
+        axes.spines[:].set_color(FAINT)
 
 
 def _numbers(

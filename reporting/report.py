@@ -52,7 +52,8 @@ def write_report(run_directory: Path | str, *, stretch_contrast: bool = False) -
     ]
     title = f"{_fact(record, 'strategy')} on {_fact(record, 'dataset')}"
     path = record.directory / "report.html"
-    unfinished = path.with_name(path.name + ".part")
+    # A name of its own: the run and someone who follows it may render at the same time.
+    unfinished = path.with_name(f"{path.name}.{os.getpid()}.part")
     unfinished.write_text(page(title, parts), encoding="utf-8")
     os.replace(unfinished, path)
     return path

@@ -22,6 +22,7 @@ from safetensors.torch import load_file, save_file
 
 from configuration import STAGES, RunConfiguration, key_table
 from models import State
+from strategies.client_store import ClientStore
 from strategies.server import Versions
 
 FORMAT = 1
@@ -82,6 +83,7 @@ class Checkpoints:
     def save(self, checkpoint: Checkpoint) -> None:
         """Write a checkpoint, whole or not at all, and drop those no longer needed."""
         step = checkpoint.completed[-1]
+        self._finished.unlink(missing_ok=True)
         target = self.directory / f"{len(checkpoint.completed):04d}-{step}"
         partial = self.directory / f".{target.name}.partial"
         for stale in (partial, target):
@@ -107,6 +109,16 @@ class Checkpoints:
                 os.fsync(handle.fileno())
         partial.rename(target)
         self._drop_superseded()
+
+    @property
+    def _finished(self) -> Path:
+        """Marks that the run whose checkpoints these are was carried out to its end."""
+        return self.directory / "finished"
+
+    def finish(self) -> None:
+        """Note that all stages are done: naming them again then means to repeat them."""
+        if self.directory.is_dir():
+            self._finished.touch()
 
     def _folders(self) -> list[Path]:
         if not self.directory.is_dir():
@@ -155,6 +167,7 @@ class Checkpoints:
             )
         except (OSError, SafetensorError, KeyError, ValueError) as error:
             raise CheckpointError(f"{newest} cannot be read: {error}") from error
+        self._finished.unlink(missing_ok=True)
         for folder in self._folders():
             if folder > newest:
                 shutil.rmtree(folder)
@@ -163,24 +176,50 @@ class Checkpoints:
     def starting_point(self, stages: Sequence[str]) -> Path | None:
         """Return the folder :meth:`load` would read, after the same checks."""
         folders = self._folders()
-        if folders:
+        first = STAGES.index(stages[0])
+        if folders and first > 0:
             before = self._manifest(folders[-1])["configuration"]
-            interrupted = str(before["stages"]) == self.configuration.stages
-            if not interrupted and stages[0] != "train":
-                first = STAGES.index(stages[0])
-                folders = [
-                    folder for folder in folders if STAGES.index(stage_of(folder.name[5:])) < first
-                ]
-        if not folders:
-            if stages[0] == "train":
-                return None
-            needed = STAGES[STAGES.index(stages[0]) - 1]
-            raise CheckpointError(
-                f"stage {stages[0]!r} needs the result of stage {needed!r}, but "
-                f"{self.directory} holds no such checkpoint; run the earlier stages first"
+            interrupted = (
+                str(before["stages"]) == self.configuration.stages and not self._finished.exists()
             )
-        self._compare(folders[-1], self._manifest(folders[-1]))
+            if not interrupted:
+                folders = [folder for folder in folders if _position(folder.name[5:]) < first]
+                self._check_ready(folders, first)
+        if not folders:
+            if first == 0:
+                return None
+            self._check_ready(folders, first)
+        manifest = self._manifest(folders[-1])
+        self._compare(folders[-1], manifest)
+        self._check_files(folders[-1], manifest)
         return folders[-1]
+
+    def _check_ready(self, folders: Sequence[Path], first: int) -> None:
+        """Check that the stage before ``first`` was carried out to its end."""
+        needed = STAGES[first - 1]
+        wants = f"stage {STAGES[first]!r} needs the result of stage {needed!r}"
+        if not folders or _position(folders[-1].name[5:]) < first - 1:
+            raise CheckpointError(
+                f"{wants}, but {self.directory} holds no such checkpoint; run the earlier stages "
+                "first"
+            )
+        manifest = self._manifest(folders[-1])
+        last = _last_step(needed, manifest["configuration"])
+        if last not in manifest["completed"]:
+            raise CheckpointError(
+                f"{wants}, but that was interrupted at {manifest['completed'][-1]!r}, before "
+                f"{last!r}; finish it first"
+            )
+
+    def _check_files(self, folder: Path, manifest: dict[str, Any]) -> None:
+        for name, versions in _versions(manifest).items():
+            store = ClientStore(self.directory / name)
+            store.declare(versions)
+            for client in versions:
+                if not store.path(client).is_file():
+                    raise CheckpointError(
+                        f"checkpoint {folder} is incomplete: {store.path(client)} is missing"
+                    )
 
     def _manifest(self, folder: Path) -> dict[str, Any]:
         try:
@@ -197,17 +236,34 @@ class Checkpoints:
 
     def _compare(self, folder: Path, manifest: dict[str, Any]) -> None:
         touched = {stage_of(step) for step in manifest["completed"]}
-        now, then = self.configuration.flat(), manifest["configuration"]
+        # A key that did not exist yet had, in effect, what is now its default.
+        now = self.configuration.flat()
+        then = {**RunConfiguration().flat(), **manifest["configuration"]}
         differences = [
-            f"{name} = {now[name]!r} here, {then.get(name)!r} there"
+            f"{name} = {now[name]!r} here, {then[name]!r} there"
             for name, _, info in key_table()
-            if info.binds in touched and now[name] != then.get(name)
+            if info.binds in touched and now[name] != then[name]
         ]
         if differences:
             raise CheckpointError(
                 f"checkpoint {folder} was made with other settings: {'; '.join(differences)}. "
                 "Use the same ones, or start a new run"
             )
+
+
+def _position(step: str) -> int:
+    """Return which stage a step belongs to; a hook's own steps come behind all."""
+    stage = stage_of(step)
+    return STAGES.index(stage) if stage in STAGES else len(STAGES)
+
+
+def _last_step(stage: str, configuration: dict[str, Any]) -> str:
+    """Return the last step of a stage that another stage needs."""
+    if stage == "train":
+        return f"train-{configuration['num-server-rounds']:04d}"
+    if stage == "generate":
+        return f"generate-{configuration['generation.batches'] - 1:02d}"
+    return "distil"
 
 
 def _versions(manifest: dict[str, Any]) -> Versions:

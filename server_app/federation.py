@@ -14,11 +14,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from flwr.app import ConfigRecord, Message, RecordDict
 from flwr.serverapp import Grid
 
 from configuration import RunConfiguration
-from federated_data import describe, load_split
+from federated_data import client_indices, describe, load_split, to_assignment
 from federated_data.agreement import to_values
 from models import Classifier, State, StateLayout, cpu_state, load_state, resolve_device
 from reporting import MetricsFile
@@ -88,6 +89,7 @@ class Federation:
         self.state = Checkpoint(cpu_state(self._model))
         self.facts: dict[str, Any] = self.state.facts
         self._label_counts: dict[int, list[int]] = {}
+        self._counted_until = time.perf_counter()
 
     # ------------------------------------------------------------------------------------- steps
 
@@ -114,12 +116,20 @@ class Federation:
 
     def commit(self, step: str) -> None:
         """Make a finished step durable: a run that is killed now goes on behind it."""
+        self.note_total_time()
         self.state.completed.append(step)
         self.state.memory = self.strategy.memory()
         self.state.versions = self.strategy.versions()
         self.state.metrics_position = self.metrics.position()
         self.checkpoints.save(self.state)
         self.strategy.retained = self.checkpoints.retained()
+
+    def note_total_time(self) -> None:
+        """Add the time since the last call to ``seconds.total``; a checkpoint keeps the sum."""
+        now = time.perf_counter()
+        seconds = self.facts.setdefault("seconds", {})
+        seconds["total"] = seconds.get("total", 0.0) + now - self._counted_until
+        self._counted_until = now
 
     @contextmanager
     def timed(self, name: str) -> Iterator[None]:

@@ -9,18 +9,26 @@ from __future__ import annotations
 
 import logging
 import time
+from dataclasses import dataclass, field
 
+from flwr.app import ArrayRecord, ConfigRecord, Message, RecordDict
 from torch import nn
 
 from distillation import DistillationSettings, distil
 from generation import InversionSettings, PseudoData, budgets, generate, quality_losses
-from models import Classifier, cpu_state, load_state
+from models import Classifier, cpu_state, load_state, size_in_bytes
 from reporting import pseudo_grid
+from strategies import TooFewReplies
+from strategies.participants import short_reason
+from strategies.records import InvalidContent, to_record
+from strategies.pixel_range import pixel_range
 from strategies.seeds import DISTILLATION, GENERATION, derived_seed
 
+from .exchange import exchange
 from .federation import Federation
 from .progress import ProgressLog
 from .pseudo_files import PseudoFiles
+from .replies import PseudoReply, check_soft_labels, checked_pseudo_data
 
 log = logging.getLogger("flwr.fedf2dg")
 
@@ -31,6 +39,27 @@ class FedF2DG:
     def __call__(self, federation: Federation) -> None:
         """Run those of the stages generate, distil and compete that the configuration names."""
         _Transfer(federation).run()
+
+
+@dataclass(frozen=True)
+class _Batch:
+    """One batch of images to make: how many from each client's model."""
+
+    kind: str
+    budget: list[int]
+    seed: int
+    global_model: Classifier
+
+
+@dataclass(frozen=True)
+class _Made:
+    """A batch of images, and what it took."""
+
+    data: PseudoData
+    objective: float
+    failures: dict[int, str] = field(default_factory=dict)
+    bytes_down: int = 0
+    bytes_up: int = 0
 
 
 class _Transfer:
@@ -85,7 +114,7 @@ class _Transfer:
         self.federation.train_round(last + 1, "competition")
 
     def _generate(self, kind: str, repetition: int, batch: int) -> None:
-        """Invert the local models of the last round into one batch of images."""
+        """Make one batch of images from the local models of the last round, here or there."""
         federation, settings = self.federation, self.configuration.generation
         started = time.perf_counter()
         teachers = federation.strategy.last_local_models()
@@ -107,41 +136,140 @@ class _Transfer:
         shared_out = budgets(settings.images_per_client * len(teachers), examples, losses)
         for client, images in zip(teachers, shared_out, strict=True):
             budget[client] = images
-        counts = federation.label_counts()
-        progress = ProgressLog(f"inversion of {kind} samples", "image-iterations")
-        shell = federation.global_model()
-        generated = generate(
-            lambda client: _load(shell, federation, client),
-            budgets=budget,
-            label_counts=None if counts is None else _by_index(participants.clients, counts),
-            image_shape=(
-                federation.description.channels,
-                *federation.description.image_size,
-            ),
-            settings=self._inversion(kind),
-            classes=federation.description.classes,
-            global_model=global_model if self._competition_weight(kind) > 0 else None,
-            seed=derived_seed(
-                self.configuration.seed, GENERATION, kind == "hard", repetition, batch
-            ),
-            device=federation.device,
-            progress=progress,
+        request = _Batch(
+            kind,
+            budget,
+            derived_seed(self.configuration.seed, GENERATION, kind == "hard", repetition, batch),
+            global_model,
         )
+        here = settings.place == "server"
+        made = self._invert(request) if here else self._ask_for_images(request)
         seconds = time.perf_counter() - started
-        self.files.write(kind, repetition, batch, generated.data)
+        self.files.write(kind, repetition, batch, made.data)
         pseudo_grid(federation.directory, class_names=federation.description.class_names)
         federation.metrics.append(
             "generation",
             kind=kind,
             competition_round=repetition,
             batch=batch,
+            place=settings.place,
             budgets=budget,
-            images=len(generated.data),
+            images=len(made.data),
             iterations=settings.iterations,
-            objective=generated.objective,
+            objective=made.objective,
             seconds=seconds,
+            failures=[{"client": c, "reason": r} for c, r in sorted(made.failures.items())],
+            bytes_down=made.bytes_down,
+            bytes_up=made.bytes_up,
         )
-        self._note_generation(len(generated.data), seconds)
+        federation.facts["dropped"] = federation.facts.get("dropped", 0) + len(made.failures)
+        self._note_generation(len(made.data), seconds)
+
+    def _invert(self, batch: _Batch) -> _Made:
+        """Invert the local models on the server."""
+        federation = self.federation
+        shell = federation.global_model()
+        generated = generate(
+            lambda client: _load(shell, federation, client),
+            budgets=batch.budget,
+            label_counts=self._label_counts(batch.budget),
+            image_shape=(
+                federation.description.channels,
+                *federation.description.image_size,
+            ),
+            settings=InversionSettings(**self.configuration.inversion(batch.kind)),
+            pixel_range=pixel_range(self.configuration, federation.description),
+            classes=federation.description.classes,
+            global_model=batch.global_model if self._competes(batch.kind) else None,
+            seed=batch.seed,
+            device=federation.device,
+            progress=ProgressLog(f"inversion of {batch.kind} samples", "image-iterations"),
+        )
+        return _Made(generated.data, generated.objective)
+
+    def _label_counts(self, budget: list[int]) -> list[list[int]] | None:
+        """Return label counts by client index; those who have no images to make get none."""
+        asked = [client for client, images in enumerate(budget) if images]
+        counts = self.federation.label_counts(asked)
+        if counts is None:
+            return None
+        table: list[list[int]] = [[]] * len(budget)
+        for client, row in counts.items():
+            if row is None:
+                log.warning(
+                    "client %d gave no label counts: its pseudo images are of all classes", client
+                )
+            table[client] = row or [1] * self.federation.description.classes
+        return table
+
+    def _ask_for_images(self, batch: _Batch) -> _Made:
+        """Have the clients invert their models; one that fails has no images in this batch.
+
+        Raises
+        ------
+        TooFewReplies
+            If no client sent valid images; the message lists why.
+        """
+        federation = self.federation
+        participants = federation.participants
+        participants.refresh(federation.grid)
+        competes = self._competes(batch.kind)
+        global_record = to_record(cpu_state(batch.global_model)) if competes else None
+        model_bytes = size_in_bytes(federation.state.global_state.values())
+        asked = [client for client, images in enumerate(batch.budget) if images]
+        connected = [client for client in asked if client in set(participants.available)]
+        messages = (_request(federation, client, batch, global_record) for client in connected)
+        parts: dict[int, PseudoReply] = {}
+        failures: dict[int, str] = {}
+        unnamed: list[str] = []
+        progress = ProgressLog(f"inversion of {batch.kind} samples on the clients", "clients")
+        timeout = self.configuration.round_timeout
+        for reply in exchange(federation.grid, messages, timeout):
+            client = participants.client_of(reply.metadata.src_node_id)
+            if client is None or client not in connected or client in parts:
+                if reply.has_error():
+                    unnamed.append(short_reason(reply.error.reason))
+                continue
+            if reply.has_error():
+                failures[client] = short_reason(reply.error.reason)
+                continue
+            try:
+                parts[client] = self._checked_images(client, batch, reply)
+            except InvalidContent as error:
+                failures[client] = str(error)
+            progress(len(parts) + len(failures), len(connected))
+        for client in asked:
+            if client not in connected:
+                failures[client] = "its node is not connected"
+            elif client not in parts and client not in failures:
+                failures[client] = unnamed.pop() if unnamed else "no reply in time"
+        for client, reason in sorted(failures.items()):
+            log.warning("%s samples: client %d dropped: %s", batch.kind, client, reason)
+        if not parts:
+            reasons = "; ".join(f"client {c}: {r}" for c, r in sorted(failures.items()))
+            raise TooFewReplies(f"no client generated valid {batch.kind} samples. {reasons}")
+        ordered = [parts[client] for client in sorted(parts)]
+        data = PseudoData.concatenate(part.data for part in ordered)
+        down = len(connected) * model_bytes * (2 if competes else 1)
+        up = sum(part.bytes_up for part in ordered)
+        federation.note_traffic("model", down=down)
+        federation.note_traffic("pseudo data", up=up)
+        objective = sum(part.objective * len(part.data) for part in ordered) / len(data)
+        return _Made(data, objective, failures, down, up)
+
+    def _checked_images(self, client: int, batch: _Batch, reply: Message) -> PseudoReply:
+        """Check a client's images, and that its soft labels are what its model says of them."""
+        description = self.federation.description
+        part = checked_pseudo_data(
+            reply.content,
+            client=client,
+            images=batch.budget[client],
+            image_shape=(description.channels, *description.image_size),
+            classes=description.classes,
+        )
+        teacher = self.federation.with_state(self.federation.strategy.local_models.read(client))
+        check_soft_labels(part.data, teacher, self.federation.device)
+        return part
 
     def _distil(self, repetition: int) -> None:
         """Distil all pseudo data there is so far into the global model."""
@@ -194,22 +322,8 @@ class _Transfer:
 
     # ----------------------------------------------------------------------------------- details
 
-    def _competition_weight(self, kind: str) -> float:
-        if kind == "hard":
-            return self.configuration.competition.weight
-        return self.configuration.generation.competition_weight
-
-    def _inversion(self, kind: str) -> InversionSettings:
-        settings = self.configuration.generation
-        return InversionSettings(
-            iterations=settings.iterations,
-            learning_rate=settings.learning_rate,
-            tv_weight=settings.tv_weight,
-            l2_weight=settings.l2_weight,
-            bn_weight=settings.bn_weight,
-            competition_weight=self._competition_weight(kind),
-            form=settings.form,  # type: ignore[arg-type]
-        )
+    def _competes(self, kind: str) -> bool:
+        return bool(self.configuration.inversion(kind)["competition_weight"] > 0)
 
     def _batch_before(self, kind: str, repetition: int, batch: int) -> PseudoData | None:
         if batch > 0:
@@ -244,9 +358,27 @@ def _load(shell: Classifier, federation: Federation, client: int) -> Classifier:
     return shell.eval()
 
 
-def _by_index(clients: list[int], counts: list[list[int]]) -> list[list[int]]:
-    """Spread the counts of the known clients over all indices; gaps are empty."""
-    table = [[0] * len(counts[0]) for _ in range(max(clients) + 1)]
-    for client, row in zip(clients, counts, strict=True):
-        table[client] = row
-    return table
+def _request(
+    federation: Federation, client: int, batch: _Batch, global_record: ArrayRecord | None
+) -> Message:
+    content = RecordDict(
+        {
+            "arrays": to_record(federation.strategy.local_models.read(client)),
+            "config": ConfigRecord(
+                {
+                    **federation.agreement(),
+                    "client": client,
+                    "images": batch.budget[client],
+                    "kind": batch.kind,
+                    "seed": batch.seed,
+                }
+            ),
+        }
+    )
+    if global_record is not None:
+        content["global"] = global_record
+    return Message(
+        content=content,
+        message_type="train.generate",
+        dst_node_id=federation.participants[client].node_id,
+    )

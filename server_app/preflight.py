@@ -64,6 +64,4 @@ def check(configuration: RunConfiguration, simulated: bool) -> None:
         folder = Path(configuration.resume_from) / "checkpoints"
         Checkpoints(folder, configuration).starting_point(configuration.stage_names)
     if simulated:
-        client_indices(
-            configuration.dataset, configuration.data_dir, **configuration.partitioning
-        )
+        client_indices(configuration.dataset, configuration.data_dir, **configuration.partitioning)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import torch
 from flwr.app import RecordDict
+from torch import nn
 
 from generation import PseudoData
 from models import State, size_in_bytes
@@ -17,6 +18,9 @@ _MOST_SAMPLES = 10**10
 # Larger values are finite, and still turn the network that is trained on them into NaN.
 _LARGEST_PIXEL = 1e3
 _LARGEST_LOGIT = 1e5
+# Relative. TensorFloat-32 on a client's GPU gives about 1e-3.
+_SOFT_LABEL_TOLERANCE = 0.02
+_AT_ONCE = 256
 
 
 def checked_label_counts(
@@ -128,3 +132,31 @@ def checked_pseudo_data(
     )
 
 
+def check_soft_labels(data: PseudoData, teacher: nn.Module, device: torch.device) -> None:
+    """Check that soft labels are what the client's model, which the server has, says of its images.
+
+    A client can still send images that mislead; it cannot put words in its model's mouth.
+
+    Parameters
+    ----------
+    data : PseudoData
+        The client's, after :func:`checked_pseudo_data`.
+    teacher : nn.Module
+        Its local model, in evaluation mode.
+    device : torch.device
+        Where the model is.
+
+    Raises
+    ------
+    InvalidContent
+        If they differ by more than two machines' arithmetic can.
+    """
+    with torch.no_grad():
+        expected = torch.cat(
+            [teacher(images.to(device)).float().cpu() for images in data.images.split(_AT_ONCE)]
+        )
+    difference = float((data.logits - expected).norm() / expected.norm().clamp_min(1e-12))
+    if not difference <= _SOFT_LABEL_TOLERANCE:
+        raise InvalidContent(
+            f"the soft labels differ by {difference:.0%} from what the client's model says"
+        )

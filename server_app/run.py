@@ -49,14 +49,15 @@ def run(grid: Grid, configuration: RunConfiguration) -> dict[str, Any]:
             dataset=configuration.dataset,
             seed=configuration.seed,
         )
-    with federation.timed("total"):
-        federation.meet_clients()
-        if "train" in configuration.stage_names:
-            train(federation)
-        if federation.strategy.has_global_model:
-            HOOKS[configuration.hook]()(federation)
-        elif configuration.hook != "none" and configuration.stage_names != ("train",):
-            log.info("strategy %r has no global model: no post-training", configuration.strategy)
+    federation.meet_clients()
+    if "train" in configuration.stage_names:
+        train(federation)
+    if federation.strategy.has_global_model:
+        HOOKS[configuration.hook]()(federation)
+    elif configuration.hook != "none" and configuration.stage_names != ("train",):
+        log.info("strategy %r has no global model: no post-training", configuration.strategy)
+    federation.note_total_time()
+    federation.checkpoints.finish()
     summary = summarize(federation)
     federation.metrics.append("end", status=summary["status"])
     run_directory.write_json(directory / "summary.json", summary)

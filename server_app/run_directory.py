@@ -52,6 +52,9 @@ def locate(configuration: RunConfiguration) -> Path:
             if configuration.output_dir
             else default_directory(configuration)
         )
+    existing = next(path for path in (directory, *directory.absolute().parents) if path.exists())
+    if not existing.is_dir():
+        raise ConfigurationError(f"output-dir = {str(directory)!r}: {existing} is not a directory")
     if (directory / "config.json").exists():
         raise ConfigurationError(
             f"output-dir = {str(directory)!r} already holds a run; choose another directory, or "
@@ -67,12 +70,22 @@ def prepare(configuration: RunConfiguration) -> Path:
     if configuration.resume_from:
         source = Path(configuration.resume_from).resolve()
         if source != directory:
-            for name in ("checkpoints", "pseudo_data"):
+            # Checkpoint files are never changed in place, so two runs can share their content.
+            for name, copy in (("checkpoints", _link_or_copy), ("pseudo_data", shutil.copy2)):
                 if (source / name).is_dir():
-                    shutil.copytree(source / name, directory / name, dirs_exist_ok=True)
+                    shutil.copytree(
+                        source / name, directory / name, copy_function=copy, dirs_exist_ok=True
+                    )
             if (source / "metrics.jsonl").is_file():
                 shutil.copy2(source / "metrics.jsonl", directory)
     return directory
+
+
+def _link_or_copy(source: str, target: str) -> None:
+    try:
+        os.link(source, target)
+    except OSError:  # another file system, one without links, or the file is there already
+        shutil.copy2(source, target)
 
 
 def write_configuration(

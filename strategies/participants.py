@@ -8,6 +8,7 @@ index in the order of node ids.
 
 from __future__ import annotations
 
+import logging
 import re
 import time
 from collections.abc import Iterable, Mapping
@@ -15,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from flwr.app import ConfigRecord, Message, RecordDict
+from flwr.common.constant import ErrorCode
 from flwr.serverapp import Grid
 
 from configuration import ConfigurationError
@@ -22,6 +24,10 @@ from configuration import ConfigurationError
 DESCRIBE = "query.describe"
 _POLL_SECONDS = 0.05
 _LONGEST_DESCRIPTION_SECONDS = 600.0
+# Tables are as long as the largest index.
+_MOST_CLIENTS = 10**6
+
+log = logging.getLogger("flwr.fedf2dg")
 
 
 class MissingClients(RuntimeError):
@@ -71,6 +77,7 @@ class Participants:
         self.simulated = False
         self._by_client: dict[int, Participant] = {}
         self._online: set[int] = set()
+        self._complete = False
 
     def __len__(self) -> int:
         return len(self._by_client)
@@ -125,10 +132,11 @@ class Participants:
         self._meet(grid, nodes)
         if len(self._by_client) != self.expected:
             raise ConfigurationError(self._wrong_count(len(self._by_client)))
+        self._complete = True
 
     def refresh(self, grid: Grid) -> None:
         """See who is connected now; nodes not seen before are asked who they are."""
-        if not self._by_client:
+        if not self._complete:
             self.discover(grid)
         else:
             self._meet(grid, set(grid.get_node_ids()))
@@ -152,48 +160,45 @@ class Participants:
         if silent and not self._by_client:
             raise MissingClients(f"{len(silent)} of {len(new)} nodes did not say who they are")
         for node in sorted(answers):
-            num_examples, partition, partitions = answers[node]
-            if partitions and partitions != self.expected:
-                raise ConfigurationError(self._wrong_count(partitions))
-            self.simulated = self.simulated or partitions > 0
-            taken = self._by_client.get(partition)
-            if taken is not None and taken.node_id in nodes and taken.node_id != node:
-                raise ConfigurationError(
-                    f"two connected nodes claim partition-id {partition}; give every SuperNode "
-                    "its own, or none"
-                )
-            if partition < 0:
-                partition = next(
-                    index
-                    for index in range(len(nodes) + len(self._by_client) + 1)
-                    if index not in self._by_client
-                )
-            self._by_client[partition] = Participant(partition, node, num_examples)
+            try:
+                self._admit(node, *answers[node])
+            except ConfigurationError as error:
+                self._turn_away(f"node {node}: {error}", error)
+
+    def _admit(self, node: int, num_examples: int, partition: int, partitions: int) -> None:
+        if partitions and partitions != self.expected:
+            raise ConfigurationError(self._wrong_count(partitions))
+        taken = self._by_client.get(partition)
+        if taken is not None and taken.node_id in self._online and taken.node_id != node:
+            raise ConfigurationError(
+                f"two connected nodes claim partition-id {partition}; give every SuperNode "
+                "its own, or none"
+            )
+        self.simulated = self.simulated or partitions > 0
+        if partition < 0:
+            partition = next(
+                index
+                for index in range(len(self._online) + len(self._by_client) + 1)
+                if index not in self._by_client
+            )
+        self._by_client[partition] = Participant(partition, node, num_examples)
+
+    def _turn_away(self, reason: str, error: Exception) -> None:
+        """Stop a federation that is just starting; go on without a newcomer to a running one."""
+        if not self._complete:
+            raise error
+        log.warning("a newcomer is not let in: %s", reason)
 
     def _answers(self, replies: Iterable[Message]) -> dict[int, tuple[int, int, int]]:
         answers: dict[int, tuple[int, int, int]] = {}
         for reply in replies:
-            if reply.has_error():
-                if self._by_client:
-                    continue
-                raise MissingClients(
-                    f"a client refused to take part: {short_reason(reply.error.reason)}"
-                )
+            node = reply.metadata.src_node_id
             try:
-                metrics = reply.content["metrics"]
-                num_examples, partition, partitions = (
-                    int(metrics[name])  # type: ignore[arg-type]
-                    for name in ("num-examples", "partition-id", "num-partitions")
-                )
-            except (KeyError, TypeError, ValueError) as error:
-                raise MissingClients(
-                    f"node {reply.metadata.src_node_id} sent no valid description of itself"
-                ) from error
-            if not 0 < num_examples < 10**10:
-                raise MissingClients(
-                    f"node {reply.metadata.src_node_id} claims {num_examples} training samples"
-                )
-            answers[reply.metadata.src_node_id] = (num_examples, partition, partitions)
+                answers[node] = _description(reply)
+            except MissingClients as error:
+                self._turn_away(str(error), error)
+            except _NodeLeft:
+                continue
         return answers
 
     def _wrong_count(self, nodes: int) -> str:
@@ -207,6 +212,34 @@ class Participants:
             f'flwr run . --stream --federation-config "num-supernodes={self.expected} '
             'client-resources-num-cpus=1"'
         )
+
+
+class _NodeLeft(Exception):
+    """A node was gone before it could answer; it is asked again if it comes back."""
+
+
+def _description(reply: Message) -> tuple[int, int, int]:
+    """Return (samples, partition, partitions) of a node's answer."""
+    node = reply.metadata.src_node_id
+    if reply.has_error():
+        if reply.error.code != ErrorCode.CLIENT_APP_RAISED_EXCEPTION:
+            raise _NodeLeft
+        raise MissingClients(
+            f"a client refused to take part: node {node}: {short_reason(reply.error.reason)}"
+        )
+    try:
+        metrics = reply.content["metrics"]
+        num_examples, partition, partitions = (
+            int(metrics[name])  # type: ignore[arg-type]
+            for name in ("num-examples", "partition-id", "num-partitions")
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise MissingClients(f"node {node} sent no valid description of itself") from error
+    if not 0 < num_examples < 10**10:
+        raise MissingClients(f"node {node} claims {num_examples} training samples")
+    if partition >= _MOST_CLIENTS:
+        raise MissingClients(f"node {node} claims partition-id {partition}")
+    return num_examples, partition, partitions
 
 
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")

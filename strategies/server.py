@@ -36,9 +36,6 @@ log = logging.getLogger("flwr.fedf2dg")
 Versions = dict[str, dict[int, int]]
 
 
-_MOST_STEPS = 10**7
-
-
 class TooFewReplies(RuntimeError):
     """A round had fewer valid replies than ``min-successful-clients``."""
 
@@ -328,12 +325,14 @@ class FederatedStrategy(Strategy):
         for name in ("num-examples", "local-steps", "train-loss", "seconds"):
             value = metrics.get(name)
             if not isinstance(value, int | float) or not np.isfinite(value):
-                raise InvalidContent(f"the metric {name!r} is {value!r}")
+                raise InvalidContent(f"the metric {name!r} is {str(value)[:40]}")
             numbers[name] = value
         count, steps = int(numbers["num-examples"]), int(numbers["local-steps"])
         self._check_count(client, count)
-        if not 1 <= steps <= _MOST_STEPS:
-            raise InvalidContent(f"{steps} local steps are not possible")
+        # FedNova's weights depend on it: a client could blow up the global step with a lie.
+        most = self.configuration.local_epochs * -(-count // self.configuration.batch_size)
+        if not 1 <= steps <= most:
+            raise InvalidContent(f"{steps} local steps are not possible with {count} samples")
         return state, LocalUpdate(
             client,
             count,

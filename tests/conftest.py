@@ -139,9 +139,7 @@ class Laboratory:
 
 
 @pytest.fixture
-def laboratory(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> Callable[..., Laboratory]:
+def laboratory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Laboratory]:
     """Return a function that builds a :class:`Laboratory`.
 
     Arguments: the clients, the loss, the model (default: linear, float64) and configuration keys

@@ -197,6 +197,7 @@ def test_compiled_path_equals_the_plain_one_with_one_compilation_for_all_models(
         ("tv_weight", -1.0),
         ("betas", (0.9, 1.0)),
         ("form", "exact"),
+        ("schedule", "linear"),
         ("precision", "float16"),
         ("compile", "maybe"),
         ("jitter", -1),
@@ -210,3 +211,26 @@ def test_impossible_settings_are_refused_by_name(name: str, value: object) -> No
 @pytest.mark.parametrize(("size", "pixels"), [(4, 0), (8, 0), (28, 1), (32, 2), (64, 2)])
 def test_jitter_follows_the_image_size(size: int, pixels: int) -> None:
     assert InversionSettings().jitter_for(size, size) == pixels
+
+
+def test_pixels_stay_within_their_range(model: nn.Module) -> None:
+    labels = torch.arange(6) % 4
+    result = invert(model, labels, SHAPE, plain(), pixel_range=([-0.25], [0.5]), seed=0)
+    assert result.images.min() == -0.25 and result.images.max() == 0.5
+    free = invert(model, labels, SHAPE, plain(), seed=0)
+    wide = invert(model, labels, SHAPE, plain(), pixel_range=([-1e3], [1e3]), seed=0)
+    assert torch.equal(free.images, wide.images)
+
+
+@pytest.mark.parametrize("pixel_range", [([0.0, 0.0], [1.0, 1.0]), ([1.0], [0.0])])
+def test_an_impossible_pixel_range_is_refused(model: nn.Module, pixel_range: tuple) -> None:
+    with pytest.raises(ValueError, match="pixel_range"):
+        invert(model, torch.tensor([0]), SHAPE, plain(), pixel_range=pixel_range, seed=0)
+
+
+def test_cosine_schedule_falls_from_the_learning_rate_to_nearly_nothing() -> None:
+    settings = InversionSettings(iterations=100, schedule="cosine", learning_rate=0.2)
+    rates = [settings.learning_rate_at(iteration) for iteration in range(1, 101)]
+    assert rates[0] == 0.2 and rates[50] == pytest.approx(0.1) and 0 < rates[-1] < 1e-3
+    assert rates == sorted(rates, reverse=True)
+    assert InversionSettings().learning_rate_at(1999) == 0.1

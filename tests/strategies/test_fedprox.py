@@ -31,9 +31,7 @@ def test_gradient_is_that_of_half_mu_times_the_squared_distance(laboratory, make
     client.adjust_gradients(parameters)
     distance = sum((p - a).square().sum() for p, a in zip(parameters, anchor, strict=True))
     loss = model(images).square().sum() + 0.3 / 2 * distance
-    for parameter, expected in zip(
-        parameters, torch.autograd.grad(loss, parameters), strict=True
-    ):
+    for parameter, expected in zip(parameters, torch.autograd.grad(loss, parameters), strict=True):
         torch.testing.assert_close(parameter.grad, expected)
 
 

@@ -100,7 +100,9 @@ def test_a_lost_or_broken_reply_keeps_the_invariant_and_the_clients_control(
     for server_round in range(1, 13):
         victim = server_round % 4
         before = scaffold.strategy.client_control(victim) if server_round > 1 else None
-        scaffold.grid.touch = lambda client, reply, v=victim: damage(reply) if client == v else reply
+        scaffold.grid.touch = lambda client, reply, v=victim: (
+            damage(reply) if client == v else reply
+        )
         scaffold.round()
         assert victim not in scaffold.strategy.outcome.clients
         assert [failure.client for failure in scaffold.strategy.outcome.failures] == [victim]

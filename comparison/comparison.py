@@ -1,0 +1,210 @@
+"""The story of a comparison: plan, runs, tables."""
+
+from __future__ import annotations
+
+import math
+import os
+import sys
+import time
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from configuration import ConfigurationError
+from reporting.run_record import STAGES
+
+from .execution import Outcome, Workshop
+from .page import to_html, to_markdown
+from .plan import Cell, Plan, read_plan
+from .results import CellResult, Results, read_cell, to_csv
+from .sharing import Run, share
+from .statistics import spread
+
+_SECONDS_BETWEEN_TABLES = 20.0
+
+Say = Callable[[str], None]
+
+
+def compare(
+    files: Sequence[Path],
+    arguments: Iterable[str],
+    *,
+    engine: str = "local",
+    jobs: int = 0,
+    output: Path | None = None,
+    baseline: str = "",
+    say: Say = print,
+) -> int:
+    """Make the runs a comparison lacks, and write its tables and figures.
+
+    Parameters
+    ----------
+    files, arguments, baseline
+        See :func:`comparison.plan.read_plan`.
+    engine : str (default: "local")
+        ``"local"``, one process per run, or ``"flower"``.
+    jobs : int (default: 0)
+        Runs at once. 0: as many as there are cores, where runs need no GPU and no engine that
+        takes all cores itself; else 1.
+    output : Path, optional
+        The comparison's directory. Default: ``outputs/compare-<name of the last file>``, or after
+        the varied keys.
+    say : Callable (default: print)
+        Receives the lines of progress.
+
+    Returns
+    -------
+    int
+        Number of cells without a result.
+
+    Raises
+    ------
+    ConfigurationError
+        Before any run, if the plan is impossible or the directory is in use.
+    """
+    from server_app import preflight
+
+    plan = read_plan(files, arguments, preflight.parse, baseline)
+    if jobs < 0:
+        raise ConfigurationError(f"jobs = {jobs} must be at least 1")
+    directory = (output or _default_directory(files, plan)).expanduser().absolute()
+    directory.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(directory / ".lock", blocking=False):
+            return _carry_out(plan, directory, engine, jobs, say)
+    except Timeout as error:
+        raise ConfigurationError(f"another comparison is working in {directory}") from error
+
+
+def _carry_out(plan: Plan, directory: Path, engine: str, jobs: int, say: Say) -> int:
+    runs = share(plan.cells, engine)
+    jobs, threads = _split(jobs, engine, plan, len(runs))
+    workshop = Workshop(directory, engine, jobs, threads)
+    missing = workshop.missing(runs)
+    shared = sum(not run.cells for run in missing)
+    say(
+        f"{len(plan.methods)} methods, {len(plan.cells)} cells; to make: {len(missing)} runs"
+        + (f", {shared} of them stages that cells share" if shared else "")
+        + f"; {jobs} at once, {threads} threads each"
+    )
+    progress = _Progress(missing, jobs, workshop, say)
+    reasons: dict[Run, str] = {}
+    written = time.monotonic()
+
+    def done(run: Run, outcome: Outcome) -> None:
+        nonlocal written
+        reasons[run] = outcome.reason
+        progress.done(run, outcome)
+        if time.monotonic() - written > _SECONDS_BETWEEN_TABLES:
+            _write(_collect(plan, runs, workshop, reasons), directory)
+            written = time.monotonic()
+
+    try:
+        workshop.make(missing, done)
+    finally:
+        results = _collect(plan, runs, workshop, reasons)
+        _write(results, directory)
+    for result in results.failed:
+        print(f"error: {result.cell.name}: {result.reason}", file=sys.stderr)
+        log = directory / "logs" / f"{result.directory.name}.log"
+        if log.exists():
+            print(f"       log: {log}", file=sys.stderr)
+    say((directory / "comparison.md").read_text("utf-8").split("\n## Cells")[0].rstrip())
+    say(f"comparison: {directory / 'comparison.html'}")
+    return len(results.failed)
+
+
+def _split(jobs: int, engine: str, plan: Plan, runs: int) -> tuple[int, int]:
+    """Return how many runs go on at once, and the threads of each."""
+    import torch
+
+    cores = (
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    )
+    on_gpu = torch.cuda.is_available() and any(
+        cell.configuration.device != "cpu" for cell in plan.cells
+    )
+    if not jobs:
+        jobs = 1 if on_gpu or engine != "local" else cores
+    jobs = max(1, min(jobs, runs))
+    given = os.environ.get("OMP_NUM_THREADS", "")
+    return jobs, int(given) if given.isdigit() and int(given) else max(1, cores // jobs)
+
+
+def _collect(
+    plan: Plan, runs: Iterable[Run], workshop: Workshop, reasons: dict[Run, str]
+) -> Results:
+    run_of: dict[int, Run] = {id(cell): run for run in runs for cell in run.cells}
+
+    def result(cell: Cell) -> CellResult:
+        run = run_of[id(cell)]
+        place = workshop.place(run)
+        if workshop.finished(run):
+            return read_cell(cell, place)
+        return CellResult(cell, place, reasons.get(run) or "not made yet")
+
+    return Results(plan, tuple(result(cell) for cell in plan.cells))
+
+
+def _write(results: Results, directory: Path) -> None:
+    for name, content in (
+        ("comparison.csv", to_csv(results)),
+        ("comparison.md", to_markdown(results)),
+        ("comparison.html", to_html(results)),
+    ):
+        partial = directory / f".{name}.partial"
+        partial.write_text(content, encoding="utf-8")
+        partial.replace(directory / name)
+
+
+def _default_directory(files: Sequence[Path], plan: Plan) -> Path:
+    if files:
+        return Path("outputs") / f"compare-{files[-1].stem}"
+    varied = [name.rsplit(".", 1)[-1] for name in plan.varied()] or ["seed"]
+    dataset = plan.cells[0].configuration.dataset
+    return Path("outputs") / f"compare-{'-'.join(varied[:3])}-{dataset}"
+
+
+class _Progress:
+    """One line per run, with an estimate of the time left."""
+
+    def __init__(self, runs: Sequence[Run], jobs: int, workshop: Workshop, say: Say) -> None:
+        self._left = list(runs)
+        self._total = len(runs)
+        self._jobs = jobs
+        self._workshop = workshop
+        self._say = say
+        self._seconds: dict[str, list[float]] = {}
+
+    def done(self, run: Run, outcome: Outcome) -> None:
+        self._left.remove(run)
+        if outcome.made and not outcome.reason:
+            self._seconds.setdefault(run.stages, []).append(outcome.seconds)
+        said = f"failed: {outcome.reason}" if outcome.reason else self._reached(run)
+        left = self._time_left()
+        self._say(
+            f"[{self._total - len(self._left)}/{self._total}] {run.title}: {said}, "
+            f"{outcome.seconds:.0f} s{left}"
+        )
+
+    def _reached(self, run: Run) -> str:
+        if not run.cells:
+            return "done"
+        result = read_cell(run.cells[0], self._workshop.place(run))
+        accuracies = (result.last.get(stage) for stage in STAGES)
+        reached = [f"{100 * accuracy:.1f} %" for accuracy in accuracies if accuracy is not None]
+        return " → ".join(reached)
+
+    def _time_left(self) -> str:
+        """Estimate from the runs of the same stages so far, else from all."""
+        if not self._left:
+            return ""
+        every = spread([s for seconds in self._seconds.values() for s in seconds])
+        if every is None:
+            return ""
+        known = {stages: spread(seconds) for stages, seconds in self._seconds.items()}
+        work = [found.mean if (found := known.get(r.stages)) else every.mean for r in self._left]
+        left = max(sum(work) / self._jobs, max(work))
+        unit, size = ("s", 1) if left < 100 else ("min", 60) if left < 6000 else ("h", 3600)
+        return f"; about {math.ceil(left / size)} {unit} left"

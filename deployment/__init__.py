@@ -1,0 +1,1 @@
+"""Help for real federations: certificates, keys, and example sites to try one with."""

@@ -1,0 +1,112 @@
+"""Watch a run that goes on in another process: its events as lines, its report rendered anew."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from reporting.metrics import Event, read_events
+from reporting.report import write_report
+from reporting.run_record import number
+from reporting.tables import duration, percent
+
+Say = Callable[[str], None]
+
+
+def follow(
+    run_directory: Path | str,
+    *,
+    every: float = 3.0,
+    say: Say = print,
+    sleep: Callable[[float], None] = time.sleep,
+) -> Path:
+    """Print a run's events as they come and keep its report up to date, until the run ends.
+
+    Parameters
+    ----------
+    run_directory : Path | str
+        The run's directory; the run may not have created it yet.
+    every : float (default: 3)
+        Seconds between two looks at the run.
+    say : Callable (default: print)
+        Receives one line per event.
+    sleep : Callable (default: time.sleep)
+        Waits so many seconds.
+
+    Returns
+    -------
+    Path
+        The report, of the finished run.
+
+    Raises
+    ------
+    MetricsError
+        If the metrics file is damaged.
+    KeyboardInterrupt
+        If the user stops watching; the run goes on.
+    """
+    directory = Path(run_directory)
+    shown: list[Event] = []
+    waiting = False
+    while True:
+        try:
+            events = read_events(directory / "metrics.jsonl")
+        except FileNotFoundError:
+            events = []
+        if not events and not waiting:
+            waiting = True
+            say(f"waiting for a run in {directory}")
+        if events != shown:
+            same = 0
+            while same < min(len(events), len(shown)) and events[same] == shown[same]:
+                same += 1
+            if same < len(shown):
+                say("the run was resumed from an earlier step")
+            for event in events[same:]:
+                line = event_line(event)
+                if line:
+                    say(line)
+            shown = events
+            report = write_report(directory)
+            # The summary is written right after the last event; the report is to hold it.
+            if events[-1].get("event") == "end" and (directory / "summary.json").is_file():
+                return report
+        elif shown and shown[-1].get("event") == "end":
+            return write_report(directory)
+        sleep(every)
+
+
+def event_line(event: Mapping[str, Any]) -> str:
+    """Say an event of ``metrics.jsonl`` in one line; empty if it is not worth one."""
+    kind = event.get("event")
+    took = number(event.get("seconds"))
+    reached = number(event.get("accuracy"))
+    accuracy = f"accuracy {percent(reached)}" if reached is not None else ""
+    time_taken = duration(took) if took is not None else ""
+    competition = event.get("competition_round")
+    if kind == "start":
+        said = [f"{event.get('strategy')} on {event.get('dataset')}, seed {event.get('seed')}"]
+        said.append(f"started {event.get('time')}")
+    elif kind == "clients":
+        sizes = event.get("num_examples")
+        known = sizes if isinstance(sizes, list) else []
+        said = [f"{len(known)} clients", f"{sum(number(n) or 0 for n in known):,.0f} images"]
+    elif kind == "round":
+        failures = event.get("failures")
+        dropped = len(failures) if isinstance(failures, list) else 0
+        said = [f"{event.get('phase')} round {event.get('round')}: {accuracy}"]
+        said += [f"{dropped} dropped" if dropped else "", time_taken]
+    elif kind == "generation":
+        said = [f"{event.get('images')} {event.get('kind')} samples generated", time_taken]
+    elif kind == "distillation":
+        where = f" of competition round {competition}" if competition else ""
+        said = [f"distillation epoch {event.get('epoch')}{where}: {accuracy}", time_taken]
+    elif kind == "evaluation":
+        said = [f"{event.get('stage')} model: {accuracy}"]
+    elif kind == "end":
+        said = [f"run {event.get('status')}"]
+    else:
+        return ""
+    return ", ".join(part for part in said if part)

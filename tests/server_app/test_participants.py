@@ -1,0 +1,184 @@
+"""Meeting the clients: stable indices, and what makes a federation impossible."""
+
+from __future__ import annotations
+
+import pytest
+from flwr.app import Error, Message, MetricRecord, RecordDict
+from flwr.clientapp import ClientApp
+
+from configuration import ConfigurationError
+from simulation.local_grid import LocalGrid
+from strategies import MissingClients, Participants
+
+
+def grid_of(answer, nodes):
+    app = ClientApp()
+
+    @app.query("describe")
+    def describe(message, context):
+        metrics = answer(context.node_config["partition-id"])
+        return Message(RecordDict({"metrics": MetricRecord(metrics)}), reply_to=message)
+
+    return LocalGrid(app, nodes)
+
+
+def says(num_examples=10, partition=None, partitions=0):
+    return lambda index: {
+        "num-examples": num_examples,
+        "partition-id": index if partition is None else partition,
+        "num-partitions": partitions,
+    }
+
+
+def test_clients_are_known_by_their_partition():
+    grid = grid_of(says(), 3)
+    grid._partitions = {31: 2, 77: 0, 5: 1}
+    participants = Participants(3, 1.0)
+    participants.discover(grid)
+    assert participants.clients == participants.available == [0, 1, 2]
+    assert [participants[c].node_id for c in range(3)] == [77, 5, 31]
+    assert participants.client_of(31) == 2
+    assert participants.client_of(999) is None
+
+
+def test_nodes_without_partition_get_indices_in_the_order_of_node_ids():
+    grid = grid_of(says(partition=-1), 3)
+    participants = Participants(3, 1.0)
+    participants.discover(grid)
+    assert [participants[c].node_id for c in range(3)] == [100, 101, 102]
+
+
+@pytest.mark.parametrize("nodes", [2, 5])
+def test_another_number_of_simulated_nodes_names_the_command(nodes):
+    with pytest.raises(ConfigurationError) as error:
+        Participants(3, 1.0).discover(grid_of(says(partitions=nodes), nodes))
+    text = str(error.value)
+    assert f"{nodes} nodes, but num-clients = 3" in text
+    assert f'--run-config "num-clients={nodes}"' in text
+    assert "num-supernodes=3" in text
+
+
+def test_missing_nodes_are_waited_for_and_then_named():
+    with pytest.raises(MissingClients, match=r"2 of 3 clients were connected after 0\.2 s"):
+        Participants(3, 0.2).discover(grid_of(says(), 2))
+
+
+def test_nodes_that_come_late_are_waited_for():
+    grid = grid_of(says(), 3)
+    calls = []
+    grid.get_node_ids = lambda: calls.append(1) or ([] if len(calls) < 3 else [100, 101, 102])
+    participants = Participants(3, 5.0)
+    participants.discover(grid)
+    assert len(participants) == 3
+
+
+def test_two_nodes_with_one_partition_are_refused():
+    with pytest.raises(ConfigurationError, match="two connected nodes claim partition-id 1"):
+        Participants(2, 1.0).discover(grid_of(says(partition=1), 2))
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        says(num_examples=0),
+        says(num_examples=-5),
+        says(num_examples=10**18),
+        says(partition=10**12),
+        lambda index: {"num-examples": 3},
+        lambda index: {**says()(index), "partition-id": [1]},
+        lambda index: {**says()(index), "num-examples": float("nan")},
+    ],
+)
+def test_an_impossible_description_stops_the_start(answer):
+    with pytest.raises(MissingClients, match="node 100"):
+        Participants(1, 1.0).discover(grid_of(answer, 1))
+
+
+def test_a_refusal_is_told_with_its_reason():
+    def refuse(index):
+        raise RuntimeError("this client runs other code")
+
+    with pytest.raises(MissingClients, match="this client runs other code"):
+        Participants(2, 1.0).discover(grid_of(refuse, 2))
+
+
+def test_a_late_refusal_at_the_start_is_told_with_its_reason():
+    """The others were there first: the reason must not be lost in "the federation has 2 nodes"."""
+
+    def answer(index):
+        if index == 2:
+            raise RuntimeError("no data here")
+        return says()(index)
+
+    grid = grid_of(answer, 3)
+    calls = []
+    grid.get_node_ids = lambda: (
+        calls.append(1) or ([100, 101] if len(calls) < 2 else [100, 101, 102])
+    )
+    with pytest.raises(MissingClients, match="no data here"):
+        Participants(3, 5.0).discover(grid)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        says(num_examples=-1),
+        says(partition=10**12),
+        says(partition=0),
+        says(partitions=7),
+        lambda index: {"nonsense": 1},
+    ],
+)
+def test_a_newcomer_that_talks_nonsense_does_not_stop_a_running_federation(answer, app_log):
+    grid = grid_of(lambda index: answer(index) if index == 2 else says()(index), 3)
+    grid.get_node_ids = lambda: [100, 101]
+    participants = Participants(2, 1.0)
+    participants.discover(grid)
+    grid.get_node_ids = lambda: [100, 101, 102]
+    participants.refresh(grid)
+    assert participants.clients == participants.available == [0, 1]
+    assert participants[0].node_id == 100
+    assert "node 102" in app_log.text
+
+
+def test_a_restarted_node_takes_its_clients_place():
+    grid = grid_of(says(), 2)
+    participants = Participants(2, 1.0)
+    participants.discover(grid)
+    grid._partitions = {100: 0, 555: 1}
+    participants.refresh(grid)
+    assert participants[1].node_id == 555
+    assert participants.client_of(101) is None
+    assert participants.available == [0, 1]
+
+
+def test_a_node_that_left_is_not_available_but_known():
+    grid = grid_of(says(), 2)
+    participants = Participants(2, 1.0)
+    participants.discover(grid)
+    grid.get_node_ids = lambda: [100]
+    participants.refresh(grid)
+    assert participants.available == [0]
+    assert participants.clients == [0, 1]
+
+
+def test_silence_is_not_an_answer():
+    grid = grid_of(says(), 2)
+    grid.send_and_receive = lambda messages, timeout=None: []
+    with pytest.raises(MissingClients, match="did not say who they are"):
+        Participants(2, 1.0).discover(grid)
+
+
+def test_an_error_reply_of_an_unknown_node_is_no_participant():
+    grid = grid_of(says(), 2)
+    receive = grid.send_and_receive
+    participants = Participants(2, 1.0)
+    participants.discover(grid)
+
+    def gone(messages, timeout=None):
+        return [Message(Error(5, "Node Unavailable"), reply_to=r) for r in receive(messages)]
+
+    grid._partitions[777] = 5
+    grid.send_and_receive = gone
+    participants.refresh(grid)
+    assert participants.clients == [0, 1]

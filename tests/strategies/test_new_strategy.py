@@ -1,0 +1,91 @@
+"""Adding a strategy is one new file: the snippet of the README, tested as written there."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+import strategies
+
+ROOT = Path(__file__).resolve().parents[2]
+
+# The median over clients, for clients that send nonsense on purpose (Yin et al. 2018).
+FALLBACK = """\
+import torch
+
+from .algorithm import Algorithm
+from .client import ClientAlgorithm
+from .server import FederatedStrategy
+
+
+class FedMedian(FederatedStrategy):
+    def aggregate(self, server_round, global_state, updates):
+        states = [update.load() for update in updates]
+        return {k: torch.stack([s[k] for s in states]).median(0).values for k in global_state}
+
+
+algorithm = Algorithm("fedmedian", FedMedian, ClientAlgorithm)
+"""
+
+
+def readme_snippet() -> str:
+    """Return the README's example of a strategy file: the block that declares an Algorithm."""
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text("utf-8"), re.DOTALL)
+    return next((block for block in blocks if "= Algorithm(" in block), FALLBACK)
+
+
+@pytest.fixture
+def snippet(tmp_path, monkeypatch):
+    """Put the snippet into the package as a file of its own, and take it out again."""
+    text = readme_snippet()
+    (tmp_path / "newcomer.py").write_text(text, encoding="utf-8")
+    monkeypatch.setattr(strategies, "__path__", [*strategies.__path__, str(tmp_path)])
+    strategies.algorithms.cache_clear()
+    yield text
+    sys.modules.pop("strategies.newcomer", None)
+    strategies.__dict__.pop("newcomer", None)
+    strategies.algorithms.cache_clear()
+
+
+def name_in(text):
+    return re.search(r'Algorithm\(\s*"([^"]+)"', text)[1]
+
+
+def test_the_snippet_is_ten_lines_and_its_strategy_can_be_chosen(snippet):
+    code = [line for line in snippet.splitlines() if line.strip() and "import" not in line]
+    assert len(code) <= 10
+    assert name_in(snippet) in strategies.algorithms()
+    assert "fedavg" in strategies.algorithms()
+
+
+def test_the_new_strategy_trains(snippet, laboratory, curved_clients):
+    run = laboratory(curved_clients, strategy=name_in(snippet))
+    first = run.rounds(1)
+    assert torch.isfinite(first).all()
+    assert float(first.abs().max()) > 0
+    assert run.strategy.outcome.clients == (0, 1, 2, 3)
+
+
+def test_every_file_of_the_folder_that_declares_one_is_found():
+    declared = {
+        path.stem
+        for path in (ROOT / "strategies").glob("*.py")
+        if re.search(r"^algorithm = Algorithm\(", path.read_text("utf-8"), re.MULTILINE)
+    }
+    found = strategies.algorithms()
+    assert len(found) == len(declared) == 7
+    assert list(found) == sorted(found)
+    for name in ("fedavg", "fedprox", "scaffold", "fednova", "moon", "local", "centralized"):
+        assert found[name].name == name
+        assert issubclass(found[name].server, strategies.FederatedStrategy)
+
+
+def test_an_unknown_strategy_is_answered_with_the_choices():
+    from configuration import ConfigurationError
+
+    with pytest.raises(ConfigurationError, match=r"'fedfoo'.*centralized.*scaffold"):
+        strategies.get("fedfoo")

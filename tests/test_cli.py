@@ -1,0 +1,223 @@
+"""The command: exit statuses, and one readable line instead of a traceback."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import cli
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture
+def command(capfd, tmp_path, monkeypatch):
+    """Return a function that runs the command in this process: status, output, errors."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments):
+        try:
+            status = cli.main(list(arguments))
+        except SystemExit as end:  # argparse's own errors
+            status = end.code
+        captured = capfd.readouterr()
+        return status, captured.out, captured.err
+
+    return run
+
+
+def simulate(command, *arguments):
+    return command("simulate", "--engine", "local", *arguments)
+
+
+WRONG = {
+    "key": (["learning-rates=1"], ["'learning-rates'", "'learning-rate'"]),
+    "strategy": (["strategy=fedfoo"], ["'fedfoo'", "centralized, fedavg", "scaffold"]),
+    "dataset": (["dataset=mnits"], ["'mnits'", "digits"]),
+    "model": (["model=resnet9"], ["'resnet9'", "resnet8", "vgg11"]),
+    "partition": (["partition=random"], ["'random'", "dirichlet", "classes, dirichlet"]),
+    "hook": (["hook=magic"], ["'magic'", "fedf2dg", "none"]),
+    "stage": (["stages=train,sleep"], ["'sleep'", "compete"]),
+    "whole-number": (["num-server-rounds=ten"], ["num-server-rounds = 'ten'", "whole number"]),
+    "number": (["learning-rate=fast"], ["learning-rate = 'fast'", "a number"]),
+    "fraction-of-a-client": (["num-clients=2.5"], ["num-clients = '2.5'", "whole number"]),
+    "range": (["fraction-train=1.5"], ["fraction-train = 1.5", "at most 1"]),
+    "nan": (["learning-rate=nan"], ["learning-rate = nan", "finite"]),
+    "form": (["strategy"], ["'strategy'", "KEY=VALUE"]),
+    "clients-option": (["--clients", "0"], ["num-clients = 0", "at least 1"]),
+    "toml": (["--config", "nowhere.toml"], ["nowhere.toml", "No such file"]),
+    "no-resume": (["stages=distil"], ["stages = 'distil'", "resume-from"]),
+}
+
+
+@pytest.mark.parametrize(("arguments", "expected"), WRONG.values(), ids=WRONG)
+def test_bad_usage_is_one_line_and_status_2(command, tmp_path, arguments, expected):
+    status, out, err = simulate(command, *arguments)
+    assert status == 2
+    assert err.startswith("error: ")
+    assert len(err.strip().splitlines()) == 1
+    assert "Traceback" not in out + err
+    for part in expected:
+        assert part in err
+    assert list(tmp_path.iterdir()) == [], "something was made before the check"
+
+
+FAILING = {
+    "too-many-clients": (["num-clients=2000"], ["2000", "1438"]),
+    "too-many-for-the-minimum": (["num-clients=144", "partition=iid"], ["144", "10"]),
+    "unlucky-draws": (["num-clients=100", "dirichlet-alpha=0.01"], ["dirichlet"]),
+    "too-many-samples": (["train-samples=99999"], ["train-samples", "1438"]),
+    "resume-nothing": (["resume-from=nothing"], ["nothing", "not the directory of a run"]),
+}
+
+
+@pytest.mark.parametrize(("arguments", "expected"), FAILING.values(), ids=FAILING)
+def test_what_cannot_work_is_one_line_and_not_status_0(command, tmp_path, arguments, expected):
+    status, out, err = simulate(command, *arguments)
+    assert status in (1, 2)
+    assert err.startswith("error: ")
+    assert len(err.strip().splitlines()) == 1
+    assert "Traceback" not in out + err
+    for part in expected:
+        assert part in err.lower() or part in err
+    assert list(tmp_path.iterdir()) == [], "something was made before the check"
+
+
+@pytest.mark.parametrize("output", ["taken", "taken/below"])
+def test_output_that_is_a_file(command, tmp_path, output):
+    (tmp_path / "taken").write_text("mine")
+    status, _, err = simulate(command, "--output", output)
+    assert status == 2
+    assert "taken" in err
+    assert len(err.strip().splitlines()) == 1
+    assert (tmp_path / "taken").read_text() == "mine"
+
+
+def test_used_output_directory(command, tmp_path):
+    (tmp_path / "used").mkdir()
+    (tmp_path / "used" / "config.json").write_text("{}")
+    status, _, err = simulate(command, "--output", "used")
+    assert status == 2
+    assert "already holds a run" in err
+    assert "resume-from=" in err
+
+
+def test_unknown_command_and_engine(command):
+    assert command("dance")[0] == 2
+    status, _, err = command("simulate", "--engine", "steam")
+    assert status == 2
+    assert "flower" in err
+    assert "local" in err
+
+
+def test_report_of_nothing(command):
+    status, _, err = command("report", "nowhere")
+    assert status != 0
+    assert err.startswith("error: nowhere")
+    assert len(err.strip().splitlines()) == 1
+
+
+def test_help_lists_every_key_with_its_default(command):
+    from configuration import key_table
+
+    status, out, _ = command("simulate", "--help")
+    assert status == 0
+    for name, default, info in key_table():
+        assert f"\n  {name} = " in out
+        assert info.meaning.split()[0] in out
+        if isinstance(default, str) and default:
+            assert f'{name} = "{default}"' in out
+
+
+def test_bugs_keep_their_traceback(command, monkeypatch):
+    """An error nobody foresaw must not be dressed up as the user's mistake."""
+    from server_app import preflight
+
+    def bug(values):
+        raise ZeroDivisionError("a bug")
+
+    monkeypatch.setattr(preflight, "parse", bug)
+    with pytest.raises(ZeroDivisionError):
+        cli.main(["simulate", "--engine", "local"])
+
+
+def test_interruption_has_its_status(command, monkeypatch):
+    from server_app import preflight
+
+    def interrupt(values):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(preflight, "parse", interrupt)
+    status, _, err = simulate(command)
+    assert status == 130
+    assert "interrupted" in err
+
+
+TINY = [
+    "strategy=fedavg",
+    "num-clients=2",
+    "train-samples=60",
+    "dirichlet-alpha=1.0",
+    "num-server-rounds=1",
+    "local-epochs=1",
+    "generation.images-per-client=4",
+    "generation.iterations=2",
+    "distillation.epochs=1",
+]
+
+
+def test_a_run_and_its_report_again(command, tmp_path):
+    status, out, err = simulate(command, "--output", "run", *TINY)
+    assert status == 0, err
+    files = {path.name for path in (tmp_path / "run").iterdir()}
+    expected = {"config.json", "metrics.jsonl", "summary.json", "checkpoints", "pseudo_data"}
+    assert expected | {"report.html"} <= files
+    for word in ("federated", "distilled", "competed", "report: "):
+        assert word in out
+    before = (tmp_path / "run" / "summary.json").read_bytes()
+    (tmp_path / "run" / "report.html").unlink()
+    status, out, _ = command("report", "run")
+    assert status == 0
+    assert "report.html" in out
+    assert (tmp_path / "run" / "report.html").stat().st_size > 10_000
+    assert (tmp_path / "run" / "summary.json").read_bytes() == before
+
+
+def test_settings_files_and_arguments_in_their_order(command, tmp_path, monkeypatch):
+    """Later files win over earlier ones, KEY=VALUE over files, options over all."""
+    import simulation.local_run
+
+    (tmp_path / "a.toml").write_text("seed = 1\nbatch-size = 8\nnum-clients = 4\n")
+    (tmp_path / "b.toml").write_text("seed = 2\n[moon]\nmu = 3.0\n")
+    seen = []
+    monkeypatch.setattr(simulation.local_run, "run_locally", seen.append)
+    arguments = ["--config", "a.toml", "--config", "b.toml", "--clients", "5"]
+    status, _, err = simulate(command, *arguments, "local-epochs=2", "data-dir=x", "num-clients=3")
+    assert status == 0, err
+    (configuration,) = seen
+    assert configuration.seed == 2
+    assert configuration.batch_size == 8
+    assert configuration.moon.mu == 3.0
+    assert configuration.local_epochs == 2
+    assert configuration.num_clients == 5
+    assert configuration.data_dir == str(tmp_path / "x")
+    assert Path(configuration.output_dir).parent == tmp_path / "outputs"
+    assert Path(configuration.output_dir).name.endswith("-scaffold-digits-s2")
+
+
+def test_installed_command_in_a_process_of_its_own(tmp_path):
+    """No traceback and no warnings of libraries around the one line, as a user sees it."""
+    done = subprocess.run(
+        [sys.executable, "-m", "cli", "simulate", "strategy=fedfoo"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr.startswith("error: unknown strategy 'fedfoo'")
+    assert len(done.stderr.strip().splitlines()) == 1

@@ -1,0 +1,197 @@
+"""Both engines run the same app: every strategy in this process, and the real thing through Ray."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import cli
+
+TINY = {
+    "num-clients": 3,
+    "train-samples": 90,
+    "dirichlet-alpha": 1.0,
+    "num-server-rounds": 2,
+    "local-epochs": 1,
+    "generation.images-per-client": 4,
+    "generation.iterations": 3,
+    "distillation.epochs": 2,
+}
+
+
+def simulate(engine: str, output: Path, **keys: Any) -> int:
+    settings = [f"{name}={value}" for name, value in keys.items()]
+    return cli.main(["simulate", "--engine", engine, "--output", str(output), *settings])
+
+
+def events(directory: Path, kind: str) -> list[dict[str, Any]]:
+    lines = (directory / "metrics.jsonl").read_text("utf-8").splitlines()
+    return [event for event in map(json.loads, lines) if event["event"] == kind]
+
+
+def summary(directory: Path) -> dict[str, Any]:
+    return json.loads((directory / "summary.json").read_text("utf-8"))
+
+
+@pytest.mark.parametrize("strategy", ["fedavg", "fedprox", "scaffold", "fednova", "moon"])
+def test_local_engine_carries_out_the_whole_method_under_every_strategy(tmp_path, strategy):
+    run = tmp_path / "run"
+    assert simulate("local", run, strategy=strategy, **TINY) == 0
+    found = summary(run)
+    assert (found["status"], found["strategy"], found["clients"]) == ("completed", strategy, 3)
+    for stage in ("federated", "distilled", "competed"):
+        assert 0.0 <= found["accuracy"][stage] <= 1.0
+        assert found["best_on_test"][stage] >= found["accuracy"][stage]
+    for stage in ("federated", "generation", "distillation", "competition", "total"):
+        assert found["seconds"][stage] > 0
+    assert found["generation"]["images"] == 2 * 3 * 4  # common and hard, 4 each of 3 clients
+    assert [event["phase"] for event in events(run, "round")] == ["federated"] * 2 + ["competition"]
+    assert [event["clients"] for event in events(run, "round")] == [[0, 1, 2]] * 3
+    assert events(run, "generation")[0]["kind"] == "common"
+    assert events(run, "generation")[1]["kind"] == "hard"
+    assert [event["stage"] for event in events(run, "evaluation")] == [
+        "federated",
+        "distilled",
+        "competed",
+    ]
+    for event in events(run, "evaluation"):
+        rows = event["confusion"]
+        assert sum(map(sum, rows)) == 359  # the embedded data set's test images
+        assert event["accuracy"] == sum(rows[k][k] for k in range(10)) / 359
+    (clients,) = events(run, "clients")
+    assert sum(clients["num_examples"]) == 90
+    assert [sum(row) for row in clients["label_counts"]] == clients["num_examples"]
+    assert (run / "report.html").stat().st_size > 10_000
+    assert (run / "pseudo_data" / "grid.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("strategy", ["local", "centralized"])
+def test_local_engine_carries_out_the_baselines(tmp_path, strategy):
+    run = tmp_path / "run"
+    assert simulate("local", run, strategy=strategy, **TINY) == 0
+    found = summary(run)
+    assert 0.0 < found["accuracy"]["federated"] <= 1.0
+    assert found["accuracy"]["distilled"] is found["accuracy"]["competed"] is None
+    clients = [0] if strategy == "centralized" else [0, 1, 2]
+    assert [event["clients"] for event in events(run, "round")] == [clients] * 2
+
+
+def test_same_seed_same_run_another_seed_another(tmp_path):
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        keys = {**TINY, "strategy": "scaffold", "seed": seed, "stages": "train"}
+        assert simulate("local", tmp_path / name, **keys) == 0
+    losses = {n: [e["loss"] for e in events(tmp_path / n, "round")] for n in ("a", "b", "c")}
+    assert losses["a"] == losses["b"] != losses["c"]
+
+
+def test_what_the_run_learned_is_more_than_chance(tmp_path):
+    """Ten classes: 10 % is chance. Kind data and a few rounds must lead far above it."""
+    keys = {
+        **TINY,
+        "train-samples": 600,
+        "dirichlet-alpha": 100.0,
+        "num-server-rounds": 5,
+        "local-epochs": 2,
+        "learning-rate": 0.05,
+        "strategy": "fedavg",
+        "stages": "train",
+    }
+    assert simulate("local", tmp_path / "run", **keys) == 0
+    assert summary(tmp_path / "run")["accuracy"]["federated"] > 0.6
+
+
+SMALL = {
+    "num-clients": 4,
+    "dirichlet-alpha": 0.5,
+    "num-server-rounds": 3,
+    "local-epochs": 2,
+    "fraction-train": 0.5,
+    "generation.images-per-client": 16,
+    "generation.iterations": 20,
+    "distillation.epochs": 5,
+    "strategy": "scaffold",
+}
+
+
+@pytest.mark.slow
+def test_flower_engine_gives_what_the_local_engine_gives(tmp_path, capfd):
+    """Same partition, same sampled clients, same bits drawn; only the order of sums may differ."""
+    assert simulate("flower", tmp_path / "flower", **SMALL) == 0
+    streamed = capfd.readouterr().out
+    assert simulate("local", tmp_path / "local", **SMALL) == 0
+    runs = {name: tmp_path / name for name in ("flower", "local")}
+    rounds = {name: events(run, "round") for name, run in runs.items()}
+    sampled = {name: [event["clients"] for event in found] for name, found in rounds.items()}
+    assert sampled["flower"] == sampled["local"]
+    assert [len(clients) for clients in sampled["flower"]] == [2, 2, 2, 2]
+    assert len(set(map(tuple, sampled["flower"]))) > 1
+    clients = {name: events(run, "clients")[0] for name, run in runs.items()}
+    assert clients["flower"]["label_counts"] == clients["local"]["label_counts"]
+    assert clients["flower"]["num_examples"] == clients["local"]["num_examples"]
+    for flower, local in zip(rounds["flower"], rounds["local"], strict=True):
+        assert flower["accuracy"] == pytest.approx(local["accuracy"], abs=0.02)
+        assert flower["train_loss"] == pytest.approx(local["train_loss"], rel=0.05)
+    accuracies = {name: summary(run)["accuracy"] for name, run in runs.items()}
+    for stage in ("federated", "distilled", "competed"):
+        assert accuracies["flower"][stage] == pytest.approx(accuracies["local"][stage], abs=0.02)
+    names = {name: {path.name for path in run.iterdir()} for name, run in runs.items()}
+    assert names["local"] <= names["flower"]
+    assert "round 1: accuracy" in streamed
+    assert "report: " in streamed
+    assert "\x1b[" not in streamed
+
+
+@pytest.mark.slow
+def test_a_run_that_fails_in_flower_exits_with_its_reason(tmp_path, capfd):
+    """A step size that sends every client to infinity: all are dropped, and the run says so."""
+    keys = {**SMALL, "stages": "train", "learning-rate": 1e30, "num-clients": 2}
+    assert simulate("flower", tmp_path / "run", **keys) == 1
+    captured = capfd.readouterr()
+    (line,) = captured.err.strip().splitlines()
+    assert line.startswith("error: ")
+    assert "round 1: 0 of 1 clients returned a valid result" in line
+    assert "NaN" in line
+    assert "Traceback" not in captured.err
+    assert not (tmp_path / "run" / "summary.json").exists()
+
+
+@pytest.mark.slow
+def test_another_number_of_nodes_than_clients_names_the_command(tmp_path):
+    import io
+
+    from server_app import preflight
+    from simulation.flower_engine import FlowerRunError, run_through_flower
+
+    configuration = preflight.parse({**SMALL, "output-dir": str(tmp_path / "run")})
+    with pytest.raises(FlowerRunError) as error:
+        run_through_flower(configuration.flat(), 3, io.StringIO(), tmp_path / "flower.log")
+    text = str(error.value)
+    assert "3 nodes, but num-clients = 4" in text
+    assert '--run-config "num-clients=3"' in text
+    assert "num-supernodes=4" in text
+
+
+def test_local_engine_needs_neither_ray_nor_a_server(tmp_path):
+    """Ray is imported by Flower's simulation alone; the local engine must start without it."""
+    import subprocess
+    import sys
+
+    root = Path(__file__).resolve().parents[1]
+    settings = [f"{name}={value}" for name, value in {**TINY, "stages": "train"}.items()]
+    code = (
+        "import sys; sys.modules['ray'] = None; import cli; "
+        "status = cli.main(sys.argv[1:]); sys.exit(status)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, "simulate", "--engine", "local", "--output", "run", *settings],
+        cwd=tmp_path,
+        env={**__import__("os").environ, "PYTHONPATH": str(root)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "run" / "summary.json").is_file()
