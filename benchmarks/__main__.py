@@ -1,6 +1,6 @@
 """Run the benchmarks: ``python -m benchmarks [--size small|full] [--only STAGE,…]``.
 
-Adding a stage is one file with ``run(size, device)`` that returns comparisons, and one line in
+Adding a stage is one file with ``run(size, device)`` that yields comparisons, and one line in
 ``STAGES``.
 """
 

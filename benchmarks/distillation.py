@@ -2,6 +2,7 @@
 
 import copy
 import time
+from collections.abc import Iterator
 from functools import partial
 
 import torch
@@ -20,9 +21,10 @@ SETUPS = {
 }
 
 
-def run(size: str, device: torch.device) -> list[Comparison]:
-    """Measure every set-up of a size."""
-    return [_compare(*setup, device=device) for setup in SETUPS[size]]
+def run(size: str, device: torch.device) -> Iterator[Comparison]:
+    """Measure every set-up of a size, one after the other."""
+    for setup in SETUPS[size]:
+        yield _compare(*setup, device=device)
 
 
 def _compare(

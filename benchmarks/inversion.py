@@ -1,6 +1,7 @@
 """Model inversion: the textbook loop against the engine, seconds per optimizer step."""
 
 import time
+from collections.abc import Iterator
 from functools import partial
 
 import torch
@@ -11,12 +12,19 @@ from benchmarks.measure import Comparison, Timed, Variant, alternate, ceiling
 from benchmarks.textbook import textbook_inversion
 from generation import InversionEngine, InversionSettings
 from generation.acceleration import forward_operations
+from generation.settings import Compile, Precision
 
 REPEATS = 5
 
-# (model, channels, image size, batch, steps timed, form of the setting)
+WAYS: dict[str, list[tuple[Precision, Compile]]] = {
+    "small": [("float32", "off"), ("bfloat16", "on")],
+    "full": [("float32", "off"), ("float32", "on"), ("bfloat16", "off"), ("bfloat16", "on")],
+}
+"""Precision and compilation of the engine's variants."""
+
+# (model, channels, image size, batch, steps timed)
 SETUPS = {
-    "small": [("resnet8", 1, 8, 64, 40), ("resnet18", 3, 32, 64, 4)],
+    "small": [("resnet8", 1, 8, 64, 40), ("resnet18", 3, 32, 64, 3)],
     "full": [
         ("resnet8", 1, 8, 64, 100),
         ("resnet20", 3, 32, 64, 20),
@@ -26,10 +34,11 @@ SETUPS = {
 }
 
 
-def run(size: str, device: torch.device) -> list[Comparison]:
-    """Measure every set-up of a size."""
+def run(size: str, device: torch.device) -> Iterator[Comparison]:
+    """Measure every set-up of a size, one after the other."""
     ceilings = {str(t)[6:]: ceiling(t, device) for t in (torch.float32, torch.bfloat16)}
-    return [_compare(*setup, device=device, ceilings=ceilings) for setup in SETUPS[size]]
+    for setup in SETUPS[size]:
+        yield _compare(*setup, ways_of_engine=WAYS[size], device=device, ceilings=ceilings)
 
 
 def _compare(
@@ -39,6 +48,7 @@ def _compare(
     batch: int,
     steps: int,
     *,
+    ways_of_engine: list[tuple[Precision, Compile]],
     device: torch.device,
     ceilings: dict[str, float],
 ) -> Comparison:
@@ -55,15 +65,12 @@ def _compare(
         "textbook": partial(_textbook_step, model, labels, shape, steps, device)
     }
     precisions = {"textbook": "float32"}
-    for precision in ("float32", "bfloat16"):
-        for compilation in ("off", "on"):
-            settings = InversionSettings(
-                iterations=steps + 1, precision=precision, compile=compilation
-            )
-            engine = InversionEngine(model, shape, settings, device=device)
-            way = f"{precision}{', compiled' if compilation == 'on' else ''}"
-            ways[way] = partial(_engine_step, engine, model, labels)
-            precisions[way] = precision
+    for precision, compilation in ways_of_engine:
+        settings = InversionSettings(iterations=steps + 1, precision=precision, compile=compilation)
+        engine = InversionEngine(model, shape, settings, device=device)
+        way = f"{precision}{', compiled' if compilation == 'on' else ''}"
+        ways[way] = partial(_engine_step, engine, model, labels)
+        precisions[way] = precision
     times = alternate(ways, REPEATS)
     return Comparison(
         stage="inversion",

@@ -76,8 +76,11 @@ def vgg11(channels: int, image_size: tuple[int, int]) -> tuple[nn.Module, int]:
     return nn.Sequential(*layers), 512
 
 
+# resnet8, 20 and 32 are He et al.'s three-stage networks for CIFAR-10; resnet10, 18 and 34 the
+# four-stage ones, of which resnet10 is the smallest: one block a stage, a quarter of the width.
 MODELS: dict[str, EncoderBuilder] = {
     "resnet8": partial(_residual, width=16, blocks=(1, 1, 1)),
+    "resnet10": partial(_residual, width=16, blocks=(1, 1, 1, 1)),
     "resnet20": partial(_residual, width=16, blocks=(3, 3, 3)),
     "resnet32": partial(_residual, width=16, blocks=(5, 5, 5)),
     "resnet18": partial(_residual, width=64, blocks=(2, 2, 2, 2)),

@@ -20,8 +20,8 @@ from models import Classifier, cpu_state, load_state, size_in_bytes
 from reporting import pseudo_grid
 from strategies import TooFewReplies
 from strategies.participants import short_reason
-from strategies.records import InvalidContent, to_record
 from strategies.pixel_range import pixel_range
+from strategies.records import InvalidContent, to_record
 from strategies.seeds import DISTILLATION, GENERATION, derived_seed
 
 from .exchange import exchange

@@ -20,12 +20,43 @@ from configuration import (
 ROOT = Path(__file__).resolve().parents[1]
 
 # The flags of the original research script that have a meaning here.
-ORIGINAL_FLAGS = """
-init_seed alg dataset datadir partition beta n_parties sample comm_round epochs batch-size lr rho
-reg mu model out_dim noise noise_type label_noise_type label_noise_rate device logdir bs num_batch
-iters_mi di_lr di_var_scale di_l2_scale r_feature_weight cig_scale kd_epochs kd_lr weight_decay
-momentum
-""".split()
+ORIGINAL_FLAGS = [
+    "init_seed",
+    "alg",
+    "dataset",
+    "datadir",
+    "partition",
+    "beta",
+    "n_parties",
+    "sample",
+    "comm_round",
+    "epochs",
+    "batch-size",
+    "lr",
+    "rho",
+    "reg",
+    "mu",
+    "model",
+    "out_dim",
+    "noise",
+    "noise_type",
+    "label_noise_type",
+    "label_noise_rate",
+    "device",
+    "logdir",
+    "bs",
+    "num_batch",
+    "iters_mi",
+    "di_lr",
+    "di_var_scale",
+    "di_l2_scale",
+    "r_feature_weight",
+    "cig_scale",
+    "kd_epochs",
+    "kd_lr",
+    "weight_decay",
+    "momentum",
+]
 
 # Those of one run; plans of several are the comparison's, and its tests read them.
 PRESETS = [

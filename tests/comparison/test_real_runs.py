@@ -148,6 +148,7 @@ def test_interrupted_cells_go_on_where_they_stopped(made: Made) -> None:
     before = {label: made.summary(label)["accuracy"] for label in ("plain", "T-1")}
     for label in before:
         (made.run(label) / "summary.json").unlink()
+        (made.run(label) / "checkpoints" / "finished").unlink()
     # One was broken off behind its first step; the other before, with nothing but what it copied
     # from the run it starts from.
     shutil.rmtree(sorted((made.run("T-1") / "checkpoints").glob("[0-9]*-*"))[-1])
