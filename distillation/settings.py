@@ -13,10 +13,10 @@ class DistillationSettings:
 
     Weight and statistics were chosen on the digits, on a fifth of the training data held out from
     it (seeds 100 to 105, FedAvg, 10 clients at Dirichlet 0.05, 640 pseudo images; federated:
-    84.4 %). Weights of 0.1 and 0.3 with either kind of statistics lie between 93.3 and 94.4 %; with pixels
-    kept in their range frozen statistics at weight 0.1 reach 95.0 % and the best worst seed. On
-    three of the seeds a weight of 1e-2 stays 4 points behind, and rolling the 8x8 images by a pixel
-    costs 7.
+    84.4 %). Weights of 0.1 and 0.3 with either kind of statistics lie between 93.3 and 94.4 %; with
+    pixels kept in their range frozen statistics at weight 0.1 reach 95.0 % and the best worst seed.
+    On three of the seeds a weight of 1e-2 stays 4 points behind, and rolling the 8x8 images by a
+    pixel costs 7.
 
     Parameters
     ----------

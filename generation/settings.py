@@ -110,7 +110,7 @@ class InversionSettings:
         """Largest roll in pixels for images of a size: one per 16 pixels, at most 2.
 
         On 8x8 images a roll of a single pixel is a different picture (measured on the digits: the
-        objective ends at 9 to 11 instead of 1.2 to 1.4), so there is none.
+        objective ends at 9 to 11 instead of 1.2 to 1.8), so there is none.
         """
         if self.jitter is not None:
             return self.jitter

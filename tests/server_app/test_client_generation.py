@@ -54,6 +54,14 @@ def without_objective(reply):
     return reply
 
 
+def raises(reply):
+    error = Message(Error(2, "RuntimeError: no GPU"), reply_to=reply)
+    # A reply to a reply would be waited for until the round's time is over.
+    error.metadata.__dict__["_reply_to_message_id"] = reply.metadata.reply_to_message_id
+    error.metadata.__dict__["_src_node_id"] = reply.metadata.src_node_id
+    return error
+
+
 DAMAGES = {
     "NaN": damaged("images", lambda v: v * torch.nan),
     "too-bright": damaged("images", lambda v: v + 1e6),
@@ -63,7 +71,7 @@ DAMAGES = {
     "dtype": damaged("labels", lambda v: v.float()),
     "lying-teacher": damaged("logits", lambda v: -v),
     "objective": without_objective,
-    "exception": lambda reply: Message(Error(2, "RuntimeError: no GPU"), reply_to=reply),
+    "exception": raises,
 }
 
 
