@@ -49,6 +49,7 @@ def _expected_errors() -> tuple[type[Exception], ...]:
     from generation import InversionError
     from reporting import MetricsError
     from server_app.checkpoints import CheckpointError
+    from server_app.federation import DivergedModel
     from simulation.flower_engine import FlowerRunError
     from strategies import MissingClients, TooFewReplies
 
@@ -58,6 +59,7 @@ def _expected_errors() -> tuple[type[Exception], ...]:
         CheckpointError,
         DataError,
         DistillationError,
+        DivergedModel,
         FlowerRunError,
         InversionError,
         MetricsError,

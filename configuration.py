@@ -331,6 +331,7 @@ class RunConfiguration:
         "0: never. A poisoned update then weighs no more than an honest one of that norm.",
         unit="median norms",
         minimum=0.0,
+        binds="run",
     )
     server_learning_rate: float = key(
         1.0,

@@ -20,7 +20,8 @@ from federated_data import (
     site_data,
 )
 from federated_data.agreement import from_values
-from models import Classifier, resolve_device
+from generation import forward_operations
+from models import Classifier, fit_threads, resolve_device
 from strategies.shared_model import shared_model
 
 # Simulated clients share processes; a process keeps the batches of this many.
@@ -159,6 +160,7 @@ def _resident_batches(site: Site, pooled: bool) -> Batches:
         batch_size=configuration.batch_size,
         augmentation=description.augmentation if chosen == "auto" else chosen,
         device=site.device,
+        channels_last=True,
         drop_singleton=site.model().has_batch_norm,
     )
 
@@ -167,4 +169,6 @@ def _resident_batches(site: Site, pooled: bool) -> Batches:
 def _resident_model(
     configuration: RunConfiguration, description: Description, device: torch.device
 ) -> Classifier:
-    return shared_model(configuration, description).to(device)
+    model = shared_model(configuration, description).to(device)
+    fit_threads(forward_operations(model, (description.channels, *description.image_size)))
+    return model.to(memory_format=torch.channels_last)

@@ -17,7 +17,7 @@ from reporting.run_record import STAGES
 from .execution import Outcome, Workshop
 from .page import to_html, to_markdown
 from .plan import Cell, Plan, read_plan
-from .results import CellResult, Results, read_cell, to_csv
+from .results import PENDING, CellResult, Results, read_cell, to_csv
 from .sharing import Run, share
 from .statistics import spread
 
@@ -142,7 +142,7 @@ def _collect(
         place = workshop.place(run)
         if workshop.finished(run):
             return read_cell(cell, place)
-        return CellResult(cell, place, reasons.get(run) or "not made yet")
+        return CellResult(cell, place, reasons.get(run) or PENDING)
 
     return Results(plan, tuple(result(cell) for cell in plan.cells))
 

@@ -63,7 +63,7 @@ def _section(table: Table, drawn: list[str]) -> str:
 
 
 def _facts(results: Results) -> list[str]:
-    done = len(results.cells) - len(results.failed)
+    done = sum(not result.reason for result in results.cells)
     seeds = ", ".join(str(seed) for seed in results.seeds)
     data = sorted({result.cell.configuration.dataset for result in results.cells})
     return [
@@ -87,6 +87,8 @@ def _lead(results: Results) -> str:
 def _warnings(results: Results) -> Iterator[str]:
     for result in results.failed:
         yield f"No result for {result.cell.name}: {result.reason}"
+    if results.pending:
+        yield f"{len(results.pending)} of {len(results.cells)} cells are not made yet."
 
 
 def _setup(results: Results) -> str:
@@ -101,13 +103,13 @@ def _setup(results: Results) -> str:
 
 
 def _accuracies(results: Results) -> Iterator[str]:
-    if not results.compared:
+    if not results.reached:
         return
     values: dict[str, Mapping[str, list[float]]] = {}
     for method in results.plan.methods:
         values[method.name] = {
             stage: [v for r in results.of(method) if (v := r.last.get(stage)) is not None]
-            for stage in results.compared
+            for stage in results.reached
         }
     svg = to_svg(
         figures.accuracies(values),

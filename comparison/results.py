@@ -15,6 +15,8 @@ from reporting.run_record import STAGES, Measurement, mapping, number
 from .plan import Cell, Method, Plan
 from .statistics import Difference, Spread, paired_difference, spread
 
+#: The reason of a cell whose turn has not come.
+PENDING = "not made yet"
 #: The accuracy after a run's last stage, whichever that is.
 FINAL = "final"
 #: Parts of a run's time, as summary.json names them.
@@ -56,6 +58,13 @@ class CellResult:
     bytes_up: float | None = None
     images: float | None = None
     measurements: Sequence[Measurement] = ()
+
+    @property
+    def status(self) -> str:
+        """One word: completed, failed or pending."""
+        if not self.reason:
+            return "completed"
+        return "pending" if self.reason == PENDING else "failed"
 
     @property
     def total_seconds(self) -> float | None:
@@ -113,8 +122,13 @@ class Results:
 
     @property
     def failed(self) -> list[CellResult]:
-        """The cells without a result."""
-        return [result for result in self.cells if result.reason]
+        """The cells that were tried and have no result."""
+        return [result for result in self.cells if result.status == "failed"]
+
+    @property
+    def pending(self) -> list[CellResult]:
+        """The cells that were not tried yet."""
+        return [result for result in self.cells if result.status == "pending"]
 
     @property
     def seeds(self) -> list[int]:
@@ -192,7 +206,7 @@ def to_csv(results: Results) -> str:
                 result.cell.method.name,
                 *(settings[name] for name in varied),
                 result.cell.seed,
-                "failed" if result.reason else "completed",
+                result.status,
                 *(result.last.get(stage) for stage in STAGES),
                 *(result.best.get(stage) for stage in STAGES),
                 *(result.gain(stage) for stage in STAGES[1:]),

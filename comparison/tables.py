@@ -192,7 +192,7 @@ def cell_table(results: Results) -> Table:
             Cell(str(result.cell.seed), "number"),
             *(Cell(_one(result.last.get(stage)), "number") for stage in results.reached),
             Cell(duration(result.total_seconds), "number"),
-            Cell("failed" if result.reason else f"runs/{result.directory.name}", "any"),
+            Cell(result.status if result.reason else f"runs/{result.directory.name}", "any"),
         ]
         for result in results.cells
     ]

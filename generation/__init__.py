@@ -3,6 +3,7 @@
 A library of its own: tensors, modules and plain arguments in, tensors out.
 """
 
+from .acceleration import forward_operations
 from .engine import Inversion, InversionEngine
 from .errors import InversionError
 from .inversion import invert
@@ -20,6 +21,7 @@ __all__ = [
     "budgets",
     "derived_seed",
     "draw_labels",
+    "forward_operations",
     "generate",
     "invert",
     "largest_remainder",

@@ -1,7 +1,7 @@
 """Classifiers for small images, and what a model's state consists of."""
 
 from .classifier import Classifier
-from .device import resolve_device
+from .device import fit_threads, resolve_device
 from .registry import MODELS, build
 from .state import (
     State,
@@ -21,6 +21,7 @@ __all__ = [
     "build",
     "cpu_state",
     "first_non_finite",
+    "fit_threads",
     "load_state",
     "resolve_device",
     "size_in_bytes",

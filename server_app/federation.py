@@ -8,6 +8,7 @@ counts, and commit a finished step.
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -21,7 +22,16 @@ from flwr.serverapp import Grid
 from configuration import RunConfiguration
 from federated_data import client_indices, describe, load_split, to_assignment
 from federated_data.agreement import to_values
-from models import Classifier, State, StateLayout, cpu_state, load_state, resolve_device
+from generation import forward_operations
+from models import (
+    Classifier,
+    State,
+    StateLayout,
+    cpu_state,
+    fit_threads,
+    load_state,
+    resolve_device,
+)
 from reporting import MetricsFile
 from strategies import MissingClients, Participants, get
 from strategies.fingerprint import code_fingerprint
@@ -39,6 +49,10 @@ log = logging.getLogger("flwr.fedf2dg")
 _LABEL_COUNTS_TIMEOUT = 600.0
 #: Names of the accuracies a run reports, in their order.
 RESULTS = ("federated", "distilled", "competed")
+
+
+class DivergedModel(RuntimeError):
+    """The global model of a round says nothing any more; the round before is kept."""
 
 
 class Federation:
@@ -73,6 +87,11 @@ class Federation:
             self.device,
         )
         self._model = shared_model(configuration, self.description).to(self.device)
+        fit_threads(
+            forward_operations(
+                self._model, (self.description.channels, *self.description.image_size)
+            )
+        )
         self.participants = Participants(
             configuration.num_clients,
             configuration.node_timeout,
@@ -102,6 +121,7 @@ class Federation:
         load_state(self._model, loaded.global_state)
         self.state = loaded
         self.facts = loaded.facts
+        self.participants.recall(self.facts.get("nodes", {}))
         self.strategy.declare(loaded.versions)
         if loaded.memory:
             self.strategy.restore(loaded.memory)
@@ -117,6 +137,7 @@ class Federation:
     def commit(self, step: str) -> None:
         """Make a finished step durable: a run that is killed now goes on behind it."""
         self.note_total_time()
+        self.facts["nodes"] = self.participants.remember()
         self.state.completed.append(step)
         self.state.memory = self.strategy.memory()
         self.state.versions = self.strategy.versions()
@@ -281,6 +302,12 @@ class Federation:
         assert arrays is not None and outcome is not None
         self.set_global(from_record(arrays, self.state.global_state))
         measured = self.strategy.evaluate(self.state.global_state, self._measure)
+        if not math.isfinite(measured["loss"]):
+            raise DivergedModel(
+                f"round {server_round}: the global model's loss is {measured['loss']}. A client "
+                "sent absurd weights, or learning-rate is too high. Continue from the round before "
+                "with resume-from, and e.g. clip-update-norm=2"
+            )
         seconds = time.perf_counter() - started
         self.metrics.append(
             "round",

@@ -23,6 +23,7 @@ from strategies.participants import short_reason
 from strategies.pixel_range import pixel_range
 from strategies.records import InvalidContent, to_record
 from strategies.seeds import DISTILLATION, GENERATION, derived_seed
+from strategies.server import grouped
 
 from .exchange import exchange
 from .federation import Federation
@@ -219,6 +220,7 @@ class _Transfer:
         asked = [client for client, images in enumerate(batch.budget) if images]
         connected = [client for client in asked if client in set(participants.available)]
         messages = (_request(federation, client, batch, global_record) for client in connected)
+        log.info("asking %d clients for %s samples", len(connected), batch.kind)
         parts: dict[int, PseudoReply] = {}
         failures: dict[int, str] = {}
         unnamed: list[str] = []
@@ -246,8 +248,9 @@ class _Transfer:
         for client, reason in sorted(failures.items()):
             log.warning("%s samples: client %d dropped: %s", batch.kind, client, reason)
         if not parts:
-            reasons = "; ".join(f"client {c}: {r}" for c, r in sorted(failures.items()))
-            raise TooFewReplies(f"no client generated valid {batch.kind} samples. {reasons}")
+            raise TooFewReplies(
+                f"no client generated valid {batch.kind} samples. {grouped(failures)}"
+            )
         ordered = [parts[client] for client in sorted(parts)]
         data = PseudoData.concatenate(part.data for part in ordered)
         down = len(connected) * model_bytes * (2 if competes else 1)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import re
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +23,7 @@ from configuration import ConfigurationError
 
 DESCRIBE = "query.describe"
 _POLL_SECONDS = 0.05
+_RECONNECT_POLL_SECONDS = 0.5
 _LONGEST_DESCRIPTION_SECONDS = 600.0
 # Tables are as long as the largest index.
 _MOST_CLIENTS = 10**6
@@ -77,6 +78,7 @@ class Participants:
         self.simulated = False
         self._by_client: dict[int, Participant] = {}
         self._online: set[int] = set()
+        self._before: dict[int, Participant] = {}
         self._complete = False
 
     def __len__(self) -> int:
@@ -132,14 +134,53 @@ class Participants:
         self._meet(grid, nodes)
         if len(self._by_client) != self.expected:
             raise ConfigurationError(self._wrong_count(len(self._by_client)))
+        # Clients that are not back keep their place: their models are still of use.
+        self._by_client = {**self._before, **self._by_client}
         self._complete = True
 
-    def refresh(self, grid: Grid) -> None:
-        """See who is connected now; nodes not seen before are asked who they are."""
+    def refresh(self, grid: Grid, at_least: int = 0) -> None:
+        """See who is connected now; nodes not seen before are asked who they are.
+
+        Parameters
+        ----------
+        grid : Grid
+            Flower's grid.
+        at_least : int (default: 0)
+            Clients to wait for, at most ``timeout`` seconds: after a cut of the network or a
+            restart of the SuperLink they come back one by one.
+        """
         if not self._complete:
             self.discover(grid)
-        else:
+            return
+        deadline = time.monotonic() + self.timeout
+        self._meet(grid, set(grid.get_node_ids()))
+        if len(self.available) < at_least:
+            log.warning(
+                "%d clients are connected, %d are needed: waiting up to %g s",
+                len(self.available),
+                at_least,
+                self.timeout,
+            )
+        while len(self.available) < at_least and time.monotonic() < deadline:
+            time.sleep(_RECONNECT_POLL_SECONDS)
             self._meet(grid, set(grid.get_node_ids()))
+
+    def remember(self) -> dict[str, list[int]]:
+        """Return index → [node id, samples] of a deployment's clients, for a checkpoint."""
+        if self.simulated:
+            return {}
+        return {str(p.client): [p.node_id, p.num_examples] for p in self._by_client.values()}
+
+    def recall(self, remembered: Mapping[str, Sequence[int]]) -> None:
+        """Give the nodes of the run being resumed their indices back.
+
+        What the server keeps of a client (its model, its control variate) goes by index; another
+        client must not inherit it.
+        """
+        self._before = {
+            int(client): Participant(int(client), int(node), int(samples))
+            for client, (node, samples) in remembered.items()
+        }
 
     def _meet(self, grid: Grid, nodes: set[int]) -> None:
         self._online = nodes
@@ -176,12 +217,16 @@ class Participants:
             )
         self.simulated = self.simulated or partitions > 0
         if partition < 0:
-            partition = next(
-                index
-                for index in range(len(self._online) + len(self._by_client) + 1)
-                if index not in self._by_client
-            )
+            partition = self._index_of(node)
         self._by_client[partition] = Participant(partition, node, num_examples)
+
+    def _index_of(self, node: int) -> int:
+        """Return the index of a node that names none: the one it had, or the next free one."""
+        for participant in self._before.values():
+            if participant.node_id == node:
+                return participant.client
+        taken = {**self._before, **self._by_client}
+        return next(index for index in range(len(taken) + 1) if index not in taken)
 
     def _turn_away(self, reason: str, error: Exception) -> None:
         """Stop a federation that is just starting; go on without a newcomer to a running one."""

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from tempfile import mkdtemp
 
@@ -25,6 +26,7 @@ from models import State, StateLayout, size_in_bytes
 
 from .aggregation import combine, sample_weights
 from .client_store import ClientStore
+from .clipping import clip_factors, scaled_update, update_norm
 from .normalizer import normalizer
 from .participants import MissingClients, Participants, short_reason
 from .records import InvalidContent, from_record, to_record
@@ -208,12 +210,12 @@ class FederatedStrategy(Strategy):
         Raises
         ------
         MissingClients
-            If fewer clients are connected than the round needs replies.
+            If fewer clients are connected than the round needs replies for ``node-timeout``.
         """
         # What the last round replaced is only deleted now, when that round has been checkpointed.
         self.declare(self.versions())
         self.prune()
-        self.participants.refresh(grid)
+        self.participants.refresh(grid, at_least=self.required_replies())
         self._global = dict(arrays.to_torch_state_dict())
         self._sampled = self.sample(server_round)
         if len(self._sampled) < self.required_replies():
@@ -293,6 +295,8 @@ class FederatedStrategy(Strategy):
                 f"{self.required_replies()}. {reasons}"
             )
         self._notes = {}
+        if self.configuration.clip_update_norm > 0 and self.has_global_model:
+            ordered = self._clipped(ordered)
         combined = self.aggregate(server_round, self._global, ordered)
         weights = sample_weights([update.num_examples for update in ordered])
         train_loss = sum(w * u.train_loss for w, u in zip(weights, ordered, strict=True))
@@ -321,6 +325,10 @@ class FederatedStrategy(Strategy):
         if not isinstance(arrays, ArrayRecord) or not isinstance(metrics, MetricRecord):
             raise InvalidContent("the reply lacks its arrays or metrics")
         state = from_record(arrays, self._global)
+        for name in self.layout.float_buffers:
+            # Averaged into the global model, it would turn every later output into NaN.
+            if name.endswith("running_var") and bool((state[name] < 0).any()):
+                raise InvalidContent(f"{name!r} holds a negative variance")
         numbers: dict[str, float] = {}
         for name in ("num-examples", "local-steps", "train-loss", "seconds"):
             value = metrics.get(name)
@@ -341,6 +349,29 @@ class FederatedStrategy(Strategy):
             float(numbers["seconds"]),
             lambda: self.local_models.read(client),
         )
+
+    def _clipped(self, updates: Sequence[LocalUpdate]) -> list[LocalUpdate]:
+        """Have every update read with its norm bounded; the models stay on disk as they came."""
+        names = self.layout.parameters
+        norms = [update_norm(self._global, update.load(), names) for update in updates]
+        factors = clip_factors(norms, self.configuration.clip_update_norm)
+        self._notes["clipped"] = sum(factor < 1 for factor in factors)
+        for update, norm, factor in zip(updates, norms, factors, strict=True):
+            if factor < 1:
+                log.warning(
+                    "client %d: its update, of norm %.3g, is scaled down to %.3g",
+                    update.client,
+                    norm,
+                    norm * factor,
+                )
+        return [
+            replace(update, load=partial(self._load_scaled, update.load, factor))
+            for update, factor in zip(updates, factors, strict=True)
+        ]
+
+    def _load_scaled(self, load: Callable[[], State], factor: float) -> State:
+        state = load()
+        return scaled_update(self._global, state, self.layout.parameters, factor)
 
     def _check_count(self, client: int, count: int) -> None:
         # The weight of a client in the average is fixed when it joins: it cannot vote itself up.

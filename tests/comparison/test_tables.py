@@ -9,7 +9,7 @@ import pytest
 
 from comparison import Plan, figures
 from comparison.page import to_html, to_markdown
-from comparison.results import FINAL, CellResult, Results, to_csv
+from comparison.results import FINAL, PENDING, CellResult, Results, to_csv
 from comparison.tables import (
     accuracy_table,
     best_on_test_table,
@@ -117,12 +117,24 @@ def test_page_and_markdown_say_the_same(results: Results) -> None:
 
 
 def test_a_comparison_without_results_says_so(plan: ReadPlan, tmp_path: Path) -> None:
-    made = plan("strategy=fedavg,moon")
-    nothing = Results(made, tuple(CellResult(c, tmp_path, "not made yet") for c in made.cells))
+    first, *others = plan("strategy=fedavg,moon", "seed=0,1").cells
+    nothing = Results(
+        plan("strategy=fedavg,moon", "seed=0,1"),
+        (
+            CellResult(first, tmp_path, "out of memory"),
+            *(CellResult(cell, tmp_path, PENDING) for cell in others),
+        ),
+    )
     for said in (to_html(nothing), to_markdown(nothing)):
-        assert "No result for fedavg, seed 0: not made yet" in said
+        assert "No result for fedavg, seed 0: out of memory" in said
+        assert "3 of 4 cells are not made yet." in said
     assert "No cell has a result yet." in to_html(nothing)
-    assert "failed" in to_csv(nothing)
+    assert [line.split(",")[3] for line in to_csv(nothing).splitlines()[1:]] == [
+        "failed",
+        "pending",
+        "pending",
+        "pending",
+    ]
 
 
 def test_many_methods_make_several_plots_with_the_baseline_in_each(

@@ -54,7 +54,8 @@ class Deployment:
             one.close()
         (directory / "flwr").mkdir()
         (directory / "flwr" / "config.toml").write_text(
-            f'[superlink]\ndefault = "edge"\n\n[superlink.edge]\naddress = "127.0.0.1:{self.port}"\n'
+            '[superlink]\ndefault = "edge"\n\n[superlink.edge]\n'
+            f'address = "127.0.0.1:{self.port}"\n'
             f'root-certificates = "{self.keys / "ca.crt"}"\n'
         )
         blocker = directory / "client-only"
@@ -170,7 +171,9 @@ class Deployment:
 
     def register(self, *numbers: int) -> None:
         for number in numbers:
-            reply = self.flwr("supernode", "register", str(self.keys / f"node-{number}.pub"), "edge")
+            reply = self.flwr(
+                "supernode", "register", str(self.keys / f"node-{number}.pub"), "edge"
+            )
             assert "success" in reply.lower() or "registered" in reply.lower(), reply
 
     def online(self) -> int:

@@ -61,7 +61,7 @@ def test_number_of_clients(laboratory, six_clients, fraction, expected):
 
 
 def test_a_node_that_left_is_not_asked_and_too_few_nodes_stop_the_run(laboratory, six_clients):
-    run = laboratory(six_clients, strategy="fedavg", min_successful_clients=4)
+    run = laboratory(six_clients, strategy="fedavg", min_successful_clients=4, node_timeout=0.2)
     run.round()
     run.grid.online = {0, 2, 3, 5}
     assert sampled(run, 1) == [(0, 2, 3, 5)]
