@@ -355,7 +355,7 @@ class RunConfiguration:
         "Local training loss.",
         choices=("cross-entropy", "symmetric-cross-entropy"),
     )
-    model: str = key("resnet10", "The classifier.", original="model")
+    model: str = key("resnet8", "The classifier.", original="model")
     augmentation: str = key(
         "auto",
         "Augmentation of the training images; auto is the data set's usual one.",

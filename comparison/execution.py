@@ -182,13 +182,14 @@ class Workshop:
     def _verdict(self, run: Run, process: BaseProcess) -> str:
         if process.exitcode == 0 and self.finished(run):
             return ""
+        code = process.exitcode
+        if code is not None and code < 0:
+            return f"its process was ended by signal {-code} ({signal.strsignal(-code)})"
         lines = self._log(run).read_text("utf-8", errors="replace").splitlines()[-_LOG_LINES:]
         errors = [line for line in lines if line.startswith("error: ")] or [
             line for line in lines if line.strip()
         ]
-        code = process.exitcode
-        how = f"signal {-code}" if code is not None and code < 0 else f"exit status {code}"
-        return errors[-1].removeprefix("error: ").strip() if errors else how
+        return errors[-1].removeprefix("error: ").strip() if errors else f"exit status {code}"
 
 
 def _title(run: Run | None) -> str:

@@ -222,7 +222,7 @@ def interval_notes(counts: set[int]) -> list[str]:
     if fewest <= 3:
         notes.insert(
             0,
-            f"Only {fewest} seeds: t is {t_factor(fewest):.1f} (it tends to 2.0 with more), and "
+            f"Only {fewest} common seeds in some rows: t is {t_factor(fewest):.1f} (2.0 with many), and "
             "the standard deviation is itself hardly known. An interval that includes zero means "
             "undecided, not equal.",
         )

@@ -59,7 +59,7 @@ def from_values(values: Mapping[str, Any]) -> Description | None:
             normalization=Normalization(mean, std),
             augmentation=str(values["data-augmentation"]),
         )
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise DataError(f"the server's description of the data cannot be read: {error}") from error
     sensible = (
         0 < len(names) <= _MOST_CLASSES

@@ -21,9 +21,9 @@ def resolve_device(name: str) -> torch.device:
 
 
 # Below this, splitting a layer over threads costs more than it saves. Measured on 2 cores with
-# batches of 16 8x8 images through resnet10 (2e6 operations an image): 9 ms of CPU time a step on
-# one thread, 20 ms on two for nothing; and with another process on the machine, threads that wait
-# for each other made a step 30 times slower.
+# batches of 16 8x8 images through a four-stage residual network (2e6 operations an image): 9 ms of
+# CPU time a step on one thread, 20 ms on two for nothing; and with another process on the machine,
+# threads that wait for each other made a step 30 times slower.
 _WORTH_THREADS = 1e7
 
 

@@ -76,11 +76,11 @@ def vgg11(channels: int, image_size: tuple[int, int]) -> tuple[nn.Module, int]:
     return nn.Sequential(*layers), 512
 
 
-# resnet8, 20 and 32 are He et al.'s three-stage networks for CIFAR-10; resnet10, 18 and 34 the
-# four-stage ones, of which resnet10 is the smallest: one block a stage, a quarter of the width.
+# resnet8, 20 and 32 are He et al.'s three-stage networks for CIFAR-10; resnet18 and 34 have four
+# stages. On 8x8 images a fourth stage is a single pixel, whose BatchNorm statistics are so poor that
+# averaging ten clients at Dirichlet 0.05 stays near chance for rounds: resnet8 suits the digits.
 MODELS: dict[str, EncoderBuilder] = {
     "resnet8": partial(_residual, width=16, blocks=(1, 1, 1)),
-    "resnet10": partial(_residual, width=16, blocks=(1, 1, 1, 1)),
     "resnet20": partial(_residual, width=16, blocks=(3, 3, 3)),
     "resnet32": partial(_residual, width=16, blocks=(5, 5, 5)),
     "resnet18": partial(_residual, width=64, blocks=(2, 2, 2, 2)),

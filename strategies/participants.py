@@ -278,7 +278,7 @@ def _description(reply: Message) -> tuple[int, int, int]:
             int(metrics[name])  # type: ignore[arg-type]
             for name in ("num-examples", "partition-id", "num-partitions")
         )
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise MissingClients(f"node {node} sent no valid description of itself") from error
     if not 0 < num_examples < 10**10:
         raise MissingClients(f"node {node} claims {num_examples} training samples")

@@ -52,7 +52,10 @@ class Linear(nn.Module):
 
 @dataclass
 class Client:
-    """One client's data. Every step of an epoch sees all of it, so gradients have no noise."""
+    """One client's data. Every step of an epoch sees all of it, so gradients have no noise.
+
+    A client cannot make more steps than it has samples (batches of one): the server refuses it.
+    """
 
     images: Tensor
     targets: Tensor

@@ -76,7 +76,7 @@ def test_paired_differences(results: Results) -> None:
     # competed: +9 and +9 under the two seeds both have; too few to be marked
     assert _cells(table, 0)[4] == "+9.00 [+9.00, +9.00]"
     assert table.rows[0][4].kind == "number"
-    assert any("Only 2 seeds: t is 12.7" in note for note in table.notes)
+    assert any("Only 2 common seeds in some rows: t is 12.7" in note for note in table.notes)
 
 
 def test_gains(results: Results) -> None:
@@ -111,7 +111,7 @@ def test_csv_has_a_row_per_cell(results: Results) -> None:
 
 def test_page_and_markdown_say_the_same(results: Results) -> None:
     page, markdown = to_html(results), to_markdown(results)
-    for said in ("+2.00 [-0.48, +4.48]", "75.00 ± 7.07 %", "Only 2 seeds", "a machine"):
+    for said in ("+2.00 [-0.48, +4.48]", "75.00 ± 7.07 %", "Only 2 common seeds", "a machine"):
         assert said in page and said in markdown
     assert page == to_html(results)
 

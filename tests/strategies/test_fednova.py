@@ -55,11 +55,9 @@ def test_without_weight_decay_balanced_gradients_leave_it_where_it_is_and_move_f
 ):
     """Σ p_i·g_i = 0 everywhere: every point is a minimum, so any motion is inconsistency."""
     gradients = torch.tensor([[1.0, -2.0], [3.0, 0.5], [-2.0, 0.25]], dtype=torch.float64)
-    sizes, steps = (4, 2, 5), (1, 6, 3)
-    assert torch.equal(
-        torch.tensor(sizes).double() @ gradients, torch.tensor([0.0, -5.75]).double()
-    )
-    gradients[2, 1] += 5.75 / 5
+    sizes, steps = (12, 6, 15), (1, 6, 3)
+    gradients[2, 1] = -(12 * -2.0 + 6 * 0.5) / 15
+    assert torch.equal(torch.tensor(sizes).double() @ gradients, torch.zeros(2).double())
     clients = [
         make_client(gradient.expand(n, 2), torch.zeros(n).double(), tau)
         for gradient, n, tau in zip(gradients, sizes, steps, strict=True)
@@ -79,7 +77,7 @@ def test_on_shared_curvature_its_error_vanishes_with_the_step_size_and_fedavgs_d
     """Identical Hessian A = diag(1, 0.6), unequal τ: the fixed point is w* + O(η), so halving η
     halves the error; FedAvg's tends to a constant, the minimiser of Σ p_i·τ_i·f_i."""
     scale = torch.tensor([2.0, 1.2]).double().sqrt()
-    images = torch.diag(scale)  # XᵀX/n = diag(1, 0.6)
+    images = torch.diag(scale).repeat(2, 1)  # XᵀX/n = diag(1, 0.6)
     minima = torch.tensor([[1.0, -1.0], [-2.0, 3.0]], dtype=torch.float64)
     clients = [
         make_client(images, images @ minimum, steps)
@@ -107,7 +105,7 @@ def test_equal_steps_on_shared_curvature_are_exact_and_equal_fedavg(
     minima = torch.tensor([[1.0, -1.0], [-2.0, 3.0], [0.0, 5.0]], dtype=torch.float64)
     # Repeated rows change n_i and leave the Hessian as it is.
     clients = [
-        make_client(images.repeat(k, 1), (images @ m).repeat(k), 3)
+        make_client(images.repeat(2 * k, 1), (images @ m).repeat(2 * k), 3)
         for m, k in zip(minima, (1, 2, 4), strict=True)
     ]
     target = (torch.tensor([1.0, 2.0, 4.0]).double() / 7) @ minima
@@ -140,7 +138,7 @@ def test_steps_are_weighted_in_samples_not_in_batches(laboratory, make_client):
 
 def test_large_weight_sums_are_noted_and_warned_about(laboratory, make_client, app_log):
     """Σ w_i = (½·1 + ½·9)·(½/1 + ½/9) = 25/9."""
-    clients = [make_client(torch.ones(3, 1).double(), torch.zeros(3).double(), s) for s in (1, 9)]
+    clients = [make_client(torch.ones(9, 1).double(), torch.zeros(9).double(), s) for s in (1, 9)]
     nova = laboratory(clients, strategy="fednova")
     nova.round()
     assert nova.strategy.outcome.notes["effective-weight"] == pytest.approx(25 / 9)

@@ -39,7 +39,7 @@ def test_local_training_ends_at_the_proximal_point(laboratory, make_client):
     """Many local steps solve min ½h(w - b)² + (μ/2)(w - x)²: from x = 0, y = hb/(h + μ)."""
     curvature, minimum, mu = 1.0, 4.0, 3.0
     client = make_client(
-        torch.ones(2, 1).double() * curvature**0.5, torch.full((2,), minimum).double(), 200
+        torch.ones(200, 1).double() * curvature**0.5, torch.full((200,), minimum).double(), 200
     )
     run = laboratory([client], strategy="fedprox", proximal_mu=mu, learning_rate=0.1)
     assert float(run.rounds(1)) == pytest.approx(curvature * minimum / (curvature + mu), abs=1e-12)

@@ -67,7 +67,7 @@ def test_every_strategy_averages_float_buffers_and_takes_the_largest_counter(
 def test_variances_stay_positive_where_fednova_extrapolates(laboratory, make_client):
     """Parameters move with weights that sum to 2.8; with those a variance would turn negative."""
     clients = [
-        make_client(torch.randn(8, 2).double() * 1e-3, torch.randn(8).double(), steps)
+        make_client(torch.randn(40, 2).double() * 1e-3, torch.randn(40).double(), steps)
         for steps in (1, 40)
     ]
     run = laboratory(clients, strategy="fednova", model=Normalised(), learning_rate=1e-4)

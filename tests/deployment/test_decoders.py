@@ -1,0 +1,269 @@
+"""Whatever a peer sends, its decoder refuses it by its own error or returns what was asked for.
+
+14,000 hostile inputs: valid ones with bytes, headers, types, shapes, names and numbers
+changed, and inputs made of nothing.
+"""
+
+from __future__ import annotations
+
+import random
+import tracemalloc
+from collections.abc import Iterator
+from io import BytesIO
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
+from flwr.supercore.task_identity import TaskIdentity
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from federated_data import DataError
+from federated_data.agreement import from_values, to_values
+from federated_data.sources import describe
+from models import build, cpu_state
+from server_app.replies import checked_label_counts, checked_pseudo_data
+from strategies.participants import MissingClients, _description, _NodeLeft
+from strategies.records import InvalidContent, from_record, to_record
+
+PER_EXAMPLE = 20
+fuzz = settings(
+    max_examples=140,
+    deadline=None,
+    derandomize=True,
+    database=None,
+    suppress_health_check=list(HealthCheck),
+)
+seeds = st.integers(0, 2**32 - 1)
+
+STATE = {
+    "weight": torch.randn(3, 4),
+    "running_var": torch.ones(3),
+    "steps": torch.tensor(7),
+    "half": torch.ones(2, dtype=torch.float16),
+    "none": torch.empty(0, 4),
+}
+NUMBERS = [0, 1, -1, 2**31, 2**63 - 1, -(2**63), 10**12, 255]
+FLOATS = [0.0, -0.0, 1e308, -1e308, float("nan"), float("inf"), 5e-324, 3.4e38]
+TEXTS = ["", "\0", "é" * 1000, "__class__", "float32", "<f4", "|O", "O", "numpy.ndarray", "../x"]
+
+
+def mutated_bytes(draw: random.Random, data: bytes) -> bytes:
+    changed = bytearray(data)
+    for _ in range(draw.randint(1, 4)):
+        kind = draw.randrange(7)
+        place = draw.randrange(len(changed) + 1)
+        if kind == 0 and changed:
+            changed[place % len(changed)] = draw.randrange(256)
+        elif kind == 1:
+            changed[place:place] = draw.randbytes(draw.randint(1, 40))
+        elif kind == 2:
+            del changed[place : place + draw.randint(1, 40)]
+        elif kind == 3:
+            changed = changed[:place]
+        elif kind == 4:
+            changed = bytearray(b"PK\x03\x04") + changed  # numpy opens zip archives, too
+        elif kind == 5:
+            changed = bytearray(
+                draw.choice([b"\x80\x04.", b"", b"\x93NUMPY", b"\x93NUMPY\x03\x00"])
+            )
+        else:
+            text = bytes(changed).replace(
+                draw.choice([b"(3, 4)", b"False", b"<f4", b"(3,)"]),
+                draw.choice([b"(9999999999999,)", b"True", b"|O8", b"(-1,)", b"<f8", b"((((((("]),
+            )
+            changed = bytearray(text)
+    return bytes(changed)
+
+
+def header_of(dtype: str, shape: tuple[int, ...]) -> bytes:
+    stream = BytesIO()
+    np.lib.format.write_array_header_1_0(
+        stream, {"descr": dtype, "fortran_order": False, "shape": shape}
+    )
+    return stream.getvalue()
+
+
+def hostile_record(draw: random.Random, record: ArrayRecord) -> ArrayRecord:
+    arrays = dict(record)
+    name = draw.choice(list(arrays))
+    array = arrays[name]
+    kind = draw.randrange(6)
+    if kind == 0:
+        del arrays[name]
+    elif kind == 1:
+        arrays[draw.choice(TEXTS) + name] = array
+    elif kind == 2:
+        shape = tuple(draw.choice([0, 1, 3, 4, 10**12, -1]) for _ in range(draw.randrange(4)))
+        dtype = draw.choice(["float32", "int64", "object", "float64"])
+        arrays[name] = Array(dtype, shape, array.stype, array.data)
+    elif kind == 3:
+        arrays[name] = Array(array.dtype, array.shape, draw.choice(TEXTS), array.data)
+    elif kind == 4:  # declares what is expected, holds another header
+        data = header_of(draw.choice(["<f4", "<i8", "|O", "<f8"]), (10**11,)) + b"\0" * 48
+        arrays[name] = Array(array.dtype, array.shape, array.stype, data)
+    else:
+        data = mutated_bytes(draw, array.data)
+        arrays[name] = Array(array.dtype, array.shape, array.stype, data)
+    return ArrayRecord(arrays)
+
+
+@pytest.fixture(autouse=True)
+def little_memory() -> Iterator[None]:
+    """Fail if decoding ever held more than a few megabytes: all valid inputs are tiny."""
+    tracemalloc.start()
+    yield
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 64 * 2**20
+
+
+@fuzz
+@given(seeds)
+def test_model_records(seed: int) -> None:
+    draw = random.Random(seed)
+    valid = to_record(STATE)
+    for _ in range(PER_EXAMPLE):
+        try:
+            state = from_record(hostile_record(draw, valid), STATE)
+        except InvalidContent:
+            continue
+        assert list(state) == list(STATE)
+        for name, like in STATE.items():
+            assert state[name].shape == like.shape
+            assert state[name].dtype == like.dtype
+            assert bool(torch.isfinite(state[name].double()).all())
+
+
+def test_what_was_packed_is_unpacked_and_writable() -> None:
+    state = cpu_state(build("resnet8", classes=4, channels=1, image_size=8, seed=1))
+    unpacked = from_record(to_record(state), state)
+    for name, value in state.items():
+        assert torch.equal(unpacked[name], value)
+        unpacked[name].zero_()
+    columns = np.asfortranarray(np.arange(12, dtype=np.float32).reshape(3, 4))
+    unpacked = from_record(ArrayRecord({"w": Array(columns)}), {"w": torch.empty(3, 4)})
+    assert torch.equal(unpacked["w"], torch.arange(12.0).reshape(3, 4))
+
+
+def hostile_value(draw: random.Random) -> Any:
+    kind = draw.randrange(6)
+    if kind == 0:
+        return draw.choice(NUMBERS)
+    if kind == 1:
+        return draw.choice(FLOATS)
+    if kind == 2:
+        return draw.choice(TEXTS)
+    if kind == 3:
+        return [draw.choice(NUMBERS) for _ in range(draw.randrange(12))]
+    if kind == 4:
+        return [draw.choice(FLOATS) for _ in range(draw.randrange(12))]
+    return [draw.choice(TEXTS) for _ in range(draw.randrange(12))]
+
+
+@fuzz
+@given(seeds)
+def test_descriptions_of_the_data(seed: int) -> None:
+    draw = random.Random(seed)
+    valid = to_values(describe("digits"))
+    for _ in range(PER_EXAMPLE):
+        values = dict(valid)
+        for _ in range(draw.randint(1, 3)):
+            name = draw.choice(list(valid))
+            if draw.random() < 0.2:
+                values.pop(name, None)
+            else:
+                values[name] = hostile_value(draw)
+        try:
+            description = from_values(ConfigRecord(values))
+        except DataError:
+            continue
+        if description is not None:
+            assert description.channels in (1, 3)
+            assert 0 < description.classes <= 100_000
+            assert all(0 < side <= 16_384 for side in description.image_size)
+
+
+@fuzz
+@given(seeds)
+def test_label_counts(seed: int) -> None:
+    draw = random.Random(seed)
+    for _ in range(PER_EXAMPLE):
+        content = RecordDict()
+        if draw.random() < 0.95:
+            value = hostile_value(draw)
+            if isinstance(value, str) or (isinstance(value, list) and value and value[0] in TEXTS):
+                content["metrics"] = ConfigRecord({"label-counts": value})
+            else:
+                content["metrics"] = MetricRecord({"label-counts": value})
+        try:
+            counts = checked_label_counts(content, 3, draw.choice([None, 2, 256]))
+        except InvalidContent:
+            continue
+        assert len(counts) == 3
+        assert all(0 <= count <= 10**10 for count in counts)
+        assert sum(counts) > 0
+
+
+@fuzz
+@given(seeds)
+def test_introductions(seed: int) -> None:
+    draw = random.Random(seed)
+    TaskIdentity.run_id, TaskIdentity.node_id, TaskIdentity.task_id = 1, 1, 1
+    question = Message(RecordDict(), 7, "query.describe")
+    for _ in range(PER_EXAMPLE):
+        content = RecordDict()
+        values = {"num-examples": 10, "partition-id": 0, "num-partitions": 2}
+        for name in values:
+            value = hostile_value(draw) if draw.random() < 0.5 else values[name]
+            numbers = value if isinstance(value, list) else [value]
+            if all(isinstance(number, int | float) for number in numbers):
+                values[name] = value
+        kept = {name: value for name, value in values.items() if draw.random() < 0.95}
+        content["metrics" if draw.random() < 0.95 else "other"] = MetricRecord(kept)
+        try:
+            samples, partition, _ = _description(Message(content, reply_to=question))
+        except (MissingClients, _NodeLeft):
+            continue
+        assert 0 < samples < 10**10
+        assert partition < 10**6
+
+
+@fuzz
+@given(seeds)
+def test_pseudo_data(seed: int) -> None:
+    draw = random.Random(seed)
+    valid = to_record(
+        {
+            "images": torch.randn(4, 1, 8, 8),
+            "labels": torch.tensor([0, 2, 1, 2]),
+            "logits": torch.randn(4, 3),
+        }
+    )
+    for _ in range(PER_EXAMPLE):
+        content = RecordDict({"metrics": MetricRecord({"objective": draw.choice([1.0, *FLOATS])})})
+        kind = draw.randrange(4)
+        if kind == 0:
+            with np.errstate(over="ignore"):
+                images = torch.from_numpy(np.full((4, 1, 8, 8), draw.choice(FLOATS), np.float32))
+            labels = torch.tensor([draw.choice([0, 1, -1, 3, 2**62]) for _ in range(4)])
+            content["arrays"] = to_record(
+                {"images": images, "labels": labels, "logits": torch.randn(4, 3)}
+            )
+        elif kind == 1:
+            content["arrays"] = MetricRecord({"images": 1})
+        else:
+            content["arrays"] = hostile_record(draw, valid)
+        try:
+            reply = checked_pseudo_data(
+                content, client=1, images=4, image_shape=(1, 8, 8), classes=3
+            )
+        except InvalidContent:
+            continue
+        assert reply.data.images.shape == (4, 1, 8, 8)
+        assert float(reply.data.images.abs().max()) <= 1e3
+        assert 0 <= int(reply.data.labels.min()) <= int(reply.data.labels.max()) < 3
+        assert set(reply.data.sources.tolist()) == {1}
+        assert np.isfinite(reply.objective)

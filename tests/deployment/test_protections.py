@@ -1,0 +1,90 @@
+"""Optional protections: clipped updates, noised label counts."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from flwr.app import ArrayRecord
+
+from client_app.label_counts import noised_counts, shareable_counts
+from configuration import RunConfiguration
+from strategies.clipping import clip_factors, scaled_update, update_norm
+
+
+def test_factors_bound_norms_by_a_multiple_of_the_median() -> None:
+    norms = [1.0, 2.0, 3.0, 4.0, 1e9]
+    factors = clip_factors(norms, 1.5)
+    assert factors[:4] == [1.0] * 4
+    assert max(n * f for n, f in zip(norms, factors, strict=True)) == pytest.approx(4.5)
+    assert clip_factors([0.0, 0.0, 5.0], 2) == [1.0] * 3, "no measure, no bound"
+    assert clip_factors([7.0], 1) == [1.0]
+    with pytest.raises(ValueError, match="above 0"):
+        clip_factors([1.0], 0)
+
+
+def test_a_scaled_update_has_the_scaled_norm_and_its_own_buffers() -> None:
+    start = {"w": torch.randn(3, 4), "mean": torch.zeros(2)}
+    end = {"w": torch.randn(3, 4), "mean": torch.ones(2)}
+    scaled = scaled_update(start, end, ["w"], 0.25)
+    assert update_norm(start, scaled, ["w"]) == pytest.approx(
+        0.25 * update_norm(start, end, ["w"]), rel=1e-6
+    )
+    assert torch.equal(scaled["mean"], end["mean"])
+    assert torch.equal(scaled["w"] > start["w"], end["w"] > start["w"])
+
+
+@pytest.mark.parametrize("strategy", ["fedavg", "scaffold", "fednova", "fedprox"])
+def test_one_poisoned_client_moves_the_model_no_further_than_the_bound(
+    laboratory, curved_clients, strategy
+) -> None:
+    def poison(client, reply):
+        if client == 2:
+            state = dict(reply.content["arrays"].to_torch_state_dict())
+            reply.content["arrays"] = ArrayRecord({n: v + 1e12 for n, v in state.items()})
+        return reply
+
+    steps = {}
+    for clip in (0.0, 1.0):
+        run = laboratory(curved_clients, strategy=strategy, clip_update_norm=clip)
+        run.grid.touch = poison
+        run.round()
+        steps[clip] = float(run.state["weight"].norm())
+    assert steps[0.0] > 1e10
+    assert steps[1.0] < 50
+    assert run.strategy.outcome.notes["clipped"] >= 1
+
+
+def test_honest_clients_are_not_touched_by_a_wide_bound(laboratory, curved_clients) -> None:
+    plain = laboratory(curved_clients, strategy="scaffold").rounds(5)
+    wide = laboratory(curved_clients, strategy="scaffold", clip_update_norm=100.0).rounds(5)
+    assert torch.equal(plain, wide)
+
+
+def test_noise_has_laplaces_spread_and_never_gives_a_negative_or_empty_answer() -> None:
+    random = np.random.default_rng(0)
+    counts = [1000] * 4000
+    noise = np.array(noised_counts(counts, 3.0, random)) - 1000
+    assert abs(noise.mean()) < 0.3
+    assert noise.std() == pytest.approx(math.sqrt(2) * 3.0, rel=0.05)
+    for _ in range(200):
+        noised = noised_counts([0, 0, 1], 5.0, random)
+        assert min(noised) >= 0
+        assert sum(noised) > 0
+    with pytest.raises(ValueError, match="above 0"):
+        noised_counts([1], 0.0, random)
+
+
+def test_what_a_client_may_tell() -> None:
+    def told(kind: str, before: list[int] | None = None) -> list[int] | None:
+        configuration = RunConfiguration.parse({"label-counts": kind, "label-counts-noise": 50.0})
+        return shareable_counts(configuration, [400, 100, 0], before)
+
+    assert told("uploaded") == [400, 100, 0]
+    assert told("uniform") is None
+    first = told("noised")
+    assert first != [400, 100, 0]
+    assert told("noised", first) == first, "asked again, the noise must not average out"
+    assert any(told("noised") != first for _ in range(5)), "and nobody can compute it"
