@@ -26,7 +26,12 @@ FAILED, USAGE = 1, 2
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; the exit status is 0 only if everything it was asked for succeeded."""
     parser = _parser()
-    chosen = parser.parse_args(arguments)
+    chosen, rest = parser.parse_known_args(arguments)
+    # argparse gives up on positional arguments behind an option; KEY=VALUE may stand anywhere.
+    if rest:
+        if not hasattr(chosen, "settings") or any(text.startswith("-") for text in rest):
+            parser.error(f"unrecognized arguments: {' '.join(rest)}")
+        chosen.settings = [*chosen.settings, *rest]
     try:
         status: int = chosen.action(chosen)
         return status

@@ -154,10 +154,17 @@ class Workshop:
         arguments = self._arguments(run, directory)
         log = self._log(run)
         log.parent.mkdir(parents=True, exist_ok=True)
-        process: BaseProcess = context.Process(
-            target=_carry_out, args=(arguments, str(log), self.threads), name=run.name
-        )
-        process.start()
+        for last_attempt in (False, True):
+            process: BaseProcess = context.Process(
+                target=_carry_out, args=(arguments, str(log), self.threads), name=run.name
+            )
+            try:
+                process.start()
+                break
+            except (EOFError, ConnectionError):
+                # The server that forks the processes was ended; the next start makes a new one.
+                if last_attempt:
+                    raise
         return process
 
     def _arguments(self, run: Run, directory: Path) -> list[str]:

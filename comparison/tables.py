@@ -222,9 +222,9 @@ def interval_notes(counts: set[int]) -> list[str]:
     if fewest <= 3:
         notes.insert(
             0,
-            f"Only {fewest} common seeds in some rows: t is {t_factor(fewest):.1f} (2.0 with many), and "
-            "the standard deviation is itself hardly known. An interval that includes zero means "
-            "undecided, not equal.",
+            f"Only {fewest} common seeds in some rows: t is {t_factor(fewest):.1f} there (2.0 "
+            "with many), and the standard deviation is itself hardly known. An interval that "
+            "includes zero means undecided, not equal.",
         )
     return notes
 

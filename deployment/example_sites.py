@@ -33,7 +33,7 @@ def write_example_sites(directory: Path) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    _write_folders(directory / "server" / "test", load_split("digits", "test"), "L")
+    write_folders(directory / "server" / "test", load_split("digits", "test"), "L")
     train = load_split("digits", "train")
     given = np.zeros(len(train), dtype=bool)
     for name, (digits, most) in SITES.items():
@@ -43,7 +43,7 @@ def write_example_sites(directory: Path) -> None:
         given[rows] = True
         part = train.subset(rows)
         if name != "site-3":
-            _write_folders(directory / name, part, "RGB" if name == "site-2" else "L")
+            write_folders(directory / name, part, "RGB" if name == "site-2" else "L")
             continue
         table = {
             "image": [{"bytes": _png(image, "L"), "path": None} for image in part.images],
@@ -52,7 +52,8 @@ def write_example_sites(directory: Path) -> None:
         pq.write_table(pa.table(table), directory / f"{name}.parquet")
 
 
-def _write_folders(directory: Path, data: ImageData, mode: str) -> None:
+def write_folders(directory: Path, data: ImageData, mode: str) -> None:
+    """Write images as ``directory/<class>/*.png``, grey (mode L) or in colour (RGB)."""
     for index, (image, label) in enumerate(zip(data.images, data.labels, strict=True)):
         folder = directory / data.class_names[label]
         folder.mkdir(parents=True, exist_ok=True)

@@ -77,8 +77,8 @@ def vgg11(channels: int, image_size: tuple[int, int]) -> tuple[nn.Module, int]:
 
 
 # resnet8, 20 and 32 are He et al.'s three-stage networks for CIFAR-10; resnet18 and 34 have four
-# stages. On 8x8 images a fourth stage is a single pixel, whose BatchNorm statistics are so poor that
-# averaging ten clients at Dirichlet 0.05 stays near chance for rounds: resnet8 suits the digits.
+# stages. On 8x8 images a fourth stage is a single pixel, whose BatchNorm statistics are so poor
+# that averaging ten clients at Dirichlet 0.05 stays near chance for rounds: resnet8 suits digits.
 MODELS: dict[str, EncoderBuilder] = {
     "resnet8": partial(_residual, width=16, blocks=(1, 1, 1)),
     "resnet20": partial(_residual, width=16, blocks=(3, 3, 3)),

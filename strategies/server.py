@@ -134,7 +134,7 @@ class FederatedStrategy(Strategy):
         directory = directory or Path(mkdtemp(prefix="fedf2dg-"))
         self.local_models = ClientStore(directory / "local_models")
         self.directory = directory
-        self.participants = participants or Participants(
+        self.participants = participants if participants is not None else Participants(
             configuration.num_clients, configuration.node_timeout
         )
         self.outcome: RoundOutcome | None = None

@@ -1,0 +1,79 @@
+"""A whole federation for real: TLS, keys, unlike sites, an intruder, and a power cut."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import pytest
+
+from benchmarks.loopback import wait_until
+from deployment.example_sites import write_example_sites
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(sys.platform != "linux", reason="finds orphaned processes in /proc"),
+]
+
+
+def test_two_sites_an_intruder_and_a_power_cut(deploy, tmp_path):
+    write_example_sites(tmp_path / "sites")
+    deployment = deploy(3)
+    deployment.start_superlink()
+    deployment.register(1, 2)
+    # Colour images of four classes in folders; grey ones of four others in a parquet file.
+    deployment.start_supernode(1, f"data-path='{tmp_path}/sites/site-2'")
+    deployment.start_supernode(2, f"data-path='{tmp_path}/sites/site-3.parquet'")
+    deployment.start_supernode(3, f"data-path='{tmp_path}/sites/site-1'")  # its key is unknown
+    wait_until("two SuperNodes are let in", 90, lambda: deployment.online() == 2)
+    output = tmp_path / "output"
+    run_id = deployment.submit(
+        **{
+            "dataset": "folder",
+            "data-dir": str(tmp_path / "sites" / "server"),
+            "output-dir": str(output),
+            "num-clients": 2,
+            "min-successful-clients": 1,
+            "num-server-rounds": 1,
+            "round-timeout": 60.0,
+            "local-epochs": 1,
+            "stages": "train,generate,distil",
+            "generation.place": "client",
+            "generation.images-per-client": 8,
+            "generation.iterations": 5,
+            "distillation.epochs": 1,
+        }
+    )
+
+    def events(kind):
+        lines = (output / "metrics.jsonl").read_text("utf-8").splitlines()
+        return [event for event in map(json.loads, lines) if event["event"] == kind]
+
+    wait_until(
+        "the clients are known",
+        120,
+        lambda: (output / "metrics.jsonl").exists() and events("clients"),
+    )
+    deployment.kill("node-2")
+    status, details = deployment.wait(run_id, 240)
+    assert status == "finished:completed", details + deployment.log("superlink")[-3000:]
+
+    intruder = deployment.processes["node-3"].poll()
+    assert intruder not in (None, 0), "an unregistered key must be refused"
+    assert deployment.online() == 2
+    clients = events("clients")[0]
+    assert sorted(clients["num_examples"]) == [211, 404]
+    assert clients["label_counts"] is None
+    cut_off = clients["num_examples"].index(404)
+    (training,) = events("round")
+    assert training["clients"] == [1 - cut_off]
+    assert [failure["client"] for failure in training["failures"]] == [cut_off]
+    (generated,) = events("generation")
+    assert generated["images"] == 8
+    summary = json.loads((output / "summary.json").read_text("utf-8"))
+    assert summary["dropped"] == 1
+    assert summary["accuracy"]["distilled"] is not None
+    assert summary["traffic"]["pseudo data"]["bytes_up"] > 0
+    assert "label counts" not in summary["traffic"]
+    assert (output / "report.html").stat().st_size > 10_000
+    assert "Traceback" not in deployment.log("node-1")
