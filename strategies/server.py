@@ -134,8 +134,10 @@ class FederatedStrategy(Strategy):
         directory = directory or Path(mkdtemp(prefix="fedf2dg-"))
         self.local_models = ClientStore(directory / "local_models")
         self.directory = directory
-        self.participants = participants if participants is not None else Participants(
-            configuration.num_clients, configuration.node_timeout
+        self.participants = (
+            participants
+            if participants is not None
+            else Participants(configuration.num_clients, configuration.node_timeout)
         )
         self.outcome: RoundOutcome | None = None
         #: Versions that checkpoints behind the current state still refer to.
