@@ -34,6 +34,9 @@ from .seeds import SAMPLING, derived_seed
 
 log = logging.getLogger("flwr.fedf2dg")
 
+# What Ray says of a worker that was killed; Flower's simulation never replaces one.
+_DEAD_ACTOR = "The actor is dead"
+
 #: Per store, the round each client's state is from.
 Versions = dict[str, dict[int, int]]
 
@@ -146,6 +149,7 @@ class FederatedStrategy(Strategy):
         self._global: State = {}
         self._bytes_down = 0
         self._notes: dict[str, float] = {}
+        self._dead_process = ""
 
     # ---------------------------------------------------------------- what an algorithm overrides
 
@@ -213,7 +217,16 @@ class FederatedStrategy(Strategy):
         ------
         MissingClients
             If fewer clients are connected than the round needs replies for ``node-timeout``.
+        TooFewReplies
+            If a simulation's process died in the round before.
         """
+        if self._dead_process:
+            raise TooFewReplies(
+                "the process of a simulated client died, and Flower would hand out the dead one in "
+                "every round to come. Most often memory ran out: use fewer processes "
+                "(client-resources-num-cpus) or --engine local, and go on with resume-from. "
+                f"{self._dead_process}"
+            )
         # What the last round replaced is only deleted now, when that round has been checkpointed.
         self.declare(self.versions())
         self.prune()
@@ -287,6 +300,7 @@ class FederatedStrategy(Strategy):
                 # elimination.
                 failures[client] = unnamed.pop() if unnamed else "no reply in time"
         ordered = [updates[client] for client in sorted(updates)]
+        self._dead_process = next((r for r in failures.values() if r.startswith(_DEAD_ACTOR)), "")
         for client, reason in sorted(failures.items()):
             log.warning("round %d: client %d dropped: %s", server_round, client, reason)
         if len(ordered) < self.required_replies():
