@@ -141,6 +141,14 @@ class Laboratory:
         )
 
 
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep decoded data out of the user's cache; processes that a test starts inherit it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FEDF2DG_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
 @pytest.fixture
 def laboratory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Laboratory]:
     """Return a function that builds a :class:`Laboratory`.
