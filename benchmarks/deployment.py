@@ -138,11 +138,19 @@ def superlink_restart(scenario: Scenario) -> None:
 
 
 def node_restart(scenario: Scenario) -> None:
-    run_id = scenario.submit(**{"round-timeout": 90.0})
+    run_id = scenario.submit(**{"round-timeout": 90.0, "num-server-rounds": 5})
     scenario.after_round(1)
     say("SuperNode 1 is killed, and restarted with its key")
     scenario.federation.kill("node-1")
-    scenario.start_node(1)
+    # What a supervisor does: for a minute the SuperLink takes the old process for alive, and
+    # refuses the new one (exit code 305).
+    for attempt in range(1, 9):
+        scenario.start_node(1)
+        time.sleep(15)
+        if scenario.federation.processes["node-1"].poll() is None:
+            say(f"SuperNode 1 is back, start {attempt}")
+            break
+        scenario.federation.kill("node-1")
     scenario.finish(run_id)
 
 
