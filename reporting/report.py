@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from reporting import figures
@@ -316,7 +316,24 @@ def _traffic(record: RunRecord) -> str:
         f"Bar chart of bytes per round: {in_all}.",
     )
     competed = " Rounds of the competition are marked c." if "c" in "".join(names) else ""
-    return section(title, figure(svg, f"All clients together; in all {in_all}.{competed}"))
+    return section(
+        title,
+        figure(svg, f"All clients together; in all {in_all}.{competed}"),
+        *_traffic_by_kind(record),
+    )
+
+
+def _traffic_by_kind(record: RunRecord) -> list[str]:
+    """What left the server and the clients in the whole run, generation included."""
+    counted = record.summary.get("traffic")
+    if not isinstance(counted, Mapping):
+        return []
+    kinds = []
+    for kind, sizes in counted.items():
+        if isinstance(sizes, Mapping):
+            down, up = number(sizes.get("bytes_down")) or 0, number(sizes.get("bytes_up")) or 0
+            kinds.append(f"{kind}: {_bytes(down)} to the clients, {_bytes(up)} from them")
+    return [paragraph(f"In the whole run, {'; '.join(kinds)}.", "note")] if kinds else []
 
 
 def _configuration(record: RunRecord) -> str:

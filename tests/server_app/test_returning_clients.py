@@ -1,0 +1,86 @@
+"""Clients that go and come back: their places, and how long they are waited for."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+from flwr.app import Message, MetricRecord, RecordDict
+from flwr.clientapp import ClientApp
+
+from simulation.local_grid import LocalGrid
+from strategies import Participants
+
+
+@pytest.fixture
+def grid():
+    """Return a grid of three real sites: nodes without a partition."""
+    app = ClientApp()
+
+    @app.query("describe")
+    def describe(message, context):
+        metrics = {"num-examples": context.node_id, "partition-id": -1, "num-partitions": 0}
+        return Message(RecordDict({"metrics": MetricRecord(metrics)}), reply_to=message)
+
+    made = LocalGrid(app, 3)
+    made._partitions = {30: 0, 10: 1, 20: 2}
+    return made
+
+
+def test_a_resumed_run_gives_every_node_its_index_back(grid):
+    first = Participants(3, 1.0)
+    first.discover(grid)
+    assert [first[client].node_id for client in range(3)] == [10, 20, 30]
+    # The node that was client 0 is gone; a new one would sort before all others.
+    grid._partitions = {30: 0, 20: 1, 5: 2}
+    resumed = Participants(3, 1.0)
+    resumed.recall(first.remember())
+    resumed.discover(grid)
+    assert {client: resumed[client].node_id for client in resumed.clients} == {
+        0: 10,
+        1: 20,
+        2: 30,
+        3: 5,
+    }
+    assert resumed.available == [1, 2, 3]
+
+
+def test_a_returning_site_may_have_other_data(grid):
+    participants = Participants(3, 1.0)
+    participants.recall({"0": [10, 999]})
+    participants.discover(grid)
+    assert participants[0].num_examples == 10
+
+
+def test_simulated_clients_are_known_by_their_partition_alone():
+    participants = Participants(3, 1.0)
+    participants.simulated = True
+    assert participants.remember() == {}
+
+
+def test_clients_that_are_needed_are_waited_for(grid):
+    participants = Participants(3, 10.0)
+    participants.discover(grid)
+    all_nodes = dict(grid._partitions)
+    grid._partitions = {30: 0}
+    looked = []
+
+    def back_at_the_third_look():
+        looked.append(1)
+        if len(looked) >= 3:
+            grid._partitions = all_nodes
+        return list(grid._partitions)
+
+    grid.get_node_ids = back_at_the_third_look
+    participants.refresh(grid, at_least=2)
+    assert participants.available == [0, 1, 2]
+
+
+def test_but_not_for_ever(grid):
+    participants = Participants(3, 0.6)
+    participants.discover(grid)
+    grid._partitions = {30: 0}
+    started = time.monotonic()
+    participants.refresh(grid, at_least=2)
+    assert time.monotonic() - started < 5
+    assert participants.available == [2]
