@@ -6,15 +6,16 @@ Where the time goes, and what is done about it:
 - Convolutions run on channels_last images, in bfloat16 where the hardware multiplies it natively;
   batch statistics, losses, images and optimizer stay in float32.
 - The objective is fused by ``torch.compile`` where that pays (on a GPU with CUDA graphs). One
-engine serves
-  any number of models of one architecture: their weights are copied into the resident one, and the
-  batch size is a symbol, so ten clients with ten budgets cost one compilation.
-- Nothing is read back from the device inside the loop but a check every ``CHECK_INTERVAL`` steps.
+  engine serves any number of models of one architecture: their weights are copied into the resident
+  one, and the batch size is a symbol, so ten clients with ten budgets cost one compilation.
+- Nothing is read back from the device inside the loop but a look at the objective every
+  ``CHECK_INTERVAL`` steps, or ``CHECK_SECONDS`` where steps are long.
 """
 
 import copy
 import logging
 import math
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -42,6 +43,9 @@ PixelRange = tuple[Sequence[float], Sequence[float]]
 
 CHECK_INTERVAL = 20
 """Steps between two looks at the objective: a synchronisation with the device each."""
+
+CHECK_SECONDS = 5.0
+"""Longest time between two looks, so that progress is seen on slow machines too."""
 
 _log = logging.getLogger("flwr.fedf2dg.generation")
 
@@ -274,6 +278,7 @@ class InversionEngine:
             fused=self.device.type in ("cpu", "cuda"),
         )
         images.requires_grad_()
+        looked = time.monotonic()
         for iteration, offset in enumerate(offsets, start=1):
             optimizer.param_groups[0]["lr"] = settings.learning_rate_at(iteration)
             loss = self._step_objective(torch.roll(images, offset, dims=(2, 3)), targets)
@@ -282,7 +287,9 @@ class InversionEngine:
             optimizer.step()
             if self._bounds is not None:
                 images.data.clamp_(*self._bounds)
-            if iteration == 1 or iteration % CHECK_INTERVAL == 0 or iteration == len(offsets):
+            due = iteration % CHECK_INTERVAL == 0 or time.monotonic() - looked > CHECK_SECONDS
+            if due or iteration in (1, len(offsets)):
+                looked = time.monotonic()
                 _require_finite(loss, iteration)
                 if progress is not None:
                     progress(iteration, len(offsets))

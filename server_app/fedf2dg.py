@@ -279,7 +279,7 @@ class _Transfer:
         federation, settings = self.federation, self.configuration.distillation
         data = PseudoData.concatenate(self._all_data(repetition))
         stage = "distilled" if repetition == 0 else "competed"
-        progress = ProgressLog("distillation", "epochs")
+        progress = ProgressLog("distillation", "images")
         clock = time.perf_counter()
 
         def after_epoch(epoch: int, model: nn.Module, loss: float) -> None:

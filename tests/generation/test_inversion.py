@@ -150,6 +150,22 @@ def test_progress_reaches_the_end(model: nn.Module) -> None:
     assert [done for done, _ in seen] == sorted(done for done, _ in seen)
 
 
+def test_slow_steps_are_reported_one_by_one(
+    model: nn.Module, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("generation.engine.CHECK_SECONDS", 0.0)
+    seen: list[int] = []
+    invert(
+        model,
+        torch.arange(2),
+        SHAPE,
+        plain(iterations=5),
+        seed=0,
+        progress=lambda done, _: seen.append(done),
+    )
+    assert seen == [1, 2, 3, 4, 5]
+
+
 def test_bfloat16_reaches_nearly_the_same_objective(model: nn.Module) -> None:
     labels = torch.arange(32) % 4
     exact = invert(model, labels, SHAPE, plain(iterations=150), seed=0)
