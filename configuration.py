@@ -196,6 +196,13 @@ class DistillationConfiguration:
         above=0.0,
         binds="distil",
     )
+    statistics: str = key(
+        "update",
+        "What BatchNorm layers normalise with while distilling: the pseudo batch, which moves "
+        "their running statistics (update), or the federated statistics, which stay (frozen).",
+        choices=("update", "frozen"),
+        binds="distil",
+    )
 
 
 @dataclass(frozen=True)

@@ -308,6 +308,7 @@ class _Transfer:
                 weight_decay=settings.weight_decay,
                 temperature=settings.temperature,
                 weight=settings.weight,
+                statistics=settings.statistics,
             ),
             seed=derived_seed(self.configuration.seed, DISTILLATION, repetition),
             device=federation.device,
