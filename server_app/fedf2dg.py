@@ -10,11 +10,12 @@ from __future__ import annotations
 import logging
 import time
 from dataclasses import dataclass, field
+from typing import cast
 
 from flwr.app import ArrayRecord, ConfigRecord, Message, RecordDict
 from torch import nn
 
-from distillation import DistillationSettings, distil
+from distillation import DistillationSettings, Statistics, distil
 from generation import InversionSettings, PseudoData, budgets, generate, quality_losses
 from models import Classifier, cpu_state, load_state, size_in_bytes
 from reporting import pseudo_grid
@@ -308,7 +309,7 @@ class _Transfer:
                 weight_decay=settings.weight_decay,
                 temperature=settings.temperature,
                 weight=settings.weight,
-                statistics=settings.statistics,
+                statistics=cast(Statistics, settings.statistics),
             ),
             seed=derived_seed(self.configuration.seed, DISTILLATION, repetition),
             device=federation.device,
