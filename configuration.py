@@ -197,10 +197,10 @@ class DistillationConfiguration:
         binds="distil",
     )
     statistics: str = key(
-        "update",
-        "What BatchNorm layers normalise with while distilling: the pseudo batch, which moves "
-        "their running statistics (update), or the federated statistics, which stay (frozen).",
-        choices=("update", "frozen"),
+        "frozen",
+        "What BatchNorm layers normalise with while distilling: the federated statistics, which "
+        "stay (frozen), or the pseudo batch, which moves their running statistics (update).",
+        choices=("frozen", "update"),
         binds="distil",
     )
 

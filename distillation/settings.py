@@ -28,10 +28,10 @@ class DistillationSettings:
     max_shift : int or None (default: None)
         Every batch is rolled by up to so many pixels each way. None: one pixel per 16 of the
         image's size, at most 2, hence none for 8x8 images.
-    statistics : {"update", "frozen"} (default: "update")
-        What BatchNorm layers of the student do: normalise with the pseudo batch and let its
-        statistics move those they remember, or keep the federated ones. Averages of statistics
-        whose means differ are too narrow; the further the clients are apart, the more it matters.
+    statistics : {"frozen", "update"} (default: "frozen")
+        What BatchNorm layers of the student do: keep the federated statistics, which come from real
+        images, or normalise with the pseudo batch and let its statistics move them. Which is better
+        depends on how well the federated statistics fit; see ``docs/results.md``.
     form : {"corrected", "reference"} (default: "corrected")
         corrected: one optimizer, a new shift for every batch. reference: the optimizer is built
         anew for every epoch (which forgets its momentum), and the whole set is rolled once.
@@ -46,7 +46,7 @@ class DistillationSettings:
     weight: float = 0.1
     batch_size: int = 256
     max_shift: int | None = None
-    statistics: Statistics = "update"
+    statistics: Statistics = "frozen"
     form: Form = "corrected"
 
     def __post_init__(self) -> None:
