@@ -121,6 +121,12 @@ class GenerationConfiguration:
         original="iters_mi",
         binds="generate",
     )
+    rounds: int = key(
+        3,
+        "Last rounds whose local models of a client are inverted together; the original: 1.",
+        unit="rounds",
+        minimum=1,
+    )
     learning_rate: float = key(
         0.1, "Adam's step size on the pixels.", above=0.0, original="di_lr", binds="generate"
     )
@@ -167,8 +173,8 @@ class DistillationConfiguration:
     """Distillation of the pseudo images into the global model."""
 
     epochs: int = key(
-        30,
-        "Passes over all pseudo images.",
+        100,
+        "Passes over all pseudo images; the original: 30 over 25,600.",
         unit="epochs",
         minimum=1,
         original="kd_epochs",

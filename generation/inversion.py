@@ -1,14 +1,21 @@
-"""Inverting one model on its own."""
+"""Inverting the models of one client on their own."""
 
 import torch
 from torch import Tensor, nn
 
-from .engine import Inversion, InversionEngine, PixelRange, Progress
+from .engine import (
+    Inversion,
+    InversionEngine,
+    LocalModels,
+    PixelRange,
+    Progress,
+    as_sequence,
+)
 from .settings import InversionSettings
 
 
 def invert(
-    local_model: nn.Module,
+    local_models: LocalModels,
     labels: Tensor,
     image_shape: tuple[int, int, int],
     settings: InversionSettings | None = None,
@@ -21,12 +28,13 @@ def invert(
 ) -> Inversion:
     """Turn a trained classifier into images it takes for its training data.
 
-    DeepInversion (Yin et al. 2020) of one model.
+    DeepInversion (Yin et al. 2020) of one model, or of several that saw the same data.
 
     Parameters
     ----------
-    local_model : nn.Module
-        Maps normalised images (n, C, H, W) to logits (n, classes); read, never changed.
+    local_models : nn.Module or sequence of nn.Module
+        Each maps normalised images (n, C, H, W) to logits (n, classes); read, never changed.
+        Several take turns, see ``InversionEngine.invert``.
     labels : Tensor
         (n,) integers, the wanted class of each image; n may be 0.
     image_shape : tuple of int
@@ -56,8 +64,9 @@ def invert(
         If the objective stops being a finite number.
     """
     settings = settings or InversionSettings()
+    models = as_sequence(local_models)
     engine = InversionEngine(
-        local_model,
+        models[0],
         image_shape,
         settings,
         global_model=global_model,
@@ -65,4 +74,4 @@ def invert(
         device=device,
         expected_images=len(labels),
     )
-    return engine.invert(local_model, labels, seed=seed, progress=progress)
+    return engine.invert(models, labels, seed=seed, progress=progress)

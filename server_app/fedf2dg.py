@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from flwr.app import ArrayRecord, ConfigRecord, Message, RecordDict
@@ -16,12 +17,12 @@ from torch import nn
 
 from distillation import DistillationSettings, distil
 from generation import InversionSettings, PseudoData, budgets, generate, quality_losses
-from models import Classifier, cpu_state, load_state, size_in_bytes
+from models import Classifier, State, cpu_state, size_in_bytes
 from reporting import pseudo_grid
 from strategies import TooFewReplies
 from strategies.participants import short_reason
 from strategies.pixel_range import pixel_range
-from strategies.records import InvalidContent, to_record
+from strategies.records import LOCAL, InvalidContent, to_record
 from strategies.seeds import DISTILLATION, GENERATION, derived_seed
 from strategies.server import grouped
 
@@ -111,14 +112,14 @@ class _Transfer:
 
     def _retrain(self) -> None:
         """Run one more federated round, from the distilled model."""
-        last = max(self.federation.strategy.local_models.versions.values())
-        self.federation.train_round(last + 1, "competition")
+        rounds = self.federation.strategy.local_models.rounds.values()
+        self.federation.train_round(max(valid[-1] for valid in rounds) + 1, "competition")
 
     def _generate(self, kind: str, repetition: int, batch: int) -> None:
-        """Make one batch of images from the local models of the last round, here or there."""
+        """Make one batch of images from the local models of the last rounds, here or there."""
         federation, settings = self.federation, self.configuration.generation
         started = time.perf_counter()
-        teachers = federation.strategy.last_local_models()
+        teachers = list(federation.strategy.invertible_models())
         participants = federation.participants
         examples = [participants[client].num_examples for client in teachers]
         global_model = federation.global_model()
@@ -169,9 +170,8 @@ class _Transfer:
     def _invert(self, batch: _Batch) -> _Made:
         """Invert the local models on the server."""
         federation = self.federation
-        shell = federation.global_model()
         generated = generate(
-            lambda client: _load(shell, federation, client),
+            lambda client: [federation.with_state(s) for s in _local_states(federation, client)],
             budgets=batch.budget,
             label_counts=self._label_counts(batch.budget),
             image_shape=(
@@ -253,7 +253,9 @@ class _Transfer:
             )
         ordered = [parts[client] for client in sorted(parts)]
         data = PseudoData.concatenate(part.data for part in ordered)
-        down = len(connected) * model_bytes * (2 if competes else 1)
+        rounds = federation.strategy.invertible_models()
+        models = sum(len(rounds[client]) + competes for client in connected)
+        down = models * model_bytes
         up = sum(part.bytes_up for part in ordered)
         federation.note_traffic("model", down=down)
         federation.note_traffic("pseudo data", up=up)
@@ -262,7 +264,8 @@ class _Transfer:
 
     def _checked_images(self, client: int, batch: _Batch, reply: Message) -> PseudoReply:
         """Check a client's images, and that its soft labels are what its model says of them."""
-        description = self.federation.description
+        federation = self.federation
+        description = federation.description
         part = checked_pseudo_data(
             reply.content,
             client=client,
@@ -270,8 +273,10 @@ class _Transfer:
             image_shape=(description.channels, *description.image_size),
             classes=description.classes,
         )
-        teacher = self.federation.with_state(self.federation.strategy.local_models.read(client))
-        check_soft_labels(part.data, teacher, self.federation.device)
+        teachers = [
+            self.federation.with_state(state) for state in _local_states(federation, client)
+        ]
+        check_soft_labels(part.data, teachers, federation.device)
         return part
 
     def _distil(self, repetition: int) -> None:
@@ -356,9 +361,11 @@ class _Transfer:
         facts["image_iterations_per_second"] = facts["images"] * iterations / facts["seconds"]
 
 
-def _load(shell: Classifier, federation: Federation, client: int) -> Classifier:
-    load_state(shell, federation.strategy.local_models.read(client))
-    return shell.eval()
+def _local_states(federation: Federation, client: int) -> Iterator[State]:
+    """Read a client's models of the last rounds, one at a time, earliest first."""
+    strategy = federation.strategy
+    for at in strategy.invertible_models()[client]:
+        yield strategy.local_models.read(client, at)
 
 
 def _request(
@@ -366,7 +373,10 @@ def _request(
 ) -> Message:
     content = RecordDict(
         {
-            "arrays": to_record(federation.strategy.local_models.read(client)),
+            **{
+                f"{LOCAL}{position}": to_record(state)
+                for position, state in enumerate(_local_states(federation, client))
+            },
             "config": ConfigRecord(
                 {
                     **federation.agreement(),
