@@ -17,7 +17,7 @@ from server_app import preflight
 
 #: What a documented run is shortened to, where it does not say otherwise itself.
 TINY = {
-    "train-samples": "160",
+    "train-samples": "90",
     "min-partition-size": "2",
     "dirichlet-alpha": "1.0",
     "num-server-rounds": "1",

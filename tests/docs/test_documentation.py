@@ -184,7 +184,7 @@ def copied_app(tmp_path_factory):
 def write_photos(directory: Path) -> None:
     """Write photographs of three classes, in several sizes and modes."""
     draw = np.random.default_rng(0)
-    for index in range(3 * 70):
+    for index in range(3 * 40):
         folder = directory / ("cat", "dog", "owl")[index % 3]
         folder.mkdir(parents=True, exist_ok=True)
         size = (int(draw.integers(30, 60)), int(draw.integers(30, 60)))
