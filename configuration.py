@@ -121,12 +121,6 @@ class GenerationConfiguration:
         original="iters_mi",
         binds="generate",
     )
-    rounds: int = key(
-        3,
-        "Last rounds whose local models of a client are inverted together; the original: 1.",
-        unit="rounds",
-        minimum=1,
-    )
     learning_rate: float = key(
         0.1, "Adam's step size on the pixels.", above=0.0, original="di_lr", binds="generate"
     )
@@ -174,7 +168,7 @@ class DistillationConfiguration:
 
     epochs: int = key(
         100,
-        "Passes over all pseudo images; the original: 30 over 25,600.",
+        "Passes over all pseudo images (the original: 30, over 25,600 images).",
         unit="epochs",
         minimum=1,
         original="kd_epochs",
@@ -200,6 +194,13 @@ class DistillationConfiguration:
         0.1,
         "Weight w of w·T²·KL (the reference uses 0.001).",
         above=0.0,
+        binds="distil",
+    )
+    statistics: str = key(
+        "update",
+        "What BatchNorm layers normalise with while distilling: the pseudo batch, which moves "
+        "their running statistics (update), or the federated statistics, which stay (frozen).",
+        choices=("update", "frozen"),
         binds="distil",
     )
 
@@ -301,7 +302,7 @@ class RunConfiguration:
         10, "Fewest training images of a simulated client.", unit="images", minimum=1
     )
     num_server_rounds: int = key(
-        10, "Federated rounds.", unit="rounds", minimum=1, original="comm_round", binds="generate"
+        5, "Federated rounds.", unit="rounds", minimum=1, original="comm_round", binds="generate"
     )
     fraction_train: float = key(
         1.0,

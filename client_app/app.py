@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import count, takewhile
 from typing import cast
 
 import torch
@@ -13,7 +12,7 @@ from configuration import ConfigurationError, RunConfiguration
 from models import State, cpu_state, load_state
 from strategies import get
 from strategies.fingerprint import code_fingerprint
-from strategies.records import LOCAL, from_record, to_record
+from strategies.records import from_record, to_record
 from strategies.seeds import training_generator
 
 from .generating import Request, generate_at, needs_global_model
@@ -97,7 +96,7 @@ def train(message: Message, context: Context) -> Message:
 
 @app.train("generate")
 def generate(message: Message, context: Context) -> Message:
-    """Invert the client's local models, which the server kept, into pseudo data."""
+    """Invert the client's local model, which the server kept, into pseudo data."""
     site = _site(message, context)
     config = _config(message)
     request = Request(
@@ -111,7 +110,7 @@ def generate(message: Message, context: Context) -> Message:
         site,
         request,
         _shareable_counts(site, context),
-        [from_record(record, layout) for record in _local_models(message)],
+        from_record(_arrays(message, "arrays"), layout),
         from_record(_arrays(message, "global"), layout)
         if needs_global_model(site, request)
         else None,
@@ -159,13 +158,6 @@ def _arrays(message: Message, name: str) -> ArrayRecord:
     if record is None:
         raise ConfigurationError(f"the server's message lacks {name!r}")
     return record
-
-
-def _local_models(message: Message) -> list[ArrayRecord]:
-    """Return the client's models of the last rounds, earliest first; at least one."""
-    names = (f"{LOCAL}{position}" for position in count())
-    present = list(takewhile(message.content.array_records.__contains__, names))
-    return [_arrays(message, name) for name in present or [f"{LOCAL}0"]]
 
 
 def _received_state(record: ArrayRecord, model_state: State) -> State:

@@ -1,4 +1,4 @@
-"""Generation on the client: it inverts its own local models, and its label counts stay with it."""
+"""Generation on the client: it inverts its own local model, and its label counts stay with it."""
 
 from __future__ import annotations
 
@@ -51,10 +51,10 @@ def generate_at(
     site: Site,
     request: Request,
     label_counts: Sequence[int] | None,
-    local_states: Sequence[State],
+    local_state: State,
     global_state: State | None,
 ) -> Generation:
-    """Invert the client's local models: the same images as the server would get from them.
+    """Invert the client's local model: the same images as the server would get from it.
 
     Parameters
     ----------
@@ -64,13 +64,13 @@ def generate_at(
         How many images of which kind.
     label_counts : sequence of int, optional
         What labels are drawn from; evenly if not given.
-    local_states : sequence of State
-        The client's models of the last rounds, which the server kept: clients remember nothing.
+    local_state : State
+        The client's model of its last round, which the server kept: clients remember nothing.
     global_state : State, optional
         The current global model; needed for hard samples.
     """
-    # The resident model is the training's; all of these are used at the same time.
-    local_models = [load_state(copy.deepcopy(site.model()), state).eval() for state in local_states]
+    # The resident model is the training's; both of these are used at the same time.
+    local_model = load_state(copy.deepcopy(site.model()), local_state).eval()
     global_model = None
     if global_state is not None:
         global_model = load_state(copy.deepcopy(site.model()), global_state).eval()
@@ -78,7 +78,7 @@ def generate_at(
     # The function serves whole federations; here, all other clients have no budget.
     others = [0] * request.client
     return generate(
-        lambda _: local_models,
+        lambda _: local_model,
         budgets=[*others, request.images],
         label_counts=None if label_counts is None else [label_counts] * (request.client + 1),
         image_shape=shape,

@@ -5,13 +5,14 @@ A library of its own: tensors, modules and plain arguments in, tensors out.
 
 from .errors import DistillationError
 from .loss import distillation_loss
-from .settings import DistillationSettings
+from .settings import DistillationSettings, Statistics
 from .training import Distillation, distil
 
 __all__ = [
     "Distillation",
     "DistillationError",
     "DistillationSettings",
+    "Statistics",
     "distil",
     "distillation_loss",
 ]

@@ -13,7 +13,7 @@ from .loss import distillation_loss
 from .settings import DistillationSettings
 
 Progress = Callable[[int, int], None]
-"""Called with (epochs done, epochs in all)."""
+"""Called with (images done, images in all), an image counting once per epoch."""
 
 AfterEpoch = Callable[[int, nn.Module, float], None]
 """Called with (epoch from 1 on, student in evaluation mode, mean loss of the epoch)."""
@@ -66,7 +66,7 @@ def distil(
     device : str or torch.device (default: "cpu")
         Where to compute.
     progress : callable or None (default: None)
-        Called after every epoch with (epochs done, epochs in all).
+        Called after every step with (images done, images in all): images times epochs.
     after_epoch : callable or None (default: None)
         Called after every epoch with (epoch, model in evaluation mode, mean loss): the place to
         evaluate.
@@ -98,6 +98,7 @@ def distil(
     steps = max(1, min(math.ceil(len(images) / settings.batch_size), len(images) // 2))
     frozen = settings.statistics == "frozen" or len(images) == 1
     losses: list[float] = []
+    done = 0
     for epoch in range(1, settings.epochs + 1):
         _set_training_mode(model, frozen)
         if settings.form == "reference":
@@ -115,12 +116,13 @@ def distil(
             loss.backward()
             optimizer.step()
             total += loss.detach() * len(rows)
+            done += len(rows)
+            if progress is not None:
+                progress(done, settings.epochs * len(images))
         losses.append(_require_finite(total.item() / len(images), epoch))
         model.eval()
         if after_epoch is not None:
             after_epoch(epoch, model, losses[-1])
-        if progress is not None:
-            progress(epoch, settings.epochs)
     model.zero_grad(set_to_none=True)
     return Distillation(model=model.eval().cpu(), losses=losses)
 

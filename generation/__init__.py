@@ -4,7 +4,7 @@ A library of its own: tensors, modules and plain arguments in, tensors out.
 """
 
 from .acceleration import forward_operations
-from .engine import Inversion, InversionEngine, LocalModels, mean_logits
+from .engine import Inversion, InversionEngine
 from .errors import InversionError
 from .inversion import invert
 from .principle import budgets, derived_seed, draw_labels, largest_remainder, quality, shares
@@ -17,7 +17,6 @@ __all__ = [
     "InversionEngine",
     "InversionError",
     "InversionSettings",
-    "LocalModels",
     "PseudoData",
     "budgets",
     "derived_seed",
@@ -26,7 +25,6 @@ __all__ = [
     "generate",
     "invert",
     "largest_remainder",
-    "mean_logits",
     "quality",
     "quality_losses",
     "shares",

@@ -6,15 +6,16 @@ Where the time goes, and what is done about it:
 - Convolutions run on channels_last images, in bfloat16 where the hardware multiplies it natively;
   batch statistics, losses, images and optimizer stay in float32.
 - The objective is fused by ``torch.compile`` where that pays (on a GPU with CUDA graphs). One
-engine serves
-  any number of models of one architecture: their weights are copied into the resident one, and the
-  batch size is a symbol, so ten clients with ten budgets cost one compilation.
-- Nothing is read back from the device inside the loop but a check every ``CHECK_INTERVAL`` steps.
+  engine serves any number of models of one architecture: their weights are copied into the resident
+  one, and the batch size is a symbol, so ten clients with ten budgets cost one compilation.
+- Nothing is read back from the device inside the loop but a look at the objective every
+  ``CHECK_INTERVAL`` steps, or ``CHECK_SECONDS`` where steps are long.
 """
 
 import copy
 import logging
 import math
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -40,11 +41,11 @@ Progress = Callable[[int, int], None]
 PixelRange = tuple[Sequence[float], Sequence[float]]
 """Lowest and highest value of a pixel, for each channel."""
 
-LocalModels = nn.Module | Sequence[nn.Module]
-"""One local model, or several of one architecture that were trained on the same data."""
-
 CHECK_INTERVAL = 20
 """Steps between two looks at the objective: a synchronisation with the device each."""
+
+CHECK_SECONDS = 5.0
+"""Longest time between two looks, so that progress is seen on slow machines too."""
 
 _log = logging.getLogger("flwr.fedf2dg.generation")
 
@@ -61,10 +62,9 @@ class Inversion:
     labels : Tensor
         (n,) int64 on the CPU: the wanted class of each image.
     logits : Tensor
-        (n, classes) float32 on the CPU: the inverted models' mean prediction, in evaluation mode.
+        (n, classes) float32 on the CPU: the inverted model's prediction, in evaluation mode.
     objective : float
-        Objective of the returned images, without jitter, in float32, mean over the inverted models
-        (nan for no images).
+        Objective of the returned images, without jitter, in float32 (nan for no images).
     iterations : int
         Optimizer steps done.
     """
@@ -168,7 +168,7 @@ def resident_copy(
 
 
 class InversionEngine:
-    """Inverts models of one architecture, one client after the other.
+    """Inverts models of one architecture, one after the other.
 
     Parameters
     ----------
@@ -237,23 +237,14 @@ class InversionEngine:
         )
 
     def invert(
-        self,
-        local_models: LocalModels,
-        labels: Tensor,
-        *,
-        seed: int,
-        progress: Progress | None = None,
+        self, model: nn.Module, labels: Tensor, *, seed: int, progress: Progress | None = None
     ) -> Inversion:
-        """Optimise one image per label until its models take it for training data of that class.
-
-        Several models take turns, one a step. Each was trained on the same data from another start
-        and remembers other statistics of it, so that what pleases all of them has fewer ways not to
-        look like that data: better images for the same number of steps.
+        """Optimise one image per label until the model takes it for training data of that class.
 
         Parameters
         ----------
-        local_models : nn.Module or sequence of nn.Module
-            The client's models, of the engine's architecture; read, never changed.
+        model : nn.Module
+            The local model, of the engine's architecture; read, never changed.
         labels : Tensor
             (n,) integers, the wanted class of each image; n may be 0.
         seed : int
@@ -273,11 +264,10 @@ class InversionEngine:
         """
         settings = self.settings
         labels = torch.as_tensor(labels, dtype=torch.int64, device="cpu")
-        models = as_sequence(local_models)
+        self._load(model)
         images, offsets = self.start(len(labels), seed)
         targets = labels.to(self.device)
         if len(labels) == 0:
-            self._exact.load_state_dict(models[0].state_dict())
             with torch.no_grad():
                 logits = self._objective.predict(images.new_zeros((1, *self.image_shape)))[:0]
             return Inversion(images.cpu(), labels, logits.cpu(), float("nan"), 0)
@@ -288,9 +278,8 @@ class InversionEngine:
             fused=self.device.type in ("cpu", "cuda"),
         )
         images.requires_grad_()
-        turns = _Turns(self._fast, models)
+        looked = time.monotonic()
         for iteration, offset in enumerate(offsets, start=1):
-            turns.take(iteration)
             optimizer.param_groups[0]["lr"] = settings.learning_rate_at(iteration)
             loss = self._step_objective(torch.roll(images, offset, dims=(2, 3)), targets)
             optimizer.zero_grad(set_to_none=True)
@@ -298,25 +287,28 @@ class InversionEngine:
             optimizer.step()
             if self._bounds is not None:
                 images.data.clamp_(*self._bounds)
-            if iteration == 1 or iteration % CHECK_INTERVAL == 0 or iteration == len(offsets):
+            due = iteration % CHECK_INTERVAL == 0 or time.monotonic() - looked > CHECK_SECONDS
+            if due or iteration in (1, len(offsets)):
+                looked = time.monotonic()
                 _require_finite(loss, iteration)
                 if progress is not None:
                     progress(iteration, len(offsets))
         images = images.detach()
-        objectives: list[Tensor] = []
-        answers: list[Tensor] = []
         with torch.no_grad():
-            for model in models:
-                self._exact.load_state_dict(model.state_dict())
-                objectives.append(self._objective(images, targets))
-                answers.append(self._objective.predict(images))
+            objective = self._objective(images, targets)
+            logits = self._objective.predict(images)
         return Inversion(
             images=images.contiguous().cpu(),
             labels=labels,
-            logits=torch.stack(answers).mean(0).cpu(),
-            objective=_require_finite(torch.stack(objectives).mean(), len(offsets)),
+            logits=logits.cpu(),
+            objective=_require_finite(objective, len(offsets)),
             iterations=len(offsets),
         )
+
+    def _load(self, model: nn.Module) -> None:
+        state = model.state_dict()
+        self._exact.load_state_dict(state)
+        self._fast.load_state_dict(state)
 
     def start(self, count: int, seed: int) -> tuple[Tensor, list[tuple[int, int]]]:
         """Draw the noise (count, C, H, W) an inversion starts from, and the roll of every step."""
@@ -330,52 +322,6 @@ class InversionEngine:
             images.to(self.device),
             [(down, right) for down, right in offsets.tolist()],
         )
-
-
-class _Turns:
-    """Which of several models the resident one is, step by step.
-
-    Weights are copied into the resident model, so that one compiled graph serves all.
-    """
-
-    def __init__(self, resident: nn.Module, models: Sequence[nn.Module]) -> None:
-        self._resident = list(resident.state_dict().values())
-        resident.load_state_dict(models[0].state_dict())
-        self._states = [self._values(resident, model) for model in models[1:]]
-        if self._states:
-            self._states.insert(0, [value.clone() for value in self._resident])
-
-    def _values(self, resident: nn.Module, model: nn.Module) -> list[Tensor]:
-        """Return a model's values as the resident one holds them: device, type, memory format."""
-        state = model.state_dict()
-        return [
-            torch.empty_like(own).copy_(state[name]) for name, own in resident.state_dict().items()
-        ]
-
-    def take(self, iteration: int) -> None:
-        """Make the resident model the one whose turn it is at an iteration, counted from 1."""
-        if self._states:
-            turn = self._states[(iteration - 1) % len(self._states)]
-            torch._foreach_copy_(self._resident, turn)
-
-
-def as_sequence(local_models: LocalModels) -> Sequence[nn.Module]:
-    """Return one or several models as several.
-
-    Raises
-    ------
-    ValueError
-        If there are none.
-    """
-    models = [local_models] if isinstance(local_models, nn.Module) else list(local_models)
-    if not models:
-        raise ValueError("no local model to invert")
-    return models
-
-
-def mean_logits(models: Sequence[nn.Module], images: Tensor) -> Tensor:
-    """Return the models' mean prediction in float32, (n, classes): the soft label of an image."""
-    return torch.stack([model(images).float() for model in models]).mean(0)
 
 
 def _bounds(

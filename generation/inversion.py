@@ -1,21 +1,14 @@
-"""Inverting the models of one client on their own."""
+"""Inverting one model on its own."""
 
 import torch
 from torch import Tensor, nn
 
-from .engine import (
-    Inversion,
-    InversionEngine,
-    LocalModels,
-    PixelRange,
-    Progress,
-    as_sequence,
-)
+from .engine import Inversion, InversionEngine, PixelRange, Progress
 from .settings import InversionSettings
 
 
 def invert(
-    local_models: LocalModels,
+    local_model: nn.Module,
     labels: Tensor,
     image_shape: tuple[int, int, int],
     settings: InversionSettings | None = None,
@@ -28,13 +21,12 @@ def invert(
 ) -> Inversion:
     """Turn a trained classifier into images it takes for its training data.
 
-    DeepInversion (Yin et al. 2020) of one model, or of several that saw the same data.
+    DeepInversion (Yin et al. 2020) of one model.
 
     Parameters
     ----------
-    local_models : nn.Module or sequence of nn.Module
-        Each maps normalised images (n, C, H, W) to logits (n, classes); read, never changed.
-        Several take turns, see ``InversionEngine.invert``.
+    local_model : nn.Module
+        Maps normalised images (n, C, H, W) to logits (n, classes); read, never changed.
     labels : Tensor
         (n,) integers, the wanted class of each image; n may be 0.
     image_shape : tuple of int
@@ -64,9 +56,8 @@ def invert(
         If the objective stops being a finite number.
     """
     settings = settings or InversionSettings()
-    models = as_sequence(local_models)
     engine = InversionEngine(
-        models[0],
+        local_model,
         image_shape,
         settings,
         global_model=global_model,
@@ -74,4 +65,4 @@ def invert(
         device=device,
         expected_images=len(labels),
     )
-    return engine.invert(models, labels, seed=seed, progress=progress)
+    return engine.invert(local_model, labels, seed=seed, progress=progress)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .engine import InversionEngine, LocalModels, PixelRange, Progress, as_sequence
+from .engine import InversionEngine, PixelRange, Progress
 from .principle import derived_seed, draw_labels
 from .settings import InversionSettings
 
@@ -23,9 +23,9 @@ class PseudoData:
     labels : Tensor
         (n,) int64, the class each image was generated for.
     sources : Tensor
-        (n,) int64, the client whose models it came from.
+        (n,) int64, the client whose model it came from.
     logits : Tensor
-        (n, classes) float32, the mean prediction of its models: the teacher's answer.
+        (n, classes) float32, that model's prediction: the teacher's answer.
     """
 
     images: Tensor
@@ -78,7 +78,7 @@ class Generation:
 
 
 def generate(
-    local_models: Callable[[int], LocalModels],
+    local_model: Callable[[int], nn.Module],
     *,
     budgets: Sequence[int],
     label_counts: Sequence[Sequence[float]] | None,
@@ -91,14 +91,14 @@ def generate(
     device: str | torch.device = "cpu",
     progress: Progress | None = None,
 ) -> Generation:
-    """Generate every client's budget of images by inverting its local models.
+    """Generate every client's budget of images by inverting its local model.
 
     Parameters
     ----------
-    local_models : callable
-        Gives the local models of a client index, one or several that were trained on its data (of
-        consecutive rounds, say); called once per client with a budget, in ascending order, and not
-        kept, so that models can be read from disk. All of one architecture.
+    local_model : callable
+        Gives the local model of a client index; called once per client with a budget, in ascending
+        order, and not kept, so that models can be read from disk one at a time. All of one
+        architecture.
     budgets : sequence of int
         Images wanted of each client; a client with 0 is skipped. See ``generation.budgets``.
     label_counts : sequence of sequences of float, or None
@@ -136,10 +136,10 @@ def generate(
     for client, budget in enumerate(budgets):
         if budget == 0:
             continue
-        models = as_sequence(local_models(client))
+        model = local_model(client)
         if engine is None:
             engine = InversionEngine(
-                models[0],
+                model,
                 image_shape,
                 settings,
                 global_model=global_model,
@@ -149,7 +149,7 @@ def generate(
             )
         counts = [1.0] * classes if label_counts is None else label_counts[client]
         inversion = engine.invert(
-            models,
+            model,
             draw_labels(budget, counts, derived_seed(seed, client, 0)),
             seed=derived_seed(seed, client, 1),
             progress=_shifted(progress, done, budget, total),

@@ -25,7 +25,7 @@ from models import State
 from strategies.client_store import ClientStore
 from strategies.server import Versions
 
-FORMAT = 2
+FORMAT = 1
 
 
 class CheckpointError(RuntimeError):
@@ -96,7 +96,7 @@ class Checkpoints:
             "format": FORMAT,
             "completed": checkpoint.completed,
             "versions": {
-                name: {str(client): list(rounds) for client, rounds in versions.items()}
+                name: {str(client): at for client, at in versions.items()}
                 for name, versions in checkpoint.versions.items()
             },
             "facts": checkpoint.facts,
@@ -215,8 +215,11 @@ class Checkpoints:
         for name, versions in _versions(manifest).items():
             store = ClientStore(self.directory / name)
             store.declare(versions)
-            for path in store.missing():
-                raise CheckpointError(f"checkpoint {folder} is incomplete: {path} is missing")
+            for client in versions:
+                if not store.path(client).is_file():
+                    raise CheckpointError(
+                        f"checkpoint {folder} is incomplete: {store.path(client)} is missing"
+                    )
 
     def _manifest(self, folder: Path) -> dict[str, Any]:
         try:
@@ -265,6 +268,6 @@ def _last_step(stage: str, configuration: dict[str, Any]) -> str:
 
 def _versions(manifest: dict[str, Any]) -> Versions:
     return {
-        name: {int(client): tuple(map(int, rounds)) for client, rounds in versions.items()}
+        name: {int(client): int(at) for client, at in versions.items()}
         for name, versions in manifest["versions"].items()
     }

@@ -9,20 +9,20 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import cast
 
 from flwr.app import ArrayRecord, ConfigRecord, Message, RecordDict
 from torch import nn
 
-from distillation import DistillationSettings, distil
+from distillation import DistillationSettings, Statistics, distil
 from generation import InversionSettings, PseudoData, budgets, generate, quality_losses
-from models import Classifier, State, cpu_state, size_in_bytes
+from models import Classifier, cpu_state, load_state, size_in_bytes
 from reporting import pseudo_grid
 from strategies import TooFewReplies
 from strategies.participants import short_reason
 from strategies.pixel_range import pixel_range
-from strategies.records import LOCAL, InvalidContent, to_record
+from strategies.records import InvalidContent, to_record
 from strategies.seeds import DISTILLATION, GENERATION, derived_seed
 from strategies.server import grouped
 
@@ -112,14 +112,14 @@ class _Transfer:
 
     def _retrain(self) -> None:
         """Run one more federated round, from the distilled model."""
-        rounds = self.federation.strategy.local_models.rounds.values()
-        self.federation.train_round(max(valid[-1] for valid in rounds) + 1, "competition")
+        last = max(self.federation.strategy.local_models.versions.values())
+        self.federation.train_round(last + 1, "competition")
 
     def _generate(self, kind: str, repetition: int, batch: int) -> None:
-        """Make one batch of images from the local models of the last rounds, here or there."""
+        """Make one batch of images from the local models of the last round, here or there."""
         federation, settings = self.federation, self.configuration.generation
         started = time.perf_counter()
-        teachers = list(federation.strategy.invertible_models())
+        teachers = federation.strategy.last_local_models()
         participants = federation.participants
         examples = [participants[client].num_examples for client in teachers]
         global_model = federation.global_model()
@@ -170,8 +170,9 @@ class _Transfer:
     def _invert(self, batch: _Batch) -> _Made:
         """Invert the local models on the server."""
         federation = self.federation
+        shell = federation.global_model()
         generated = generate(
-            lambda client: [federation.with_state(s) for s in _local_states(federation, client)],
+            lambda client: _load(shell, federation, client),
             budgets=batch.budget,
             label_counts=self._label_counts(batch.budget),
             image_shape=(
@@ -253,9 +254,7 @@ class _Transfer:
             )
         ordered = [parts[client] for client in sorted(parts)]
         data = PseudoData.concatenate(part.data for part in ordered)
-        rounds = federation.strategy.invertible_models()
-        models = sum(len(rounds[client]) + competes for client in connected)
-        down = models * model_bytes
+        down = len(connected) * model_bytes * (2 if competes else 1)
         up = sum(part.bytes_up for part in ordered)
         federation.note_traffic("model", down=down)
         federation.note_traffic("pseudo data", up=up)
@@ -264,8 +263,7 @@ class _Transfer:
 
     def _checked_images(self, client: int, batch: _Batch, reply: Message) -> PseudoReply:
         """Check a client's images, and that its soft labels are what its model says of them."""
-        federation = self.federation
-        description = federation.description
+        description = self.federation.description
         part = checked_pseudo_data(
             reply.content,
             client=client,
@@ -273,10 +271,8 @@ class _Transfer:
             image_shape=(description.channels, *description.image_size),
             classes=description.classes,
         )
-        teachers = [
-            self.federation.with_state(state) for state in _local_states(federation, client)
-        ]
-        check_soft_labels(part.data, teachers, federation.device)
+        teacher = self.federation.with_state(self.federation.strategy.local_models.read(client))
+        check_soft_labels(part.data, teacher, self.federation.device)
         return part
 
     def _distil(self, repetition: int) -> None:
@@ -284,7 +280,7 @@ class _Transfer:
         federation, settings = self.federation, self.configuration.distillation
         data = PseudoData.concatenate(self._all_data(repetition))
         stage = "distilled" if repetition == 0 else "competed"
-        progress = ProgressLog("distillation", "epochs")
+        progress = ProgressLog("distillation", "images")
         clock = time.perf_counter()
 
         def after_epoch(epoch: int, model: nn.Module, loss: float) -> None:
@@ -313,6 +309,7 @@ class _Transfer:
                 weight_decay=settings.weight_decay,
                 temperature=settings.temperature,
                 weight=settings.weight,
+                statistics=cast(Statistics, settings.statistics),
             ),
             seed=derived_seed(self.configuration.seed, DISTILLATION, repetition),
             device=federation.device,
@@ -361,11 +358,9 @@ class _Transfer:
         facts["image_iterations_per_second"] = facts["images"] * iterations / facts["seconds"]
 
 
-def _local_states(federation: Federation, client: int) -> Iterator[State]:
-    """Read a client's models of the last rounds, one at a time, earliest first."""
-    strategy = federation.strategy
-    for at in strategy.invertible_models()[client]:
-        yield strategy.local_models.read(client, at)
+def _load(shell: Classifier, federation: Federation, client: int) -> Classifier:
+    load_state(shell, federation.strategy.local_models.read(client))
+    return shell.eval()
 
 
 def _request(
@@ -373,10 +368,7 @@ def _request(
 ) -> Message:
     content = RecordDict(
         {
-            **{
-                f"{LOCAL}{position}": to_record(state)
-                for position, state in enumerate(_local_states(federation, client))
-            },
+            "arrays": to_record(federation.strategy.local_models.read(client)),
             "config": ConfigRecord(
                 {
                     **federation.agreement(),

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from flwr.app import RecordDict
 from torch import nn
 
-from generation import PseudoData, mean_logits
+from generation import PseudoData
 from models import State, size_in_bytes
 from strategies.records import InvalidContent, from_record, template
 
@@ -133,21 +132,19 @@ def checked_pseudo_data(
     )
 
 
-def check_soft_labels(
-    data: PseudoData, teachers: Sequence[nn.Module], device: torch.device
-) -> None:
-    """Check that soft labels are what the client's models, which the server has, say of its images.
+def check_soft_labels(data: PseudoData, teacher: nn.Module, device: torch.device) -> None:
+    """Check that soft labels are what the client's model, which the server has, says of its images.
 
-    A client can still send images that mislead; it cannot put words in its models' mouths.
+    A client can still send images that mislead; it cannot put words in its model's mouth.
 
     Parameters
     ----------
     data : PseudoData
         The client's, after :func:`checked_pseudo_data`.
-    teachers : sequence of nn.Module
-        Its local models, in evaluation mode; a soft label is their mean answer.
+    teacher : nn.Module
+        Its local model, in evaluation mode.
     device : torch.device
-        Where the models are.
+        Where the model is.
 
     Raises
     ------
@@ -156,13 +153,10 @@ def check_soft_labels(
     """
     with torch.no_grad():
         expected = torch.cat(
-            [
-                mean_logits(teachers, images.to(device)).cpu()
-                for images in data.images.split(_AT_ONCE)
-            ]
+            [teacher(images.to(device)).float().cpu() for images in data.images.split(_AT_ONCE)]
         )
     difference = float((data.logits - expected).norm() / expected.norm().clamp_min(1e-12))
     if not difference <= _SOFT_LABEL_TOLERANCE:
         raise InvalidContent(
-            f"the soft labels differ by {difference:.0%} from what the client's models say"
+            f"the soft labels differ by {difference:.0%} from what the client's model says"
         )

@@ -33,7 +33,7 @@ class LocalOnly(FederatedStrategy):
         self, state: State, evaluate: Callable[[State], dict[str, float]]
     ) -> dict[str, float]:
         """Return the mean over the clients' models."""
-        clients = list(self.local_models.rounds)
+        clients = list(self.local_models.versions)
         if not clients:
             return evaluate(state)
         measured = [evaluate(self.local_models.read(client)) for client in clients]

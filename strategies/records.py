@@ -21,9 +21,6 @@ _NUMPY_NAMES = {
     torch.uint8: "uint8",
     torch.bool: "bool",
 }
-#: Names of a client's own models in a request for images: this and 0, 1, …, earliest round first.
-LOCAL = "local-"
-
 # The header numpy puts before an array's bytes is 64-byte aligned and short for plain dtypes.
 _LONGEST_HEADER = 4096
 

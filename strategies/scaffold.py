@@ -97,7 +97,7 @@ class Scaffold(FederatedStrategy):
             return
         self._total_examples = total
         self.control = self._zero()
-        for client in self.client_controls.rounds:
+        for client in self.client_controls.versions:
             if client not in examples:  # not seen since the run was resumed
                 continue
             own = self.client_controls.read(client)

@@ -38,7 +38,7 @@ log = logging.getLogger("flwr.fedf2dg")
 _DEAD_ACTOR = "The actor is dead"
 
 #: Per store, the round each client's state is from.
-Versions = dict[str, dict[int, tuple[int, ...]]]
+Versions = dict[str, dict[int, int]]
 
 
 class TooFewReplies(RuntimeError):
@@ -433,29 +433,15 @@ class FederatedStrategy(Strategy):
     # ------------------------------------------------------------------------------- checkpoints
 
     def versions(self) -> Versions:
-        """Return the valid rounds in all per-client stores, after the round just aggregated.
-
-        Of local models, those that the post-training hook inverts; a strategy that needs more says
-        so by ``keeps_local_models``. Of everything else, the latest.
-        """
-        result = {
-            name: {client: rounds[-1:] for client, rounds in store.rounds.items()}
-            for name, store in self.stores().items()
-        }
-        invertible = self.invertible_models()
-        latest = result["local_models"] if self.keeps_local_models else {}
-        result["local_models"] = {**latest, **invertible}
+        """Return the valid versions of all per-client stores, after the round just aggregated."""
+        result = {}
+        for name, store in self.stores().items():
+            versions = store.versions
+            if name == "local_models" and not self.keeps_local_models and versions:
+                latest = max(versions.values())
+                versions = {client: at for client, at in versions.items() if at == latest}
+            result[name] = versions
         return result
-
-    def invertible_models(self) -> dict[int, tuple[int, ...]]:
-        """Return client → rounds of its local models from the last ``generation.rounds`` rounds."""
-        rounds = self.local_models.rounds
-        last = max((valid[-1] for valid in rounds.values()), default=0)
-        since = last - self.configuration.generation.rounds
-        recent = {
-            client: tuple(at for at in valid if at > since) for client, valid in rounds.items()
-        }
-        return {client: valid for client, valid in recent.items() if valid}
 
     def declare(self, versions: Versions) -> None:
         """Say which versions are valid: those of the round before, or of a resumed checkpoint."""
@@ -465,11 +451,10 @@ class FederatedStrategy(Strategy):
     def prune(self) -> None:
         """Delete per-client files that neither this run's state nor a kept checkpoint needs."""
         for name, store in self.stores().items():
-            store.prune(
-                {
-                    (client, at)
-                    for kept in self.retained
-                    for client, rounds in kept.get(name, {}).items()
-                    for at in rounds
-                }
-            )
+            store.prune({item for kept in self.retained for item in kept.get(name, {}).items()})
+
+    def last_local_models(self) -> list[int]:
+        """Return the clients whose local models are of the last round they were sampled in."""
+        versions = self.local_models.versions
+        latest = max(versions.values(), default=0)
+        return [client for client, at in versions.items() if at == latest]

@@ -131,19 +131,19 @@ def test_frozen_statistics_do_not_move_and_updated_ones_do() -> None:
         assert not torch.equal(model[0].weight, student[0].weight)
 
 
-def test_callbacks_see_every_epoch_and_a_model_ready_to_be_evaluated() -> None:
+def test_callbacks_see_every_step_and_epoch_and_a_model_ready_to_be_evaluated() -> None:
     epochs: list[tuple[int, bool, float]] = []
     progress: list[tuple[int, int]] = []
     result = distil(
         small_model(0),
         torch.randn(8, 1, 8, 8),
         torch.randn(8, 3),
-        DistillationSettings(epochs=3),
+        DistillationSettings(epochs=3, batch_size=4),
         seed=0,
         progress=lambda done, total: progress.append((done, total)),
         after_epoch=lambda epoch, model, loss: epochs.append((epoch, model.training, loss)),
     )
-    assert progress == [(1, 3), (2, 3), (3, 3)]
+    assert progress == [(done, 24) for done in range(4, 25, 4)]
     assert epochs == [(k, False, result.losses[k - 1]) for k in (1, 2, 3)]
 
 

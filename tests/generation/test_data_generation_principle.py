@@ -146,23 +146,6 @@ def test_generation_skips_clients_without_budget_and_asks_for_each_model_once() 
         torch.testing.assert_close(result.data.logits[5:], model(result.data.images[5:]))
 
 
-def test_a_client_may_give_models_of_several_rounds() -> None:
-    models = {0: [tiny_model(1), tiny_model(2)], 1: [tiny_model(3)]}
-    data = generate(
-        lambda client: models[client],
-        budgets=[4, 2],
-        label_counts=None,
-        image_shape=(1, 4, 4),
-        settings=InversionSettings(iterations=3, compile="off"),
-        classes=3,
-        seed=0,
-    ).data
-    for client, rows in ((0, slice(0, 4)), (1, slice(4, 6))):
-        with torch.no_grad():
-            answers = [model.eval()(data.images[rows]) for model in models[client]]
-        torch.testing.assert_close(data.logits[rows], torch.stack(answers).mean(0))
-
-
 def test_generation_of_one_client_does_not_depend_on_the_others() -> None:
     def run(budget_of_first: int) -> PseudoData:
         return generate(

@@ -11,7 +11,6 @@ from torchvision.models.resnet import BasicBlock
 from benchmarks.textbook import textbook_inversion
 from generation import InversionError, InversionSettings, invert
 from generation.engine import InversionEngine
-from generation.objective import StatisticsRecorder, total_variation
 
 SHAPE = (1, 8, 8)
 
@@ -66,42 +65,6 @@ def test_float32_path_equals_the_textbook_loop(model: nn.Module, competition_wei
     got = engine.invert(model, labels, seed=3).images
     assert history[-1] < history[0]
     assert ((got - expected).norm() / expected.norm()).item() < 1e-4
-
-
-def test_several_models_take_turns(model: nn.Module) -> None:
-    """Against a loop that takes a step on the one, a step on the other, with one optimizer."""
-    settings = plain(iterations=5)
-    models = [model.eval(), residual_model(seed=5).eval()]
-    labels = torch.arange(8) % 4
-    engine = InversionEngine(model, SHAPE, settings)
-    start, offsets = engine.start(len(labels), seed=3)
-    images = start.clone().requires_grad_()
-    optimizer = torch.optim.Adam([images], lr=settings.learning_rate, betas=settings.betas)
-
-    def objective(turn: nn.Module, batch: Tensor) -> Tensor:
-        with StatisticsRecorder(turn) as recorder:
-            fit = nn.functional.cross_entropy(turn(batch), labels)
-            smooth = settings.tv_weight * total_variation(batch)
-            return fit + torch.stack(recorder.deviations).sum() + smooth
-
-    for step, offset in enumerate(offsets):
-        optimizer.zero_grad()
-        objective(models[step % 2], torch.roll(images, offset, dims=(2, 3))).backward()
-        optimizer.step()
-    got = engine.invert(models, labels, seed=3)
-    expected = images.detach()
-    assert ((got.images - expected).norm() / expected.norm()).item() < 1e-4
-    with torch.no_grad():
-        answers = torch.stack([turn(got.images) for turn in models])
-        objectives = torch.stack([objective(turn, got.images) for turn in models])
-    torch.testing.assert_close(got.logits, answers.mean(0))
-    assert got.objective == pytest.approx(objectives.mean().item(), rel=1e-4)
-    # The order matters, and one model twice is that model.
-    assert not torch.equal(engine.invert(models[::-1], labels, seed=3).images, got.images)
-    alone = engine.invert(model, labels, seed=3).images
-    torch.testing.assert_close(engine.invert([model, model], labels, seed=3).images, alone)
-    with pytest.raises(ValueError, match="no local model"):
-        engine.invert([], labels, seed=3)
 
 
 def test_result_depends_on_the_seed_alone(model: nn.Module) -> None:
@@ -185,6 +148,22 @@ def test_progress_reaches_the_end(model: nn.Module) -> None:
     )
     assert seen[-1] == (50, 50) and len(seen) > 2
     assert [done for done, _ in seen] == sorted(done for done, _ in seen)
+
+
+def test_slow_steps_are_reported_one_by_one(
+    model: nn.Module, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("generation.engine.CHECK_SECONDS", 0.0)
+    seen: list[int] = []
+    invert(
+        model,
+        torch.arange(2),
+        SHAPE,
+        plain(iterations=5),
+        seed=0,
+        progress=lambda done, _: seen.append(done),
+    )
+    assert seen == [1, 2, 3, 4, 5]
 
 
 def test_bfloat16_reaches_nearly_the_same_objective(model: nn.Module) -> None:

@@ -12,7 +12,7 @@ from configuration import RunConfiguration
 from server_app.checkpoints import Checkpoint, CheckpointError, Checkpoints
 from strategies.client_store import ClientStore
 
-VERSIONS = {"local_models": {0: (1,), 11: (1, 2)}}
+VERSIONS = {"local_models": {0: 1, 11: 2}}
 
 
 def folders(checkpoints):
@@ -23,9 +23,8 @@ def folders(checkpoints):
 def checkpoints(tmp_path):
     directory = tmp_path / "checkpoints"
     store = ClientStore(directory / "local_models")
-    for client, rounds in VERSIONS["local_models"].items():
-        for server_round in rounds:
-            store.write(client, server_round, {"w": torch.zeros(1)})
+    for client, server_round in VERSIONS["local_models"].items():
+        store.write(client, server_round, {"w": torch.zeros(1)})
     return Checkpoints(directory, RunConfiguration())
 
 
@@ -164,21 +163,17 @@ def test_client_store_keeps_valid_and_retained_versions_only(tmp_path):
     for server_round in (1, 2, 3):
         store.write(0, server_round, {"w": torch.tensor(float(server_round))})
     store.write(5, 1, {"w": torch.tensor(50.0)})
-    assert store.rounds == {0: (1, 2, 3), 5: (1,)}
-    store.declare({0: (2, 3), 5: (1,)})
     (tmp_path / "client-00007-round-0001.partial").write_bytes(b"killed while writing")
     (tmp_path / "unrelated.txt").write_text("stays")
     store.prune([(0, 1)])
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "client-00000-round-0001.safetensors",
-        "client-00000-round-0002.safetensors",
         "client-00000-round-0003.safetensors",
         "client-00005-round-0001.safetensors",
         "unrelated.txt",
     ]
     assert float(store.read(0)["w"]) == 3.0
-    assert float(store.read(0, 2)["w"]) == 2.0
-    store.declare({0: (1,)})
+    store.declare({0: 1})
     assert float(store.read(0)["w"]) == 1.0
     assert 5 not in store
     with pytest.raises(KeyError):

@@ -11,8 +11,7 @@ from strategies import TooFewReplies
 
 KEYS = {
     "strategy": "fedavg",
-    "num_server_rounds": 2,
-    "generation__rounds": 2,
+    "num_server_rounds": 1,
     "generation__place": "client",
     "generation__batches": 2,
 }

@@ -136,11 +136,11 @@ def test_previous_model_is_the_clients_last_one_and_survives_a_restart(laborator
     gaps = 0
     for server_round in range(12):
         known = dict(last)
-        rounds = moon.strategy.local_models.rounds
+        rounds = dict(moon.strategy.local_models.versions)
         seen = sent_previous(moon)
         assert len(seen) == 2
         for client, previous in seen.items():
-            gaps += rounds.get(client, (server_round,))[-1] != server_round
+            gaps += rounds.get(client, server_round) != server_round
             if client not in known:
                 assert previous is None
             else:
