@@ -106,10 +106,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, float]:
         pixel_range=PIXEL_RANGE,
         seed=chosen.seed,
     )
-    # Fresh weights have no BatchNorm statistics worth keeping: they are updated.
-    settings = DistillationSettings(
-        epochs=30, batch_size=64, learning_rate=0.05, statistics="update"
-    )
+    settings = DistillationSettings(epochs=30, batch_size=64, learning_rate=0.05)
     student = network(chosen.model, chosen.seed + 1)
     distilled = distil(student, inverted.images, inverted.logits, settings, seed=chosen.seed)
     tell("student, from pseudo images", distilled.model)
