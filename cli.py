@@ -25,13 +25,7 @@ FAILED, USAGE = 1, 2
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; the exit status is 0 only if everything it was asked for succeeded."""
-    parser = _parser()
-    chosen, rest = parser.parse_known_args(arguments)
-    # argparse gives up on positional arguments behind an option; KEY=VALUE may stand anywhere.
-    if rest:
-        if not hasattr(chosen, "settings") or any(text.startswith("-") for text in rest):
-            parser.error(f"unrecognized arguments: {' '.join(rest)}")
-        chosen.settings = [*chosen.settings, *rest]
+    chosen = parse(arguments)
     try:
         status: int = chosen.action(chosen)
         return status
@@ -44,6 +38,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         print(f"error: {error}", file=sys.stderr)
         return USAGE if isinstance(error, ConfigurationError) else FAILED
+
+
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """Read a command line; what is wrong with it ends the process, as argparse does."""
+    parser = _parser()
+    chosen, rest = parser.parse_known_args(arguments)
+    # argparse gives up on positional arguments behind an option; KEY=VALUE may stand anywhere.
+    if rest:
+        if not hasattr(chosen, "settings") or any(text.startswith("-") for text in rest):
+            parser.error(f"unrecognized arguments: {' '.join(rest)}")
+        chosen.settings = [*chosen.settings, *rest]
+    return chosen
 
 
 def _expected_errors() -> tuple[type[Exception], ...]:
@@ -176,7 +182,14 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _simulate(chosen: argparse.Namespace) -> int:
+def configured(chosen: argparse.Namespace) -> RunConfiguration:
+    """Return the configuration that a ``simulate`` command names: files, keys, options.
+
+    Raises
+    ------
+    ConfigurationError
+        See :func:`server_app.preflight.parse`.
+    """
     values: dict[str, Any] = {}
     for file in chosen.config:
         values.update(read_toml(file))
@@ -186,10 +199,15 @@ def _simulate(chosen: argparse.Namespace) -> int:
     if chosen.output is not None:
         values["output-dir"] = chosen.output
 
+    from server_app import preflight
+
+    return preflight.parse(values)
+
+
+def _simulate(chosen: argparse.Namespace) -> int:
     from server_app import preflight, run_directory
 
-    configuration = preflight.parse(values)
-    values = _absolute_paths(configuration)
+    values = _absolute_paths(configured(chosen))
     configuration = preflight.parse(values)
     preflight.check(configuration, simulated=True)
     if not configuration.output_dir:

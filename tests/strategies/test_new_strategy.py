@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import re
 import sys
-from pathlib import Path
 
 import pytest
 import torch
 
 import strategies
-
-ROOT = Path(__file__).resolve().parents[2]
+from tests.docs.pages import ROOT, examples
 
 
 def readme_snippet() -> str:
-    """Return the README's example of a strategy file: the block that declares an Algorithm."""
-    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text("utf-8"), re.DOTALL)
-    return next(block for block in blocks if "= Algorithm(" in block)
+    """Return the README's example of a strategy file."""
+    (example,) = examples(ROOT / "README.md")
+    assert (example.action, example.path) == ("save as", "strategies/fedmedian.py")
+    return example.text
 
 
 @pytest.fixture
