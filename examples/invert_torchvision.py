@@ -106,7 +106,12 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, float]:
         pixel_range=PIXEL_RANGE,
         seed=chosen.seed,
     )
-    settings = DistillationSettings(epochs=30, batch_size=64, learning_rate=0.05)
+    settings = DistillationSettings(
+        epochs=30,
+        batch_size=64,
+        learning_rate=0.05,
+        statistics="update",  # a student with fresh weights remembers none worth keeping
+    )
     student = network(chosen.model, chosen.seed + 1)
     distilled = distil(student, inverted.images, inverted.logits, settings, seed=chosen.seed)
     tell("student, from pseudo images", distilled.model)
