@@ -30,14 +30,16 @@ COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 SERVER_ONLY = ("sklearn", "matplotlib", "datasets", "pandas", "ray", "torchvision", "flwr_datasets")
 
 
-def wait_until(what: str, seconds: float, condition: Callable[[], Any]) -> Any:
+def wait_until(
+    what: str, seconds: float, condition: Callable[[], Any], every: float = 0.25
+) -> Any:
     """Return the condition's first true value; fail when the time is up."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         value = condition()
         if value:
             return value
-        time.sleep(0.25)
+        time.sleep(every)
     raise TimeoutError(f"not within {seconds:g} s: {what}")
 
 
@@ -216,12 +218,13 @@ class Deployment:
         run = self.flwr_json("ls", "edge", "--run-id", run_id)["runs"][0]
         return run["status"], str(run.get("status-details"))
 
-    def wait(self, run_id: str, seconds: float) -> tuple[str, str]:
-        """Return how the run ended."""
+    def wait(self, run_id: str, seconds: float, every: float = 2.0) -> tuple[str, str]:
+        """Return how the run ended; asking costs 2 s of a core each time."""
 
         def ended() -> tuple[str, str] | None:
-            status = self.status(run_id)
-            return status if status[0].startswith("finished") else None
+            with suppress(subprocess.TimeoutExpired):
+                status = self.status(run_id)
+                return status if status[0].startswith("finished") else None
 
-        result: tuple[str, str] = wait_until("the run ends", seconds, ended)
+        result: tuple[str, str] = wait_until("the run ends", seconds, ended, every)
         return result

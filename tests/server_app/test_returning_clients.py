@@ -5,9 +5,11 @@ from __future__ import annotations
 import time
 
 import pytest
+import torch
 from flwr.app import Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 
+from client_app import site
 from simulation.local_grid import LocalGrid
 from strategies import Participants
 
@@ -25,6 +27,35 @@ def grid():
     made = LocalGrid(app, 3)
     made._partitions = {30: 0, 10: 1, 20: 2}
     return made
+
+
+@pytest.mark.parametrize(
+    ("strategy", "place"), [("scaffold", "server"), ("moon", "client"), ("fednova", "client")]
+)
+def test_clients_restarted_before_every_message_change_nothing(
+    tiny_run, monkeypatch, strategy, place
+):
+    """No strategy keeps anything on a client: there is no state to lose or to mix up."""
+    keys = {"strategy": strategy, "fraction_train": 0.67, "generation__place": place}
+    lasting = tiny_run("lasting", **keys)
+    reply = LocalGrid._reply
+    restarts = []
+
+    def forgetful(grid, message):
+        grid._contexts.clear()
+        for memory in (site._resident_data, site._resident_batches, site._resident_model):
+            memory.cache_clear()
+        restarts.append(message.metadata.message_type)
+        return reply(grid, message)
+
+    monkeypatch.setattr(LocalGrid, "_reply", forgetful)
+    restarted = tiny_run("restarted", **keys)
+    assert restarts.count("train") == 2 * (3 + 1)
+    assert restarted.events() == lasting.events()
+    assert restarted.summary() == lasting.summary()
+    assert restarted.pseudo_data() == lasting.pseudo_data()
+    for name, value in lasting.model().items():
+        assert torch.equal(restarted.model()[name], value), name
 
 
 def test_a_resumed_run_gives_every_node_its_index_back(grid):
