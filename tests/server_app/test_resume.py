@@ -16,8 +16,8 @@ import pytest
 import torch
 
 import server_app.evaluation
-import server_app.fedf2dg
 import server_app.federation
+import server_app.fedf2dg
 import strategies.client_store
 from server_app import checkpoints
 from server_app.checkpoints import CheckpointError
