@@ -171,7 +171,7 @@ class Federation:
         ConfigurationError, MissingClients
             If they are not those that the configuration names.
         """
-        self.participants.discover(self.grid)
+        self.participants.discover(self.grid, self.configuration.required_replies)
         counts = [self.participants[client].num_examples for client in self.participants.clients]
         log.info("%d clients, %d training samples", len(counts), sum(counts))
         if self.participants.simulated:
