@@ -123,8 +123,8 @@ def without_objective(reply):
     return reply
 
 
-def raises(reply):
-    error = Message(Error(2, "RuntimeError: no GPU"), reply_to=reply)
+def raises(reply, reason="RuntimeError: no GPU"):
+    error = Message(Error(2, reason), reply_to=reply)
     # A reply to a reply would be waited for until the round's time is over.
     error.metadata.__dict__["_reply_to_message_id"] = reply.metadata.reply_to_message_id
     error.metadata.__dict__["_src_node_id"] = reply.metadata.src_node_id
@@ -178,4 +178,13 @@ def test_a_client_with_impossible_images_is_dropped_by_name(tiny_run, tamper, ap
 def test_without_any_valid_images_the_run_fails_and_says_why(tiny_run, tamper):
     tamper(DAMAGES["exception"], {0, 1, 2})
     with pytest.raises(TooFewReplies, match=r"no client generated .*no GPU"):
+        tiny_run("run", **KEYS, stages="train,generate")
+
+
+def test_a_dead_process_of_a_simulation_ends_the_run_before_its_clients_are_left_out(
+    tiny_run, tamper
+):
+    reason = "ActorDiedError: …\nThe actor is dead because its worker process has died."
+    tamper(lambda reply: raises(reply, reason), {1})
+    with pytest.raises(TooFewReplies, match=r"process of a simulated client died.*resume-from"):
         tiny_run("run", **KEYS, stages="train,generate")
