@@ -1,14 +1,17 @@
 """What a real deployment on this machine costs, and what becomes of it when parts fail.
 
-    python -m benchmarks.deployment load --nodes 8
+    python -m benchmarks.deployment load --nodes 10
     python -m benchmarks.deployment superlink-restart
+    python -m benchmarks.deployment node-killed
     python -m benchmarks.deployment node-restart
     python -m benchmarks.deployment network-cut
+    python -m benchmarks.deployment slow-client
+    python -m benchmarks.deployment missing-node
 
 SuperLink and SuperNodes are real processes with TLS and keys on the loopback interface; every site
 has its own folder of the embedded digits. A cut of the network is played by stopping a SuperNode's
-processes (SIGSTOP) and continuing them later: to the others that is the same. The 50 nodes of a
-realistic load need about 30 GB of memory on one machine, 0.3 GB each while idle.
+processes (SIGSTOP) and continuing them later: to the others that is the same. Memory is counted
+with shared pages in parts (PSS); of the client processes, ``--at-once`` hold PyTorch at a time.
 """
 
 from __future__ import annotations
@@ -18,6 +21,7 @@ import json
 import os
 import signal
 import tempfile
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -47,12 +51,12 @@ def write_sites(directory: Path, nodes: int) -> None:
 class Scenario:
     """A federation that is up, and a run of it."""
 
-    def __init__(self, directory: Path, nodes: int) -> None:
+    def __init__(self, directory: Path, nodes: int, at_once: int) -> None:
         self.nodes = nodes
         self.output = directory / "output"
         self.sites = directory / "sites"
         write_sites(self.sites, nodes)
-        self.federation = Deployment(directory, nodes)
+        self.federation = Deployment(directory, nodes, at_once)
 
     def start(self) -> None:
         nodes = self.nodes
@@ -98,9 +102,22 @@ class Scenario:
         for event in self.events("round"):
             say(
                 f"round {event['round']}: {event['seconds']:.0f} s, "
-                f"clients {event['clients']}, failures {event['failures']}"
+                f"{len(event['clients'])} clients, failures {event['failures']}"
             )
         return status
+
+    def while_training(self, number: int) -> int:
+        """Wait until a SuperNode's client process is in the middle of a message; return its id."""
+
+        def client_process() -> int | None:
+            for process in self.federation.members(f"node-{number}"):
+                maps = Path(f"/proc/{process}/maps").read_text("utf-8")
+                if "libtorch_cpu" in maps:
+                    return process
+            return None
+
+        process: int = wait_until(f"SuperNode {number} trains", 120, client_process)
+        return process
 
     def signal(self, name: str, which: signal.Signals) -> None:
         for process in self.federation.members(name):
@@ -109,19 +126,25 @@ class Scenario:
 
 def load(scenario: Scenario) -> None:
     idle = scenario.federation.memory()
-    run_id = scenario.submit()
-    peak = 0.0
-
-    def ended() -> bool:
-        nonlocal peak
-        peak = max(peak, sum(scenario.federation.memory().values()))
-        return scenario.federation.status(run_id)[0].startswith("finished")
-
-    wait_until("the run ends", 60 + 120 * scenario.nodes, ended)
+    run_id = scenario.submit(**{"num-server-rounds": 2, "label-counts": "uniform"})
+    server, everything = 0.0, 0.0
+    asked = time.monotonic()
+    while True:
+        now = scenario.federation.memory()
+        server = max(server, now["superlink"])
+        everything = max(everything, sum(now.values()))
+        if (scenario.output / "summary.json").exists():
+            break
+        if time.monotonic() > asked + 60:  # each look costs 2 s of a core
+            if scenario.federation.status(run_id)[0].startswith("finished"):
+                break
+            asked = time.monotonic()
+        time.sleep(1)
     scenario.finish(run_id)
     nodes = [value for name, value in idle.items() if name.startswith("node-")]
     say(f"idle: SuperLink {idle['superlink']:.2f} GB, a SuperNode {np.mean(nodes):.2f} GB")
-    say(f"all processes at their peak: {peak:.1f} GB")
+    say(f"SuperLink and ServerApp at their peak: {server:.2f} GB")
+    say(f"all processes at their peak: {everything:.1f} GB")
 
 
 def superlink_restart(scenario: Scenario) -> None:
@@ -137,21 +160,39 @@ def superlink_restart(scenario: Scenario) -> None:
     scenario.finish(again)
 
 
-def node_restart(scenario: Scenario) -> None:
-    run_id = scenario.submit(**{"round-timeout": 90.0, "num-server-rounds": 5})
+def node_killed(scenario: Scenario) -> None:
+    run_id = scenario.submit()
     scenario.after_round(1)
-    say("SuperNode 1 is killed, and restarted with its key")
+    scenario.while_training(1)
     scenario.federation.kill("node-1")
+    say("SuperNode 1 is killed while it trains")
+    scenario.finish(run_id)
+
+
+def node_restart(scenario: Scenario) -> None:
+    run_id = scenario.submit(**{"round-timeout": 180.0, "num-server-rounds": 5})
+    scenario.after_round(1)
+    scenario.while_training(1)
+    scenario.federation.kill("node-1")
+    say("SuperNode 1 is killed while it trains, and started again and again until it stays")
     # What a supervisor does: for a minute the SuperLink takes the old process for alive, and
     # refuses the new one (exit code 305).
-    for attempt in range(1, 9):
-        scenario.start_node(1)
-        time.sleep(15)
-        if scenario.federation.processes["node-1"].poll() is None:
-            say(f"SuperNode 1 is back, start {attempt}")
-            break
-        scenario.federation.kill("node-1")
-    scenario.finish(run_id)
+    ended, starts = threading.Event(), [0]
+
+    def supervise() -> None:
+        while not ended.wait(5):
+            if scenario.federation.processes["node-1"].poll() is not None:
+                scenario.start_node(1)
+                starts[0] += 1
+
+    supervisor = threading.Thread(target=supervise)
+    supervisor.start()
+    try:
+        scenario.finish(run_id)
+    finally:
+        ended.set()
+        supervisor.join()
+    say(starts[0], "starts")
 
 
 def network_cut(scenario: Scenario) -> None:
@@ -165,11 +206,33 @@ def network_cut(scenario: Scenario) -> None:
     scenario.finish(run_id)
 
 
+def slow_client(scenario: Scenario) -> None:
+    """One client's training takes longer than round-timeout, and it answers too late."""
+    run_id = scenario.submit(**{"round-timeout": 30.0, "num-server-rounds": 4})
+    scenario.after_round(1)
+    stopped = scenario.while_training(1)
+    os.kill(stopped, signal.SIGSTOP)
+    say("the training process of SuperNode 1 is stopped")
+    scenario.after_round(2)
+    os.kill(stopped, signal.SIGCONT)
+    say("it goes on")
+    scenario.finish(run_id)
+
+
+def missing_node(scenario: Scenario) -> None:
+    scenario.federation.kill(f"node-{scenario.nodes}")
+    run_id = scenario.submit(**{"num-clients": scenario.nodes + 1, "node-timeout": 20.0})
+    scenario.finish(run_id)
+
+
 SCENARIOS: dict[str, Callable[[Scenario], None]] = {
     "load": load,
     "superlink-restart": superlink_restart,
+    "node-killed": node_killed,
     "node-restart": node_restart,
     "network-cut": network_cut,
+    "slow-client": slow_client,
+    "missing-node": missing_node,
 }
 
 
@@ -177,9 +240,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("scenario", choices=SCENARIOS)
     parser.add_argument("--nodes", type=int, default=3)
+    parser.add_argument("--at-once", type=int, default=8, help="client processes at once")
     chosen = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="fedf2dg-deployment-") as folder:
-        scenario = Scenario(Path(folder), chosen.nodes)
+        scenario = Scenario(Path(folder), chosen.nodes, chosen.at_once)
         try:
             scenario.start()
             SCENARIOS[chosen.scenario](scenario)

@@ -29,22 +29,65 @@ COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 # What the server needs and a client must not: its processes are started without them.
 SERVER_ONLY = ("sklearn", "matplotlib", "datasets", "pandas", "ray", "torchvision", "flwr_datasets")
 
+# Runs at the start of every client process. Parts only the server needs cannot be imported; one of
+# a few files is locked before PyTorch is loaded, until the process ends. Not earlier: a process
+# that does not tell Flower within 30 s that it is alive is given up.
+_SITE_CUSTOMIZE = """
+import fcntl, os, time
+from importlib.machinery import PathFinder
+from itertools import cycle
 
-def wait_until(what: str, seconds: float, condition: Callable[[], Any]) -> Any:
+find_spec = PathFinder.find_spec
+at_once = {at_once}
+
+def take_a_slot():
+    for slot in cycle(range(at_once)):
+        handle = os.open(os.path.join(os.path.dirname(__file__), f"slot-{{slot}}"), os.O_CREAT)
+        try:
+            return fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(handle)
+            time.sleep(0.1)
+
+def find(name, path=None, target=None):
+    global at_once
+    if name.partition(".")[0] in {server_only!r}:
+        return None
+    if name == "torch" and at_once:
+        take_a_slot()
+        at_once = 0
+    return find_spec(name, path, target)
+
+PathFinder.find_spec = staticmethod(find)
+"""
+
+
+def wait_until(what: str, seconds: float, condition: Callable[[], Any], every: float = 0.25) -> Any:
     """Return the condition's first true value; fail when the time is up."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         value = condition()
         if value:
             return value
-        time.sleep(0.25)
+        time.sleep(every)
     raise TimeoutError(f"not within {seconds:g} s: {what}")
 
 
 class Deployment:
-    """One SuperLink, its SuperNodes and its user, all in one folder that ends with the test."""
+    """One SuperLink, its SuperNodes and its user, all in one folder that ends with the test.
 
-    def __init__(self, directory: Path, nodes: int) -> None:
+    Parameters
+    ----------
+    directory : Path
+        Where everything lies.
+    nodes : int
+        SuperNodes that may be started.
+    at_once : int (default: 0)
+        Client processes that may run at once, over all SuperNodes; 0 for any number. Real sites
+        have a machine each; here all share the memory of one.
+    """
+
+    def __init__(self, directory: Path, nodes: int, at_once: int = 0) -> None:
         self.directory = directory
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
         self.keys = directory / "keys"
@@ -64,13 +107,7 @@ class Deployment:
         blocker = directory / "client-only"
         blocker.mkdir()
         (blocker / "sitecustomize.py").write_text(
-            "from importlib.machinery import PathFinder\n"
-            "find_spec = PathFinder.find_spec\n"
-            "def absent(name, path=None, target=None):\n"
-            f"    if name.partition('.')[0] in {SERVER_ONLY!r}:\n"
-            "        return None\n"
-            "    return find_spec(name, path, target)\n"
-            "PathFinder.find_spec = staticmethod(absent)\n"
+            _SITE_CUSTOMIZE.format(at_once=at_once, server_only=SERVER_ONLY)
         )
         self.environment = {
             **{k: v for k, v in os.environ.items() if not k.startswith(("FLWR_", "PYTEST"))},
@@ -154,14 +191,17 @@ class Deployment:
         return found
 
     def memory(self) -> dict[str, float]:
-        """Return the resident memory of every process with its children, in GB."""
-        result = {}
-        for name in self.processes:
-            result[name] = 0.0
-            for process in self.members(name):
-                with suppress(OSError, ValueError):
-                    pages = Path(f"/proc/{process}/statm").read_text("ascii").split()[1]
-                    result[name] += int(pages) * os.sysconf("SC_PAGE_SIZE") / 1e9
+        """Return the memory of every process with its children, in GB.
+
+        Pages that several processes share, such as PyTorch's code, count in parts (PSS).
+        """
+        result = dict.fromkeys(self.processes, 0.0)
+        for folder in Path("/proc").glob("[0-9]*"):
+            with suppress(OSError, IndexError, ValueError):
+                name = (folder / "cwd").readlink()
+                if name.parent == self.directory / "work":
+                    text = (folder / "smaps_rollup").read_text("ascii")
+                    result[name.name] += int(text.split("Pss:")[1].split()[0]) * 1024 / 1e9
         return result
 
     def log(self, name: str) -> str:
@@ -216,12 +256,13 @@ class Deployment:
         run = self.flwr_json("ls", "edge", "--run-id", run_id)["runs"][0]
         return run["status"], str(run.get("status-details"))
 
-    def wait(self, run_id: str, seconds: float) -> tuple[str, str]:
-        """Return how the run ended."""
+    def wait(self, run_id: str, seconds: float, every: float = 2.0) -> tuple[str, str]:
+        """Return how the run ended; asking costs 2 s of a core each time."""
 
         def ended() -> tuple[str, str] | None:
-            status = self.status(run_id)
-            return status if status[0].startswith("finished") else None
+            with suppress(subprocess.TimeoutExpired):
+                status = self.status(run_id)
+                return status if status[0].startswith("finished") else None
 
-        result: tuple[str, str] = wait_until("the run ends", seconds, ended)
+        result: tuple[str, str] = wait_until("the run ends", seconds, ended, every)
         return result

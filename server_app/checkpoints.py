@@ -86,9 +86,9 @@ class Checkpoints:
         self._finished.unlink(missing_ok=True)
         target = self.directory / f"{len(checkpoint.completed):04d}-{step}"
         partial = self.directory / f".{target.name}.partial"
-        for stale in (partial, target):
-            if stale.exists():
-                shutil.rmtree(stale)
+        if self.directory.is_dir():
+            for left in self.directory.glob(".*.partial"):  # by a process that was killed
+                shutil.rmtree(left)
         partial.mkdir(parents=True)
         save_file(checkpoint.global_state, partial / "global.safetensors")
         save_file(checkpoint.memory, partial / "strategy.safetensors")
@@ -108,7 +108,22 @@ class Checkpoints:
             with file.open("rb") as handle:
                 os.fsync(handle.fileno())
         partial.rename(target)
+        self._sync()
         self._drop_superseded()
+
+    def _sync(self) -> None:
+        """Make a renamed folder outlive a power cut, before anything older is deleted."""
+        if os.name == "posix":  # Windows cannot open a folder
+            descriptor = os.open(self.directory, os.O_RDONLY)
+            os.fsync(descriptor)
+            os.close(descriptor)
+
+    @staticmethod
+    def _delete(folder: Path) -> None:
+        """Delete a checkpoint; killed half-way, it is none any more."""
+        hidden = folder.with_name(f".{folder.name}.partial")
+        folder.rename(hidden)
+        shutil.rmtree(hidden)
 
     @property
     def _finished(self) -> Path:
@@ -129,7 +144,7 @@ class Checkpoints:
         folders = self._folders()
         for folder, following in pairwise(folders):
             if stage_of(folder.name[5:]) == stage_of(following.name[5:]):
-                shutil.rmtree(folder)
+                self._delete(folder)
 
     def retained(self) -> list[Versions]:
         """Return the per-client versions that the kept checkpoints refer to."""
@@ -167,10 +182,12 @@ class Checkpoints:
             )
         except (OSError, SafetensorError, KeyError, ValueError) as error:
             raise CheckpointError(f"{newest} cannot be read: {error}") from error
-        self._finished.unlink(missing_ok=True)
-        for folder in self._folders():
+        for folder in reversed(self._folders()):
             if folder > newest:
-                shutil.rmtree(folder)
+                self._delete(folder)
+        # Last: killed before this, the same command starts from the same checkpoint again.
+        self._finished.unlink(missing_ok=True)
+        self._drop_superseded()
         return checkpoint
 
     def starting_point(self, stages: Sequence[str]) -> Path | None:

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Iterable, Iterator
 
 from flwr.app import Message
 from flwr.serverapp import Grid
 
 _POLL_SECONDS = 0.1
+# A SuperLink gives all replies that are ready, each with a model in it.
+_ASKED_FOR_AT_ONCE = 4
 
 
 def exchange(grid: Grid, messages: Iterable[Message], timeout: float) -> Iterator[Message]:
     """Push messages one by one and yield every reply once, until all came or time is up.
 
     ``grid.send_and_receive`` holds all messages and all replies at once, each with a model in it.
-    Here each is released before the next, so memory does not grow with the number of clients.
+    Here a message is released before the next one is built, and replies are asked for a few at a
+    time, so memory does not grow with the number of clients.
 
     Parameters
     ----------
@@ -24,21 +28,28 @@ def exchange(grid: Grid, messages: Iterable[Message], timeout: float) -> Iterato
     messages : Iterable[Message]
         May be a generator; each is built when it is its turn.
     timeout : float
-        Seconds after the last message was sent.
+        Seconds after the last message was sent. A reply that was ready by then is still taken.
     """
-    waiting: set[str] = set()
+    waiting: deque[str] = deque()
     for message in messages:
-        waiting.update(grid.push_messages([message]))
+        waiting.extend(grid.push_messages([message]))
     deadline = time.monotonic() + timeout
+    in_vain = 0
     while waiting:
-        replies = list(grid.pull_messages(sorted(waiting)))
-        came = bool(replies)
-        for reply in replies:
-            waiting.discard(reply.metadata.reply_to_message_id)
-        while replies:
-            yield replies.pop()
-        if waiting:
+        asked = list(waiting)[:_ASKED_FOR_AT_ONCE]
+        replies = list(grid.pull_messages(asked))
+        if replies:
+            in_vain = 0
+            for reply in replies:
+                if reply.metadata.reply_to_message_id in waiting:
+                    waiting.remove(reply.metadata.reply_to_message_id)
+            while replies:
+                yield replies.pop()
+            continue
+        waiting.rotate(-len(asked))
+        in_vain += len(asked)
+        if in_vain >= len(waiting):
             if time.monotonic() > deadline:
                 return
-            if not came:
-                time.sleep(_POLL_SECONDS)
+            in_vain = 0
+            time.sleep(_POLL_SECONDS)

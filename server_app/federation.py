@@ -107,7 +107,6 @@ class Federation:
         self.metrics = MetricsFile(directory / "metrics.jsonl")
         self.state = Checkpoint(cpu_state(self._model))
         self.facts: dict[str, Any] = self.state.facts
-        self._label_counts: dict[int, list[int]] = {}
         self._counted_until = time.perf_counter()
 
     # ------------------------------------------------------------------------------------- steps
@@ -172,7 +171,7 @@ class Federation:
         ConfigurationError, MissingClients
             If they are not those that the configuration names.
         """
-        self.participants.discover(self.grid)
+        self.participants.discover(self.grid, self.configuration.required_replies)
         counts = [self.participants[client].num_examples for client in self.participants.clients]
         log.info("%d clients, %d training samples", len(counts), sum(counts))
         if self.participants.simulated:
@@ -223,10 +222,27 @@ class Federation:
         configuration = self.configuration
         if configuration.label_counts == "uniform" or configuration.generation.place == "client":
             return None
-        unknown = [client for client in clients if client not in self._label_counts]
+        unknown = [client for client in clients if not self._is_told(client)]
         if unknown:
             self._ask_label_counts(unknown)
-        return {client: self._label_counts.get(client) for client in clients}
+        return {client: self._told.get(str(client)) for client in clients}
+
+    @property
+    def _told(self) -> dict[str, list[int]]:
+        """Label counts by client, in checkpoints: asked again, a client would draw new noise."""
+        configuration = self.configuration
+        noise = configuration.label_counts_noise if configuration.label_counts == "noised" else 0
+        counts: dict[str, list[int]] = self.facts.setdefault("label_counts", {}).setdefault(
+            f"noise {noise:g}", {}
+        )
+        return counts
+
+    def _is_told(self, client: int) -> bool:
+        """Tell whether a client's label counts are known, and still those of its images."""
+        counts = self._told.get(str(client))
+        if counts is None or self.configuration.label_counts == "noised":
+            return counts is not None
+        return sum(counts) == self.participants[client].num_examples
 
     def agreement(self) -> ConfigRecord:
         """Return what every message says of the data."""
@@ -279,7 +295,7 @@ class Federation:
             except InvalidContent as error:
                 log.warning("label counts of client %d: %s", client, error)
                 continue
-            self._label_counts[client] = counts
+            self._told[str(client)] = counts
             self.note_traffic("label counts", up=8 * len(counts))
 
     def train_round(self, server_round: int, phase: str) -> None:

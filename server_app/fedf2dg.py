@@ -24,7 +24,7 @@ from strategies.participants import short_reason
 from strategies.pixel_range import pixel_range
 from strategies.records import InvalidContent, to_record
 from strategies.seeds import DISTILLATION, GENERATION, derived_seed
-from strategies.server import grouped
+from strategies.server import grouped, refuse_dead_process
 
 from .exchange import exchange
 from .federation import Federation
@@ -248,6 +248,7 @@ class _Transfer:
                 failures[client] = unnamed.pop() if unnamed else "no reply in time"
         for client, reason in sorted(failures.items()):
             log.warning("%s samples: client %d dropped: %s", batch.kind, client, reason)
+        refuse_dead_process(failures.values())
         if not parts:
             raise TooFewReplies(
                 f"no client generated valid {batch.kind} samples. {grouped(failures)}"

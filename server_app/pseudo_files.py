@@ -6,10 +6,11 @@ import json
 from pathlib import Path
 
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from federated_data import Normalization
 from generation import PseudoData
+from strategies.client_store import write_whole
 
 from .checkpoints import CheckpointError
 
@@ -35,23 +36,19 @@ class PseudoFiles:
 
     def write(self, kind: str, competition_round: int, batch: int, data: PseudoData) -> None:
         """Store a batch, whole or not at all."""
-        target = self.path(kind, competition_round, batch)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        partial = target.with_suffix(".partial")
-        save_file(
+        write_whole(
+            self.path(kind, competition_round, batch),
             {
-                "images": data.images.contiguous(),
+                "images": data.images,
                 "labels": data.labels,
                 "sources": data.sources,
-                "logits": data.logits.contiguous(),
+                "logits": data.logits,
             },
-            partial,
-            metadata={
+            {
                 "mean": json.dumps(self._normalization.mean),
                 "std": json.dumps(self._normalization.std),
             },
         )
-        partial.replace(target)
 
     def read(self, kind: str, competition_round: int, batch: int) -> PseudoData:
         """Load a batch.

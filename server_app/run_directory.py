@@ -66,7 +66,8 @@ def locate(configuration: RunConfiguration) -> Path:
 def prepare(configuration: RunConfiguration) -> Path:
     """Create the run's directory; a run resumed into another directory is copied there first."""
     directory = locate(configuration).resolve()
-    directory.mkdir(parents=True, exist_ok=True)
+    # By this folder a run is known, and can be resumed even if it is killed before its first round.
+    (directory / "checkpoints").mkdir(parents=True, exist_ok=True)
     if configuration.resume_from:
         source = Path(configuration.resume_from).resolve()
         if source != directory:
@@ -82,9 +83,10 @@ def prepare(configuration: RunConfiguration) -> Path:
 
 
 def _link_or_copy(source: str, target: str) -> None:
+    Path(target).unlink(missing_ok=True)  # left by a copy that was killed
     try:
         os.link(source, target)
-    except OSError:  # another file system, one without links, or the file is there already
+    except OSError:  # another file system, or one without links
         shutil.copy2(source, target)
 
 

@@ -7,6 +7,7 @@ refers to, so it can be repeated from the state before it.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -16,6 +17,27 @@ from safetensors.torch import load_file, save_file
 from models import State
 
 _FILE = re.compile(r"client-(\d+)-round-(\d+)\.safetensors")
+
+
+def write_whole(target: Path, tensors: State, metadata: Mapping[str, str] | None = None) -> None:
+    """Write a safetensors file that a killed process, or a power cut, leaves whole or not at all.
+
+    Parameters
+    ----------
+    target : Path
+        The file; its folder is made if missing.
+    tensors : State
+        What it holds.
+    metadata : Mapping, optional
+        Texts stored beside them.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = target.with_suffix(".partial")
+    contiguous = {name: value.contiguous() for name, value in tensors.items()}
+    save_file(contiguous, partial, dict(metadata) if metadata else None)
+    with partial.open("rb") as file:
+        os.fsync(file.fileno())
+    partial.replace(target)
 
 
 class ClientStore:
@@ -48,11 +70,7 @@ class ClientStore:
 
     def write(self, client: int, server_round: int, state: State) -> None:
         """Store a client's state of a round; it becomes the valid one."""
-        self.directory.mkdir(parents=True, exist_ok=True)
-        target = self._path(client, server_round)
-        partial = target.with_suffix(".partial")
-        save_file({name: value.contiguous() for name, value in state.items()}, partial)
-        partial.replace(target)
+        write_whole(self._path(client, server_round), state)
         self._versions[client] = server_round
 
     def read(self, client: int) -> State:

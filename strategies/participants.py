@@ -25,6 +25,8 @@ DESCRIBE = "query.describe"
 _POLL_SECONDS = 0.05
 _RECONNECT_POLL_SECONDS = 0.5
 _LONGEST_DESCRIPTION_SECONDS = 600.0
+# A dead node is reported by Flower within 60 s; a slow one may need as long to start its process.
+_SHORTEST_DESCRIPTION_SECONDS = 180.0
 # Tables are as long as the largest index.
 _MOST_CLIENTS = 10**6
 
@@ -104,10 +106,18 @@ class Participants:
                 return participant.client
         return None
 
-    def discover(self, grid: Grid) -> None:
+    def discover(self, grid: Grid, at_least: int = 0) -> None:
         """Wait for the expected number of nodes and ask each who it is.
 
         The grid is empty for a moment at the start of a run, so it is polled.
+
+        Parameters
+        ----------
+        grid : Grid
+            Flower's grid.
+        at_least : int (default: 0)
+            How many clients are enough, once ``timeout`` is over, to go on with a run that was
+            resumed: a site that is gone for good must not end it. 0: all of them.
 
         Raises
         ------
@@ -119,20 +129,25 @@ class Participants:
         deadline = time.monotonic() + self.timeout
         while True:
             nodes = set(grid.get_node_ids())
-            if len(nodes) >= self.expected:
+            self._meet(grid, nodes)
+            here = len(self.available)
+            if here >= self.expected:
                 break
-            if nodes:
-                self._meet(grid, nodes)  # a simulation tells its size at once
             if time.monotonic() > deadline:
-                raise MissingClients(
-                    f"{len(nodes)} of {self.expected} clients were connected after "
-                    f"{self.timeout:g} s. Start the missing SuperNodes, raise node-timeout, or "
-                    f"set num-clients={len(nodes) or 1}. In a simulation: "
-                    + self._simulation_command()
+                missing = (
+                    f"{here} of {self.expected} clients were connected after {self.timeout:g} s"
                 )
-            time.sleep(_POLL_SECONDS if not nodes else 0.5)
-        self._meet(grid, nodes)
-        if len(self._by_client) != self.expected:
+                if len(nodes) > here:
+                    missing += f"; {len(nodes) - here} nodes did not say who they are"
+                if self._before and 0 < at_least <= here:
+                    log.warning("%s: going on without the others", missing)
+                    break
+                raise MissingClients(
+                    f"{missing}. Start the missing SuperNodes, raise node-timeout, or "
+                    f"set num-clients={here or 1}. In a simulation: " + self._simulation_command()
+                )
+            time.sleep(_POLL_SECONDS if not nodes else _RECONNECT_POLL_SECONDS)
+        if len(self._by_client) > self.expected:
             raise ConfigurationError(self._wrong_count(len(self._by_client)))
         # Clients that are not back keep their place: their models are still of use.
         self._by_client = {**self._before, **self._by_client}
@@ -194,12 +209,12 @@ class Participants:
         ]
         answers = self._answers(
             grid.send_and_receive(
-                messages, timeout=min(_LONGEST_DESCRIPTION_SECONDS, max(self.timeout, 60.0))
+                messages,
+                timeout=min(
+                    _LONGEST_DESCRIPTION_SECONDS, max(self.timeout, _SHORTEST_DESCRIPTION_SECONDS)
+                ),
             )
         )
-        silent = [node for node in new if node not in answers]
-        if silent and not self._by_client:
-            raise MissingClients(f"{len(silent)} of {len(new)} nodes did not say who they are")
         for node in sorted(answers):
             try:
                 self._admit(node, *answers[node])

@@ -105,6 +105,28 @@ def grouped(failures: Mapping[int, str]) -> str:
     )
 
 
+def refuse_dead_process(reasons: Iterable[str]) -> None:
+    """Stop a run whose simulation lost a process: its clients would be missing ever after.
+
+    Parameters
+    ----------
+    reasons : iterable of str
+        Why clients were dropped.
+
+    Raises
+    ------
+    TooFewReplies
+        If one of them was given to a dead process.
+    """
+    dead = next((reason for reason in reasons if reason.startswith(_DEAD_ACTOR)), None)
+    if dead is not None:
+        raise TooFewReplies(
+            "the process of a simulated client died, and Flower would hand out the dead one in "
+            "every round to come. Most often memory ran out: use fewer processes "
+            f"(client-resources-num-cpus) or --engine local, and go on with resume-from. {dead}"
+        )
+
+
 class FederatedStrategy(Strategy):
     """FedAvg's server half, and the base of all others.
 
@@ -149,7 +171,6 @@ class FederatedStrategy(Strategy):
         self._global: State = {}
         self._bytes_down = 0
         self._notes: dict[str, float] = {}
-        self._dead_process = ""
 
     # ---------------------------------------------------------------- what an algorithm overrides
 
@@ -220,13 +241,8 @@ class FederatedStrategy(Strategy):
         TooFewReplies
             If a simulation's process died in the round before.
         """
-        if self._dead_process:
-            raise TooFewReplies(
-                "the process of a simulated client died, and Flower would hand out the dead one in "
-                "every round to come. Most often memory ran out: use fewer processes "
-                "(client-resources-num-cpus) or --engine local, and go on with resume-from. "
-                f"{self._dead_process}"
-            )
+        if self.outcome is not None:
+            refuse_dead_process(failure.reason for failure in self.outcome.failures)
         # What the last round replaced is only deleted now, when that round has been checkpointed.
         self.declare(self.versions())
         self.prune()
@@ -300,7 +316,6 @@ class FederatedStrategy(Strategy):
                 # elimination.
                 failures[client] = unnamed.pop() if unnamed else "no reply in time"
         ordered = [updates[client] for client in sorted(updates)]
-        self._dead_process = next((r for r in failures.values() if r.startswith(_DEAD_ACTOR)), "")
         for client, reason in sorted(failures.items()):
             log.warning("round %d: client %d dropped: %s", server_round, client, reason)
         if len(ordered) < self.required_replies():

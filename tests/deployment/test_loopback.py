@@ -1,4 +1,4 @@
-"""A whole federation for real: TLS, keys, unlike sites, an intruder, and a power cut."""
+"""A whole federation for real: TLS, keys, unlike sites, an intruder, and two power cuts."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ pytestmark = [
 ]
 
 
-def test_two_sites_an_intruder_and_a_power_cut(deploy, tmp_path):
+def test_an_intruder_a_power_cut_at_a_site_and_one_at_the_server(deploy, tmp_path):
     write_example_sites(tmp_path / "sites")
     deployment = deploy(3)
     deployment.start_superlink()
@@ -27,53 +27,65 @@ def test_two_sites_an_intruder_and_a_power_cut(deploy, tmp_path):
     deployment.start_supernode(3, f"data-path='{tmp_path}/sites/site-1'")  # its key is unknown
     wait_until("two SuperNodes are let in", 90, lambda: deployment.online() == 2)
     output = tmp_path / "output"
-    run_id = deployment.submit(
-        **{
-            "dataset": "folder",
-            "data-dir": str(tmp_path / "sites" / "server"),
-            "output-dir": str(output),
-            "num-clients": 2,
-            "min-successful-clients": 1,
-            "num-server-rounds": 1,
-            "round-timeout": 60.0,
-            "local-epochs": 1,
-            "stages": "train,generate,distil",
-            "generation.place": "client",
-            "generation.images-per-client": 8,
-            "generation.iterations": 5,
-            "distillation.epochs": 1,
-        }
-    )
+    settings = {
+        "dataset": "folder",
+        "data-dir": str(tmp_path / "sites" / "server"),
+        "output-dir": str(output),
+        "num-clients": 2,
+        "min-successful-clients": 1,
+        "num-server-rounds": 3,
+        "node-timeout": 90.0,
+        "round-timeout": 60.0,
+        "local-epochs": 1,
+        "stages": "train,generate,distil",
+        "generation.place": "client",
+        "generation.images-per-client": 8,
+        "generation.iterations": 5,
+        "distillation.epochs": 1,
+    }
+    deployment.submit(**settings)
 
     def events(kind):
-        lines = (output / "metrics.jsonl").read_text("utf-8").splitlines()
+        path = output / "metrics.jsonl"
+        lines = path.read_text("utf-8").splitlines() if path.exists() else []
         return [event for event in map(json.loads, lines) if event["event"] == kind]
 
-    wait_until(
-        "the clients are known",
-        120,
-        lambda: (output / "metrics.jsonl").exists() and events("clients"),
-    )
+    wait_until("the clients are known", 180, lambda: events("clients"))
     deployment.kill("node-2")
-    status, details = deployment.wait(run_id, 240)
+    wait_until("a round without it", 180, lambda: events("round"))
+    # The SuperLink and the ServerApp with it, in the middle of round 2 or at its end.
+    deployment.kill("superlink")
+    deployment.start_superlink()
+    run_id = deployment.submit(
+        **{**settings, "output-dir": "", "resume-from": str(output), "node-timeout": 20.0}
+    )
+    status, details = deployment.wait(run_id, 300)
     assert status == "finished:completed", details + deployment.log("superlink")[-3000:]
 
     intruder = deployment.processes["node-3"].poll()
     assert intruder not in (None, 0), "an unregistered key must be refused"
-    assert deployment.online() == 2
     clients = events("clients")[0]
     assert sorted(clients["num_examples"]) == [211, 404]
     assert clients["label_counts"] is None
     cut_off = clients["num_examples"].index(404)
-    (training,) = events("round")
-    assert training["clients"] == [1 - cut_off]
-    assert [failure["client"] for failure in training["failures"]] == [cut_off]
+    rounds = events("round")
+    assert [event["round"] for event in rounds] == [1, 2, 3]
+    assert all(event["clients"] == [1 - cut_off] for event in rounds)
+    assert [failure["client"] for failure in rounds[0]["failures"]] == [cut_off]
     (generated,) = events("generation")
     assert generated["images"] == 8
     summary = json.loads((output / "summary.json").read_text("utf-8"))
-    assert summary["dropped"] == 1
+    assert summary["dropped"] == sum(len(event["failures"]) for event in rounds)
     assert summary["accuracy"]["distilled"] is not None
     assert summary["traffic"]["pseudo data"]["bytes_up"] > 0
     assert "label counts" not in summary["traffic"]
     assert (output / "report.html").stat().st_size > 10_000
     assert "Traceback" not in deployment.log("node-1")
+
+    # A new run needs all its clients, and does not wait for them for ever.
+    run_id = deployment.submit(
+        **{**settings, "output-dir": str(tmp_path / "second"), "node-timeout": 3.0}
+    )
+    status, details = deployment.wait(run_id, 120)
+    assert status == "finished:failed"
+    assert "1 of 2 clients were connected after 3 s" in details

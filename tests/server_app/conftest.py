@@ -46,6 +46,9 @@ class RunResult:
     def summary(self) -> dict[str, Any]:
         return timeless(json.loads((self.directory / "summary.json").read_text("utf-8")))
 
+    def files(self) -> list[str]:
+        return sorted(str(p.relative_to(self.directory)) for p in self.directory.rglob("*"))
+
     def pseudo_data(self) -> dict[str, Any]:
         """Return file name to tensors as lists, which compare."""
         folder = self.directory / "pseudo_data"

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+
+import numpy as np
 import pytest
 import torch
 from flwr.app import ArrayRecord, Error, Message, MetricRecord
@@ -17,26 +20,92 @@ KEYS = {
 }
 
 
-def test_clients_make_the_images_the_server_would_make(tiny_run):
-    """Labels aside, which the clients draw from their own counts: with equal knowledge, equal."""
-    here = tiny_run("here", **{**KEYS, "generation__place": "server"}, stages="train,generate")
-    there = tiny_run("there", **KEYS, stages="train,generate")
-    ours, theirs = here.pseudo_data(), there.pseudo_data()
-    assert ours.keys() == theirs.keys() != set()
-    for name, batch in ours.items():
-        for part in ("labels", "sources"):
-            assert batch[part] == theirs[name][part]
-        for part in ("images", "logits"):
-            torch.testing.assert_close(
-                torch.tensor(theirs[name][part]), torch.tensor(batch[part]), rtol=1e-3, atol=1e-3
-            )
+@pytest.fixture
+def wire(monkeypatch):
+    """Return the list of (message, reply) that every run adds to."""
+    passed = []
+    reply_of = LocalGrid._reply
+
+    def noted(grid, message):
+        # Read before the reply is: the client may answer with the message's own records.
+        sent = contents(message)
+        reply = reply_of(grid, message)
+        passed.append((message.metadata.message_type, sent, contents(reply)))
+        return reply
+
+    monkeypatch.setattr(LocalGrid, "_reply", noted)
+    return passed
 
 
-def test_no_label_counts_leave_the_clients(tiny_run):
-    run = tiny_run("run", **KEYS, stages="train,generate")
+def contents(message):
+    """Return array name or metric name to its bytes, by record."""
+    return {
+        record: {
+            name: math.prod(array.shape) * np.dtype(array.dtype).itemsize
+            for name, array in arrays.items()
+        }
+        for record, arrays in message.content.array_records.items()
+    } | {
+        record: {name: 8 * np.size(value) for name, value in metrics.items()}
+        for record, metrics in message.content.metric_records.items()
+    }
+
+
+def test_the_whole_run_equals_one_that_generates_on_the_server(tiny_run):
+    """Labels included: the clients draw them from their own counts, the server from those told."""
+    keys = {"strategy": "scaffold", "generation__batches": 2}
+    here = tiny_run("here", **keys, generation__place="server")
+    there = tiny_run("there", **keys, generation__place="client")
+    assert there.pseudo_data() == here.pseudo_data() != {}
+    for kind in ("round", "distillation", "evaluation"):
+        assert there.events(kind) == here.events(kind) != [], kind
+    for name, value in here.model().items():
+        assert torch.equal(there.model()[name], value), name
+
+
+def test_no_label_counts_leave_the_clients(tiny_run, wire):
+    run = tiny_run("run", strategy="scaffold", generation__place="client")
     assert run.events("clients")[0]["label_counts"] is None
-    assert "label counts" not in run.summary()["traffic"]
-    assert run.summary()["traffic"]["pseudo data"]["bytes_up"] > 0
+    left = {kind: reply for kind, _, reply in wire}
+    assert left.keys() == {"query.describe", "train", "train.generate"}
+    assert left["query.describe"]["metrics"].keys() == {
+        "num-examples",
+        "partition-id",
+        "num-partitions",
+    }
+    assert left["train"].keys() == left["train.generate"].keys() == {"arrays", "metrics"}
+    assert left["train"]["arrays"].keys() == run.model().keys()
+    assert left["train"]["metrics"].keys() == {
+        "num-examples",
+        "local-steps",
+        "train-loss",
+        "seconds",
+    }
+    assert left["train.generate"]["arrays"].keys() == {"images", "labels", "logits"}
+    assert left["train.generate"]["metrics"].keys() == {"objective"}
+
+
+@pytest.mark.parametrize("place", ["server", "client"])
+def test_the_summary_counts_every_byte_by_kind(tiny_run, wire, place):
+    run = tiny_run("run", strategy="scaffold", generation__place=place)
+    up = dict.fromkeys(("model", "pseudo data", "label counts"), 0)
+    down = dict(up)
+    for kind, message, reply in wire:
+        arrays = [sum(record.values()) for name, record in message.items() if name != "metrics"]
+        down["model"] += sum(arrays)
+        if kind == "query.label_counts":
+            up["label counts"] += sum(reply["metrics"].values())
+        elif kind != "query.describe":
+            up["model" if kind == "train" else "pseudo data"] += sum(reply["arrays"].values())
+    counted = run.summary()["traffic"]
+    for kind in up:
+        assert counted.get(kind, {}).get("bytes_up", 0) == up[kind], kind
+        assert counted.get(kind, {}).get("bytes_down", 0) == down[kind], kind
+    assert (up["label counts"] > 0) == (place == "server")
+    assert (up["pseudo data"] > 0) == (place == "client")
+    events = run.events("round") + run.events("generation")
+    assert sum(event["bytes_down"] for event in events) == down["model"]
+    assert sum(event["bytes_up"] for event in events) == up["model"] + up["pseudo data"]
 
 
 def damaged(name, change):
@@ -54,8 +123,8 @@ def without_objective(reply):
     return reply
 
 
-def raises(reply):
-    error = Message(Error(2, "RuntimeError: no GPU"), reply_to=reply)
+def raises(reply, reason="RuntimeError: no GPU"):
+    error = Message(Error(2, reason), reply_to=reply)
     # A reply to a reply would be waited for until the round's time is over.
     error.metadata.__dict__["_reply_to_message_id"] = reply.metadata.reply_to_message_id
     error.metadata.__dict__["_src_node_id"] = reply.metadata.src_node_id
@@ -109,4 +178,13 @@ def test_a_client_with_impossible_images_is_dropped_by_name(tiny_run, tamper, ap
 def test_without_any_valid_images_the_run_fails_and_says_why(tiny_run, tamper):
     tamper(DAMAGES["exception"], {0, 1, 2})
     with pytest.raises(TooFewReplies, match=r"no client generated .*no GPU"):
+        tiny_run("run", **KEYS, stages="train,generate")
+
+
+def test_a_dead_process_of_a_simulation_ends_the_run_before_its_clients_are_left_out(
+    tiny_run, tamper
+):
+    reason = "ActorDiedError: …\nThe actor is dead because its worker process has died."
+    tamper(lambda reply: raises(reply, reason), {1})
+    with pytest.raises(TooFewReplies, match=r"process of a simulated client died.*resume-from"):
         tiny_run("run", **KEYS, stages="train,generate")

@@ -43,6 +43,40 @@ def test_one_reply_is_alive_at_a_time(grid):
     assert all(reference() is None for reference in alive[:-1])
 
 
+def test_of_many_replies_that_are_ready_a_few_are_in_memory(grid):
+    """A SuperLink gives everything it is asked for, unlike the in-process grid."""
+    one = grid.pull_messages
+    asked = []
+
+    def pull(identities):
+        asked.append(len(identities))
+        return [reply for identity in identities for reply in one([identity])]
+
+    grid.pull_messages = pull
+    replies = [r.metadata.src_node_id for r in exchange(grid, messages(grid.get_node_ids()), 60)]
+    assert sorted(replies) == grid.get_node_ids()
+    assert max(asked) <= 4
+
+
+def test_a_reply_behind_many_that_do_not_come_is_found_and_the_last_look_is_at_all(grid):
+    one, ready = grid.pull_messages, []
+
+    def pull(identities):
+        return one([identity for identity in identities if identity in ready])
+
+    push = grid.push_messages
+
+    def note(pushed):
+        identities = push(pushed)
+        if pushed[0].metadata.dst_node_id in (100 + 17, 100 + 29):
+            ready.extend(identities)
+        return identities
+
+    grid.pull_messages, grid.push_messages = pull, note
+    replies = [r.metadata.src_node_id for r in exchange(grid, messages(grid.get_node_ids()), 0)]
+    assert sorted(replies) == [117, 129]
+
+
 def test_gives_up_when_the_time_is_over(grid):
     grid.pull_messages = lambda identities: []
     started = time.perf_counter()

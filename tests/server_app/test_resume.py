@@ -1,85 +1,264 @@
-"""A run that is killed at any step goes on to bitwise the same result."""
+"""A run that is killed at any moment goes on to bitwise the same result."""
 
 from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import pytest
 import torch
 
+import server_app.evaluation
+import server_app.federation
+import server_app.fedf2dg
+import strategies.client_store
+from server_app import checkpoints
 from server_app.checkpoints import CheckpointError
 from server_app.federation import Federation
+from simulation.local_grid import LocalGrid
 
-STEPS = 3 + 2 + 1 + 2 * 3
+from .conftest import TINY
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 class Killed(BaseException):
     """Like a signal: no handler of the app's own catches it."""
 
 
-@pytest.fixture
-def kill_at_every_step(monkeypatch):
-    """Return a function that makes every commit die once, before or after it took effect."""
-    commit = Federation.commit
+class Reaper:
+    """Kills a run once at every file it writes, renames or deletes, and inside every computation.
 
-    def install(moment):
-        died = set()
+    A killed write leaves half of the file, a killed deletion half of the folder. Every moment is
+    known by what is done and to which file, so that the resumed run gets past it.
 
-        def dying(federation, step):
-            first = step not in died
-            died.add(step)
-            if moment == "before" and first:
-                raise Killed(step)
-            commit(federation, step)
-            if moment == "after" and first:
-                raise Killed(step)
+    Parameters
+    ----------
+    directory : Path
+        The run's directory; what happens elsewhere is left alone.
+    monkeypatch : pytest.MonkeyPatch
+        Takes all of it back.
+    """
 
-        monkeypatch.setattr(Federation, "commit", dying)
-        return died
+    def __init__(self, directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.directory = directory
+        self.killed: list[str] = []
+        self._seen: set[str] = set()
 
-    yield install
-    monkeypatch.setattr(Federation, "commit", commit)
+        def save(tensors, path, *given):
+            saved(tensors, path, *given)
+            if self.takes("write", path):
+                os.truncate(path, path.stat().st_size // 2)
+                raise Killed(path)
+
+        def write_text(path, text, **named):
+            if self.takes("write", path):
+                written(path, text[: len(text) // 2], **named)
+                raise Killed(path)
+            return written(path, text, **named)
+
+        def append(metrics, event, **values):
+            lines = metrics.path.read_bytes().count(b"\n")
+            if self.takes("write", metrics.path, f"line {lines} ({event})"):
+                with metrics.path.open("ab") as file:
+                    file.write(b'{"event":"rou')
+                raise Killed(event)
+            return appended(metrics, event, **values)
+
+        def delete(folder):
+            if self.takes("delete", folder):
+                os.unlink(sorted(folder.iterdir())[0])
+                raise Killed(folder)
+            removed(folder)
+
+        def before(name):
+            done = getattr(Path, name)
+
+            def change(path, *given, **named):
+                if path.exists() and self.takes(name, path):
+                    raise Killed(path)
+                return done(path, *given, **named)
+
+            return change
+
+        def inside(what, work):
+            def interrupted(*given, **named):
+                result = work(*given, **named)
+                if self.takes("inside", directory, f"{what} behind {self.newest()}"):
+                    raise Killed(what)
+                return result
+
+            return interrupted
+
+        saved, written = strategies.client_store.save_file, Path.write_text
+        appended, removed = server_app.federation.MetricsFile.append, shutil.rmtree
+        for module in (strategies.client_store, checkpoints):
+            monkeypatch.setattr(module, "save_file", save)
+        monkeypatch.setattr(Path, "write_text", write_text)
+        monkeypatch.setattr(server_app.federation.MetricsFile, "append", append)
+        monkeypatch.setattr(shutil, "rmtree", delete)
+        for name in ("rename", "replace", "unlink", "touch"):
+            monkeypatch.setattr(Path, name, before(name))
+        # The first client of a round has answered, the first iterations or epochs are done.
+        for owner, name in (
+            (LocalGrid, "_reply"),
+            (server_app.fedf2dg.ProgressLog, "__call__"),
+            (server_app.evaluation.Evaluator, "__call__"),
+        ):
+            monkeypatch.setattr(owner, name, inside(owner.__name__, getattr(owner, name)))
+
+    def newest(self) -> str:
+        folder = self.directory / "checkpoints"
+        found = sorted(path.name for path in folder.glob("0*")) if folder.is_dir() else []
+        return found[-1] if found else "nothing"
+
+    def takes(self, what: str, path: Path, detail: str = "") -> bool:
+        """Tell whether this moment is new; then it is the one to die at."""
+        path = Path(path)
+        if not path.is_relative_to(self.directory):
+            return False
+        moment = f"{what} {path.relative_to(self.directory)} {detail}".strip()
+        if moment in self._seen:
+            return False
+        self._seen.add(moment)
+        self.killed.append(moment)
+        return True
 
 
-@pytest.mark.parametrize(
-    ("strategy", "moment"), [("scaffold", "before"), ("scaffold", "after"), ("moon", "before")]
-)
-def test_killed_at_every_step_it_ends_like_an_uninterrupted_run(
-    tiny_run, result_in, tmp_path, kill_at_every_step, strategy, moment
+#: Moments that must be among those at which the run was killed, and how often at least.
+ESSENTIAL = {
+    "write checkpoints/local_models/": 4,  # a local model is half written
+    "replace checkpoints/local_models/": 4,  # it is written, and not yet in its place
+    "unlink checkpoints/local_models/": 1,  # those of the round before are half gone
+    "/global.safetensors": 7,  # a checkpoint is half written
+    "/manifest.json": 7,
+    "rename checkpoints/.0": 7,  # it is written, and not yet in its place
+    "delete checkpoints/.0": 2,  # the one before it is half gone
+    "write pseudo_data/": 2,
+    "write metrics.jsonl": 10,
+    "(distillation)": 2,  # between epochs
+    "inside . LocalGrid": 3,  # some clients have answered
+    "inside . ProgressLog": 2,  # while inverting
+    "inside . Evaluator": 5,
+    "write .summary.json": 1,
+}
+
+
+@pytest.mark.parametrize("strategy", ["scaffold", "moon"])
+def test_killed_at_every_change_of_a_file_it_ends_like_an_uninterrupted_run(
+    tiny_run, tmp_path, strategy
 ):
     keys = {
         "strategy": strategy,
-        "fraction_train": 0.67,
+        "num_clients": 2,
+        "train_samples": 40,
+        "num_server_rounds": 2,
         "generation__batches": 2,
-        "competition__rounds": 2,
     }
     whole = tiny_run("whole", **keys)
-    died = kill_at_every_step(moment)
-    deaths = 0
     resume = {}
-    while True:
-        try:
-            parted = tiny_run("parted", **keys, **resume)
-            break
-        except Killed:
-            deaths += 1
-            assert not (tmp_path / "parted" / "summary.json").exists()
-            resume = {"resume_from": str(tmp_path / "parted")}
-    assert deaths == len(died) == STEPS
+    with pytest.MonkeyPatch.context() as patch:
+        reaper = Reaper(tmp_path / "parted", patch)
+        while True:
+            try:
+                parted = tiny_run("parted", **keys, **resume)
+                break
+            except Killed:
+                assert not (tmp_path / "parted" / "summary.json").exists()
+                resume = {"resume_from": str(tmp_path / "parted")}
+    assert len(reaper.killed) == len(set(reaper.killed)) > 100
+    for moment, least in ESSENTIAL.items():
+        assert sum(moment in killed for killed in reaper.killed) >= least, moment
     assert parted.steps() == whole.steps()
     for name, value in whole.model().items():
         assert torch.equal(parted.model()[name], value), name
     assert parted.events() == whole.events()
-    # A server that was restarted asks for label counts again, and counts their bytes again.
-    for run in (parted, whole):
-        run.facts = run.summary()
-        del run.facts["traffic"]["label counts"]
-    assert parted.facts == whole.facts
+    assert parted.summary() == whole.summary()
     assert parted.pseudo_data() == whole.pseudo_data()
+    assert parted.files() == whole.files()
 
 
-def test_total_time_counts_what_was_done_before_the_kill(tiny_run, tmp_path, kill_at_every_step):
-    import json
+def test_a_process_killed_at_random_moments_goes_on_to_the_same_result(result_in, tmp_path):
+    """SIGKILL of the real command, which leaves what the operating system leaves."""
+    settings = [f"{name}={value}" for name, value in TINY.items()]
+    command = [sys.executable, "-m", "cli", "simulate", "--engine", "local", *settings]
 
-    kill_at_every_step("after")
+    def start(name, *more):
+        output = (tmp_path / f"{name}.log").open("ab")
+        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        return subprocess.Popen(
+            [*command, *more], cwd=tmp_path, env=environment, stdout=output, stderr=output
+        )
+
+    def lines():
+        path = tmp_path / "parted" / "metrics.jsonl"
+        return path.read_bytes().count(b"\n") if path.exists() else 0
+
+    whole = start("whole", "--output", str(tmp_path / "whole"))
+    moments = []
+    process = start("parted", "--output", str(tmp_path / "parted"))
+    for _ in range(3):
+        at, later = lines() + random.randint(1, 4), random.uniform(0, 0.2)
+        deadline = time.monotonic() + 120
+        while process.poll() is None and lines() < at and time.monotonic() < deadline:
+            time.sleep(0.01)
+        time.sleep(later)
+        if process.poll() is None:
+            process.send_signal(signal.SIGKILL)
+            moments.append((at, later))
+        process.wait()
+        process = start("parted", f"resume-from={tmp_path / 'parted'}")
+    for name, running in (("parted", process), ("whole", whole)):
+        status = running.wait(timeout=120)
+        assert status == 0, (tmp_path / f"{name}.log").read_text()[-3000:]
+    assert moments
+    parted, whole = result_in("parted"), result_in("whole")
+    assert parted.events() == whole.events(), moments
+    assert parted.summary() == whole.summary(), moments
+    assert parted.pseudo_data() == whole.pseudo_data(), moments
+    for name, value in whole.model().items():
+        assert torch.equal(parted.model()[name], value), (name, moments)
+
+
+def test_a_copy_that_was_killed_is_made_again(tiny_run, tmp_path):
+    """resume-from another directory copies its checkpoints first."""
+    keys = {"strategy": "scaffold", "num_server_rounds": 1}
+    tiny_run("first", **keys, stages="train")
+    whole = tiny_run("whole", **keys)
+    resume = {**keys, "resume_from": str(tmp_path / "first")}
+    with pytest.MonkeyPatch.context() as patch:
+        link, made = os.link, []
+
+        def dying(source, target):
+            link(source, target)
+            made.append(target)
+            if len(made) == 4:
+                raise Killed(target)
+
+        patch.setattr(os, "link", dying)
+        with pytest.raises(Killed):
+            tiny_run("second", **resume)
+    second = tiny_run("second", **resume)
+    assert second.events() == whole.events()
+
+
+def test_total_time_counts_what_was_done_before_the_kill(tiny_run, tmp_path, monkeypatch):
+    commit, died = Federation.commit, set()
+
+    def dying(federation, step):
+        commit(federation, step)
+        if step not in died:
+            died.add(step)
+            raise Killed(step)
+
+    monkeypatch.setattr(Federation, "commit", dying)
     resume = {}
     while True:
         try:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import time
 
 import pytest
-from flwr.app import Message, MetricRecord, RecordDict
+import torch
+from flwr.app import Error, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
+from flwr.common.constant import ErrorCode
 
+from client_app import site
 from simulation.local_grid import LocalGrid
-from strategies import Participants
+from strategies import MissingClients, Participants
 
 
 @pytest.fixture
@@ -25,6 +28,35 @@ def grid():
     made = LocalGrid(app, 3)
     made._partitions = {30: 0, 10: 1, 20: 2}
     return made
+
+
+@pytest.mark.parametrize(
+    ("strategy", "place"), [("scaffold", "server"), ("moon", "client"), ("fednova", "client")]
+)
+def test_clients_restarted_before_every_message_change_nothing(
+    tiny_run, monkeypatch, strategy, place
+):
+    """No strategy keeps anything on a client: there is no state to lose or to mix up."""
+    keys = {"strategy": strategy, "fraction_train": 0.67, "generation__place": place}
+    lasting = tiny_run("lasting", **keys)
+    reply = LocalGrid._reply
+    restarts = []
+
+    def forgetful(grid, message):
+        grid._contexts.clear()
+        for memory in (site._resident_data, site._resident_batches, site._resident_model):
+            memory.cache_clear()
+        restarts.append(message.metadata.message_type)
+        return reply(grid, message)
+
+    monkeypatch.setattr(LocalGrid, "_reply", forgetful)
+    restarted = tiny_run("restarted", **keys)
+    assert restarts.count("train") == 2 * (3 + 1)
+    assert restarted.events() == lasting.events()
+    assert restarted.summary() == lasting.summary()
+    assert restarted.pseudo_data() == lasting.pseudo_data()
+    for name, value in lasting.model().items():
+        assert torch.equal(restarted.model()[name], value), name
 
 
 def test_a_resumed_run_gives_every_node_its_index_back(grid):
@@ -43,6 +75,44 @@ def test_a_resumed_run_gives_every_node_its_index_back(grid):
         3: 5,
     }
     assert resumed.available == [1, 2, 3]
+
+
+def test_a_resumed_run_goes_on_without_a_site_that_is_gone(grid, app_log):
+    first = Participants(3, 0.2)
+    first.discover(grid)
+    del grid._partitions[20]
+    resumed = Participants(3, 0.2)
+    resumed.recall(first.remember())
+    with pytest.raises(MissingClients, match="2 of 3 clients"):
+        resumed.discover(grid, at_least=3)
+    resumed.discover(grid, at_least=2)
+    assert resumed.clients == [0, 1, 2]
+    assert resumed.available == [0, 2]
+    assert "2 of 3 clients were connected after 0.2 s: going on" in app_log.text
+
+
+def test_a_new_run_does_not(grid):
+    del grid._partitions[20]
+    with pytest.raises(MissingClients, match="2 of 3 clients"):
+        Participants(3, 0.2).discover(grid, at_least=2)
+
+
+def test_a_site_that_vanishes_while_it_is_asked_is_waited_for(grid):
+    """Right after a power cut the SuperLink takes nodes for connected that are not."""
+    receive, asked = grid.send_and_receive, []
+
+    def one_is_gone(messages, timeout=None):
+        asked.append(len(messages))
+        replies = receive(messages, timeout=timeout)
+        if len(asked) == 1:
+            replies[0] = Message(Error(ErrorCode.NODE_UNAVAILABLE, "gone"), reply_to=replies[0])
+        return replies
+
+    grid.send_and_receive = one_is_gone
+    participants = Participants(3, 5.0)
+    participants.discover(grid)
+    assert participants.available == [0, 1, 2]
+    assert asked == [3, 1]
 
 
 def test_a_returning_site_may_have_other_data(grid):
