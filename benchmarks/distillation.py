@@ -1,14 +1,13 @@
 """Distillation: the original's form, evaluating after every batch, against ours."""
 
 import copy
-import time
 from collections.abc import Iterator
 from functools import partial
 
 import torch
 
 import models
-from benchmarks.measure import Comparison, Timed, Variant, alternate, synchronise
+from benchmarks.measure import Comparison, Timed, Variant, alternate, now, synchronise
 from benchmarks.textbook import textbook_distillation
 from distillation import DistillationSettings, distil
 
@@ -16,6 +15,7 @@ REPEATS = 5
 
 # (model, channels, image size, pseudo images, test images, epochs)
 SETUPS = {
+    "tiny": [("resnet8", 1, 8, 16, 16, 1)],
     "small": [("resnet8", 1, 8, 640, 360, 3), ("resnet8", 3, 32, 512, 2000, 1)],
     "full": [("resnet8", 1, 8, 640, 360, 10), ("resnet18", 3, 32, 2560, 10000, 1)],
 }
@@ -56,7 +56,7 @@ def _compare(
 
     def textbook() -> float:
         model = copy.deepcopy(student).to(device)
-        start = time.perf_counter()
+        start = now()
         textbook_distillation(
             model,
             data,
@@ -70,11 +70,11 @@ def _compare(
             seed=0,
             device=device,
         )
-        return (time.perf_counter() - start) / epochs
+        return (now() - start) / epochs
 
     def product(evaluated: bool) -> float:
         hits.clear()
-        start = time.perf_counter()
+        start = now()
         distil(
             student,
             data,
@@ -85,7 +85,7 @@ def _compare(
             after_epoch=evaluate if evaluated else None,
         )
         synchronise(device)
-        return (time.perf_counter() - start) / epochs
+        return (now() - start) / epochs
 
     ways: dict[str, Timed] = {
         "textbook": textbook,

@@ -1,6 +1,5 @@
 """Model inversion: the textbook loop against the engine, seconds per optimizer step."""
 
-import time
 from collections.abc import Iterator
 from functools import partial
 
@@ -8,7 +7,7 @@ import torch
 from torch import nn
 
 import models
-from benchmarks.measure import Comparison, Timed, Variant, alternate, ceiling
+from benchmarks.measure import Comparison, Timed, Variant, alternate, ceiling, now
 from benchmarks.textbook import textbook_inversion
 from generation import InversionEngine, InversionSettings
 from generation.acceleration import forward_operations
@@ -17,6 +16,7 @@ from generation.settings import Compile, Precision
 REPEATS = 5
 
 WAYS: dict[str, list[tuple[Precision, Compile]]] = {
+    "tiny": [("float32", "off")],
     "small": [("float32", "off"), ("bfloat16", "on")],
     "full": [("float32", "off"), ("float32", "on"), ("bfloat16", "off"), ("bfloat16", "on")],
 }
@@ -24,6 +24,7 @@ WAYS: dict[str, list[tuple[Precision, Compile]]] = {
 
 # (model, channels, image size, batch, steps timed)
 SETUPS = {
+    "tiny": [("resnet8", 1, 8, 4, 2)],
     "small": [("resnet8", 1, 8, 64, 40), ("resnet18", 3, 32, 64, 3)],
     "full": [
         ("resnet8", 1, 8, 64, 100),
@@ -94,9 +95,9 @@ def _textbook_step(
 ) -> float:
     model.to(device)
     images = torch.randn((len(labels), *shape), device=device)
-    start = time.perf_counter()
+    start = now()
     textbook_inversion(model, images, labels.to(device), [(0, 1)] * steps, InversionSettings())
-    return (time.perf_counter() - start) / steps
+    return (now() - start) / steps
 
 
 def _engine_step(engine: InversionEngine, model: nn.Module, labels: torch.Tensor) -> float:
@@ -107,6 +108,6 @@ def _engine_step(engine: InversionEngine, model: nn.Module, labels: torch.Tensor
         model,
         labels,
         seed=0,
-        progress=lambda done, _: marks.append((done, time.perf_counter())),
+        progress=lambda done, _: marks.append((done, now())),
     )
     return (marks[-1][1] - marks[0][1]) / (marks[-1][0] - marks[0][0])

@@ -8,9 +8,12 @@ import math
 from collections.abc import Sequence
 
 import torch
+from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torchvision import transforms
 
+from federated_data import ImageData, Normalization
 from generation import InversionSettings
 
 
@@ -165,3 +168,84 @@ def textbook_distillation(
             evaluate()
         accuracy = evaluate()
     return accuracy
+
+
+class _Pictures(torch.utils.data.Dataset):
+    """Pictures that are transformed one by one when they are asked for."""
+
+    def __init__(self, data: ImageData, normalization: Normalization, crop_and_flip: bool) -> None:
+        self.data = data
+        size = data.image_size
+        augmentation = [
+            transforms.RandomCrop(size, padding=4, padding_mode="reflect"),
+            transforms.RandomHorizontalFlip(),
+        ]
+        self.transform = transforms.Compose(
+            [
+                *(augmentation if crop_and_flip else []),
+                transforms.ToTensor(),
+                transforms.Normalize(normalization.mean, normalization.std),
+            ]
+        )
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def __getitem__(self, row: int) -> tuple[Tensor, int]:
+        pixels = self.data.images[row].transpose(1, 2, 0)
+        picture = Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
+        return self.transform(picture), int(self.data.labels[row])
+
+
+def textbook_training(
+    model: nn.Module,
+    data: ImageData,
+    normalization: Normalization,
+    *,
+    crop_and_flip: bool,
+    batch_size: int,
+    learning_rate: float,
+    momentum: float,
+    weight_decay: float,
+    device: torch.device,
+) -> list[float]:
+    """Train one epoch with a DataLoader and a transform of every single picture.
+
+    Parameters
+    ----------
+    model : nn.Module
+        Trained in place, on the device.
+    data : ImageData
+        The pictures.
+    normalization : Normalization
+        Of the pixels.
+    crop_and_flip : bool
+        Whether pictures are cropped and flipped at random.
+    batch_size : int
+        Pictures per step.
+    learning_rate, momentum, weight_decay : float
+        Of SGD.
+    device : torch.device
+        Batches are moved there one by one.
+
+    Returns
+    -------
+    list of float
+        Loss of every step.
+    """
+    loader = torch.utils.data.DataLoader(
+        _Pictures(data, normalization, crop_and_flip), batch_size=batch_size, shuffle=True
+    )
+    optimizer = torch.optim.SGD(
+        model.parameters(), lr=learning_rate, momentum=momentum, weight_decay=weight_decay
+    )
+    model.train()
+    losses = []
+    for images, labels in loader:
+        images, labels = images.to(device), labels.to(device)
+        optimizer.zero_grad()
+        loss = F.cross_entropy(model(images), labels)
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    return losses

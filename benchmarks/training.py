@@ -1,0 +1,192 @@
+"""Local training: the textbook loop against ours, and what each algorithm's hooks cost."""
+
+from collections.abc import Iterator
+from functools import partial
+
+import numpy as np
+import torch
+
+import models
+from benchmarks.measure import Comparison, Timed, Variant, alternate, ceiling, now, synchronise
+from benchmarks.textbook import textbook_training
+from client_app.training import train_locally
+from configuration import RunConfiguration
+from federated_data import Batches, ImageData, Normalization
+from generation import forward_operations
+from models import Classifier, State, cpu_state
+from strategies import get
+from strategies.moon import PREVIOUS
+from strategies.scaffold import CORRECTION
+
+REPEATS = 5
+
+ALGORITHMS = ("fedavg", "fedprox", "scaffold", "moon")
+"""The first is plain SGD, which the others are compared with."""
+
+# (model, channels, image size, batch, steps timed)
+SETUPS = {
+    "tiny": [("resnet8", 1, 8, 4, 2)],
+    "small": [("resnet8", 1, 8, 16, 40), ("resnet8", 3, 32, 64, 8), ("resnet18", 3, 32, 64, 2)],
+    "full": [("resnet8", 1, 8, 16, 200), ("resnet8", 3, 32, 64, 50), ("resnet18", 3, 32, 64, 10)],
+}
+
+# The hooks' share is largest where the model is small against its batch.
+HOOK_SETUPS = {
+    "tiny": [("resnet8", 1, 8, 4, 2)],
+    "small": [("resnet8", 1, 8, 16, 40), ("resnet8", 3, 32, 64, 8)],
+    "full": SETUPS["full"],
+}
+
+
+def run(size: str, device: torch.device) -> Iterator[Comparison]:
+    """Measure every set-up of a size, one after the other."""
+    ceilings = {"float32": ceiling(torch.float32, device)}
+    if device.type == "cuda":
+        ceilings["bfloat16"] = ceiling(torch.bfloat16, device)
+    for setup in SETUPS[size]:
+        yield _compare(*setup, device=device, ceilings=ceilings)
+    for setup in HOOK_SETUPS[size]:
+        yield _compare_hooks(*setup, device=device)
+
+
+def _pictures(count: int, channels: int, image_size: int) -> ImageData:
+    random = np.random.default_rng(0)
+    shape = (count, channels, image_size, image_size)
+    return ImageData(
+        random.integers(0, 256, shape, dtype=np.uint8),
+        random.integers(0, 10, count),
+        tuple("0123456789"),
+    )
+
+
+def _resident(
+    data: ImageData, normalization: Normalization, batch: int, device: torch.device
+) -> Batches:
+    return Batches(
+        data,
+        normalization=normalization,
+        batch_size=batch,
+        augmentation=_augmentation(data),
+        device=device,
+        channels_last=True,
+    )
+
+
+def _augmentation(data: ImageData) -> str:
+    return "crop-flip" if data.channels == 3 else "none"
+
+
+def _epoch(
+    model: Classifier,
+    batches: Batches,
+    configuration: RunConfiguration,
+    received: dict[str, State],
+    steps: int,
+    device: torch.device,
+) -> float:
+    algorithm = get(configuration.strategy).client(configuration)
+    algorithm.begin_round(model, received)
+    synchronise(device)
+    start = now()
+    train_locally(
+        model,
+        batches,
+        algorithm,
+        generator=torch.Generator().manual_seed(0),
+        epochs=1,
+        autocast=torch.bfloat16 if device.type == "cuda" else None,
+    )
+    return (now() - start) / steps
+
+
+def _compare(
+    name: str,
+    channels: int,
+    image_size: int,
+    batch: int,
+    steps: int,
+    *,
+    device: torch.device,
+    ceilings: dict[str, float],
+) -> Comparison:
+    data = _pictures(batch * steps, channels, image_size)
+    normalization = Normalization((0.5,) * channels, (0.25,) * channels)
+    configuration = RunConfiguration.parse({"strategy": "fedavg"})
+    plain, ours = (
+        models.build(name, classes=10, channels=channels, image_size=image_size, seed=0).to(device)
+        for _ in range(2)
+    )
+    ours = ours.to(memory_format=torch.channels_last)
+    batches = _resident(data, normalization, batch, device)
+
+    def textbook() -> float:
+        start = now()
+        textbook_training(
+            plain,
+            data,
+            normalization,
+            crop_and_flip=_augmentation(data) == "crop-flip",
+            batch_size=batch,
+            learning_rate=configuration.learning_rate,
+            momentum=configuration.momentum,
+            weight_decay=configuration.weight_decay,
+            device=device,
+        )
+        return (now() - start) / steps
+
+    precision = "bfloat16" if device.type == "cuda" else "float32"
+    ways: dict[str, Timed] = {
+        "textbook": textbook,
+        "product": partial(_epoch, ours, batches, configuration, {}, steps, device),
+    }
+    precisions = {"textbook": "float32", "product": precision}
+    return Comparison(
+        stage="training",
+        setup=f"{name}, batches of {batch} images of {channels}x{image_size}x{image_size}, "
+        f"augmentation {_augmentation(data)}",
+        unit="step",
+        variants=[
+            Variant(way, seconds, first, precisions[way])
+            for way, (seconds, first) in alternate(ways, REPEATS).items()
+        ],
+        # Forward, gradient of the features and gradient of the weights.
+        operations=3 * batch * forward_operations(ours, (channels, image_size, image_size)),
+        ceilings=ceilings,
+    )
+
+
+def _compare_hooks(
+    name: str, channels: int, image_size: int, batch: int, steps: int, *, device: torch.device
+) -> Comparison:
+    normalization = Normalization((0.5,) * channels, (0.25,) * channels)
+    data = _pictures(batch * steps, channels, image_size)
+    batches = _resident(data, normalization, batch, device)
+    ways: dict[str, Timed] = {}
+    for strategy in ALGORITHMS:
+        configuration = RunConfiguration.parse({"strategy": strategy})
+        model = models.build(
+            name,
+            classes=10,
+            channels=channels,
+            image_size=image_size,
+            projection_dim=configuration.moon.projection_dim if get(strategy).projection else 0,
+            seed=0,
+        )
+        model = model.to(device).to(memory_format=torch.channels_last)
+        # What the server sends from the second round on.
+        received: dict[str, State] = {}
+        if strategy == "scaffold":
+            zeros = {key: torch.zeros_like(value) for key, value in model.named_parameters()}
+            received[CORRECTION] = {key: value.cpu() for key, value in zeros.items()}
+        elif strategy == "moon":
+            received[PREVIOUS] = cpu_state(model)
+        ways[strategy] = partial(_epoch, model, batches, configuration, received, steps, device)
+    return Comparison(
+        stage="hooks",
+        setup=f"{name}, batches of {batch} images of {channels}x{image_size}x{image_size}",
+        unit="step",
+        variants=[
+            Variant(way, seconds, first)
+            for way, (seconds, first) in alternate(ways, REPEATS).items()
+        ],
+    )
