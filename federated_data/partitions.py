@@ -102,7 +102,7 @@ def partition(
         client = min(range(clients), key=lambda index: len(parts[index]))
         raise PartitionError(
             f"partition '{kind}' gives client {client} {smallest} samples, fewer than the "
-            f"{min_samples} asked for: use fewer clients or lower min-samples"
+            f"{min_samples} asked for: use fewer clients or lower min-partition-size"
         )
     return parts
 
@@ -136,7 +136,7 @@ def _check(
         raise PartitionError(f"unknown partition '{kind}': choose one of {', '.join(PARTITIONS)}")
     for name, value, least in (
         ("the number of clients", clients, 1),
-        ("min-samples", min_samples, 1),
+        ("min-partition-size", min_samples, 1),
         ("max-draws", max_draws, 1),
     ):
         if value < least:
@@ -146,7 +146,7 @@ def _check(
     if clients * min_samples > len(labels):
         raise PartitionError(
             f"{len(labels)} training samples cannot give {clients} clients at least {min_samples} "
-            f"each: use at most {len(labels) // min_samples} clients or lower min-samples"
+            f"each: use at most {len(labels) // min_samples} clients or lower min-partition-size"
         )
 
 
@@ -315,7 +315,7 @@ def _exhausted(
     return PartitionError(
         f"partition '{kind}': none of {max_draws} draws with {kind}-alpha = {alpha:g} gave each "
         f"of {clients} clients {min_samples} samples (the best draw's smallest client had "
-        f"{max(best, 0)}): raise {kind}-alpha, use fewer clients or lower min-samples"
+        f"{max(best, 0)}): raise {kind}-alpha, use fewer clients or lower min-partition-size"
     )
 
 

@@ -67,8 +67,14 @@ def test_bad_usage_is_one_line_and_status_2(command, tmp_path, arguments, expect
 
 FAILING = {
     "too-many-clients": (["num-clients=2000"], ["2000", "1438"]),
-    "too-many-for-the-minimum": (["num-clients=144", "partition=iid"], ["144", "10"]),
-    "unlucky-draws": (["num-clients=100", "dirichlet-alpha=0.01"], ["dirichlet"]),
+    "too-many-for-the-minimum": (
+        ["num-clients=144", "partition=iid"],
+        ["144", "10", "at most 143", "lower min-partition-size"],
+    ),
+    "unlucky-draws": (
+        ["num-clients=100", "dirichlet-alpha=0.01"],
+        ["raise dirichlet-alpha", "lower min-partition-size"],
+    ),
     "too-many-samples": (["train-samples=99999"], ["train-samples", "1438"]),
     "resume-nothing": (["resume-from=nothing"], ["nothing", "not the directory of a run"]),
 }

@@ -213,7 +213,7 @@ def test_labels_need_not_be_contiguous() -> None:
         ({"kind": "classes", "classes_per_client": 0}, "between 1 and the 5 classes"),
         ({"kind": "classes", "classes_per_client": 2, "clients": 2}, "at least 3 classes per"),
         ({"kind": "quantity", "quantity_alpha": 0.01, "clients": 9}, "raise quantity-alpha"),
-        ({"min_samples": 0}, "min-samples must be at least 1"),
+        ({"min_samples": 0}, "min-partition-size must be at least 1"),
     ],
 )
 def test_the_impossible_is_refused_with_the_way_out(
