@@ -134,6 +134,8 @@ def _optimizer(model: nn.Module, settings: DistillationSettings) -> torch.optim.
         momentum=settings.momentum,
         nesterov=settings.nesterov,
         weight_decay=settings.weight_decay,
+        # One launch for all parameters; on a CPU there is nothing to launch.
+        fused=all(parameter.is_cuda for parameter in model.parameters()),
     )
 
 
