@@ -33,7 +33,7 @@ def test_an_intruder_a_power_cut_at_a_site_and_one_at_the_server(deploy, tmp_pat
         "output-dir": str(output),
         "num-clients": 2,
         "min-successful-clients": 1,
-        "num-server-rounds": 3,
+        "num-server-rounds": 2,
         "node-timeout": 90.0,
         "round-timeout": 60.0,
         "local-epochs": 1,
@@ -59,7 +59,7 @@ def test_an_intruder_a_power_cut_at_a_site_and_one_at_the_server(deploy, tmp_pat
     run_id = deployment.submit(
         **{**settings, "output-dir": "", "resume-from": str(output), "node-timeout": 20.0}
     )
-    status, details = deployment.wait(run_id, 300)
+    status, details = deployment.wait(run_id, 300, every=4)
     assert status == "finished:completed", details + deployment.log("superlink")[-3000:]
 
     intruder = deployment.processes["node-3"].poll()
@@ -69,7 +69,7 @@ def test_an_intruder_a_power_cut_at_a_site_and_one_at_the_server(deploy, tmp_pat
     assert clients["label_counts"] is None
     cut_off = clients["num_examples"].index(404)
     rounds = events("round")
-    assert [event["round"] for event in rounds] == [1, 2, 3]
+    assert [event["round"] for event in rounds] == [1, 2]
     assert all(event["clients"] == [1 - cut_off] for event in rounds)
     assert [failure["client"] for failure in rounds[0]["failures"]] == [cut_off]
     (generated,) = events("generation")
