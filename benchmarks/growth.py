@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator
 from torch import nn
 
 from benchmarks.measure import now
@@ -261,6 +262,10 @@ def _figure(growths: Sequence[Growth]) -> Figure:
         axes.errorbar(growth.values, middles, spread, color=BLUE, marker="o", capsize=2)
         axes.set_xscale("log")
         axes.set_yscale("log")
+        names = [f"{value:g}" if value < 1e4 else f"{value:.1e}" for value in growth.values]
+        axes.set_xticks(growth.values, names)
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.yaxis.set_major_formatter("{x:g}")
         axes.minorticks_off()
         axes.set_title(f"{growth.stage}: exponent {growth.exponent:.2f}")
         axes.set_xlabel(growth.quantity)
