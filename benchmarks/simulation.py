@@ -248,7 +248,7 @@ def _process(
     seconds = time.perf_counter() - start
     if process.returncode:
         tail = (folder / "log.txt").read_text("utf-8", errors="replace")[-2000:]
-        raise RuntimeError(f"{' '.join(command)} failed:\n{tail}")
+        raise RuntimeError(f"{' '.join(command)} ended with {process.returncode}:\n{tail}")
     lines = (output / "metrics.jsonl").read_text("utf-8").splitlines()
     rounds = [e["seconds"] for e in map(json.loads, lines) if e["event"] == "round"]
     peak = usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
