@@ -403,6 +403,13 @@ class RunConfiguration:
         original="device",
         binds="run",
     )
+    precision: str = key(
+        "auto",
+        "Type of convolutions and matrix products in local training; weights, BatchNorm and losses "
+        "stay in float32. auto: bfloat16 on CUDA and on processors that multiply it in hardware, "
+        "unless the model is tiny.",
+        choices=("auto", "float32", "bfloat16"),
+    )
     output_dir: str = key(
         "",
         "The run's directory; empty: outputs/<UTC time>-<strategy>-<dataset>-s<seed>.",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import cast
 
-import torch
 from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 
@@ -81,7 +80,7 @@ def train(message: Message, context: Context) -> Message:
             configuration.seed, _number(config, "server-round"), _number(config, "client")
         ),
         loss=LOSSES[configuration.local_loss],
-        autocast=torch.bfloat16 if site.device.type == "cuda" else None,
+        autocast=site.autocast(),
     )
     metrics = MetricRecord(
         {

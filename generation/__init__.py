@@ -3,7 +3,7 @@
 A library of its own: tensors, modules and plain arguments in, tensors out.
 """
 
-from .acceleration import forward_operations
+from .acceleration import forward_operations, native_bfloat16
 from .engine import Inversion, InversionEngine
 from .errors import InversionError
 from .inversion import invert
@@ -25,6 +25,7 @@ __all__ = [
     "generate",
     "invert",
     "largest_remainder",
+    "native_bfloat16",
     "quality",
     "quality_losses",
     "shares",

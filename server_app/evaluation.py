@@ -10,7 +10,9 @@ from torch import Tensor, nn
 
 from federated_data import ImageData, Normalization
 
-_BATCH = 1024
+# Pixels of one forward pass. On a CPU larger batches leave the caches: evaluating resnet8 on 2,000
+# images of 32x32 takes 0.5 s in batches of 64 and 1.2 s in batches of 1,024.
+_PIXELS = {"cpu": 2**16, "cuda": 2**20}
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,8 @@ class Evaluator:
         self._labels = torch.tensor(data.labels, device=device)
         self._normalization = normalization
         self._classes = data.classes
+        pixels = _PIXELS.get(device.type, _PIXELS["cpu"])
+        self._batch = max(1, pixels // (data.images.shape[-2] * data.images.shape[-1]))
 
     @torch.inference_mode()
     def __call__(self, model: nn.Module) -> Evaluation:
@@ -60,9 +64,10 @@ class Evaluator:
         count = len(self._labels)
         confusion = torch.zeros(self._classes**2, dtype=torch.int64, device=self._labels.device)
         loss = torch.zeros((), dtype=torch.float64, device=self._labels.device)
-        for start in range(0, count, _BATCH):
-            labels = self._labels[start : start + _BATCH]
-            logits: Tensor = model(self._normalization.apply(self._images[start : start + _BATCH]))
+        for start in range(0, count, self._batch):
+            labels = self._labels[start : start + self._batch]
+            images = self._normalization.apply(self._images[start : start + self._batch])
+            logits: Tensor = model(images.contiguous(memory_format=torch.channels_last))
             loss += F.cross_entropy(logits, labels, reduction="sum")
             pairs = labels * self._classes + logits.argmax(dim=1)
             confusion += torch.bincount(pairs, minlength=self._classes**2)
