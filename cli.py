@@ -18,6 +18,7 @@ from configuration import (
     key_table,
     read_toml,
 )
+from processes import prepare
 
 #: Exit status of a run that failed, and of a command that was told something impossible.
 FAILED, USAGE = 1, 2
@@ -96,7 +97,7 @@ def _parser() -> argparse.ArgumentParser:
         "--engine",
         choices=("flower", "local"),
         default="flower",
-        help="flower: flwr run with Ray; local: everything in this process (default: flower)",
+        help="flower: flwr run with Ray; local: without Ray and without a server (default: flower)",
     )
     simulate.add_argument("--clients", type=int, metavar="N", help="short for num-clients=N")
     simulate.add_argument(
@@ -205,6 +206,8 @@ def configured(chosen: argparse.Namespace) -> RunConfiguration:
 
 
 def _simulate(chosen: argparse.Namespace) -> int:
+    if chosen.engine == "local" and settings(chosen.settings).get("processes") != 1:
+        prepare(["simulation.local_run"])  # loaded while this process loads the same
     from server_app import preflight, run_directory
 
     values = _absolute_paths(configured(chosen))

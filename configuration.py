@@ -403,6 +403,14 @@ class RunConfiguration:
         original="device",
         binds="run",
     )
+    processes: int = key(
+        0,
+        "Processes to share work over on this machine: clients of the local engine, and the models "
+        "to invert. 0: one per processor, at most 8, where the work is worth it; 1: none but this. "
+        "On CUDA always 1.",
+        minimum=0,
+        binds="run",
+    )
     precision: str = key(
         "auto",
         "Type of convolutions and matrix products in local training; weights, BatchNorm and losses "

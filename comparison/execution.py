@@ -179,6 +179,7 @@ class Workshop:
             "stages": stages,
             "output-dir": str(directory),
             "resume-from": str(source) if source else "",
+            "processes": run.configuration.processes or self.threads,
         }
         arguments = [f"{name}={value}" for name, value in settings.items()]
         return ["simulate", "--engine", self.engine, *arguments]

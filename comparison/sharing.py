@@ -19,7 +19,14 @@ from configuration import STAGES, RunConfiguration, key_table
 from .plan import Cell
 
 #: Keys that say where and how patiently a run is made, not what it computes.
-_ASIDE = ("output-dir", "resume-from", "stages", "round-timeout", "node-timeout")
+_ASIDE = (
+    "output-dir",
+    "resume-from",
+    "stages",
+    "round-timeout",
+    "node-timeout",
+    "processes",
+)
 #: First stage a key matters for. The number of rounds may grow on resuming, but decides the result
 #: of training all the same.
 _STAGE_OF = {

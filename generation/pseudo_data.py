@@ -1,4 +1,4 @@
-"""Generating for a whole federation: one client's model after the other, never all in memory."""
+"""Generating for a whole federation: never more models in memory than are being inverted."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -7,9 +7,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .engine import InversionEngine, PixelRange, Progress
+from processes import Workers
+
+from .engine import PixelRange, Progress
 from .principle import derived_seed, draw_labels
 from .settings import InversionSettings
+from .sharing import Conditions, Order, invert_all
 
 
 @dataclass(frozen=True)
@@ -90,6 +93,7 @@ def generate(
     seed: int,
     device: str | torch.device = "cpu",
     progress: Progress | None = None,
+    workers: Workers | None = None,
 ) -> Generation:
     """Generate every client's budget of images by inverting its local model.
 
@@ -97,8 +101,8 @@ def generate(
     ----------
     local_model : callable
         Gives the local model of a client index; called once per client with a budget, in ascending
-        order, and not kept, so that models can be read from disk one at a time. All of one
-        architecture.
+        order, when its turn has come, and not kept: models can be read from disk one at a time,
+        into the same module. All of one architecture.
     budgets : sequence of int
         Images wanted of each client; a client with 0 is skipped. See ``generation.budgets``.
     label_counts : sequence of sequences of float, or None
@@ -120,6 +124,9 @@ def generate(
         Where to compute.
     progress : callable or None (default: None)
         Called with (done, total) in image-iterations: images times optimizer steps.
+    workers : Workers or None (default: None)
+        Processes to share the clients over, on the CPU; None: one client after the other, here. The
+        images are the same, up to rounding where the processes use another number of threads.
 
     Returns
     -------
@@ -128,50 +135,42 @@ def generate(
     """
     if label_counts is not None and len(label_counts) != len(budgets):
         raise ValueError(f"{len(label_counts)} label distributions for {len(budgets)} clients")
-    total = sum(budgets) * settings.iterations
-    parts = [_nothing(image_shape, classes)]
-    objectives: dict[int, float] = {}
-    iterations, done = 0, 0
-    engine: InversionEngine | None = None
-    for client, budget in enumerate(budgets):
-        if budget == 0:
-            continue
-        model = local_model(client)
-        if engine is None:
-            engine = InversionEngine(
-                model,
-                image_shape,
-                settings,
-                global_model=global_model,
-                pixel_range=pixel_range,
-                device=device,
-                expected_images=sum(budgets),
-            )
-        counts = [1.0] * classes if label_counts is None else label_counts[client]
-        inversion = engine.invert(
-            model,
-            draw_labels(budget, counts, derived_seed(seed, client, 0)),
-            seed=derived_seed(seed, client, 1),
-            progress=_shifted(progress, done, budget, total),
+    orders = (
+        Order(
+            client,
+            local_model(client),
+            draw_labels(
+                budget,
+                [1.0] * classes if label_counts is None else label_counts[client],
+                derived_seed(seed, client, 0),
+            ),
+            derived_seed(seed, client, 1),
         )
-        done += budget * settings.iterations
-        iterations += inversion.iterations
-        objectives[client] = inversion.objective
+        for client, budget in enumerate(budgets)
+        if budget
+    )
+    conditions = Conditions(
+        image_shape, settings, global_model, pixel_range, device, expected_images=sum(budgets)
+    )
+    inversions = dict(invert_all(orders, conditions, progress, workers))
+    parts = [_nothing(image_shape, classes)]
+    for client, inversion in sorted(inversions.items()):
         parts.append(
             PseudoData(
                 images=inversion.images,
                 labels=inversion.labels,
-                sources=torch.full((budget,), client, dtype=torch.int64),
+                sources=torch.full((budgets[client],), client, dtype=torch.int64),
                 logits=inversion.logits,
             )
         )
+    objectives = {client: inversion.objective for client, inversion in sorted(inversions.items())}
     images = sum(budgets)
     mean = sum(objectives[client] * budgets[client] for client in objectives) / max(images, 1)
     return Generation(
         data=PseudoData.concatenate(parts),
         objective=mean if images else float("nan"),
         objectives=objectives,
-        iterations=iterations,
+        iterations=sum(inversion.iterations for inversion in inversions.values()),
     )
 
 
@@ -230,10 +229,3 @@ def _nothing(image_shape: tuple[int, int, int], classes: int) -> PseudoData:
         sources=torch.empty(0, dtype=torch.int64),
         logits=torch.empty((0, classes)),
     )
-
-
-def _shifted(progress: Progress | None, done: int, images: int, total: int) -> Progress | None:
-    if progress is None:
-        return None
-    report = progress
-    return lambda iteration, _: report(done + iteration * images, total)

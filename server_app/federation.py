@@ -32,6 +32,7 @@ from models import (
     load_state,
     resolve_device,
 )
+from processes import Workers, suitable
 from reporting import MetricsFile
 from strategies import MissingClients, Participants, get
 from strategies.fingerprint import code_fingerprint
@@ -66,9 +67,18 @@ class Federation:
         The run's settings.
     directory : Path
         The run's directory.
+    workers : Workers, optional
+        Processes to use; otherwise some are started when they are worth it, and end with this
+        context.
     """
 
-    def __init__(self, grid: Grid, configuration: RunConfiguration, directory: Path) -> None:
+    def __init__(
+        self,
+        grid: Grid,
+        configuration: RunConfiguration,
+        directory: Path,
+        workers: Workers | None = None,
+    ) -> None:
         self.grid = grid
         self.configuration = configuration
         self.directory = directory
@@ -87,11 +97,13 @@ class Federation:
             self.device,
         )
         self._model = shared_model(configuration, self.description).to(self.device)
-        fit_threads(
-            forward_operations(
-                self._model, (self.description.channels, *self.description.image_size)
-            )
+        #: Floating-point operations of one image's forward pass.
+        self.operations = forward_operations(
+            self._model, (self.description.channels, *self.description.image_size)
         )
+        fit_threads(self.operations)
+        self._given_workers = workers
+        self._own_workers: Workers | None = None
         self.participants = Participants(
             configuration.num_clients,
             configuration.node_timeout,
@@ -108,6 +120,34 @@ class Federation:
         self.state = Checkpoint(cpu_state(self._model))
         self.facts: dict[str, Any] = self.state.facts
         self._counted_until = time.perf_counter()
+
+    def __enter__(self) -> Federation:
+        """Return itself."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End the processes that were started."""
+        if self._own_workers is not None:
+            self._own_workers.close()
+
+    def workers(self, tasks: int, operations: float) -> Workers | None:
+        """Return processes to share tasks over; None if they are best done in this one.
+
+        Parameters
+        ----------
+        tasks : int
+            Tasks that could be done at the same time.
+        operations : float
+            Floating-point operations of all of them.
+        """
+        count = suitable(self.configuration.processes, tasks, operations)
+        if self.device.type != "cpu" or count == 1:
+            return None
+        if self._given_workers is not None:
+            return self._given_workers
+        if self._own_workers is None:
+            self._own_workers = Workers(count)
+        return self._own_workers
 
     # ------------------------------------------------------------------------------------- steps
 

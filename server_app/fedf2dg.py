@@ -171,6 +171,8 @@ class _Transfer:
         """Invert the local models on the server."""
         federation = self.federation
         shell = federation.global_model()
+        models = 2 if self._competes(batch.kind) else 1
+        operations = 2.0 * models * federation.operations * sum(batch.budget)
         generated = generate(
             lambda client: _load(shell, federation, client),
             budgets=batch.budget,
@@ -186,6 +188,10 @@ class _Transfer:
             seed=batch.seed,
             device=federation.device,
             progress=ProgressLog(f"inversion of {batch.kind} samples", "image-iterations"),
+            workers=federation.workers(
+                sum(images > 0 for images in batch.budget),
+                operations * self.configuration.generation.iterations,
+            ),
         )
         return _Made(generated.data, generated.objective)
 

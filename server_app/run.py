@@ -9,6 +9,7 @@ from typing import Any
 from flwr.serverapp import Grid
 
 from configuration import RunConfiguration
+from processes import Workers
 from reporting import terminal_table, write_report
 
 from . import run_directory
@@ -18,7 +19,9 @@ from .hooks import HOOKS
 log = logging.getLogger("flwr.fedf2dg")
 
 
-def run(grid: Grid, configuration: RunConfiguration) -> dict[str, Any]:
+def run(
+    grid: Grid, configuration: RunConfiguration, workers: Workers | None = None
+) -> dict[str, Any]:
     """Carry out a run from the chosen first stage to its report.
 
     Parameters
@@ -27,6 +30,9 @@ def run(grid: Grid, configuration: RunConfiguration) -> dict[str, Any]:
         Flower's grid, or the in-process one.
     configuration : RunConfiguration
         A configuration that passed :func:`server_app.preflight.check`.
+    workers : Workers, optional
+        Processes that are free while the grid has nothing to do; otherwise the run starts its own
+        when it needs them.
 
     Returns
     -------
@@ -36,7 +42,12 @@ def run(grid: Grid, configuration: RunConfiguration) -> dict[str, Any]:
     directory = run_directory.prepare(configuration)
     log.info("run directory: %s", directory)
     (directory / "summary.json").unlink(missing_ok=True)
-    federation = Federation(grid, configuration, directory)
+    with Federation(grid, configuration, directory, workers) as federation:
+        return _carry_out(federation)
+
+
+def _carry_out(federation: Federation) -> dict[str, Any]:
+    configuration, directory = federation.configuration, federation.directory
     federation.resume()
     run_directory.write_configuration(
         directory, configuration, str(federation.device), federation.description.class_names

@@ -34,8 +34,7 @@ class LocalGrid(Grid):
     def __init__(
         self, client_app: ClientApp, num_nodes: int, run_config: RunConfig | None = None
     ) -> None:
-        # Messages can only be built inside an identified task.
-        TaskIdentity.run_id, TaskIdentity.node_id, TaskIdentity.task_id = 1, 1, 1
+        as_a_task()
         self._app = client_app
         self._run_config = dict(run_config or {})
         self._partitions = {100 + index: index for index in range(num_nodes)}
@@ -71,8 +70,7 @@ class LocalGrid(Grid):
         """Queue messages; nothing runs yet."""
         pushed = []
         for message in messages:
-            identity = uuid.uuid4().hex
-            message.metadata.__dict__["_message_id"] = identity
+            identity = self._identify(message)
             self._queue[identity] = message
             pushed.append(identity)
         return pushed
@@ -82,7 +80,9 @@ class LocalGrid(Grid):
         wanted = set(message_ids)
         for identity in list(self._queue):  # in the order they were pushed
             if identity in wanted:
-                return [self._reply(self._queue.pop(identity))]
+                message = self._queue.pop(identity)
+                context = self._context(message.metadata.dst_node_id)
+                return [answer(self._app, message, context)]
         return []
 
     def send_and_receive(
@@ -91,14 +91,19 @@ class LocalGrid(Grid):
         """Run all messages and return their replies."""
         deadline = None if timeout is None else time.monotonic() + timeout
         replies: list[Message] = []
-        waiting = self.push_messages(messages)
+        waiting = set(self.push_messages(messages))
         while waiting and (deadline is None or time.monotonic() < deadline):
-            replies += self.pull_messages(waiting[:1])
-            waiting = waiting[1:]
+            for reply in self.pull_messages(waiting):
+                replies.append(reply)
+                waiting.remove(reply.metadata.reply_to_message_id)
         return replies
 
-    def _reply(self, message: Message) -> Message:
-        node = message.metadata.dst_node_id
+    def _identify(self, message: Message) -> str:
+        identity = uuid.uuid4().hex
+        message.metadata.__dict__["_message_id"] = identity
+        return identity
+
+    def _context(self, node: int) -> Context:
         if node not in self._contexts:
             self._contexts[node] = Context(
                 run_id=1,
@@ -110,13 +115,25 @@ class LocalGrid(Grid):
                 state=RecordDict(),
                 run_config=self._run_config,
             )
-        try:
-            return self._app(message, self._contexts[node])
-        except Exception as error:  # the runtimes turn whatever a client raises into a reply
-            return Message(
-                Error(
-                    code=ErrorCode.CLIENT_APP_RAISED_EXCEPTION,
-                    reason=f"{type(error).__name__}: {error}",
-                ),
-                reply_to=message,
-            )
+        return self._contexts[node]
+
+
+def as_a_task() -> None:
+    """Identify this process as a task: outside of one, messages cannot be built."""
+    TaskIdentity.run_id, TaskIdentity.node_id, TaskIdentity.task_id = 1, 1, 1
+
+
+def answer(app: ClientApp, message: Message, context: Context) -> Message:
+    """Return a client's reply; whatever it raises becomes one, as in Flower's runtimes."""
+    try:
+        return app(message, context)
+    except Exception as error:
+        return failure(message, error)
+
+
+def failure(message: Message, error: Exception) -> Message:
+    """Return the reply that says how a client failed."""
+    reason = f"{type(error).__name__}: {error}"
+    return Message(
+        Error(code=ErrorCode.CLIENT_APP_RAISED_EXCEPTION, reason=reason), reply_to=message
+    )

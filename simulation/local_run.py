@@ -1,14 +1,22 @@
-"""A whole run in this process: the app's ServerApp and ClientApp on an in-process grid."""
+"""A whole run on this machine: the app's ServerApp and ClientApp on an in-process grid."""
 
 from __future__ import annotations
 
 from typing import Any
 
+from flwr.clientapp import ClientApp
+
 from client_app.app import app as client_app
 from configuration import RunConfiguration
+from federated_data import describe, load_split
+from generation import forward_operations
+from models import resolve_device
+from processes import Workers, suitable
 from server_app.run import run
+from strategies.shared_model import shared_model
 
 from .local_grid import LocalGrid
+from .parallel_grid import ParallelGrid
 
 
 def run_locally(configuration: RunConfiguration) -> dict[str, Any]:
@@ -19,5 +27,43 @@ def run_locally(configuration: RunConfiguration) -> dict[str, Any]:
     dict[str, Any]
         The content of ``summary.json``.
     """
-    grid = LocalGrid(client_app, configuration.num_clients, configuration.flat())
-    return run(grid, configuration)
+    processes = _processes(configuration)
+    if processes == 1:
+        grid = LocalGrid(client_app, configuration.num_clients, configuration.flat())
+        return run(grid, configuration)
+    with Workers(processes) as workers:
+        parallel = ParallelGrid(
+            _client_app, configuration.num_clients, workers, configuration.flat()
+        )
+        return run(parallel, configuration, workers)
+
+
+def _client_app() -> ClientApp:
+    return client_app
+
+
+def _processes(configuration: RunConfiguration) -> int:
+    """Return how many processes the clients' training is worth; 1 means this one alone."""
+    if resolve_device(configuration.device).type != "cpu":
+        return 1
+    description = describe(
+        configuration.dataset, configuration.data_dir, class_names=configuration.classes
+    )
+    samples = len(
+        load_split(
+            configuration.dataset,
+            "train",
+            configuration.data_dir,
+            class_names=configuration.classes,
+        )
+    )
+    if configuration.train_samples:
+        samples = min(samples, configuration.train_samples)
+    forward = forward_operations(
+        shared_model(configuration, description),
+        (description.channels, *description.image_size),
+    )
+    # A step costs about three forward passes.
+    passes = 3 * configuration.num_server_rounds * configuration.local_epochs
+    operations = passes * configuration.fraction_train * samples * forward
+    return suitable(configuration.processes, configuration.clients_per_round, operations)

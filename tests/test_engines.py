@@ -87,6 +87,73 @@ def test_same_seed_same_run_another_seed_another(tmp_path):
     assert losses["a"] == losses["b"] != losses["c"]
 
 
+def test_processes_change_nothing_but_the_time(tmp_path):
+    keys = {**TINY, "strategy": "moon", "fraction-train": 0.67}
+    for name, processes in (("alone", 1), ("shared", 3)):
+        assert simulate("local", tmp_path / name, processes=processes, **keys) == 0
+    alone, shared = (
+        [
+            {name: value for name, value in event.items() if name not in ("seconds", "time")}
+            for kind in ("clients", "round", "generation", "distillation", "evaluation")
+            for event in events(tmp_path / run, kind)
+        ]
+        for run in ("alone", "shared")
+    )
+    assert alone == shared
+
+
+def test_a_client_that_raises_or_takes_its_process_along_is_one_client_lost():
+    from flwr.app import Message, RecordDict
+
+    from processes import Workers
+    from simulation.parallel_grid import ParallelGrid
+
+    with Workers(2) as workers:
+        grid = ParallelGrid(fragile_app, 4, workers)
+        nodes = list(grid.get_node_ids())
+        replies = grid.send_and_receive(
+            [Message(RecordDict(), node, message_type="query") for node in nodes], timeout=60
+        )
+        again = grid.send_and_receive([Message(RecordDict(), nodes[0], "query")], timeout=60)
+    reasons = {
+        reply.metadata.src_node_id: reply.error.reason if reply.has_error() else ""
+        for reply in replies
+    }
+    assert list(map(reasons.get, nodes)) == [
+        "",
+        "ArithmeticError: client 1",
+        "ProcessDied: its process ended (out of memory?)",
+        "",
+    ]
+    (reply,) = again
+    # What a client remembers is its own, whichever process it runs in.
+    assert reply.content.config_records["memory"]["times"] == 2
+
+
+def fragile_app():
+    import os
+    import signal
+
+    from flwr.app import ConfigRecord, Message, RecordDict
+    from flwr.clientapp import ClientApp
+
+    app = ClientApp()
+
+    @app.query()
+    def query(message, context):
+        client = context.node_config["partition-id"]
+        if client == 1:
+            raise ArithmeticError("client 1")
+        if client == 2:
+            os.kill(os.getpid(), signal.SIGKILL)
+        memory = context.state.config_records.get("memory", ConfigRecord({"times": 0}))
+        memory["times"] = memory["times"] + 1
+        context.state.config_records["memory"] = memory
+        return Message(RecordDict({"memory": memory}), reply_to=message)
+
+    return app
+
+
 def test_what_the_run_learned_is_more_than_chance(tmp_path):
     """Ten classes: 10 % is chance. Kind data and a few rounds must lead far above it."""
     keys = {

@@ -1,0 +1,166 @@
+"""Inverting several models: one after the other, or shared out over processes."""
+
+from __future__ import annotations
+
+import math
+import uuid
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from processes import Workers
+
+from .engine import Inversion, InversionEngine, PixelRange, Progress
+from .settings import InversionSettings
+
+
+@dataclass(frozen=True)
+class Order:
+    """One client's model to invert.
+
+    Parameters
+    ----------
+    client : int
+        Its index.
+    model : nn.Module
+        Its local model.
+    labels : Tensor
+        (n,) integers, n >= 1: the wanted classes.
+    seed : int
+        Of starts and jitter.
+    """
+
+    client: int
+    model: nn.Module
+    labels: Tensor
+    seed: int
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """What all inversions have in common; see :class:`InversionEngine`."""
+
+    image_shape: tuple[int, int, int]
+    settings: InversionSettings
+    global_model: nn.Module | None
+    pixel_range: PixelRange | None
+    device: str | torch.device
+    expected_images: int
+
+    def engine(self, model: nn.Module) -> InversionEngine:
+        """Return an engine for models of this architecture."""
+        return InversionEngine(
+            model,
+            self.image_shape,
+            self.settings,
+            global_model=self.global_model,
+            pixel_range=self.pixel_range,
+            device=self.device,
+            expected_images=self.expected_images,
+        )
+
+
+class _Count:
+    """Progress over all clients, in image-iterations, of which every client reports its own."""
+
+    def __init__(self, progress: Progress | None, conditions: Conditions) -> None:
+        self._progress = progress
+        self._total = conditions.expected_images * conditions.settings.iterations
+        self._done: dict[int, int] = {}
+
+    def __call__(self, client: int, images: int, iteration: int, _: int = 0) -> None:
+        self._done[client] = images * iteration
+        if self._progress is not None:
+            self._progress(sum(self._done.values()), self._total)
+
+
+def invert_all(
+    orders: Iterable[Order],
+    conditions: Conditions,
+    progress: Progress | None,
+    workers: Workers | None,
+) -> Iterator[tuple[int, Inversion]]:
+    """Yield (client, inversion) of every order, as they are done.
+
+    Parameters
+    ----------
+    orders : iterable of Order
+        May be a generator; an order is taken when something is free to carry it out.
+    conditions : Conditions
+        Of all of them.
+    progress : callable, optional
+        Called with (done, total) in image-iterations: images times optimizer steps.
+    workers : Workers, optional
+        Processes to share the orders over, on the CPU. What is computed does not depend on them, up
+        to rounding where they use another number of threads.
+    """
+    count = _Count(progress, conditions)
+    if workers is None:
+        yield from _one_by_one(orders, conditions, count)
+    else:
+        yield from _shared_out(orders, conditions, count, workers)
+
+
+def _one_by_one(
+    orders: Iterable[Order], conditions: Conditions, count: _Count
+) -> Iterator[tuple[int, Inversion]]:
+    engine: InversionEngine | None = None
+    for order in orders:
+        engine = engine or conditions.engine(order.model)
+        report = partial(count, order.client, len(order.labels))
+        yield (
+            order.client,
+            engine.invert(order.model, order.labels, seed=order.seed, progress=report),
+        )
+
+
+def _shared_out(
+    orders: Iterable[Order], conditions: Conditions, count: _Count, workers: Workers
+) -> Iterator[tuple[int, Inversion]]:
+    job = uuid.uuid4().hex
+    # Compiling, too, is done by each process.
+    conditions = replace(
+        conditions, expected_images=math.ceil(conditions.expected_images / workers.count)
+    )
+    own: dict[str, tuple[int, int]] = {}
+    waiting = iter(orders)
+    left = True
+    while left or own:
+        while left and workers.free > 0:
+            order = next(waiting, None)
+            if order is None:
+                left = False
+                break
+            key = f"{job}-{order.client}"
+            workers.submit(key, _carry_out, job, conditions, order)
+            own[key] = (order.client, len(order.labels))
+        for event in workers.events():
+            if event.key not in own:
+                continue  # something else that the same processes were told to do
+            if event.error is not None:
+                workers.close()  # what the others are doing is of no use any more
+                raise event.error
+            client, images = own[event.key]
+            if event.done:
+                del own[event.key]
+                yield client, event.value
+            else:
+                count(client, images, event.value)
+
+
+_resident: tuple[str, InversionEngine] | None = None
+"""In a worker: the engine of the job it is part of, kept for the next order."""
+
+
+def _carry_out(report: Any, job: str, conditions: Conditions, order: Order) -> Inversion:
+    global _resident
+    if _resident is None or _resident[0] != job:
+        _resident = (job, conditions.engine(order.model))
+    engine = _resident[1]
+    return engine.invert(
+        order.model, order.labels, seed=order.seed, progress=lambda iteration, _: report(iteration)
+    )

@@ -1,0 +1,79 @@
+"""The in-process grid with its clients in several processes, to use several processors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from flwr.app import Context, Message, RecordDict
+from flwr.clientapp import ClientApp
+
+from processes import Workers
+
+from .local_grid import LocalGrid, RunConfig, answer, as_a_task, failure
+
+# A reply is asked for by name, and others may come before it.
+_WAIT_SECONDS = 0.05
+
+
+class ParallelGrid(LocalGrid):
+    """Runs a ClientApp for a number of virtual nodes, in as many processes as there are workers.
+
+    Parameters
+    ----------
+    load : callable
+        A function of a module that returns the ClientApp; called in the processes.
+    num_nodes : int
+        Number of virtual nodes.
+    workers : Workers
+        Where the clients run.
+    run_config : Mapping, optional
+        What the clients see as ``context.run_config``.
+    """
+
+    def __init__(
+        self,
+        load: Callable[[], ClientApp],
+        num_nodes: int,
+        workers: Workers,
+        run_config: RunConfig | None = None,
+    ) -> None:
+        super().__init__(load(), num_nodes, run_config)
+        self._load = load
+        self._workers = workers
+        self._sent: dict[str, Message] = {}
+        self._replies: dict[str, Message] = {}
+
+    def push_messages(self, messages: Iterable[Message]) -> list[str]:
+        """Give messages to the processes; they begin with them as they become free."""
+        pushed = []
+        for message in messages:
+            identity = self._identify(message)
+            context = self._context(message.metadata.dst_node_id)
+            self._workers.submit(identity, _run_client, self._load, message, context)
+            self._sent[identity] = message
+            pushed.append(identity)
+        return pushed
+
+    def pull_messages(self, message_ids: Iterable[str]) -> list[Message]:
+        """Return those of the replies that are there; waits a moment if none is."""
+        asked = list(message_ids)
+        if not any(identity in self._replies for identity in asked):
+            for event in self._workers.events(_WAIT_SECONDS):
+                message = self._sent.pop(event.key, None)
+                if message is None or not event.done:
+                    continue
+                if event.error is None:
+                    reply, state = event.value
+                    self._context(message.metadata.dst_node_id).state = state
+                else:
+                    reply = failure(message, event.error)
+                self._replies[event.key] = reply
+        return [self._replies.pop(identity) for identity in asked if identity in self._replies]
+
+
+def _run_client(
+    report: Any, load: Callable[[], ClientApp], message: Message, context: Context
+) -> tuple[Message, RecordDict]:
+    as_a_task()
+    return answer(load(), message, context), context.state
