@@ -24,6 +24,7 @@ STAGES = {
     "distillation": "benchmarks.distillation",
     "simulation": "benchmarks.simulation",
     "growth": "benchmarks.growth",
+    "iterations": "benchmarks.iterations",
 }
 
 SIZES = ("tiny", "small", "full")
