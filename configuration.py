@@ -114,7 +114,7 @@ class GenerationConfiguration:
         binds="generate",
     )
     iterations: int = key(
-        200,
+        100,
         "Optimisation steps per batch of images.",
         unit="steps",
         minimum=1,
@@ -122,7 +122,14 @@ class GenerationConfiguration:
         binds="generate",
     )
     learning_rate: float = key(
-        0.1, "Adam's step size on the pixels.", above=0.0, original="di_lr", binds="generate"
+        1.6, "Adam's step size on the pixels.", above=0.0, original="di_lr", binds="generate"
+    )
+    schedule: str = key(
+        "cosine",
+        "The step size over the iterations: constant (the original), or falling to 0 along half a "
+        "cosine, which allows large first steps and needs a fraction of the iterations.",
+        choices=("constant", "cosine"),
+        binds="generate",
     )
     tv_weight: float = key(
         1e-3,
@@ -167,8 +174,8 @@ class DistillationConfiguration:
     """Distillation of the pseudo images into the global model."""
 
     epochs: int = key(
-        100,
-        "Passes over all pseudo images (the original: 30, over 25,600 images).",
+        30,
+        "Passes over all pseudo images.",
         unit="epochs",
         minimum=1,
         original="kd_epochs",
@@ -567,6 +574,7 @@ class RunConfiguration:
         return {
             "iterations": settings.iterations,
             "learning_rate": settings.learning_rate,
+            "schedule": settings.schedule,
             "tv_weight": settings.tv_weight,
             "l2_weight": settings.l2_weight,
             "bn_weight": settings.bn_weight,
