@@ -130,7 +130,9 @@ def load(scenario: Scenario) -> None:
     server, everything = 0.0, 0.0
     asked = time.monotonic()
     while True:
+        began = time.monotonic()
         now = scenario.federation.memory()
+        looking = time.monotonic() - began
         server = max(server, now["superlink"])
         everything = max(everything, sum(now.values()))
         if (scenario.output / "summary.json").exists():
@@ -139,7 +141,7 @@ def load(scenario: Scenario) -> None:
             if scenario.federation.status(run_id)[0].startswith("finished"):
                 break
             asked = time.monotonic()
-        time.sleep(1)
+        time.sleep(max(1.0, 20 * looking))  # so that looking takes a twentieth of a core at most
     scenario.finish(run_id)
     nodes = [value for name, value in idle.items() if name.startswith("node-")]
     say(f"idle: SuperLink {idle['superlink']:.2f} GB, a SuperNode {np.mean(nodes):.2f} GB")
