@@ -11,7 +11,7 @@
 SuperLink and SuperNodes are real processes with TLS and keys on the loopback interface; every site
 has its own folder of the embedded digits. A cut of the network is played by stopping a SuperNode's
 processes (SIGSTOP) and continuing them later: to the others that is the same. Memory is counted
-with shared pages in parts (PSS); of the client processes, ``--at-once`` hold PyTorch at a time.
+with shared pages in parts (PSS). At most ``--at-once`` client processes run at a time.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ class Scenario:
 
     def finish(self, run_id: str, seconds: float = 900) -> str:
         status, details = self.federation.wait(run_id, seconds)
-        say("the run ended:", status, details)
+        say("the run ended:", status, details, f"(load average {os.getloadavg()[0]:.1f})")
         for event in self.events("round"):
             say(
                 f"round {event['round']}: {event['seconds']:.0f} s, "
@@ -244,6 +244,7 @@ def main() -> None:
     parser.add_argument("--nodes", type=int, default=3)
     parser.add_argument("--at-once", type=int, default=8, help="client processes at once")
     chosen = parser.parse_args()
+    say(f"load average before: {os.getloadavg()[0]:.1f}")
     with tempfile.TemporaryDirectory(prefix="fedf2dg-deployment-") as folder:
         scenario = Scenario(Path(folder), chosen.nodes, chosen.at_once)
         try:
