@@ -11,7 +11,7 @@
 SuperLink and SuperNodes are real processes with TLS and keys on the loopback interface; every site
 has its own folder of the embedded digits. A cut of the network is played by stopping a SuperNode's
 processes (SIGSTOP) and continuing them later: to the others that is the same. Memory is counted
-with shared pages in parts (PSS); of the client processes, ``--at-once`` hold PyTorch at a time.
+with shared pages in parts (PSS). At most ``--at-once`` client processes run at a time.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ class Scenario:
 
     def finish(self, run_id: str, seconds: float = 900) -> str:
         status, details = self.federation.wait(run_id, seconds)
-        say("the run ended:", status, details)
+        say("the run ended:", status, details, f"(load average {os.getloadavg()[0]:.1f})")
         for event in self.events("round"):
             say(
                 f"round {event['round']}: {event['seconds']:.0f} s, "
@@ -130,7 +130,9 @@ def load(scenario: Scenario) -> None:
     server, everything = 0.0, 0.0
     asked = time.monotonic()
     while True:
+        began = time.monotonic()
         now = scenario.federation.memory()
+        looking = time.monotonic() - began
         server = max(server, now["superlink"])
         everything = max(everything, sum(now.values()))
         if (scenario.output / "summary.json").exists():
@@ -139,7 +141,7 @@ def load(scenario: Scenario) -> None:
             if scenario.federation.status(run_id)[0].startswith("finished"):
                 break
             asked = time.monotonic()
-        time.sleep(1)
+        time.sleep(max(1.0, 20 * looking))  # so that looking takes a twentieth of a core at most
     scenario.finish(run_id)
     nodes = [value for name, value in idle.items() if name.startswith("node-")]
     say(f"idle: SuperLink {idle['superlink']:.2f} GB, a SuperNode {np.mean(nodes):.2f} GB")
@@ -242,6 +244,7 @@ def main() -> None:
     parser.add_argument("--nodes", type=int, default=3)
     parser.add_argument("--at-once", type=int, default=8, help="client processes at once")
     chosen = parser.parse_args()
+    say(f"load average before: {os.getloadavg()[0]:.1f}")
     with tempfile.TemporaryDirectory(prefix="fedf2dg-deployment-") as folder:
         scenario = Scenario(Path(folder), chosen.nodes, chosen.at_once)
         try:

@@ -29,36 +29,55 @@ COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 # What the server needs and a client must not: its processes are started without them.
 SERVER_ONLY = ("sklearn", "matplotlib", "datasets", "pandas", "ray", "torchvision", "flwr_datasets")
 
-# Runs at the start of every client process. Parts only the server needs cannot be imported; one of
-# a few files is locked before PyTorch is loaded, until the process ends. Not earlier: a process
-# that does not tell Flower within 30 s that it is alive is given up.
+# Runs at the start of every process of a SuperNode. Parts only the server needs cannot be imported.
+# Before a SuperExec asks for the next message it locks one of a few files, until the client process
+# it starts for the message has ended. Not later: a client process that does not tell Flower within
+# 30 s of the message's arrival that it is alive is given up, and fifty that start at once on two
+# cores do not.
 _SITE_CUSTOMIZE = """
-import fcntl, os, time
+import fcntl, os, subprocess, sys, time
 from importlib.machinery import PathFinder
 from itertools import cycle
 
 find_spec = PathFinder.find_spec
 at_once = {at_once}
 
+def find(name, path=None, target=None):
+    return None if name.partition(".")[0] in {server_only!r} else find_spec(name, path, target)
+
+PathFinder.find_spec = staticmethod(find)
+
 def take_a_slot():
     for slot in cycle(range(at_once)):
         handle = os.open(os.path.join(os.path.dirname(__file__), f"slot-{{slot}}"), os.O_CREAT)
         try:
-            return fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return handle
         except OSError:
             os.close(handle)
             time.sleep(0.1)
 
-def find(name, path=None, target=None):
-    global at_once
-    if name.partition(".")[0] in {server_only!r}:
-        return None
-    if name == "torch" and at_once:
-        take_a_slot()
-        at_once = 0
-    return find_spec(name, path, target)
+if at_once and any(part.endswith("flower-superexec") for part in sys.orig_argv):
+    from flwr.supercore.runtime import RuntimeHttpClient
 
-PathFinder.find_spec = staticmethod(find)
+    acquire_task = RuntimeHttpClient.AcquireTask
+    slots = []
+
+    def acquire(self, request):
+        slots.append(take_a_slot())
+        task = acquire_task(self, request)
+        if not task.token:
+            os.close(slots.pop())
+        return task
+
+    class Popen(subprocess.Popen):
+        def __init__(self, *arguments, **options):
+            super().__init__(*arguments, **options)
+            self.wait()
+            os.close(slots.pop())
+
+    RuntimeHttpClient.AcquireTask = acquire
+    subprocess.Popen = Popen
 """
 
 

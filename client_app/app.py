@@ -11,7 +11,7 @@ from configuration import ConfigurationError, RunConfiguration
 from models import State, cpu_state, load_state
 from strategies import get
 from strategies.fingerprint import code_fingerprint
-from strategies.records import from_record, to_record
+from strategies.records import from_record, names_in, packed, to_record
 from strategies.seeds import training_generator
 
 from .generating import Request, generate_at, needs_global_model
@@ -90,7 +90,7 @@ def train(message: Message, context: Context) -> Message:
             "seconds": result.seconds,
         }
     )
-    return _answer(message, arrays=to_record(cpu_state(model)), metrics=metrics)
+    return _answer(message, arrays=packed(cpu_state(model)), metrics=metrics)
 
 
 @app.train("generate")
@@ -161,7 +161,8 @@ def _arrays(message: Message, name: str) -> ArrayRecord:
 
 def _received_state(record: ArrayRecord, model_state: State) -> State:
     """Unpack what an algorithm sent: a whole state, or its trainable parameters only."""
-    return from_record(record, {name: model_state[name] for name in record if name in model_state})
+    known = {name: model_state[name] for name in names_in(record) if name in model_state}
+    return from_record(record, known)
 
 
 def _answer(message: Message, **records: ArrayRecord | MetricRecord | ConfigRecord) -> Message:

@@ -10,6 +10,8 @@ from flwr.app import Message
 from flwr.serverapp import Grid
 
 _POLL_SECONDS = 0.1
+# After looking in vain: so many times as long as looking took.
+_PAUSE = 4
 # A SuperLink gives all replies that are ready, each with a model in it.
 _ASKED_FOR_AT_ONCE = 4
 
@@ -34,12 +36,12 @@ def exchange(grid: Grid, messages: Iterable[Message], timeout: float) -> Iterato
     for message in messages:
         waiting.extend(grid.push_messages([message]))
     deadline = time.monotonic() + timeout
-    in_vain = 0
+    in_vain, began = 0, time.monotonic()
     while waiting:
         asked = list(waiting)[:_ASKED_FOR_AT_ONCE]
         replies = list(grid.pull_messages(asked))
         if replies:
-            in_vain = 0
+            in_vain, began = 0, time.monotonic()
             for reply in replies:
                 if reply.metadata.reply_to_message_id in waiting:
                     waiting.remove(reply.metadata.reply_to_message_id)
@@ -49,7 +51,10 @@ def exchange(grid: Grid, messages: Iterable[Message], timeout: float) -> Iterato
         waiting.rotate(-len(asked))
         in_vain += len(asked)
         if in_vain >= len(waiting):
-            if time.monotonic() > deadline:
+            now = time.monotonic()
+            if now > deadline:
                 return
-            in_vain = 0
-            time.sleep(_POLL_SECONDS)
+            # Asking for 50 replies takes a SuperLink a while, which its sites have to wait.
+            pause = max(_POLL_SECONDS, _PAUSE * (now - began))
+            time.sleep(min(pause, max(deadline - now, _POLL_SECONDS)))
+            in_vain, began = 0, time.monotonic()

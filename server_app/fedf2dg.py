@@ -22,7 +22,7 @@ from reporting import pseudo_grid
 from strategies import TooFewReplies
 from strategies.participants import short_reason
 from strategies.pixel_range import pixel_range
-from strategies.records import InvalidContent, to_record
+from strategies.records import InvalidContent, packed
 from strategies.seeds import DISTILLATION, GENERATION, derived_seed
 from strategies.server import grouped, refuse_dead_process
 
@@ -222,7 +222,7 @@ class _Transfer:
         participants = federation.participants
         participants.refresh(federation.grid)
         competes = self._competes(batch.kind)
-        global_record = to_record(cpu_state(batch.global_model)) if competes else None
+        global_record = packed(cpu_state(batch.global_model)) if competes else None
         model_bytes = size_in_bytes(federation.state.global_state.values())
         asked = [client for client, images in enumerate(batch.budget) if images]
         connected = [client for client in asked if client in set(participants.available)]
@@ -375,7 +375,7 @@ def _request(
 ) -> Message:
     content = RecordDict(
         {
-            "arrays": to_record(federation.strategy.local_models.read(client)),
+            "arrays": packed(federation.strategy.local_models.read(client)),
             "config": ConfigRecord(
                 {
                     **federation.agreement(),

@@ -29,7 +29,7 @@ from .client_store import ClientStore
 from .clipping import clip_factors, scaled_update, update_norm
 from .normalizer import normalizer
 from .participants import MissingClients, Participants, short_reason
-from .records import InvalidContent, from_record, to_record
+from .records import InvalidContent, from_record, packed, to_record
 from .seeds import SAMPLING, derived_seed
 
 log = logging.getLogger("flwr.fedf2dg")
@@ -255,19 +255,18 @@ class FederatedStrategy(Strategy):
                 f"{self.required_replies()} are needed"
             )
         self._bytes_down = 0
-        return self._messages(server_round, arrays, config)
+        return self._messages(server_round, config)
 
-    def _messages(
-        self, server_round: int, arrays: ArrayRecord, config: ConfigRecord
-    ) -> Iterator[Message]:
+    def _messages(self, server_round: int, config: ConfigRecord) -> Iterator[Message]:
+        shared = packed(self._global)
         for client in self._sampled:
             model = self.model_for(client)
             extra = self.extra_records(client)
             content = RecordDict(
                 {
-                    "arrays": arrays if model is self._global else to_record(model),
+                    "arrays": shared if model is self._global else packed(model),
                     "config": ConfigRecord({**config, **self.train_config(server_round, client)}),
-                    **{name: to_record(state) for name, state in extra.items()},
+                    **{name: packed(state) for name, state in extra.items()},
                 }
             )
             self._bytes_down += sum(

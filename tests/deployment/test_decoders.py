@@ -7,9 +7,11 @@ changed, and inputs made of nothing.
 from __future__ import annotations
 
 import random
+import re
 import tracemalloc
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from io import BytesIO
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,14 +21,15 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, Re
 from flwr.supercore.task_identity import TaskIdentity
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from safetensors.torch import save_file
 
 from federated_data import DataError
 from federated_data.agreement import from_values, to_values
 from federated_data.sources import describe
-from models import build, cpu_state
+from models import State, build, cpu_state
 from server_app.replies import checked_label_counts, checked_pseudo_data
 from strategies.participants import MissingClients, _description, _NodeLeft
-from strategies.records import InvalidContent, from_record, to_record
+from strategies.records import InvalidContent, from_record, names_in, packed, to_record
 
 PER_EXAMPLE = 20
 fuzz = settings(
@@ -120,11 +123,12 @@ def little_memory() -> Iterator[None]:
     assert peak < 64 * 2**20
 
 
+@pytest.mark.parametrize("pack", [to_record, packed])
 @fuzz
-@given(seeds)
-def test_model_records(seed: int) -> None:
+@given(seed=seeds)
+def test_model_records(pack: Callable[[State], ArrayRecord], seed: int) -> None:
     draw = random.Random(seed)
-    valid = to_record(STATE)
+    valid = pack(STATE)
     for _ in range(PER_EXAMPLE):
         try:
             state = from_record(hostile_record(draw, valid), STATE)
@@ -137,12 +141,54 @@ def test_model_records(seed: int) -> None:
             assert bool(torch.isfinite(state[name].double()).all())
 
 
-def test_what_was_packed_is_unpacked_and_writable() -> None:
-    state = cpu_state(build("resnet8", classes=4, channels=1, image_size=8, seed=1))
-    unpacked = from_record(to_record(state), state)
+@pytest.mark.parametrize("pack", [to_record, packed])
+def test_what_was_packed_is_unpacked_and_writable(
+    pack: Callable[[State], ArrayRecord], tmp_path: Path
+) -> None:
+    model = build("resnet8", classes=4, channels=1, image_size=8, seed=1)
+    state = cpu_state(model.to(memory_format=torch.channels_last))
+    unpacked = from_record(pack(dict(reversed(state.items()))), state)
+    assert list(unpacked) == list(state)
+    save_file(unpacked, tmp_path / "state.safetensors")  # refuses tensors that share memory
     for name, value in state.items():
         assert torch.equal(unpacked[name], value)
+        assert unpacked[name].dtype == value.dtype
         unpacked[name].zero_()
+
+
+def test_one_array_for_each_type() -> None:
+    state = cpu_state(build("resnet18", classes=4, channels=1, image_size=8, seed=1))
+    assert {array.dtype for array in packed(state).values()} == {"float32", "int64"}
+    assert len(packed(state)) == 2
+    assert sorted(names_in(packed(state))) == sorted(state)
+
+
+@pytest.mark.parametrize(
+    ("arrays", "reason"),
+    [
+        ({"a\nb": torch.zeros(4)}, "instead of float32[5]"),
+        ({"a\nb": torch.zeros(5).double()}, "instead of float32"),
+        ({"a\nb\na": torch.zeros(7)}, "twice"),
+        ({"a": torch.zeros(2), "a\nb": torch.zeros(5)}, "twice"),
+        ({"a\nc": torch.zeros(5)}, "names are not those expected"),
+        ({"a\nb": torch.tensor([0.0, 0.0, 0.0, torch.nan, 0.0])}, "'b' holds NaN"),
+    ],
+)
+def test_a_joint_array_must_hold_what_its_names_say(arrays: State, reason: str) -> None:
+    expected = {"a": torch.empty(2), "b": torch.empty(3, 1)}
+    with pytest.raises(InvalidContent, match=re.escape(reason)):
+        from_record(ArrayRecord(arrays), expected)
+
+
+def test_types_cannot_be_mixed_in_a_joint_array() -> None:
+    with pytest.raises(InvalidContent, match="float32/int64"):
+        from_record(
+            ArrayRecord({"a\nb": torch.zeros(5)}),
+            {"a": torch.empty(2), "b": torch.empty(3, dtype=torch.int64)},
+        )
+
+
+def test_an_array_in_column_order_is_read_right() -> None:
     columns = np.asfortranarray(np.arange(12, dtype=np.float32).reshape(3, 4))
     unpacked = from_record(ArrayRecord({"w": Array(columns)}), {"w": torch.empty(3, 4)})
     assert torch.equal(unpacked["w"], torch.arange(12.0).reshape(3, 4))

@@ -86,3 +86,18 @@ def test_gives_up_when_the_time_is_over(grid):
 
 def test_nobody_asked_nobody_answers(grid):
     assert list(exchange(grid, messages([]), 60)) == []
+
+
+def test_a_slow_server_is_asked_rarely_and_still_at_the_end(grid):
+    asked = []
+
+    def pull(identities):
+        asked.append(time.perf_counter())
+        time.sleep(0.1)
+        return []
+
+    grid.pull_messages = pull
+    started = time.perf_counter()
+    assert list(exchange(grid, messages(grid.get_node_ids()[:4]), 1.5)) == []
+    assert time.perf_counter() - started > 1.5
+    assert 2 <= len(asked) <= 5  # every 0.5 s; without the longer pause, every 0.2 s

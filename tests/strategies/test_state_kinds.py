@@ -8,6 +8,7 @@ from torch import nn
 
 from models import StateLayout
 from strategies.aggregation import combine, sample_weights
+from strategies.records import from_record
 
 STRATEGIES = ["fedavg", "fedprox", "scaffold", "fednova", "moon"]
 
@@ -48,7 +49,7 @@ def test_every_strategy_averages_float_buffers_and_takes_the_largest_counter(
     run = laboratory(shifted_clients, strategy=name, model=Normalised(), learning_rate=0.01)
     replies = {}
     run.grid.touch = lambda client, reply: (
-        replies.__setitem__(client, reply.content["arrays"].to_torch_state_dict()) or reply
+        replies.__setitem__(client, from_record(reply.content["arrays"], run.state)) or reply
     )
     for _ in range(3):
         state = run.round()
