@@ -181,7 +181,7 @@ class DistillationConfiguration:
         original="kd_epochs",
         binds="distil",
     )
-    batch_size: int = key(256, "Pseudo images per step.", unit="images", minimum=1, binds="distil")
+    batch_size: int = key(64, "Pseudo images per step.", unit="images", minimum=1, binds="distil")
     learning_rate: float = key(
         0.01, "SGD's step size.", above=0.0, original="kd_lr", binds="distil"
     )
