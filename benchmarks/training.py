@@ -9,10 +9,11 @@ import torch
 import models
 from benchmarks.measure import Comparison, Timed, Variant, alternate, ceiling, now, synchronise
 from benchmarks.textbook import textbook_training
+from client_app.site import reduced_type
 from client_app.training import train_locally
 from configuration import RunConfiguration
 from federated_data import Batches, ImageData, Normalization
-from generation import forward_operations
+from generation import forward_operations, native_bfloat16
 from models import Classifier, State, cpu_state
 from strategies import get
 from strategies.moon import PREVIOUS
@@ -41,7 +42,7 @@ HOOK_SETUPS = {
 def run(size: str, device: torch.device) -> Iterator[Comparison]:
     """Measure every set-up of a size, one after the other."""
     ceilings = {"float32": ceiling(torch.float32, device)}
-    if device.type == "cuda":
+    if native_bfloat16(device):
         ceilings["bfloat16"] = ceiling(torch.bfloat16, device)
     for setup in SETUPS[size]:
         yield _compare(*setup, device=device, ceilings=ceilings)
@@ -83,6 +84,7 @@ def _epoch(
     received: dict[str, State],
     steps: int,
     device: torch.device,
+    autocast: torch.dtype | None = None,
 ) -> float:
     algorithm = get(configuration.strategy).client(configuration)
     algorithm.begin_round(model, received)
@@ -94,7 +96,7 @@ def _epoch(
         algorithm,
         generator=torch.Generator().manual_seed(0),
         epochs=1,
-        autocast=torch.bfloat16 if device.type == "cuda" else None,
+        autocast=autocast,
     )
     return (now() - start) / steps
 
@@ -134,23 +136,22 @@ def _compare(
         )
         return (now() - start) / steps
 
-    precision = "bfloat16" if device.type == "cuda" else "float32"
-    ways: dict[str, Timed] = {
-        "textbook": textbook,
-        "product": partial(_epoch, ours, batches, configuration, {}, steps, device),
-    }
-    precisions = {"textbook": "float32", "product": precision}
+    product = partial(_epoch, ours, batches, configuration, {}, steps, device)
+    ways: dict[str, Timed] = {"textbook": textbook, "product, float32": product}
+    forward = forward_operations(ours, (channels, image_size, image_size))
+    if reduced_type("auto", device, forward) is not None:
+        ways["product, bfloat16"] = partial(product, torch.bfloat16)
     return Comparison(
         stage="training",
         setup=f"{name}, batches of {batch} images of {channels}x{image_size}x{image_size}, "
         f"augmentation {_augmentation(data)}",
         unit="step",
         variants=[
-            Variant(way, seconds, first, precisions[way])
+            Variant(way, seconds, first, "bfloat16" if "bfloat16" in way else "float32")
             for way, (seconds, first) in alternate(ways, REPEATS).items()
         ],
         # Forward, gradient of the features and gradient of the weights.
-        operations=3 * batch * forward_operations(ours, (channels, image_size, image_size)),
+        operations=3 * batch * forward,
         ceilings=ceilings,
     )
 

@@ -124,14 +124,26 @@ class Site:
 
     def autocast(self) -> torch.dtype | None:
         """Return the reduced type local training multiplies in; None: float32."""
-        wish = self.configuration.precision
-        if wish == "auto":
-            gains = self.device.type == "cuda" or (
-                native_bfloat16(self.device)
-                and _operations(self.configuration, self.description) >= _BFLOAT16_FROM
-            )
-            wish = "bfloat16" if gains else "float32"
-        return torch.bfloat16 if wish == "bfloat16" else None
+        operations = _operations(self.configuration, self.description)
+        return reduced_type(self.configuration.precision, self.device, operations)
+
+
+def reduced_type(wish: str, device: torch.device, operations: float) -> torch.dtype | None:
+    """Return the type that the key ``precision`` means for local training; None: float32.
+
+    Parameters
+    ----------
+    wish : {"auto", "float32", "bfloat16"}
+        The key.
+    device : torch.device
+        Where to train.
+    operations : float
+        Floating-point operations of one image's forward pass.
+    """
+    if wish == "auto":
+        gains = device.type == "cuda" or (native_bfloat16(device) and operations >= _BFLOAT16_FROM)
+        wish = "bfloat16" if gains else "float32"
+    return torch.bfloat16 if wish == "bfloat16" else None
 
 
 def simulated_data(configuration: RunConfiguration, client: int) -> ImageData:

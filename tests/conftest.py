@@ -189,6 +189,7 @@ def laboratory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[...,
                     data=lambda: clients[index],
                     batches=lambda pooled=False: clients[index],
                     model=lambda: shell,
+                    autocast=lambda: None,
                 )
 
         monkeypatch.setattr(application, "Site", TinySite)
