@@ -80,9 +80,7 @@ class LocalGrid(Grid):
         wanted = set(message_ids)
         for identity in list(self._queue):  # in the order they were pushed
             if identity in wanted:
-                message = self._queue.pop(identity)
-                context = self._context(message.metadata.dst_node_id)
-                return [answer(self._app, message, context)]
+                return [self._reply(self._queue.pop(identity))]
         return []
 
     def send_and_receive(
@@ -97,6 +95,9 @@ class LocalGrid(Grid):
                 replies.append(reply)
                 waiting.remove(reply.metadata.reply_to_message_id)
         return replies
+
+    def _reply(self, message: Message) -> Message:
+        return answer(self._app, message, self._context(message.metadata.dst_node_id))
 
     def _identify(self, message: Message) -> str:
         identity = uuid.uuid4().hex

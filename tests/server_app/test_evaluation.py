@@ -33,7 +33,7 @@ def model():
 
 @pytest.mark.parametrize("batch", [1024, 5, 1])
 def test_equals_counting_by_hand(data, model, monkeypatch, batch):
-    monkeypatch.setattr(module, "_BATCH", batch)
+    monkeypatch.setitem(module._PIXELS, "cpu", 4 * batch)
     found = Evaluator(data, NORMALIZATION, torch.device("cpu"))(model)
     model.eval()
     confusion = [[0] * 3 for _ in range(3)]
