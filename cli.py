@@ -18,7 +18,7 @@ from configuration import (
     key_table,
     read_toml,
 )
-from processes import prepare
+from processes import prepare, terminable
 
 #: Exit status of a run that failed, and of a command that was told something impossible.
 FAILED, USAGE = 1, 2
@@ -206,6 +206,11 @@ def configured(chosen: argparse.Namespace) -> RunConfiguration:
 
 
 def _simulate(chosen: argparse.Namespace) -> int:
+    with terminable():
+        return _carry_out(chosen)
+
+
+def _carry_out(chosen: argparse.Namespace) -> int:
     if chosen.engine == "local" and settings(chosen.settings).get("processes") != 1:
         prepare(["simulation.local_run"])  # loaded while this process loads the same
     from server_app import preflight, run_directory

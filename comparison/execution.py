@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import multiprocessing
 import os
@@ -11,13 +10,14 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from types import FrameType
 from typing import Any
+
+from processes import terminable
 
 from .sharing import Run, identity
 
@@ -121,7 +121,7 @@ class Workshop:
         waiting = list(runs)
         failed: set[Run] = set()
         going: dict[BaseProcess, tuple[Run, float]] = {}
-        with _terminable():
+        with terminable():
             try:
                 while waiting or going:
                     for run in [r for r in waiting if r.start in failed]:
@@ -244,24 +244,6 @@ def _end(processes: list[BaseProcess]) -> None:
         if process.is_alive():
             process.terminate()
             process.join()
-
-
-@contextlib.contextmanager
-def _terminable() -> Iterator[None]:
-    """Let SIGTERM end the comparison as Ctrl-C does, where signals can be handled."""
-
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    try:
-        before = signal.signal(signal.SIGTERM, interrupt)
-    except ValueError:  # not the main thread
-        yield
-        return
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _interrupted(directory: Path) -> str:

@@ -146,7 +146,8 @@ def _check(
     if clients * min_samples > len(labels):
         raise PartitionError(
             f"{len(labels)} training samples cannot give {clients} clients at least {min_samples} "
-            f"each: use at most {len(labels) // min_samples} clients or lower min-partition-size"
+            f"each: use at most {len(labels) // min_samples} clients (fewer, where the "
+            "partition is uneven) or lower min-partition-size"
         )
 
 

@@ -8,6 +8,7 @@ import time
 log = logging.getLogger("flwr.fedf2dg")
 
 _SECONDS_BETWEEN_LINES = 5.0
+_ESTIMATE_FROM = 0.05
 
 
 class ProgressLog:
@@ -35,7 +36,9 @@ class ProgressLog:
         self._last = now
         elapsed = max(now - self._started, 1e-9)
         rate = done / elapsed
-        left = "" if finished or not rate else f", {(total - done) / rate:.0f} s left"
+        # Starting is slow: an estimate from the first few units would be far off.
+        early = done < _ESTIMATE_FROM * total
+        left = "" if finished or early else f", {(total - done) / rate:.0f} s left"
         log.info(
             "%s: %d/%d %s (%.0f %%), %.0f/s, %.1f s%s",
             self.what,

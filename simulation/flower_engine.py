@@ -124,6 +124,8 @@ def _private_superlink() -> Iterator[tuple[dict[str, str], Path]]:
     port, control_port = _free_ports(2)
     binaries = Path(sys.executable).parent
     environment = {
+        # Ray's own value, 15, lets clients starve beside anything else that computes.
+        "RAY_worker_niceness": "0",
         **os.environ,
         "PATH": f"{binaries}{os.pathsep}{os.environ.get('PATH', '')}",
         "FLWR_HOME": str(folder / "flwr"),

@@ -227,3 +227,22 @@ def test_installed_command_in_a_process_of_its_own(tmp_path):
     assert done.stdout == ""
     assert done.stderr.startswith("error: unknown strategy 'fedfoo'")
     assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_a_run_that_is_terminated_ends_like_one_that_is_interrupted(tmp_path):
+    """What timeout and service managers send must not leave processes behind."""
+    command = [sys.executable, "-m", "cli", "simulate", "--engine", "local", "processes=2"]
+    with subprocess.Popen(
+        [*command, "--output", str(tmp_path / "run"), "num-server-rounds=500"],
+        cwd=Path(__file__).parents[1],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    ) as run:
+        assert run.stdout is not None
+        for line in run.stdout:
+            if "round 1:" in line:
+                break
+        run.terminate()
+        assert "interrupted" in run.stdout.read()  # to its end: every process has closed it
+    assert run.returncode == 130
