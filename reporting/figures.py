@@ -270,8 +270,9 @@ def confusion_matrices(
     if not matrices:
         raise ValueError("no confusion matrix to draw")
     wide = WIDTH / max(2, len(matrices))
+    slanted = 0.05 * min(max(map(len, class_names), default=0), 20)  # long names need height
     figure = Figure(
-        figsize=(wide * len(matrices) + 0.5 * (len(matrices) == 1), wide * 0.98 + 0.35),
+        figsize=(wide * len(matrices) + 0.5 * (len(matrices) == 1), wide * 0.98 + 0.35 + slanted),
         layout="constrained",
     )
     panels = figure.subplots(1, len(matrices), squeeze=False)[0]
