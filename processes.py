@@ -11,11 +11,13 @@ import multiprocessing
 import os
 import pickle
 import signal
-from collections import deque
+import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from multiprocessing.connection import Connection, wait
+from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
+from queue import Empty, SimpleQueue
 from types import FrameType
 from typing import Any
 
@@ -26,7 +28,7 @@ WORTH_PROCESSES = 1.5e11
 _AT_MOST = 8
 _FORKSERVER = "forkserver"
 #: Loaded once, before processes are forked. The third: by torch's optimizers on their first step.
-_preload = ["torch", "numpy", "torch._dynamo"]
+_PRELOAD = ["torch", "numpy", "torch._dynamo"]
 
 
 def cores() -> int:
@@ -95,20 +97,29 @@ class Workers:
         if count < 1:
             raise ValueError(f"count = {count}: must be 1 or more")
         self.count = count
-        self._context = _context()
-        self._queue: deque[tuple[str, Callable[..., Any], tuple[Any, ...]]] = deque()
-        self._processes: dict[Connection, BaseProcess] = {}
-        self._busy: dict[Connection, str] = {}
+        self._context = start_context(_PRELOAD)
+        self._open()
+
+    def _open(self) -> None:
+        self._closing = False
+        self._unfinished = 0
+        self._tasks: SimpleQueue[tuple[str, Callable[..., Any], tuple[Any, ...]] | None] = (
+            SimpleQueue()
+        )
+        self._events: SimpleQueue[Event] = SimpleQueue()
+        self._attendants: list[threading.Thread] = []
+        self._processes: set[BaseProcess] = set()
+        self._starting = threading.Lock()
 
     @property
     def free(self) -> int:
         """Number of tasks that could be submitted and would begin at once."""
-        return self.count - len(self._busy) - len(self._queue)
+        return self.count - self._unfinished
 
     @property
     def unfinished(self) -> int:
-        """Number of tasks submitted that have not ended."""
-        return len(self._busy) + len(self._queue)
+        """Number of tasks submitted whose end was not yet among the events."""
+        return self._unfinished
 
     def submit(self, key: str, task: Callable[..., Any], *arguments: Any) -> None:
         """Have ``task(report, *arguments)`` called in a process; ``report(value)`` is progress.
@@ -120,10 +131,15 @@ class Workers:
         task : callable
             A function of a module.
         arguments : object
-            Copied to the process when the task begins, as what it returns is copied back.
+            Copied to the process when the task begins, and not to be changed until then; what the
+            task returns is copied back.
         """
-        self._queue.append((key, task, arguments))
-        self._begin()
+        self._unfinished += 1
+        self._tasks.put((key, task, arguments))
+        if len(self._attendants) < min(self.count, self._unfinished):
+            attendant = threading.Thread(target=self._attend, daemon=True)
+            self._attendants.append(attendant)
+            attendant.start()
 
     def events(self, timeout: float | None = None) -> Iterator[Event]:
         """Yield what has been reported; waits for the first report if there is none yet.
@@ -133,28 +149,26 @@ class Workers:
         timeout : float, optional
             Seconds to wait at most.
         """
-        if not self._busy:
+        if not self._unfinished:
             return
-        for connection in wait(list(self._busy), timeout):
-            assert isinstance(connection, Connection)
-            key = self._busy[connection]
-            try:
-                done, value, error = pickle.loads(connection.recv_bytes())
-            except (EOFError, ConnectionError):
-                self._bury(connection)
-                self._begin()
-                yield Event(key, True, error=ProcessDied("its process ended (out of memory?)"))
-                continue
-            if done:
-                del self._busy[connection]
-                self._begin()
-            yield Event(key, done, value, error)
+        with contextlib.suppress(Empty):
+            event = self._events.get(timeout=timeout)
+            while True:
+                self._unfinished -= event.done
+                yield event
+                event = self._events.get_nowait()
 
     def close(self) -> None:
-        """End the processes, whatever they are doing."""
-        self._queue.clear()
-        for connection in list(self._processes):
-            self._bury(connection)
+        """End the processes, whatever they are doing; new tasks get new ones."""
+        with self._starting:
+            self._closing = True
+            for process in self._processes:
+                process.kill()
+        for _ in self._attendants:
+            self._tasks.put(None)
+        for attendant in self._attendants:
+            attendant.join()
+        self._open()
 
     def __enter__(self) -> Workers:
         """Return itself."""
@@ -164,35 +178,55 @@ class Workers:
         """End the processes."""
         self.close()
 
-    def _begin(self) -> None:
-        """Give waiting tasks to free processes, which are started when they are needed."""
-        while self._queue and len(self._busy) < self.count:
-            free = [each for each in self._processes if each not in self._busy]
-            connection = free[0] if free else self._start()
-            key, task, arguments = self._queue.popleft()
-            # Plain pickle, between this process and its own children: multiprocessing's would send
-            # tensors as shared memory, of which containers have little.
-            content = pickle.dumps((task, arguments))
-            self._busy[connection] = key
-            with contextlib.suppress(ConnectionError):  # it died: its end is noticed as an event
+    def _attend(self) -> None:
+        """Give a process of one's own one task after the other: a thread for each process."""
+        own: tuple[BaseProcess, Connection] | None = None
+        while (item := self._tasks.get()) is not None and not self._closing:
+            key, task, arguments = item
+            try:
+                # Plain pickle, between this process and its own children: multiprocessing's would
+                # send tensors as shared memory, of which containers have little.
+                content = pickle.dumps((task, arguments))
+            except Exception as uncopied:
+                self._events.put(Event(key, True, error=uncopied))
+                continue
+            own = own or self._start()
+            if own is None:
+                return
+            process, connection = own
+            try:
                 connection.send_bytes(content)
+                done = False
+                while not done:
+                    done, value, error = pickle.loads(connection.recv_bytes())
+                    self._events.put(Event(key, done, value, error))
+            except (EOFError, ConnectionError):
+                own = None
+                self._bury(process, connection)
+                died = ProcessDied("its process ended (out of memory?)")
+                self._events.put(Event(key, True, error=died))
+        if own is not None:
+            self._bury(*own)
 
-    def _start(self) -> Connection:
-        ours, theirs = self._context.Pipe()
-        process = self._context.Process(
-            target=_serve, args=(theirs, max(1, cores() // self.count)), daemon=True
-        )
-        process.start()
-        theirs.close()
-        self._processes[ours] = process
-        return ours
+    def _start(self) -> tuple[BaseProcess, Connection] | None:
+        with self._starting:
+            if self._closing:
+                return None
+            ours, theirs = self._context.Pipe()
+            process = self._context.Process(
+                target=_serve, args=(theirs, max(1, cores() // self.count)), daemon=True
+            )
+            process.start()
+            theirs.close()
+            self._processes.add(process)
+            return process, ours
 
-    def _bury(self, connection: Connection) -> None:
-        process = self._processes.pop(connection)
-        self._busy.pop(connection, None)
+    def _bury(self, process: BaseProcess, connection: Connection) -> None:
         connection.close()
         process.kill()
         process.join()
+        with self._starting:
+            self._processes.discard(process)
 
 
 def prepare(modules: Sequence[str] = ()) -> None:
@@ -203,9 +237,7 @@ def prepare(modules: Sequence[str] = ()) -> None:
     modules : sequence of str
         Modules the tasks will need.
     """
-    _preload.extend(modules)
-    context = _context()
-    if context.get_start_method() == _FORKSERVER:
+    if start_context([*_PRELOAD, *modules]).get_start_method() == _FORKSERVER:
         from multiprocessing import forkserver
 
         forkserver.ensure_running()
@@ -232,10 +264,11 @@ def terminable() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _context() -> Any:
-    if _FORKSERVER in multiprocessing.get_all_start_methods():
+def start_context(preload: Sequence[str]) -> Any:
+    """Return how to start processes: forked, where possible, from one that has loaded modules."""
+    if _FORKSERVER in multiprocessing.get_all_start_methods() and sys.platform == "linux":
         context = multiprocessing.get_context(_FORKSERVER)
-        context.set_forkserver_preload(_preload)
+        context.set_forkserver_preload(list(preload))
         return context
     return multiprocessing.get_context("spawn")
 

@@ -124,7 +124,7 @@ class Site:
 
     def autocast(self) -> torch.dtype | None:
         """Return the reduced type local training multiplies in; None: float32."""
-        operations = _operations(self.configuration, self.description)
+        operations = model_operations(self.configuration, self.description)
         return reduced_type(self.configuration.precision, self.device, operations)
 
 
@@ -198,12 +198,12 @@ def _resident_model(
     configuration: RunConfiguration, description: Description, device: torch.device
 ) -> Classifier:
     model = shared_model(configuration, description).to(device)
-    fit_threads(_operations(configuration, description))
+    fit_threads(model_operations(configuration, description))
     return model.to(memory_format=torch.channels_last)
 
 
 @lru_cache(maxsize=4)
-def _operations(configuration: RunConfiguration, description: Description) -> float:
-    """Count the operations of one image's forward pass."""
+def model_operations(configuration: RunConfiguration, description: Description) -> float:
+    """Return the floating-point operations of one image's forward pass."""
     model = shared_model(configuration, description)
     return forward_operations(model, (description.channels, *description.image_size))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
 import shlex
 import shutil
@@ -17,11 +16,10 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
-from processes import terminable
+from processes import start_context, terminable
 
 from .sharing import Run, identity
 
-_FORKSERVER = "forkserver"
 #: What every run imports sooner or later (torch's optimizers, for one, on their first step);
 #: loaded once, then forked.
 _PRELOAD = ["cli", "server_app.preflight", "simulation.local_run", "torch._dynamo", "scipy.stats"]
@@ -117,7 +115,7 @@ class Workshop:
         KeyboardInterrupt
             On Ctrl-C or SIGTERM, when the processes have ended; their runs can be continued.
         """
-        context = self._context()
+        context = start_context(_PRELOAD)
         waiting = list(runs)
         failed: set[Run] = set()
         going: dict[BaseProcess, tuple[Run, float]] = {}
@@ -141,13 +139,6 @@ class Workshop:
                         done(run, Outcome(reason, time.monotonic() - began, made=True))
             finally:
                 _end(list(going))
-
-    def _context(self) -> Any:
-        if _FORKSERVER in multiprocessing.get_all_start_methods() and sys.platform == "linux":
-            context = multiprocessing.get_context(_FORKSERVER)
-            context.set_forkserver_preload(_PRELOAD)
-            return context
-        return multiprocessing.get_context("spawn")
 
     def _begin(self, context: Any, run: Run) -> BaseProcess:
         directory = self.place(run)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import uuid
 from collections.abc import Iterable, Iterator
@@ -136,7 +137,9 @@ def _shared_out(
                 left = False
                 break
             key = f"{job}-{order.client}"
-            workers.submit(key, _carry_out, job, conditions, order)
+            # A copy at once: the same module may hold the next client's weights in a moment.
+            model = copy.deepcopy(order.model)
+            workers.submit(key, _carry_out, job, conditions, replace(order, model=model))
             own[key] = (order.client, len(order.labels))
         for event in workers.events():
             if event.key not in own:

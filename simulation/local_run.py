@@ -7,13 +7,12 @@ from typing import Any
 from flwr.clientapp import ClientApp
 
 from client_app.app import app as client_app
+from client_app.site import model_operations
 from configuration import RunConfiguration
 from federated_data import describe, load_split
-from generation import forward_operations
 from models import resolve_device
 from processes import Workers, suitable
 from server_app.run import run
-from strategies.shared_model import shared_model
 
 from .local_grid import LocalGrid
 from .parallel_grid import ParallelGrid
@@ -46,24 +45,15 @@ def _processes(configuration: RunConfiguration) -> int:
     """Return how many processes the clients' training is worth; 1 means this one alone."""
     if resolve_device(configuration.device).type != "cpu":
         return 1
-    description = describe(
-        configuration.dataset, configuration.data_dir, class_names=configuration.classes
-    )
-    samples = len(
-        load_split(
-            configuration.dataset,
-            "train",
-            configuration.data_dir,
-            class_names=configuration.classes,
-        )
-    )
+    tasks = configuration.clients_per_round
+    if configuration.processes:
+        return suitable(configuration.processes, tasks, 0.0)
+    source = {"class_names": configuration.classes}
+    description = describe(configuration.dataset, configuration.data_dir, **source)
+    samples = len(load_split(configuration.dataset, "train", configuration.data_dir, **source))
     if configuration.train_samples:
         samples = min(samples, configuration.train_samples)
-    forward = forward_operations(
-        shared_model(configuration, description),
-        (description.channels, *description.image_size),
-    )
     # A step costs about three forward passes.
     passes = 3 * configuration.num_server_rounds * configuration.local_epochs
-    operations = passes * configuration.fraction_train * samples * forward
-    return suitable(configuration.processes, configuration.clients_per_round, operations)
+    forward = model_operations(configuration, description)
+    return suitable(0, tasks, passes * configuration.fraction_train * samples * forward)

@@ -65,6 +65,23 @@ def test_every_task_is_carried_out_once_and_reports_progress_before_its_result()
         assert own[0].value == f"squaring {number}"
 
 
+def touch(report, path):
+    Path(path).touch()
+
+
+def test_tasks_go_on_while_nobody_looks(tmp_path):
+    """A grid that is asked rarely must not leave its processes idle."""
+    files = [tmp_path / str(number) for number in range(3)]
+    with Workers(1) as workers:
+        for file in files:
+            workers.submit(file.name, touch, str(file))
+        deadline = time.monotonic() + 60
+        while not all(file.exists() for file in files):
+            assert time.monotonic() < deadline, "tasks that were submitted do not begin"
+            time.sleep(0.05)
+        assert len(collect(workers, 3)) == 3
+
+
 def test_an_error_is_the_tasks_own_and_the_process_goes_on():
     with Workers(1) as workers:
         workers.submit("a", refuse, 3)
