@@ -21,6 +21,7 @@ from benchmarks.measure import CLOCKS, machine, use_clock
 STAGES = {
     "inversion": "benchmarks.inversion",
     "training": "benchmarks.training",
+    "clients": "benchmarks.clients",
     "distillation": "benchmarks.distillation",
     "simulation": "benchmarks.simulation",
     "growth": "benchmarks.growth",

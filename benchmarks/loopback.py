@@ -21,6 +21,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from benchmarks.memory import proportional_size
 from deployment.certificates import write_certificates
 
 BIN = Path(sys.executable).parent
@@ -216,11 +217,10 @@ class Deployment:
         """
         result = dict.fromkeys(self.processes, 0.0)
         for folder in Path("/proc").glob("[0-9]*"):
-            with suppress(OSError, IndexError, ValueError):
+            with suppress(OSError):
                 name = (folder / "cwd").readlink()
                 if name.parent == self.directory / "work":
-                    text = (folder / "smaps_rollup").read_text("ascii")
-                    result[name.name] += int(text.split("Pss:")[1].split()[0]) * 1024 / 1e9
+                    result[name.name] += proportional_size(folder) / 1e9
         return result
 
     def log(self, name: str) -> str:

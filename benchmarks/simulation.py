@@ -21,6 +21,7 @@ import torch
 from PIL import Image
 
 from benchmarks.measure import Comparison, Timed, Variant, alternate, now
+from benchmarks.memory import PeakMemory
 from client_app.app import app as client_app
 from client_app.site import Site
 from client_app.training import train_locally
@@ -38,11 +39,19 @@ REPEATS = 5
 # (clients, training images, rounds); 0: all images
 LOOPS = {"tiny": (2, 40, 1), "small": (10, 0, 2), "full": (10, 0, 10)}
 
-# (clients, sampled fraction, images of each client, rounds); the last is the crowd.
+# (engine, clients, sampled fraction, images of each client, rounds); the last is the crowd.
 CROWDS = {
-    "tiny": [(4, 0.5, 10, 2)],
-    "small": [(10, 1.0, 20, 6), (10, 1.0, 2000, 6), (1000, 0.01, 20, 6)],
-    "full": [(10, 1.0, 20, 20), (10, 1.0, 2000, 20), (1000, 0.01, 20, 20)],
+    "tiny": [("local", 4, 0.5, 10, 2)],
+    "small": [
+        (engine, *crowd)
+        for engine in ("local", "flower")
+        for crowd in ((10, 1.0, 20, 6), (10, 1.0, 2000, 6), (1000, 0.01, 20, 6))
+    ],
+    "full": [
+        (engine, *crowd)
+        for engine in ("local", "flower")
+        for crowd in ((10, 1.0, 20, 20), (10, 1.0, 2000, 20), (1000, 0.01, 20, 20))
+    ],
 }
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -52,10 +61,10 @@ def run(size: str, device: torch.device) -> Iterator["Comparison | Process"]:
     """Measure loop and crowd, and at the full size Flower's engine."""
     yield _compare(*LOOPS[size], device=device)
     with tempfile.TemporaryDirectory(prefix="fedf2dg-crowd-") as folder:
-        images = max(clients * part for clients, _, part, _ in CROWDS[size])
+        images = max(clients * part for _, clients, _, part, _ in CROWDS[size])
         write_pictures(Path(folder, "data"), images)
-        for clients, fraction, part, rounds in CROWDS[size]:
-            yield _crowd(Path(folder), clients, fraction, part, rounds, device)
+        for crowd in CROWDS[size]:
+            yield _crowd(Path(folder), *crowd, device=device)
     if size == "full":
         for engine in ("local", "flower"):
             yield _engine(engine, device)
@@ -153,7 +162,7 @@ def _compare(clients: int, images: int, rounds: int, *, device: torch.device) ->
 
 @dataclass(frozen=True)
 class Process:
-    """A whole run in a process of its own, by the wall clock."""
+    """A whole run as a command, by the wall clock."""
 
     stage: str
     setup: str
@@ -161,8 +170,8 @@ class Process:
     """From start to end, everything included."""
     rounds: list[float]
     """Seconds of every round but the first, which loads the data."""
-    peak: float
-    """Largest resident memory of the process, in bytes; 0 where it has helpers of its own."""
+    peak: int
+    """Largest memory of all its processes together, in bytes; 0 where the system does not tell."""
 
     def report(self) -> str:
         memory = f", peak memory {self.peak / 1e9:.2f} GB" if self.peak else ""
@@ -197,7 +206,14 @@ def _png(pixels: np.ndarray) -> bytes:
 
 
 def _crowd(
-    folder: Path, clients: int, fraction: float, part: int, rounds: int, device: torch.device
+    folder: Path,
+    engine: str,
+    clients: int,
+    fraction: float,
+    part: int,
+    rounds: int,
+    *,
+    device: torch.device,
 ) -> Process:
     settings = {
         "strategy": "fedavg",
@@ -214,10 +230,11 @@ def _crowd(
         "device": device.type,
     }
     setup = (
-        f"local engine, {clients} clients of {part} images of 3x32x32, "
+        f"{engine} engine, {clients} clients of {part} images of 3x32x32, "
         f"{clients * fraction:.0f} in each of {rounds} rounds, resnet8"
     )
-    return _process("memory", setup, "local", settings, folder / f"{clients}-{part}", folder)
+    output = folder / f"{engine}-{clients}-{part}"
+    return _process("memory", setup, engine, settings, output, folder)
 
 
 def _engine(engine: str, device: torch.device) -> Process:
@@ -233,23 +250,26 @@ def _process(
 ) -> Process:
     command = [sys.executable, "-m", "cli", "simulate", "--engine", engine]
     command += ["--output", str(output), *(f"{key}={value}" for key, value in settings.items())]
-    environment = {
-        **os.environ,
-        "PYTHONPATH": str(REPOSITORY),
-        "FEDF2DG_CACHE": str(folder / "cache"),
-    }
     start = time.perf_counter()
-    with (folder / "log.txt").open("wb") as log:
-        process = subprocess.Popen(
-            command, cwd=REPOSITORY, env=environment, stdout=log, stderr=subprocess.STDOUT
-        )
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
+    with PeakMemory() as memory, (folder / "log.txt").open("wb") as log:
+        environment = {
+            **os.environ,
+            **memory.environment,
+            "PYTHONPATH": str(REPOSITORY),
+            "FEDF2DG_CACHE": str(folder / "cache"),
+        }
+        status = subprocess.run(
+            command,
+            cwd=REPOSITORY,
+            env=environment,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            check=False,
+        ).returncode
     seconds = time.perf_counter() - start
-    if process.returncode:
+    if status:
         tail = (folder / "log.txt").read_text("utf-8", errors="replace")[-2000:]
-        raise RuntimeError(f"{' '.join(command)} ended with {process.returncode}:\n{tail}")
+        raise RuntimeError(f"{' '.join(command)} ended with {status}:\n{tail}")
     lines = (output / "metrics.jsonl").read_text("utf-8").splitlines()
     rounds = [e["seconds"] for e in map(json.loads, lines) if e["event"] == "round"]
-    peak = usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-    return Process(stage, setup, seconds, rounds[1:], peak if engine == "local" else 0.0)
+    return Process(stage, setup, seconds, rounds[1:], memory.bytes)
