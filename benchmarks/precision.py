@@ -147,7 +147,8 @@ class _Inversion:
 
         def read(position: int) -> Classifier:
             client = self.clients[position]
-            return load_state(shell, self.federation.strategy.local_models.read(client))
+            load_state(shell, self.federation.strategy.local_models.read(client))
+            return shell
 
         return read
 

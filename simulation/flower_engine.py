@@ -33,6 +33,8 @@ _NOISE = re.compile(
     r"^\s*$|DEPRECATED|FutureWarning|warnings\.warn\(|Since flwr 1\.32"
     r"|^Federation `|^To change federation size|^\s*flwr federation|^Successfully installed"
     r"|^Starting logstream|^Using SuperLink|^Starting Flower Simulation"
+    # How Ray's actors end after the run; it would come behind the report's path.
+    r"|Manually terminating ClientAppActor"
 )
 
 
