@@ -1,10 +1,11 @@
 """Whether inversion in bfloat16 ends where float32 does, on trained models.
 
 ``python -m benchmarks.precision RUN_DIR…`` takes finished runs (those of ``fedf2dg simulate
-stages=train`` are enough), inverts their local models from the same noise in both precisions, and
-distils each set of images into their global model, everything else as the runs were configured.
-Both objectives are evaluated in float32 on the images made. Accuracies on the test set are
-reported, not selected on.
+stages=train`` are enough) and inverts their local models from the same noise in both precisions,
+and in float32 from other noise with labels drawn anew, to see what chance alone does. Each set of
+images is distilled into the run's global model, everything else as the run was configured.
+Objectives are evaluated in float32 on the images made. Accuracies on the test set are reported, not
+selected on.
 """
 
 import argparse
@@ -30,17 +31,33 @@ from server_app.evaluation import Evaluator
 from server_app.federation import Federation
 from simulation import LocalGrid
 from strategies.pixel_range import pixel_range
+from strategies.seeds import GENERATION, derived_seed
 
-PRECISIONS: tuple[Precision, ...] = ("float32", "bfloat16")
+# (precision, which noise to start from): the last shows what chance alone does to the result.
+WAYS: dict[str, tuple[Precision, int]] = {
+    "float32": ("float32", 0),
+    "bfloat16": ("bfloat16", 0),
+    "float32, other noise": ("float32", 1),
+}
 
 
 @dataclass(frozen=True)
 class Result:
-    """What one precision came to on one run."""
+    """What one way came to on one run."""
 
     generation: Generation
     accuracy: float
     seconds: float
+
+    def report(self, plain: "Result") -> str:
+        objectives = plain.generation.objectives
+        deviations = [self.generation.objectives[c] / objectives[c] - 1 for c in objectives]
+        return (
+            f"objective {self.generation.objective:.4g}"
+            f" ({self.generation.objective / plain.generation.objective - 1:+.2%};"
+            f" clients {min(deviations):+.1%} to {max(deviations):+.1%}),"
+            f" distilled {self.accuracy:.2%}, inverted in {self.seconds:.0f} s"
+        )
 
 
 def main(arguments_given: Sequence[str] | None = None) -> None:
@@ -49,36 +66,28 @@ def main(arguments_given: Sequence[str] | None = None) -> None:
     parser.add_argument("--compile", choices=("auto", "on", "off"), default="auto")
     arguments = parser.parse_args(arguments_given)
     print(", ".join(f"{k} {v}" for k, v in machine(torch.device("cpu")).items()), flush=True)
-    differences = []
+    found: list[dict[str, Result]] = []
     for run in arguments.runs:
         federated, results = compare(run, arguments.compile)
-        plain, reduced = (results[precision] for precision in PRECISIONS)
-        deviations = [
-            reduced.generation.objectives[client] / objective - 1
-            for client, objective in plain.generation.objectives.items()
-        ]
-        differences.append(reduced.accuracy - plain.accuracy)
+        found.append(results)
+        print(f"{run.name}: federated {federated:.2%}", flush=True)
+        for way, result in results.items():
+            print(f"  {way:<22}{result.report(results['float32'])}", flush=True)
+    for way in list(WAYS)[1:]:
+        paired = [results[way].accuracy - results["float32"].accuracy for results in found]
         print(
-            f"{run.name}: objective {plain.generation.objective:.4g} in float32, bfloat16 "
-            f"{reduced.generation.objective / plain.generation.objective - 1:+.2%} "
-            f"(clients: {min(deviations):+.2%} to {max(deviations):+.2%}); "
-            f"accuracy {federated:.2%} federated, distilled {plain.accuracy:.2%} and "
-            f"{reduced.accuracy:.2%}; inverted in {plain.seconds:.0f} and {reduced.seconds:.0f} s",
-            flush=True,
+            f"distilled accuracy, {way} against float32: mean {statistics.fmean(paired):+.2%} "
+            f"({min(paired):+.2%} to {max(paired):+.2%}), runs: {len(found)}"
         )
-    print(
-        f"distilled accuracy, bfloat16 against float32: mean {statistics.fmean(differences):+.2%} "
-        f"({min(differences):+.2%} to {max(differences):+.2%}), runs: {len(differences)}"
-    )
 
 
-def compare(run: Path, compilation: Compile) -> tuple[float, dict[Precision, Result]]:
-    """Invert and distil a run's last local models in every precision.
+def compare(run: Path, compilation: Compile) -> tuple[float, dict[str, Result]]:
+    """Invert and distil a run's last local models in every way.
 
     Returns
     -------
     tuple
-        The federated model's accuracy, and what each precision came to.
+        The federated model's accuracy, and what each way came to.
     """
     settings = json.loads((run / "config.json").read_text("utf-8"))["configuration"]
     configuration = RunConfiguration.parse({**settings, "stages": "train", "resume-from": ""})
@@ -90,7 +99,8 @@ def compare(run: Path, compilation: Compile) -> tuple[float, dict[Precision, Res
             federation.meet_clients()
             inversion = _Inversion(federation)
             results = {
-                precision: inversion.carry_out(precision, compilation) for precision in PRECISIONS
+                way: inversion.carry_out(precision, noise, compilation)
+                for way, (precision, noise) in WAYS.items()
             }
             return inversion.evaluator(federation.global_model()).accuracy, results
 
@@ -112,7 +122,7 @@ class _Inversion:
             None if counts is None else [counts[client] or [1] for client in self.clients]
         )
 
-    def carry_out(self, precision: Precision, compilation: Compile) -> Result:
+    def carry_out(self, precision: Precision, noise: int, compilation: Compile) -> Result:
         federation, configuration = self.federation, self.federation.configuration
         description = federation.description
         settings = InversionSettings(**configuration.inversion("common"))
@@ -125,7 +135,7 @@ class _Inversion:
             settings=replace(settings, precision=precision, compile=compilation),
             pixel_range=pixel_range(configuration, description),
             classes=description.classes,
-            seed=configuration.seed,
+            seed=derived_seed(configuration.seed, GENERATION, noise),
             device=federation.device,
             workers=federation.workers(len(self.clients), float("inf")),
         )

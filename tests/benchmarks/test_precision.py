@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks.precision import compare, main
+from benchmarks.precision import WAYS, compare, main
 from server_app import preflight
 from simulation.local_run import run_locally
 
@@ -48,6 +48,8 @@ def test_both_precisions_invert_the_same_models_for_the_same_labels(run: Path) -
     # Three steps from the same noise: close, but not computed in the same type.
     assert reduced.objective == pytest.approx(plain.objective, rel=0.05)
     assert not torch.equal(plain.data.images, reduced.data.images)
+    other = results["float32, other noise"].generation
+    assert (plain.data.images - other.data.images).abs().mean() > 0.1
 
 
 def test_it_says_what_it_found_in_a_line_for_each_run(
@@ -55,5 +57,5 @@ def test_it_says_what_it_found_in_a_line_for_each_run(
 ) -> None:
     main([str(run), "--compile", "off"])
     output = capsys.readouterr().out
-    assert "run: objective" in output and "inverted in" in output
+    assert "run: federated" in output and output.count("inverted in") == len(WAYS)
     assert "bfloat16 against float32: mean" in output and "runs: 1" in output
