@@ -32,7 +32,7 @@ REPEATS = {"tiny": 1, "small": 5, "full": 5}
 IMAGES = {"tiny": (2, 4), "small": (16, 32, 64, 128, 256), "full": (32, 64, 128, 256, 512, 1024)}
 ITERATIONS = {"tiny": (1, 2), "small": (10, 20, 40, 80), "full": (25, 50, 100, 200, 400)}
 CLIENTS = {"tiny": (1, 2), "small": (2, 4, 8, 16), "full": (4, 8, 16, 32, 64)}
-WIDTHS = {"tiny": (4, 8), "small": (8, 16, 32, 64), "full": (8, 16, 32, 64, 128)}
+WIDTHS = {"tiny": (8, 16), "small": (8, 16, 32, 64), "full": (8, 16, 32, 64, 128)}
 FEDERATIONS = {"tiny": (2, 3), "small": (5, 10, 20, 40), "full": (5, 10, 20, 40, 80)}
 
 # Image size of the model-size curves: 8x8 would measure calls, not arithmetic.

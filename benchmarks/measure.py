@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from generation import native_bfloat16
+
 Timed = Callable[[], float]
 """Does the work once and returns the seconds that count."""
 
@@ -111,6 +113,15 @@ def alternate(ways: dict[str, Timed], repeats: int) -> dict[str, tuple[list[floa
         for name, way in ways.items():
             seconds[name].append(way())
     return {name: (seconds[name], first[name]) for name in ways}
+
+
+def ceilings(device: torch.device) -> dict[str, float]:
+    """Measure the ceiling of every type that a device multiplies in hardware.
+
+    Elsewhere bfloat16 is emulated: a thousand times slower, and nobody's choice.
+    """
+    types = [torch.float32, *([torch.bfloat16] if native_bfloat16(device) else [])]
+    return {str(dtype).removeprefix("torch."): ceiling(dtype, device) for dtype in types}
 
 
 def ceiling(dtype: torch.dtype, device: torch.device, repeats: int = 5) -> float:

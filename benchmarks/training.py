@@ -7,13 +7,13 @@ import numpy as np
 import torch
 
 import models
-from benchmarks.measure import Comparison, Timed, Variant, alternate, ceiling, now, synchronise
+from benchmarks.measure import Comparison, Timed, Variant, alternate, ceilings, now, synchronise
 from benchmarks.textbook import textbook_training
 from client_app.site import reduced_type
 from client_app.training import train_locally
 from configuration import RunConfiguration
 from federated_data import Batches, ImageData, Normalization
-from generation import forward_operations, native_bfloat16
+from generation import forward_operations
 from models import Classifier, State, cpu_state
 from strategies import get
 from strategies.moon import PREVIOUS
@@ -41,11 +41,9 @@ HOOK_SETUPS = {
 
 def run(size: str, device: torch.device) -> Iterator[Comparison]:
     """Measure every set-up of a size, one after the other."""
-    ceilings = {"float32": ceiling(torch.float32, device)}
-    if native_bfloat16(device):
-        ceilings["bfloat16"] = ceiling(torch.bfloat16, device)
+    measured = ceilings(device)
     for setup in SETUPS[size]:
-        yield _compare(*setup, device=device, ceilings=ceilings)
+        yield _compare(*setup, device=device, highest=measured)
     for setup in HOOK_SETUPS[size]:
         yield _compare_hooks(*setup, device=device)
 
@@ -109,7 +107,7 @@ def _compare(
     steps: int,
     *,
     device: torch.device,
-    ceilings: dict[str, float],
+    highest: dict[str, float],
 ) -> Comparison:
     data = _pictures(batch * steps, channels, image_size)
     normalization = Normalization((0.5,) * channels, (0.25,) * channels)
@@ -152,7 +150,7 @@ def _compare(
         ],
         # Forward, gradient of the features and gradient of the weights.
         operations=3 * batch * forward,
-        ceilings=ceilings,
+        ceilings=highest,
     )
 
 

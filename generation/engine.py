@@ -32,8 +32,9 @@ from .objective import (
     l2_penalty,
     total_variation,
 )
+from .optimizer import Adam
 from .settings import InversionSettings
-from .statistics_layer import measure_statistics
+from .statistics_layer import freeze_statistics
 
 Progress = Callable[[int, int], None]
 """Called with (done, total); the unit is stated where it is used."""
@@ -224,11 +225,15 @@ class InversionEngine:
         self._objective = Objective(
             self._exact, exact_global, settings, StatisticsRecorder(self._exact).deviations
         )
+        deviations: list[Tensor] = []
+        freeze_statistics(self._fast, deviations if settings.bn_weight > 0 else None)
+        if fast_global is not None:
+            freeze_statistics(fast_global)
         step_objective = Objective(
             self._fast,
             fast_global,
             settings,
-            measure_statistics(self._fast) if settings.bn_weight > 0 else [],
+            deviations,
             None if self.precision == torch.float32 else self.precision,
         )
         self.compiled = choose_compilation(settings.compile, self.device, work)
@@ -271,20 +276,13 @@ class InversionEngine:
             with torch.no_grad():
                 logits = self._objective.predict(images.new_zeros((1, *self.image_shape)))[:0]
             return Inversion(images.cpu(), labels, logits.cpu(), float("nan"), 0)
-        optimizer = torch.optim.Adam(
-            [images],
-            lr=settings.learning_rate,
-            betas=settings.betas,
-            fused=self.device.type in ("cpu", "cuda"),
-        )
         images.requires_grad_()
+        optimizer = Adam(images, settings)
         looked = time.monotonic()
         for iteration, offset in enumerate(offsets, start=1):
-            optimizer.param_groups[0]["lr"] = settings.learning_rate_at(iteration)
             loss = self._step_objective(torch.roll(images, offset, dims=(2, 3)), targets)
-            optimizer.zero_grad(set_to_none=True)
             loss.backward()
-            optimizer.step()
+            optimizer.step(iteration)
             if self._bounds is not None:
                 images.data.clamp_(*self._bounds)
             due = iteration % CHECK_INTERVAL == 0 or time.monotonic() - looked > CHECK_SECONDS

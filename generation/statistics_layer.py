@@ -4,14 +4,18 @@ The plain way (``generation.objective.StatisticsRecorder``) reads each layer's i
 forward and writes several temporaries of its size backward. Here both come from one centred copy:
 forward
 
-    d = x - mean(x),   var = mean(d^2),   y = scale d + (scale (mean - m) + beta),   scale = gamma /
-    sqrt(v + eps) deviation = ||mean - m|| + ||var - v||                       (m, v: what the layer
-    remembers)
+    d = x - mean(x),   var = mean(d^2),   y = scale d + (scale mean + offset),
+    scale = gamma / sqrt(v + eps),   offset = beta - scale m,
+    deviation = ||mean - m|| + ||var - v||                       (m, v: what the layer remembers)
 
 and backward, with M = n·H·W values per channel,
 
     dL/dx = scale dL/dy + dL/d(deviation) / M · ( (mean - m) / ||mean - m|| + 2 d (var - v) / ||var
     - v|| ).
+
+Not compiled, a small model's step is mostly calls, not arithmetic. So mean and variance are the two
+rows of one matrix wherever they are treated alike, and scale and offset, which depend on the
+weights alone, are computed when weights are loaded.
 """
 
 from typing import Any
@@ -25,102 +29,113 @@ from .objective import batch_norm_layers
 class _NormaliseAndMeasure(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, mean: Tensor, var: Tensor, scale: Tensor, offset: Tensor
+        ctx: Any, x: Tensor, remembered: Tensor, scale: Tensor, offset: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Normalise x with scale and offset, and measure its distance from mean and var."""
-        values = x.to(mean.dtype)
-        batch_mean = values.mean(dim=(0, 2, 3))
-        centred = values - _per_channel(batch_mean)
-        batch_var = centred.square().mean(dim=(0, 2, 3))
-        mean_error, var_error = batch_mean - mean, batch_var - var
-        mean_distance = torch.linalg.vector_norm(mean_error)
-        var_distance = torch.linalg.vector_norm(var_error)
+        """Normalise x with scale and offset, and measure its distance from what is remembered."""
+        values = x.to(remembered.dtype)
+        mean = values.mean(dim=(0, 2, 3))
+        centred = values - _per_channel(mean)
+        # Not square(): a power is three times as slow as a product.
+        var = (centred * centred).mean(dim=(0, 2, 3))
         normalised = torch.addcmul(
-            _per_channel(torch.addcmul(offset, batch_mean, scale)), centred, _per_channel(scale)
+            _per_channel(torch.addcmul(offset, mean, scale)), centred, _per_channel(scale)
         )
-        count = x.numel() // x.shape[1]
+        errors = torch.stack((mean, var)) - remembered
+        distances = torch.linalg.vector_norm(errors, dim=1, keepdim=True)
         # A distance of 0 has no direction; its subgradient 0 is taken, as torch's own norm does.
-        tiny = torch.finfo(mean.dtype).tiny
-        ctx.save_for_backward(
-            centred,
-            scale,
-            mean_error / (mean_distance.clamp(min=tiny) * count),
-            var_error * 2 / (var_distance.clamp(min=tiny) * count),
-        )
-        return normalised.to(x.dtype), mean_distance + var_distance
+        directions = errors / distances.clamp(min=torch.finfo(errors.dtype).tiny)
+        ctx.save_for_backward(centred, scale, directions)
+        return normalised.to(x.dtype), distances.sum()
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None, None]:
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:
         """Gradient with respect to x alone: everything else is frozen."""
         of_output, of_deviation = gradients
-        centred, scale, towards_mean, towards_var = ctx.saved_tensors
+        centred, scale, directions = ctx.saved_tensors
+        count = centred.numel() // centred.shape[1]
+        towards_mean, towards_var = (directions * (of_deviation / count)).unbind()
         total = torch.addcmul(
-            _per_channel(towards_mean * of_deviation),
-            centred,
-            _per_channel(towards_var * of_deviation),
+            _per_channel(towards_mean), centred, _per_channel(towards_var), value=2.0
         )
         total.addcmul_(of_output.to(total.dtype), _per_channel(scale))
-        return total.to(of_output.dtype), None, None, None, None
+        return total.to(of_output.dtype), None, None, None
 
 
 def _per_channel(values: Tensor) -> Tensor:
     return values.view(1, -1, 1, 1)
 
 
-class StatisticsBatchNorm(nn.Module):
-    """Stand-in for a frozen ``BatchNorm2d`` in evaluation mode that also measures.
+class FrozenBatchNorm(nn.Module):
+    """Stand-in for a frozen ``BatchNorm2d`` in evaluation mode: one product, one sum.
 
     Parameters
     ----------
     layer : nn.BatchNorm2d
         The layer to stand in for; shares its parameters and buffers and therefore its state's
         names.
-    deviations : list of Tensor
-        Receives ``statistics_deviation`` of the input in every forward pass.
+    deviations : list of Tensor or None (default: None)
+        Receives ``statistics_deviation`` of the input in every forward pass; None: nothing is
+        measured.
     """
 
-    def __init__(self, layer: nn.BatchNorm2d, deviations: list[Tensor]) -> None:
+    running_mean: Tensor
+    running_var: Tensor
+    remembered: Tensor
+    scale: Tensor
+    offset: Tensor
+
+    def __init__(self, layer: nn.BatchNorm2d, deviations: list[Tensor] | None = None) -> None:
         super().__init__()
         self.weight, self.bias, self.eps = layer.weight, layer.bias, layer.eps
         for name, buffer in layer.named_buffers():
             self.register_buffer(name, buffer)
+        for name, value in self._derived().items():
+            self.register_buffer(name, value, persistent=False)
+        self.register_load_state_dict_post_hook(_derive_again)
         self._deviations = deviations
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Normalise x (n, C, H, W) with the remembered statistics."""
-        assert isinstance(self.running_mean, Tensor) and isinstance(self.running_var, Tensor)
+    def _derived(self) -> dict[str, Tensor]:
         scale = torch.rsqrt(self.running_var + self.eps)
         if self.weight is not None:
             scale = scale * self.weight
         offset = -self.running_mean * scale
         if self.bias is not None:
             offset = offset + self.bias
+        remembered = torch.stack((self.running_mean, self.running_var))
+        return {"scale": scale, "offset": offset, "remembered": remembered}
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise x (n, C, H, W) with the remembered statistics."""
+        if self._deviations is None:
+            normalised = torch.addcmul(_per_channel(self.offset), x, _per_channel(self.scale))
+            return normalised.to(x.dtype)
         normalised, deviation = _NormaliseAndMeasure.apply(
-            x, self.running_mean, self.running_var, scale, offset
+            x, self.remembered, self.scale, self.offset
         )
         self._deviations.append(deviation)
         return normalised
 
 
-def measure_statistics(model: nn.Module) -> list[Tensor]:
-    """Replace every BatchNorm layer of a frozen model by one that measures.
+def _derive_again(layer: nn.Module, _: object) -> None:
+    assert isinstance(layer, FrozenBatchNorm)
+    for name, value in layer._derived().items():
+        # In place: a captured graph reads them where they were.
+        getattr(layer, name).copy_(value)
+
+
+def freeze_statistics(model: nn.Module, deviations: list[Tensor] | None = None) -> None:
+    """Replace every BatchNorm layer of a frozen model by its stand-in.
 
     Parameters
     ----------
     model : nn.Module
         Changed in place; the names in its state stay what they were.
-
-    Returns
-    -------
-    list of Tensor
-        Receives one scalar per layer in every forward pass; to be cleared between passes.
+    deviations : list of Tensor or None (default: None)
+        Receives one scalar per layer in every forward pass, and is to be cleared between passes;
+        None: nothing is measured.
     """
-    deviations: list[Tensor] = []
-    stand_ins = {
-        layer: StatisticsBatchNorm(layer, deviations) for layer in batch_norm_layers(model)
-    }
+    stand_ins = {layer: FrozenBatchNorm(layer, deviations) for layer in batch_norm_layers(model)}
     for parent in list(model.modules()):
         for name, child in parent.named_children():
             if isinstance(child, nn.BatchNorm2d) and child in stand_ins:
                 setattr(parent, name, stand_ins[child])
-    return deviations

@@ -78,7 +78,8 @@ def residual_encoder(
     channels : int
         Channels of the input image.
     width : int
-        Channels of the first stage; every later stage doubles them and halves the resolution.
+        Channels of the first stage, 8 or more; every later stage doubles them and halves the
+        resolution.
     blocks : Sequence[int]
         Number of BasicBlocks in each stage.
     norm_layer : callable (default: nn.BatchNorm2d)
@@ -89,7 +90,16 @@ def residual_encoder(
     tuple[nn.Module, int]
         The encoder, from (n, channels, height, width) to (n, features, 1, 1), and its number
         of features.
+
+    Raises
+    ------
+    ValueError
+        If the width is below 8.
     """
+    # PyTorch 2.14 on processors with AVX2 and without AVX-512: the weights' gradient of a strided
+    # 1x1 convolution of fewer than 8 channels, channels_last, writes past its memory.
+    if width < 8:
+        raise ValueError(f"width = {width}: must be at least 8")
     layers: list[nn.Module] = [
         _convolution(channels, width, 3),
         norm_layer(width),

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 import models
+from benchmarks import inversion, measure
 from benchmarks.__main__ import STAGES, main
 from benchmarks.growth import Growth
 from benchmarks.simulation import bare_loop, local_engine, loop_configuration
@@ -93,3 +94,17 @@ def test_the_bare_loop_ends_with_the_engine_s_model(tmp_path: Path) -> None:
     for name, value in engine.items():
         if value.is_floating_point():
             torch.testing.assert_close(bare[name], value, rtol=1e-4, atol=1e-5)
+
+
+def test_types_that_the_hardware_only_emulates_are_not_measured(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    cpu = torch.device("cpu")
+    monkeypatch.setattr(measure, "ceiling", lambda dtype, device: 1.0)
+    for native, types in ((True, {"float32", "bfloat16"}), (False, {"float32"})):
+        monkeypatch.setattr(measure, "native_bfloat16", lambda device, native=native: native)
+        measured = measure.ceilings(cpu)
+        assert set(measured) == types
+        ways = inversion.ways("small", measured)
+        assert ways == [("float32", "off"), ("bfloat16" if native else "float32", "on")]
+        assert len(inversion.ways("full", measured)) == 2 * len(types)

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from generation import objective
 from generation.engine import Objective, resident_copy
 from generation.settings import InversionSettings
-from generation.statistics_layer import measure_statistics
+from generation.statistics_layer import freeze_statistics
 
 
 def small_model(seed: int = 0, channels: int = 2) -> nn.Module:
@@ -172,9 +172,32 @@ def test_measuring_layer_equals_layer_and_recorder(affine: bool) -> None:
         plain = (model(images) * values).sum() + 3 * recorder.deviations[0]
     expected = torch.autograd.grad(plain, images)[0]
     names = list(model.state_dict())
-    deviations = measure_statistics(model)
+    deviations: list[torch.Tensor] = []
+    freeze_statistics(model, deviations)
     assert list(model.state_dict()) == names
     measured = (model(images) * values).sum() + 3 * deviations[0]
     torch.testing.assert_close(measured, plain)
     torch.testing.assert_close(torch.autograd.grad(measured, images)[0], expected)
     assert torch.autograd.gradcheck(lambda x: (model[0](x).sum(), deviations.pop()), (images,))
+    # A global model's layers only normalise.
+    silent = nn.Sequential(layer)
+    freeze_statistics(silent)
+    torch.testing.assert_close(silent(images), layer(images))
+
+
+def test_stand_ins_follow_the_weights_that_are_loaded() -> None:
+    first, second = small_model(0), small_model(1)
+    for model in (first, second):
+        model.train()(torch.rand(8, 2, 6, 6) * 3)
+        model.eval()
+    images = torch.randn(4, 2, 6, 6)
+    expected = second(images)
+    deviations: list[torch.Tensor] = []
+    freeze_statistics(first, deviations)
+    first(images)
+    first.load_state_dict(second.state_dict())
+    with objective.StatisticsRecorder(second) as recorder:
+        second(images)
+    deviations.clear()
+    torch.testing.assert_close(first(images), expected)
+    torch.testing.assert_close(torch.stack(deviations), torch.stack(recorder.deviations))

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from torch import nn
 from torchvision.models.resnet import BasicBlock as Torchvisions
 
-from models.resnet import BasicBlock
+from models.resnet import BasicBlock, residual_encoder
 
 
 def test_same_names_outputs_and_gradients_as_torchvisions() -> None:
@@ -24,3 +25,8 @@ def test_same_names_outputs_and_gradients_as_torchvisions() -> None:
         output.square().sum().backward()
     for mine, other in zip(ours.parameters(), theirs.parameters(), strict=True):
         assert torch.equal(mine.grad, other.grad)
+
+
+def test_networks_too_narrow_for_a_defect_of_pytorch_are_refused() -> None:
+    with pytest.raises(ValueError, match="width = 4: must be at least 8"):
+        residual_encoder(channels=3, width=4, blocks=(1, 1))
