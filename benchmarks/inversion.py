@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 import models
-from benchmarks.measure import Comparison, Timed, Variant, alternate, ceilings, now
+from benchmarks.measure import Comparison, Timed, Variant, alternate, measure_ceilings, now
 from benchmarks.textbook import textbook_inversion
 from generation import InversionEngine, InversionSettings
 from generation.acceleration import forward_operations
@@ -37,15 +37,17 @@ SETUPS = {
 
 def run(size: str, device: torch.device) -> Iterator[Comparison]:
     """Measure every set-up of a size, one after the other."""
-    measured = ceilings(device)
+    ceilings = measure_ceilings(device)
     for setup in SETUPS[size]:
-        yield _compare(*setup, ways_of_engine=ways(size, measured), device=device, highest=measured)
+        yield _compare(
+            *setup, ways_of_engine=ways(size, ceilings), device=device, ceilings=ceilings
+        )
 
 
-def ways(size: str, measured: dict[str, float]) -> list[tuple[Precision, Compile]]:
+def ways(size: str, ceilings: dict[str, float]) -> list[tuple[Precision, Compile]]:
     """Float32 in the place of types without a ceiling, which the hardware only emulates."""
     possible: list[tuple[Precision, Compile]] = [
-        (precision if precision in measured else "float32", compilation)
+        (precision if precision in ceilings else "float32", compilation)
         for precision, compilation in WAYS[size]
     ]
     return list(dict.fromkeys(possible))
@@ -60,7 +62,7 @@ def _compare(
     *,
     ways_of_engine: list[tuple[Precision, Compile]],
     device: torch.device,
-    highest: dict[str, float],
+    ceilings: dict[str, float],
 ) -> Comparison:
     shape = (channels, image_size, image_size)
     model = models.build(name, classes=10, channels=channels, image_size=image_size, seed=0)
@@ -91,7 +93,7 @@ def _compare(
         ],
         # Forward and gradient of the images; gradients of the weights are not needed.
         operations=2 * batch * forward_operations(model, shape),
-        ceilings=highest,
+        ceilings=ceilings,
     )
 
 

@@ -115,7 +115,7 @@ def alternate(ways: dict[str, Timed], repeats: int) -> dict[str, tuple[list[floa
     return {name: (seconds[name], first[name]) for name in ways}
 
 
-def ceilings(device: torch.device) -> dict[str, float]:
+def measure_ceilings(device: torch.device) -> dict[str, float]:
     """Measure the ceiling of every type that a device multiplies in hardware.
 
     Elsewhere bfloat16 is emulated: a thousand times slower, and nobody's choice.

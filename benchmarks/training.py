@@ -7,7 +7,15 @@ import numpy as np
 import torch
 
 import models
-from benchmarks.measure import Comparison, Timed, Variant, alternate, ceilings, now, synchronise
+from benchmarks.measure import (
+    Comparison,
+    Timed,
+    Variant,
+    alternate,
+    measure_ceilings,
+    now,
+    synchronise,
+)
 from benchmarks.textbook import textbook_training
 from client_app.site import reduced_type
 from client_app.training import train_locally
@@ -41,9 +49,9 @@ HOOK_SETUPS = {
 
 def run(size: str, device: torch.device) -> Iterator[Comparison]:
     """Measure every set-up of a size, one after the other."""
-    measured = ceilings(device)
+    ceilings = measure_ceilings(device)
     for setup in SETUPS[size]:
-        yield _compare(*setup, device=device, highest=measured)
+        yield _compare(*setup, device=device, ceilings=ceilings)
     for setup in HOOK_SETUPS[size]:
         yield _compare_hooks(*setup, device=device)
 
@@ -107,7 +115,7 @@ def _compare(
     steps: int,
     *,
     device: torch.device,
-    highest: dict[str, float],
+    ceilings: dict[str, float],
 ) -> Comparison:
     data = _pictures(batch * steps, channels, image_size)
     normalization = Normalization((0.5,) * channels, (0.25,) * channels)
@@ -150,7 +158,7 @@ def _compare(
         ],
         # Forward, gradient of the features and gradient of the weights.
         operations=3 * batch * forward,
-        ceilings=highest,
+        ceilings=ceilings,
     )
 
 

@@ -103,7 +103,7 @@ def test_types_that_the_hardware_only_emulates_are_not_measured(
     monkeypatch.setattr(measure, "ceiling", lambda dtype, device: 1.0)
     for native, types in ((True, {"float32", "bfloat16"}), (False, {"float32"})):
         monkeypatch.setattr(measure, "native_bfloat16", lambda device, native=native: native)
-        measured = measure.ceilings(cpu)
+        measured = measure.measure_ceilings(cpu)
         assert set(measured) == types
         ways = inversion.ways("small", measured)
         assert ways == [("float32", "off"), ("bfloat16" if native else "float32", "on")]
