@@ -327,13 +327,13 @@ def _bounds(
 ) -> tuple[Tensor, Tensor] | None:
     if pixel_range is None:
         return None
-    low, high = (torch.tensor(ends, dtype=torch.float32, device=device) for ends in pixel_range)
+    low, high = (torch.tensor(ends, dtype=torch.float32) for ends in pixel_range)
     if low.shape != (channels,) or high.shape != (channels,) or not (low < high).all():
         raise ValueError(
             f"pixel_range = {pixel_range!r}: must be two sequences of {channels} numbers, "
             "the first below the second"
         )
-    return low.view(-1, 1, 1), high.view(-1, 1, 1)
+    return low.view(-1, 1, 1).to(device), high.view(-1, 1, 1).to(device)
 
 
 def _require_finite(loss: Tensor, iteration: int) -> float:

@@ -26,7 +26,6 @@ class Adam:
         self._settings = settings
         self._first, self._second = torch.zeros_like(images), torch.zeros_like(images)
         self._steps = torch.zeros((), device=images.device)
-        self._fused = images.device.type in ("cpu", "cuda")
 
     @torch.no_grad()
     def step(self, iteration: int) -> None:
@@ -41,7 +40,7 @@ class Adam:
             [self._second],
             [],
             [self._steps],
-            fused=self._fused,
+            fused=True,
             lr=self._settings.learning_rate_at(iteration),
             beta1=beta1,
             beta2=beta2,

@@ -70,7 +70,8 @@ class Evaluator:
             logits: Tensor = model(images.contiguous(memory_format=torch.channels_last))
             loss += F.cross_entropy(logits, labels, reduction="sum")
             pairs = labels * self._classes + logits.argmax(dim=1)
-            confusion += torch.bincount(pairs, minlength=self._classes**2)
+            # Not bincount: the device would be asked how long its result is.
+            confusion.index_add_(0, pairs, torch.ones_like(pairs))
         model.train(was_training)
-        table = confusion.view(self._classes, self._classes)
+        table = confusion.view(self._classes, self._classes).cpu()
         return Evaluation(int(table.diagonal().sum()) / count, float(loss) / count, table.tolist())
