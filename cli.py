@@ -18,7 +18,7 @@ from configuration import (
     key_table,
     read_toml,
 )
-from processes import prepare, terminable
+from processes import ProcessDied, prepare, terminable
 
 #: Exit status of a run that failed, and of a command that was told something impossible.
 FAILED, USAGE = 1, 2
@@ -77,6 +77,7 @@ def _expected_errors() -> tuple[type[Exception], ...]:
         MetricsError,
         MissingClients,
         PartitionError,
+        ProcessDied,
         TooFewReplies,
     )
 

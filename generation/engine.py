@@ -265,9 +265,8 @@ class InversionEngine:
         Raises
         ------
         InversionError
-            If the objective stops being a finite number.
+            If the objective stops being a finite number, or the device's memory is too small.
         """
-        settings = self.settings
         labels = torch.as_tensor(labels, dtype=torch.int64, device="cpu")
         self._load(model)
         images, offsets = self.start(len(labels), seed)
@@ -276,8 +275,34 @@ class InversionEngine:
             with torch.no_grad():
                 logits = self._objective.predict(images.new_zeros((1, *self.image_shape)))[:0]
             return Inversion(images.cpu(), labels, logits.cpu(), float("nan"), 0)
+        try:
+            objective = self._optimise(images, targets, offsets, progress)
+            images = images.detach()
+            with torch.no_grad():
+                logits = self._objective.predict(images)
+        except torch.OutOfMemoryError as error:
+            raise InversionError(
+                f"the device's memory does not hold the inversion of {len(labels)} images at once: "
+                "ask for fewer of a client, and for more batches instead"
+            ) from error
+        return Inversion(
+            images=images.contiguous().cpu(),
+            labels=labels,
+            logits=logits.cpu(),
+            objective=objective,
+            iterations=len(offsets),
+        )
+
+    def _optimise(
+        self,
+        images: Tensor,
+        targets: Tensor,
+        offsets: Sequence[tuple[int, int]],
+        progress: Progress | None,
+    ) -> float:
+        """Change images in place, a step for each offset; return their final objective."""
         images.requires_grad_()
-        optimizer = Adam(images, settings)
+        optimizer = Adam(images, self.settings)
         looked = time.monotonic()
         for iteration, offset in enumerate(offsets, start=1):
             loss = self._step_objective(torch.roll(images, offset, dims=(2, 3)), targets)
@@ -291,17 +316,8 @@ class InversionEngine:
                 _require_finite(loss, iteration)
                 if progress is not None:
                     progress(iteration, len(offsets))
-        images = images.detach()
         with torch.no_grad():
-            objective = self._objective(images, targets)
-            logits = self._objective.predict(images)
-        return Inversion(
-            images=images.contiguous().cpu(),
-            labels=labels,
-            logits=logits.cpu(),
-            objective=_require_finite(objective, len(offsets)),
-            iterations=len(offsets),
-        )
+            return _require_finite(self._objective(images, targets), len(offsets))
 
     def _load(self, model: nn.Module) -> None:
         state = model.state_dict()

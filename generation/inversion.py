@@ -53,7 +53,7 @@ def invert(
     Raises
     ------
     InversionError
-        If the objective stops being a finite number.
+        If the objective stops being a finite number, or the device's memory is too small.
     """
     settings = settings or InversionSettings()
     engine = InversionEngine(

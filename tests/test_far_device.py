@@ -1,4 +1,4 @@
-"""No stage makes the host wait for the device in its loop, nor mixes the two: seen without a GPU."""
+"""No stage waits for the device in its loop, nor mixes it with the host: seen without a GPU."""
 
 from __future__ import annotations
 

@@ -136,6 +136,18 @@ def test_an_objective_that_is_no_number_is_reported() -> None:
         invert(broken, torch.tensor([0, 1]), SHAPE, plain(), seed=0)
 
 
+def test_a_device_too_small_for_a_clients_images_is_reported(
+    model: nn.Module, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_memory(*_: object) -> Tensor:
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    engine = InversionEngine(model, SHAPE, plain())
+    monkeypatch.setattr(engine, "_step_objective", no_memory)
+    with pytest.raises(InversionError, match="3 images at once: ask for fewer"):
+        engine.invert(model, torch.tensor([0, 1, 2]), seed=0)
+
+
 def test_progress_reaches_the_end(model: nn.Module) -> None:
     seen: list[tuple[int, int]] = []
     invert(
