@@ -77,9 +77,7 @@ def test_distillation_reads_one_number_an_epoch(
     model = _model()
     settings = DistillationSettings(epochs=3, batch_size=8, form=form, statistics=statistics)
     with FarDevice(monkeypatch) as device:
-        distil(
-            model, torch.zeros(40, *SHAPE), torch.zeros(40, 10), settings, seed=0, device="meta"
-        )
+        distil(model, torch.zeros(40, *SHAPE), torch.zeros(40, 10), settings, seed=0, device="meta")
     the_model_itself = len(model.state_dict())
     assert device.reads == {"distillation/training.py": 3 + the_model_itself}
 
