@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
-import os
+import shutil
 import sys
 import textwrap
 from collections.abc import Sequence
@@ -168,7 +168,9 @@ def _parser() -> argparse.ArgumentParser:
     certificates.add_argument(
         "--nodes", type=int, default=0, metavar="N", help="also make keys for N SuperNodes"
     )
-    certificates.add_argument("--days", type=int, default=365, help="validity (default: 365)")
+    certificates.add_argument(
+        "--days", type=int, default=365, help="validity of server.pem (default: 365)"
+    )
     certificates.set_defaults(action=_certificates)
     example = commands.add_parser(
         "example-sites", help="write three sites' images and a test set, to try a deployment with"
@@ -362,7 +364,7 @@ class _LevelFormatter(logging.Formatter):
 
 
 def _key_help() -> str:
-    width = max(60, min(100, int(os.environ.get("COLUMNS", "100"))))
+    width = max(60, min(100, shutil.get_terminal_size((100, 24)).columns))
     lines = []
     for name, default, info in key_table():
         shown = f'"{default}"' if isinstance(default, str) else default

@@ -339,6 +339,14 @@ class RunConfiguration:
         above=0.0,
         binds="run",
     )
+    client_identity: str = key(
+        "node-id",
+        "What a client that comes back must have in common with the one that left: its Flower "
+        "node id, which SuperNodes with keys keep, or only the partition-id it names, which "
+        "proves nothing.",
+        choices=("node-id", "partition-id"),
+        binds="run",
+    )
     clip_update_norm: float = key(
         0.0,
         "Scale local updates down to so many times the median norm of the round's updates; "
@@ -421,8 +429,8 @@ class RunConfiguration:
     precision: str = key(
         "auto",
         "Type of convolutions and matrix products in local training; weights, BatchNorm and losses "
-        "stay in float32. auto: bfloat16 on CUDA and on processors that multiply it in hardware, "
-        "unless the model is tiny.",
+        "stay in float32. auto: bfloat16 where the hardware multiplies it, on processors unless "
+        "the model is tiny.",
         choices=("auto", "float32", "bfloat16"),
     )
     output_dir: str = key(

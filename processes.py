@@ -13,6 +13,7 @@ import pickle
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
@@ -26,6 +27,8 @@ from typing import Any
 WORTH_PROCESSES = 1.5e11
 
 _AT_MOST = 8
+#: Before a process that could not be started is tried again.
+_PAUSE_SECONDS = 0.5
 _FORKSERVER = "forkserver"
 #: Loaded once, before processes are forked. The third: by torch's optimizers on their first step.
 _PRELOAD = ["torch", "numpy", "torch._dynamo"]
@@ -56,7 +59,10 @@ def suitable(wish: int, tasks: int, operations: float) -> int:
 
 
 class ProcessDied(RuntimeError):
-    """A process ended in the middle of a task, as when the machine runs out of memory."""
+    """A process ended in the middle of a task, or could not be started for it.
+
+    As when the machine runs out of memory, processes or open files.
+    """
 
 
 @dataclass(frozen=True)
@@ -72,7 +78,8 @@ class Event:
     value : object
         What the task returned or reported; None if it failed.
     error : Exception, optional
-        What the task raised; :class:`ProcessDied` if its process ended.
+        What the task raised; :class:`ProcessDied` if its process ended or none could be started;
+        RuntimeError if its answer cannot be read here.
     """
 
     key: str
@@ -138,8 +145,8 @@ class Workers:
         self._tasks.put((key, task, arguments))
         if len(self._attendants) < min(self.count, self._unfinished):
             attendant = threading.Thread(target=self._attend, daemon=True)
-            self._attendants.append(attendant)
             attendant.start()
+            self._attendants.append(attendant)
 
     def events(self, timeout: float | None = None) -> Iterator[Event]:
         """Yield what has been reported; waits for the first report if there is none yet.
@@ -190,34 +197,71 @@ class Workers:
             except Exception as uncopied:
                 self._events.put(Event(key, True, error=uncopied))
                 continue
-            own = own or self._start()
+            try:
+                own = own or self._start()
+            except Exception as unstarted:
+                self._events.put(Event(key, True, error=unstarted))
+                continue
             if own is None:
                 return
             process, connection = own
-            try:
-                connection.send_bytes(content)
-                done = False
-                while not done:
-                    done, value, error = pickle.loads(connection.recv_bytes())
-                    self._events.put(Event(key, done, value, error))
-            except (EOFError, ConnectionError):
+            failure = self._converse(key, content, connection)
+            if failure is not None:
+                # What it may still send must not be taken for the next task's answer.
                 own = None
                 self._bury(process, connection)
-                died = ProcessDied("its process ended (out of memory?)")
-                self._events.put(Event(key, True, error=died))
+                self._events.put(Event(key, True, error=failure))
         if own is not None:
             self._bury(*own)
 
+    def _converse(self, key: str, content: bytes, connection: Connection) -> Exception | None:
+        """Have a task carried out; return why its process is of no use any more, if it is not."""
+        try:
+            connection.send_bytes(content)
+            done = False
+            while not done:
+                answer = connection.recv_bytes()
+                try:
+                    done, value, error = pickle.loads(answer)
+                except Exception as unread:
+                    return _unreadable(unread)
+                self._events.put(Event(key, done, value, error))
+        except (EOFError, OSError):  # the latter: in the middle of an answer
+            return ProcessDied("its process ended (out of memory?)")
+        except Exception as failure:
+            return failure
+        return None
+
     def _start(self) -> tuple[BaseProcess, Connection] | None:
+        """Return a new process, or None if there shall be no more."""
+        try:
+            return self._try_start(self._context)
+        except Exception as error:
+            first = error
+        time.sleep(_PAUSE_SECONDS)
+        try:
+            # A start that breaks off ends the fork server too, which takes seconds and refuses
+            # everyone meanwhile: this time without it.
+            return self._try_start(multiprocessing.get_context("spawn"))
+        except Exception as second:
+            reasons = dict.fromkeys(f"{type(each).__name__}: {each}" for each in (first, second))
+            raise ProcessDied(f"no process could be started: {'; '.join(reasons)}") from first
+
+    def _try_start(self, context: Any) -> tuple[BaseProcess, Connection] | None:
         with self._starting:
             if self._closing:
                 return None
             ours, theirs = self._context.Pipe()
-            process = self._context.Process(
-                target=_serve, args=(theirs, max(1, cores() // self.count)), daemon=True
-            )
-            process.start()
-            theirs.close()
+            try:
+                process = context.Process(
+                    target=_serve, args=(theirs, max(1, cores() // self.count)), daemon=True
+                )
+                process.start()
+            except BaseException:
+                ours.close()
+                raise
+            finally:
+                theirs.close()
             self._processes.add(process)
             return process, ours
 
@@ -245,23 +289,27 @@ def prepare(modules: Sequence[str] = ()) -> None:
 
 @contextlib.contextmanager
 def terminable() -> Iterator[None]:
-    """Let SIGTERM end what is inside as Ctrl-C does, where signals can be handled.
+    """Let SIGTERM and SIGHUP end what is inside as Ctrl-C does, where signals can be handled.
 
-    It is what timeout, service managers and the like send: nothing should be left behind.
+    They are what timeout and service managers send, and a terminal that is closed: nothing should
+    be left behind. Under nohup, SIGHUP is ignored and stays so.
     """
 
     def interrupt(number: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt
 
-    try:
-        before = signal.signal(signal.SIGTERM, interrupt)
-    except ValueError:  # not the main thread
+    if threading.current_thread() is not threading.main_thread():
         yield
         return
+    ends = [signal.SIGTERM]
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+        ends.append(signal.SIGHUP)
+    before = {number: signal.signal(number, interrupt) for number in ends}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def start_context(preload: Sequence[str]) -> Any:
@@ -296,6 +344,12 @@ def _serve(connection: Connection, threads: int) -> None:
             connection.send_bytes(answer)
         except ConnectionError:
             return
+
+
+def _unreadable(error: Exception) -> Exception:
+    unreadable = RuntimeError(f"its answer cannot be read ({type(error).__name__}: {error})")
+    unreadable.__cause__ = error
+    return unreadable
 
 
 def _portable(error: Exception) -> Exception:

@@ -141,7 +141,8 @@ def reduced_type(wish: str, device: torch.device, operations: float) -> torch.dt
         Floating-point operations of one image's forward pass.
     """
     if wish == "auto":
-        gains = device.type == "cuda" or (native_bfloat16(device) and operations >= _BFLOAT16_FROM)
+        # A GPU without bfloat16 does not refuse it: it emulates, slower than float32.
+        gains = native_bfloat16(device) and (device.type == "cuda" or operations >= _BFLOAT16_FROM)
         wish = "bfloat16" if gains else "float32"
     return torch.bfloat16 if wish == "bfloat16" else None
 

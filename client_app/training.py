@@ -100,7 +100,8 @@ def train_locally(
     epochs : int, optional
         Passes over the data; ``local-epochs`` if not given.
     autocast : torch.dtype, optional
-        Reduced precision for forward and backward passes; parameters stay as they are.
+        Reduced precision of the model's forward and backward passes; parameters stay as they are,
+        and the loss is computed in float32.
 
     Raises
     ------
@@ -121,10 +122,12 @@ def train_locally(
         for images, labels in batches.epoch(generator):
             with torch.autocast(device.type, dtype=autocast, enabled=autocast is not None):
                 embedding = model.embed(images)  # type: ignore[operator]
-                value = loss(model.classify(embedding), labels)  # type: ignore[operator]
+                logits = model.classify(embedding)  # type: ignore[operator]
                 extra = algorithm.extra_loss(images, embedding)
-                if extra is not None:
-                    value = value + extra
+            # On a CPU, autocast would leave a loss in the logits' reduced type.
+            value = loss(logits if autocast is None else logits.float(), labels)
+            if extra is not None:
+                value = value + extra
             for parameter in parameters:
                 parameter.grad = None
             value.backward()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shlex
@@ -15,6 +16,8 @@ from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock, Timeout
 
 from processes import start_context, terminable
 
@@ -165,7 +168,10 @@ class Workshop:
         if own_stages:
             stages, source = own_stages, directory
         elif directory.exists():
-            shutil.rmtree(directory)  # broken off before its first step: nothing to go on from
+            # Broken off before its first step: nothing to go on from. Unless a process that
+            # outlived another comparison is at it: then the run ends and says so.
+            with contextlib.suppress(Timeout), FileLock(directory / ".lock", blocking=False):
+                shutil.rmtree(directory)
         settings = run.configuration.flat() | {
             "stages": stages,
             "output-dir": str(directory),

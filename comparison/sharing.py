@@ -25,6 +25,7 @@ _ASIDE = (
     "stages",
     "round-timeout",
     "node-timeout",
+    "client-identity",
     "processes",
 )
 #: First stage a key matters for. The number of rounds may grow on resuming, but decides the result

@@ -8,18 +8,35 @@ SuperLink. What ``openssl`` and ``ssh-keygen`` would make, without their configu
 from __future__ import annotations
 
 import ipaddress
+import logging
 import os
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from cryptography import x509
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+from cryptography.x509.verification import PolicyBuilder, Store, VerificationError
 
 #: Flower's SuperLink also connects to itself.
 ALWAYS = ("localhost", "127.0.0.1")
+
+#: How long an authority is valid: 20 years, longer than a federation lives. Its end cuts off every
+#: site until each has been given another by hand.
+AUTHORITY_DAYS = 7300
+
+_log = logging.getLogger(__name__)
+
+#: What a file that is no certificate or no key of a known kind raises.
+_UNREADABLE = (OSError, ValueError, TypeError, UnsupportedAlgorithm)
+
+_START_ANEW = (
+    "to start a new authority, which every site must then be given, use a new folder or remove "
+    "ca.crt and ca.key"
+)
 
 
 class CertificateError(ValueError):
@@ -32,7 +49,8 @@ def write_certificates(
     """Write a federation's certificates and keys.
 
     The authority and the nodes' keys are made once: run again, with other hosts or more nodes,
-    this renews the SuperLink's certificate and adds what is missing.
+    this renews the SuperLink's certificate and adds what is missing. Where ``ca.key`` was taken
+    away, new nodes' keys are added and the SuperLink's certificate stays as it is.
 
     Parameters
     ----------
@@ -45,7 +63,7 @@ def write_certificates(
     nodes : int (default: 0)
         Number of SuperNodes.
     days : int (default: 365)
-        How long the certificates are valid.
+        How long the SuperLink's certificate is valid; it ends with the authority's at the latest.
 
     Returns
     -------
@@ -55,17 +73,100 @@ def write_certificates(
     Raises
     ------
     CertificateError
-        If a host is neither a name nor an address, or an existing authority cannot be read.
+        If a host is neither a name nor an address, or an existing authority cannot be read, has
+        ended or lacks a file that is needed. Nothing is written then.
     """
     names = [_general_name(host) for host in dict.fromkeys((*hosts, *ALWAYS))]
-    if not 1 <= days <= 7300:
-        raise CertificateError(f"days = {days}: must be between 1 and 7300")
+    if not 1 <= days <= AUTHORITY_DAYS:
+        raise CertificateError(f"days = {days}: must be between 1 and {AUTHORITY_DAYS}")
     directory.mkdir(parents=True, exist_ok=True)
+    node_keys = [directory / f"node-{number}" for number in range(1, nodes + 1)]
+    # A key's private half may have moved to its site, or never have been here.
+    new = [key for key in node_keys if not key.exists() and not _public(key).exists()]
+    now = datetime.now(UTC).replace(microsecond=0)  # certificates count in whole seconds
     written: list[Path] = []
-    authority, authority_key = _authority(directory, days, written)
+    if (directory / "ca.crt").exists() and not (directory / "ca.key").exists():
+        _keep_server_certificate(directory, names, now, adds_nodes=bool(new))
+    else:
+        _write_server_certificate(directory, names, now, days, written)
+    for key in new:
+        _write_node_key(key, written)
+    return written
+
+
+def _keep_server_certificate(
+    directory: Path,
+    names: Sequence[x509.DNSName | x509.IPAddress],
+    now: datetime,
+    *,
+    adds_nodes: bool,
+) -> None:
+    """Do without the authority's key, or say why it is needed."""
+    authority = _read_authority(directory / "ca.crt", now)
+    try:
+        server = x509.load_pem_x509_certificate((directory / "server.pem").read_bytes())
+        reason = _unfit(server, directory / "server.key", names, authority, now)
+    except _UNREADABLE as error:
+        reason = f"the server's certificate cannot be read: {error}"
+    if not reason and not adds_nodes:
+        reason = "with no new node, all there is to do is to renew the server's certificate"
+    if reason:
+        raise CertificateError(
+            f"{directory / 'ca.key'} is missing, the key of {directory / 'ca.crt'}, and {reason}: "
+            f"bring ca.key back to renew the certificate or add hosts; {_START_ANEW}"
+        )
+    _log.warning(
+        "without ca.key, server.pem stays as it is: valid until %s",
+        f"{server.not_valid_after_utc:%Y-%m-%d}",
+    )
+
+
+def _unfit(
+    server: x509.Certificate,
+    key_file: Path,
+    names: Sequence[x509.DNSName | x509.IPAddress],
+    authority: x509.Certificate,
+    now: datetime,
+) -> str:
+    """Return why the server's certificate has to be renewed; an empty text if it can stay."""
+    key = serialization.load_pem_private_key(key_file.read_bytes(), None)
+    if key.public_key() != server.public_key():
+        return f"{key_file} is not the key of the server's certificate"
+    if server.not_valid_after_utc <= now:
+        return f"the server's certificate ended on {server.not_valid_after_utc:%Y-%m-%d}"
+    try:
+        server.verify_directly_issued_by(authority)
+    except (InvalidSignature, ValueError, TypeError):
+        return "the server's certificate was signed by another authority"
+    policy = PolicyBuilder().store(Store([authority])).time(now)
+    for name in names:
+        try:
+            policy.build_server_verifier(name).verify(server, [])
+        except (VerificationError, ValueError):
+            return f"the server's certificate does not hold for {name.value}"
+    return ""
+
+
+def _write_server_certificate(
+    directory: Path,
+    names: Sequence[x509.DNSName | x509.IPAddress],
+    now: datetime,
+    days: int,
+    written: list[Path],
+) -> None:
+    authority, authority_key = _authority(directory, now, written)
+    end = now + timedelta(days=days)
+    if end > authority.not_valid_after_utc:
+        # What is signed is worth nothing once the signer has ended.
+        end = authority.not_valid_after_utc
+        _log.warning(
+            "server.pem ends with the authority on %s, before the %d days are over",
+            f"{end:%Y-%m-%d}",
+            days,
+        )
     key = ec.generate_private_key(ec.SECP384R1())
     certificate = (
-        _certificate("fedf2dg SuperLink", key.public_key(), authority.subject, days)
+        _certificate("fedf2dg SuperLink", key.public_key(), authority.subject, now, end)
         .add_extension(x509.SubjectAlternativeName(names), critical=False)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
@@ -77,29 +178,37 @@ def write_certificates(
     )
     _write(directory / "server.key", _pem(key), written, secret=True)
     _write(directory / "server.pem", certificate.public_bytes(serialization.Encoding.PEM), written)
-    for number in range(1, nodes + 1):
-        if not (directory / f"node-{number}").exists():
-            _write_node_key(directory / f"node-{number}", written)
-    return written
 
 
 def _authority(
-    directory: Path, days: int, written: list[Path]
+    directory: Path, now: datetime, written: list[Path]
 ) -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:
+    """Return the authority that is there, or a new one where nothing is left of any."""
     key_file, certificate_file = directory / "ca.key", directory / "ca.crt"
-    if key_file.exists() and certificate_file.exists():
+    if certificate_file.exists():
+        certificate = _read_authority(certificate_file, now)
         try:
-            certificate = x509.load_pem_x509_certificate(certificate_file.read_bytes())
             key = serialization.load_pem_private_key(key_file.read_bytes(), None)
-        except (OSError, ValueError, TypeError) as error:
-            raise CertificateError(f"{key_file} or {certificate_file}: {error}") from error
+        except _UNREADABLE as error:
+            raise CertificateError(f"{key_file}: {error}") from error
         if not isinstance(key, ec.EllipticCurvePrivateKey):
             raise CertificateError(f"{key_file} was not made by this command")
+        if key.public_key() != certificate.public_key():
+            raise CertificateError(
+                f"{key_file} is not the key of {certificate_file}: bring back the two that belong "
+                f"together; {_START_ANEW}"
+            )
         return certificate, key
+    if key_file.exists():
+        raise CertificateError(
+            f"{certificate_file} is missing, the certificate of {key_file}: bring it back (every "
+            f"site has a copy) to add or renew anything; {_START_ANEW}"
+        )
     key = ec.generate_private_key(ec.SECP384R1())
     name = "fedf2dg certificate authority"
+    end = now + timedelta(days=AUTHORITY_DAYS)
     certificate = (
-        _certificate(name, key.public_key(), _subject(name), days)
+        _certificate(name, key.public_key(), _subject(name), now, end)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         .add_extension(_signing_only(), critical=True)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
@@ -110,10 +219,23 @@ def _authority(
     return certificate, key
 
 
+def _read_authority(file: Path, now: datetime) -> x509.Certificate:
+    try:
+        certificate = x509.load_pem_x509_certificate(file.read_bytes())
+        certificate.public_key()
+    except _UNREADABLE as error:
+        raise CertificateError(f"{file}: {error}") from error
+    end = certificate.not_valid_after_utc
+    if end <= now:
+        raise CertificateError(
+            f"{file}: the authority ended on {end:%Y-%m-%d} and can sign no more; {_START_ANEW}"
+        )
+    return certificate
+
+
 def _certificate(
-    name: str, key: ec.EllipticCurvePublicKey, issuer: x509.Name, days: int
+    name: str, key: ec.EllipticCurvePublicKey, issuer: x509.Name, now: datetime, end: datetime
 ) -> x509.CertificateBuilder:
-    now = datetime.now(UTC)
     return (
         x509.CertificateBuilder()
         .subject_name(_subject(name))
@@ -122,7 +244,7 @@ def _certificate(
         .serial_number(x509.random_serial_number())
         # Sites' clocks differ.
         .not_valid_before(now - timedelta(hours=1))
-        .not_valid_after(now + timedelta(days=days))
+        .not_valid_after(end)
     )
 
 
@@ -144,7 +266,7 @@ def _signing_only() -> x509.KeyUsage:
     )
 
 
-def _general_name(host: str) -> x509.GeneralName:
+def _general_name(host: str) -> x509.DNSName | x509.IPAddress:
     try:
         return x509.IPAddress(ipaddress.ip_address(host))
     except ValueError:
@@ -171,7 +293,11 @@ def _write_node_key(path: Path, written: list[Path]) -> None:
         serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH
     )
     _write(path, private, written, secret=True)
-    _write(path.with_name(f"{path.name}.pub"), public + b"\n", written)
+    _write(_public(path), public + b"\n", written)
+
+
+def _public(path: Path) -> Path:
+    return path.with_name(f"{path.name}.pub")
 
 
 def _pem(key: ec.EllipticCurvePrivateKey) -> bytes:

@@ -35,7 +35,7 @@ def cache_directory() -> Path:
     return Path(configured).expanduser() if configured else Path.home() / ".cache" / "fedf2dg"
 
 
-def entry(name: str, identity: str, make: Callable[[Path], None]) -> Path:
+def entry(name: str, identity: str, make: Callable[[Path], None], *, private: bool = False) -> Path:
     """Return the directory of an entry, making it first if nobody has.
 
     When several processes ask at once, exactly one makes the entry and the others wait. A
@@ -49,6 +49,9 @@ def entry(name: str, identity: str, make: Callable[[Path], None]) -> Path:
         What the content depends on: another identity is another entry.
     make : callable
         Writes the entry's files into the empty directory it is given.
+    private : bool (default: False)
+        Whether only the user whose process made the entry may read it; another user, in a cache
+        they share, makes one of their own.
 
     Returns
     -------
@@ -56,6 +59,8 @@ def entry(name: str, identity: str, make: Callable[[Path], None]) -> Path:
         The entry. When the cache directory cannot be written, a temporary one that lasts as long
         as this process (with a warning).
     """
+    if private and hasattr(os, "getuid"):
+        identity += f"\nof user {os.getuid()}"
     digest = hashlib.sha256(f"{_FORMAT}\n{name}\n{identity}".encode()).hexdigest()[:16]
     directory = cache_directory()
     place = directory / f"{re.sub(r'[^A-Za-z0-9._-]', '_', name)}-{digest}"
@@ -76,21 +81,26 @@ def entry(name: str, identity: str, make: Callable[[Path], None]) -> Path:
         return place
     try:
         if not place.is_dir():
-            _make(place, make)
+            _make(place, make, private)
     finally:
         lock.release()
     return place
 
 
 def open_arrays(
-    name: str, identity: str, make: Callable[[Path], None], arrays: tuple[str, ...]
+    name: str,
+    identity: str,
+    make: Callable[[Path], None],
+    arrays: tuple[str, ...],
+    *,
+    private: bool = False,
 ) -> list[npt.NDArray[Any]]:
     """Open arrays of an entry, memory-mapped and read-only, making the entry if needed.
 
     An entry with an unreadable file (a full disk, a power cut) is made again, once.
     """
     for attempt in range(2):
-        place = entry(name, identity, make)
+        place = entry(name, identity, make, private=private)
         try:
             # A plain view: memmap's own class would follow every slice and result around.
             return [
@@ -119,14 +129,15 @@ def _acquire(path: Path, name: str) -> Any:
     return lock
 
 
-def _make(place: Path, make: Callable[[Path], None]) -> None:
+def _make(place: Path, make: Callable[[Path], None], private: bool) -> None:
     # Whoever holds the lock may clear what a process that died has left.
     for leftover in place.parent.glob(f"{place.name}.partial-*"):
         shutil.rmtree(leftover, ignore_errors=True)
     partial = Path(tempfile.mkdtemp(prefix=f"{place.name}.partial-", dir=place.parent))
     try:
         make(partial)
-        partial.chmod(0o755)
+        if not private:
+            partial.chmod(0o755)
         os.replace(partial, place)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)

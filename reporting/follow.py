@@ -106,7 +106,8 @@ def event_line(event: Mapping[str, Any]) -> str:
     elif kind == "evaluation":
         said = [f"{event.get('stage')} model: {accuracy}"]
     elif kind == "end":
-        said = [f"run {event.get('status')}"]
+        reason = event.get("reason")
+        said = [f"run {event.get('status')}" + (f": {reason}" if reason else "")]
     else:
         return ""
     return ", ".join(part for part in said if part)

@@ -208,6 +208,7 @@ class Checkpoints:
             self._check_ready(folders, first)
         manifest = self._manifest(folders[-1])
         self._compare(folders[-1], manifest)
+        self._check_rounds(folders[-1], manifest, first)
         self._check_files(folders[-1], manifest)
         return folders[-1]
 
@@ -226,6 +227,17 @@ class Checkpoints:
             raise CheckpointError(
                 f"{wants}, but that was interrupted at {manifest['completed'][-1]!r}, before "
                 f"{last!r}; finish it first"
+            )
+
+    def _check_rounds(self, folder: Path, manifest: dict[str, Any], first: int) -> None:
+        """Check that the rounds done are those the run will say it had; training may go on."""
+        done = sum(stage_of(step) == "train" for step in manifest["completed"])
+        wanted = self.configuration.num_server_rounds
+        if done > wanted or (first > 0 and done != wanted):
+            longer = ", or name the stage train to go on with it" if done < wanted else ""
+            raise CheckpointError(
+                f"checkpoint {folder} holds a model of {done} federated rounds, and "
+                f"num-server-rounds = {wanted}. Set num-server-rounds={done}{longer}"
             )
 
     def _check_files(self, folder: Path, manifest: dict[str, Any]) -> None:

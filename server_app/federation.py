@@ -108,6 +108,7 @@ class Federation:
             configuration.num_clients,
             configuration.node_timeout,
             {"fingerprint": code_fingerprint(), **to_values(self.description)},
+            configuration.client_identity,
         )
         self.strategy = get(configuration.strategy).server(
             configuration,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Iterable
 from pathlib import Path
 
 from safetensors import SafetensorError
@@ -13,6 +15,33 @@ from generation import PseudoData
 from strategies.client_store import write_whole
 
 from .checkpoints import CheckpointError
+
+# Of the steps "generate-00" and "compete-01-generate-00".
+_STEP = re.compile(r"(?:compete-(?P<round>\d+)-)?generate-(?P<batch>\d+)")
+
+
+def _file_name(kind: str, competition_round: int, batch: int) -> str:
+    return f"{kind}-c{competition_round}-b{batch}.safetensors"
+
+
+def forget_repeated(directory: Path, completed: Iterable[str]) -> None:
+    """Delete what a stage that is to be repeated has left, which a report would take for new.
+
+    Parameters
+    ----------
+    directory : Path
+        ``RUN_DIR/pseudo_data``; may not exist.
+    completed : iterable of str
+        The steps that are not repeated.
+    """
+    kept = set()
+    for step in completed:
+        if made := _STEP.fullmatch(step):
+            repetition = int(made["round"] or 0)
+            kept.add(_file_name("hard" if repetition else "common", repetition, int(made["batch"])))
+    left = [path for path in directory.glob("*.safetensors") if path.name not in kept]
+    for path in (*left, *(directory.glob("*.png") if left else ())):
+        path.unlink()
 
 
 class PseudoFiles:
@@ -32,7 +61,7 @@ class PseudoFiles:
 
     def path(self, kind: str, competition_round: int, batch: int) -> Path:
         """Return the file of a batch."""
-        return self.directory / f"{kind}-c{competition_round}-b{batch}.safetensors"
+        return self.directory / _file_name(kind, competition_round, batch)
 
     def write(self, kind: str, competition_round: int, batch: int, data: PseudoData) -> None:
         """Store a batch, whole or not at all."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from datetime import UTC, datetime
 from typing import Any
@@ -15,6 +16,7 @@ from reporting import terminal_table, write_report
 from . import run_directory
 from .federation import RESULTS, Federation
 from .hooks import HOOKS
+from .pseudo_files import forget_repeated
 
 log = logging.getLogger("flwr.fedf2dg")
 
@@ -41,14 +43,28 @@ def run(
     """
     directory = run_directory.prepare(configuration)
     log.info("run directory: %s", directory)
-    (directory / "summary.json").unlink(missing_ok=True)
-    with Federation(grid, configuration, directory, workers) as federation:
-        return _carry_out(federation)
+    with (
+        run_directory.reserved(directory),
+        Federation(grid, configuration, directory, workers) as federation,
+    ):
+        (directory / "summary.json").unlink(missing_ok=True)
+        federation.resume()
+        forget_repeated(directory / "pseudo_data", federation.state.completed)
+        try:
+            return _carry_out(federation)
+        except BaseException as error:
+            # Whoever follows the run is to know; a resumed run goes on before this event.
+            with contextlib.suppress(OSError):  # of a full disk, say, which is the error itself
+                federation.metrics.append(
+                    "end",
+                    status="failed" if isinstance(error, Exception) else "interrupted",
+                    reason=str(error) or type(error).__name__,
+                )
+            raise
 
 
 def _carry_out(federation: Federation) -> dict[str, Any]:
     configuration, directory = federation.configuration, federation.directory
-    federation.resume()
     run_directory.write_configuration(
         directory, configuration, str(federation.device), federation.description.class_names
     )

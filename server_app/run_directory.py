@@ -6,15 +6,21 @@ import json
 import os
 import platform
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
+
 from configuration import ConfigurationError, RunConfiguration
 
 from .checkpoints import CheckpointError
+
+#: The file that a process locks while it works on a run; the lock ends with the process.
+LOCK = ".lock"
 
 _VERSIONS_OF = ("flwr", "torch", "torchvision", "numpy", "ray")
 
@@ -80,6 +86,28 @@ def prepare(configuration: RunConfiguration) -> Path:
             if (source / "metrics.jsonl").is_file():
                 shutil.copy2(source / "metrics.jsonl", directory)
     return directory
+
+
+@contextmanager
+def reserved(directory: Path) -> Iterator[None]:
+    """Keep other processes from working in the run's directory as well.
+
+    Raises
+    ------
+    ConfigurationError
+        If one does: two would delete each other's checkpoints and mix their metrics.
+    """
+    lock = FileLock(directory / LOCK, blocking=False)
+    try:
+        lock.acquire()
+    except Timeout as error:
+        raise ConfigurationError(
+            f"another process is working on the run in {directory}: wait for it, or end it"
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _link_or_copy(source: str, target: str) -> None:

@@ -31,6 +31,9 @@ class ParallelGrid(LocalGrid):
         What the clients see as ``context.run_config``.
     """
 
+    #: A client that was asked answers, if only with its error: nobody need stop waiting.
+    always_answers = True
+
     def __init__(
         self,
         load: Callable[[], ClientApp],

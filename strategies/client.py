@@ -56,7 +56,8 @@ class ClientAlgorithm:
         images : Tensor
             Shape (n, channels, height, width).
         embedding : Tensor
-            The model's representation of them, shape (n, d), with its graph.
+            The model's representation of them, shape (n, d), with its graph; in bfloat16 where
+            local training computes in it.
         """
         return None
 

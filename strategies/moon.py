@@ -38,6 +38,11 @@ def contrastive_loss(
     temperature : float
         T.
     """
+    embedding, global_embedding, previous_embedding = (
+        # Of a few thousandths in a cosine, T makes much: reduced precision ends here.
+        features.to(torch.promote_types(features.dtype, torch.float32))
+        for features in (embedding, global_embedding, previous_embedding)
+    )
     towards = F.cosine_similarity(embedding, global_embedding, dim=1)
     away = F.cosine_similarity(embedding, previous_embedding, dim=1)
     # -log(e^a/(e^a + e^b)) = softplus(b - a), which cannot overflow.

@@ -12,7 +12,7 @@ import logging
 import re
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from flwr.app import ConfigRecord, Message, RecordDict
@@ -27,6 +27,8 @@ _RECONNECT_POLL_SECONDS = 0.5
 _LONGEST_DESCRIPTION_SECONDS = 600.0
 # A dead node is reported by Flower within 60 s; a slow one may need as long to start its process.
 _SHORTEST_DESCRIPTION_SECONDS = 180.0
+# No node has this id.
+_NOBODY = -1
 # Tables are as long as the largest index.
 _MOST_CLIENTS = 10**6
 
@@ -68,16 +70,25 @@ class Participants:
     greeting : Mapping, optional
         What every client is told when it is asked who it is: the fingerprint of the server's code
         (a client that runs other code refuses) and what the federation's data looks like.
+    identity : {"node-id", "partition-id"} (default: "node-id")
+        What gives a client that comes back its index again. What the server keeps of a client, its
+        model first of all, goes by index: whoever takes another's index is sent it.
     """
 
     def __init__(
-        self, expected: int, timeout: float = 120.0, greeting: Mapping[str, Any] | None = None
+        self,
+        expected: int,
+        timeout: float = 120.0,
+        greeting: Mapping[str, Any] | None = None,
+        identity: str = "node-id",
     ) -> None:
         self.expected = expected
         self.timeout = timeout
         self.greeting = dict(greeting or {})
-        #: Whether the clients are partitions of one data set, as in a simulation.
+        self.identity = identity
+        #: Whether all clients are partitions of one data set, as in a simulation.
         self.simulated = False
+        self._with_partition: set[int] = set()
         self._by_client: dict[int, Participant] = {}
         self._online: set[int] = set()
         self._before: dict[int, Participant] = {}
@@ -149,6 +160,10 @@ class Participants:
             time.sleep(_POLL_SECONDS if not nodes else _RECONNECT_POLL_SECONDS)
         if len(self._by_client) > self.expected:
             raise ConfigurationError(self._wrong_count(len(self._by_client)))
+        # All, so that a real site cannot make the server forget who the others are.
+        self.simulated = all(
+            participant.node_id in self._with_partition for participant in self._by_client.values()
+        )
         # Clients that are not back keep their place: their models are still of use.
         self._by_client = {**self._before, **self._by_client}
         self._complete = True
@@ -230,10 +245,33 @@ class Participants:
                 f"two connected nodes claim partition-id {partition}; give every SuperNode "
                 "its own, or none"
             )
-        self.simulated = self.simulated or partitions > 0
         if partition < 0:
             partition = self._index_of(node)
+        elif self.identity == "node-id":
+            self._refuse_takeover(node, partition)
+        if partitions:
+            self._with_partition.add(node)
+        for other in self._before.values():
+            if other.node_id == node and other.client != partition:
+                # Its node speaks for somebody else now, and would be asked twice.
+                self._before[other.client] = replace(other, node_id=_NOBODY)
         self._by_client[partition] = Participant(partition, node, num_examples)
+
+    def _refuse_takeover(self, node: int, partition: int) -> None:
+        """Refuse a node that claims what is, or was before a resume, another client's index."""
+        known = self._by_client if self._complete else self._before
+        owner = known.get(partition)
+        had = next((p.client for p in self._before.values() if p.node_id == node), partition)
+        if had != partition:
+            raise ConfigurationError(
+                f"the node claims partition-id {partition}, and was client {had} before"
+            )
+        if owner is not None and owner.node_id != node:
+            raise ConfigurationError(
+                f"partition-id {partition} is the place of node {owner.node_id}, which is away. If "
+                "this is the same site, restarted without a key: client-identity='partition-id' "
+                "lets it take its place again, and lets any other take it as well"
+            )
 
     def _index_of(self, node: int) -> int:
         """Return the index of a node that names none: the one it had, or the next free one."""
@@ -302,16 +340,21 @@ def _description(reply: Message) -> tuple[int, int, int]:
     return num_examples, partition, partitions
 
 
-_COLOURS = re.compile(r"\x1b\[[0-9;]*m")
+# Sequences that would colour, move or rename the terminal that shows them (ECMA-48).
+_CONTROL = re.compile(r"\x1b(\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(\x07|\x1b\\)?|.)?", re.DOTALL)
 _WRAPPED = re.compile(r"Exception ClientAppException occurred\. Message: (.*)", re.DOTALL)
 
 
 def short_reason(reason: str | None) -> str:
-    """Return what a client raised, without the runtimes' wrapping, tracebacks and colours."""
-    text = _COLOURS.sub("", reason or "")
+    """Return what a client raised, without the runtimes' wrapping and tracebacks.
+
+    Nor anything that a terminal would obey: it is a stranger's text, and goes into the log.
+    """
+    text = _CONTROL.sub("", reason or "")
     wrapped = _WRAPPED.search(text)
     if wrapped:
         text = wrapped.group(1).rstrip("'> \n")
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     text = lines[-1] if lines else "no reason given"
+    text = "".join(c if c.isprintable() else "\ufffd" for c in text)
     return text if len(text) <= 300 else text[:297] + "…"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -138,6 +139,13 @@ def test_help_lists_every_key_with_its_default(command):
             assert f'{name} = "{default}"' in out
 
 
+@pytest.mark.parametrize("columns", ["", "wide", "0", "80"])
+def test_help_bears_any_width_of_the_terminal(command, monkeypatch, columns):
+    monkeypatch.setenv("COLUMNS", columns)
+    status, out, _ = command("simulate", "--help")
+    assert status == 0 and "num-server-rounds" in out
+
+
 def test_bugs_keep_their_traceback(command, monkeypatch):
     """An error nobody foresaw must not be dressed up as the user's mistake."""
     from server_app import preflight
@@ -229,8 +237,9 @@ def test_installed_command_in_a_process_of_its_own(tmp_path):
     assert len(done.stderr.strip().splitlines()) == 1
 
 
-def test_a_run_that_is_terminated_ends_like_one_that_is_interrupted(tmp_path):
-    """What timeout and service managers send must not leave processes behind."""
+@pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGHUP])
+def test_a_run_that_is_terminated_ends_like_one_that_is_interrupted(tmp_path, sent):
+    """What timeout, service managers and a closed terminal send must not leave processes behind."""
     command = [sys.executable, "-m", "cli", "simulate", "--engine", "local", "processes=2"]
     with subprocess.Popen(
         [*command, "--output", str(tmp_path / "run"), "num-server-rounds=500"],
@@ -243,6 +252,6 @@ def test_a_run_that_is_terminated_ends_like_one_that_is_interrupted(tmp_path):
         for line in run.stdout:
             if "round 1:" in line:
                 break
-        run.terminate()
+        run.send_signal(sent)
         assert "interrupted" in run.stdout.read()  # to its end: every process has closed it
     assert run.returncode == 130

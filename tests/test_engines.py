@@ -110,6 +110,7 @@ def test_a_client_that_raises_or_takes_its_process_along_is_one_client_lost():
 
     with Workers(2) as workers:
         grid = ParallelGrid(fragile_app, 4, workers)
+        assert grid.always_answers  # a round's end does not depend on this machine's speed
         nodes = list(grid.get_node_ids())
         replies = grid.send_and_receive(
             [Message(RecordDict(), node, message_type="query") for node in nodes], timeout=60

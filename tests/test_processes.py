@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
+import struct
 import subprocess
 import sys
 import time
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import pytest
@@ -44,8 +47,10 @@ def threads(report):
 
 def collect(workers: Workers, tasks: int) -> list[Event]:
     events: list[Event] = []
+    deadline = time.monotonic() + 60
     while sum(event.done for event in events) < tasks:
-        events.extend(workers.events(60))
+        assert time.monotonic() < deadline, f"tasks that do not end; so far {events}"
+        events.extend(workers.events(5))
     return events
 
 
@@ -100,6 +105,133 @@ def test_a_process_that_dies_fails_its_task_alone_and_is_replaced():
         first, *_, last = collect(workers, 2)
     assert first.key == "a" and isinstance(first.error, ProcessDied)
     assert last.key == "b" and last.value[0] == 16
+
+
+def die_in_the_middle_of_the_answer(report):
+    (cell,) = report.__closure__
+    os.write(cell.cell_contents.fileno(), struct.pack("!i", 1000) + b"the first bytes")
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_an_answer_that_breaks_off_is_a_process_that_died():
+    with Workers(1) as workers:
+        workers.submit("a", die_in_the_middle_of_the_answer)
+        workers.submit("b", square, 4)
+        first, *_, last = collect(workers, 2)
+    assert first.key == "a" and isinstance(first.error, ProcessDied)
+    assert last.key == "b" and last.value[0] == 16
+
+
+def fail_first(monkeypatch, errors: list[Exception]) -> None:
+    """Have the next starts of processes fail, one for each error."""
+    start = BaseProcess.start
+
+    def fragile(process: BaseProcess) -> None:
+        if errors:
+            raise errors.pop(0)
+        start(process)
+
+    monkeypatch.setattr(BaseProcess, "start", fragile)
+
+
+@pytest.mark.parametrize("error", [OSError(errno.EMFILE, "Too many open files"), EOFError()])
+def test_a_process_that_could_not_be_started_is_tried_once_more(monkeypatch, error):
+    with Workers(1) as workers:
+        fail_first(monkeypatch, [error])
+        workers.submit("a", square, 3)
+        *_, last = collect(workers, 1)
+    assert last.error is None and last.value[0] == 9
+
+
+@pytest.mark.parametrize(
+    ("errors", "reasons"),
+    [
+        (
+            [OSError(errno.EMFILE, "Too many open files"), ConnectionRefusedError(111, "Refused")],
+            f"OSError: [Errno {errno.EMFILE}] Too many open files; "
+            "ConnectionRefusedError: [Errno 111] Refused",
+        ),
+        (
+            [BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")] * 2,
+            f"BlockingIOError: [Errno {errno.EAGAIN}] Resource temporarily unavailable",
+        ),
+        ([EOFError("unexpected EOF")] * 2, "EOFError: unexpected EOF"),
+    ],
+)
+def test_without_a_process_a_task_fails_and_says_why_and_the_next_is_served(
+    monkeypatch, errors, reasons
+):
+    with Workers(1) as workers:
+        fail_first(monkeypatch, list(errors))
+        workers.submit("a", square, 3)
+        workers.submit("b", square, 4)
+        first, *_, last = collect(workers, 2)
+        assert workers.unfinished == 0
+    assert first.key == "a" and first.done and isinstance(first.error, ProcessDied)
+    assert str(first.error) == f"no process could be started: {reasons}"
+    assert last.key == "b" and last.error is None and last.value[0] == 16
+
+
+def test_starts_that_fail_leave_nothing_open(monkeypatch):
+    with Workers(2) as workers:
+        pipes, pipe = [], workers._context.Pipe
+        monkeypatch.setattr(workers._context, "Pipe", lambda: pipes.append(pipe()) or pipes[-1])
+        fail_first(monkeypatch, [OSError(errno.EMFILE, "Too many open files")] * 8)
+        for number in range(4):
+            workers.submit(str(number), square, number)
+        events = collect(workers, 4)
+    assert len(pipes) == 8 and all(end.closed for ends in pipes for end in ends)
+    assert all(isinstance(event.error, ProcessDied) for event in events)
+
+
+def test_closing_does_not_wait_for_starts_that_fail(monkeypatch):
+    with Workers(1) as workers:
+        fail_first(monkeypatch, [OSError(errno.EAGAIN, "Resource temporarily unavailable")] * 1000)
+        for number in range(100):
+            workers.submit(str(number), square, number)
+        before = time.monotonic()
+        workers.close()
+        assert time.monotonic() - before < 10
+        assert workers.unfinished == 0 and workers.free == 1
+
+
+class Homebound:
+    """Can be read in the process that made it only."""
+
+    def __init__(self, home: int) -> None:
+        if os.getpid() != home:
+            raise EOFError("far from home")
+        self.home = home
+
+    def __reduce__(self):
+        return Homebound, (self.home,)
+
+
+def answer_unreadably(report):
+    return Homebound(os.getpid())
+
+
+def report_unreadably(report):
+    report(Homebound(os.getpid()))
+    return "an answer that nobody waits for"
+
+
+@pytest.mark.parametrize("task", [answer_unreadably, report_unreadably])
+def test_what_cannot_be_read_fails_its_task_alone_and_ends_the_process(task):
+    with Workers(1) as workers:
+        workers.submit("a", square, 3)
+        *_, first = collect(workers, 1)
+        workers.submit("b", task)
+        (failed,) = collect(workers, 1)
+        workers.submit("c", square, 4)
+        *_, last = collect(workers, 1)
+        with pytest.raises(ProcessLookupError):
+            os.kill(first.value[1], 0)
+    assert failed.key == "b" and failed.done
+    assert not isinstance(failed.error, ProcessDied)
+    assert str(failed.error) == "its answer cannot be read (EOFError: far from home)"
+    assert isinstance(failed.error.__cause__, EOFError)
+    assert last.key == "c" and last.value[0] == 16 and last.value[1] != first.value[1]
 
 
 def test_the_processors_are_divided_among_the_processes():

@@ -167,13 +167,24 @@ def read_split(source: Source, split: str) -> ImageData:
         np.save(directory / "labels.npy", records.labels)
 
     name = f"{source.name}-{split}"
-    images, labels = open_arrays(name, f"{source.identity}\n{shape}", make, ("images", "labels"))
+    images, labels = open_arrays(
+        name,
+        f"{source.identity}\n{shape}",
+        make,
+        ("images", "labels"),
+        private=_is_private(source),
+    )
     data = ImageData(images, labels, description.class_names)
     if not len(data):
         raise DataError(f"data set '{source.name}' has no image in its {split} split")
     if split == "train":
         _warn_of_empty_classes(source, data)
     return data
+
+
+def _is_private(source: Source) -> bool:
+    """Tell whether the images are a user's own: the cache must not show them to others."""
+    return source.description is None
 
 
 def _warn_of_empty_classes(source: Source, data: ImageData) -> None:
@@ -222,7 +233,7 @@ def _measured_description(source: Source) -> Description:
         text = json.dumps({"channels": channels, "image_size": sizes.pop(), "warnings": warnings})
         (directory / "shape.json").write_text(text)
 
-    place = entry(f"{source.name}-shape", source.identity, make)
+    place = entry(f"{source.name}-shape", source.identity, make, private=_is_private(source))
     stored = json.loads((place / "shape.json").read_text())
     # Kept with the result, so that the user reads them in every run and not in the first alone.
     for warning in stored["warnings"]:

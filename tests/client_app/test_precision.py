@@ -9,7 +9,7 @@ import torch
 
 import client_app.site
 from client_app.site import Site
-from client_app.training import train_locally
+from client_app.training import LOSSES, train_locally
 from configuration import RunConfiguration
 from strategies import get
 
@@ -58,3 +58,50 @@ def test_a_step_in_bfloat16_is_a_rounded_one_and_weights_stay_in_float32():
     exact, rounded = steps.values()
     assert not torch.equal(exact, rounded)
     assert torch.nn.functional.cosine_similarity(exact, rounded, dim=0) > 0.99
+
+
+@pytest.mark.parametrize("hardware", [True, False])
+def test_a_gpu_that_would_emulate_bfloat16_trains_in_float32(monkeypatch, hardware):
+    monkeypatch.setattr(client_app.site, "native_bfloat16", lambda device: hardware)
+    chosen = client_app.site.reduced_type("auto", torch.device("cuda"), 1e6)
+    assert chosen == (torch.bfloat16 if hardware else None)
+
+
+@pytest.mark.parametrize("strategy", ["fedavg", "moon"])
+@pytest.mark.parametrize("loss", ["cross-entropy", "symmetric-cross-entropy"])
+def test_losses_are_computed_in_float32_whatever_the_model_is(monkeypatch, strategy, loss):
+    here = site("resnet8", strategy=strategy, precision="bfloat16")
+    batch = torch.randn(16, 1, 8, 8), torch.arange(16) % 10
+    types = []
+
+    class OneBatch:
+        def epoch(self, generator):
+            yield batch
+
+    def noting(logits, labels):
+        value = LOSSES[loss](logits, labels)
+        types.append(value.dtype)
+        return value
+
+    algorithm = get(strategy).client(here.configuration)
+    extra_loss = algorithm.extra_loss
+
+    def noting_extra(images, embedding):
+        assert embedding.dtype == torch.bfloat16
+        value = extra_loss(images, embedding)
+        types.extend([] if value is None else [value.dtype])
+        return value
+
+    monkeypatch.setattr(algorithm, "extra_loss", noting_extra)
+    model = here.model()
+    algorithm.begin_round(model, {"previous": model.state_dict()})
+    train_locally(
+        model,
+        OneBatch(),
+        algorithm,
+        generator=torch.Generator(),
+        loss=noting,
+        epochs=1,
+        autocast=here.autocast(),
+    )
+    assert types == [torch.float32] * (2 if strategy == "moon" else 1)

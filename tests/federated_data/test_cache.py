@@ -132,3 +132,10 @@ def test_of_processes_that_start_together_one_makes_the_entry(
     outputs = [child.communicate(timeout=120)[0].strip() for child in children]
     assert outputs == ["[0, 1, 2, 3, 4]"] * 3
     assert log.read_text().splitlines() == ["made"]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="no POSIX permissions")
+@pytest.mark.parametrize("private", [False, True])
+def test_a_private_entry_is_closed_to_other_users(empty_cache: Path, private: bool) -> None:
+    place = entry("x", "1", numbers, private=private)
+    assert place.stat().st_mode & 0o777 == (0o700 if private else 0o755)

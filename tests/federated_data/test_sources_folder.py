@@ -1,3 +1,4 @@
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -127,3 +128,15 @@ def test_a_folder_without_images_is_refused(tmp_path: Path) -> None:
     (tmp_path / "train" / "cat").mkdir(parents=True)
     with pytest.raises(DataError, match="holds no image"):
         describe("folder", str(tmp_path))
+
+
+@pytest.mark.skipif(os.name != "posix", reason="no POSIX permissions")
+def test_decoded_images_of_ones_own_are_closed_to_other_users(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = tmp_path / "cache"
+    monkeypatch.setenv("FEDF2DG_CACHE", str(cache))
+    load_split("folder", "train", str(two_splits(tmp_path / "images")))
+    entries = [path for path in cache.iterdir() if path.is_dir()]
+    assert entries
+    assert {path.stat().st_mode & 0o077 for path in entries} == {0}

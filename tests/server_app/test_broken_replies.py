@@ -275,6 +275,24 @@ def test_reasons_are_short_and_without_traceback_and_colours():
     assert len(short_reason("x" * 10_000)) <= 300
 
 
+@pytest.mark.parametrize(
+    "hostile",
+    [
+        "boom\x1b]0;a new title\x07",
+        "boom\x1b]8;;http://x\x1b\\",
+        "\x1b[2J\x1b[1;1Hboom",
+        "boom\x1bc",
+        "boom\x1b",
+        "\x1b[?25lboom",
+    ],
+)
+def test_a_client_cannot_write_to_the_operators_terminal(hostile):
+    from strategies.participants import short_reason
+
+    assert short_reason(hostile) == "boom"
+    assert short_reason("bo\x08om \u202e") == "bo\ufffdom \ufffd"
+
+
 def test_what_is_valid_passes_unchanged(laboratory, curved_clients):
     run = laboratory(curved_clients, strategy="fedavg")
     seen = {}

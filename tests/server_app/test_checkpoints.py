@@ -112,10 +112,34 @@ def test_the_newest_and_the_last_of_every_stage_are_kept(checkpoints):
     assert checkpoints.retained() == [VERSIONS] * 4
 
 
-def test_ten_thousand_steps_stay_in_order(checkpoints):
+def test_a_hundred_steps_stay_in_order(checkpoints):
+    checkpoints.configuration = RunConfiguration(num_server_rounds=100)
     for count in (9, 10, 99, 100):
         checkpoints.save(checkpoint(*(f"train-{i + 1:04d}" for i in range(count))))
         assert len(checkpoints.load(ALL).completed) == count
+
+
+def trained_for(checkpoints, rounds):
+    checkpoints.configuration = RunConfiguration(num_server_rounds=rounds)
+    checkpoints.save(checkpoint(*(f"train-{i + 1:04d}" for i in range(rounds))))
+
+
+@pytest.mark.parametrize("wanted", [2, 4])
+def test_stages_behind_training_start_from_the_rounds_they_name(checkpoints, wanted):
+    trained_for(checkpoints, 3)
+    assert len(checkpoints.load(("generate", "distil")).completed) == 3
+    checkpoints.configuration = RunConfiguration(num_server_rounds=wanted)
+    with pytest.raises(CheckpointError, match=r"of 3 federated rounds.*Set num-server-rounds=3"):
+        checkpoints.load(("generate", "distil"))
+
+
+def test_training_goes_on_for_more_rounds_and_never_for_fewer(checkpoints):
+    trained_for(checkpoints, 3)
+    checkpoints.configuration = RunConfiguration(num_server_rounds=5)
+    assert len(checkpoints.load(ALL).completed) == 3
+    checkpoints.configuration = RunConfiguration(num_server_rounds=2)
+    with pytest.raises(CheckpointError, match="num-server-rounds = 2"):
+        checkpoints.load(ALL)
 
 
 @pytest.mark.parametrize(

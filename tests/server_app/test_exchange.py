@@ -84,6 +84,18 @@ def test_gives_up_when_the_time_is_over(grid):
     assert 0.2 < time.perf_counter() - started < 5.0
 
 
+def test_clients_that_only_wait_for_a_processor_are_waited_for(grid):
+    grid.always_answers = True
+    one, looks = grid.pull_messages, []
+
+    def slow(identities):
+        looks.append(1)
+        return one(identities) if len(looks) > 4 else []
+
+    grid.pull_messages = slow
+    assert len(list(exchange(grid, messages(grid.get_node_ids()[:3]), 0.01))) == 3
+
+
 def test_nobody_asked_nobody_answers(grid):
     assert list(exchange(grid, messages([]), 60)) == []
 

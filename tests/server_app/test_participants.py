@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from flwr.app import Error, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
@@ -141,9 +143,59 @@ def test_a_newcomer_that_talks_nonsense_does_not_stop_a_running_federation(answe
     assert "node 102" in app_log.text
 
 
-def test_a_restarted_node_takes_its_clients_place():
+def test_nobody_takes_the_place_of_a_client_that_is_away(app_log):
+    """What the server keeps of a client, its model first of all, would be sent to the newcomer."""
     grid = grid_of(says(), 2)
     participants = Participants(2, 1.0)
+    participants.discover(grid)
+    grid._partitions = {100: 0, 555: 1}
+    participants.refresh(grid)
+    assert participants[1].node_id == 101
+    assert participants.client_of(555) is None
+    assert participants.available == [0]
+    assert "partition-id 1 is the place of node 101, which is away" in app_log.text
+
+
+def test_nor_after_a_resume():
+    grid = grid_of(says(), 2)
+    participants = Participants(2, 1.0)
+    participants.recall({"0": [100, 10], "1": [101, 10]})
+    grid._partitions = {555: 0, 101: 1}
+    with pytest.raises(ConfigurationError, match="partition-id 0 is the place of node 100"):
+        participants.discover(grid)
+
+
+@pytest.mark.parametrize("identity", ["node-id", "partition-id"])
+def test_a_node_never_has_two_places(identity):
+    grid = grid_of(says(), 2)
+    participants = Participants(2, 0.3, identity=identity)
+    participants.recall({"0": [100, 10], "1": [101, 10], "2": [102, 10]})
+    grid._partitions = {101: 0, 102: 2}
+    if identity == "node-id":
+        with pytest.raises(ConfigurationError, match="claims partition-id 0, and was client 1"):
+            participants.discover(grid)
+        return
+    participants.discover(grid)
+    assert participants.clients == [0, 1, 2]
+    assert participants.available == [0, 2]
+    assert participants.client_of(101) == 0
+
+
+def test_while_a_run_starts_a_place_is_nobodys_yet():
+    grid = grid_of(says(), 2)
+    looks = iter([[100], [100], [100, 555]])
+    grid.get_node_ids = lambda: next(looks)
+    grid._partitions = {100: 0, 555: 1}
+    participants = Participants(2, 5.0)
+    participants._meet(grid, {100})
+    participants._by_client[1] = replace(participants[0], client=1, node_id=101)
+    participants.discover(grid)
+    assert participants[1].node_id == 555
+
+
+def test_a_restarted_node_without_a_key_takes_its_clients_place_if_that_is_wished():
+    grid = grid_of(says(), 2)
+    participants = Participants(2, 1.0, identity="partition-id")
     participants.discover(grid)
     grid._partitions = {100: 0, 555: 1}
     participants.refresh(grid)
@@ -182,3 +234,12 @@ def test_an_error_reply_of_an_unknown_node_is_no_participant():
     grid.send_and_receive = gone
     participants.refresh(grid)
     assert participants.clients == [0, 1]
+
+
+@pytest.mark.parametrize("partitioned", [1, 2])
+def test_a_federation_is_simulated_only_if_all_its_clients_are(partitioned):
+    grid = grid_of(lambda index: says(partitions=2 if index < partitioned else 0)(index), 2)
+    participants = Participants(2, 1.0)
+    participants.discover(grid)
+    assert participants.simulated == (partitioned == 2)
+    assert (participants.remember() == {}) == participants.simulated
