@@ -24,6 +24,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
 
+_GUARD = Path(__file__).with_name("guard.py")
 _STARTUP_SECONDS = 60.0
 _SHUTDOWN_SECONDS = 10.0
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
@@ -161,12 +162,19 @@ def _private_superlink() -> Iterator[tuple[dict[str, str], Path]]:
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
+    # It has a session of its own, and would go on with the run if this process were killed.
+    guard = subprocess.Popen(
+        [sys.executable, "-I", str(_GUARD), str(superlink.pid), str(folder)],
+        stdin=subprocess.PIPE,
+        start_new_session=True,
+    )
     try:
         _await_health(superlink, port, folder / "superlink.log")
         yield environment, folder
     finally:
         _end(superlink)
         shutil.rmtree(folder, ignore_errors=True)
+        guard.communicate(b"ended")
 
 
 def _await_health(superlink: subprocess.Popen[bytes], port: int, log: Path) -> None:

@@ -1,0 +1,85 @@
+"""Nothing of a run goes on when the command that made it was killed."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from simulation import guard
+
+# Starts a process in a session of its own, as a SuperLink is, and its guard; tells both ids.
+_PARENT = """
+import subprocess, sys, time
+ward = subprocess.Popen([sys.executable, "-c", sys.argv[3]], start_new_session=True)
+guard = subprocess.Popen(
+    [sys.executable, "-I", sys.argv[1], str(ward.pid), sys.argv[2]],
+    stdin=subprocess.PIPE,
+    start_new_session=True,
+)
+time.sleep(1)
+print(ward.pid, flush=True)
+if len(sys.argv) > 4:
+    guard.communicate(b"ended")
+time.sleep(60)
+"""
+
+
+def start(folder: Path, ward: str, *more: str) -> tuple[subprocess.Popen[str], int]:
+    parent = subprocess.Popen(
+        [sys.executable, "-c", _PARENT, guard.__file__, str(folder), ward, *more],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert parent.stdout is not None
+    return parent, int(parent.stdout.readline())
+
+
+def alive(process: int) -> bool:
+    try:
+        state = Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()[0]
+    except OSError:
+        return False
+    return state != "Z"
+
+
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="needs /proc")
+@pytest.mark.parametrize(
+    "ward",
+    [
+        "import time; time.sleep(60)",
+        "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(60)",
+    ],
+    ids=["obedient", "deaf"],
+)
+def test_a_group_ends_with_the_process_that_was_to_end_it(tmp_path: Path, ward: str) -> None:
+    folder = tmp_path / "superlink"
+    folder.mkdir()
+    parent, process = start(folder, ward)
+    assert alive(process)
+    parent.send_signal(signal.SIGKILL)
+    parent.wait()
+    deadline = time.monotonic() + 40
+    while (alive(process) or folder.exists()) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not alive(process) and not folder.exists()
+
+
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="needs /proc")
+def test_what_was_ended_in_order_is_left_alone(tmp_path: Path) -> None:
+    parent, process = start(tmp_path, "import time; time.sleep(60)", "in order")
+    try:
+        time.sleep(2)
+        parent.send_signal(signal.SIGKILL)
+        parent.wait()
+        time.sleep(2)
+        assert alive(process) and tmp_path.is_dir()
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process, signal.SIGKILL)
