@@ -24,6 +24,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
 
+from .guard import end_groups, groups_of
+
 _GUARD = Path(__file__).with_name("guard.py")
 _STARTUP_SECONDS = 60.0
 _SHUTDOWN_SECONDS = 10.0
@@ -192,15 +194,17 @@ def _await_health(superlink: subprocess.Popen[bytes], port: int, log: Path) -> N
 
 
 def _end(superlink: subprocess.Popen[bytes]) -> None:
+    below = groups_of(superlink.pid) - {superlink.pid}
     for kind in (signal.SIGTERM, signal.SIGKILL):
         try:
             os.killpg(superlink.pid, kind)
         except ProcessLookupError:
-            return
+            break
         try:
             superlink.wait(_SHUTDOWN_SECONDS)
         except subprocess.TimeoutExpired:
             continue
+    end_groups(below)
 
 
 def _free_ports(count: int) -> list[int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -50,25 +51,47 @@ def alive(process: int) -> bool:
 
 
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="needs /proc")
-@pytest.mark.parametrize(
-    "ward",
-    [
-        "import time; time.sleep(60)",
-        "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(60)",
-    ],
-    ids=["obedient", "deaf"],
-)
-def test_a_group_ends_with_the_process_that_was_to_end_it(tmp_path: Path, ward: str) -> None:
-    folder = tmp_path / "superlink"
+@pytest.mark.parametrize("deaf", [False, True])
+def test_a_process_and_its_descendants_end_with_who_was_to_end_it(
+    tmp_path: Path, deaf: bool
+) -> None:
+    folder, note = tmp_path / "superlink", tmp_path / "descendant"
     folder.mkdir()
+    # A descendant in a session of its own, as Flower's are.
+    below = "import time; time.sleep(60)"
+    if deaf:
+        below = f"import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); {below}"
+    ward = (
+        "import pathlib, subprocess, sys, time; "
+        f"child = subprocess.Popen([sys.executable, '-c', '{below}'], start_new_session=True); "
+        f"pathlib.Path('{note}').write_text(str(child.pid)); time.sleep(60)"
+    )
     parent, process = start(folder, ward)
-    assert alive(process)
+    processes = [process, int(note.read_text())]
+    assert all(map(alive, processes))
     parent.send_signal(signal.SIGKILL)
     parent.wait()
     deadline = time.monotonic() + 40
-    while (alive(process) or folder.exists()) and time.monotonic() < deadline:
+    while (any(map(alive, processes)) or folder.exists()) and time.monotonic() < deadline:
         time.sleep(0.1)
-    assert not alive(process) and not folder.exists()
+    assert not any(map(alive, processes)) and not folder.exists()
+
+
+def test_groups_are_listed_without_proc_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    other = subprocess.Popen(
+        [sys.executable, "-c", "input()"], stdin=subprocess.PIPE, start_new_session=True
+    )
+    try:
+        assert guard.groups_of(os.getpid()) == {other.pid}  # the child is of this one's group
+        if shutil.which("ps"):
+            monkeypatch.setattr(Path, "exists", lambda path: False)
+            assert guard.groups_of(os.getpid()) == {other.pid}
+    finally:
+        child.kill()
+        other.kill()
+        child.wait()
+        other.wait()
 
 
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="needs /proc")
