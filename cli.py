@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import shutil
 import sys
 import textwrap
@@ -15,6 +16,7 @@ from configuration import (
     ConfigurationError,
     RunConfiguration,
     Value,
+    flatten,
     key_table,
     read_toml,
 )
@@ -33,12 +35,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
+    except BrokenPipeError:
+        # Whoever read the output has seen enough; the interpreter must not try to flush the rest.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
     except Exception as error:
         expected = _expected_errors()
         if not isinstance(error, expected):
             raise
         print(f"error: {error}", file=sys.stderr)
-        return USAGE if isinstance(error, ConfigurationError) else FAILED
+        return USAGE if isinstance(error, _usage_errors()) else FAILED
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -51,6 +57,14 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
             parser.error(f"unrecognized arguments: {' '.join(rest)}")
         chosen.settings = [*chosen.settings, *rest]
     return chosen
+
+
+def _usage_errors() -> tuple[type[Exception], ...]:
+    """Return the errors that mean that what was asked for cannot be done."""
+    from federated_data import DataError, PartitionError
+    from server_app.checkpoints import CheckpointError
+
+    return (ConfigurationError, DataError, PartitionError, CheckpointError)
 
 
 def _expected_errors() -> tuple[type[Exception], ...]:
@@ -196,15 +210,27 @@ def configured(chosen: argparse.Namespace) -> RunConfiguration:
     """
     values: dict[str, Any] = {}
     for file in chosen.config:
-        values.update(read_toml(file))
-    values.update(settings(chosen.settings))
-    if chosen.clients is not None:
-        values["num-clients"] = chosen.clients
-    if chosen.output is not None:
-        values["output-dir"] = chosen.output
+        values.update(flatten(read_toml(file)))
+    keys = settings(chosen.settings)
+    values.update(keys)
+    for option, name in (("clients", "num-clients"), ("output", "output-dir")):
+        value = getattr(chosen, option)
+        if value is None:
+            continue
+        if keys.get(name, value) != value:
+            raise ConfigurationError(f"--{option} {value} and {name}={keys[name]} contradict")
+        values[name] = value
 
-    from server_app import preflight
+    from server_app import preflight, run_directory
 
+    if values.get("resume-from"):
+        known = run_directory.settings_to_resume(Path(str(values["resume-from"])))
+        taken = {name: value for name, value in known.items() if name not in values}
+        defaults = RunConfiguration().flat()
+        changed = [f"{name}={value}" for name, value in taken.items() if value != defaults[name]]
+        if changed:
+            print(f"as before: {' '.join(changed)}", flush=True)
+        values.update(taken)
     return preflight.parse(values)
 
 

@@ -263,8 +263,19 @@ class RunConfiguration:
         maximum=2**31 - 1,
         original="init_seed",
     )
-    strategy: str = key("scaffold", "The federated algorithm.", original="alg")
-    dataset: str = key("digits", "The data set.", original="dataset")
+    strategy: str = key(
+        "scaffold",
+        "The federated algorithm: fedavg, fednova, fedprox, moon, scaffold, the baselines "
+        "centralized (all data pooled) and local (every client alone), or a file of your own in "
+        "strategies/.",
+        original="alg",
+    )
+    dataset: str = key(
+        "digits",
+        "The data set: digits (embedded), cifar10, cifar100, fmnist, mnist, svhn, tiny-imagenet, "
+        "or your own images as parquet or folder.",
+        original="dataset",
+    )
     data_dir: str = key(
         "",
         "Folder with the data set's files, where it is not embedded or downloaded.",
@@ -377,7 +388,12 @@ class RunConfiguration:
         "Local training loss.",
         choices=("cross-entropy", "symmetric-cross-entropy"),
     )
-    model: str = key("resnet8", "The classifier.", original="model")
+    model: str = key(
+        "resnet8",
+        "The classifier: resnet8, resnet18, resnet20, resnet32, resnet34, vgg11, cnn, or, with "
+        "GroupNorm, resnet8-gn, resnet18-gn.",
+        original="model",
+    )
     augmentation: str = key(
         "auto",
         "Augmentation of the training images; auto is the data set's usual one.",
@@ -448,7 +464,9 @@ class RunConfiguration:
         "", "Directory of a run to continue, from its last completed step.", binds="run"
     )
     hook: str = key(
-        "fedf2dg", "The post-training hook on the server; none switches it off.", binds="generate"
+        "fedf2dg",
+        "The post-training hook on the server: fedf2dg, none, or one of your own.",
+        binds="generate",
     )
     label_counts: str = key(
         "uploaded",
@@ -494,7 +512,9 @@ class RunConfiguration:
         known = {name for name, _ in _declared()}
         for name in flat:
             if name not in known:
-                raise ConfigurationError(_unknown("key", name, known))
+                close = difflib.get_close_matches(name, known, n=1)
+                meant = f" Did you mean {close[0]!r}?" if close else ""
+                raise ConfigurationError(f"unknown key {name!r}.{meant} All keys: fedf2dg keys")
         configuration = _build(cls, "", flat, choices or {})
         configuration._check_together()
         return configuration

@@ -26,6 +26,8 @@ from strategies.client_store import ClientStore
 from strategies.server import Versions
 
 FORMAT = 1
+#: The file that marks a run carried out to its end.
+FINISHED = "finished"
 
 
 class CheckpointError(RuntimeError):
@@ -128,7 +130,7 @@ class Checkpoints:
     @property
     def _finished(self) -> Path:
         """Marks that the run whose checkpoints these are was carried out to its end."""
-        return self.directory / "finished"
+        return self.directory / FINISHED
 
     def finish(self) -> None:
         """Note that all stages are done: naming them again then means to repeat them."""
@@ -211,6 +213,15 @@ class Checkpoints:
         self._check_rounds(folders[-1], manifest, first)
         self._check_files(folders[-1], manifest)
         return folders[-1]
+
+    def steps_lost(self, stages: Sequence[str]) -> list[str]:
+        """Return the completed steps that :meth:`load` would drop, since they are repeated."""
+        folders = self._folders()
+        if not folders:
+            return []
+        start = self.starting_point(stages)
+        kept = self._manifest(start)["completed"] if start else []
+        return [step for step in self._manifest(folders[-1])["completed"] if step not in kept]
 
     def _check_ready(self, folders: Sequence[Path], first: int) -> None:
         """Check that the stage before ``first`` was carried out to its end."""

@@ -40,7 +40,7 @@ from strategies.participants import short_reason
 from strategies.records import InvalidContent, from_record, to_record
 from strategies.shared_model import shared_model
 
-from .checkpoints import Checkpoint, Checkpoints
+from .checkpoints import Checkpoint, CheckpointError, Checkpoints
 from .evaluation import Evaluation, Evaluator
 from .exchange import exchange
 from .replies import checked_label_counts
@@ -216,6 +216,7 @@ class Federation:
         counts = [self.participants[client].num_examples for client in self.participants.clients]
         log.info("%d clients, %d training samples", len(counts), sum(counts))
         if self.participants.simulated:
+            self._require_same_data(counts)
             self._write_partition()
         if not any(step.startswith("train") for step in self.state.completed):
             table = self.label_counts(self.participants.clients)
@@ -229,6 +230,20 @@ class Federation:
                 "clients",
                 num_examples=counts,
                 label_counts=None if table is None else list(table.values()),
+            )
+
+    def _require_same_data(self, counts: list[int]) -> None:
+        """Refuse to go on with a simulation on other images; a real site may have new ones."""
+        now: dict[str, list[Any]] = {
+            "examples": counts,
+            "classes": list(self.description.class_names),
+        }
+        before = self.facts.setdefault("data", now)
+        if before != now:
+            raise CheckpointError(
+                f"this run had clients with {_listed(before['examples'])} training images of the "
+                f"classes {_listed(before['classes'])}; here they have {_listed(counts)} of "
+                f"{_listed(now['classes'])}. Resume it with the data it was made with"
             )
 
     def _write_partition(self) -> None:
@@ -437,3 +452,8 @@ class Federation:
             confusion=evaluation.confusion,
         )
         return evaluation
+
+
+def _listed(values: Sequence[object]) -> str:
+    shown = ", ".join(map(str, values[:5]))
+    return f"{shown}, …" if len(values) > 5 else shown

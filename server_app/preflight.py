@@ -62,6 +62,18 @@ def check(configuration: RunConfiguration, simulated: bool) -> None:
     run_directory.locate(configuration)
     if configuration.resume_from:
         folder = Path(configuration.resume_from) / "checkpoints"
-        Checkpoints(folder, configuration).starting_point(configuration.stage_names)
+        checkpoints = Checkpoints(folder, configuration)
+        checkpoints.starting_point(configuration.stage_names)
+        lost = checkpoints.steps_lost(configuration.stage_names)
+        if lost and not configuration.output_dir:
+            raise ConfigurationError(
+                f"stages = {configuration.stages!r} would run again in {configuration.resume_from} "
+                f"and replace the results of {_shortened(lost)}. Keep them with "
+                f"output-dir=ANOTHER, or say output-dir={configuration.resume_from} to replace them"
+            )
     if simulated:
         client_indices(configuration.dataset, configuration.data_dir, **configuration.partitioning)
+
+
+def _shortened(steps: list[str]) -> str:
+    return ", ".join(steps) if len(steps) <= 4 else f"{steps[0]}, {steps[1]}, … and {steps[-1]}"

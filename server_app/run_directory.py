@@ -17,11 +17,21 @@ from filelock import FileLock, Timeout
 
 from configuration import ConfigurationError, RunConfiguration
 
-from .checkpoints import CheckpointError
+from .checkpoints import FINISHED, CheckpointError
 
 #: The file that a process locks while it works on a run; the lock ends with the process.
 LOCK = ".lock"
 
+# What a run that was killed early may have left.
+_BEFORE_THE_FIRST_STEP = {
+    LOCK,
+    ".config.json.partial",
+    "checkpoints",
+    "flower.log",
+    "metrics.jsonl",
+    "partition.npy",
+    "pseudo_data",
+}
 _VERSIONS_OF = ("flwr", "torch", "torchvision", "numpy", "ray")
 
 
@@ -58,22 +68,63 @@ def locate(configuration: RunConfiguration) -> Path:
             if configuration.output_dir
             else default_directory(configuration)
         )
-    existing = next(path for path in (directory, *directory.absolute().parents) if path.exists())
+    wrong = f"output-dir = {str(directory)!r}"
+    try:
+        existing = next(p for p in (directory, *directory.absolute().parents) if p.exists())
+        content = {path.name for path in directory.iterdir()} if existing == directory else set()
+    except OSError as error:
+        raise ConfigurationError(f"{wrong}: {error.strerror}") from error
     if not existing.is_dir():
-        raise ConfigurationError(f"output-dir = {str(directory)!r}: {existing} is not a directory")
-    if (directory / "config.json").exists():
+        raise ConfigurationError(f"{wrong}: {existing} is not a directory")
+    if not os.access(existing, os.W_OK):
+        raise ConfigurationError(f"{wrong}: {existing} is not writable")
+    if "config.json" in content:
         raise ConfigurationError(
-            f"output-dir = {str(directory)!r} already holds a run; choose another directory, or "
+            f"{wrong} already holds a run; choose another directory, or "
             f"continue that run with resume-from={directory}"
         )
+    if content - _BEFORE_THE_FIRST_STEP:
+        raise ConfigurationError(
+            f"{wrong} is not empty and holds no run, but e.g. {min(content)!r}; choose another "
+            "directory"
+        )
     return directory
+
+
+def settings_to_resume(source: Path) -> dict[str, Any]:
+    """Return the settings a run was made with, for those that a resuming command does not name.
+
+    Parameters
+    ----------
+    source : Path
+        The run's directory.
+
+    Returns
+    -------
+    dict[str, Any]
+        Flat keys and values; without the directories, and, if the run was carried out to its end,
+        without the stages: what comes next is a new question. Empty if it left no configuration.
+    """
+    try:
+        content = json.loads((source / "config.json").read_text("utf-8"))["configuration"]
+        settings = dict(content)
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+    aside = {"output-dir", "resume-from"}
+    if (source / "checkpoints" / FINISHED).exists():
+        aside.add("stages")
+    known = RunConfiguration().flat().keys() - aside  # an older version's keys may have gone
+    return {name: value for name, value in settings.items() if name in known}
 
 
 def prepare(configuration: RunConfiguration) -> Path:
     """Create the run's directory; a run resumed into another directory is copied there first."""
     directory = locate(configuration).resolve()
     # By this folder a run is known, and can be resumed even if it is killed before its first round.
-    (directory / "checkpoints").mkdir(parents=True, exist_ok=True)
+    try:
+        (directory / "checkpoints").mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigurationError(f"output-dir = {str(directory)!r}: {error.strerror}") from error
     if configuration.resume_from:
         source = Path(configuration.resume_from).resolve()
         if source != directory:

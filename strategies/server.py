@@ -22,7 +22,7 @@ from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Strategy
 
 from configuration import RunConfiguration
-from models import State, StateLayout, size_in_bytes
+from models import State, StateLayout, size_in_bytes, state_difference
 
 from .aggregation import combine, sample_weights
 from .client_store import ClientStore
@@ -328,6 +328,10 @@ class FederatedStrategy(Strategy):
         if self.configuration.clip_update_norm > 0 and self.has_global_model:
             ordered = self._clipped(ordered)
         combined = self.aggregate(server_round, self._global, ordered)
+        if problem := state_difference(self._global, combined):
+            raise ValueError(
+                f"{type(self).__name__}.aggregate must return a whole state of the model: {problem}"
+            )
         weights = sample_weights([update.num_examples for update in ordered])
         train_loss = sum(w * u.train_loss for w, u in zip(weights, ordered, strict=True))
         self.outcome = RoundOutcome(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import cli
+from configuration import RunConfiguration
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -49,6 +51,7 @@ WRONG = {
     "nan": (["learning-rate=nan"], ["learning-rate = nan", "finite"]),
     "form": (["strategy"], ["'strategy'", "KEY=VALUE"]),
     "clients-option": (["--clients", "0"], ["num-clients = 0", "at least 1"]),
+    "twice": (["--clients", "3", "num-clients=4"], ["--clients 3 and num-clients=4 contradict"]),
     "toml": (["--config", "nowhere.toml"], ["nowhere.toml", "No such file"]),
     "no-resume": (["stages=distil"], ["stages = 'distil'", "resume-from"]),
 }
@@ -101,6 +104,75 @@ def test_output_that_is_a_file(command, tmp_path, output):
     assert "taken" in err
     assert len(err.strip().splitlines()) == 1
     assert (tmp_path / "taken").read_text() == "mine"
+
+
+def test_output_among_other_files(command, tmp_path):
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "page.md").write_text("mine")
+    status, _, err = simulate(command, "--output", "docs")
+    assert status == 2
+    assert "is not empty and holds no run, but e.g. 'page.md'" in err
+    assert [path.name for path in (tmp_path / "docs").iterdir()] == ["page.md"]
+
+
+def test_output_that_cannot_be_made(command, tmp_path, monkeypatch):
+    def refuse(*_, **__):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    status, _, err = simulate(command, "--output", "new")
+    assert status == 2
+    assert err == f"error: output-dir = '{tmp_path}/new': Permission denied\n"
+
+
+def resumable(tmp_path, finished, **settings):
+    """Write what a killed run leaves of its settings."""
+    folder = tmp_path / "run"
+    (folder / "checkpoints").mkdir(parents=True)
+    configuration = {**RunConfiguration().flat(), **settings, "a-key-of-old": 1}
+    (folder / "config.json").write_text(json.dumps({"configuration": configuration}))
+    if finished:
+        (folder / "checkpoints" / "finished").touch()
+    return f"resume-from={folder}"
+
+
+@pytest.mark.parametrize("finished", [False, True])
+def test_a_resumed_run_keeps_the_settings_that_are_not_named(tmp_path, capsys, finished):
+    again = resumable(
+        tmp_path,
+        finished,
+        **{"num-clients": 4, "distillation.epochs": 7, "seed": 3, "stages": "train,generate"},
+        **{"output-dir": "elsewhere"},
+    )
+    configuration = cli.configured(cli.parse(["simulate", again, "seed=5"]))
+    assert configuration.num_clients == 4
+    assert configuration.distillation.epochs == 7
+    assert configuration.seed == 5
+    assert configuration.output_dir == ""
+    assert (configuration.stages == "train,generate") == (not finished)
+    said = capsys.readouterr().out
+    assert said.startswith("as before: ")
+    assert "num-clients=4" in said and "distillation.epochs=7" in said and "seed" not in said
+
+
+def test_a_resumed_run_without_a_record_has_the_defaults(tmp_path):
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "config.json").write_text("{")
+    chosen = cli.parse(["simulate", f"resume-from={tmp_path}"])
+    assert cli.configured(chosen).num_clients == RunConfiguration().num_clients
+
+
+def test_a_reader_that_has_seen_enough_ends_the_command_quietly():
+    command = [sys.executable, "-m", "cli", "keys"]
+    with subprocess.Popen(
+        command,
+        cwd=Path(__file__).parents[1],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as process:
+        assert process.stdout is not None and process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read() == b""
 
 
 def test_used_output_directory(command, tmp_path):
@@ -201,7 +273,7 @@ def test_a_run_and_its_report_again(command, tmp_path):
 
 
 def test_settings_files_and_arguments_in_their_order(command, tmp_path, monkeypatch):
-    """Later files win over earlier ones, KEY=VALUE over files, options over all."""
+    """Later files win over earlier ones, KEY=VALUE and options over files."""
     import simulation.local_run
 
     (tmp_path / "a.toml").write_text("seed = 1\nbatch-size = 8\nnum-clients = 4\n")
@@ -209,7 +281,7 @@ def test_settings_files_and_arguments_in_their_order(command, tmp_path, monkeypa
     seen = []
     monkeypatch.setattr(simulation.local_run, "run_locally", seen.append)
     arguments = ["--config", "a.toml", "--config", "b.toml", "--clients", "5"]
-    status, _, err = simulate(command, *arguments, "local-epochs=2", "data-dir=x", "num-clients=3")
+    status, _, err = simulate(command, *arguments, "local-epochs=2", "data-dir=x")
     assert status == 0, err
     (configuration,) = seen
     assert configuration.seed == 2

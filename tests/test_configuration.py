@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import tomllib
 from pathlib import Path
 
@@ -269,3 +270,16 @@ def test_toml_files(tmp_path):
     path.write_bytes(b"\xff\xfe\x00")
     with pytest.raises(ConfigurationError, match="not valid TOML"):
         read_toml(path)
+
+
+def test_the_meaning_of_a_key_lists_what_a_registry_holds():
+    from federated_data import SOURCES
+    from models import MODELS
+    from server_app.hooks import HOOKS
+    from strategies import algorithms
+
+    offered = {"strategy": algorithms(), "model": MODELS, "dataset": SOURCES, "hook": HOOKS}
+    meanings = {name: info.meaning for name, _, info in key_table()}
+    for name, choices in offered.items():
+        words = set(re.findall(r"[a-z0-9-]+", meanings[name]))
+        assert set(choices) <= words, name

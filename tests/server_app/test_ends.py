@@ -11,6 +11,8 @@ from filelock import FileLock
 import server_app.fedf2dg
 from configuration import ConfigurationError
 from reporting import follow
+from server_app.checkpoints import CheckpointError
+from tests.federated_data.tiny_files import pictures, write_folder
 
 
 class Broken(RuntimeError):
@@ -93,3 +95,50 @@ def test_repeating_a_stage_forgets_its_former_images(tiny_run) -> None:
         generation__batches=2,
     )
     assert set(kept.pseudo_data()) == {f"common-c0-b{batch}.safetensors" for batch in range(2)}
+
+
+def test_a_finished_run_is_not_overwritten_by_accident(tiny_run) -> None:
+    whole = tiny_run("whole")
+    before = whole.files(), whole.summary()
+    keys = {"resume_from": str(whole.directory), "stages": "distil"}
+    with pytest.raises(ConfigurationError, match="replace the results of distil, compete-01-train"):
+        tiny_run("whole", output_dir="", **keys)
+    assert (whole.files(), whole.summary()) == before
+    tiny_run("elsewhere", **keys)
+    assert (whole.files(), whole.summary()) == before
+    again = tiny_run("whole", **keys)  # its directory is named: that is meant
+    assert again.summary()["accuracy"]["competed"] is None
+
+
+def test_going_on_behind_a_finished_stage_needs_no_directory(tiny_run) -> None:
+    trained = tiny_run("run", stages="train")
+    tiny_run("run", output_dir="", resume_from=str(trained.directory), stages="generate")
+    tiny_run("run", output_dir="", resume_from=str(trained.directory))
+    assert trained.summary()["accuracy"]["competed"] is not None
+
+
+def test_a_simulation_goes_on_with_its_own_data_alone(tiny_run, tmp_path) -> None:
+    for name, extra in (("images", 0), ("others", 5)):
+        for part, count in (("train", 12 + extra), ("test", 4)):
+            write_folder(
+                tmp_path / name / part, {c: pictures(count, 1) for c in ("cat", "dog", "hen")}
+            )
+    data = {"dataset": "folder", "train_samples": 0, "min_partition_size": 2}
+    run = tiny_run("run", stages="train", data_dir=str(tmp_path / "images"), **data)
+    with pytest.raises(CheckpointError, match="Resume it with the data it was made with"):
+        tiny_run(
+            "run",
+            resume_from=str(run.directory),
+            stages="generate",
+            data_dir=str(tmp_path / "others"),
+            **data,
+        )
+    # The same images elsewhere are the same data.
+    (tmp_path / "images").rename(tmp_path / "moved")
+    tiny_run(
+        "run",
+        resume_from=str(run.directory),
+        stages="generate",
+        data_dir=str(tmp_path / "moved"),
+        **data,
+    )

@@ -70,3 +70,21 @@ def test_an_unknown_strategy_is_answered_with_the_choices():
 
     with pytest.raises(ConfigurationError, match=r"'fedfoo'.*centralized.*scaffold"):
         strategies.get("fedfoo")
+
+
+def test_a_file_that_cannot_be_loaded_is_left_out_alone(tmp_path, monkeypatch, app_log):
+    (tmp_path / "half_written.py").write_text("def (")
+    monkeypatch.setattr(strategies, "__path__", [*strategies.__path__, str(tmp_path)])
+    strategies.algorithms.cache_clear()
+    try:
+        assert "fedavg" in strategies.algorithms()
+        assert "strategies/half_written.py is left out: SyntaxError" in app_log.text
+    finally:
+        strategies.algorithms.cache_clear()
+
+
+def test_an_aggregate_that_returns_half_a_model_is_named(laboratory, curved_clients):
+    run = laboratory(curved_clients, strategy="fedavg")
+    run.strategy.aggregate = lambda server_round, global_state, updates: {}
+    with pytest.raises(ValueError, match=r"FedAvg.aggregate must return a whole state.*missing"):
+        run.round()
