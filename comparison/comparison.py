@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 import os
 import sys
@@ -11,7 +13,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from configuration import ConfigurationError
+from configuration import ConfigurationError, RunConfiguration
 from reporting.run_record import STAGES
 
 from .execution import Outcome, Workshop
@@ -162,8 +164,25 @@ def _default_directory(files: Sequence[Path], plan: Plan) -> Path:
     if files:
         return Path("outputs") / f"compare-{files[-1].stem}"
     varied = [name.rsplit(".", 1)[-1] for name in plan.varied()] or ["seed"]
-    dataset = plan.cells[0].configuration.dataset
-    return Path("outputs") / f"compare-{'-'.join(varied[:3])}-{dataset}"
+    return Path("outputs") / f"compare-{'-'.join(varied[:3])}-{_what_is_common(plan)}"
+
+
+def _what_is_common(plan: Plan) -> str:
+    """Name the data and, by a few digits, what else all cells differ from the defaults in.
+
+    More seeds or methods belong into the same tables; other settings into others.
+    """
+    settings, defaults = plan.cells[0].configuration.flat(), RunConfiguration().flat()
+    aside = {"seed", "dataset", *plan.varied()}
+    common = {
+        name: value
+        for name, value in settings.items()
+        if name not in aside and value != defaults[name]
+    }
+    if not common:
+        return str(settings["dataset"])
+    digest = hashlib.sha256(json.dumps(common, sort_keys=True).encode()).hexdigest()[:6]
+    return f"{settings['dataset']}-{digest}"
 
 
 class _Progress:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from comparison import Plan
+from comparison.comparison import _default_directory
 from comparison.sharing import share
 from configuration import ConfigurationError, RunConfiguration, read_toml
 from server_app import preflight
@@ -163,3 +164,18 @@ def test_the_cifar_preset_is_the_original_script(plan: ReadPlan) -> None:
     assert (generation.iterations, generation.form) == (2000, "corrected")
     assert (chosen.distillation.epochs, chosen.distillation.learning_rate) == (30, 0.01)
     assert (competition.rounds, competition.batches) == (10, 1)
+
+
+def test_tables_with_other_settings_go_elsewhere_and_more_of_the_same_do_not(
+    plan: ReadPlan,
+) -> None:
+    def directory(*arguments: str) -> Path:
+        return _default_directory([], plan(*arguments))
+
+    plain = directory("strategy=fedavg,moon", "seed=0")
+    assert plain == Path("outputs/compare-strategy-digits")
+    assert directory("strategy=fedavg,moon,scaffold", "seed=0..4") == plain
+    longer = directory("strategy=fedavg,moon", "num-server-rounds=9")
+    assert longer != plain and str(longer).startswith(f"{plain}-")
+    assert directory("strategy=fedavg,scaffold", "seed=7", "num-server-rounds=9") == longer
+    assert directory("strategy=fedavg,moon", "num-server-rounds=8") != longer
