@@ -167,7 +167,8 @@ def accuracy_curve(measurements: Sequence[Measurement]) -> Figure:
         previous = (x[-1], y[-1])
         edge += width
     axes.set_xlim(0, edge)
-    top = 100.0 if max(m.accuracy for m in measurements) <= 1 else None
+    # A little above, or a mark at 100 % would be cut in half.
+    top = 101.0 if max(m.accuracy for m in measurements) <= 1 else None
     axes.set_ylim(bottom, top)
     axes.margins(y=0.05)
     axes.yaxis.set_major_formatter(PercentFormatter(decimals=0, symbol=" %"))

@@ -67,7 +67,8 @@ figure svg text { font-family: system-ui, -apple-system, "Segoe UI", Roboto, "Li
 figure svg image { image-rendering: pixelated; }
 .pair { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 26rem), 1fr));
   gap: 0 1.5rem; align-items: start; }
-.pair figure svg { width: 100%; max-width: 34rem; min-width: 18rem; }
+.pair figure svg { width: min(100%, calc(60rem * var(--width, 1))); max-width: 34rem;
+  min-width: min(18rem, calc(60rem * var(--width, 1))); }
 figcaption { color: var(--soft); font-size: .9rem; margin-top: .5rem; max-width: 50rem; }
 @media (max-width: 36rem) {
   body { padding: 1.2rem .9rem 3rem; } h1 { font-size: 1.4rem; }
