@@ -368,8 +368,6 @@ def _absolute_paths(configuration: RunConfiguration) -> dict[str, Value]:
     for name in ("output-dir", "resume-from", "data-dir"):
         if values[name]:
             values[name] = str(Path(str(values[name])).expanduser().absolute())
-    if configuration.resume_from and not configuration.output_dir:
-        values["output-dir"] = values["resume-from"]
     return values
 
 

@@ -270,6 +270,13 @@ def test_a_run_and_its_report_again(command, tmp_path):
     assert "report.html" in out
     assert (tmp_path / "run" / "report.html").stat().st_size > 10_000
     assert (tmp_path / "run" / "summary.json").read_bytes() == before
+    # What it found is replaced only if that is said; its settings need not be.
+    status, _, err = simulate(command, "resume-from=run", "stages=distil")
+    assert status == 2 and "replace the results of distil" in err
+    assert (tmp_path / "run" / "summary.json").read_bytes() == before
+    status, out, err = simulate(command, "resume-from=run", "stages=distil", "--output", "run")
+    assert status == 0, err
+    assert out.startswith("as before: strategy=fedavg ") and "num-clients=2" in out
 
 
 def test_settings_files_and_arguments_in_their_order(command, tmp_path, monkeypatch):
