@@ -50,6 +50,7 @@ def follow(
     directory = Path(run_directory)
     shown: list[Event] = []
     waiting = False
+    broken_off = False
     while True:
         try:
             events = read_events(directory / "metrics.jsonl")
@@ -68,12 +69,17 @@ def follow(
                 line = event_line(event)
                 if line:
                     say(line)
+            end = events[-1] if events and events[-1].get("event") == "end" else {}
+            # A run that had broken off before may be being resumed at this moment.
+            broken_off = not shown and end.get("status", "completed") != "completed"
+            if broken_off:
+                say("this goes on when the run is resumed (Ctrl-C to stop watching)")
             shown = events
             report = write_report(directory)
             # The summary is written right after the last event; the report is to hold it.
-            if events[-1].get("event") == "end" and (directory / "summary.json").is_file():
+            if end and (directory / "summary.json").is_file():
                 return report
-        elif shown and shown[-1].get("event") == "end":
+        elif shown and shown[-1].get("event") == "end" and not broken_off:
             return write_report(directory)
         sleep(every)
 

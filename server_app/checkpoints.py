@@ -156,7 +156,7 @@ class Checkpoints:
         """Load the checkpoint that a run of ``stages`` goes on from.
 
         That is the newest one if the same stages were interrupted; otherwise the newest one from
-        before the first of them. Later checkpoints are deleted, since their steps are repeated.
+        before the first of them. Nothing is changed: see :meth:`drop_later`.
 
         Returns
         -------
@@ -184,13 +184,16 @@ class Checkpoints:
             )
         except (OSError, SafetensorError, KeyError, ValueError) as error:
             raise CheckpointError(f"{newest} cannot be read: {error}") from error
+        return checkpoint
+
+    def drop_later(self, checkpoint: Checkpoint) -> None:
+        """Delete the checkpoints behind one that was loaded, since their steps are repeated."""
         for folder in reversed(self._folders()):
-            if folder > newest:
+            if int(folder.name[:4]) > len(checkpoint.completed):
                 self._delete(folder)
         # Last: killed before this, the same command starts from the same checkpoint again.
         self._finished.unlink(missing_ok=True)
         self._drop_superseded()
-        return checkpoint
 
     def starting_point(self, stages: Sequence[str]) -> Path | None:
         """Return the folder :meth:`load` would read, after the same checks."""
@@ -223,6 +226,15 @@ class Checkpoints:
         kept = self._manifest(start)["completed"] if start else []
         return [step for step in self._manifest(folders[-1])["completed"] if step not in kept]
 
+    def data_of(self, stages: Sequence[str]) -> dict[str, Any]:
+        """Return what the checkpoint that :meth:`load` would read says of simulated clients' data.
+
+        Empty if there is none, or the clients were real sites.
+        """
+        start = self.starting_point(stages)
+        found: dict[str, Any] = self._manifest(start)["facts"].get("data", {}) if start else {}
+        return found
+
     def _check_ready(self, folders: Sequence[Path], first: int) -> None:
         """Check that the stage before ``first`` was carried out to its end."""
         needed = STAGES[first - 1]
@@ -245,10 +257,12 @@ class Checkpoints:
         done = sum(stage_of(step) == "train" for step in manifest["completed"])
         wanted = self.configuration.num_server_rounds
         if done > wanted or (first > 0 and done != wanted):
-            longer = ", or name the stage train to go on with it" if done < wanted else ""
+            newest = self._manifest(self._folders()[-1])["completed"]
+            may_go_on = done < wanted and all(stage_of(step) == "train" for step in newest)
+            otherwise = "name the stage train to go on with it" if may_go_on else "start a new run"
             raise CheckpointError(
                 f"checkpoint {folder} holds a model of {done} federated rounds, and "
-                f"num-server-rounds = {wanted}. Set num-server-rounds={done}{longer}"
+                f"num-server-rounds = {wanted}. Set num-server-rounds={done}, or {otherwise}"
             )
 
     def _check_files(self, folder: Path, manifest: dict[str, Any]) -> None:

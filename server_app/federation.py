@@ -40,10 +40,12 @@ from strategies.participants import short_reason
 from strategies.records import InvalidContent, from_record, to_record
 from strategies.shared_model import shared_model
 
-from .checkpoints import Checkpoint, CheckpointError, Checkpoints
+from .checkpoints import Checkpoint, Checkpoints
 from .evaluation import Evaluation, Evaluator
 from .exchange import exchange
+from .pseudo_files import forget_repeated
 from .replies import checked_label_counts
+from .same_data import described_data, require_same_data
 
 log = logging.getLogger("flwr.fedf2dg")
 
@@ -152,12 +154,14 @@ class Federation:
 
     # ------------------------------------------------------------------------------------- steps
 
-    def resume(self) -> None:
-        """Go on from the last checkpoint of the run's directory, if there is one."""
+    def resume(self) -> bool:
+        """Take up the state of the last checkpoint of the run's directory, if there is one.
+
+        Nothing on disk is changed yet: it may turn out that these are not the run's clients.
+        """
         loaded = self.checkpoints.load(self.configuration.stage_names)
         if loaded is None:
-            self.metrics.truncate(0)
-            return
+            return False
         load_state(self._model, loaded.global_state)
         self.state = loaded
         self.facts = loaded.facts
@@ -165,10 +169,18 @@ class Federation:
         self.strategy.declare(loaded.versions)
         if loaded.memory:
             self.strategy.restore(loaded.memory)
-        self.strategy.retained = self.checkpoints.retained()
-        self.strategy.prune()
-        self.metrics.truncate(loaded.metrics_position)
-        log.info("resuming behind step %s", loaded.completed[-1])
+        return True
+
+    def begin(self) -> None:
+        """Drop what was done behind the state that was taken up: it is done again."""
+        (self.directory / "summary.json").unlink(missing_ok=True)
+        if self.state.completed:
+            self.checkpoints.drop_later(self.state)
+            self.strategy.retained = self.checkpoints.retained()
+            self.strategy.prune()
+            log.info("resuming behind step %s", self.state.completed[-1])
+        self.metrics.truncate(self.state.metrics_position)
+        forget_repeated(self.directory / "pseudo_data", self.state.completed)
 
     def done(self, step: str) -> bool:
         """Tell whether a step was completed, in this process or before a resume."""
@@ -211,12 +223,28 @@ class Federation:
         ------
         ConfigurationError, MissingClients
             If they are not those that the configuration names.
+        CheckpointError
+            If they are simulated, and have other data than when the run began.
         """
         self.participants.discover(self.grid, self.configuration.required_replies)
-        counts = [self.participants[client].num_examples for client in self.participants.clients]
+        if self.participants.simulated:
+            now = described_data(self._example_counts(), self.description.class_names)
+            require_same_data(self.facts.setdefault("data", now), now)
+
+    def _example_counts(self) -> list[int]:
+        return [self.participants[client].num_examples for client in self.participants.clients]
+
+    def note_clients(self) -> None:
+        """Write down who the clients are, and ask for their label counts.
+
+        Raises
+        ------
+        MissingClients
+            If one does not tell them.
+        """
+        counts = self._example_counts()
         log.info("%d clients, %d training samples", len(counts), sum(counts))
         if self.participants.simulated:
-            self._require_same_data(counts)
             self._write_partition()
         if not any(step.startswith("train") for step in self.state.completed):
             table = self.label_counts(self.participants.clients)
@@ -230,20 +258,6 @@ class Federation:
                 "clients",
                 num_examples=counts,
                 label_counts=None if table is None else list(table.values()),
-            )
-
-    def _require_same_data(self, counts: list[int]) -> None:
-        """Refuse to go on with a simulation on other images; a real site may have new ones."""
-        now: dict[str, list[Any]] = {
-            "examples": counts,
-            "classes": list(self.description.class_names),
-        }
-        before = self.facts.setdefault("data", now)
-        if before != now:
-            raise CheckpointError(
-                f"this run had clients with {_listed(before['examples'])} training images of the "
-                f"classes {_listed(before['classes'])}; here they have {_listed(counts)} of "
-                f"{_listed(now['classes'])}. Resume it with the data it was made with"
             )
 
     def _write_partition(self) -> None:
@@ -452,8 +466,3 @@ class Federation:
             confusion=evaluation.confusion,
         )
         return evaluation
-
-
-def _listed(values: Sequence[object]) -> str:
-    shown = ", ".join(map(str, values[:5]))
-    return f"{shown}, …" if len(values) > 5 else shown

@@ -15,6 +15,7 @@ from strategies.shared_model import shared_model
 from . import run_directory
 from .checkpoints import Checkpoints
 from .hooks import HOOKS
+from .same_data import described_data, require_same_data
 
 
 def parse(values: Mapping[str, Any]) -> RunConfiguration:
@@ -60,9 +61,8 @@ def check(configuration: RunConfiguration, simulated: bool) -> None:
     except ValueError as error:
         raise ConfigurationError(str(error)) from error
     run_directory.locate(configuration)
+    checkpoints = Checkpoints(Path(configuration.resume_from) / "checkpoints", configuration)
     if configuration.resume_from:
-        folder = Path(configuration.resume_from) / "checkpoints"
-        checkpoints = Checkpoints(folder, configuration)
         checkpoints.starting_point(configuration.stage_names)
         lost = checkpoints.steps_lost(configuration.stage_names)
         if lost and not configuration.output_dir:
@@ -72,7 +72,12 @@ def check(configuration: RunConfiguration, simulated: bool) -> None:
                 f"output-dir=ANOTHER, or say output-dir={configuration.resume_from} to replace them"
             )
     if simulated:
-        client_indices(configuration.dataset, configuration.data_dir, **configuration.partitioning)
+        parts = client_indices(
+            configuration.dataset, configuration.data_dir, **configuration.partitioning
+        )
+        if configuration.resume_from and (begun := checkpoints.data_of(configuration.stage_names)):
+            now = described_data([len(part) for part in parts], description.class_names)
+            require_same_data(begun, now)
 
 
 def _shortened(steps: list[str]) -> str:

@@ -18,6 +18,7 @@ from .checkpoints import CheckpointError
 
 # Of the steps "generate-00" and "compete-01-generate-00".
 _STEP = re.compile(r"(?:compete-(?P<round>\d+)-)?generate-(?P<batch>\d+)")
+_FILE = re.compile(r"(?P<kind>common|hard)-c\d+-b\d+\.safetensors")
 
 
 def _file_name(kind: str, competition_round: int, batch: int) -> str:
@@ -39,9 +40,12 @@ def forget_repeated(directory: Path, completed: Iterable[str]) -> None:
         if made := _STEP.fullmatch(step):
             repetition = int(made["round"] or 0)
             kept.add(_file_name("hard" if repetition else "common", repetition, int(made["batch"])))
-    left = [path for path in directory.glob("*.safetensors") if path.name not in kept]
-    for path in (*left, *(directory.glob("*.png") if left else ())):
-        path.unlink()
+    for path in list(directory.glob("*.safetensors")):
+        made = _FILE.fullmatch(path.name)  # a hook of one's own may keep others there
+        if made and path.name not in kept:
+            path.unlink()
+            if made["kind"] == "common":  # the picture shows these
+                (directory / "grid.png").unlink(missing_ok=True)
 
 
 class PseudoFiles:

@@ -16,7 +16,6 @@ from reporting import terminal_table, write_report
 from . import run_directory
 from .federation import RESULTS, Federation
 from .hooks import HOOKS
-from .pseudo_files import forget_repeated
 
 log = logging.getLogger("flwr.fedf2dg")
 
@@ -47,9 +46,10 @@ def run(
         run_directory.reserved(directory),
         Federation(grid, configuration, directory, workers) as federation,
     ):
-        (directory / "summary.json").unlink(missing_ok=True)
-        federation.resume()
-        forget_repeated(directory / "pseudo_data", federation.state.completed)
+        if federation.resume():
+            # Before anything of that run is replaced.
+            federation.meet_clients()
+        federation.begin()
         try:
             return _carry_out(federation)
         except BaseException as error:
@@ -65,9 +65,6 @@ def run(
 
 def _carry_out(federation: Federation) -> dict[str, Any]:
     configuration, directory = federation.configuration, federation.directory
-    run_directory.write_configuration(
-        directory, configuration, str(federation.device), federation.description.class_names
-    )
     if not federation.state.completed:
         federation.metrics.append(
             "start",
@@ -76,7 +73,11 @@ def _carry_out(federation: Federation) -> dict[str, Any]:
             dataset=configuration.dataset,
             seed=configuration.seed,
         )
-    federation.meet_clients()
+        federation.meet_clients()
+    run_directory.write_configuration(
+        directory, configuration, str(federation.device), federation.description.class_names
+    )
+    federation.note_clients()
     if "train" in configuration.stage_names:
         train(federation)
     if federation.strategy.has_global_model:

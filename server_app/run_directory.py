@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import platform
 import shutil
@@ -22,16 +23,10 @@ from .checkpoints import FINISHED, CheckpointError
 #: The file that a process locks while it works on a run; the lock ends with the process.
 LOCK = ".lock"
 
-# What a run that was killed early may have left.
-_BEFORE_THE_FIRST_STEP = {
-    LOCK,
-    ".config.json.partial",
-    "checkpoints",
-    "flower.log",
-    "metrics.jsonl",
-    "partition.npy",
-    "pseudo_data",
-}
+# Folders that a run that was killed early may have left.
+_BEFORE_THE_FIRST_STEP = {"checkpoints", "pseudo_data"}
+log = logging.getLogger("flwr.fedf2dg")
+
 _VERSIONS_OF = ("flwr", "torch", "torchvision", "numpy", "ray")
 
 
@@ -71,24 +66,33 @@ def locate(configuration: RunConfiguration) -> Path:
     wrong = f"output-dir = {str(directory)!r}"
     try:
         existing = next(p for p in (directory, *directory.absolute().parents) if p.exists())
-        content = {path.name for path in directory.iterdir()} if existing == directory else set()
+        content = list(directory.iterdir()) if existing == directory else []
     except OSError as error:
         raise ConfigurationError(f"{wrong}: {error.strerror}") from error
     if not existing.is_dir():
         raise ConfigurationError(f"{wrong}: {existing} is not a directory")
     if not os.access(existing, os.W_OK):
         raise ConfigurationError(f"{wrong}: {existing} is not writable")
-    if "config.json" in content:
+    if directory / "config.json" in content:
         raise ConfigurationError(
             f"{wrong} already holds a run; choose another directory, or "
             f"continue that run with resume-from={directory}"
         )
-    if content - _BEFORE_THE_FIRST_STEP:
+    foreign = sorted(path.name for path in content if _is_foreign(path))
+    if foreign:
         raise ConfigurationError(
-            f"{wrong} is not empty and holds no run, but e.g. {min(content)!r}; choose another "
-            "directory"
+            f"{wrong} holds no run, but {foreign[0]!r}; choose another directory"
         )
     return directory
+
+
+def _is_foreign(path: Path) -> bool:
+    """Tell whether something in a directory says that it is no place for a new run."""
+    if path.name in ("summary.json", "report.html"):
+        return True
+    # A log, a folder of the file system's own: not in the way.
+    known = path.name in _BEFORE_THE_FIRST_STEP or path.name.startswith((".", "lost+found"))
+    return path.is_dir() and not known
 
 
 def settings_to_resume(source: Path) -> dict[str, Any]:
@@ -105,11 +109,15 @@ def settings_to_resume(source: Path) -> dict[str, Any]:
         Flat keys and values; without the directories, and, if the run was carried out to its end,
         without the stages: what comes next is a new question. Empty if it left no configuration.
     """
-    try:
-        content = json.loads((source / "config.json").read_text("utf-8"))["configuration"]
-        settings = dict(content)
-    except (OSError, ValueError, KeyError, TypeError):
-        return {}
+    source = source.expanduser()
+    manifests = sorted((source / "checkpoints").glob("[0-9]*/manifest.json"), reverse=True)
+    settings: dict[str, Any] = {}
+    for record in (source / "config.json", *manifests):
+        try:
+            settings = dict(json.loads(record.read_text("utf-8"))["configuration"])
+            break
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
     aside = {"output-dir", "resume-from"}
     if (source / "checkpoints" / FINISHED).exists():
         aside.add("stages")
@@ -148,13 +156,15 @@ def reserved(directory: Path) -> Iterator[None]:
     ConfigurationError
         If one does: two would delete each other's checkpoints and mix their metrics.
     """
-    lock = FileLock(directory / LOCK, blocking=False)
+    lock = FileLock(directory / LOCK)
     try:
-        lock.acquire()
+        lock.acquire(timeout=0)
     except Timeout as error:
         raise ConfigurationError(
             f"another process is working on the run in {directory}: wait for it, or end it"
         ) from error
+    except (OSError, NotImplementedError) as error:  # a file system without locks
+        log.warning("%s cannot be locked (%s): let one process at a time use it", directory, error)
     try:
         yield
     finally:

@@ -195,16 +195,18 @@ def _await_health(superlink: subprocess.Popen[bytes], port: int, log: Path) -> N
 
 def _end(superlink: subprocess.Popen[bytes]) -> None:
     below = groups_of(superlink.pid) - {superlink.pid}
-    for kind in (signal.SIGTERM, signal.SIGKILL):
-        try:
-            os.killpg(superlink.pid, kind)
-        except ProcessLookupError:
-            break
-        try:
-            superlink.wait(_SHUTDOWN_SECONDS)
-        except subprocess.TimeoutExpired:
-            continue
-    end_groups(below)
+    try:
+        for kind in (signal.SIGTERM, signal.SIGKILL):
+            try:
+                os.killpg(superlink.pid, kind)
+            except ProcessLookupError:
+                break
+            try:
+                superlink.wait(_SHUTDOWN_SECONDS)
+            except subprocess.TimeoutExpired:
+                continue
+    finally:  # also if the user is impatient
+        end_groups(below)
 
 
 def _free_ports(count: int) -> list[int]:

@@ -93,6 +93,7 @@ class Participants:
         self._online: set[int] = set()
         self._before: dict[int, Participant] = {}
         self._complete = False
+        self._turned_away: dict[int, str] = {}
 
     def __len__(self) -> int:
         return len(self._by_client)
@@ -148,8 +149,11 @@ class Participants:
                 missing = (
                     f"{here} of {self.expected} clients were connected after {self.timeout:g} s"
                 )
-                if len(nodes) > here:
-                    missing += f"; {len(nodes) - here} nodes did not say who they are"
+                silent = len(nodes - self._turned_away.keys()) - here
+                if silent > 0:
+                    missing += f"; {silent} nodes did not say who they are"
+                for reason in self._turned_away.values():
+                    missing += f"; {reason}"
                 if self._before and 0 < at_least <= here:
                     log.warning("%s: going on without the others", missing)
                     break
@@ -215,7 +219,7 @@ class Participants:
     def _meet(self, grid: Grid, nodes: set[int]) -> None:
         self._online = nodes
         known = {participant.node_id for participant in self._by_client.values()}
-        new = sorted(nodes - known)
+        new = sorted(nodes - known - self._turned_away.keys())
         if not new:
             return
         question = RecordDict({"config": ConfigRecord(self.greeting)})
@@ -247,8 +251,12 @@ class Participants:
             )
         if partition < 0:
             partition = self._index_of(node)
-        elif self.identity == "node-id":
-            self._refuse_takeover(node, partition)
+        elif self.identity == "node-id" and (reason := self._takeover(node, partition)):
+            # Not asked again, which would cost its site a process every time. And it must not keep
+            # the others from going on.
+            self._turned_away[node] = reason
+            log.warning("not let in: %s", reason)
+            return
         if partitions:
             self._with_partition.add(node)
         for other in self._before.values():
@@ -257,21 +265,21 @@ class Participants:
                 self._before[other.client] = replace(other, node_id=_NOBODY)
         self._by_client[partition] = Participant(partition, node, num_examples)
 
-    def _refuse_takeover(self, node: int, partition: int) -> None:
-        """Refuse a node that claims what is, or was before a resume, another client's index."""
+    def _takeover(self, node: int, partition: int) -> str:
+        """Say why a node may not have an index that is, or was before a resume, another's."""
         known = self._by_client if self._complete else self._before
         owner = known.get(partition)
         had = next((p.client for p in self._before.values() if p.node_id == node), partition)
         if had != partition:
-            raise ConfigurationError(
-                f"the node claims partition-id {partition}, and was client {had} before"
-            )
+            return f"node {node} claims partition-id {partition}, and was client {had} before"
         if owner is not None and owner.node_id != node:
-            raise ConfigurationError(
-                f"partition-id {partition} is the place of node {owner.node_id}, which is away. If "
-                "this is the same site, restarted without a key: client-identity='partition-id' "
-                "lets it take its place again, and lets any other take it as well"
+            return (
+                f"node {node} claims partition-id {partition}, which is the place of node "
+                f"{owner.node_id}, which is away. If this is the same site, restarted without a "
+                "key: client-identity='partition-id' lets it take its place again, and lets any "
+                "other take it as well"
             )
+        return ""
 
     def _index_of(self, node: int) -> int:
         """Return the index of a node that names none: the one it had, or the next free one."""

@@ -12,6 +12,7 @@ import pytest
 
 import cli
 from configuration import RunConfiguration
+from server_app import run_directory
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -107,12 +108,17 @@ def test_output_that_is_a_file(command, tmp_path, output):
 
 
 def test_output_among_other_files(command, tmp_path):
-    (tmp_path / "docs").mkdir()
-    (tmp_path / "docs" / "page.md").write_text("mine")
+    (tmp_path / "docs" / "images").mkdir(parents=True)
     status, _, err = simulate(command, "--output", "docs")
     assert status == 2
-    assert "is not empty and holds no run, but e.g. 'page.md'" in err
-    assert [path.name for path in (tmp_path / "docs").iterdir()] == ["page.md"]
+    assert "holds no run, but 'images'" in err
+    assert [path.name for path in (tmp_path / "docs").iterdir()] == ["images"]
+    # A log is not in the way, nor what a file system keeps for itself.
+    (tmp_path / "new" / "lost+found").mkdir(parents=True)
+    (tmp_path / "new" / "slurm-1.out").touch()
+    status, _, err = simulate(command, "--output", "new", "strategy=fedfoo")
+    assert "fedfoo" in err
+    assert run_directory.locate(RunConfiguration(output_dir=str(tmp_path / "new")))
 
 
 def test_output_that_cannot_be_made(command, tmp_path, monkeypatch):
@@ -153,6 +159,15 @@ def test_a_resumed_run_keeps_the_settings_that_are_not_named(tmp_path, capsys, f
     said = capsys.readouterr().out
     assert said.startswith("as before: ")
     assert "num-clients=4" in said and "distillation.epochs=7" in said and "seed" not in said
+
+
+def test_a_home_directory_and_a_lost_record_lose_no_settings(tmp_path, monkeypatch):
+    resumable(tmp_path, False, **{"num-clients": 4})
+    step = tmp_path / "run" / "checkpoints" / "0001-train-0001"
+    step.mkdir()
+    (tmp_path / "run" / "config.json").rename(step / "manifest.json")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert cli.configured(cli.parse(["simulate", "resume-from=~/run"])).num_clients == 4
 
 
 def test_a_resumed_run_without_a_record_has_the_defaults(tmp_path):

@@ -129,7 +129,10 @@ def test_stages_behind_training_start_from_the_rounds_they_name(checkpoints, wan
     trained_for(checkpoints, 3)
     assert len(checkpoints.load(("generate", "distil")).completed) == 3
     checkpoints.configuration = RunConfiguration(num_server_rounds=wanted)
-    with pytest.raises(CheckpointError, match=r"of 3 federated rounds.*Set num-server-rounds=3"):
+    message = r"of 3 federated rounds.*Set num-server-rounds=3, or " + (
+        "name the stage train" if wanted > 3 else "start a new run"
+    )
+    with pytest.raises(CheckpointError, match=message):
         checkpoints.load(("generate", "distil"))
 
 

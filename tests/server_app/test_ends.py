@@ -10,7 +10,8 @@ from filelock import FileLock
 
 import server_app.fedf2dg
 from configuration import ConfigurationError
-from reporting import follow
+from reporting import MetricsFile, follow
+from server_app import preflight
 from server_app.checkpoints import CheckpointError
 from tests.federated_data.tiny_files import pictures, write_folder
 
@@ -41,14 +42,53 @@ def test_a_run_that_breaks_off_says_so_and_can_go_on(
     broken = result_in("run")
     (end,) = broken.events("end")
     assert (end["status"], end["reason"]) == (status, reason)
-    lines: list[str] = []
-    follow(broken.directory, say=lines.append, sleep=lambda seconds: None)
-    assert lines[-1] == f"run {status}: {reason}"
     assert not (broken.directory / "summary.json").exists()
 
     resumed = tiny_run("run", resume_from=str(broken.directory))
     assert resumed.events() == whole.events()
     assert all(torch.equal(resumed.model()[name], value) for name, value in whole.model().items())
+
+
+def test_who_follows_a_run_is_told_that_it_broke_off(tmp_path) -> None:
+    endings = iter(["failed"])
+
+    def break_off(_: float) -> None:
+        for status in endings:
+            metrics.append("end", status=status, reason="the disk is full")
+
+    lines: list[str] = []
+    with MetricsFile(tmp_path / "metrics.jsonl") as metrics:
+        metrics.append("round", round=1, phase="federated", accuracy=0.5, seconds=1.0)
+        follow(tmp_path, say=lines.append, sleep=break_off)
+    assert lines[-1] == "run failed: the disk is full"
+
+
+def test_who_follows_a_run_that_had_broken_off_sees_it_resumed(tmp_path) -> None:
+    steps = iter(
+        [
+            lambda: None,
+            lambda: metrics.truncate(0),
+            lambda: metrics.append("round", round=1, phase="federated", accuracy=0.5, seconds=1.0),
+            lambda: metrics.append("end", status="interrupted", reason="again"),
+            lambda: None,
+        ]
+    )
+    lines: list[str] = []
+    with MetricsFile(tmp_path / "metrics.jsonl") as metrics:
+        metrics.append("end", status="failed", reason="the disk is full")
+        follow(tmp_path, say=lines.append, sleep=lambda seconds: next(steps)())
+    assert lines[0] == "run failed: the disk is full"
+    assert "goes on when the run is resumed" in lines[1]
+    assert lines[-1] == "run interrupted: again"
+
+
+def test_without_locks_a_run_is_made_all_the_same(tiny_run, monkeypatch, app_log) -> None:
+    def no_locks(*_: Any, **__: Any) -> None:
+        raise OSError(37, "No locks available")
+
+    monkeypatch.setattr(FileLock, "acquire", no_locks)
+    assert tiny_run("run", stages="train").summary()["status"] == "completed"
+    assert "cannot be locked" in app_log.text
 
 
 def test_a_run_another_process_works_on_is_left_alone(tiny_run) -> None:
@@ -72,6 +112,8 @@ def test_repeating_a_stage_forgets_its_former_images(tiny_run) -> None:
         *(f"common-c0-b{batch}.safetensors" for batch in range(2)),
         *(f"hard-c{repetition}-b0.safetensors" for repetition in (1, 2)),
     }
+    for name in ("of-a-hook.safetensors", "grid.png"):
+        (first.directory / "pseudo_data" / name).touch()
     once = tiny_run(
         "second",
         resume_from=str(first.directory),
@@ -79,7 +121,10 @@ def test_repeating_a_stage_forgets_its_former_images(tiny_run) -> None:
         competition__rounds=1,
         generation__batches=2,
     )
-    assert set(once.pseudo_data()) == set(first.pseudo_data()) - {"hard-c2-b0.safetensors"}
+    left = {path.name for path in (once.directory / "pseudo_data").iterdir()}
+    before = {path.name for path in (first.directory / "pseudo_data").iterdir()}
+    assert left == before - {"hard-c2-b0.safetensors"}
+    (first.directory / "pseudo_data" / "of-a-hook.safetensors").unlink()
     less = tiny_run(
         "third",
         resume_from=str(first.directory),
@@ -87,6 +132,7 @@ def test_repeating_a_stage_forgets_its_former_images(tiny_run) -> None:
         competition__rounds=2,
     )
     assert set(less.pseudo_data()) == {"common-c0-b0.safetensors"}
+    assert not (less.directory / "pseudo_data" / "grid.png").exists()  # drawn anew by a real run
     kept = tiny_run(
         "fourth",
         resume_from=str(first.directory),
@@ -117,22 +163,30 @@ def test_going_on_behind_a_finished_stage_needs_no_directory(tiny_run) -> None:
     assert trained.summary()["accuracy"]["competed"] is not None
 
 
-def test_a_simulation_goes_on_with_its_own_data_alone(tiny_run, tmp_path) -> None:
+def test_a_simulation_goes_on_with_its_own_data_alone(tiny_run, tmp_path, monkeypatch) -> None:
     for name, extra in (("images", 0), ("others", 5)):
         for part, count in (("train", 12 + extra), ("test", 4)):
             write_folder(
                 tmp_path / name / part, {c: pictures(count, 1) for c in ("cat", "dog", "hen")}
             )
     data = {"dataset": "folder", "train_samples": 0, "min_partition_size": 2}
-    run = tiny_run("run", stages="train", data_dir=str(tmp_path / "images"), **data)
-    with pytest.raises(CheckpointError, match="Resume it with the data it was made with"):
-        tiny_run(
-            "run",
-            resume_from=str(run.directory),
-            stages="generate",
-            data_dir=str(tmp_path / "others"),
-            **data,
-        )
+    run = tiny_run("run", data_dir=str(tmp_path / "images"), **data)
+    before = {path: path.read_bytes() for path in run.directory.rglob("*") if path.is_file()}
+    checked_before_the_run = [True, False]  # by Flower's own command, only in it
+    for checked in checked_before_the_run:
+        with monkeypatch.context() as patch:
+            if not checked:
+                patch.setattr(preflight, "require_same_data", lambda before, now: None)
+            with pytest.raises(CheckpointError, match="Resume it with the data it was made with"):
+                tiny_run(
+                    "run",
+                    resume_from=str(run.directory),
+                    stages="generate",
+                    data_dir=str(tmp_path / "others"),
+                    **data,
+                )
+        after = {path: path.read_bytes() for path in run.directory.rglob("*") if path.is_file()}
+        assert {**after, run.directory / ".lock": b""} == {**before, run.directory / ".lock": b""}
     # The same images elsewhere are the same data.
     (tmp_path / "images").rename(tmp_path / "moved")
     tiny_run(

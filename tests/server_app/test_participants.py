@@ -153,7 +153,12 @@ def test_nobody_takes_the_place_of_a_client_that_is_away(app_log):
     assert participants[1].node_id == 101
     assert participants.client_of(555) is None
     assert participants.available == [0]
-    assert "partition-id 1 is the place of node 101, which is away" in app_log.text
+    assert "partition-id 1, which is the place of node 101, which is away" in app_log.text
+    # Nor is it asked again: at a real site, each question starts a process.
+    ask, asked = grid.send_and_receive, []
+    grid.send_and_receive = lambda *given, **named: asked.append(1) or ask(*given, **named)
+    participants.refresh(grid)
+    assert asked == []
 
 
 def test_nor_after_a_resume():
@@ -161,8 +166,14 @@ def test_nor_after_a_resume():
     participants = Participants(2, 1.0)
     participants.recall({"0": [100, 10], "1": [101, 10]})
     grid._partitions = {555: 0, 101: 1}
-    with pytest.raises(ConfigurationError, match="partition-id 0 is the place of node 100"):
+    with pytest.raises(
+        MissingClients, match=r"1 of 2 clients .* 0, which is the place of node 100"
+    ):
         participants.discover(grid)
+    # Others do not have to wait for it.
+    participants.discover(grid, at_least=1)
+    assert participants.available == [1]
+    assert participants[0].node_id == 100
 
 
 @pytest.mark.parametrize("identity", ["node-id", "partition-id"])
@@ -172,7 +183,7 @@ def test_a_node_never_has_two_places(identity):
     participants.recall({"0": [100, 10], "1": [101, 10], "2": [102, 10]})
     grid._partitions = {101: 0, 102: 2}
     if identity == "node-id":
-        with pytest.raises(ConfigurationError, match="claims partition-id 0, and was client 1"):
+        with pytest.raises(MissingClients, match="claims partition-id 0, and was client 1"):
             participants.discover(grid)
         return
     participants.discover(grid)
