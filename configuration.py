@@ -512,9 +512,9 @@ class RunConfiguration:
         known = {name for name, _ in _declared()}
         for name in flat:
             if name not in known:
-                close = difflib.get_close_matches(name, known, n=1)
-                meant = f" Did you mean {close[0]!r}?" if close else ""
-                raise ConfigurationError(f"unknown key {name!r}.{meant} All keys: fedf2dg keys")
+                raise ConfigurationError(
+                    f"unknown key {name!r}.{_meant(name, known)} All keys: fedf2dg keys"
+                )
         configuration = _build(cls, "", flat, choices or {})
         configuration._check_together()
         return configuration
@@ -721,6 +721,10 @@ def _checked(name: str, value: Any, kind: type, info: KeyInfo, choices: Collecti
 
 
 def _unknown(what: str, value: str, choices: Collection[str]) -> str:
+    listed = ", ".join(sorted(choices))
+    return f"unknown {what} {value!r}.{_meant(value, choices)} Choose one of: {listed}"
+
+
+def _meant(value: str, choices: Collection[str]) -> str:
     close = difflib.get_close_matches(value, choices, n=1)
-    hint = f" Did you mean {close[0]!r}?" if close else ""
-    return f"unknown {what} {value!r}.{hint} Choose one of: {', '.join(sorted(choices))}"
+    return f" Did you mean {close[0]!r}?" if close else ""

@@ -17,8 +17,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
+from configuration import ConfigurationError
 from processes import start_context, terminable
 
 from .sharing import Run, identity
@@ -163,6 +162,8 @@ class Workshop:
 
     def _arguments(self, run: Run, directory: Path) -> list[str]:
         """Return the command that makes a run or goes on with it, after clearing what cannot."""
+        from server_app.run_directory import reserved
+
         stages, source = run.stages, self.place(run.start) if run.start else None
         own_stages = _interrupted(directory)
         if own_stages:
@@ -170,7 +171,7 @@ class Workshop:
         elif directory.exists():
             # Broken off before its first step: nothing to go on from. Unless a process that
             # outlived another comparison is at it: then the run ends and says so.
-            with contextlib.suppress(Timeout), FileLock(directory / ".lock", blocking=False):
+            with contextlib.suppress(ConfigurationError), reserved(directory):
                 shutil.rmtree(directory)
         settings = run.configuration.flat() | {
             "stages": stages,

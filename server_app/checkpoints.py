@@ -217,22 +217,15 @@ class Checkpoints:
         self._check_files(folders[-1], manifest)
         return folders[-1]
 
-    def steps_lost(self, stages: Sequence[str]) -> list[str]:
-        """Return the completed steps that :meth:`load` would drop, since they are repeated."""
-        folders = self._folders()
-        if not folders:
-            return []
-        start = self.starting_point(stages)
-        kept = self._manifest(start)["completed"] if start else []
-        return [step for step in self._manifest(folders[-1])["completed"] if step not in kept]
+    def steps_behind(self, start: Path) -> list[str]:
+        """Return the completed steps that a run from ``start`` repeats, and so replaces."""
+        kept = self._manifest(start)["completed"]
+        newest = self._manifest(self._folders()[-1])["completed"]
+        return [step for step in newest if step not in kept]
 
-    def data_of(self, stages: Sequence[str]) -> dict[str, Any]:
-        """Return what the checkpoint that :meth:`load` would read says of simulated clients' data.
-
-        Empty if there is none, or the clients were real sites.
-        """
-        start = self.starting_point(stages)
-        found: dict[str, Any] = self._manifest(start)["facts"].get("data", {}) if start else {}
+    def data_at(self, start: Path) -> dict[str, Any]:
+        """Return what a checkpoint says of simulated clients' data; empty for real sites."""
+        found: dict[str, Any] = self._manifest(start)["facts"].get("data", {})
         return found
 
     def _check_ready(self, folders: Sequence[Path], first: int) -> None:

@@ -62,10 +62,12 @@ def check(configuration: RunConfiguration, simulated: bool) -> None:
         raise ConfigurationError(str(error)) from error
     run_directory.locate(configuration)
     checkpoints = Checkpoints(Path(configuration.resume_from) / "checkpoints", configuration)
-    if configuration.resume_from:
-        checkpoints.starting_point(configuration.stage_names)
-        lost = checkpoints.steps_lost(configuration.stage_names)
-        if lost and not configuration.output_dir:
+    start = (
+        checkpoints.starting_point(configuration.stage_names) if configuration.resume_from else None
+    )
+    if start is not None and not configuration.output_dir:
+        lost = checkpoints.steps_behind(start)
+        if lost:
             raise ConfigurationError(
                 f"stages = {configuration.stages!r} would run again in {configuration.resume_from} "
                 f"and replace the results of {_shortened(lost)}. Keep them with "
@@ -75,7 +77,8 @@ def check(configuration: RunConfiguration, simulated: bool) -> None:
         parts = client_indices(
             configuration.dataset, configuration.data_dir, **configuration.partitioning
         )
-        if configuration.resume_from and (begun := checkpoints.data_of(configuration.stage_names)):
+        begun = {} if start is None else checkpoints.data_at(start)
+        if begun:
             now = described_data([len(part) for part in parts], description.class_names)
             require_same_data(begun, now)
 

@@ -98,24 +98,16 @@ def test_an_error_is_the_tasks_own_and_the_process_goes_on():
     assert last.error is None and last.value[0] == 9
 
 
-def test_a_process_that_dies_fails_its_task_alone_and_is_replaced():
-    with Workers(1) as workers:
-        workers.submit("a", die)
-        workers.submit("b", square, 4)
-        first, *_, last = collect(workers, 2)
-    assert first.key == "a" and isinstance(first.error, ProcessDied)
-    assert last.key == "b" and last.value[0] == 16
-
-
 def die_in_the_middle_of_the_answer(report):
     (cell,) = report.__closure__
     os.write(cell.cell_contents.fileno(), struct.pack("!i", 1000) + b"the first bytes")
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def test_an_answer_that_breaks_off_is_a_process_that_died():
+@pytest.mark.parametrize("dying", [die, die_in_the_middle_of_the_answer])
+def test_a_process_that_dies_fails_its_task_alone_and_is_replaced(dying):
     with Workers(1) as workers:
-        workers.submit("a", die_in_the_middle_of_the_answer)
+        workers.submit("a", dying)
         workers.submit("b", square, 4)
         first, *_, last = collect(workers, 2)
     assert first.key == "a" and isinstance(first.error, ProcessDied)
