@@ -25,10 +25,10 @@ from federated_data.stratification import stratified_split
 from generation import InversionSettings, budgets, generate
 from generation.settings import Schedule
 from models import Classifier, State, StateLayout, build, cpu_state, load_state
+from models.aggregation import combine, sample_weights
+from protocol.seeds import MODEL, derived_seed, training_generator
 from server_app.evaluation import Evaluator
 from strategies import get
-from strategies.aggregation import combine, sample_weights
-from strategies.seeds import MODEL, derived_seed, training_generator
 
 CLIENTS = 10
 HELD_OUT = 0.2

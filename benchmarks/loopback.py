@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.memory import proportional_size
-from deployment.certificates import write_certificates
+from fedf2dg.deployment.certificates import write_certificates
 
 BIN = Path(sys.executable).parent
 APP = Path(__file__).resolve().parents[1]

@@ -24,14 +24,14 @@ from benchmarks.measure import machine
 from client_app.app import app as client_app
 from configuration import RunConfiguration
 from distillation import DistillationSettings, distil
+from fedf2dg.simulation import LocalGrid
 from generation import Generation, InversionSettings, budgets, generate
 from generation.settings import Compile, Precision
 from models import Classifier, load_state
+from protocol.pixel_range import pixel_range
+from protocol.seeds import GENERATION, derived_seed
 from server_app.evaluation import Evaluator
 from server_app.federation import Federation
-from simulation import LocalGrid
-from strategies.pixel_range import pixel_range
-from strategies.seeds import GENERATION, derived_seed
 
 # (precision, which noise to start from): the last shows what chance alone does to the result.
 WAYS: dict[str, tuple[Precision, int]] = {

@@ -26,13 +26,13 @@ from client_app.app import app as client_app
 from client_app.site import Site
 from client_app.training import train_locally
 from configuration import RunConfiguration
+from fedf2dg.simulation import LocalGrid
 from models import State, cpu_state, load_state
+from protocol.seeds import training_generator
 from server_app.federation import Federation
 from server_app.run import train
 from server_app.run_directory import prepare
-from simulation import LocalGrid
 from strategies import get
-from strategies.seeds import training_generator
 
 REPEATS = 5
 
@@ -248,7 +248,7 @@ def _engine(engine: str, device: torch.device) -> Process:
 def _process(
     stage: str, setup: str, engine: str, settings: dict[str, Any], output: Path, folder: Path
 ) -> Process:
-    command = [sys.executable, "-m", "cli", "simulate", "--engine", engine]
+    command = [sys.executable, "-m", "fedf2dg", "simulate", "--engine", engine]
     command += ["--output", str(output), *(f"{key}={value}" for key, value in settings.items())]
     start = time.perf_counter()
     with PeakMemory() as memory, (folder / "log.txt").open("wb") as log:

@@ -9,10 +9,10 @@ from flwr.clientapp import ClientApp
 
 from configuration import ConfigurationError, RunConfiguration
 from models import State, cpu_state, load_state
+from protocol.fingerprint import code_fingerprint
+from protocol.records import from_record, names_in, packed, to_record
+from protocol.seeds import training_generator
 from strategies import get
-from strategies.fingerprint import code_fingerprint
-from strategies.records import from_record, names_in, packed, to_record
-from strategies.seeds import training_generator
 
 from .generating import Request, generate_at, needs_global_model
 from .label_counts import shareable_counts

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from generation import Generation, InversionSettings, generate
 from models import State, load_state
-from strategies.pixel_range import pixel_range
+from protocol.pixel_range import pixel_range
 
 from .site import Site
 

@@ -22,7 +22,8 @@ from federated_data import (
 from federated_data.agreement import from_values
 from generation import forward_operations, native_bfloat16
 from models import Classifier, fit_threads, resolve_device
-from strategies.shared_model import shared_model
+from protocol.shared_model import shared_model
+from strategies import get
 
 # Simulated clients share processes; a process keeps the batches of this many.
 _RESIDENT_CLIENTS = 64
@@ -198,7 +199,9 @@ def _resident_batches(site: Site, pooled: bool) -> Batches:
 def _resident_model(
     configuration: RunConfiguration, description: Description, device: torch.device
 ) -> Classifier:
-    model = shared_model(configuration, description).to(device)
+    model = shared_model(configuration, description, get(configuration.strategy).projection).to(
+        device
+    )
     fit_threads(model_operations(configuration, description))
     return model.to(memory_format=torch.channels_last)
 
@@ -206,5 +209,5 @@ def _resident_model(
 @lru_cache(maxsize=4)
 def model_operations(configuration: RunConfiguration, description: Description) -> float:
     """Return the floating-point operations of one image's forward pass."""
-    model = shared_model(configuration, description)
+    model = shared_model(configuration, description, get(configuration.strategy).projection)
     return forward_operations(model, (description.channels, *description.image_size))

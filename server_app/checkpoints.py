@@ -22,7 +22,7 @@ from safetensors.torch import load_file, save_file
 
 from configuration import STAGES, RunConfiguration, key_table
 from models import State
-from strategies.client_store import ClientStore
+from protocol.client_store import ClientStore
 from strategies.server import Versions
 
 FORMAT = 1

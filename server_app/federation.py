@@ -33,16 +33,16 @@ from models import (
     resolve_device,
 )
 from processes import Workers, suitable
+from protocol.exchange import exchange
+from protocol.fingerprint import code_fingerprint
+from protocol.participants import MissingClients, Participants, short_reason
+from protocol.records import InvalidContent, from_record, to_record
+from protocol.shared_model import shared_model
 from reporting import MetricsFile
-from strategies import MissingClients, Participants, get
-from strategies.fingerprint import code_fingerprint
-from strategies.participants import short_reason
-from strategies.records import InvalidContent, from_record, to_record
-from strategies.shared_model import shared_model
+from strategies import get
 
 from .checkpoints import Checkpoint, Checkpoints
 from .evaluation import Evaluation, Evaluator
-from .exchange import exchange
 from .pseudo_files import forget_repeated
 from .replies import checked_label_counts
 from .same_data import described_data, require_same_data
@@ -88,6 +88,7 @@ class Federation:
             configuration.dataset, configuration.data_dir, class_names=configuration.classes
         )
         self.device = resolve_device(configuration.device)
+        self._projection = get(configuration.strategy).projection
         self.evaluator = Evaluator(
             load_split(
                 configuration.dataset,
@@ -98,7 +99,9 @@ class Federation:
             self.description.normalization,
             self.device,
         )
-        self._model = shared_model(configuration, self.description).to(self.device)
+        self._model = shared_model(configuration, self.description, self._projection).to(
+            self.device
+        )
         #: Floating-point operations of one image's forward pass.
         self.operations = forward_operations(
             self._model, (self.description.channels, *self.description.image_size)
@@ -437,7 +440,7 @@ class Federation:
 
     def with_state(self, state: State) -> Classifier:
         """Return a new model that holds a state, on the run's device, in eval mode."""
-        model = shared_model(self.configuration, self.description).to(self.device)
+        model = shared_model(self.configuration, self.description, self._projection).to(self.device)
         load_state(model, state)
         return model.eval()
 

@@ -18,15 +18,15 @@ from torch import nn
 from distillation import DistillationSettings, Statistics, distil
 from generation import InversionSettings, PseudoData, budgets, generate, quality_losses
 from models import Classifier, cpu_state, load_state, size_in_bytes
+from protocol.exchange import exchange
+from protocol.participants import short_reason
+from protocol.pixel_range import pixel_range
+from protocol.records import InvalidContent, packed
+from protocol.seeds import DISTILLATION, GENERATION, derived_seed
 from reporting import pseudo_grid
 from strategies import TooFewReplies
-from strategies.participants import short_reason
-from strategies.pixel_range import pixel_range
-from strategies.records import InvalidContent, packed
-from strategies.seeds import DISTILLATION, GENERATION, derived_seed
 from strategies.server import grouped, refuse_dead_process
 
-from .exchange import exchange
 from .federation import Federation
 from .progress import ProgressLog
 from .pseudo_files import PseudoFiles

@@ -9,8 +9,8 @@ from typing import Any
 from configuration import ConfigurationError, RunConfiguration
 from federated_data import SOURCES, client_indices, describe
 from models import MODELS, resolve_device
-from strategies import algorithms
-from strategies.shared_model import shared_model
+from protocol.shared_model import shared_model
+from strategies import algorithms, get
 
 from . import run_directory
 from .checkpoints import Checkpoints
@@ -57,7 +57,7 @@ def check(configuration: RunConfiguration, simulated: bool) -> None:
     )
     try:
         resolve_device(configuration.device)
-        shared_model(configuration, description)
+        shared_model(configuration, description, get(configuration.strategy).projection)
     except ValueError as error:
         raise ConfigurationError(str(error)) from error
     run_directory.locate(configuration)

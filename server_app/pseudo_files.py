@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 
 from federated_data import Normalization
 from generation import PseudoData
-from strategies.client_store import write_whole
+from protocol.client_store import write_whole
 
 from .checkpoints import CheckpointError
 

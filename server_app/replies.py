@@ -11,7 +11,7 @@ from torch import nn
 
 from generation import PseudoData
 from models import State, size_in_bytes
-from strategies.records import InvalidContent, from_record, template
+from protocol.records import InvalidContent, from_record, template
 
 _MOST_SAMPLES = 10**10
 # Normalised pixels of real images lie within about ±3; what inversion makes of them, within ±30.

@@ -2,7 +2,6 @@
 
 from .algorithm import Algorithm
 from .client import ClientAlgorithm
-from .participants import MissingClients, Participants
 from .registry import algorithms, get
 from .server import FederatedStrategy, LocalUpdate, RoundOutcome, TooFewReplies
 
@@ -11,8 +10,6 @@ __all__ = [
     "ClientAlgorithm",
     "FederatedStrategy",
     "LocalUpdate",
-    "MissingClients",
-    "Participants",
     "RoundOutcome",
     "TooFewReplies",
     "algorithms",

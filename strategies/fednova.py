@@ -11,8 +11,8 @@ import logging
 from collections.abc import Sequence
 
 from models import State
+from models.aggregation import combine, sample_weights
 
-from .aggregation import combine, sample_weights
 from .algorithm import Algorithm
 from .client import ClientAlgorithm
 from .server import FederatedStrategy, LocalUpdate

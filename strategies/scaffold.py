@@ -22,11 +22,11 @@ from torch import Tensor, nn
 
 from configuration import RunConfiguration
 from models import Classifier, State, StateLayout
+from protocol.client_store import ClientStore
+from protocol.participants import Participants
 
 from .algorithm import Algorithm
 from .client import ClientAlgorithm, gradients
-from .client_store import ClientStore
-from .participants import Participants
 from .server import FederatedStrategy, LocalUpdate
 
 CORRECTION = "correction"

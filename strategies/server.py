@@ -23,14 +23,13 @@ from flwr.serverapp.strategy import Strategy
 
 from configuration import RunConfiguration
 from models import State, StateLayout, size_in_bytes, state_difference
-
-from .aggregation import combine, sample_weights
-from .client_store import ClientStore
-from .clipping import clip_factors, scaled_update, update_norm
-from .normalizer import normalizer
-from .participants import MissingClients, Participants, short_reason
-from .records import InvalidContent, from_record, packed, to_record
-from .seeds import SAMPLING, derived_seed
+from models.aggregation import combine, sample_weights
+from models.clipping import clip_factors, scaled_update, update_norm
+from protocol.client_store import ClientStore
+from protocol.normalizer import normalizer
+from protocol.participants import MissingClients, Participants, short_reason
+from protocol.records import InvalidContent, from_record, packed, to_record
+from protocol.seeds import SAMPLING, derived_seed
 
 log = logging.getLogger("flwr.fedf2dg")
 

@@ -20,10 +20,11 @@ from flwr.app import ConfigRecord, Message, MetricRecord
 from torch import Tensor, nn
 
 from configuration import RunConfiguration
+from fedf2dg.simulation.local_grid import LocalGrid
 from models import State, StateLayout
-from simulation.local_grid import LocalGrid
-from strategies import FederatedStrategy, Participants, get
-from strategies.records import to_record
+from protocol.participants import Participants
+from protocol.records import to_record
+from strategies import FederatedStrategy, get
 
 # The tensors are tiny: threads would only wait for each other.
 torch.set_num_threads(1)

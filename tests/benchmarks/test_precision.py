@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from benchmarks.precision import WAYS, compare, main
+from fedf2dg.simulation.local_run import run_locally
 from server_app import preflight
-from simulation.local_run import run_locally
 
 SETTINGS = {
     "strategy": "fedavg",

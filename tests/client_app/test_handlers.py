@@ -11,11 +11,11 @@ from client_app.app import app
 from configuration import RunConfiguration
 from federated_data import client_data, describe
 from federated_data.agreement import to_values
+from fedf2dg.simulation.local_grid import LocalGrid
 from models import cpu_state
-from simulation.local_grid import LocalGrid
-from strategies.fingerprint import code_fingerprint
-from strategies.records import from_record, names_in
-from strategies.shared_model import shared_model
+from protocol.fingerprint import code_fingerprint
+from protocol.records import from_record, names_in
+from protocol.shared_model import shared_model
 
 CLIENTS = 3
 
@@ -92,7 +92,7 @@ def test_right_fingerprint_is_accepted_and_a_wrong_one_refused(ask):
 
 
 def test_fingerprint_follows_the_sources(tmp_path, monkeypatch):
-    import strategies.fingerprint as module
+    import protocol.fingerprint as module
 
     (tmp_path / "strategies").mkdir()
     source = tmp_path / "strategies" / "fingerprint.py"

@@ -11,8 +11,8 @@ import sys
 import time
 from pathlib import Path
 
-import cli
-from comparison import read_plan
+from fedf2dg import cli
+from fedf2dg.comparison import read_plan
 from server_app import preflight
 
 #: What a documented run is shortened to, where it does not say otherwise itself.

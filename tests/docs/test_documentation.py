@@ -16,9 +16,9 @@ import pytest
 from flwr.common.config import parse_config_args
 from PIL import Image
 
-import cli
-from comparison import read_plan
 from configuration import key_table
+from fedf2dg import cli
+from fedf2dg.comparison import read_plan
 from server_app import preflight
 from tests.docs import pages
 from tests.docs.pages import PAGES, ROOT, Command, name

@@ -69,8 +69,8 @@ def tiny_run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., R
     """Return a function that carries out a run into a folder of that name."""
     import server_app.fedf2dg
     import server_app.run
+    from fedf2dg.simulation.local_run import run_locally
     from server_app import preflight
-    from simulation.local_run import run_locally
 
     monkeypatch.setattr(server_app.run, "write_report", lambda directory: directory)
     monkeypatch.setattr(server_app.fedf2dg, "pseudo_grid", lambda *given, **named: None)

@@ -244,8 +244,8 @@ def test_a_failed_round_leaves_the_state_before_it_usable(laboratory, curved_cli
 
 
 def test_time_out_is_a_failure_by_name(laboratory, curved_clients, app_log):
-    from server_app.exchange import exchange
-    from strategies.records import to_record
+    from protocol.exchange import exchange
+    from protocol.records import to_record
 
     run = laboratory(curved_clients, strategy="fedavg")
     pull = run.grid.pull_messages
@@ -264,7 +264,7 @@ def test_time_out_is_a_failure_by_name(laboratory, curved_clients, app_log):
 
 
 def test_reasons_are_short_and_without_traceback_and_colours():
-    from strategies.participants import short_reason
+    from protocol.participants import short_reason
 
     raw_reason = (
         "\x1b[36mray::run()\x1b[39m\nTraceback (most recent call last):\n  File 'x.py'\n"
@@ -287,7 +287,7 @@ def test_reasons_are_short_and_without_traceback_and_colours():
     ],
 )
 def test_a_client_cannot_write_to_the_operators_terminal(hostile):
-    from strategies.participants import short_reason
+    from protocol.participants import short_reason
 
     assert short_reason(hostile) == "boom"
     assert short_reason("bo\x08om \u202e") == "bo\ufffdom \ufffd"

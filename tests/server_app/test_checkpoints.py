@@ -9,8 +9,8 @@ import torch
 
 import server_app.checkpoints as module
 from configuration import RunConfiguration
+from protocol.client_store import ClientStore
 from server_app.checkpoints import Checkpoint, CheckpointError, Checkpoints
-from strategies.client_store import ClientStore
 
 VERSIONS = {"local_models": {0: 1, 11: 2}}
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from flwr.app import ArrayRecord, Error, Message, MetricRecord
 
-from simulation.local_grid import LocalGrid
+from fedf2dg.simulation.local_grid import LocalGrid
 from strategies import TooFewReplies
 
 KEYS = {

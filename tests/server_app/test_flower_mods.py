@@ -23,14 +23,15 @@ KEYS = {"model": "resnet8-gn", "num_server_rounds": 2, "stages": "train"}
 @pytest.fixture
 def install(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """Return a function that puts a mod around the client's training."""
-    import simulation.local_run
 
     def put(mod) -> None:
         app = ClientApp()
         app.query("describe")(application.describe)
         app.query("label_counts")(application.label_counts)
         app.train(mods=[mod])(application.train)
-        monkeypatch.setattr(simulation.local_run, "client_app", app)
+        from fedf2dg.simulation import local_run
+
+        monkeypatch.setattr(local_run, "client_app", app)
 
     return put
 

@@ -18,11 +18,11 @@ import torch
 import server_app.evaluation
 import server_app.federation
 import server_app.fedf2dg
-import strategies.client_store
+from fedf2dg.simulation.local_grid import LocalGrid
+from protocol import client_store
 from server_app import checkpoints
 from server_app.checkpoints import CheckpointError
 from server_app.federation import Federation
-from simulation.local_grid import LocalGrid
 
 from .conftest import TINY
 
@@ -97,9 +97,9 @@ class Reaper:
 
             return interrupted
 
-        saved, written = strategies.client_store.save_file, Path.write_text
+        saved, written = client_store.save_file, Path.write_text
         appended, removed = server_app.federation.MetricsFile.append, shutil.rmtree
-        for module in (strategies.client_store, checkpoints):
+        for module in (client_store, checkpoints):
             monkeypatch.setattr(module, "save_file", save)
         monkeypatch.setattr(Path, "write_text", write_text)
         monkeypatch.setattr(server_app.federation.MetricsFile, "append", append)
@@ -188,7 +188,7 @@ def test_killed_at_every_change_of_a_file_it_ends_like_an_uninterrupted_run(
 def test_a_process_killed_at_random_moments_goes_on_to_the_same_result(result_in, tmp_path):
     """SIGKILL of the real command, which leaves what the operating system leaves."""
     settings = [f"{name}={value}" for name, value in TINY.items()]
-    command = [sys.executable, "-m", "cli", "simulate", "--engine", "local", *settings]
+    command = [sys.executable, "-m", "fedf2dg", "simulate", "--engine", "local", *settings]
 
     def start(name, *more):
         output = (tmp_path / f"{name}.log").open("ab")
@@ -347,7 +347,7 @@ def test_settings_of_later_stages_may_still_change(tiny_run, tmp_path):
 
 def test_a_run_that_failed_can_be_resumed(tiny_run, tmp_path, monkeypatch):
     """Clients that fail below min-successful-clients stop the run; what was done stays usable."""
-    from simulation.local_grid import LocalGrid
+    from fedf2dg.simulation.local_grid import LocalGrid
     from strategies import TooFewReplies
 
     whole = tiny_run("whole", strategy="scaffold", stages="train")

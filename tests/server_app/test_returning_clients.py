@@ -11,8 +11,8 @@ from flwr.clientapp import ClientApp
 from flwr.common.constant import ErrorCode
 
 from client_app import site
-from simulation.local_grid import LocalGrid
-from strategies import MissingClients, Participants
+from fedf2dg.simulation.local_grid import LocalGrid
+from protocol.participants import MissingClients, Participants
 
 
 @pytest.fixture

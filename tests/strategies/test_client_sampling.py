@@ -7,7 +7,7 @@ import random
 import pytest
 import torch
 
-from strategies import MissingClients
+from protocol.participants import MissingClients
 
 
 @pytest.fixture

@@ -45,7 +45,16 @@ def test_a_real_worker_of_ray_is_killed(tmp_path):
     """As the kernel does when memory runs out."""
     mark = f"DEAD_PROCESS_TEST={tmp_path}"
     output = tmp_path / "run"
-    command = [sys.executable, "-m", "cli", "simulate", "--clients", "3", "--output", str(output)]
+    command = [
+        sys.executable,
+        "-m",
+        "fedf2dg",
+        "simulate",
+        "--clients",
+        "3",
+        "--output",
+        str(output),
+    ]
     command += ["train-samples=90", "dirichlet-alpha=1.0", "num-server-rounds=500"]
     command += ["local-epochs=1", "stages=train", "min-successful-clients=1"]
     name, value = mark.split("=")

@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 from models import StateLayout
-from strategies.aggregation import combine, sample_weights
-from strategies.records import from_record
+from models.aggregation import combine, sample_weights
+from protocol.records import from_record
 
 STRATEGIES = ["fedavg", "fedprox", "scaffold", "fednova", "moon"]
 

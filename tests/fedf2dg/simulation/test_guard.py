@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from simulation import guard
+from fedf2dg.simulation import guard
 
 # Starts a process in a session of its own, as a SuperLink is, and its guard; tells both ids.
 _PARENT = """

@@ -1,6 +1,6 @@
 """Of Flower's log a user sees what the run says, and no more."""
 
-from simulation.flower_engine import ReadableLog
+from fedf2dg.simulation.flower_engine import ReadableLog
 
 
 def shown(*lines: str) -> list[str]:

@@ -16,6 +16,7 @@ _SHARED = (
     "configuration.py",
     "client_app",
     "strategies",
+    "protocol",
     "models",
     "federated_data",
     "generation",

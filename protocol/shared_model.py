@@ -7,7 +7,6 @@ from typing import Protocol
 from configuration import RunConfiguration
 from models import Classifier, build
 
-from .registry import get
 from .seeds import MODEL, derived_seed
 
 
@@ -30,9 +29,20 @@ class ImageDescription(Protocol):
         ...
 
 
-def shared_model(configuration: RunConfiguration, description: ImageDescription) -> Classifier:
-    """Build the run's model with its initial weights, which depend on the run's seed alone."""
-    projection = get(configuration.strategy).projection
+def shared_model(
+    configuration: RunConfiguration, description: ImageDescription, projection: bool = False
+) -> Classifier:
+    """Build the run's model with its initial weights, which depend on the run's seed alone.
+
+    Parameters
+    ----------
+    configuration : RunConfiguration
+        The run's settings.
+    description : ImageDescription
+        Classes, channels and size of the images.
+    projection : bool (default: False)
+        Whether the algorithm needs a projection head: ``Algorithm.projection``.
+    """
     return build(
         configuration.model,
         classes=description.classes,

@@ -69,15 +69,16 @@ def _usage_errors() -> tuple[type[Exception], ...]:
 
 def _expected_errors() -> tuple[type[Exception], ...]:
     """Return the errors whose message is all a user needs; others are bugs and keep their trace."""
-    from deployment.certificates import CertificateError
     from distillation import DistillationError
     from federated_data import DataError, PartitionError
+    from fedf2dg.deployment.certificates import CertificateError
+    from fedf2dg.simulation.flower_engine import FlowerRunError
     from generation import InversionError
+    from protocol.participants import MissingClients
     from reporting import MetricsError
     from server_app.checkpoints import CheckpointError
     from server_app.federation import DivergedModel
-    from simulation.flower_engine import FlowerRunError
-    from strategies import MissingClients, TooFewReplies
+    from strategies import TooFewReplies
 
     return (
         ConfigurationError,
@@ -241,7 +242,7 @@ def _simulate(chosen: argparse.Namespace) -> int:
 
 def _carry_out(chosen: argparse.Namespace) -> int:
     if chosen.engine == "local" and settings(chosen.settings).get("processes") != 1:
-        prepare(["simulation.local_run"])  # loaded while this process loads the same
+        prepare(["fedf2dg.simulation.local_run"])  # loaded while this process loads the same
     from server_app import preflight, run_directory
 
     values = _absolute_paths(configured(chosen))
@@ -253,11 +254,11 @@ def _carry_out(chosen: argparse.Namespace) -> int:
         configuration = preflight.parse(values)
     if chosen.engine == "local":
         _log_to_standard_output()
-        from simulation.local_run import run_locally
+        from fedf2dg.simulation.local_run import run_locally
 
         run_locally(configuration)
         return 0
-    from simulation.flower_engine import FlowerRunError, run_through_flower
+    from fedf2dg.simulation.flower_engine import FlowerRunError, run_through_flower
 
     directory = Path(configuration.output_dir)
     run_through_flower(
@@ -296,7 +297,7 @@ def key_reference() -> str:
 
 
 def _compare(chosen: argparse.Namespace) -> int:
-    from comparison import compare
+    from fedf2dg.comparison import compare
 
     failed = compare(
         chosen.config,
@@ -311,7 +312,7 @@ def _compare(chosen: argparse.Namespace) -> int:
 
 
 def _certificates(chosen: argparse.Namespace) -> int:
-    from deployment.certificates import write_certificates
+    from fedf2dg.deployment.certificates import write_certificates
 
     for path in write_certificates(chosen.directory, chosen.host, chosen.nodes, chosen.days):
         print(path)
@@ -319,7 +320,7 @@ def _certificates(chosen: argparse.Namespace) -> int:
 
 
 def _example_sites(chosen: argparse.Namespace) -> int:
-    from deployment.example_sites import write_example_sites
+    from fedf2dg.deployment.example_sites import write_example_sites
 
     write_example_sites(chosen.directory)
     print(chosen.directory)

@@ -9,8 +9,8 @@ from flwr.app import Error, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 
 from configuration import ConfigurationError
-from simulation.local_grid import LocalGrid
-from strategies import MissingClients, Participants
+from fedf2dg.simulation.local_grid import LocalGrid
+from protocol.participants import MissingClients, Participants
 
 
 def grid_of(answer, nodes):

@@ -24,7 +24,13 @@ from .sharing import Run, identity
 
 #: What every run imports sooner or later (torch's optimizers, for one, on their first step);
 #: loaded once, then forked.
-_PRELOAD = ["cli", "server_app.preflight", "simulation.local_run", "torch._dynamo", "scipy.stats"]
+_PRELOAD = [
+    "fedf2dg.cli",
+    "server_app.preflight",
+    "fedf2dg.simulation.local_run",
+    "torch._dynamo",
+    "scipy.stats",
+]
 _GRACE_SECONDS = 15.0
 _LOG_LINES = 40
 
@@ -214,7 +220,7 @@ def _carry_out(arguments: list[str], log: str, threads: int) -> None:
         os.environ[name] = str(threads)  # for the processes a run starts, e.g. Ray's
     import torch
 
-    from cli import main
+    from fedf2dg.cli import main
 
     torch.set_num_threads(threads)
     sys.exit(main(arguments))

@@ -9,8 +9,8 @@ import pytest
 from flwr.app import Message, RecordDict
 from flwr.clientapp import ClientApp
 
-from server_app.exchange import exchange
-from simulation.local_grid import LocalGrid
+from fedf2dg.simulation.local_grid import LocalGrid
+from protocol.exchange import exchange
 
 
 @pytest.fixture

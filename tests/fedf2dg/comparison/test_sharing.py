@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 import pytest
 
-from comparison import Plan
-from comparison.sharing import identity, share
 from configuration import STAGES
+from fedf2dg.comparison import Plan
+from fedf2dg.comparison.sharing import identity, share
 
 ReadPlan = Callable[..., Plan]
 

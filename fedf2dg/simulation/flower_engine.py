@@ -53,7 +53,7 @@ def app_directory() -> Path:
     FlowerRunError
         If the package was installed without its ``pyproject.toml``, which ``flwr run`` needs.
     """
-    root = Path(__file__).resolve().parent.parent
+    root = Path(__file__).resolve().parents[2]
     if not (root / "pyproject.toml").is_file():
         raise FlowerRunError(
             "engine flower runs the app from a checkout of the repository (pip install -e .); "

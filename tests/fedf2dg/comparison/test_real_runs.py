@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from cli import main
-from comparison import compare
 from configuration import ConfigurationError
+from fedf2dg.cli import main
+from fedf2dg.comparison import compare
+from fedf2dg.simulation.local_run import run_locally
 from reporting import read_events
 from server_app import preflight
-from simulation.local_run import run_locally
 
 PLAN = """
     [plan]

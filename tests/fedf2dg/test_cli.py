@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-import cli
 from configuration import RunConfiguration
+from fedf2dg import cli
 from server_app import run_directory
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
@@ -178,10 +178,10 @@ def test_a_resumed_run_without_a_record_has_the_defaults(tmp_path):
 
 
 def test_a_reader_that_has_seen_enough_ends_the_command_quietly():
-    command = [sys.executable, "-m", "cli", "keys"]
+    command = [sys.executable, "-m", "fedf2dg", "keys"]
     with subprocess.Popen(
         command,
-        cwd=Path(__file__).parents[1],
+        cwd=Path(__file__).parents[2],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     ) as process:
@@ -296,12 +296,13 @@ def test_a_run_and_its_report_again(command, tmp_path):
 
 def test_settings_files_and_arguments_in_their_order(command, tmp_path, monkeypatch):
     """Later files win over earlier ones, KEY=VALUE and options over files."""
-    import simulation.local_run
 
     (tmp_path / "a.toml").write_text("seed = 1\nbatch-size = 8\nnum-clients = 4\n")
     (tmp_path / "b.toml").write_text("seed = 2\n[moon]\nmu = 3.0\n")
     seen = []
-    monkeypatch.setattr(simulation.local_run, "run_locally", seen.append)
+    from fedf2dg.simulation import local_run
+
+    monkeypatch.setattr(local_run, "run_locally", seen.append)
     arguments = ["--config", "a.toml", "--config", "b.toml", "--clients", "5"]
     status, _, err = simulate(command, *arguments, "local-epochs=2", "data-dir=x")
     assert status == 0, err
@@ -319,7 +320,7 @@ def test_settings_files_and_arguments_in_their_order(command, tmp_path, monkeypa
 def test_installed_command_in_a_process_of_its_own(tmp_path):
     """No traceback and no warnings of libraries around the one line, as a user sees it."""
     done = subprocess.run(
-        [sys.executable, "-m", "cli", "simulate", "strategy=fedfoo"],
+        [sys.executable, "-m", "fedf2dg", "simulate", "strategy=fedfoo"],
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -334,10 +335,10 @@ def test_installed_command_in_a_process_of_its_own(tmp_path):
 @pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGHUP])
 def test_a_run_that_is_terminated_ends_like_one_that_is_interrupted(tmp_path, sent):
     """What timeout, service managers and a closed terminal send must not leave processes behind."""
-    command = [sys.executable, "-m", "cli", "simulate", "--engine", "local", "processes=2"]
+    command = [sys.executable, "-m", "fedf2dg", "simulate", "--engine", "local", "processes=2"]
     with subprocess.Popen(
         [*command, "--output", str(tmp_path / "run"), "num-server-rounds=500"],
-        cwd=Path(__file__).parents[1],
+        cwd=Path(__file__).parents[2],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from comparison import Plan, figures
-from comparison.page import to_html, to_markdown
-from comparison.results import FINAL, PENDING, CellResult, Results, to_csv
-from comparison.tables import (
+from fedf2dg.comparison import Plan, figures
+from fedf2dg.comparison.page import to_html, to_markdown
+from fedf2dg.comparison.results import FINAL, PENDING, CellResult, Results, to_csv
+from fedf2dg.comparison.tables import (
     accuracy_table,
     best_on_test_table,
     cost_table,

@@ -14,10 +14,10 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.verification import PolicyBuilder, Store
 
-import cli
-from deployment.certificates import AUTHORITY_DAYS, CertificateError, write_certificates
+from fedf2dg import cli
+from fedf2dg.deployment.certificates import AUTHORITY_DAYS, CertificateError, write_certificates
 
-ROOT = Path(__file__).parent.parent.parent
+ROOT = Path(__file__).parents[3]
 NOW = datetime.now(UTC).replace(microsecond=0)
 
 

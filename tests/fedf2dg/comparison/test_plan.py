@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from comparison import Plan
-from comparison.comparison import _default_directory
-from comparison.sharing import share
 from configuration import ConfigurationError, RunConfiguration, read_toml
+from fedf2dg.comparison import Plan
+from fedf2dg.comparison.comparison import _default_directory
+from fedf2dg.comparison.sharing import share
 from server_app import preflight
 
-PRESETS = sorted((Path(__file__).parents[2] / "presets").glob("*.toml"))
+PRESETS = sorted((Path(__file__).parents[3] / "presets").glob("*.toml"))
 ReadPlan = Callable[..., Plan]
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from comparison.statistics import paired_difference, spread, t_factor
+from fedf2dg.comparison.statistics import paired_difference, spread, t_factor
 
 NUMBERS = st.lists(st.floats(-1, 1), min_size=2, max_size=8)
 

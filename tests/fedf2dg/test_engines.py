@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-import cli
+from fedf2dg import cli
 
 TINY = {
     "num-clients": 3,
@@ -105,8 +105,8 @@ def test_processes_change_nothing_but_the_time(tmp_path):
 def test_a_client_that_raises_or_takes_its_process_along_is_one_client_lost():
     from flwr.app import Message, RecordDict
 
+    from fedf2dg.simulation.parallel_grid import ParallelGrid
     from processes import Workers
-    from simulation.parallel_grid import ParallelGrid
 
     with Workers(2) as workers:
         grid = ParallelGrid(fragile_app, 4, workers)
@@ -231,8 +231,8 @@ def test_a_run_that_fails_in_flower_exits_with_its_reason(tmp_path, capfd):
 def test_another_number_of_nodes_than_clients_names_the_command(tmp_path):
     import io
 
+    from fedf2dg.simulation.flower_engine import FlowerRunError, run_through_flower
     from server_app import preflight
-    from simulation.flower_engine import FlowerRunError, run_through_flower
 
     configuration = preflight.parse({**SMALL, "output-dir": str(tmp_path / "run")})
     with pytest.raises(FlowerRunError) as error:
@@ -248,10 +248,10 @@ def test_local_engine_needs_neither_ray_nor_a_server(tmp_path):
     import subprocess
     import sys
 
-    root = Path(__file__).resolve().parents[1]
+    root = Path(__file__).resolve().parents[2]
     settings = [f"{name}={value}" for name, value in {**TINY, "stages": "train"}.items()]
     code = (
-        "import sys; sys.modules['ray'] = None; import cli; "
+        "import sys; sys.modules['ray'] = None; from fedf2dg import cli; "
         "status = cli.main(sys.argv[1:]); sys.exit(status)"
     )
     done = subprocess.run(

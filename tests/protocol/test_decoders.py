@@ -27,9 +27,9 @@ from federated_data import DataError
 from federated_data.agreement import from_values, to_values
 from federated_data.sources import describe
 from models import State, build, cpu_state
+from protocol.participants import MissingClients, _description, _NodeLeft
+from protocol.records import InvalidContent, from_record, names_in, packed, to_record
 from server_app.replies import checked_label_counts, checked_pseudo_data
-from strategies.participants import MissingClients, _description, _NodeLeft
-from strategies.records import InvalidContent, from_record, names_in, packed, to_record
 
 PER_EXAMPLE = 20
 fuzz = settings(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from comparison import Plan, read_plan
+from fedf2dg.comparison import Plan, read_plan
 from server_app import preflight
 
 TINY = (

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from strategies.normalizer import normalizer
+from protocol.normalizer import normalizer
 
 MOMENTA = [0.0, 0.5, 0.9]
 STEPS = [1, 2, 7, 50]
