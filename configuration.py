@@ -9,6 +9,7 @@ impossible value stops the run before any work.
 from __future__ import annotations
 
 import difflib
+import logging
 import math
 import tomllib
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -21,6 +22,12 @@ Value = str | int | float | bool
 
 #: The stages of a run, in their order (the four scripts of the original project).
 STAGES = ("train", "generate", "distil", "compete")
+
+
+log = logging.getLogger("flwr.fedf2dg")
+
+#: Keys of the release before, by the name they had.
+_RENAMED = {"hook": "post-training"}
 
 
 class ConfigurationError(ValueError):
@@ -463,9 +470,10 @@ class RunConfiguration:
     resume_from: str = key(
         "", "Directory of a run to continue, from its last completed step.", binds="run"
     )
-    hook: str = key(
+    post_training: str = key(
         "fedf2dg",
-        "The post-training hook on the server: fedf2dg, none, or one of your own.",
+        "What is done to the global model after training: fedf2dg, none, a file of your own in "
+        "post_training/, or several, separated by commas, one after the other.",
         binds="generate",
     )
     label_counts: str = key(
@@ -508,7 +516,7 @@ class RunConfiguration:
         ConfigurationError
             Unknown key, wrong type, value out of range or not among the choices.
         """
-        flat = flatten(values)
+        flat = with_present_names(flatten(values))
         known = {name for name, _ in _declared()}
         for name in flat:
             if name not in known:
@@ -626,6 +634,17 @@ def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         else:
             flat[prefix + name] = value
     return flat
+
+
+def with_present_names(flat: Mapping[str, Any]) -> dict[str, Any]:
+    """Give keys that have been renamed their present names; an old one is read with a warning."""
+    present = dict(flat)
+    for old, new in _RENAMED.items():
+        if old in present:
+            value = present.pop(old)
+            present.setdefault(new, value)
+            log.warning("the key %r is now called %r; the old name will be dropped", old, new)
+    return present
 
 
 def read_toml(path: Path) -> dict[str, Any]:

@@ -230,7 +230,7 @@ def _rounds(clients: int, device: torch.device) -> float:
                 "local-epochs": 1,
                 "num-server-rounds": 1,
                 "stages": "train",
-                "hook": "none",
+                "post-training": "none",
                 "label-counts": "uniform",
                 "device": device.type,
                 "output-dir": str(Path(folder, "run")),

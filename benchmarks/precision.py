@@ -131,7 +131,7 @@ class _Inversion:
             self._reader(),
             budgets=self.budgets,
             label_counts=self.label_counts,
-            image_shape=(description.channels, *description.image_size),
+            image_shape=description.image_shape,
             settings=replace(settings, precision=precision, compile=compilation),
             pixel_range=pixel_range(configuration, description),
             classes=description.classes,

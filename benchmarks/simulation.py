@@ -129,7 +129,7 @@ def loop_configuration(
             "num-server-rounds": rounds,
             "partition": "iid",
             "stages": "train",
-            "hook": "none",
+            "post-training": "none",
             "device": device.type,
             "output-dir": str(output),
         }
@@ -226,7 +226,7 @@ def _crowd(
         "num-server-rounds": rounds,
         "local-epochs": 1,
         "stages": "train",
-        "hook": "none",
+        "post-training": "none",
         "device": device.type,
     }
     setup = (

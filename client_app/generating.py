@@ -74,14 +74,13 @@ def generate_at(
     global_model = None
     if global_state is not None:
         global_model = load_state(copy.deepcopy(site.model()), global_state).eval()
-    shape = (site.description.channels, *site.description.image_size)
     # The function serves whole federations; here, all other clients have no budget.
     others = [0] * request.client
     return generate(
         lambda _: local_model,
         budgets=[*others, request.images],
         label_counts=None if label_counts is None else [label_counts] * (request.client + 1),
-        image_shape=shape,
+        image_shape=site.description.image_shape,
         settings=InversionSettings(**site.configuration.inversion(request.kind)),
         pixel_range=pixel_range(site.configuration, site.description),
         classes=site.description.classes,

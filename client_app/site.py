@@ -210,4 +210,4 @@ def _resident_model(
 def model_operations(configuration: RunConfiguration, description: Description) -> float:
     """Return the floating-point operations of one image's forward pass."""
     model = shared_model(configuration, description, get(configuration.strategy).projection)
-    return forward_operations(model, (description.channels, *description.image_size))
+    return forward_operations(model, description.image_shape)

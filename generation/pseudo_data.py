@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from models import device_of
 from processes import Workers
 
 from .engine import PixelRange, Progress
@@ -204,8 +205,7 @@ def quality_losses(
         ``generation.budgets``.
     """
     training = global_model.training
-    parameter = next(global_model.parameters(), torch.empty(0))
-    home = parameter.device
+    home = device_of(global_model)
     sums = torch.zeros(clients, dtype=torch.float64)
     counts = torch.zeros(clients, dtype=torch.float64)
     global_model.to(device).eval()

@@ -1,7 +1,7 @@
 """Classifiers for small images, and what a model's state consists of."""
 
 from .classifier import Classifier
-from .device import fit_threads, resolve_device
+from .device import device_of, fit_threads, resolve_device
 from .registry import MODELS, build
 from .state import (
     State,
@@ -20,6 +20,7 @@ __all__ = [
     "StateLayout",
     "build",
     "cpu_state",
+    "device_of",
     "first_non_finite",
     "fit_threads",
     "load_state",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from torch import nn
 
 
 def resolve_device(name: str) -> torch.device:
@@ -18,6 +19,11 @@ def resolve_device(name: str) -> torch.device:
     if name == "cuda" and not torch.cuda.is_available():
         raise ValueError("device = 'cuda', but this machine has no usable CUDA device")
     return torch.device(name)
+
+
+def device_of(model: nn.Module) -> torch.device:
+    """Return where a model's parameters are; the CPU for a model that has none."""
+    return next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
 
 
 # Below this, splitting a layer over threads costs more than it saves. Measured on 2 cores with

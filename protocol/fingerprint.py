@@ -20,6 +20,7 @@ _SHARED = (
     "models",
     "federated_data",
     "generation",
+    "foundation",
 )
 
 

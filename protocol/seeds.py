@@ -1,20 +1,12 @@
-"""Randomness that depends on what it is for, and on nothing that came before.
-
-Every use of the run's seed draws from a stream of its own, named by purpose, round and client. A
-resumed run, another engine or another order of clients therefore sees the same numbers.
-"""
+"""The generators that server and clients draw from; see :mod:`foundation.seeds`."""
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 
-SAMPLING, TRAINING, MODEL, GENERATION, DISTILLATION = range(1, 6)
+from foundation.seeds import MODEL, SAMPLING, TRAINING, derived_seed
 
-
-def derived_seed(seed: int, purpose: int, *position: int) -> int:
-    """Return a seed for one purpose at one position (round, client, batch …) of a run."""
-    return int(np.random.SeedSequence([seed, purpose, *position]).generate_state(1, np.uint32)[0])
+__all__ = ["MODEL", "SAMPLING", "derived_seed", "training_generator"]
 
 
 def training_generator(seed: int, server_round: int, client: int) -> torch.Generator:

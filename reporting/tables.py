@@ -35,7 +35,7 @@ class Stage:
     Attributes
     ----------
     name : str
-        "federated", "distilled" or "competed".
+        "federated", "distilled", "competed", or a stage of another post-training method.
     accuracy, best_on_test : float | None
         In [0, 1]; None if the stage did not run.
     gain : float | None
@@ -59,8 +59,8 @@ def stages(summary: Mapping[str, Any]) -> list[Stage]:
     accuracy, best = mapping(summary.get("accuracy")), mapping(summary.get("best_on_test"))
     seconds = mapping(summary.get("seconds"))
     spent = {name: number(value) for name, value in seconds.items()}
-    hook = {name: spent.get(name) for name in ("generation", "distillation")}
-    known = {name: value for name, value in hook.items() if value is not None}
+    method = {name: spent.get(name) for name in ("generation", "distillation")}
+    known = {name: value for name, value in method.items() if value is not None}
     time = {
         "federated": spent.get("federated"),
         "distilled": sum(known.values()) if known else None,
@@ -68,7 +68,7 @@ def stages(summary: Mapping[str, Any]) -> list[Stage]:
     }
     base = number(accuracy.get("federated"))
     found = []
-    for name in STAGES:
+    for name in [*accuracy, *(name for name in STAGES if name not in accuracy)]:
         reached = number(accuracy.get(name))
         gain = None
         if name != "federated" and reached is not None and base is not None:
@@ -80,7 +80,7 @@ def stages(summary: Mapping[str, Any]) -> list[Stage]:
                 reached,
                 number(best.get(name)),
                 gain,
-                time[name],
+                time.get(name, spent.get(name)),
                 parts if name == "distilled" and len(known) > 1 else "",
             )
         )

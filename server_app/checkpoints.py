@@ -20,7 +20,7 @@ from typing import Any
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from configuration import STAGES, RunConfiguration, key_table
+from configuration import STAGES, RunConfiguration, key_table, with_present_names
 from models import State
 from protocol.client_store import ClientStore
 from strategies.server import Versions
@@ -285,7 +285,7 @@ class Checkpoints:
         touched = {stage_of(step) for step in manifest["completed"]}
         # A key that did not exist yet had, in effect, what is now its default.
         now = self.configuration.flat()
-        then = {**RunConfiguration().flat(), **manifest["configuration"]}
+        then = {**RunConfiguration().flat(), **with_present_names(manifest["configuration"])}
         differences = [
             f"{name} = {now[name]!r} here, {then[name]!r} there"
             for name, _, info in key_table()
@@ -299,7 +299,7 @@ class Checkpoints:
 
 
 def _position(step: str) -> int:
-    """Return which stage a step belongs to; a hook's own steps come behind all."""
+    """Return which stage a step belongs to; another method's steps come behind all."""
     stage = stage_of(step)
     return STAGES.index(stage) if stage in STAGES else len(STAGES)
 

@@ -103,9 +103,7 @@ class Federation:
             self.device
         )
         #: Floating-point operations of one image's forward pass.
-        self.operations = forward_operations(
-            self._model, (self.description.channels, *self.description.image_size)
-        )
+        self.operations = forward_operations(self._model, self.description.image_shape)
         fit_threads(self.operations)
         self._given_workers = workers
         self._own_workers: Workers | None = None

@@ -9,12 +9,12 @@ from typing import Any
 from configuration import ConfigurationError, RunConfiguration
 from federated_data import SOURCES, client_indices, describe
 from models import MODELS, resolve_device
+from post_training import chosen
 from protocol.shared_model import shared_model
 from strategies import algorithms, get
 
 from . import run_directory
 from .checkpoints import Checkpoints
-from .hooks import HOOKS
 from .same_data import described_data, require_same_data
 
 
@@ -26,15 +26,16 @@ def parse(values: Mapping[str, Any]) -> RunConfiguration:
     ConfigurationError
         Naming the key, the value and the choices.
     """
-    return RunConfiguration.parse(
+    configuration = RunConfiguration.parse(
         values,
         {
             "strategy": tuple(algorithms()),
             "model": tuple(MODELS),
             "dataset": tuple(SOURCES),
-            "hook": tuple(HOOKS),
         },
     )
+    chosen(configuration.post_training)
+    return configuration
 
 
 def check(configuration: RunConfiguration, simulated: bool) -> None:

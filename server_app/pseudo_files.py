@@ -1,10 +1,10 @@
-"""Pseudo data on disk: one safetensors file per generated batch, beside the run's checkpoints."""
+"""Pseudo data on disk: one safetensors file per step that made some, beside the checkpoints."""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from safetensors import SafetensorError
@@ -12,17 +12,28 @@ from safetensors.torch import load_file
 
 from federated_data import Normalization
 from generation import PseudoData
+from post_training import methods
 from protocol.client_store import write_whole
 
 from .checkpoints import CheckpointError
 
-# Of the steps "generate-00" and "compete-01-generate-00".
+# The files of FedF²DG's steps "generate-00" and "compete-01-generate-00" are named for readers; any
+# other step's file has the step's name.
 _STEP = re.compile(r"(?:compete-(?P<round>\d+)-)?generate-(?P<batch>\d+)")
-_FILE = re.compile(r"(?P<kind>common|hard)-c\d+-b\d+\.safetensors")
+_FILE = re.compile(r"(?P<kind>common|hard)-c(?P<round>\d+)-b(?P<batch>\d+)")
 
 
-def _file_name(kind: str, competition_round: int, batch: int) -> str:
-    return f"{kind}-c{competition_round}-b{batch}.safetensors"
+def _file_name(step: str) -> str:
+    if made := _STEP.fullmatch(step):
+        kind = "hard" if made["round"] else "common"
+        return f"{kind}-c{int(made['round'] or 0)}-b{int(made['batch'])}.safetensors"
+    return f"{step}.safetensors"
+
+
+def _is_ours(path: Path) -> bool:
+    """Tell whether a step of a known method wrote a file; somebody may keep others there."""
+    prefixes = tuple(method.prefix for method in methods().values() if method.prefix)
+    return bool(_FILE.fullmatch(path.stem)) or path.stem.startswith(prefixes)
 
 
 def forget_repeated(directory: Path, completed: Iterable[str]) -> None:
@@ -35,21 +46,16 @@ def forget_repeated(directory: Path, completed: Iterable[str]) -> None:
     completed : iterable of str
         The steps that are not repeated.
     """
-    kept = set()
-    for step in completed:
-        if made := _STEP.fullmatch(step):
-            repetition = int(made["round"] or 0)
-            kept.add(_file_name("hard" if repetition else "common", repetition, int(made["batch"])))
+    kept = {_file_name(step) for step in completed}
     for path in list(directory.glob("*.safetensors")):
-        made = _FILE.fullmatch(path.name)  # a hook of one's own may keep others there
-        if made and path.name not in kept:
+        if _is_ours(path) and path.name not in kept:
             path.unlink()
-            if made["kind"] == "common":  # the picture shows these
+            if path.name.startswith("common-"):  # the picture shows these
                 (directory / "grid.png").unlink(missing_ok=True)
 
 
 class PseudoFiles:
-    """The folder ``pseudo_data`` of a run.
+    """The folder ``pseudo_data`` of a run: pseudo images by the step that made them.
 
     Parameters
     ----------
@@ -57,20 +63,28 @@ class PseudoFiles:
         ``RUN_DIR/pseudo_data``.
     normalization : Normalization
         Stored with the images, which are in normalised space.
+    prefix : str
+        What the names of a method's steps begin with in checkpoints.
+    written : callable
+        Called after every file that was written.
     """
 
-    def __init__(self, directory: Path, normalization: Normalization) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        normalization: Normalization,
+        prefix: str,
+        written: Callable[[], None],
+    ) -> None:
         self.directory = directory
+        self._written = written
         self._normalization = normalization
+        self._prefix = prefix
 
-    def path(self, kind: str, competition_round: int, batch: int) -> Path:
-        """Return the file of a batch."""
-        return self.directory / _file_name(kind, competition_round, batch)
-
-    def write(self, kind: str, competition_round: int, batch: int, data: PseudoData) -> None:
-        """Store a batch, whole or not at all."""
+    def __setitem__(self, step: str, data: PseudoData) -> None:
+        """Store a step's images, whole or not at all."""
         write_whole(
-            self.path(kind, competition_round, batch),
+            self._path(step),
             {
                 "images": data.images,
                 "labels": data.labels,
@@ -82,16 +96,17 @@ class PseudoFiles:
                 "std": json.dumps(self._normalization.std),
             },
         )
+        self._written()
 
-    def read(self, kind: str, competition_round: int, batch: int) -> PseudoData:
-        """Load a batch.
+    def __getitem__(self, step: str) -> PseudoData:
+        """Load a step's images.
 
         Raises
         ------
         CheckpointError
-            If it is missing or damaged.
+            If they are missing or damaged.
         """
-        path = self.path(kind, competition_round, batch)
+        path = self._path(step)
         try:
             return PseudoData(**load_file(path))
         except FileNotFoundError as error:
@@ -100,3 +115,6 @@ class PseudoFiles:
             ) from error
         except (OSError, SafetensorError, TypeError, ValueError) as error:
             raise CheckpointError(f"{path} cannot be read: {error}") from error
+
+    def _path(self, step: str) -> Path:
+        return self.directory / _file_name(self._prefix + step)

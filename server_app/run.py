@@ -1,4 +1,4 @@
-"""The story of a run, on one page: clients, rounds, hook, summary, report."""
+"""The story of a run, on one page: clients, rounds, post-training, summary, report."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ from typing import Any
 from flwr.serverapp import Grid
 
 from configuration import RunConfiguration
+from post_training import Settings, chosen
 from processes import Workers
 from reporting import terminal_table, write_report
 
 from . import run_directory
 from .federation import RESULTS, Federation
-from .hooks import HOOKS
+from .trained import TrainedFederation
 
 log = logging.getLogger("flwr.fedf2dg")
 
@@ -80,10 +81,8 @@ def _carry_out(federation: Federation) -> dict[str, Any]:
     federation.note_clients()
     if "train" in configuration.stage_names:
         train(federation)
-    if federation.strategy.has_global_model:
-        HOOKS[configuration.hook]()(federation)
-    elif configuration.hook != "none" and configuration.stage_names != ("train",):
-        log.info("strategy %r has no global model: no post-training", configuration.strategy)
+    if configuration.stage_names != ("train",):
+        post_train(federation)
     federation.note_total_time()
     federation.checkpoints.finish()
     summary = summarize(federation)
@@ -110,17 +109,32 @@ def train(federation: Federation) -> None:
         federation.commit(step)
 
 
+def post_train(federation: Federation) -> None:
+    """Run the post-training methods, each from what the one before it left."""
+    configuration = federation.configuration
+    if not federation.strategy.has_global_model:
+        log.info("strategy %r has no global model: no post-training", configuration.strategy)
+        return
+    settings = Settings.of(configuration)
+    for method in chosen(configuration.post_training):
+        method.run(TrainedFederation(federation, method.prefix), settings)
+        if method.has_stages and "compete" not in settings.stages:
+            return  # what comes behind it wants its last stage's result
+
+
 def summarize(federation: Federation) -> dict[str, Any]:
     """Return the content of ``summary.json``; a stage that did not run is None."""
     configuration, facts = federation.configuration, federation.facts
     seconds = facts.get("seconds", {})
 
     def by_stage(name: str) -> dict[str, float | None]:
-        return {stage: facts.get(name, {}).get(stage) for stage in RESULTS}
+        # A method may have stages of its own, which stand where they came.
+        return {**facts.get(name, {}), **{s: None for s in RESULTS if s not in facts.get(name, {})}}
 
     return {
         "status": "completed",
         "strategy": configuration.strategy,
+        "post_training": configuration.post_training,
         "dataset": configuration.dataset,
         "seed": configuration.seed,
         "clients": configuration.num_clients,
@@ -128,8 +142,8 @@ def summarize(federation: Federation) -> dict[str, Any]:
         "accuracy": by_stage("accuracy"),
         "best_on_test": by_stage("best_on_test"),
         "seconds": {
-            stage: seconds.get(stage)
-            for stage in ("federated", "generation", "distillation", "competition", "total")
+            **dict.fromkeys(("federated", "generation", "distillation", "competition", "total")),
+            **seconds,
         },
         "generation": facts.get("generation"),
         "dropped": facts.get("dropped", 0),

@@ -5,36 +5,19 @@ Adding one is one new file that ends with ``algorithm = Algorithm(...)``.
 
 from __future__ import annotations
 
-import importlib
-import logging
-import pkgutil
 import sys
 from functools import cache
 
 from configuration import ConfigurationError
+from foundation.registry import declared_in
 
 from .algorithm import Algorithm
-
-log = logging.getLogger("flwr.fedf2dg")
 
 
 @cache
 def algorithms() -> dict[str, Algorithm]:
     """Return all algorithms by name, in alphabetical order."""
-    found = {}
-    for module in pkgutil.iter_modules(sys.modules[__package__].__path__):
-        try:
-            content = importlib.import_module(f"{__package__}.{module.name}")
-        except Exception as error:  # whatever a half-written file raises
-            # One file that cannot be loaded must not take all other algorithms with it.
-            log.warning(
-                "strategies/%s.py is left out: %s: %s", module.name, type(error).__name__, error
-            )
-            continue
-        declared = getattr(content, "algorithm", None)
-        if isinstance(declared, Algorithm):
-            found[declared.name] = declared
-    return dict(sorted(found.items()))
+    return declared_in(sys.modules[__package__], "algorithm", Algorithm)
 
 
 def get(name: str) -> Algorithm:

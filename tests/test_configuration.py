@@ -275,10 +275,15 @@ def test_toml_files(tmp_path):
 def test_the_meaning_of_a_key_lists_what_a_registry_holds():
     from federated_data import SOURCES
     from models import MODELS
-    from server_app.hooks import HOOKS
+    from post_training import methods
     from strategies import algorithms
 
-    offered = {"strategy": algorithms(), "model": MODELS, "dataset": SOURCES, "hook": HOOKS}
+    offered = {
+        "strategy": algorithms(),
+        "model": MODELS,
+        "dataset": SOURCES,
+        "post-training": methods(),
+    }
     meanings = {name: info.meaning for name, _, info in key_table()}
     for name, choices in offered.items():
         words = set(re.findall(r"[a-z0-9-]+", meanings[name]))

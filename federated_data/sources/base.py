@@ -41,6 +41,11 @@ class Description:
         """Number of classes."""
         return len(self.class_names)
 
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(channels, height, width)."""
+        return (self.channels, *self.image_size)
+
 
 @dataclass(frozen=True)
 class Source:

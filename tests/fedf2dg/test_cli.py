@@ -43,7 +43,7 @@ WRONG = {
     "dataset": (["dataset=mnits"], ["'mnits'", "digits"]),
     "model": (["model=resnet9"], ["'resnet9'", "resnet8", "vgg11"]),
     "partition": (["partition=random"], ["'random'", "dirichlet", "classes, dirichlet"]),
-    "hook": (["hook=magic"], ["'magic'", "fedf2dg", "none"]),
+    "post-training": (["post-training=magic"], ["'magic'", "fedf2dg", "none"]),
     "stage": (["stages=train,sleep"], ["'sleep'", "compete"]),
     "whole-number": (["num-server-rounds=ten"], ["num-server-rounds = 'ten'", "whole number"]),
     "number": (["learning-rate=fast"], ["learning-rate = 'fast'", "a number"]),

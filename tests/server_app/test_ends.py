@@ -8,7 +8,7 @@ import pytest
 import torch
 from filelock import FileLock
 
-import server_app.fedf2dg
+import post_training.fedf2dg
 from configuration import ConfigurationError
 from reporting import MetricsFile, follow
 from server_app import preflight
@@ -36,7 +36,7 @@ def test_a_run_that_breaks_off_says_so_and_can_go_on(
         raise error
 
     with monkeypatch.context() as patch:
-        patch.setattr(server_app.fedf2dg, "distil", break_off)
+        patch.setattr(post_training.fedf2dg, "distil", break_off)
         with pytest.raises(type(error)):
             tiny_run("run")
     broken = result_in("run")

@@ -17,7 +17,7 @@ import torch
 
 import server_app.evaluation
 import server_app.federation
-import server_app.fedf2dg
+import server_app.trained
 from fedf2dg.simulation.local_grid import LocalGrid
 from protocol import client_store
 from server_app import checkpoints
@@ -109,7 +109,7 @@ class Reaper:
         # The first client of a round has answered, the first iterations or epochs are done.
         for owner, name in (
             (LocalGrid, "_reply"),
-            (server_app.fedf2dg.ProgressLog, "__call__"),
+            (server_app.trained.ProgressLog, "__call__"),
             (server_app.evaluation.Evaluator, "__call__"),
         ):
             monkeypatch.setattr(owner, name, inside(owner.__name__, getattr(owner, name)))
@@ -333,7 +333,7 @@ def test_other_settings_are_refused_by_name_before_any_work(tiny_run, tmp_path, 
 
 
 def test_settings_of_later_stages_may_still_change(tiny_run, tmp_path):
-    tiny_run("run", strategy="fedavg", stages="train", num_server_rounds=1, hook="none")
+    tiny_run("run", strategy="fedavg", stages="train", num_server_rounds=1, post_training="none")
     run = tiny_run(
         "run",
         strategy="fedavg",

@@ -1,0 +1,22 @@
+"""What is done to the global model after training: one file per method, found by name.
+
+A method sees a trained federation through the small interface :class:`Trained`; it knows no Flower,
+no files and no data set.
+"""
+
+from .class_statistics import ClassStatistics, StatisticsRequest
+from .method import Method
+from .registry import chosen, methods
+from .settings import Settings
+from .trained import PseudoRequest, Trained
+
+__all__ = [
+    "ClassStatistics",
+    "Method",
+    "PseudoRequest",
+    "Settings",
+    "StatisticsRequest",
+    "Trained",
+    "chosen",
+    "methods",
+]

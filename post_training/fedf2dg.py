@@ -1,0 +1,191 @@
+"""FedF²DG (Zhao et al. 2024): generate, distil, and compete.
+
+Common samples are inverted from every local model and distilled into the global one. Then, a number
+of times: a federated round from the distilled model, hard samples on which local and global model
+disagree, and distillation again.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import cast
+
+from torch import nn
+
+from distillation import DistillationSettings, Statistics, distil
+from foundation.seeds import DISTILLATION, GENERATION, derived_seed
+from generation import InversionSettings, PseudoData, budgets, quality_losses
+from generation.settings import Form, Schedule
+from models import cpu_state, device_of
+
+from .method import Method
+from .settings import Settings
+from .steps import carry_out
+from .trained import PseudoRequest, Trained
+
+log = logging.getLogger("flwr.fedf2dg")
+
+
+def run(trained: Trained, settings: Settings) -> None:
+    """Run those of the stages generate, distil and compete that the settings name."""
+    common, competition = settings.generation, settings.competition
+    if "generate" in settings.stages:
+        for batch in range(common.batches):
+            _generate(trained, settings, 0, batch)
+    if "distil" in settings.stages:
+        _distil(trained, settings, 0)
+    if "compete" in settings.stages:
+        for repetition in range(1, competition.rounds + 1):
+            if repetition == 1 or competition.retrain == "every":
+                _train(trained, repetition)
+            for batch in range(competition.batches):
+                _generate(trained, settings, repetition, batch)
+            _distil(trained, settings, repetition)
+
+
+method = Method("fedf2dg", run, has_stages=True)
+
+
+def _train(trained: Trained, repetition: int) -> None:
+    """Run one more federated round, from the distilled model."""
+
+    def train() -> None:
+        if not trained.round():
+            log.info("no clients to train: hard samples are of the models there are")
+
+    carry_out(trained, f"{_prefix(repetition)}train", train, seconds="competition")
+
+
+def _generate(trained: Trained, settings: Settings, repetition: int, batch: int) -> None:
+    """Make one batch of common samples (repetition 0) or hard ones from the local models."""
+    step = _images_step(repetition, batch)
+    kind = "hard" if repetition else "common"
+
+    def generate() -> None:
+        examples = trained.num_examples
+        losses = None
+        if (before := _batch_before(trained, settings, repetition, batch)) is not None:
+            global_model = trained.model(trained.global_state)
+            clients = 1 + max(*examples, *before.sources.tolist())
+            every = quality_losses(global_model, before, clients, device=device_of(global_model))
+            losses = [every[client] for client in examples]
+        images = settings.generation.images_per_client * len(examples)
+        shared_out = budgets(images, list(examples.values()), losses)
+        trained.store[step] = trained.pseudo_images(
+            PseudoRequest(
+                kind,
+                repetition,
+                batch,
+                dict(zip(examples, shared_out, strict=True)),
+                _inversion(settings, kind),
+                derived_seed(settings.seed, GENERATION, kind == "hard", repetition, batch),
+            )
+        )
+
+    carry_out(trained, step, generate, seconds="competition" if repetition else "generation")
+
+
+def _distil(trained: Trained, settings: Settings, repetition: int) -> None:
+    """Distil all pseudo images there are so far into the global model."""
+    stage = "competed" if repetition else "distilled"
+
+    def distil_all() -> None:
+        data = PseudoData.concatenate(
+            trained.store[step] for step in _images_steps(settings, repetition)
+        )
+        student = trained.model(trained.global_state)
+        clock = time.perf_counter()
+
+        def after_epoch(epoch: int, model: nn.Module, loss: float) -> None:
+            nonlocal clock
+            accuracy = trained.evaluate(cpu_state(model), stage)
+            now = time.perf_counter()
+            trained.note(
+                "distillation",
+                competition_round=repetition,
+                epoch=epoch,
+                loss=loss,
+                accuracy=accuracy,
+                seconds=now - clock,
+            )
+            clock = now
+
+        result = distil(
+            student,
+            data.images,
+            data.logits,
+            _distillation(settings),
+            seed=derived_seed(settings.seed, DISTILLATION, repetition),
+            device=device_of(student),
+            progress=trained.progress("distillation", "images"),
+            after_epoch=after_epoch,
+        )
+        log.info("%s model: made from %d pseudo images", stage, len(data))
+        trained.offer(stage, cpu_state(result.model))
+
+    carry_out(
+        trained,
+        f"{_prefix(repetition)}distil",
+        distil_all,
+        seconds="competition" if repetition else "distillation",
+    )
+
+
+# ------------------------------------------------------------------------------------------ details
+
+
+def _prefix(repetition: int) -> str:
+    return f"compete-{repetition:02d}-" if repetition else ""
+
+
+def _images_step(repetition: int, batch: int) -> str:
+    return f"{_prefix(repetition)}generate-{batch:02d}"
+
+
+def _images_steps(settings: Settings, repetition: int) -> list[str]:
+    """Return the steps whose images there are when a repetition distils, in their order."""
+    steps = [_images_step(0, batch) for batch in range(settings.generation.batches)]
+    for earlier in range(1, repetition + 1):
+        steps += [_images_step(earlier, batch) for batch in range(settings.competition.batches)]
+    return steps
+
+
+def _batch_before(
+    trained: Trained, settings: Settings, repetition: int, batch: int
+) -> PseudoData | None:
+    """Return the images made last, which the quality term of the budgets is measured on."""
+    if repetition == batch == 0:
+        return None
+    steps = _images_steps(settings, repetition)
+    return trained.store[steps[steps.index(_images_step(repetition, batch)) - 1]]
+
+
+def _inversion(settings: Settings, kind: str) -> InversionSettings:
+    generation = settings.generation
+    return InversionSettings(
+        iterations=generation.iterations,
+        learning_rate=generation.learning_rate,
+        schedule=cast(Schedule, generation.schedule),
+        tv_weight=generation.tv_weight,
+        l2_weight=generation.l2_weight,
+        bn_weight=generation.bn_weight,
+        competition_weight=(
+            settings.competition.weight if kind == "hard" else generation.competition_weight
+        ),
+        form=cast(Form, generation.form),
+    )
+
+
+def _distillation(settings: Settings) -> DistillationSettings:
+    section = settings.distillation
+    return DistillationSettings(
+        epochs=section.epochs,
+        batch_size=section.batch_size,
+        learning_rate=section.learning_rate,
+        momentum=section.momentum,
+        weight_decay=section.weight_decay,
+        temperature=section.temperature,
+        weight=section.weight,
+        statistics=cast(Statistics, section.statistics),
+    )

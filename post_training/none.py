@@ -1,0 +1,14 @@
+"""The baseline: the federated model as it is."""
+
+from __future__ import annotations
+
+from .method import Method
+from .settings import Settings
+from .trained import Trained
+
+
+def run(trained: Trained, settings: Settings) -> None:
+    """Do nothing."""
+
+
+method = Method("none", run)

@@ -1,0 +1,46 @@
+"""What a method may depend on beside the trained models."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from configuration import (
+    CompetitionConfiguration,
+    DistillationConfiguration,
+    GenerationConfiguration,
+    RunConfiguration,
+)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The sections of the configuration that speak of what comes after training.
+
+    A method sees these and nothing else of a run: no paths, no data set, no federated algorithm.
+
+    Parameters
+    ----------
+    seed : int
+        The run's seed; see :func:`foundation.seeds.derived_seed`.
+    stages : tuple of str
+        Which of FedF²DG's stages ``generate``, ``distil`` and ``compete`` to run.
+    generation, distillation, competition
+        The sections of those names.
+    """
+
+    seed: int
+    stages: tuple[str, ...]
+    generation: GenerationConfiguration
+    distillation: DistillationConfiguration
+    competition: CompetitionConfiguration
+
+    @classmethod
+    def of(cls, configuration: RunConfiguration) -> Settings:
+        """Return a run's settings of what comes after training."""
+        return cls(
+            seed=configuration.seed,
+            stages=configuration.stage_names,
+            generation=configuration.generation,
+            distillation=configuration.distillation,
+            competition=configuration.competition,
+        )

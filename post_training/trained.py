@@ -1,0 +1,161 @@
+"""What a post-training method sees of a federation that has been trained."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from torch import nn
+
+from generation import InversionSettings, PseudoData
+from models import State
+
+from .class_statistics import ClassStatistics, StatisticsRequest
+
+
+@dataclass(frozen=True)
+class PseudoRequest:
+    """A batch of pseudo images to make by inverting local models.
+
+    Parameters
+    ----------
+    kind : str
+        ``"common"`` samples, or ``"hard"`` ones, on which local and global model disagree. Clients
+        that make images themselves know the inversion's settings of either kind.
+    repetition : int
+        Which repetition of the competition loop wants them; 0 for common samples.
+    batch : int
+        Which batch of that repetition it is, from 0 on.
+    budgets : Mapping[int, int]
+        Images wanted of each client, 0 or more.
+    inversion : InversionSettings
+        What to optimise and how.
+    seed : int
+        Source of all randomness.
+    """
+
+    kind: str
+    repetition: int
+    batch: int
+    budgets: Mapping[int, int]
+    inversion: InversionSettings
+    seed: int
+
+
+class PseudoStore(Protocol):
+    """Pseudo images by the step that made them; a dict is one."""
+
+    def __getitem__(self, step: str) -> PseudoData:
+        """Return a step's images."""
+        ...
+
+    def __setitem__(self, step: str, data: PseudoData) -> None:
+        """Keep a step's images."""
+        ...
+
+
+class Trained(Protocol):
+    """A trained federation, as a method sees it.
+
+    A run of this app offers it over its clients, files and checkpoints;
+    :class:`post_training.in_memory.TrainedModels` offers it over plain state dictionaries.
+    Clients are named by their index.
+    """
+
+    @property
+    def global_state(self) -> State:
+        """The current global model: the federated one, or what was taken of :meth:`offer` since."""
+        ...
+
+    def model(self, state: State) -> nn.Module:
+        """Return a new model that holds ``state``, in evaluation mode, on the device to work on."""
+        ...
+
+    @property
+    def local_models(self) -> Mapping[int, State]:
+        """The last round's local models by client; a state is read when it is asked for.
+
+        There may be a thousand: read one at a time.
+        """
+        ...
+
+    @property
+    def num_examples(self) -> Mapping[int, int]:
+        """Training samples n_i of every client in :attr:`local_models`."""
+        ...
+
+    def label_counts(self) -> Mapping[int, list[int]] | None:
+        """Return (classes,) training labels of the clients, without those who gave none.
+
+        Asks the clients if that was not done before. None if the configuration has the server know
+        none.
+        """
+        ...
+
+    def class_statistics(self, request: StatisticsRequest) -> ClassStatistics | None:
+        """Ask the clients what a model says of their training images; None if nobody can answer."""
+        ...
+
+    def evaluate(self, state: State, stage: str) -> float | None:
+        """Measure the accuracy of a model on the way to a stage's result, 0 to 1.
+
+        For reports alone: nothing may be chosen by it. None where there is no test set.
+        """
+        ...
+
+    def round(self) -> bool:
+        """Run one more federated round from the global model.
+
+        Afterwards :attr:`global_state` and :attr:`local_models` are those of that round.
+
+        Returns
+        -------
+        bool
+            False if there are no clients to train: nothing has changed then.
+        """
+        ...
+
+    def pseudo_images(self, request: PseudoRequest) -> PseudoData:
+        """Make pseudo images, here or on the clients, as the configuration says.
+
+        Raises
+        ------
+        RuntimeError
+            If no image could be made of any client's model.
+        """
+        ...
+
+    @property
+    def store(self) -> PseudoStore:
+        """Pseudo images by the step that made them; in a run, on disk, and there on resuming."""
+        ...
+
+    def note(self, event: str, **values: Any) -> None:
+        """Write down what happened, for reports."""
+        ...
+
+    def progress(self, what: str, unit: str) -> Callable[[int, int], None]:
+        """Return a function that shows progress, called with (done, total) in ``unit``."""
+        ...
+
+    def timed(self, name: str) -> AbstractContextManager[None]:
+        """Add the time spent inside to what the method spent on ``name``."""
+        ...
+
+    def done(self, step: str) -> bool:
+        """Tell whether a step was completed, now or before the run was resumed."""
+        ...
+
+    def commit(self, step: str) -> None:
+        """Make a finished step durable: a run that is killed now goes on behind it."""
+        ...
+
+    def offer(self, stage: str, state: State) -> None:
+        """Hand over the result of a stage.
+
+        It is measured, and judged where there is a judge; what is taken becomes
+        :attr:`global_state`, from which the method goes on.
+        """
+        ...

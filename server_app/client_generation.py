@@ -1,0 +1,152 @@
+"""Have the clients invert their own local models: requests, replies, and what is wrong with them.
+
+A client remembers nothing between messages, so it is sent the local model that it trained last; its
+label counts stay with it.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, field
+
+from flwr.app import ArrayRecord, ConfigRecord, Message, RecordDict
+
+from generation import PseudoData
+from models import size_in_bytes
+from post_training import PseudoRequest
+from protocol.exchange import exchange
+from protocol.participants import short_reason
+from protocol.records import InvalidContent, packed
+from strategies import TooFewReplies
+from strategies.server import grouped, refuse_dead_process
+
+from .federation import Federation
+from .progress import ProgressLog
+from .replies import PseudoReply, check_soft_labels, checked_pseudo_data
+
+log = logging.getLogger("flwr.fedf2dg")
+
+
+@dataclass(frozen=True)
+class Generated:
+    """A batch of pseudo images, and what it took.
+
+    Parameters
+    ----------
+    data : PseudoData
+        The images.
+    objective : float
+        Mean of the clients' final objectives, weighted with their images.
+    failures : dict of int to str
+        Why there are no images of a client that had a budget.
+    bytes_down, bytes_up : int
+        What went to the clients, and what they sent.
+    """
+
+    data: PseudoData
+    objective: float
+    failures: dict[int, str] = field(default_factory=dict)
+    bytes_down: int = 0
+    bytes_up: int = 0
+
+
+def ask_for_images(federation: Federation, request: PseudoRequest) -> Generated:
+    """Have the clients invert their models; one that fails has no images in this batch.
+
+    Raises
+    ------
+    TooFewReplies
+        If no client sent valid images; the message lists why.
+    """
+    participants = federation.participants
+    participants.refresh(federation.grid)
+    competes = request.inversion.competition_weight > 0
+    global_record = packed(federation.state.global_state) if competes else None
+    model_bytes = size_in_bytes(federation.state.global_state.values())
+    asked = [client for client, images in request.budgets.items() if images]
+    connected = [client for client in asked if client in set(participants.available)]
+    messages = (_message(federation, client, request, global_record) for client in connected)
+    log.info("asking %d clients for %s samples", len(connected), request.kind)
+    parts: dict[int, PseudoReply] = {}
+    failures: dict[int, str] = {}
+    unnamed: list[str] = []
+    progress = ProgressLog(f"inversion of {request.kind} samples on the clients", "clients")
+    for reply in exchange(federation.grid, messages, federation.configuration.round_timeout):
+        client = participants.client_of(reply.metadata.src_node_id)
+        if client is None or client not in connected or client in parts:
+            if reply.has_error():
+                unnamed.append(short_reason(reply.error.reason))
+            continue
+        if reply.has_error():
+            failures[client] = short_reason(reply.error.reason)
+            continue
+        try:
+            parts[client] = _checked_images(federation, client, request, reply.content)
+        except InvalidContent as error:
+            failures[client] = str(error)
+        progress(len(parts) + len(failures), len(connected))
+    for client in asked:
+        if client not in connected:
+            failures[client] = "its node is not connected"
+        elif client not in parts and client not in failures:
+            failures[client] = unnamed.pop() if unnamed else "no reply in time"
+    for client, reason in sorted(failures.items()):
+        log.warning("%s samples: client %d dropped: %s", request.kind, client, reason)
+    refuse_dead_process(failures.values())
+    if not parts:
+        raise TooFewReplies(
+            f"no client generated valid {request.kind} samples. {grouped(failures)}"
+        )
+    ordered = [parts[client] for client in sorted(parts)]
+    data = PseudoData.concatenate(part.data for part in ordered)
+    down = len(connected) * model_bytes * (2 if competes else 1)
+    up = sum(part.bytes_up for part in ordered)
+    federation.note_traffic("model", down=down)
+    federation.note_traffic("pseudo data", up=up)
+    objective = sum(part.objective * len(part.data) for part in ordered) / len(data)
+    return Generated(data, objective, failures, down, up)
+
+
+def _message(
+    federation: Federation,
+    client: int,
+    request: PseudoRequest,
+    global_record: ArrayRecord | None,
+) -> Message:
+    content = RecordDict(
+        {
+            "arrays": packed(federation.strategy.local_models.read(client)),
+            "config": ConfigRecord(
+                {
+                    **federation.agreement(),
+                    "client": client,
+                    "images": request.budgets[client],
+                    "kind": request.kind,
+                    "seed": request.seed,
+                }
+            ),
+        }
+    )
+    if global_record is not None:
+        content["global"] = global_record
+    return Message(
+        content=content,
+        message_type="train.generate",
+        dst_node_id=federation.participants[client].node_id,
+    )
+
+
+def _checked_images(
+    federation: Federation, client: int, request: PseudoRequest, content: RecordDict
+) -> PseudoReply:
+    """Check a client's images, and that its soft labels are what its model says of them."""
+    part = checked_pseudo_data(
+        content,
+        client=client,
+        images=request.budgets[client],
+        image_shape=federation.description.image_shape,
+        classes=federation.description.classes,
+    )
+    teacher = federation.with_state(federation.strategy.local_models.read(client))
+    check_soft_labels(part.data, teacher, federation.device)
+    return part

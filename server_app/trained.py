@@ -1,0 +1,223 @@
+"""A trained federation as a post-training method sees it: over the run's clients and files."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
+from typing import Any
+
+from generation import PseudoData, generate
+from models import Classifier, State, load_state
+from post_training import ClassStatistics, PseudoRequest, StatisticsRequest
+from protocol.pixel_range import pixel_range
+from reporting import pseudo_grid
+
+from .client_generation import Generated, ask_for_images
+from .federation import Federation
+from .progress import ProgressLog
+from .pseudo_files import PseudoFiles
+
+log = logging.getLogger("flwr.fedf2dg")
+
+
+class TrainedFederation:
+    """Implements :class:`post_training.Trained` over a running federation.
+
+    Parameters
+    ----------
+    federation : Federation
+        After its last federated round.
+    prefix : str
+        What the names of the method's steps begin with in checkpoints, so that those of two methods
+        in one run differ.
+    """
+
+    def __init__(self, federation: Federation, prefix: str) -> None:
+        self._federation = federation
+        self._prefix = prefix
+        self.store = PseudoFiles(
+            federation.directory / "pseudo_data",
+            federation.description.normalization,
+            prefix,
+            written=self._draw,
+        )
+
+    # ------------------------------------------------------------------------------------- models
+
+    @property
+    def global_state(self) -> State:
+        """The current global model."""
+        return self._federation.state.global_state
+
+    def model(self, state: State) -> Classifier:
+        """Return a new model that holds ``state``, in evaluation mode, on the run's device."""
+        return self._federation.with_state(state)
+
+    @property
+    def local_models(self) -> Mapping[int, State]:
+        """The last round's local models, read from disk when they are asked for."""
+        return _LastLocalModels(self._federation)
+
+    @property
+    def num_examples(self) -> dict[int, int]:
+        """Training samples of every client whose local model there is."""
+        participants = self._federation.participants
+        return {client: participants[client].num_examples for client in self.local_models}
+
+    def offer(self, stage: str, state: State) -> None:
+        """Take a state as the result of a stage, and measure it."""
+        federation = self._federation
+        federation.set_global(state)
+        evaluation = federation.close_stage(stage)
+        federation.note_result(stage, evaluation.accuracy)
+        log.info("%s model: accuracy %.2f %%", stage, 100 * evaluation.accuracy)
+
+    def evaluate(self, state: State, stage: str) -> float | None:
+        """Measure a model on the test set; the stage's best value is kept for reports."""
+        accuracy = self._federation.evaluator(self.model(state)).accuracy
+        self._federation.note_result(stage, accuracy)
+        return accuracy
+
+    # ------------------------------------------------------------------------------------ clients
+
+    def round(self) -> bool:
+        """Run one more federated round."""
+        last = max(self._federation.strategy.local_models.versions.values())
+        self._federation.train_round(last + 1, "competition")
+        return True
+
+    def label_counts(self) -> dict[int, list[int]] | None:
+        """Return the label counts of the clients whose local models there are."""
+        counts = self._federation.label_counts(list(self.local_models))
+        return None if counts is None else {client: row for client, row in counts.items() if row}
+
+    def class_statistics(self, request: StatisticsRequest) -> ClassStatistics | None:
+        """No client answers that yet."""
+        return None
+
+    def pseudo_images(self, request: PseudoRequest) -> PseudoData:
+        """Make pseudo images on the server or on the clients, and write down how it went."""
+        federation, settings = self._federation, self._federation.configuration.generation
+        started = time.perf_counter()
+        here = settings.place == "server"
+        made = self._invert(request) if here else ask_for_images(federation, request)
+        seconds = time.perf_counter() - started
+        federation.metrics.append(
+            "generation",
+            kind=request.kind,
+            competition_round=request.repetition,
+            batch=request.batch,
+            place=settings.place,
+            budgets=_by_index(federation, request.budgets),
+            images=len(made.data),
+            iterations=request.inversion.iterations,
+            objective=made.objective,
+            seconds=seconds,
+            failures=[{"client": c, "reason": r} for c, r in sorted(made.failures.items())],
+            bytes_down=made.bytes_down,
+            bytes_up=made.bytes_up,
+        )
+        federation.facts["dropped"] = federation.facts.get("dropped", 0) + len(made.failures)
+        self._note_generation(len(made.data), request.inversion.iterations, seconds)
+        return made.data
+
+    def _invert(self, request: PseudoRequest) -> Generated:
+        """Invert the local models in this process, or in processes beside it."""
+        federation = self._federation
+        local_models, shell = self.local_models, self.model(self.global_state)
+        competes = request.inversion.competition_weight > 0
+        models = 2 if competes else 1
+        operations = 2.0 * models * federation.operations * sum(request.budgets.values())
+        generated = generate(
+            lambda client: load_state(shell, local_models[client]).eval(),
+            budgets=_by_index(federation, request.budgets),
+            label_counts=self._labels_to_draw_from(request.budgets),
+            image_shape=federation.description.image_shape,
+            settings=request.inversion,
+            pixel_range=pixel_range(federation.configuration, federation.description),
+            classes=federation.description.classes,
+            global_model=self.model(self.global_state) if competes else None,
+            seed=request.seed,
+            device=federation.device,
+            progress=self.progress(f"inversion of {request.kind} samples", "image-iterations"),
+            workers=federation.workers(
+                sum(images > 0 for images in request.budgets.values()),
+                operations * request.inversion.iterations,
+            ),
+        )
+        return Generated(generated.data, generated.objective)
+
+    def _labels_to_draw_from(self, budgets: Mapping[int, int]) -> list[list[int]] | None:
+        """Return label counts by client index; those who have no images to make get none."""
+        federation = self._federation
+        counts = federation.label_counts([client for client, images in budgets.items() if images])
+        if counts is None:
+            return None
+        table: list[list[int]] = [[]] * len(_by_index(federation, budgets))
+        for client, row in counts.items():
+            if row is None:
+                log.warning(
+                    "client %d gave no label counts: its pseudo images are of all classes", client
+                )
+            table[client] = row or [1] * federation.description.classes
+        return table
+
+    def _draw(self) -> None:
+        """Draw the picture of the common samples, as far as there are any."""
+        names = self._federation.description.class_names
+        pseudo_grid(self._federation.directory, class_names=names)
+
+    def _note_generation(self, images: int, iterations: int, seconds: float) -> None:
+        facts = self._federation.facts.setdefault("generation", {"images": 0, "seconds": 0.0})
+        facts["images"] += images
+        facts["seconds"] += seconds
+        facts["iterations"] = iterations
+        facts["image_iterations_per_second"] = facts["images"] * iterations / facts["seconds"]
+
+    # -------------------------------------------------------------------------------------- steps
+
+    def note(self, event: str, **values: Any) -> None:
+        """Append an event to the run's metrics file."""
+        self._federation.metrics.append(event, **values)
+
+    def progress(self, what: str, unit: str) -> Callable[[int, int], None]:
+        """Return a function that logs progress."""
+        return ProgressLog(what, unit)
+
+    def timed(self, name: str) -> AbstractContextManager[None]:
+        """Add the time spent inside to the summary's seconds."""
+        return self._federation.timed(name)
+
+    def done(self, step: str) -> bool:
+        """Tell whether a step is in the run's checkpoints."""
+        return self._federation.done(self._prefix + step)
+
+    def commit(self, step: str) -> None:
+        """Write a checkpoint."""
+        self._federation.commit(self._prefix + step)
+
+
+class _LastLocalModels(Mapping[int, State]):
+    """The clients' models of the last round, on disk until they are asked for."""
+
+    def __init__(self, federation: Federation) -> None:
+        self._strategy = federation.strategy
+        self._clients = federation.strategy.last_local_models()
+
+    def __getitem__(self, client: int) -> State:
+        if client not in self._clients:
+            raise KeyError(client)
+        return self._strategy.local_models.read(client)
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._clients)
+
+    def __len__(self) -> int:
+        return len(self._clients)
+
+
+def _by_index(federation: Federation, budgets: Mapping[int, int]) -> list[int]:
+    """Return the budgets as a list with one entry for each client of the federation."""
+    return [budgets.get(client, 0) for client in range(max(federation.participants.clients) + 1)]

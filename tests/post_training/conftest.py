@@ -1,0 +1,32 @@
+"""A federation of plain states: random local models, and nobody to ask."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from models import build, cpu_state
+from post_training.in_memory import TrainedModels
+
+CLASSES, SHAPE = 3, (1, 8, 8)
+
+
+def random_state(seed):
+    torch.manual_seed(seed)
+    return cpu_state(build("cnn", channels=1, image_size=(8, 8), classes=CLASSES))
+
+
+@pytest.fixture
+def make_trained():
+    """Return a function that builds one, with anything of it replaced."""
+
+    def make(clients=3, **other):
+        return TrainedModels(
+            build("cnn", channels=1, image_size=(8, 8), classes=CLASSES),
+            random_state(9),
+            {client: random_state(client) for client in range(clients)},
+            {client: 10 + client for client in range(clients)},
+            **{"image_shape": SHAPE, "classes": CLASSES, **other},
+        )
+
+    return make

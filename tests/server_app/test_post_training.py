@@ -1,0 +1,87 @@
+"""The key post-training: named, switched off, several in a row, or a file of one's own."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+import server_app.run
+from configuration import ConfigurationError
+from post_training import Method
+
+
+def test_switched_off_by_one_key(tiny_run):
+    run = tiny_run("run", strategy="fedavg", num_server_rounds=1, post_training="none")
+    assert run.summary()["accuracy"]["distilled"] is None
+    assert [step[5:] for step in run.steps()] == ["train-0001"]
+    assert not (run.directory / "pseudo_data").exists()
+
+
+def test_the_old_name_of_the_key_is_read_with_a_warning(tiny_run, app_log):
+    run = tiny_run("run", strategy="fedavg", num_server_rounds=1, hook="none")
+    assert run.summary()["post_training"] == "none"
+    assert "'hook' is now called 'post-training'" in app_log.text
+
+
+def zero(trained, settings):
+    """Set the global model to zero, and look at what a method may look at."""
+    assert list(trained.local_models) == list(trained.num_examples) == [0, 1, 2]
+    assert sum(trained.num_examples.values()) == 90
+    assert {sum(row) for row in trained.label_counts().values()} == set(
+        trained.num_examples.values()
+    )
+    trained.offer("zeroed", {name: torch.zeros_like(v) for name, v in trained.global_state.items()})
+    trained.commit("all")
+
+
+@pytest.fixture
+def with_zero(monkeypatch):
+    """Make a method of one's own known under the name ``zero``."""
+    own = {"zero": Method("zero", zero)}
+    known = server_app.run.chosen
+
+    def chosen(names):
+        return [own[name] if name in own else known(name)[0] for name in names.split(",")]
+
+    for module in ("run", "preflight"):
+        monkeypatch.setattr(f"server_app.{module}.chosen", chosen)
+
+
+def test_a_method_of_ones_own(tiny_run, with_zero):
+    run = tiny_run("run", strategy="fedavg", num_server_rounds=1, post_training="zero")
+    assert all(not value.any() for value in run.model().values())
+    assert [event["stage"] for event in run.events("evaluation")] == ["federated", "zeroed"]
+    assert run.steps()[-1] == "0002-zero-all"
+
+
+def test_several_in_a_row_each_from_what_the_one_before_left(tiny_run, with_zero):
+    keys = {"strategy": "fedavg", "num_server_rounds": 1}
+    run = tiny_run("run", **keys, post_training="fedf2dg,zero")
+    stages = [event["stage"] for event in run.events("evaluation")]
+    assert stages == ["federated", "distilled", "competed", "zeroed"]
+    assert all(not value.any() for value in run.model().values())
+    # What comes behind a method waits for the last of its stages.
+    partly = tiny_run(
+        "partly", **keys, post_training="fedf2dg,zero", stages="train,generate,distil"
+    )
+    assert [event["stage"] for event in partly.events("evaluation")] == ["federated", "distilled"]
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        ("magic", "unknown post-training method 'magic'; choose one of fedf2dg, none"),
+        ("fedf2dg,fedf2dg", "different ones of fedf2dg"),
+        ("none,fedf2dg", "name none, or one or several"),
+        (" ,", "name none, or one or several"),
+    ],
+)
+def test_impossible_names_stop_before_any_work(tiny_run, names, message):
+    with pytest.raises(ConfigurationError, match=message):
+        tiny_run("run", post_training=names)
+
+
+def test_baselines_without_a_global_model_have_no_post_training(tiny_run, app_log):
+    run = tiny_run("run", strategy="local", num_server_rounds=1)
+    assert run.summary()["accuracy"]["distilled"] is None
+    assert "no global model" in app_log.text
