@@ -20,7 +20,7 @@ from client_app.training import train_locally
 from configuration import RunConfiguration
 from distillation import DistillationSettings, distil
 from federated_data import Batches, ImageData, describe, load_split
-from federated_data.partitions import partition, partition_counts
+from federated_data.partitions import partition
 from federated_data.stratification import stratified_split
 from generation import InversionSettings, budgets, generate
 from generation.settings import Schedule
@@ -172,7 +172,7 @@ def federate(configuration: RunConfiguration, seed: int, device: torch.device) -
     return Federated(
         seed,
         local,
-        partition_counts(parts, labels, 10).astype(float).tolist(),
+        [np.bincount(labels[part], minlength=10).astype(float).tolist() for part in parts],
         state,
         evaluator(load_state(model, state)).accuracy,
         evaluator,

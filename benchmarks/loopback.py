@@ -28,7 +28,7 @@ BIN = Path(sys.executable).parent
 APP = Path(__file__).resolve().parents[1]
 COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 # What the server needs and a client must not: its processes are started without them.
-SERVER_ONLY = ("sklearn", "matplotlib", "datasets", "pandas", "ray", "torchvision", "flwr_datasets")
+SERVER_ONLY = ("sklearn", "matplotlib", "datasets", "pandas", "ray", "torchvision")
 
 # Runs at the start of every process of a SuperNode. Parts only the server needs cannot be imported.
 # Before a SuperExec asks for the next message it locks one of a few files, until the client process

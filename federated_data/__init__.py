@@ -14,13 +14,7 @@ from .clients import client_data, client_indices, site_data
 from .errors import DataError, PartitionError
 from .images import ImageData, Normalization
 from .noise import FEATURE_NOISES, LABEL_NOISES, FeatureNoise, feature_noise, noisy_labels
-from .partitions import (
-    PARTITIONS,
-    from_assignment,
-    partition,
-    partition_counts,
-    to_assignment,
-)
+from .partitions import PARTITIONS, partition, to_assignment
 from .sources import AUGMENTATIONS, SOURCES, Description, describe, load_split
 from .stratification import stratified_split, stratified_subset
 
@@ -42,11 +36,9 @@ __all__ = [
     "client_indices",
     "describe",
     "feature_noise",
-    "from_assignment",
     "load_split",
     "noisy_labels",
     "partition",
-    "partition_counts",
     "site_data",
     "stratified_split",
     "stratified_subset",

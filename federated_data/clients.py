@@ -2,19 +2,16 @@
 
 from dataclasses import replace
 from functools import lru_cache
-from hashlib import sha256
-from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from .cache import open_arrays
 from .errors import DataError, PartitionError, warn_once
 from .images import ImageData
 from .noise import feature_noise as noise_of_client
 from .noise import noisy_labels
-from .partitions import Indices, from_assignment, partition, to_assignment
+from .partitions import Indices, partition
 from .sources import Description, load_split, own_files, read_description, read_split
 from .stratification import stratified_split, stratified_subset
 
@@ -267,28 +264,14 @@ def _client_indices(
         rows = stratified_subset(labels, train_samples, seed)
         labels = labels[rows]
 
-    def divide() -> list[Indices]:
-        return partition(
-            labels,
-            kind=kind,
-            clients=clients,
-            seed=seed,
-            dirichlet_alpha=dirichlet_alpha,
-            classes_per_client=classes_per_client,
-            quantity_alpha=quantity_alpha,
-            min_samples=min_samples,
-        )
-
-    if kind in ("iid", "classes", "quantity"):
-        # These import flwr-datasets, which takes seconds; in a deployment every message is a new
-        # process. Dirichlet is drawn in milliseconds.
-        def make(directory: Path) -> None:
-            np.save(directory / "assignment.npy", to_assignment(divide(), len(labels)))
-
-        settings = (kind, clients, seed, classes_per_client, quantity_alpha, min_samples)
-        identity = f"{version('flwr-datasets')} {settings} {sha256(labels.tobytes()).hexdigest()}"
-        (assignment,) = open_arrays(f"partition-{kind}", identity, make, ("assignment",))
-        parts = from_assignment(assignment, clients)
-    else:
-        parts = divide()
+    parts = partition(
+        labels,
+        kind=kind,
+        clients=clients,
+        seed=seed,
+        dirichlet_alpha=dirichlet_alpha,
+        classes_per_client=classes_per_client,
+        quantity_alpha=quantity_alpha,
+        min_samples=min_samples,
+    )
     return tuple(part if rows is None else rows[part] for part in parts)

@@ -4,10 +4,9 @@ Every kind returns disjoint index arrays that together hold every row, each asce
 shuffle anyway, and ascending reads of a memory-mapped file are the fast ones), and depends on
 nothing but the labels, its parameters and the seed.
 
-iid, classes and quantity are cut by flwr-datasets' partitioners. Its Dirichlet partitioner gives
-up after ten draws; beta = 0.05 needs 44 in the median to give 20 clients of the digits ten images
-each, and 18 for 50 clients of CIFAR-10 (100 seeds). So that one is drawn here, as counts first,
-for many draws at once.
+A Dirichlet division is drawn again until every client has its least number of rows. beta = 0.05
+needs 44 draws in the median to give 20 clients of the digits ten images each, and 18 for 50 clients
+of CIFAR-10 (100 seeds). So it is drawn as counts first, for many draws at once.
 
 References
 ----------
@@ -16,15 +15,11 @@ ICDE 2022 (NIID-Bench): label distribution skew (section III-A), quantity skew (
 """
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from .errors import PartitionError
-
-if TYPE_CHECKING:
-    from flwr_datasets.partitioner import Partitioner
 
 Indices = npt.NDArray[np.int64]
 
@@ -107,26 +102,12 @@ def partition(
     return parts
 
 
-def partition_counts(
-    parts: Sequence[Indices], labels: npt.NDArray[np.int64], classes: int
-) -> Indices:
-    """Count a partition's rows, as int64 of shape (clients, classes)."""
-    return np.stack([np.bincount(labels[part], minlength=classes) for part in parts]).astype(
-        np.int64
-    )
-
-
 def to_assignment(parts: Sequence[Indices], samples: int) -> npt.NDArray[np.int32]:
     """Write a partition as one client number per row, int32 of shape (samples,)."""
     assignment = np.full(samples, -1, dtype=np.int32)
     for client, part in enumerate(parts):
         assignment[part] = client
     return assignment
-
-
-def from_assignment(assignment: npt.NDArray[np.int32], clients: int) -> list[Indices]:
-    """Read back what `to_assignment` wrote: one ascending index array per client."""
-    return [np.flatnonzero(assignment == client) for client in range(clients)]
 
 
 def _check(
@@ -157,9 +138,7 @@ def _check_alpha(name: str, value: float) -> None:
 
 
 def _iid(labels: npt.NDArray[np.int64], clients: int, rng: np.random.Generator) -> list[Indices]:
-    from flwr_datasets.partitioner import IidPartitioner
-
-    return _cut(IidPartitioner(num_partitions=clients), labels, rng)
+    return [np.sort(part) for part in np.array_split(rng.permutation(len(labels)), clients)]
 
 
 def _classes(
@@ -178,54 +157,62 @@ def _classes(
             f"{-(-len(present) // per_client)} clients"
         )
     if clients < len(present):
-        return _deal_classes(labels, clients, per_client, rng)
-    from flwr_datasets.partitioner import PathologicalPartitioner
+        hands = _dealt_hands(clients, per_client, len(present), rng)
+        rows = [rng.permutation(np.flatnonzero(labels == label)) for label in present]
+    else:
+        drawn_from = np.random.default_rng(int(rng.integers(2**31)))
+        hands = _drawn_hands(clients, per_client, len(present), drawn_from)
+        order = rng.permutation(len(labels))
+        rows = [order[labels[order] == label] for label in present]
+    parts: list[list[Indices]] = [[] for _ in range(clients)]
+    for index, rows_of_class in enumerate(rows):
+        holders = [client for client, hand in enumerate(hands) if index in hand]
+        if len(holders) > len(rows_of_class):
+            raise PartitionError(
+                f"{clients} clients with {per_client} classes each need more images of one class "
+                "than the data has: use fewer clients or fewer classes per client"
+            )
+        shares = np.array_split(rows_of_class, len(holders))
+        for client, share in zip(holders, shares, strict=True):
+            parts[client].append(share)
+    return [np.sort(np.concatenate(part)) for part in parts]
 
-    # "first-deterministic" (client i holds class i mod K, the others are random) is NIID-Bench's
-    # own rule; with at least as many clients as classes no class is left out.
-    partitioner = PathologicalPartitioner(
-        num_partitions=clients,
-        partition_by="label",
-        num_classes_per_partition=per_client,
-        class_assignment_mode="first-deterministic",
-        shuffle=False,
-        seed=int(rng.integers(2**31)),
-    )
-    try:
-        return _cut(partitioner, labels, rng)
-    except ValueError as error:
-        raise PartitionError(
-            f"{clients} clients with {per_client} classes each need more images of one class than "
-            f"the data has: use fewer clients or fewer classes per client"
-        ) from error
 
+def _drawn_hands(
+    clients: int, per_client: int, classes: int, rng: np.random.Generator
+) -> list[list[int]]:
+    """Draw which classes each of at least as many clients as classes holds.
 
-def _deal_classes(
-    labels: npt.NDArray[np.int64], clients: int, per_client: int, rng: np.random.Generator
-) -> list[Indices]:
-    """Give fewer clients than classes `per_client` classes each, leaving no class out.
-
-    The paper's rule (client i holds class i and random others) leaves classes to nobody here, so
-    the shuffled classes are dealt round like cards until every hand is full.
+    NIID-Bench's rule: client i holds class i mod K, its others are drawn. No class is left out.
     """
-    present = np.unique(labels)
+    hands = [[client % classes] for client in range(clients)]
+    for hand in hands:
+        while len(hand) < per_client:
+            drawn = int(rng.integers(classes))
+            if drawn not in hand:
+                hand.append(drawn)
+    return hands
+
+
+def _dealt_hands(
+    clients: int, per_client: int, classes: int, rng: np.random.Generator
+) -> list[list[int]]:
+    """Deal the classes to fewer clients than classes, leaving no class out.
+
+    NIID-Bench's rule leaves classes to nobody here, so the shuffled classes are dealt round like
+    cards until every hand is full.
+    """
     deck: list[int] = []
     while len(deck) < clients * per_client:
-        deck.extend(rng.permutation(len(present)).tolist())
+        deck.extend(rng.permutation(classes).tolist())
     hands: list[list[int]] = [[] for _ in range(clients)]
     for hand in hands:
-        # The first card the hand does not hold yet; the first `len(present)` cards are distinct,
-        # so they all leave the deck before any class is dealt twice.
+        # The first card the hand does not hold yet; the first `classes` cards are distinct, so
+        # they all leave the deck before any class is dealt twice.
         while len(hand) < per_client:
             position = next(i for i, card in enumerate(deck) if card not in hand)
             hand.append(deck.pop(position))
-    parts: list[list[Indices]] = [[] for _ in range(clients)]
-    for index, label in enumerate(present):
-        holders = [client for client, hand in enumerate(hands) if index in hand]
-        rows = rng.permutation(np.flatnonzero(labels == label))
-        for client, rows_of_client in zip(holders, np.array_split(rows, len(holders)), strict=True):
-            parts[client].append(rows_of_client)
-    return [np.sort(np.concatenate(part)) for part in parts]
+    return hands
 
 
 def _quantity(
@@ -236,8 +223,6 @@ def _quantity(
     max_draws: int,
     rng: np.random.Generator,
 ) -> list[Indices]:
-    from flwr_datasets.partitioner import SizePartitioner
-
     proportions = rng.dirichlet(np.full(clients, alpha), size=max_draws)
     ends = np.rint(np.cumsum(proportions, axis=1) * len(labels)).astype(np.int64)
     ends[:, -1] = len(labels)
@@ -246,8 +231,8 @@ def _quantity(
     accepted = np.flatnonzero(smallest >= min_samples)
     if not len(accepted):
         raise _exhausted("quantity", alpha, clients, min_samples, max_draws, int(smallest.max()))
-    partitioner = SizePartitioner(partition_sizes=[int(size) for size in sizes[accepted[0]]])
-    return _cut(partitioner, labels, rng)
+    order = rng.permutation(len(labels))
+    return [np.sort(part) for part in np.split(order, ends[accepted[0], :-1])]
 
 
 def _dirichlet(
@@ -318,21 +303,3 @@ def _exhausted(
         f"of {clients} clients {min_samples} samples (the best draw's smallest client had "
         f"{max(best, 0)}): raise {kind}-alpha, use fewer clients or lower min-partition-size"
     )
-
-
-def _cut(
-    partitioner: "Partitioner", labels: npt.NDArray[np.int64], rng: np.random.Generator
-) -> list[Indices]:
-    """Let a flwr-datasets partitioner cut the rows in random order.
-
-    flwr-datasets costs seconds to import and cuts contiguous runs, hence the late import and the
-    shuffle here.
-    """
-    import datasets
-
-    order = rng.permutation(len(labels))
-    partitioner.dataset = datasets.Dataset.from_dict({"row": order, "label": labels[order]})
-    return [
-        np.sort(np.asarray(partitioner.load_partition(client)["row"][:], dtype=np.int64))
-        for client in range(partitioner.num_partitions)
-    ]

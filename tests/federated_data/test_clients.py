@@ -47,27 +47,6 @@ def test_every_process_finds_the_same_division(kind: str, forget: Callable[[], N
         forget()
 
 
-def test_a_partition_of_flwr_datasets_is_made_once_per_machine(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, forget: Callable[[], None]
-) -> None:
-    """flwr-datasets takes seconds to import, in every process of a deployment."""
-    import federated_data.clients as module
-
-    monkeypatch.setenv("FEDF2DG_CACHE", str(tmp_path))
-    made: list[str] = []
-
-    def counting(labels: np.ndarray, **arguments: object) -> list[np.ndarray]:
-        made.append(str(arguments["kind"]))
-        return partition(labels, **arguments)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(module, "partition", counting)
-    for _ in range(2):
-        client_indices("digits", clients=5, kind="iid", seed=2)
-        client_indices("digits", clients=5, kind="iid", seed=3)
-        forget()
-    assert made == ["iid", "iid"]
-
-
 def test_a_hundred_clients_over_rounds_and_processes_decode_each_image_once(
     tmp_path: Path, decodes: list[str], monkeypatch: pytest.MonkeyPatch, forget: Callable[[], None]
 ) -> None:

@@ -11,7 +11,6 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[3]
 HEAVY = {
     "datasets",
-    "flwr_datasets",
     "matplotlib",
     "pandas",
     "pyarrow",
@@ -67,7 +66,7 @@ def test_training_does_not_load_the_compiler() -> None:
 def test_the_clients_requirements_are_part_of_the_apps() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
     everything = {line.replace("[simulation]", "") for line in project["dependencies"]}
-    lines = (ROOT / "deployment" / "client-requirements.txt").read_text("utf-8").splitlines()
+    lines = (ROOT / "fedf2dg/deployment/client-requirements.txt").read_text("utf-8").splitlines()
     clients = {line for line in lines if re.match(r"\w", line)}
     assert clients
     assert clients <= everything
