@@ -6,6 +6,7 @@ import math
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator
+from itertools import islice
 
 from flwr.app import Message
 from flwr.serverapp import Grid
@@ -24,10 +25,14 @@ def exchange(grid: Grid, messages: Iterable[Message], timeout: float) -> Iterato
     Here a message is released before the next one is built, and replies are asked for a few at a
     time, so memory does not grow with the number of clients.
 
+    A grid inside this process holds what it is given until the client's turn comes. It says in
+    ``window`` how many messages it has use for at the same time; the next one is built when a
+    place is free.
+
     Parameters
     ----------
     grid : Grid
-        Flower's grid.
+        Flower's grid, which is given all messages at once, or an in-process one.
     messages : Iterable[Message]
         May be a generator; each is built when it is its turn.
     timeout : float
@@ -37,29 +42,50 @@ def exchange(grid: Grid, messages: Iterable[Message], timeout: float) -> Iterato
     """
     if getattr(grid, "always_answers", False):
         timeout = math.inf
+    window: float = getattr(grid, "window", math.inf)
+    unsent = iter(messages)
     waiting: deque[str] = deque()
-    for message in messages:
-        waiting.extend(grid.push_messages([message]))
-    deadline = time.monotonic() + timeout
+    deadline = math.inf
+
+    def send() -> None:
+        nonlocal deadline
+        while len(waiting) < window and (pushed := _push_next(grid, unsent)):
+            waiting.extend(pushed)
+            deadline = time.monotonic() + timeout
+
     in_vain, began = 0, time.monotonic()
+    send()
     while waiting:
         asked = list(waiting)[:_ASKED_FOR_AT_ONCE]
         replies = list(grid.pull_messages(asked))
         if replies:
-            in_vain, began = 0, time.monotonic()
             for reply in replies:
                 if reply.metadata.reply_to_message_id in waiting:
                     waiting.remove(reply.metadata.reply_to_message_id)
+            del reply
             while replies:
                 yield replies.pop()
+                send()
+            in_vain, began = 0, time.monotonic()
             continue
         waiting.rotate(-len(asked))
         in_vain += len(asked)
         if in_vain >= len(waiting):
             now = time.monotonic()
             if now > deadline:
-                return
-            # Asking for 50 replies takes a SuperLink a while, which its sites have to wait.
-            pause = max(_POLL_SECONDS, _PAUSE * (now - began))
-            time.sleep(min(pause, max(deadline - now, _POLL_SECONDS)))
+                # Who has not answered by now is given up; the next ones take their places.
+                waiting.clear()
+                send()
+            else:
+                # Asking for 50 replies takes a SuperLink a while, which its sites have to wait.
+                pause = max(_POLL_SECONDS, _PAUSE * (now - began))
+                time.sleep(min(pause, max(deadline - now, _POLL_SECONDS)))
             in_vain, began = 0, time.monotonic()
+
+
+def _push_next(grid: Grid, unsent: Iterator[Message]) -> list[str]:
+    """Push the next message; return its identity, or nothing if there is none left.
+
+    A function of its own, so that no variable keeps the message alive while others are awaited.
+    """
+    return [identity for message in islice(unsent, 1) for identity in grid.push_messages([message])]

@@ -9,17 +9,18 @@ index in the order of node ids.
 from __future__ import annotations
 
 import logging
-import re
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from flwr.app import ConfigRecord, Message, RecordDict
-from flwr.common.constant import ErrorCode
+from flwr.app import ConfigRecord, RecordDict
 from flwr.serverapp import Grid
 
 from configuration import ConfigurationError
+
+from .gather import gather
+from .records import InvalidContent
 
 DESCRIBE = "query.describe"
 _POLL_SECONDS = 0.05
@@ -111,12 +112,10 @@ class Participants:
     def __getitem__(self, client: int) -> Participant:
         return self._by_client[client]
 
-    def client_of(self, node_id: int) -> int | None:
-        """Return the index of the client a node speaks for, or None."""
-        for participant in self._by_client.values():
-            if participant.node_id == node_id:
-                return participant.client
-        return None
+    def addresses(self, clients: Iterable[int]) -> dict[int, int | None]:
+        """Return the node that speaks for each client now, None where it is not connected."""
+        nodes = {client: self._by_client[client].node_id for client in clients}
+        return {client: node if node in self._online else None for client, node in nodes.items()}
 
     def discover(self, grid: Grid, at_least: int = 0) -> None:
         """Wait for the expected number of nodes and ask each who it is.
@@ -223,20 +222,23 @@ class Participants:
         if not new:
             return
         question = RecordDict({"config": ConfigRecord(self.greeting)})
-        messages = [
-            Message(content=question, message_type=DESCRIBE, dst_node_id=node) for node in new
-        ]
-        answers = self._answers(
-            grid.send_and_receive(
-                messages,
-                timeout=min(
-                    _LONGEST_DESCRIPTION_SECONDS, max(self.timeout, _SHORTEST_DESCRIPTION_SECONDS)
-                ),
-            )
+        answers = gather(
+            grid,
+            # Nobody has an index yet: a node goes by its own id.
+            {node: node for node in new},
+            DESCRIBE,
+            lambda node: question,
+            lambda node, content: _description(content),
+            timeout=min(
+                _LONGEST_DESCRIPTION_SECONDS, max(self.timeout, _SHORTEST_DESCRIPTION_SECONDS)
+            ),
         )
-        for node in sorted(answers):
+        for node in sorted(answers.refused):
+            reason = f"a client refused to take part: node {node}: {answers.failures[node]}"
+            self._turn_away(reason, MissingClients(reason))
+        for node, description in answers.valid.items():
             try:
-                self._admit(node, *answers[node])
+                self._admit(node, *description)
             except ConfigurationError as error:
                 self._turn_away(f"node {node}: {error}", error)
 
@@ -295,18 +297,6 @@ class Participants:
             raise error
         log.warning("a newcomer is not let in: %s", reason)
 
-    def _answers(self, replies: Iterable[Message]) -> dict[int, tuple[int, int, int]]:
-        answers: dict[int, tuple[int, int, int]] = {}
-        for reply in replies:
-            node = reply.metadata.src_node_id
-            try:
-                answers[node] = _description(reply)
-            except MissingClients as error:
-                self._turn_away(str(error), error)
-            except _NodeLeft:
-                continue
-        return answers
-
     def _wrong_count(self, nodes: int) -> str:
         return (
             f"the federation has {nodes} nodes, but num-clients = {self.expected}. Use "
@@ -320,49 +310,24 @@ class Participants:
         )
 
 
-class _NodeLeft(Exception):
-    """A node was gone before it could answer; it is asked again if it comes back."""
+def _description(content: RecordDict) -> tuple[int, int, int]:
+    """Return (samples, partition, partitions) of a node's answer.
 
-
-def _description(reply: Message) -> tuple[int, int, int]:
-    """Return (samples, partition, partitions) of a node's answer."""
-    node = reply.metadata.src_node_id
-    if reply.has_error():
-        if reply.error.code != ErrorCode.CLIENT_APP_RAISED_EXCEPTION:
-            raise _NodeLeft
-        raise MissingClients(
-            f"a client refused to take part: node {node}: {short_reason(reply.error.reason)}"
-        )
+    Raises
+    ------
+    InvalidContent
+        If they are missing or impossible.
+    """
     try:
-        metrics = reply.content["metrics"]
+        metrics = content["metrics"]
         num_examples, partition, partitions = (
             int(metrics[name])  # type: ignore[arg-type]
             for name in ("num-examples", "partition-id", "num-partitions")
         )
     except (KeyError, TypeError, ValueError, OverflowError) as error:
-        raise MissingClients(f"node {node} sent no valid description of itself") from error
+        raise InvalidContent("it sent no valid description of itself") from error
     if not 0 < num_examples < 10**10:
-        raise MissingClients(f"node {node} claims {num_examples} training samples")
+        raise InvalidContent(f"it claims {num_examples} training samples")
     if partition >= _MOST_CLIENTS:
-        raise MissingClients(f"node {node} claims partition-id {partition}")
+        raise InvalidContent(f"it claims partition-id {partition}")
     return num_examples, partition, partitions
-
-
-# Sequences that would colour, move or rename the terminal that shows them (ECMA-48).
-_CONTROL = re.compile(r"\x1b(\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(\x07|\x1b\\)?|.)?", re.DOTALL)
-_WRAPPED = re.compile(r"Exception ClientAppException occurred\. Message: (.*)", re.DOTALL)
-
-
-def short_reason(reason: str | None) -> str:
-    """Return what a client raised, without the runtimes' wrapping and tracebacks.
-
-    Nor anything that a terminal would obey: it is a stranger's text, and goes into the log.
-    """
-    text = _CONTROL.sub("", reason or "")
-    wrapped = _WRAPPED.search(text)
-    if wrapped:
-        text = wrapped.group(1).rstrip("'> \n")
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    text = lines[-1] if lines else "no reason given"
-    text = "".join(c if c.isprintable() else "\ufffd" for c in text)
-    return text if len(text) <= 300 else text[:297] + "…"

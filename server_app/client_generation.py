@@ -9,16 +9,16 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass, field
 
-from flwr.app import ArrayRecord, ConfigRecord, Message, RecordDict
+from flwr.app import ArrayRecord, ConfigRecord, RecordDict
 
 from generation import PseudoData
 from models import size_in_bytes
 from post_training import PseudoRequest
-from protocol.exchange import exchange
-from protocol.participants import short_reason
-from protocol.records import InvalidContent, packed
+from protocol.gather import gather
+from protocol.reasons import grouped
+from protocol.records import packed
 from strategies import TooFewReplies
-from strategies.server import grouped, refuse_dead_process
+from strategies.server import refuse_dead_process
 
 from .federation import Federation
 from .progress import ProgressLog
@@ -64,55 +64,41 @@ def ask_for_images(federation: Federation, request: PseudoRequest) -> Generated:
     global_record = packed(federation.state.global_state) if competes else None
     model_bytes = size_in_bytes(federation.state.global_state.values())
     asked = [client for client, images in request.budgets.items() if images]
-    connected = [client for client in asked if client in set(participants.available)]
-    messages = (_message(federation, client, request, global_record) for client in connected)
-    log.info("asking %d clients for %s samples", len(connected), request.kind)
-    parts: dict[int, PseudoReply] = {}
-    failures: dict[int, str] = {}
-    unnamed: list[str] = []
-    progress = ProgressLog(f"inversion of {request.kind} samples on the clients", "clients")
-    for reply in exchange(federation.grid, messages, federation.configuration.round_timeout):
-        client = participants.client_of(reply.metadata.src_node_id)
-        if client is None or client not in connected or client in parts:
-            if reply.has_error():
-                unnamed.append(short_reason(reply.error.reason))
-            continue
-        if reply.has_error():
-            failures[client] = short_reason(reply.error.reason)
-            continue
-        try:
-            parts[client] = _checked_images(federation, client, request, reply.content)
-        except InvalidContent as error:
-            failures[client] = str(error)
-        progress(len(parts) + len(failures), len(connected))
-    for client in asked:
-        if client not in connected:
-            failures[client] = "its node is not connected"
-        elif client not in parts and client not in failures:
-            failures[client] = unnamed.pop() if unnamed else "no reply in time"
-    for client, reason in sorted(failures.items()):
+    addresses = participants.addresses(asked)
+    connected = sum(node is not None for node in addresses.values())
+    log.info("asking %d clients for %s samples", connected, request.kind)
+    gathered = gather(
+        federation.grid,
+        addresses,
+        "train.generate",
+        lambda client: _content(federation, client, request, global_record),
+        lambda client, content: _checked_images(federation, client, request, content),
+        federation.configuration.round_timeout,
+        ProgressLog(f"inversion of {request.kind} samples on the clients", "clients"),
+    )
+    parts, failures = list(gathered.valid.values()), gathered.failures
+    for client, reason in failures.items():
         log.warning("%s samples: client %d dropped: %s", request.kind, client, reason)
     refuse_dead_process(failures.values())
     if not parts:
         raise TooFewReplies(
             f"no client generated valid {request.kind} samples. {grouped(failures)}"
         )
-    ordered = [parts[client] for client in sorted(parts)]
-    data = PseudoData.concatenate(part.data for part in ordered)
-    down = len(connected) * model_bytes * (2 if competes else 1)
-    up = sum(part.bytes_up for part in ordered)
+    data = PseudoData.concatenate(part.data for part in parts)
+    down = connected * model_bytes * (2 if competes else 1)
+    up = sum(part.bytes_up for part in parts)
     federation.note_traffic("model", down=down)
     federation.note_traffic("pseudo data", up=up)
-    objective = sum(part.objective * len(part.data) for part in ordered) / len(data)
+    objective = sum(part.objective * len(part.data) for part in parts) / len(data)
     return Generated(data, objective, failures, down, up)
 
 
-def _message(
+def _content(
     federation: Federation,
     client: int,
     request: PseudoRequest,
     global_record: ArrayRecord | None,
-) -> Message:
+) -> RecordDict:
     content = RecordDict(
         {
             "arrays": packed(federation.strategy.local_models.read(client)),
@@ -129,11 +115,7 @@ def _message(
     )
     if global_record is not None:
         content["global"] = global_record
-    return Message(
-        content=content,
-        message_type="train.generate",
-        dst_node_id=federation.participants[client].node_id,
-    )
+    return content
 
 
 def _checked_images(

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from flwr.app import ConfigRecord, Message, RecordDict
+from flwr.app import ConfigRecord, RecordDict
 from flwr.serverapp import Grid
 
 from configuration import RunConfiguration
@@ -35,8 +35,9 @@ from models import (
 from processes import Workers, suitable
 from protocol.exchange import exchange
 from protocol.fingerprint import code_fingerprint
-from protocol.participants import MissingClients, Participants, short_reason
-from protocol.records import InvalidContent, from_record, to_record
+from protocol.gather import gather
+from protocol.participants import MissingClients, Participants
+from protocol.records import from_record, to_record
 from protocol.shared_model import shared_model
 from reporting import MetricsFile
 from strategies import get
@@ -337,35 +338,24 @@ class Federation:
 
     def _ask_label_counts(self, clients: Sequence[int]) -> None:
         self.participants.refresh(self.grid)
-        connected = set(self.participants.available)
-        messages = (
-            Message(
-                content=RecordDict({"config": self.agreement()}),
-                message_type="query.label_counts",
-                dst_node_id=self.participants[client].node_id,
-            )
-            for client in clients
-            if client in connected
+        gathered = gather(
+            self.grid,
+            self.participants.addresses(clients),
+            "query.label_counts",
+            lambda client: RecordDict({"config": self.agreement()}),
+            lambda client, content: checked_label_counts(
+                content,
+                self.description.classes,
+                # Noise changes the sum.
+                self.participants[client].num_examples
+                if self.configuration.label_counts == "uploaded"
+                else None,
+            ),
+            _LABEL_COUNTS_TIMEOUT,
         )
-        for reply in exchange(self.grid, messages, _LABEL_COUNTS_TIMEOUT):
-            client = self.participants.client_of(reply.metadata.src_node_id)
-            if client is None or reply.has_error():
-                if reply.has_error():
-                    reason = short_reason(reply.error.reason)
-                    log.warning("a client sent no label counts: %s", reason)
-                continue
-            try:
-                counts = checked_label_counts(
-                    reply.content,
-                    self.description.classes,
-                    # Noise changes the sum.
-                    self.participants[client].num_examples
-                    if self.configuration.label_counts == "uploaded"
-                    else None,
-                )
-            except InvalidContent as error:
-                log.warning("label counts of client %d: %s", client, error)
-                continue
+        for client, reason in gathered.failures.items():
+            log.warning("client %d sent no label counts: %s", client, reason)
+        for client, counts in gathered.valid.items():
             self._told[str(client)] = counts
             self.note_traffic("label counts", up=8 * len(counts))
 

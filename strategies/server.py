@@ -10,7 +10,7 @@ as with this app's round loop. An algorithm overrides what differs: what it send
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -26,8 +26,10 @@ from models import State, StateLayout, size_in_bytes, state_difference
 from models.aggregation import combine, sample_weights
 from models.clipping import clip_factors, scaled_update, update_norm
 from protocol.client_store import ClientStore
+from protocol.gather import sort_replies
 from protocol.normalizer import normalizer
-from protocol.participants import MissingClients, Participants, short_reason
+from protocol.participants import MissingClients, Participants
+from protocol.reasons import grouped
 from protocol.records import InvalidContent, from_record, packed, to_record
 from protocol.seeds import SAMPLING, derived_seed
 
@@ -93,17 +95,6 @@ class RoundOutcome:
     notes: dict[str, float] = field(default_factory=dict)
 
 
-def grouped(failures: Mapping[int, str]) -> str:
-    """Write failures by client as one line, clients of one reason together."""
-    clients: dict[str, list[str]] = {}
-    for client, reason in sorted(failures.items()):
-        clients.setdefault(reason, []).append(str(client))
-    return "; ".join(
-        f"client{'s' if len(names) > 1 else ''} {', '.join(names)}: {reason}"
-        for reason, names in clients.items()
-    )
-
-
 def refuse_dead_process(reasons: Iterable[str]) -> None:
     """Stop a run whose simulation lost a process: its clients would be missing ever after.
 
@@ -166,7 +157,7 @@ class FederatedStrategy(Strategy):
         self.outcome: RoundOutcome | None = None
         #: Versions that checkpoints behind the current state still refer to.
         self.retained: list[Versions] = []
-        self._sampled: list[int] = []
+        self._addresses: dict[int, int | None] = {}
         self._global: State = {}
         self._bytes_down = 0
         self._notes: dict[str, float] = {}
@@ -247,10 +238,10 @@ class FederatedStrategy(Strategy):
         self.prune()
         self.participants.refresh(grid, at_least=self.required_replies())
         self._global = dict(arrays.to_torch_state_dict())
-        self._sampled = self.sample(server_round)
-        if len(self._sampled) < self.required_replies():
+        self._addresses = self.participants.addresses(self.sample(server_round))
+        if len(self._addresses) < self.required_replies():
             raise MissingClients(
-                f"round {server_round}: {len(self._sampled)} clients are connected, "
+                f"round {server_round}: {len(self._addresses)} clients are connected, "
                 f"{self.required_replies()} are needed"
             )
         self._bytes_down = 0
@@ -258,7 +249,9 @@ class FederatedStrategy(Strategy):
 
     def _messages(self, server_round: int, config: ConfigRecord) -> Iterator[Message]:
         shared = packed(self._global)
-        for client in self._sampled:
+        for client, node in self._addresses.items():
+            if node is None:  # sampled are those that are connected
+                continue
             model = self.model_for(client)
             extra = self.extra_records(client)
             content = RecordDict(
@@ -274,7 +267,7 @@ class FederatedStrategy(Strategy):
             yield Message(
                 content=content,
                 message_type="train",
-                dst_node_id=self.participants[client].node_id,
+                dst_node_id=node,
             )
 
     def aggregate_train(
@@ -287,41 +280,15 @@ class FederatedStrategy(Strategy):
         TooFewReplies
             If fewer valid replies came than ``min-successful-clients``; the message lists why.
         """
-        updates: dict[int, LocalUpdate] = {}
-        failures: dict[int, str] = {}
-        unnamed: list[str] = []
-        bytes_up = 0
-        for reply in replies:
-            client = self.participants.client_of(reply.metadata.src_node_id)
-            if client is None or client not in self._sampled or client in updates:
-                if reply.has_error():
-                    unnamed.append(short_reason(reply.error.reason))
-                continue
-            if reply.has_error():
-                failures[client] = short_reason(reply.error.reason)
-                continue
-            try:
-                state, update = self._checked(server_round, client, reply)
-            except InvalidContent as error:
-                failures[client] = str(error)
-                continue
-            self.local_models.write(client, server_round, state)
-            bytes_up += size_in_bytes(state.values())
-            updates[client] = update
-        for client in self._sampled:
-            if client not in updates and client not in failures:
-                # A node that vanished is reported under another node id, so it is found by
-                # elimination.
-                failures[client] = unnamed.pop() if unnamed else "no reply in time"
-        ordered = [updates[client] for client in sorted(updates)]
-        for client, reason in sorted(failures.items()):
+        gathered = sort_replies(replies, self._addresses, partial(self._kept, server_round))
+        ordered, failures = list(gathered.valid.values()), gathered.failures
+        for client, reason in failures.items():
             log.warning("round %d: client %d dropped: %s", server_round, client, reason)
         if len(ordered) < self.required_replies():
-            reasons = grouped(failures)
             raise TooFewReplies(
-                f"round {server_round}: {len(ordered)} of {len(self._sampled)} clients returned a "
-                f"valid result, min-successful-clients asks for "
-                f"{self.required_replies()}. {reasons}"
+                f"round {server_round}: {len(ordered)} of {len(self._addresses)} clients "
+                "returned a valid result, min-successful-clients asks for "
+                f"{self.required_replies()}. {grouped(failures)}"
             )
         self._notes = {}
         if self.configuration.clip_update_norm > 0 and self.has_global_model:
@@ -336,10 +303,10 @@ class FederatedStrategy(Strategy):
         self.outcome = RoundOutcome(
             server_round,
             tuple(update.client for update in ordered),
-            tuple(Failure(client, reason) for client, reason in sorted(failures.items())),
+            tuple(Failure(client, reason) for client, reason in failures.items()),
             train_loss,
             self._bytes_down,
-            bytes_up,
+            len(ordered) * size_in_bytes(self._global.values()),
             dict(self._notes),
         )
         metrics = MetricRecord(
@@ -352,8 +319,8 @@ class FederatedStrategy(Strategy):
         )
         return to_record(combined), metrics
 
-    def _checked(self, server_round: int, client: int, reply: Message) -> tuple[State, LocalUpdate]:
-        content = reply.content
+    def _kept(self, server_round: int, client: int, content: RecordDict) -> LocalUpdate:
+        """Check a client's reply, spool its model to disk, and return the rest of it."""
         arrays, metrics = content.get("arrays"), content.get("metrics")
         if not isinstance(arrays, ArrayRecord) or not isinstance(metrics, MetricRecord):
             raise InvalidContent("the reply lacks its arrays or metrics")
@@ -374,7 +341,8 @@ class FederatedStrategy(Strategy):
         most = self.configuration.local_epochs * -(-count // self.configuration.batch_size)
         if not 1 <= steps <= most:
             raise InvalidContent(f"{steps} local steps are not possible with {count} samples")
-        return state, LocalUpdate(
+        self.local_models.write(client, server_round, state)
+        return LocalUpdate(
             client,
             count,
             steps,

@@ -18,8 +18,8 @@ RunConfig = Mapping[str, str | int | float | bool]
 class LocalGrid(Grid):
     """Runs a ClientApp for a number of virtual nodes, one message at a time.
 
-    A client runs when its reply is pulled, and only one reply exists at a time, so that memory does
-    not grow with the number of clients.
+    A client runs when its reply is pulled, and only one message and one reply exist at a time, so
+    that memory does not grow with the number of clients.
 
     Parameters
     ----------
@@ -30,6 +30,9 @@ class LocalGrid(Grid):
     run_config : Mapping, optional
         What the clients see as ``context.run_config``.
     """
+
+    #: Messages that are of use at the same time; :func:`protocol.exchange.exchange` keeps to it.
+    window: float = 1
 
     def __init__(
         self, client_app: ClientApp, num_nodes: int, run_config: RunConfig | None = None

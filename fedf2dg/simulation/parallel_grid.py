@@ -12,6 +12,8 @@ from processes import Workers
 
 from .local_grid import LocalGrid, RunConfig, answer, as_a_task, failure
 
+# Messages per process: one it works on, and one that is ready when it is done.
+_MESSAGES_PER_PROCESS = 2
 # A reply is asked for by name, and others may come before it.
 _WAIT_SECONDS = 0.01
 
@@ -44,6 +46,7 @@ class ParallelGrid(LocalGrid):
         super().__init__(load(), num_nodes, run_config)
         self._load = load
         self._workers = workers
+        self.window = _MESSAGES_PER_PROCESS * workers.count
         self._sent: dict[str, Message] = {}
         self._replies: dict[str, Message] = {}
 

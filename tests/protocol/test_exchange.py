@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 import weakref
 
@@ -21,7 +22,9 @@ def grid():
     def echo(message, context):
         return Message(RecordDict(), reply_to=message)
 
-    return LocalGrid(app, 30)
+    grid = LocalGrid(app, 30)
+    grid.window = math.inf  # like a SuperLink
+    return grid
 
 
 def messages(nodes):
@@ -113,3 +116,28 @@ def test_a_slow_server_is_asked_rarely_and_still_at_the_end(grid):
     assert list(exchange(grid, messages(grid.get_node_ids()[:4]), 1.5)) == []
     assert time.perf_counter() - started > 1.5
     assert 2 <= len(asked) <= 5  # every 0.5 s; without the longer pause, every 0.2 s
+
+
+def test_whoever_is_silent_in_a_window_gives_its_place_to_the_next(grid):
+    grid.window = 2
+    one, silent = grid.pull_messages, []
+    push = grid.push_messages
+
+    def note(pushed):
+        identities = push(pushed)
+        if pushed[0].metadata.dst_node_id < 102:
+            silent.extend(identities)
+        return identities
+
+    grid.push_messages = note
+    grid.pull_messages = lambda ids: one([identity for identity in ids if identity not in silent])
+    replies = [r.metadata.src_node_id for r in exchange(grid, messages(range(100, 106)), 0.1)]
+    assert replies == [102, 103, 104, 105]
+
+
+def test_a_grid_without_a_window_is_given_everything_at_once(grid):
+    """A SuperLink hands it to clients that work at the same time."""
+    pull, waiting = grid.pull_messages, []
+    grid.pull_messages = lambda ids: waiting.append(len(grid._queue)) or pull(ids)
+    assert len(list(exchange(grid, messages(grid.get_node_ids()), 60))) == 30
+    assert waiting[0] == 30

@@ -10,6 +10,7 @@ from flwr.clientapp import ClientApp
 
 from configuration import ConfigurationError
 from fedf2dg.simulation.local_grid import LocalGrid
+from protocol import participants as participants_module
 from protocol.participants import MissingClients, Participants
 
 
@@ -39,8 +40,7 @@ def test_clients_are_known_by_their_partition():
     participants.discover(grid)
     assert participants.clients == participants.available == [0, 1, 2]
     assert [participants[c].node_id for c in range(3)] == [77, 5, 31]
-    assert participants.client_of(31) == 2
-    assert participants.client_of(999) is None
+    assert participants.addresses([2, 0]) == {2: 31, 0: 77}
 
 
 def test_nodes_without_partition_get_indices_in_the_order_of_node_ids():
@@ -151,12 +151,12 @@ def test_nobody_takes_the_place_of_a_client_that_is_away(app_log):
     grid._partitions = {100: 0, 555: 1}
     participants.refresh(grid)
     assert participants[1].node_id == 101
-    assert participants.client_of(555) is None
+    assert participants.addresses([0, 1]) == {0: 100, 1: None}
     assert participants.available == [0]
     assert "partition-id 1, which is the place of node 101, which is away" in app_log.text
     # Nor is it asked again: at a real site, each question starts a process.
-    ask, asked = grid.send_and_receive, []
-    grid.send_and_receive = lambda *given, **named: asked.append(1) or ask(*given, **named)
+    ask, asked = grid.push_messages, []
+    grid.push_messages = lambda messages: asked.append(1) or ask(messages)
     participants.refresh(grid)
     assert asked == []
 
@@ -189,7 +189,7 @@ def test_a_node_never_has_two_places(identity):
     participants.discover(grid)
     assert participants.clients == [0, 1, 2]
     assert participants.available == [0, 2]
-    assert participants.client_of(101) == 0
+    assert participants.addresses([0, 1, 2]) == {0: 101, 1: None, 2: 102}
 
 
 def test_while_a_run_starts_a_place_is_nobodys_yet():
@@ -211,7 +211,7 @@ def test_a_restarted_node_without_a_key_takes_its_clients_place_if_that_is_wishe
     grid._partitions = {100: 0, 555: 1}
     participants.refresh(grid)
     assert participants[1].node_id == 555
-    assert participants.client_of(101) is None
+    assert participants.addresses([1]) == {1: 555}
     assert participants.available == [0, 1]
 
 
@@ -225,24 +225,33 @@ def test_a_node_that_left_is_not_available_but_known():
     assert participants.clients == [0, 1]
 
 
-def test_silence_is_not_an_answer():
+def test_silence_is_not_an_answer(monkeypatch):
+    monkeypatch.setattr(participants_module, "_SHORTEST_DESCRIPTION_SECONDS", 0.1)
     grid = grid_of(says(), 2)
-    grid.send_and_receive = lambda messages, timeout=None: []
+    grid.pull_messages = lambda identities: []
     with pytest.raises(MissingClients, match="did not say who they are"):
-        Participants(2, 1.0).discover(grid)
+        Participants(2, 0.1).discover(grid)
 
 
 def test_an_error_reply_of_an_unknown_node_is_no_participant():
     grid = grid_of(says(), 2)
-    receive = grid.send_and_receive
+    pull = grid.pull_messages
     participants = Participants(2, 1.0)
     participants.discover(grid)
 
-    def gone(messages, timeout=None):
-        return [Message(Error(5, "Node Unavailable"), reply_to=r) for r in receive(messages)]
+    def gone(identities):
+        replies = pull(identities)
+        for reply in replies:
+            reply.metadata.__dict__["_src_node_id"] = 1
+        return [failed(reply) for reply in replies]
+
+    def failed(reply):
+        error = Message(Error(5, "Node Unavailable"), reply_to=reply)
+        error.metadata.__dict__.update(reply.metadata.__dict__)
+        return error
 
     grid._partitions[777] = 5
-    grid.send_and_receive = gone
+    grid.pull_messages = gone
     participants.refresh(grid)
     assert participants.clients == [0, 1]
 

@@ -248,6 +248,7 @@ def test_time_out_is_a_failure_by_name(laboratory, curved_clients, app_log):
     from protocol.records import to_record
 
     run = laboratory(curved_clients, strategy="fedavg")
+    run.grid.window = len(curved_clients)
     pull = run.grid.pull_messages
     lost = []
 
@@ -264,7 +265,7 @@ def test_time_out_is_a_failure_by_name(laboratory, curved_clients, app_log):
 
 
 def test_reasons_are_short_and_without_traceback_and_colours():
-    from protocol.participants import short_reason
+    from protocol.reasons import short_reason
 
     raw_reason = (
         "\x1b[36mray::run()\x1b[39m\nTraceback (most recent call last):\n  File 'x.py'\n"
@@ -287,7 +288,7 @@ def test_reasons_are_short_and_without_traceback_and_colours():
     ],
 )
 def test_a_client_cannot_write_to_the_operators_terminal(hostile):
-    from protocol.participants import short_reason
+    from protocol.reasons import short_reason
 
     assert short_reason(hostile) == "boom"
     assert short_reason("bo\x08om \u202e") == "bo\ufffdom \ufffd"

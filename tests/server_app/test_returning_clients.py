@@ -99,20 +99,23 @@ def test_a_new_run_does_not(grid):
 
 def test_a_site_that_vanishes_while_it_is_asked_is_waited_for(grid):
     """Right after a power cut the SuperLink takes nodes for connected that are not."""
-    receive, asked = grid.send_and_receive, []
+    pull, answered = grid.pull_messages, []
 
-    def one_is_gone(messages, timeout=None):
-        asked.append(len(messages))
-        replies = receive(messages, timeout=timeout)
-        if len(asked) == 1:
-            replies[0] = Message(Error(ErrorCode.NODE_UNAVAILABLE, "gone"), reply_to=replies[0])
-        return replies
+    def one_is_gone(identities):
+        (reply,) = pull(identities)
+        answered.append(reply.metadata.src_node_id)
+        if len(answered) == 1:
+            error = Message(Error(ErrorCode.NODE_UNAVAILABLE, "gone"), reply_to=reply)
+            error.metadata.__dict__.update(reply.metadata.__dict__, _src_node_id=1)
+            return [error]
+        return [reply]
 
-    grid.send_and_receive = one_is_gone
+    grid.pull_messages = one_is_gone
     participants = Participants(3, 5.0)
     participants.discover(grid)
     assert participants.available == [0, 1, 2]
-    assert asked == [3, 1]
+    assert len(answered) == 4
+    assert answered[3] == answered[0]
 
 
 def test_a_returning_site_may_have_other_data(grid):

@@ -1,0 +1,37 @@
+"""Why clients failed, in words that fit on a line of the log."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+_LONGEST = 300
+# Sequences that would colour, move or rename the terminal that shows them (ECMA-48).
+_CONTROL = re.compile(r"\x1b(\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(\x07|\x1b\\)?|.)?", re.DOTALL)
+_WRAPPED = re.compile(r"Exception ClientAppException occurred\. Message: (.*)", re.DOTALL)
+
+
+def short_reason(reason: str | None) -> str:
+    """Return what a client raised, without the runtimes' wrapping and tracebacks.
+
+    Nor anything that a terminal would obey: it is a stranger's text, and goes into the log.
+    """
+    text = _CONTROL.sub("", reason or "")
+    wrapped = _WRAPPED.search(text)
+    if wrapped:
+        text = wrapped.group(1).rstrip("'> \n")
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    text = lines[-1] if lines else "no reason given"
+    text = "".join(c if c.isprintable() else "\ufffd" for c in text)
+    return text if len(text) <= _LONGEST else text[: _LONGEST - 3] + "…"
+
+
+def grouped(failures: Mapping[int, str]) -> str:
+    """Write failures by client as one line, clients of one reason together."""
+    clients: dict[str, list[str]] = {}
+    for client, reason in sorted(failures.items()):
+        clients.setdefault(reason, []).append(str(client))
+    return "; ".join(
+        f"client{'s' if len(names) > 1 else ''} {', '.join(names)}: {reason}"
+        for reason, names in clients.items()
+    )
