@@ -18,6 +18,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any, cast, get_type_hints
 
+from foundation import UsageError
+
 Value = str | int | float | bool
 
 #: The stages of a run, in their order (the four scripts of the original project).
@@ -30,7 +32,7 @@ log = logging.getLogger("flwr.fedf2dg")
 _RENAMED = {"hook": "post-training"}
 
 
-class ConfigurationError(ValueError):
+class ConfigurationError(UsageError, ValueError):
     """A setting that cannot work; the message names the key, the value and the choices."""
 
 

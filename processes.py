@@ -22,6 +22,8 @@ from queue import Empty, SimpleQueue
 from types import FrameType
 from typing import Any
 
+from foundation import ExpectedError
+
 #: Floating-point operations from which it pays to start processes, whose imports take a few
 #: seconds: about five seconds of work on a model for 8x8 images.
 WORTH_PROCESSES = 1.5e11
@@ -58,7 +60,7 @@ def suitable(wish: int, tasks: int, operations: float) -> int:
     return max(1, min(wish, tasks))
 
 
-class ProcessDied(RuntimeError):
+class ProcessDied(ExpectedError, RuntimeError):
     """A process ended in the middle of a task, or could not be started for it.
 
     As when the machine runs out of memory, processes or open files.

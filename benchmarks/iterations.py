@@ -22,11 +22,12 @@ from distillation import DistillationSettings, distil
 from federated_data import Batches, ImageData, describe, load_split
 from federated_data.partitions import partition
 from federated_data.stratification import stratified_split
+from foundation.seeds import MODEL, derived_seed
 from generation import InversionSettings, budgets, generate
 from generation.settings import Schedule
 from models import Classifier, State, StateLayout, build, cpu_state, load_state
 from models.aggregation import combine, sample_weights
-from protocol.seeds import MODEL, derived_seed, training_generator
+from protocol.seeds import training_generator
 from server_app.evaluation import Evaluator
 from strategies import get
 

@@ -25,11 +25,11 @@ from client_app.app import app as client_app
 from configuration import RunConfiguration
 from distillation import DistillationSettings, distil
 from fedf2dg.simulation import LocalGrid
+from foundation.seeds import GENERATION, derived_seed
 from generation import Generation, InversionSettings, budgets, generate
 from generation.settings import Compile, Precision
 from models import Classifier, load_state
 from protocol.pixel_range import pixel_range
-from protocol.seeds import GENERATION, derived_seed
 from server_app.evaluation import Evaluator
 from server_app.federation import Federation
 

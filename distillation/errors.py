@@ -1,5 +1,7 @@
 """What can go wrong while knowledge is distilled."""
 
+from foundation import ExpectedError
 
-class DistillationError(RuntimeError):
+
+class DistillationError(ExpectedError, RuntimeError):
     """The loss of a distillation stopped being a number."""

@@ -19,6 +19,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from foundation import whole_folder
+
 from .errors import DataError, warn_once
 
 logger = logging.getLogger("flwr.fedf2dg.data")
@@ -130,18 +132,8 @@ def _acquire(path: Path, name: str) -> Any:
 
 
 def _make(place: Path, make: Callable[[Path], None], private: bool) -> None:
-    # Whoever holds the lock may clear what a process that died has left.
-    for leftover in place.parent.glob(f"{place.name}.partial-*"):
-        shutil.rmtree(leftover, ignore_errors=True)
-    partial = Path(tempfile.mkdtemp(prefix=f"{place.name}.partial-", dir=place.parent))
-    try:
-        make(partial)
-        if not private:
-            partial.chmod(0o755)
-        os.replace(partial, place)
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
+    with whole_folder(place, private=private) as folder:
+        make(folder)
 
 
 @cache

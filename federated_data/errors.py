@@ -7,14 +7,16 @@ Two errors stop a run; everything that training can live with is a warning in th
 import logging
 from functools import lru_cache
 
+from foundation import UsageError
+
 logger = logging.getLogger("flwr.fedf2dg.data")
 
 
-class DataError(ValueError):
+class DataError(UsageError, ValueError):
     """Images or labels that cannot be used: the message names the place and what to do."""
 
 
-class PartitionError(ValueError):
+class PartitionError(UsageError, ValueError):
     """A division of the data over clients that cannot be made: the reason and what to change."""
 
 

@@ -3,6 +3,8 @@
 import numpy as np
 import numpy.typing as npt
 
+from foundation import largest_remainder
+
 
 def stratified_split(
     labels: npt.NDArray[np.int64], fraction: float, seed: int
@@ -60,10 +62,7 @@ def stratified_subset(labels: npt.NDArray[np.int64], size: int, seed: int) -> np
         return np.arange(len(labels))
     rng = np.random.default_rng(seed)
     present, totals = np.unique(labels, return_counts=True)
-    shares = totals * (size / len(labels))
-    counts = np.floor(shares).astype(np.int64)
-    largest = np.argsort(-(shares - counts), kind="stable")[: size - int(counts.sum())]
-    counts[largest] += 1
+    counts = largest_remainder(size, totals)
     parts = [
         rng.permutation(np.flatnonzero(labels == label))[:count]
         for label, count in zip(present, counts, strict=True)

@@ -20,10 +20,11 @@ from configuration import (
     key_table,
     read_toml,
 )
-from processes import ProcessDied, prepare, terminable
+from foundation import ExpectedError
+from processes import prepare, terminable
 
-#: Exit status of a run that failed, and of a command that was told something impossible.
-FAILED, USAGE = 1, 2
+#: Exit status of a command that did not succeed.
+FAILED = ExpectedError.exit_status
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -39,12 +40,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # Whoever read the output has seen enough; the interpreter must not try to flush the rest.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
-    except Exception as error:
-        expected = _expected_errors()
-        if not isinstance(error, expected):
-            raise
+    except ExpectedError as error:
         print(f"error: {error}", file=sys.stderr)
-        return USAGE if isinstance(error, _usage_errors()) else FAILED
+        return error.exit_status
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -57,44 +55,6 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
             parser.error(f"unrecognized arguments: {' '.join(rest)}")
         chosen.settings = [*chosen.settings, *rest]
     return chosen
-
-
-def _usage_errors() -> tuple[type[Exception], ...]:
-    """Return the errors that mean that what was asked for cannot be done."""
-    from federated_data import DataError, PartitionError
-    from server_app.checkpoints import CheckpointError
-
-    return (ConfigurationError, DataError, PartitionError, CheckpointError)
-
-
-def _expected_errors() -> tuple[type[Exception], ...]:
-    """Return the errors whose message is all a user needs; others are bugs and keep their trace."""
-    from distillation import DistillationError
-    from federated_data import DataError, PartitionError
-    from fedf2dg.deployment.certificates import CertificateError
-    from fedf2dg.simulation.flower_engine import FlowerRunError
-    from generation import InversionError
-    from protocol.participants import MissingClients
-    from reporting import MetricsError
-    from server_app.checkpoints import CheckpointError
-    from server_app.federation import DivergedModel
-    from strategies import TooFewReplies
-
-    return (
-        ConfigurationError,
-        CertificateError,
-        CheckpointError,
-        DataError,
-        DistillationError,
-        DivergedModel,
-        FlowerRunError,
-        InversionError,
-        MetricsError,
-        MissingClients,
-        PartitionError,
-        ProcessDied,
-        TooFewReplies,
-    )
 
 
 def _parser() -> argparse.ArgumentParser:

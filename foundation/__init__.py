@@ -1,1 +1,20 @@
-"""The ground that every room stands on."""
+"""The ground that every room stands on: errors, whole files, seeds, whole-number shares.
+
+It imports nothing of this project, and neither torch nor Flower.
+"""
+
+from .apportionment import largest_remainder
+from .errors import ExpectedError, UsageError
+from .files import clear_unfinished, whole_file, whole_folder, write_whole
+from .seeds import derived_seed
+
+__all__ = [
+    "ExpectedError",
+    "UsageError",
+    "clear_unfinished",
+    "derived_seed",
+    "largest_remainder",
+    "whole_file",
+    "whole_folder",
+    "write_whole",
+]

@@ -7,7 +7,7 @@ from .acceleration import forward_operations, native_bfloat16
 from .engine import Inversion, InversionEngine
 from .errors import InversionError
 from .inversion import invert
-from .principle import budgets, derived_seed, draw_labels, largest_remainder, quality, shares
+from .principle import budgets, draw_labels, quality, shares
 from .pseudo_data import Generation, PseudoData, generate, quality_losses
 from .settings import InversionSettings
 
@@ -19,12 +19,10 @@ __all__ = [
     "InversionSettings",
     "PseudoData",
     "budgets",
-    "derived_seed",
     "draw_labels",
     "forward_operations",
     "generate",
     "invert",
-    "largest_remainder",
     "native_bfloat16",
     "quality",
     "quality_losses",

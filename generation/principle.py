@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from foundation import largest_remainder
+
 QUALITY_PART = 1 / 3
 """Weight of the quality term against the share of samples, from the second batch on."""
 
@@ -92,29 +94,6 @@ def budgets(
     return largest_remainder(images, weights)
 
 
-def largest_remainder(total: int, weights: np.ndarray) -> list[int]:
-    """Split a whole number in proportion to weights, into whole numbers (Hamilton's method).
-
-    Every part is its exact quota rounded down or up, and the parts sum to ``total``; among equal
-    remainders the first gets the unit.
-
-    Parameters
-    ----------
-    total : int
-        0 or more.
-    weights : ndarray
-        (parts,), 0 or more, with a positive sum.
-    """
-    if total < 0:
-        raise ValueError(f"total = {total}: must be 0 or more")
-    quotas = total * np.asarray(weights, dtype=np.float64) / np.sum(weights)
-    parts = np.floor(quotas).astype(np.int64)
-    missing = total - int(parts.sum())
-    order = np.argsort(-(quotas - parts), kind="stable")
-    parts[order[:missing]] += 1
-    return [int(part) for part in parts]
-
-
 def draw_labels(budget: int, label_counts: Sequence[float], seed: int) -> Tensor:
     """Draw the classes of a client's images from its own label distribution.
 
@@ -152,9 +131,3 @@ def draw_labels(budget: int, label_counts: Sequence[float], seed: int) -> Tensor
     points = np.minimum(points, np.nextafter(1.0, 0.0))
     labels = np.searchsorted(edges, points, side="right")
     return torch.from_numpy(random.permutation(labels).astype(np.int64))
-
-
-def derived_seed(*parts: int) -> int:
-    """Make one seed, below 2**63, from several numbers (run, batch, client, ...)."""
-    entropy = [part & 0xFFFFFFFFFFFFFFFF for part in parts]
-    return int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0] >> 1)

@@ -7,11 +7,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from foundation.seeds import INVERSION, LABELS, derived_seed
 from models import device_of
 from processes import Workers
 
 from .engine import PixelRange, Progress
-from .principle import derived_seed, draw_labels
+from .principle import draw_labels
 from .settings import InversionSettings
 from .sharing import Conditions, Order, invert_all
 
@@ -143,9 +144,9 @@ def generate(
             draw_labels(
                 budget,
                 [1.0] * classes if label_counts is None else label_counts[client],
-                derived_seed(seed, client, 0),
+                derived_seed(seed, LABELS, client),
             ),
-            derived_seed(seed, client, 1),
+            derived_seed(seed, INVERSION, client),
         )
         for client, budget in enumerate(budgets)
         if budget

@@ -7,19 +7,19 @@ refers to, so it can be repeated from the state before it.
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from safetensors.torch import load_file, save_file
 
+from foundation import clear_unfinished, whole_file
 from models import State
 
 _FILE = re.compile(r"client-(\d+)-round-(\d+)\.safetensors")
 
 
-def write_whole(target: Path, tensors: State, metadata: Mapping[str, str] | None = None) -> None:
+def write_state(target: Path, tensors: State, metadata: Mapping[str, str] | None = None) -> None:
     """Write a safetensors file that a killed process, or a power cut, leaves whole or not at all.
 
     Parameters
@@ -31,13 +31,9 @@ def write_whole(target: Path, tensors: State, metadata: Mapping[str, str] | None
     metadata : Mapping, optional
         Texts stored beside them.
     """
-    target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_suffix(".partial")
     contiguous = {name: value.contiguous() for name, value in tensors.items()}
-    save_file(contiguous, partial, dict(metadata) if metadata else None)
-    with partial.open("rb") as file:
-        os.fsync(file.fileno())
-    partial.replace(target)
+    with whole_file(target) as aside:
+        save_file(contiguous, aside, dict(metadata) if metadata else None)
 
 
 class ClientStore:
@@ -70,7 +66,7 @@ class ClientStore:
 
     def write(self, client: int, server_round: int, state: State) -> None:
         """Store a client's state of a round; it becomes the valid one."""
-        write_whole(self._path(client, server_round), state)
+        write_state(self._path(client, server_round), state)
         self._versions[client] = server_round
 
     def read(self, client: int) -> State:
@@ -94,8 +90,7 @@ class ClientStore:
             self._path(client, at).name for client, at in {*self._versions.items(), *retained}
         }
         if self.directory.is_dir():
+            clear_unfinished(self.directory)
             for file in self.directory.iterdir():
-                if file.name not in wanted and (
-                    _FILE.fullmatch(file.name) or file.suffix == ".partial"
-                ):
+                if file.name not in wanted and _FILE.fullmatch(file.name):
                     file.unlink(missing_ok=True)

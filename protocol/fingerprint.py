@@ -13,6 +13,7 @@ from functools import cache
 from pathlib import Path
 
 _SHARED = (
+    "settings",
     "configuration.py",
     "client_app",
     "strategies",

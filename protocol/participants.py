@@ -18,6 +18,7 @@ from flwr.app import ConfigRecord, RecordDict
 from flwr.serverapp import Grid
 
 from configuration import ConfigurationError
+from foundation import ExpectedError
 
 from .gather import gather
 from .records import InvalidContent
@@ -36,7 +37,7 @@ _MOST_CLIENTS = 10**6
 log = logging.getLogger("flwr.fedf2dg")
 
 
-class MissingClients(RuntimeError):
+class MissingClients(ExpectedError, RuntimeError):
     """Fewer nodes answered than the run needs."""
 
 

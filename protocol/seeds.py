@@ -1,12 +1,10 @@
-"""The generators that server and clients draw from; see :mod:`foundation.seeds`."""
+"""The random numbers of one client's training."""
 
 from __future__ import annotations
 
 import torch
 
-from foundation.seeds import MODEL, SAMPLING, TRAINING, derived_seed
-
-__all__ = ["MODEL", "SAMPLING", "derived_seed", "training_generator"]
+from foundation.seeds import TRAINING, derived_seed
 
 
 def training_generator(seed: int, server_round: int, client: int) -> torch.Generator:

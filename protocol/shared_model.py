@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import Protocol
 
 from configuration import RunConfiguration
+from foundation.seeds import MODEL, derived_seed
 from models import Classifier, build
-
-from .seeds import MODEL, derived_seed
 
 
 class ImageDescription(Protocol):

@@ -11,10 +11,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from foundation import ExpectedError
+
 Event = dict[str, Any]
 
 
-class MetricsError(ValueError):
+class MetricsError(ExpectedError, ValueError):
     """A metrics file cannot be read or cut as asked; the message says what to do."""
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,12 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
+from foundation import ExpectedError, write_whole
 from reporting.figures import pseudo_image_grid, to_png
 
 _FILE = re.compile(r"(?P<kind>.+)-c(?P<competition>\d+)-b(?P<batch>\d+)\.safetensors")
 
 
-class PseudoDataError(ValueError):
+class PseudoDataError(ExpectedError, ValueError):
     """Stored pseudo data cannot be shown; the message says why."""
 
 
@@ -226,11 +226,8 @@ def pseudo_grid(
         grid = read_grid(source, *sets[0], stretch=stretch)
         path = Path(source) / "pseudo_data" / "grid.png" if path is None else path
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    picture = to_png(pseudo_image_grid(grid.tiles, grid.clients, grid.classes, class_names))
-    unfinished = path.with_name(path.name + ".part")
-    unfinished.write_bytes(picture)
-    os.replace(unfinished, path)
+    picture = pseudo_image_grid(grid.tiles, grid.clients, grid.classes, class_names)
+    write_whole(path, to_png(picture), rivals=True)
     return path
 
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from foundation import write_whole
 from reporting import figures
 from reporting.page import figure, page, pair, paragraph, section, text
 from reporting.pseudo_images import PseudoDataError, read_grid, stored_sets
@@ -52,10 +52,8 @@ def write_report(run_directory: Path | str, *, stretch_contrast: bool = False) -
     ]
     title = f"{_fact(record, 'strategy')} on {_fact(record, 'dataset')}"
     path = record.directory / "report.html"
-    # A name of its own: the run and someone who follows it may render at the same time.
-    unfinished = path.with_name(f"{path.name}.{os.getpid()}.part")
-    unfinished.write_text(page(title, parts), encoding="utf-8")
-    os.replace(unfinished, path)
+    # The run and someone who follows it may render at the same time.
+    write_whole(path, page(title, parts), rivals=True)
     return path
 
 

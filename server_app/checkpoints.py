@@ -9,7 +9,6 @@ are kept, so that a run can be continued where it stopped, or repeated from any 
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -21,6 +20,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from configuration import STAGES, RunConfiguration, key_table, with_present_names
+from foundation import UsageError, clear_unfinished, whole_folder
 from models import State
 from protocol.client_store import ClientStore
 from strategies.server import Versions
@@ -30,7 +30,7 @@ FORMAT = 1
 FINISHED = "finished"
 
 
-class CheckpointError(RuntimeError):
+class CheckpointError(UsageError, RuntimeError):
     """A checkpoint is missing, damaged, or belongs to another run; the message says which."""
 
 
@@ -87,13 +87,7 @@ class Checkpoints:
         step = checkpoint.completed[-1]
         self._finished.unlink(missing_ok=True)
         target = self.directory / f"{len(checkpoint.completed):04d}-{step}"
-        partial = self.directory / f".{target.name}.partial"
-        if self.directory.is_dir():
-            for left in self.directory.glob(".*.partial"):  # by a process that was killed
-                shutil.rmtree(left)
-        partial.mkdir(parents=True)
-        save_file(checkpoint.global_state, partial / "global.safetensors")
-        save_file(checkpoint.memory, partial / "strategy.safetensors")
+        clear_unfinished(self.directory)
         manifest = {
             "format": FORMAT,
             "completed": checkpoint.completed,
@@ -105,20 +99,11 @@ class Checkpoints:
             "metrics_position": checkpoint.metrics_position,
             "configuration": self.configuration.flat(),
         }
-        (partial / "manifest.json").write_text(json.dumps(manifest, indent=1), encoding="utf-8")
-        for file in partial.iterdir():
-            with file.open("rb") as handle:
-                os.fsync(handle.fileno())
-        partial.rename(target)
-        self._sync()
+        with whole_folder(target) as folder:
+            save_file(checkpoint.global_state, folder / "global.safetensors")
+            save_file(checkpoint.memory, folder / "strategy.safetensors")
+            (folder / "manifest.json").write_text(json.dumps(manifest, indent=1), "utf-8")
         self._drop_superseded()
-
-    def _sync(self) -> None:
-        """Make a renamed folder outlive a power cut, before anything older is deleted."""
-        if os.name == "posix":  # Windows cannot open a folder
-            descriptor = os.open(self.directory, os.O_RDONLY)
-            os.fsync(descriptor)
-            os.close(descriptor)
 
     @staticmethod
     def _delete(folder: Path) -> None:

@@ -22,6 +22,7 @@ from flwr.serverapp import Grid
 from configuration import RunConfiguration
 from federated_data import client_indices, describe, load_split, to_assignment
 from federated_data.agreement import to_values
+from foundation import ExpectedError
 from generation import forward_operations
 from models import (
     Classifier,
@@ -55,7 +56,7 @@ _LABEL_COUNTS_TIMEOUT = 600.0
 RESULTS = ("federated", "distilled", "competed")
 
 
-class DivergedModel(RuntimeError):
+class DivergedModel(ExpectedError, RuntimeError):
     """The global model of a round says nothing any more; the round before is kept."""
 
 

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from federated_data import Normalization
 from generation import PseudoData
 from post_training import methods
-from protocol.client_store import write_whole
+from protocol.client_store import write_state
 
 from .checkpoints import CheckpointError
 
@@ -83,7 +83,7 @@ class PseudoFiles:
 
     def __setitem__(self, step: str, data: PseudoData) -> None:
         """Store a step's images, whole or not at all."""
-        write_whole(
+        write_state(
             self._path(step),
             {
                 "images": data.images,

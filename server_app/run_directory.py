@@ -17,6 +17,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from configuration import ConfigurationError, RunConfiguration
+from foundation import write_whole
 
 from .checkpoints import FINISHED, CheckpointError
 
@@ -196,9 +197,7 @@ def write_configuration(
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Write a JSON file, whole or not at all."""
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    partial.replace(path)
+    write_whole(path, json.dumps(content, indent=2) + "\n")
 
 
 def _installed() -> dict[str, str]:

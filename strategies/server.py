@@ -22,6 +22,8 @@ from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Strategy
 
 from configuration import RunConfiguration
+from foundation import ExpectedError
+from foundation.seeds import SAMPLING, derived_seed
 from models import State, StateLayout, size_in_bytes, state_difference
 from models.aggregation import combine, sample_weights
 from models.clipping import clip_factors, scaled_update, update_norm
@@ -31,7 +33,6 @@ from protocol.normalizer import normalizer
 from protocol.participants import MissingClients, Participants
 from protocol.reasons import grouped
 from protocol.records import InvalidContent, from_record, packed, to_record
-from protocol.seeds import SAMPLING, derived_seed
 
 log = logging.getLogger("flwr.fedf2dg")
 
@@ -42,7 +43,7 @@ _DEAD_ACTOR = "The actor is dead"
 Versions = dict[str, dict[int, int]]
 
 
-class TooFewReplies(RuntimeError):
+class TooFewReplies(ExpectedError, RuntimeError):
     """A round had fewer valid replies than ``min-successful-clients``."""
 
 

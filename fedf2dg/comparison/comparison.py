@@ -14,6 +14,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from configuration import ConfigurationError, RunConfiguration
+from foundation import write_whole
 from reporting.run_record import STAGES
 
 from .execution import Outcome, Workshop
@@ -155,9 +156,7 @@ def _write(results: Results, directory: Path) -> None:
         ("comparison.md", to_markdown(results)),
         ("comparison.html", to_html(results)),
     ):
-        partial = directory / f".{name}.partial"
-        partial.write_text(content, encoding="utf-8")
-        partial.replace(directory / name)
+        write_whole(directory / name, content)
 
 
 def _default_directory(files: Sequence[Path], plan: Plan) -> Path:

@@ -21,6 +21,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from cryptography.x509.verification import PolicyBuilder, Store, VerificationError
 
+from foundation import ExpectedError
+
 #: Flower's SuperLink also connects to itself.
 ALWAYS = ("localhost", "127.0.0.1")
 
@@ -39,7 +41,7 @@ _START_ANEW = (
 )
 
 
-class CertificateError(ValueError):
+class CertificateError(ExpectedError, ValueError):
     """Files that cannot be made or read; the message says which."""
 
 

@@ -24,6 +24,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
 
+from foundation import ExpectedError
+
 from .guard import end_groups, groups_of
 
 _GUARD = Path(__file__).with_name("guard.py")
@@ -41,7 +43,7 @@ _NOISE = re.compile(
 )
 
 
-class FlowerRunError(RuntimeError):
+class FlowerRunError(ExpectedError, RuntimeError):
     """Flower could not start the run, or the run failed; the message is Flower's reason."""
 
 

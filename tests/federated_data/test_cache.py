@@ -71,7 +71,7 @@ def test_a_failure_leaves_no_entry(empty_cache: Path) -> None:
 
 def test_what_a_dead_process_left_is_cleared(empty_cache: Path) -> None:
     place = entry("things", "a", numbers)
-    place.rename(place.with_name(f"{place.name}.partial-dead"))
+    place.rename(place.with_name(f".{place.name}.partial"))
     entry("things", "a", numbers)
     assert [path.name for path in empty_cache.iterdir() if path.is_dir()] == [place.name]
 

@@ -13,10 +13,8 @@ from generation import (
     InversionSettings,
     PseudoData,
     budgets,
-    derived_seed,
     draw_labels,
     generate,
-    largest_remainder,
     quality,
     quality_losses,
     shares,
@@ -59,14 +57,6 @@ def test_quality_is_a_softmax_with_the_unknown_at_the_mean() -> None:
     assert quality([1e5, 0.0]) == pytest.approx([1.0, 0.0])
 
 
-@given(st.integers(0, 1000), st.lists(st.floats(0, 1e6), min_size=1, max_size=20))
-def test_largest_remainder_keeps_every_quota(total: int, weights: list[float]) -> None:
-    array = np.array(weights) + 1e-9
-    parts = largest_remainder(total, array)
-    assert sum(parts) == total
-    assert np.all(np.abs(np.array(parts) - total * array / array.sum()) < 1 + 1e-6)
-
-
 @given(
     st.integers(0, 500),
     st.lists(st.integers(0, 50), min_size=1, max_size=12).filter(lambda c: sum(c) > 0),
@@ -104,11 +94,6 @@ def test_rare_labels_come_with_their_probability() -> None:
 def test_impossible_arguments_are_refused(call) -> None:
     with pytest.raises(ValueError, match=r"must|clients|class"):
         call()
-
-
-def test_derived_seeds_differ() -> None:
-    seeds = {derived_seed(a, b, c) for a in range(5) for b in range(20) for c in range(2)}
-    assert len(seeds) == 200 and all(0 <= seed < 2**63 for seed in seeds)
 
 
 def tiny_model(seed: int) -> nn.Module:

@@ -55,7 +55,7 @@ def test_a_run_is_followed_from_before_its_start_to_its_end(tmp_path: Path) -> N
     assert "unfinished" in reports[1]
     final = report.read_text("utf-8")
     assert "completed" in final and "unfinished" not in final
-    assert not list(directory.glob("*.part"))
+    assert not list(directory.glob(".*.partial"))
 
 
 def test_a_finished_run_is_told_at_once(write_run: Callable[..., Path], tmp_path: Path) -> None:

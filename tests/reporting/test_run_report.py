@@ -128,7 +128,7 @@ def test_the_same_run_gives_the_same_report_also_in_a_thread(complete: Path) -> 
     thread.join()
     assert (complete / "report.html").read_bytes() == first
     assert dict(matplotlib.rcParams) == before
-    assert not list(complete.glob("*.part"))
+    assert not list(complete.glob(".*.partial"))
 
 
 def test_an_unfinished_run(write_run: WriteRun, tmp_path: Path) -> None:

@@ -62,7 +62,7 @@ def test_nothing_saved_nothing_loaded(checkpoints):
     assert checkpoints.load(ALL) is None
 
 
-@pytest.mark.parametrize("moment", ["first file", "second file", "manifest", "rename"])
+@pytest.mark.parametrize("moment", ["first file", "second file", "manifest", "replace"])
 def test_killed_while_saving_the_one_before_is_loaded(checkpoints, monkeypatch, moment):
     class Killed(BaseException):
         pass
@@ -88,7 +88,7 @@ def test_killed_while_saving_the_one_before_is_loaded(checkpoints, monkeypatch, 
         elif moment == "manifest":
             patch.setattr(module.json, "dumps", stop)
         else:
-            patch.setattr(module.Path, "rename", stop)
+            patch.setattr(module.Path, "replace", stop)
         checkpoints.save(checkpoint("train-0001", "train-0002", value=9.0))
     assert checkpoints.load(ALL).completed == ["train-0001"]
     checkpoints.save(checkpoint("train-0001", "train-0002", value=3.0))
@@ -190,7 +190,7 @@ def test_client_store_keeps_valid_and_retained_versions_only(tmp_path):
     for server_round in (1, 2, 3):
         store.write(0, server_round, {"w": torch.tensor(float(server_round))})
     store.write(5, 1, {"w": torch.tensor(50.0)})
-    (tmp_path / "client-00007-round-0001.partial").write_bytes(b"killed while writing")
+    (tmp_path / ".client-00007-round-0001.safetensors.partial").write_bytes(b"killed while writing")
     (tmp_path / "unrelated.txt").write_text("stays")
     store.prune([(0, 1)])
     assert sorted(path.name for path in tmp_path.iterdir()) == [

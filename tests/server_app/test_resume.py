@@ -58,11 +58,16 @@ class Reaper:
                 os.truncate(path, path.stat().st_size // 2)
                 raise Killed(path)
 
-        def write_text(path, text, **named):
-            if self.takes("write", path):
-                written(path, text[: len(text) // 2], **named)
-                raise Killed(path)
-            return written(path, text, **named)
+        def write_by(name):
+            written = getattr(Path, name)
+
+            def write(path, content, *given):
+                if self.takes("write", path):
+                    written(path, content[: len(content) // 2], *given)
+                    raise Killed(path)
+                return written(path, content, *given)
+
+            return write
 
         def append(metrics, event, **values):
             lines = metrics.path.read_bytes().count(b"\n")
@@ -97,11 +102,12 @@ class Reaper:
 
             return interrupted
 
-        saved, written = client_store.save_file, Path.write_text
+        saved = client_store.save_file
         appended, removed = server_app.federation.MetricsFile.append, shutil.rmtree
         for module in (client_store, checkpoints):
             monkeypatch.setattr(module, "save_file", save)
-        monkeypatch.setattr(Path, "write_text", write_text)
+        for name in ("write_text", "write_bytes"):
+            monkeypatch.setattr(Path, name, write_by(name))
         monkeypatch.setattr(server_app.federation.MetricsFile, "append", append)
         monkeypatch.setattr(shutil, "rmtree", delete)
         for name in ("rename", "replace", "unlink", "touch"):
@@ -139,7 +145,7 @@ ESSENTIAL = {
     "unlink checkpoints/local_models/": 1,  # those of the round before are half gone
     "/global.safetensors": 7,  # a checkpoint is half written
     "/manifest.json": 7,
-    "rename checkpoints/.0": 7,  # it is written, and not yet in its place
+    "replace checkpoints/.0": 7,  # it is written, and not yet in its place
     "delete checkpoints/.0": 2,  # the one before it is half gone
     "write pseudo_data/": 2,
     "write metrics.jsonl": 10,

@@ -1,0 +1,140 @@
+"""Files and folders that are there whole or not at all.
+
+Content is written aside, made durable, and renamed over its place. Whoever reads sees the old
+content or the new one, also after a killed process or a power cut.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+_UNFINISHED = ".partial"
+
+
+def write_whole(target: Path, content: str | bytes, *, rivals: bool = False) -> None:
+    """Write a file, whole or not at all; text as UTF-8.
+
+    Parameters
+    ----------
+    target : Path
+        The file; its folder is made if missing.
+    content : str or bytes
+        All that it shall hold.
+    rivals : bool (default: False)
+        See :func:`whole_file`.
+    """
+    with whole_file(target, rivals=rivals) as aside:
+        aside.write_bytes(content.encode("utf-8") if isinstance(content, str) else content)
+
+
+@contextmanager
+def whole_file(target: Path, *, rivals: bool = False) -> Iterator[Path]:
+    """Offer a file to write to, which takes its place when the block ends without an error.
+
+    The permissions are those that the umask leaves, whatever the writer gave it: libraries that
+    write through a temporary file of their own make it unreadable for the group.
+
+    Parameters
+    ----------
+    target : Path
+        The place; its folder is made if missing, a file that is there is replaced.
+    rivals : bool (default: False)
+        Whether others may write the same file at the same time; the last one wins. Then what a
+        killed process leaves is not written over by the next one.
+
+    Yields
+    ------
+    Path
+        An empty file beside ``target``.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    aside = _aside(target, f"{os.getpid()}-{threading.get_ident()}." if rivals else "")
+    aside.unlink(missing_ok=True)  # left by a process that was killed
+    descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+    mode = os.fstat(descriptor).st_mode
+    os.close(descriptor)
+    try:
+        yield aside
+        aside.chmod(mode & 0o777)
+        _sync(aside)
+        aside.replace(target)
+    except BaseException:
+        aside.unlink(missing_ok=True)
+        raise
+    _sync_folder(target.parent)
+
+
+@contextmanager
+def whole_folder(target: Path, *, private: bool = False) -> Iterator[Path]:
+    """Offer a folder to fill, which takes its place when the block ends without an error.
+
+    Parameters
+    ----------
+    target : Path
+        The place, where nothing or an empty folder may be; its parents are made if missing.
+    private : bool (default: False)
+        Whether nobody but the user may look into it; otherwise the umask says who may.
+
+    Yields
+    ------
+    Path
+        An empty folder beside ``target``.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    aside = _aside(target)
+    if aside.exists():  # left by a process that was killed
+        shutil.rmtree(aside)
+    aside.mkdir(mode=0o700 if private else 0o777)
+    mode = aside.stat().st_mode & 0o777
+    try:
+        yield aside
+        for path in sorted(aside.rglob("*")):
+            path.chmod(mode if path.is_dir() else mode & 0o666)
+            if path.is_file():
+                _sync(path)
+        aside.replace(target)
+    except BaseException:
+        shutil.rmtree(aside, ignore_errors=True)
+        raise
+    _sync_folder(target.parent)
+
+
+def clear_unfinished(folder: Path) -> None:
+    """Delete what a process that was killed left of writing into a folder.
+
+    Only the one who alone writes there may do so.
+
+    Parameters
+    ----------
+    folder : Path
+        Where to look; it may be missing.
+    """
+    for left in folder.glob(f".*{_UNFINISHED}"):
+        if left.is_dir():
+            shutil.rmtree(left)
+        else:
+            left.unlink(missing_ok=True)
+
+
+def _aside(target: Path, writer: str = "") -> Path:
+    return target.with_name(f".{target.name}.{writer}{_UNFINISHED[1:]}")
+
+
+def _sync(path: Path) -> None:
+    with path.open("rb+") as file:  # Windows does not flush a file that is open for reading
+        os.fsync(file.fileno())
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a rename outlive a power cut."""
+    if os.name == "posix":  # Windows cannot open a folder
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

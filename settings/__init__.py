@@ -1,0 +1,1 @@
+"""What every part of a run can be told."""
