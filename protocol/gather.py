@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from flwr.app import Message, RecordDict
-from flwr.common.constant import ErrorCode
 from flwr.serverapp import Grid
 
 from .exchange import exchange
+from .flower_private import ErrorCode
 from .reasons import short_reason
 from .records import InvalidContent
 

@@ -8,9 +8,9 @@ from collections.abc import Iterable, Mapping
 
 from flwr.app import Context, Error, Message, RecordDict
 from flwr.clientapp import ClientApp
-from flwr.common.constant import ErrorCode
 from flwr.serverapp import Grid
-from flwr.supercore.task_identity import TaskIdentity
+
+from protocol.flower_private import ErrorCode, as_a_task, name_message
 
 RunConfig = Mapping[str, str | int | float | bool]
 
@@ -104,7 +104,7 @@ class LocalGrid(Grid):
 
     def _identify(self, message: Message) -> str:
         identity = uuid.uuid4().hex
-        message.metadata.__dict__["_message_id"] = identity
+        name_message(message, identity)
         return identity
 
     def _context(self, node: int) -> Context:
@@ -120,11 +120,6 @@ class LocalGrid(Grid):
                 run_config=self._run_config,
             )
         return self._contexts[node]
-
-
-def as_a_task() -> None:
-    """Identify this process as a task: outside of one, messages cannot be built."""
-    TaskIdentity.run_id, TaskIdentity.node_id, TaskIdentity.task_id = 1, 1, 1
 
 
 def answer(app: ClientApp, message: Message, context: Context) -> Message:

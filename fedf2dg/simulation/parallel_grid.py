@@ -9,8 +9,9 @@ from flwr.app import Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 
 from processes import Workers
+from protocol.flower_private import as_a_task
 
-from .local_grid import LocalGrid, RunConfig, answer, as_a_task, failure
+from .local_grid import LocalGrid, RunConfig, answer, failure
 
 # Messages per process: one it works on, and one that is ready when it is done.
 _MESSAGES_PER_PROCESS = 2
