@@ -104,6 +104,62 @@ class MoonConfiguration:
 
 
 @dataclass(frozen=True)
+class ServerOptimizerConfiguration:
+    """The server's step of FedAdam, FedYogi, FedAdagrad, FedAvgM and q-FedAvg."""
+
+    learning_rate: float = key(
+        0.0,
+        "Step η of the server's optimizer; 0: the strategy's own (fedadam, fedyogi 0.03, "
+        "fedadagrad 0.1, fedavgm 1).",
+        minimum=0.0,
+    )
+    beta1: float = key(
+        0.9, "Decay β₁ of the first moment (fedadam, fedyogi).", minimum=0.0, maximum=0.999
+    )
+    beta2: float = key(
+        0.99, "Decay β₂ of the second moment (fedadam, fedyogi).", minimum=0.0, maximum=0.9999
+    )
+    tau: float = key(
+        1e-3, "Adaptivity τ, added to the root of the second moment (fedadam, …).", above=0.0
+    )
+    momentum: float = key(
+        0.9, "Momentum β of the server's velocity (fedavgm).", minimum=0.0, maximum=0.999
+    )
+    fairness: float = key(
+        0.1, "Exponent q of the clients' losses (qfedavg); 0 weighs all alike.", minimum=0.0
+    )
+
+    def step(self, default: float) -> float:
+        """Return η, or a strategy's own where the key is 0."""
+        return self.learning_rate or default
+
+
+@dataclass(frozen=True)
+class RobustConfiguration:
+    """Aggregation that bears malicious clients: Krum, Multi-Krum, Bulyan, the trimmed mean."""
+
+    malicious_clients: int = key(
+        1,
+        "Malicious clients f of a round that krum, multikrum and bulyan must bear.",
+        unit="clients",
+        minimum=0,
+    )
+    clients_to_keep: int = key(
+        0,
+        "Clients that multikrum averages; 0: all of a round but f + 2.",
+        unit="clients",
+        minimum=0,
+    )
+    trimmed_fraction: float = key(
+        0.2,
+        "Fraction β of the clients that fedtrimmedavg leaves out at either end, coordinate by "
+        "coordinate; below 0.5.",
+        minimum=0.0,
+        maximum=0.499,
+    )
+
+
+@dataclass(frozen=True)
 class GenerationConfiguration:
     """Model inversion (DeepInversion, Yin et al. 2020) and the data generation principle."""
 
@@ -274,9 +330,10 @@ class RunConfiguration:
     )
     strategy: str = key(
         "scaffold",
-        "The federated algorithm: fedavg, fednova, fedprox, moon, scaffold, the baselines "
-        "centralized (all data pooled) and local (every client alone), or a file of your own in "
-        "strategies/.",
+        "The federated algorithm: fedavg, fednova, fedprox, moon, scaffold; Flower's own fedadam, "
+        "fedyogi, fedadagrad, fedavgm, fedmedian, fedtrimmedavg, krum, multikrum, bulyan, qfedavg; "
+        "the baselines centralized (all data pooled) and local (every client alone); or a file of "
+        "your own in strategies/.",
         original="alg",
     )
     dataset: str = key(
@@ -493,6 +550,10 @@ class RunConfiguration:
         binds="generate",
     )
     moon: MoonConfiguration = field(default_factory=MoonConfiguration)
+    server_optimizer: ServerOptimizerConfiguration = field(
+        default_factory=ServerOptimizerConfiguration
+    )
+    robust: RobustConfiguration = field(default_factory=RobustConfiguration)
     generation: GenerationConfiguration = field(default_factory=GenerationConfiguration)
     distillation: DistillationConfiguration = field(default_factory=DistillationConfiguration)
     competition: CompetitionConfiguration = field(default_factory=CompetitionConfiguration)

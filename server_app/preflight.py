@@ -35,6 +35,7 @@ def parse(values: Mapping[str, Any]) -> RunConfiguration:
         },
     )
     chosen(configuration.post_training)
+    get(configuration.strategy).check(configuration)
     return configuration
 
 

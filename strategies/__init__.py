@@ -2,6 +2,7 @@
 
 from .algorithm import Algorithm
 from .client import ClientAlgorithm
+from .flower import from_flower
 from .registry import algorithms, get
 from .server import FederatedStrategy, LocalUpdate, RoundOutcome, TooFewReplies
 
@@ -13,5 +14,6 @@ __all__ = [
     "RoundOutcome",
     "TooFewReplies",
     "algorithms",
+    "from_flower",
     "get",
 ]

@@ -229,12 +229,14 @@ def runnable(page: Path) -> list[Command]:
 def test_own_data_model_strategy_and_method_work_as_written(copied_app):
     commands = [command for page in WITH_EXAMPLES for command in runnable(page)]
     commands += [
-        command for command in pages.commands(ROOT / "README.md") if "fedmedian" in str(command)
+        command
+        for command in pages.commands(ROOT / "README.md")
+        if "strategy=middle" in str(command)
     ]
     names = " ".join(map(str, commands))
     for expected in ("dataset=folder", "dataset=parquet", "dataset=arrays", "model=separable"):
         assert expected in names
-    for expected in ("strategy=fedavgm", "post-training=plain-mean"):
+    for expected in ("strategy=momentum", "post-training=plain-mean"):
         assert expected in names
     said = carry_out(copied_app, commands)
     assert said.count("report: ") == sum(command.words[1] == "simulate" for command in commands)

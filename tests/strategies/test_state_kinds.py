@@ -10,7 +10,7 @@ from models import StateLayout
 from models.aggregation import combine, sample_weights
 from protocol.records import from_record
 
-STRATEGIES = ["fedavg", "fedprox", "scaffold", "fednova", "moon"]
+STRATEGIES = ["fedavg", "fedprox", "scaffold", "fednova", "moon", "fedadam", "fedavgm", "fedmedian"]
 
 
 class Normalised(nn.Module):

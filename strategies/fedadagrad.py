@@ -1,0 +1,18 @@
+"""FedAdagrad (Reddi et al. 2021), as Flower implements it: Adagrad on the averaged update."""
+
+from __future__ import annotations
+
+from flwr.serverapp.strategy import FedAdagrad
+
+from .flower import from_flower
+
+#: η, chosen on held-out training images of the digits (docs/results.md).
+STEP = 0.1
+
+algorithm = from_flower(
+    "fedadagrad",
+    lambda configuration: FedAdagrad(
+        eta=configuration.server_optimizer.step(STEP),
+        tau=configuration.server_optimizer.tau,
+    ),
+)

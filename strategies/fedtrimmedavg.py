@@ -1,0 +1,11 @@
+"""The trimmed mean (Yin et al. 2018), as Flower implements it, coordinate by coordinate."""
+
+from __future__ import annotations
+
+from flwr.serverapp.strategy import FedTrimmedAvg
+
+from .flower import from_flower
+
+algorithm = from_flower(
+    "fedtrimmedavg", lambda configuration: FedTrimmedAvg(beta=configuration.robust.trimmed_fraction)
+)

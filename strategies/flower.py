@@ -1,0 +1,295 @@
+"""Flower's own strategies, and anybody's written for Flower, as algorithms of this app.
+
+    algorithm = from_flower("mine", lambda configuration: MyFlowerStrategy(...))
+
+in a file of this folder makes ``strategy=mine`` work. The wrapped strategy takes the *parameters'*
+step: its ``aggregate_train`` is given the checked local models, parameters only, in float32. What
+it must not touch stays the app's: buffers are averaged (a server optimizer that extrapolates a
+running variance below zero makes a model output NaN), and so are sampling, messages, checks of
+replies, failures and checkpoints.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
+from flwr.serverapp import Grid
+from flwr.serverapp.strategy import Strategy
+
+from configuration import ConfigurationError, RunConfiguration
+from models import State, StateLayout
+from models.aggregation import combine, sample_weights
+from protocol.object_state import attributes_from_state, attributes_to_state
+from protocol.participants import Participants
+from protocol.records import to_record
+
+from .algorithm import Algorithm
+from .client import ClientAlgorithm
+from .server import FederatedStrategy, LocalUpdate, TooFewReplies
+
+log = logging.getLogger("flwr.fedf2dg")
+
+Make = Callable[[RunConfiguration], Strategy]
+
+# A strategy that finds too few nodes looks again every second, without end.
+_LOOKS_AT_MOST = 10
+
+
+def from_flower(
+    name: str, make: Make, *, fewest_replies: Callable[[RunConfiguration], int] = lambda _: 1
+) -> Algorithm:
+    """Return an algorithm whose server half is a strategy written for Flower.
+
+    Parameters
+    ----------
+    name : str
+        The value of the key ``strategy``.
+    make : callable
+        Builds the strategy from the run's configuration, a :class:`flwr.serverapp.strategy`
+        ``Strategy``. Of its methods ``configure_train`` and ``aggregate_train`` are used; the
+        settings that the first sends to clients are sent.
+    fewest_replies : callable, optional
+        Returns the fewest local models of a round that the strategy's rule is defined for.
+    """
+
+    def check(configuration: RunConfiguration) -> None:
+        if configuration.server_learning_rate != 1.0:
+            raise ConfigurationError(
+                f"server-learning-rate = {configuration.server_learning_rate:g} has no effect "
+                f"under strategy = {name!r}, which takes the server's step itself: set "
+                "server-optimizer.learning-rate where the strategy has a step size"
+            )
+        fewest, asked = fewest_replies(configuration), configuration.clients_per_round
+        if fewest > asked:
+            raise ConfigurationError(
+                f"strategy = {name!r} needs at least {fewest} clients in a round with "
+                f"robust.malicious-clients = {configuration.robust.malicious_clients} and "
+                f"robust.clients-to-keep = {configuration.robust.clients_to_keep}; "
+                f"num-clients x fraction-train gives {asked}"
+            )
+        make(configuration)
+
+    server = type(
+        "FromFlower",
+        (FromFlower,),
+        {"make": staticmethod(make), "fewest_replies": staticmethod(fewest_replies)},
+    )
+    return Algorithm(name, server, ClientAlgorithm, check=check)
+
+
+class FromFlower(FederatedStrategy):
+    """Server half: the wrapped strategy moves the parameters; buffers are averaged.
+
+    Every local model of a round is in memory while the strategy combines them, as under Flower.
+    """
+
+    make: ClassVar[Make]
+    fewest_replies: ClassVar[Callable[[RunConfiguration], int]]
+
+    def __init__(
+        self,
+        configuration: RunConfiguration,
+        layout: StateLayout,
+        directory: Path | None = None,
+        participants: Participants | None = None,
+    ) -> None:
+        super().__init__(configuration, layout, directory, participants)
+        self.wrapped = type(self).make(configuration)
+        # Flower's own sample once more, with lower bounds of two nodes; here all sampled take part.
+        for attribute, value in (
+            ("fraction_train", 1.0),
+            ("min_train_nodes", 1),
+            ("min_available_nodes", 1),
+        ):
+            if hasattr(self.wrapped, attribute):
+                setattr(self.wrapped, attribute, value)
+        # What a checkpoint could not hold must be known before the first round.
+        attributes_to_state(self.wrapped)
+        self._settings: dict[int, dict[str, Any]] = {}
+
+    def required_replies(self) -> int:
+        """Return the fewest valid replies a round needs: the app's number, or the rule's."""
+        return max(super().required_replies(), type(self).fewest_replies(self.configuration))
+
+    def configure_train(
+        self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
+    ) -> Iterable[Message]:
+        """Sample clients as always, and tell the wrapped strategy where the round starts.
+
+        Raises
+        ------
+        ConfigurationError
+            If the strategy sends other arrays than the global model, or waits for more nodes.
+        """
+        messages = super().configure_train(server_round, arrays, config, grid)
+        nodes = [self.participants[client].node_id for client in self._sampled]
+        if hasattr(self.wrapped, "current_arrays"):
+            # FedAvgM takes the model up once and goes on from what it returned; but distillation,
+            # or a resumed checkpoint, may have put another in its place.
+            self.wrapped.current_arrays = None
+        start = to_record(self._parameters(self._global))
+        asked = self.wrapped.configure_train(
+            server_round, start, ConfigRecord(), _SampledNodes(grid, nodes)
+        )
+        self._settings = {}
+        for message in asked:
+            for sent in message.content.array_records.values():
+                if sent is not start and sent != start:
+                    raise ConfigurationError(
+                        f"{type(self.wrapped).__name__} sends its clients other arrays than the "
+                        "global model: such a strategy needs a file of its own in strategies/"
+                    )
+            settings: dict[str, Any] = {}
+            for record in message.content.config_records.values():
+                settings.update(record)
+            self._settings[message.metadata.dst_node_id] = settings
+        return messages
+
+    def train_config(self, server_round: int, client: int) -> dict[str, Any]:
+        """Return the settings of a train message, with those of the wrapped strategy."""
+        settings = self._settings.get(self.participants[client].node_id, {})
+        return {**settings, **super().train_config(server_round, client)}
+
+    def aggregate(
+        self, server_round: int, global_state: State, updates: Sequence[LocalUpdate]
+    ) -> State:
+        """Return the averaged buffers and the parameters where the strategy puts them.
+
+        Raises
+        ------
+        TooFewReplies
+            If the strategy returns no arrays.
+        ValueError
+            If it returns others than the model's parameters.
+        """
+        states = [update.load() for update in updates]
+        result = combine(
+            global_state,
+            states,
+            replace(self.layout, parameters=()),
+            weights=sample_weights([update.num_examples for update in updates]),
+        )
+        replies = [
+            self._reply(update, state) for update, state in zip(updates, states, strict=True)
+        ]
+        arrays, _ = self.wrapped.aggregate_train(server_round, replies)
+        if arrays is None:
+            raise TooFewReplies(
+                f"round {server_round}: {type(self.wrapped).__name__} returned no model from "
+                f"{len(replies)} replies"
+            )
+        moved = arrays.to_torch_state_dict()
+        if set(moved) != set(self.layout.parameters):
+            raise ValueError(
+                f"{type(self.wrapped).__name__} returned other arrays than the model's parameters"
+            )
+        for name, value in moved.items():
+            if value.shape != global_state[name].shape:
+                raise ValueError(
+                    f"{type(self.wrapped).__name__} returned {name!r} in shape "
+                    f"{list(value.shape)} instead of {list(global_state[name].shape)}"
+                )
+            result[name] = value.to(global_state[name].dtype)
+        return result
+
+    def _parameters(self, state: State) -> State:
+        """Return the parameters alone, in the type that Flower's strategies are used with."""
+        return {
+            name: state[name].to(torch.promote_types(state[name].dtype, torch.float32))
+            for name in self.layout.parameters
+        }
+
+    def _reply(self, update: LocalUpdate, state: State) -> Message:
+        """Return a checked local model as the reply that a strategy of Flower's expects."""
+        asked = Message(
+            RecordDict(),
+            dst_node_id=self.participants[update.client].node_id,
+            message_type="train",
+        )
+        content = RecordDict()
+        content["arrays"] = to_record(self._parameters(state))
+        content["metrics"] = MetricRecord(
+            {
+                "num-examples": update.num_examples,
+                "local-steps": update.steps,
+                "train-loss": update.train_loss,
+            }
+        )
+        return Message(content, reply_to=asked)
+
+    def memory(self) -> State:
+        """Return what the wrapped strategy remembers: moments, velocities, counters."""
+        return attributes_to_state(self.wrapped)
+
+    def restore(self, memory: State) -> None:
+        """Take it back."""
+        attributes_from_state(self.wrapped, memory)
+
+    def summary(self) -> None:
+        """Log the settings that matter, the wrapped strategy's too."""
+        super().summary()
+        self.wrapped.summary()
+
+
+class _SampledNodes(Grid):
+    """The grid as the wrapped strategy sees it: the round's nodes, and nothing to send."""
+
+    def __init__(self, grid: Grid, nodes: Sequence[int]) -> None:
+        self._grid = grid
+        self._nodes = list(nodes)
+        self._looks = 0
+
+    def get_node_ids(self) -> list[int]:
+        """Return the round's nodes.
+
+        Raises
+        ------
+        ConfigurationError
+            If the strategy goes on looking: it waits for more.
+        """
+        self._looks += 1
+        if self._looks > _LOOKS_AT_MOST:
+            raise ConfigurationError(
+                f"the strategy waits for more nodes than the {len(self._nodes)} of this round: "
+                "lower the number it asks for"
+            )
+        return list(self._nodes)
+
+    def set_run(self, run: object) -> None:
+        """Refuse: the app's."""
+        raise self._not_here()
+
+    @property
+    def run(self) -> Any:
+        """The run, as the app's grid knows it."""
+        return self._grid.run
+
+    def create_message(self, *given: Any, **named: Any) -> Message:
+        """Build a message."""
+        return self._grid.create_message(*given, **named)
+
+    def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
+        """Refuse: the app sends."""
+        raise self._not_here()
+
+    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
+        """Refuse: the app receives."""
+        raise self._not_here()
+
+    def send_and_receive(
+        self, messages: Iterable[Message], *, timeout: float | None = None
+    ) -> Iterable[Message]:
+        """Refuse: the app sends and receives."""
+        raise self._not_here()
+
+    def _not_here(self) -> ConfigurationError:
+        return ConfigurationError(
+            "the strategy speaks to nodes by itself, which under from_flower only the app does: "
+            "such a strategy needs a file of its own in strategies/"
+        )
