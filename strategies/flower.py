@@ -128,7 +128,7 @@ class FromFlower(FederatedStrategy):
             If the strategy sends other arrays than the global model, or waits for more nodes.
         """
         messages = super().configure_train(server_round, arrays, config, grid)
-        nodes = [self.participants[client].node_id for client in self._sampled]
+        nodes = [node for node in self._addresses.values() if node is not None]
         if hasattr(self.wrapped, "current_arrays"):
             # FedAvgM takes the model up once and goes on from what it returned; but distillation,
             # or a resumed checkpoint, may have put another in its place.
