@@ -385,6 +385,13 @@ class RunConfiguration:
     min_partition_size: int = key(
         10, "Fewest training images of a simulated client.", unit="images", minimum=1
     )
+    validation_share: float = key(
+        0.1,
+        "Share of every class that each client holds out: such images judge models, and nothing "
+        "learns from them. A site with test files of its own uses those instead. 0: none.",
+        minimum=0.0,
+        maximum=0.5,
+    )
     num_server_rounds: int = key(
         5, "Federated rounds.", unit="rounds", minimum=1, original="comm_round", binds="generate"
     )

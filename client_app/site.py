@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -48,6 +49,8 @@ class Site:
         Which simulated client this is, and of how many; -1 and 0 for a real edge client.
     data_path : str
         A real edge client's own data; empty for simulated ones.
+    name : str
+        What the site calls itself; empty for a simulated client without a name.
     device : torch.device
         Where to train.
     """
@@ -57,6 +60,7 @@ class Site:
     partition_id: int
     num_partitions: int
     data_path: str
+    name: str
     device: torch.device
 
     @classmethod
@@ -97,12 +101,17 @@ class Site:
             int(node_config.get("partition-id", -1)),
             int(node_config.get("num-partitions", 0)),
             data_path,
+            str(node_config.get("site-name", "")) or Path(data_path).name,
             resolve_device(configuration.device),
         )
 
     def data(self) -> ImageData:
         """Return the client's training data."""
         return _resident_data(self)
+
+    def held_out(self) -> ImageData:
+        """Return the images that only judge models; maybe none."""
+        return _resident_held_out(self)
 
     def batches(self, pooled: bool = False) -> Batches:
         """Return the client's training batches, resident on its device.
@@ -148,12 +157,14 @@ def reduced_type(wish: str, device: torch.device, operations: float) -> torch.dt
     return torch.bfloat16 if wish == "bfloat16" else None
 
 
-def simulated_data(configuration: RunConfiguration, client: int) -> ImageData:
-    """Return the training data of one simulated client."""
+def simulated_data(configuration: RunConfiguration, client: int, split: str = "train") -> ImageData:
+    """Return what one simulated client trains on, or holds out (``split="held-out"``)."""
     return client_data(
         configuration.dataset,
         configuration.data_dir,
         client=client,
+        split=split,
+        validation_share=configuration.validation_share,
         feature_noise=configuration.feature_noise,
         feature_noise_kind=configuration.feature_noise_kind,
         label_noise=configuration.label_noise,
@@ -175,8 +186,19 @@ def pooled_data(configuration: RunConfiguration) -> ImageData:
 @lru_cache(maxsize=_RESIDENT_CLIENTS)
 def _resident_data(site: Site) -> ImageData:
     if site.data_path:
-        return site_data(site.data_path, like=site.description)
+        share = site.configuration.validation_share
+        return site_data(site.data_path, like=site.description, holdout=share)
     return simulated_data(site.configuration, site.partition_id)
+
+
+@lru_cache(maxsize=_RESIDENT_CLIENTS)
+def _resident_held_out(site: Site) -> ImageData:
+    share = site.configuration.validation_share
+    if not site.data_path:
+        return simulated_data(site.configuration, site.partition_id, "held-out")
+    if share == 0:
+        return site.data().subset([])
+    return site_data(site.data_path, "test", like=site.description, holdout=share)
 
 
 @lru_cache(maxsize=_RESIDENT_CLIENTS)

@@ -10,7 +10,7 @@ Knows nothing of Flower: plain arguments in, arrays and tensors out.
 
 from .batches import Batches
 from .cache import cache_directory
-from .clients import client_data, client_indices, site_data
+from .clients import client_data, client_indices, client_rows, site_data
 from .errors import DataError, PartitionError
 from .images import ImageData, Normalization
 from .noise import FEATURE_NOISES, LABEL_NOISES, FeatureNoise, feature_noise, noisy_labels
@@ -34,6 +34,7 @@ __all__ = [
     "cache_directory",
     "client_data",
     "client_indices",
+    "client_rows",
     "describe",
     "feature_noise",
     "load_split",

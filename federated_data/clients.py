@@ -3,6 +3,7 @@
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +15,9 @@ from .noise import noisy_labels
 from .partitions import Indices, partition
 from .sources import Description, load_split, own_files, read_description, read_split
 from .stratification import stratified_split, stratified_subset
+
+#: A class of so many images gives at least one to those that are held out.
+HELD_OUT_FROM = 10
 
 
 def client_indices(
@@ -69,6 +73,54 @@ def client_indices(
     )
 
 
+def client_rows(
+    dataset: str,
+    data_dir: str = "",
+    *,
+    client: int,
+    seed: int,
+    validation_share: float = 0.0,
+    class_names: tuple[str, ...] = (),
+    **division: Any,
+) -> tuple[Indices, Indices]:
+    """Say which rows of the training split a simulated client trains on, and which it holds out.
+
+    This is the one place where a simulated client's images are divided. Held-out images are there
+    to judge models; they are drawn by the true labels, before any noise.
+
+    Parameters
+    ----------
+    client : int
+        This client's number, 0 .. clients - 1.
+    validation_share : float (default: 0.0)
+        Share of each class to hold out, in [0, 1); a class of `HELD_OUT_FROM` images or more gives
+        at least one, and no class gives all. 0: none.
+    dataset, data_dir, seed, class_names, division
+        See `client_indices`.
+
+    Returns
+    -------
+    tuple of np.ndarray
+        Ascending rows to train on, and held out; together the client's rows, without overlap.
+
+    Raises
+    ------
+    DataError, PartitionError
+        See `client_indices`; and a `client` outside the federation.
+    """
+    parts = client_indices(dataset, data_dir, seed=seed, class_names=tuple(class_names), **division)
+    if not 0 <= client < len(parts):
+        raise PartitionError(f"client {client} is not one of the clients 0..{len(parts) - 1}")
+    rows = parts[client]
+    if validation_share == 0:
+        return rows, rows[:0]
+    labels = load_split(dataset, "train", data_dir, class_names=tuple(class_names)).labels[rows]
+    kept, held_out = stratified_split(
+        labels, validation_share, [seed, client], at_least_one_of=HELD_OUT_FROM
+    )
+    return rows[kept], rows[held_out]
+
+
 def client_data(
     dataset: str,
     data_dir: str = "",
@@ -76,19 +128,16 @@ def client_data(
     client: int,
     clients: int,
     seed: int,
-    kind: str = "dirichlet",
-    dirichlet_alpha: float = 0.05,
-    classes_per_client: int = 2,
-    quantity_alpha: float = 0.5,
-    min_samples: int = 10,
-    train_samples: int = 0,
+    split: str = "train",
+    validation_share: float = 0.0,
+    class_names: tuple[str, ...] = (),
     feature_noise: float = 0.0,
     feature_noise_kind: str = "level",
     label_noise: str = "none",
     label_noise_rate: float = 0.0,
-    class_names: tuple[str, ...] = (),
+    **division: Any,
 ) -> ImageData:
-    """Get the training data of one simulated client.
+    """Get the data of one simulated client: what it trains on, or what it holds out.
 
     The division and the decoded data set are kept; the client's own images are copied out of the
     memory-mapped data set at every call, which costs milliseconds, while keeping every client a
@@ -96,14 +145,15 @@ def client_data(
 
     Parameters
     ----------
-    client : int
-        This client's number, 0 .. clients - 1.
+    client, validation_share
+        See `client_rows`.
+    split : {"train", "held-out"} (default: "train")
+        Held-out images are clean and may be none: noise concerns what is trained on.
     feature_noise, feature_noise_kind
         See `noise.feature_noise`; the noise is carried in the result and added by `Batches`.
     label_noise, label_noise_rate
         See `noise.noisy_labels`.
-    dataset, data_dir, clients, seed, kind, dirichlet_alpha, classes_per_client,
-    quantity_alpha, min_samples, train_samples, class_names
+    dataset, data_dir, clients, seed, class_names, division
         See `client_indices`.
 
     Returns
@@ -116,23 +166,20 @@ def client_data(
     DataError, PartitionError
         See `client_indices`; and a `client` outside the federation.
     """
-    if not 0 <= client < clients:
-        raise PartitionError(f"client {client} is not one of the clients 0..{clients - 1}")
-    rows = client_indices(
+    trained, held_out = client_rows(
         dataset,
         data_dir,
+        client=client,
         clients=clients,
         seed=seed,
-        kind=kind,
-        dirichlet_alpha=dirichlet_alpha,
-        classes_per_client=classes_per_client,
-        quantity_alpha=quantity_alpha,
-        min_samples=min_samples,
-        train_samples=train_samples,
+        validation_share=validation_share,
         class_names=class_names,
-    )[client]
+        **division,
+    )
     whole = load_split(dataset, "train", data_dir, class_names=tuple(class_names))
-    data = whole.subset(rows)
+    if split == "held-out":
+        return whole.subset(held_out)
+    data = whole.subset(trained)
     _check_count(data, f"client {client}")
     return replace(
         data,
@@ -171,15 +218,17 @@ def site_data(
         A ``.parquet`` file, a directory of ``train.parquet`` (and ``test.parquet``), or a
         directory of class folders, plain or below ``train`` (and ``test``).
     split : str (default: "train")
-        ``train``, or ``test``: the site's own test files, else what `holdout` set aside.
+        ``train``, or ``test``: the site's own test files, else what `holdout` set aside, which may
+        be no image.
     like : Description or None (default: None)
         What the federation agreed on. Labels are numbered by its classes, images are brought to
         its channels and must have its size. None: the site's own.
     class_names : tuple of str (default: ())
         The federation's classes in order, where there is no `like`.
     holdout : float (default: 0.0)
-        Share of each class to set aside when the files have no test part. The draw does not depend
-        on a run's seed, so an image set aside once is never trained on.
+        Share of each class to set aside when the files have no test part; a class of
+        `HELD_OUT_FROM` images or more gives at least one. The draw does not depend on a run's seed,
+        so an image set aside once is never trained on.
     site : str (default: "")
         How to call the site in messages; empty: its path.
 
@@ -191,8 +240,8 @@ def site_data(
     Raises
     ------
     DataError
-        See `sources.load_split`; a class, a size or a label that the federation does not have; or
-        no test images asked for or found.
+        See `sources.load_split`; a class, a size or a label that the federation does not have; no
+        training image; or neither test files nor a share to set aside.
     """
     where = Path(path).expanduser()
     name = site or f"site {where}"
@@ -203,15 +252,18 @@ def site_data(
         if like is not None:
             _check_fit(read_description(source), like, name)
             source = replace(source, description=like)
-        if "test" in source.splits or (split == "train" and holdout == 0):
+        if "test" in source.splits or holdout == 0:
             data = read_split(source, split)
         else:
             whole = read_split(source, "train")
-            kept, set_aside = stratified_split(whole.labels, holdout, seed=0)
+            kept, set_aside = stratified_split(
+                whole.labels, holdout, seed=0, at_least_one_of=HELD_OUT_FROM
+            )
             data = whole.subset(kept if split == "train" else set_aside)
     except DataError as error:
         raise DataError(f"{name}: {error}") from error
-    _check_count(data, name, split)
+    if split == "train":
+        _check_count(data, name)
     return data
 
 
@@ -229,11 +281,10 @@ def _check_fit(own: Description, like: Description, name: str) -> None:
         )
 
 
-def _check_count(data: ImageData, owner: str, split: str = "train") -> None:
+def _check_count(data: ImageData, owner: str) -> None:
     if len(data) == 0:
-        kind = "training" if split == "train" else split
-        raise DataError(f"{owner} has no {kind} image: give it data or leave it out")
-    if len(data) == 1 and split == "train":
+        raise DataError(f"{owner} has no training image: give it data or leave it out")
+    if len(data) == 1:
         warn_once(
             f"{owner} has a single training image: a model with BatchNorm cannot be trained on it"
         )

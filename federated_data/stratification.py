@@ -1,5 +1,7 @@
 """Choosing a part of a data set that keeps the shares of its classes."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 
@@ -7,7 +9,11 @@ from foundation import largest_remainder
 
 
 def stratified_split(
-    labels: npt.NDArray[np.int64], fraction: float, seed: int
+    labels: npt.NDArray[np.int64],
+    fraction: float,
+    seed: int | Sequence[int],
+    *,
+    at_least_one_of: int = 0,
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """Split rows into a large and a small part with the same class shares.
 
@@ -20,8 +26,11 @@ def stratified_split(
         int64, shape (n,).
     fraction : float
         Share of every class that goes to the small part, in [0, 1); rounded to whole images.
-    seed : int
+    seed : int or sequence of int
         Same labels, fraction and seed: same split.
+    at_least_one_of : int (default: 0)
+        A class of so many images gives at least one to the small part, if the fraction is above 0;
+        0: no class has to.
 
     Returns
     -------
@@ -32,8 +41,11 @@ def stratified_split(
     chosen = np.zeros(len(labels), dtype=bool)
     for label in np.unique(labels):
         rows = rng.permutation(np.flatnonzero(labels == label))
+        count = round(fraction * len(rows))
+        if fraction > 0 and 0 < at_least_one_of <= len(rows):
+            count = max(count, 1)
         # Never the whole class: training needs it more than a measurement does.
-        count = min(round(fraction * len(rows)), len(rows) - 1)
+        count = min(count, len(rows) - 1)
         chosen[rows[:count]] = True
     return np.flatnonzero(~chosen), np.flatnonzero(chosen)
 

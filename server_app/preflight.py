@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from configuration import ConfigurationError, RunConfiguration
-from federated_data import SOURCES, client_indices, describe
+from federated_data import SOURCES, client_indices, client_rows, describe
 from models import MODELS, resolve_device
 from post_training import chosen
 from protocol.shared_model import shared_model
@@ -81,7 +81,21 @@ def check(configuration: RunConfiguration, simulated: bool) -> None:
         )
         begun = {} if start is None else checkpoints.data_at(start)
         if begun:
-            now = described_data([len(part) for part in parts], description.class_names)
+            now = described_data(
+                [
+                    len(
+                        client_rows(
+                            configuration.dataset,
+                            configuration.data_dir,
+                            client=client,
+                            validation_share=configuration.validation_share,
+                            **configuration.partitioning,
+                        )[0]
+                    )
+                    for client in range(len(parts))
+                ],
+                description.class_names,
+            )
             require_same_data(begun, now)
 
 

@@ -14,7 +14,7 @@ from ..cache import entry, open_arrays
 from ..decoding import Shape, decode, inspect
 from ..errors import DataError, warn_once
 from ..images import ImageData, Normalization
-from .base import AUGMENTATIONS, Description, Source
+from .base import AUGMENTATIONS, SPLIT_NAMES, Description, Source
 from .digits import digits
 from .folder import folder
 from .hub import HUB_SETS, hub
@@ -45,7 +45,7 @@ def _hub(name: str, data_dir: str, class_names: tuple[str, ...]) -> Source:
 
 def _parquet(data_dir: str, class_names: tuple[str, ...]) -> Source:
     directory = _own_directory("parquet", data_dir)
-    files = find_files(directory, {"train": ("train",), "test": ("test", "valid", "validation")})
+    files = find_files(directory, SPLIT_NAMES)
     if not files:
         raise DataError(
             f"{directory} holds no train.parquet or test.parquet (or train-*.parquet, "
@@ -134,7 +134,7 @@ def own_files(path: Path, class_names: tuple[str, ...] = (), *, test_share: floa
         return parquet(path.stem, {"train": [path]}, class_names)
     if not path.is_dir():
         raise DataError(f"{path} is neither a directory nor a .parquet file")
-    files = find_files(path, {"train": ("train",), "test": ("test", "valid", "validation")})
+    files = find_files(path, SPLIT_NAMES)
     if files:
         return parquet(path.name, files, class_names)
     return folder(path.name, path, class_names, test_share=test_share)

@@ -8,6 +8,9 @@ from ..images import Normalization
 
 AUGMENTATIONS = ("none", "crop-flip", "crop-flip-rotate")
 
+#: What the folder or the files of each split may be called, in order of preference.
+SPLIT_NAMES = {"train": ("train",), "test": ("test", "val", "valid", "validation")}
+
 
 @dataclass(frozen=True)
 class Description:

@@ -10,13 +10,12 @@ import numpy as np
 from ..decoding import Encoded, Records
 from ..errors import DataError
 from ..stratification import stratified_split
-from .base import Source
+from .base import SPLIT_NAMES, Source
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
 
 _TEST_SHARE = 0.2
 _SPLIT_SEED = 0
-_SPLIT_FOLDERS = {"train": ("train",), "test": ("test", "val", "valid")}
 
 
 @dataclass(frozen=True)
@@ -60,7 +59,7 @@ def folder(
     if not directory.is_dir():
         raise DataError(f"{directory} is not a directory")
     split_folders: dict[str, Path] = {}
-    for split, stems in _SPLIT_FOLDERS.items():
+    for split, stems in SPLIT_NAMES.items():
         found = next((directory / stem for stem in stems if (directory / stem).is_dir()), None)
         if found:
             split_folders[split] = found

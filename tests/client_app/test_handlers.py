@@ -66,7 +66,13 @@ def initial_arrays(settings):
 
 def own_data(client):
     return client_data(
-        "digits", client=client, clients=CLIENTS, seed=0, dirichlet_alpha=1.0, train_samples=90
+        "digits",
+        client=client,
+        clients=CLIENTS,
+        seed=0,
+        dirichlet_alpha=1.0,
+        train_samples=90,
+        validation_share=0.1,
     )
 
 
@@ -202,7 +208,7 @@ def test_a_client_with_one_sample_trains_where_the_model_can(ask, settings, mode
     import client_app.site as site
 
     one = own_data(0).subset(np.array([0]))
-    monkeypatch.setattr(site, "simulated_data", lambda configuration, client: one)
+    monkeypatch.setattr(site, "simulated_data", lambda configuration, client, split="train": one)
     keys = {"model": model, "seed": 4}  # settings of its own: data is kept by settings
     start = shared_model(RunConfiguration.parse({**settings, **keys}), describe("digits"))
     reply = ask("train", 0, {"arrays": ArrayRecord(cpu_state(start))}, **keys)

@@ -1,0 +1,164 @@
+"""Held-out images judge models, and nothing else of a client ever sees them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+import federated_data.clients as clients
+from client_app import site as sites
+from client_app.site import Site
+from configuration import RunConfiguration
+from federated_data import ImageData, client_data, client_rows, describe
+
+DIVISION = {"clients": 3, "seed": 0, "dirichlet_alpha": 1.0, "train_samples": 300}
+SETTINGS = {
+    "num-clients": 3,
+    "dirichlet-alpha": 1.0,
+    "train-samples": 300,
+    "label-noise": "symmetric",
+    "label-noise-rate": 0.3,
+    "feature-noise": 0.2,
+}
+
+
+@pytest.fixture(autouse=True)
+def fresh_residents():
+    def forget():
+        for resident in (
+            sites._resident_data,
+            sites._resident_held_out,
+            sites._resident_batches,
+        ):
+            resident.cache_clear()
+
+    forget()
+    yield
+    forget()
+
+
+def site(client: int = 1, **keys: object) -> Site:
+    configuration = RunConfiguration.parse({**SETTINGS, **keys})
+    node = {"partition-id": client, "num-partitions": 3}
+    return Site.of(configuration, node, {})
+
+
+@pytest.mark.parametrize("share", [0.05, 0.1, 0.5])
+def test_a_clients_rows_are_divided_without_overlap(share):
+    whole = client_rows("digits", client=1, **DIVISION)[0]
+    trained, held_out = client_rows("digits", client=1, validation_share=share, **DIVISION)
+    assert sorted([*trained, *held_out]) == sorted(whole)
+    assert len(held_out) > 0
+    again = client_rows("digits", client=1, validation_share=share, **DIVISION)
+    np.testing.assert_array_equal(again[1], held_out)
+
+
+def test_what_is_held_out_depends_on_the_seed():
+    one = client_rows("digits", client=0, validation_share=0.2, clients=1, seed=0, kind="iid")
+    two = client_rows("digits", client=0, validation_share=0.2, clients=1, seed=1, kind="iid")
+    np.testing.assert_array_equal(
+        np.sort(np.concatenate(one)),
+        np.sort(np.concatenate(two)),
+    )
+    assert not np.array_equal(one[1], two[1])
+
+
+def test_held_out_images_carry_neither_kind_of_noise():
+    place = site()
+    clean = client_data("digits", client=1, split="held-out", validation_share=0.1, **DIVISION)
+    held_out = place.held_out()
+    np.testing.assert_array_equal(held_out.labels, clean.labels)
+    assert held_out.feature_noise is None
+    assert place.data().feature_noise is not None
+
+
+def poisoned(monkeypatch: pytest.MonkeyPatch, share: float) -> None:
+    """Turn every held-out image of the three clients to white, as no digit is."""
+    rows = [
+        client_rows("digits", client=client, validation_share=share, **DIVISION)[1]
+        for client in range(3)
+    ]
+    load = clients.load_split
+
+    def bad(*given: object, **named: object) -> ImageData:
+        whole = load(*given, **named)
+        images = np.array(whole.images)
+        images[np.concatenate(rows)] = 255
+        return replace(whole, images=images)
+
+    monkeypatch.setattr(clients, "load_split", bad)
+
+
+def test_poisoned_held_out_images_reach_nothing_but_the_judges(monkeypatch):
+    before = site()
+    trained, judges = before.data(), before.held_out()
+    batches = list(before.batches().epoch(torch.Generator().manual_seed(1)))
+    pooled = before.batches(pooled=True).samples
+    poisoned(monkeypatch, 0.1)
+    for resident in (sites._resident_data, sites._resident_held_out, sites._resident_batches):
+        resident.cache_clear()
+    after = site()
+    np.testing.assert_array_equal(after.data().images, trained.images)
+    np.testing.assert_array_equal(after.data().labels, trained.labels)
+    for (images, labels), (images_now, labels_now) in zip(
+        batches, after.batches().epoch(torch.Generator().manual_seed(1)), strict=True
+    ):
+        assert torch.equal(images, images_now)
+        assert torch.equal(labels, labels_now)
+    assert 255 not in [int(image.min()) for image in sites.pooled_data(after.configuration).images]
+    assert pooled == after.batches(pooled=True).samples
+    assert (after.held_out().images == 255).all()
+    assert not (judges.images == 255).all()
+
+
+def test_without_a_share_nothing_is_held_out_and_all_is_trained_on():
+    place = site(**{"validation-share": 0.0})
+    assert len(place.held_out()) == 0
+    assert len(place.data()) == len(client_rows("digits", client=1, **DIVISION)[0])
+
+
+def own_site(path, **keys: object) -> Site:
+    configuration = RunConfiguration.parse({**SETTINGS, **keys})
+    return replace(
+        Site.of(configuration, {"data-path": str(path)}, {}), description=describe("digits")
+    )
+
+
+def write_site(directory, split: str, count: int) -> None:
+    from PIL import Image
+
+    for label in range(10):
+        folder = directory / split / str(label)
+        folder.mkdir(parents=True)
+        for index in range(count):
+            pixels = np.full((8, 8), 20 * label + index, np.uint8)
+            Image.fromarray(pixels).save(folder / f"{index}.png")
+
+
+@pytest.mark.parametrize("name", ["test", "val", "validation"])
+def test_a_site_with_test_images_of_its_own_is_judged_by_those(tmp_path, name):
+    write_site(tmp_path, "train", 12)
+    write_site(tmp_path, name, 2)
+    place = own_site(tmp_path)
+    assert len(place.data()) == 120
+    assert len(place.held_out()) == 20
+    assert len(own_site(tmp_path, **{"validation-share": 0.0}).held_out()) == 0
+
+
+def test_a_site_of_few_images_holds_none_out(tmp_path):
+    write_site(tmp_path, "train", 3)
+    place = own_site(tmp_path)
+    assert len(place.data()) == 30
+    assert len(place.held_out()) == 0
+
+
+def test_a_site_is_called_as_its_node_says_or_like_its_folder(tmp_path):
+    configuration = RunConfiguration.parse(SETTINGS)
+    folder = tmp_path / "clinic-north"
+    named = {"data-path": str(folder), "site-name": "North"}
+    assert Site.of(configuration, named, {}).name == "North"
+    assert Site.of(configuration, {"data-path": f"{folder}/"}, {}).name == "clinic-north"
+    assert site().name == ""
