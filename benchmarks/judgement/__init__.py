@@ -1,0 +1,1 @@
+"""Which rule the clients should judge by, found by simulation with known test accuracies."""

@@ -1,0 +1,268 @@
+"""Candidates of known quality: what comes after training, and what each is worth on the test set.
+
+Every federation gives five results of post-training, made by the product's own code, some of which
+help and some of which harm. For each of them and every step λ it is written down which test images
+the interpolated model classifies correctly.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+from torch.nn import functional as F
+
+from configuration import RunConfiguration
+from distillation import DistillationSettings, distil
+from federated_data import (
+    Description,
+    client_indices,
+    describe,
+    from_assignment,
+    load_split,
+)
+from generation import InversionSettings, PseudoData, generate
+from models import Classifier, State, build, cpu_state, load_state
+
+Flags = npt.NDArray[np.bool_]
+
+#: How far candidates go from the federated model towards the result; 0 is always a candidate too.
+STEPS = (0.25, 0.5, 0.75, 1.0)
+IMAGES_PER_CLIENT = 64
+INVERSION = InversionSettings(iterations=100, learning_rate=1.6, schedule="cosine")
+#: Shrinkage of a bias fitted on pseudo images: λ‖b‖² beside the mean cross-entropy.
+PENALTY = 0.3
+#: Images of a client whose predictions are averaged.
+ASKED = 500
+#: Test images at most.
+SCORED = 4000
+
+
+@dataclass(frozen=True)
+class Federation:
+    """A trained federation and its data.
+
+    Parameters
+    ----------
+    name : str
+        What tables call it.
+    model : Classifier
+        A module of the models' architecture, to load states into.
+    global_state : State
+        The federated model.
+    local_states : list of State
+        The clients' models of the last round.
+    rows : list of array of int64
+        Each client's rows of the training split.
+    dataset, data_dir : str
+        Where the data are.
+    seed : int
+        Source of all randomness.
+    """
+
+    name: str
+    model: Classifier
+    global_state: State
+    local_states: list[State]
+    rows: Sequence[npt.NDArray[np.int64]]
+    dataset: str
+    data_dir: str
+    seed: int
+
+    @property
+    def description(self) -> Description:
+        """What is known of the data set."""
+        return describe(self.dataset, self.data_dir)
+
+    def images(self, split: str, rows: npt.NDArray[np.int64] | None = None) -> Tensor:
+        """Return normalised images of a split, (n, C, H, W) float32."""
+        data = load_split(self.dataset, split, self.data_dir)
+        images = data.images if rows is None else data.images[rows]
+        return self.description.normalization.apply(torch.tensor(images))
+
+    def label_counts(self) -> npt.NDArray[np.int64]:
+        """Return (clients, classes) training labels."""
+        labels = load_split(self.dataset, "train", self.data_dir).labels
+        classes = self.description.classes
+        return np.stack([np.bincount(labels[rows], minlength=classes) for rows in self.rows])
+
+
+def read_run(directory: Path) -> Federation:
+    """Read a run with ``hook=none``: its last global model and the local models it is made of."""
+    named = json.loads((directory / "config.json").read_text())["configuration"]
+    configuration = RunConfiguration.parse(named)
+    description = describe(configuration.dataset, configuration.data_dir)
+    steps = sorted((directory / "checkpoints").glob("*-train-*"))
+    last = int(steps[-1].name.rsplit("-", 1)[1])
+    files = sorted((directory / "checkpoints" / "local_models").glob(f"*-round-{last:04d}.*"))
+    return Federation(
+        directory.name,
+        _model(configuration.model, description),
+        load_file(steps[-1] / "global.safetensors"),
+        [load_file(file) for file in files],
+        client_indices(configuration.dataset, configuration.data_dir, **configuration.partitioning),
+        configuration.dataset,
+        configuration.data_dir,
+        configuration.seed,
+    )
+
+
+def read_base(directory: Path, data_dir: str) -> Federation:
+    """Read a folder of ``global``, ``local-NN`` (safetensors) and ``partition.npy`` on CIFAR-10."""
+    files = sorted(directory.glob("local-*.safetensors"))
+    return Federation(
+        directory.name,
+        _model("resnet8", describe("cifar10", data_dir)),
+        load_file(directory / "global.safetensors"),
+        [load_file(file) for file in files],
+        from_assignment(np.load(directory / "partition.npy"), len(files)),
+        "cifar10",
+        data_dir,
+        0,
+    )
+
+
+def _model(name: str, description: Description) -> Classifier:
+    return build(
+        name,
+        classes=description.classes,
+        channels=description.channels,
+        image_size=description.image_size,
+    )
+
+
+def results(federation: Federation) -> dict[str, State]:
+    """Make the five results of post-training: two biases and three distillations."""
+    federated = federation.global_state
+    data = _pseudo_images(federation)
+    default = DistillationSettings(batch_size=64)
+    head_only = replace(default, learning_rate=0.05)
+    return {
+        "bias from predictions": _with_bias(federated, _bias_from_predictions(federation)),
+        "bias from pseudo images": _with_bias(federated, _bias_from_pseudo(federation, data)),
+        "head, own teacher": _distilled(federation, data, head_only, body=False),
+        "whole network, lr 0.002": _distilled(
+            federation, data, replace(default, learning_rate=0.002)
+        ),
+        "whole network, lr 0.01": _distilled(federation, data, default),
+    }
+
+
+def _load(federation: Federation, state: State) -> Classifier:
+    load_state(federation.model, state)
+    return federation.model.eval()
+
+
+def _pseudo_images(federation: Federation) -> PseudoData:
+    description = federation.description
+    return generate(
+        lambda client: _load(federation, federation.local_states[client]),
+        budgets=[IMAGES_PER_CLIENT] * len(federation.local_states),
+        label_counts=federation.label_counts().tolist(),
+        image_shape=(description.channels, *description.image_size),
+        settings=INVERSION,
+        classes=description.classes,
+        pixel_range=description.normalization.bounds(),
+        seed=federation.seed,
+    ).data
+
+
+def _distilled(
+    federation: Federation, data: PseudoData, settings: DistillationSettings, *, body: bool = True
+) -> State:
+    student = _load(federation, federation.global_state)
+    for name, parameter in student.named_parameters():
+        parameter.requires_grad_(body or name.startswith("head."))
+    try:
+        result = distil(student, data.images, data.logits, settings, seed=federation.seed)
+    finally:
+        student.requires_grad_(True)
+    return cpu_state(result.model)
+
+
+def _with_bias(state: State, bias: Tensor) -> State:
+    return {**state, "head.bias": state["head.bias"] + bias.to(state["head.bias"].dtype)}
+
+
+@torch.inference_mode()
+def logits(model: Classifier, images: Tensor) -> Tensor:
+    """Return (n, classes) float64 logits."""
+    return torch.cat([model(batch) for batch in images.split(64)]).double()
+
+
+def _bias_from_predictions(federation: Federation) -> Tensor:
+    """Bias = log(share of the labels) - log(mean prediction): sums over clients, one exchange."""
+    model = _load(federation, federation.global_state)
+    counts = federation.label_counts()
+    predicted = torch.zeros(counts.shape[1], dtype=torch.float64)
+    for client, rows in enumerate(federation.rows):
+        asked = np.random.default_rng(federation.seed).permutation(rows)[:ASKED]
+        mean = logits(model, federation.images("train", asked)).softmax(1).mean(0)
+        predicted += counts[client].sum() * mean
+    labels = torch.tensor(counts.sum(0), dtype=torch.float64)
+    bias: Tensor = torch.log(labels / labels.sum()) - torch.log(predicted / predicted.sum())
+    return bias - bias.mean()
+
+
+def _bias_from_pseudo(federation: Federation, data: PseudoData) -> Tensor:
+    """argmin_b CE(z(u) + b, t) + λ‖b‖², images weighted so that every class counts the same."""
+    z = logits(_load(federation, federation.global_state), data.images).clone()
+    present = torch.bincount(data.labels, minlength=z.shape[1]).double()
+    weight = 1.0 / present[data.labels]
+    weight /= weight.sum()
+    bias = torch.zeros(z.shape[1], dtype=torch.float64, requires_grad=True)
+    optimizer = torch.optim.LBFGS([bias], max_iter=100, line_search_fn="strong_wolfe")
+
+    def closure() -> Tensor:
+        optimizer.zero_grad()
+        losses = F.cross_entropy(z + bias, data.labels, reduction="none")
+        loss = (weight * losses).sum() + PENALTY * bias.square().sum()
+        loss.backward()  # type: ignore[no-untyped-call]
+        return loss
+
+    optimizer.step(closure)  # type: ignore[no-untyped-call]
+    return bias.detach()
+
+
+def interpolated(federated: State, result: State, step: float) -> State:
+    """w(λ) = w_fed + λ·(w_post - w_fed); what is not floating point is the result's."""
+    return {
+        name: torch.lerp(federated[name], value, step) if value.is_floating_point() else value
+        for name, value in result.items()
+    }
+
+
+def correct_images(federation: Federation) -> dict[str, Flags]:
+    """Tell for every candidate which test images it classifies correctly.
+
+    Returns
+    -------
+    dict
+        ``"labels"``: (n,) true labels; ``"counts"``: (clients, classes) training labels;
+        ``"federated"``: (n,) flags; for every result by name (5, n) flags, λ = 0 first.
+    """
+    every = load_split(federation.dataset, "test", federation.data_dir).labels
+    scored = np.random.default_rng(0).permutation(len(every))[:SCORED]
+    labels, images = every[scored], federation.images("test", scored)
+
+    def flags(state: State) -> Flags:
+        predicted = logits(_load(federation, state), images).argmax(1).numpy()
+        return np.asarray(predicted == labels)
+
+    federated = flags(federation.global_state)
+    table: dict[str, Flags] = {
+        "labels": labels,
+        "counts": federation.label_counts(),
+        "federated": federated,
+    }
+    for name, result in results(federation).items():
+        rows = [flags(interpolated(federation.global_state, result, step)) for step in STEPS]
+        table[name] = np.stack([federated, *rows])
+    return table
