@@ -2,6 +2,7 @@
 
 from .classifier import Classifier
 from .device import device_of, fit_threads, resolve_device
+from .interpolation import interpolated
 from .registry import MODELS, build
 from .state import (
     State,
@@ -23,6 +24,7 @@ __all__ = [
     "device_of",
     "first_non_finite",
     "fit_threads",
+    "interpolated",
     "load_state",
     "resolve_device",
     "size_in_bytes",

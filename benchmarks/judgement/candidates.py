@@ -29,12 +29,11 @@ from federated_data import (
     load_split,
 )
 from generation import InversionSettings, PseudoData, generate
-from models import Classifier, State, build, cpu_state, load_state
+from models import Classifier, State, build, cpu_state, interpolated, load_state
+from server_app.judgement import STEPS
 
 Flags = npt.NDArray[np.bool_]
 
-#: How far candidates go from the federated model towards the result; 0 is always a candidate too.
-STEPS = (0.25, 0.5, 0.75, 1.0)
 IMAGES_PER_CLIENT = 64
 INVERSION = InversionSettings(iterations=100, learning_rate=1.6, schedule="cosine")
 #: Shrinkage of a bias fitted on pseudo images: λ‖b‖² beside the mean cross-entropy.
@@ -231,14 +230,6 @@ def _bias_from_pseudo(federation: Federation, data: PseudoData) -> Tensor:
     return bias.detach()
 
 
-def interpolated(federated: State, result: State, step: float) -> State:
-    """w(λ) = w_fed + λ·(w_post - w_fed); what is not floating point is the result's."""
-    return {
-        name: torch.lerp(federated[name], value, step) if value.is_floating_point() else value
-        for name, value in result.items()
-    }
-
-
 def correct_images(federation: Federation) -> dict[str, Flags]:
     """Tell for every candidate which test images it classifies correctly.
 
@@ -263,6 +254,6 @@ def correct_images(federation: Federation) -> dict[str, Flags]:
         "federated": federated,
     }
     for name, result in results(federation).items():
-        rows = [flags(interpolated(federation.global_state, result, step)) for step in STEPS]
+        rows = [flags(interpolated(federation.global_state, result, step)) for step in STEPS[1:]]
         table[name] = np.stack([federated, *rows])
     return table

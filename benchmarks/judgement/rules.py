@@ -44,14 +44,11 @@ def lower_bound(factor: float) -> Rule:
 
 
 def against(factor: float) -> Rule:
-    """Take the whole step unless its gain is below -``factor`` errors; then as ``best_beyond(1)``."""
+    """Take the whole step if its gain is -``factor`` errors or more; else as ``best_beyond(1)``."""
 
     def rule(gains: Array, errors: Array) -> npt.NDArray[np.int64]:
-        return np.where(
-            gains[:, -1] >= -factor * errors[:, -1],
-            gains.shape[1] - 1,
-            best_beyond(1)(gains, errors),
-        )
+        unharmed = gains[:, -1] >= -factor * errors[:, -1]
+        return np.where(unharmed, gains.shape[1] - 1, best_beyond(1)(gains, errors))
 
     return rule
 
