@@ -411,7 +411,8 @@ class RunConfiguration:
     )
     round_timeout: float = key(
         3600.0,
-        "Longest wait for the replies of one round.",
+        "Longest wait for the replies of one round. In the local engine's processes: the longest "
+        "that one client may take; a client in this process (processes=1) is not bounded.",
         unit="seconds",
         above=0.0,
         binds="run",
@@ -515,10 +516,18 @@ class RunConfiguration:
         minimum=0,
         binds="run",
     )
+    threads: int = key(
+        0,
+        "CPU threads of each process. 0: its share of the processors, or one where the model is so "
+        "small that more would only wait. A real client's node may say its own: "
+        "--node-config threads=N.",
+        minimum=0,
+        binds="run",
+    )
     precision: str = key(
         "auto",
         "Type of convolutions and matrix products in local training; weights, BatchNorm and losses "
-        "stay in float32. auto: bfloat16 where the hardware multiplies it, on processors unless "
+        "stay in float32. auto: bfloat16 on hardware that is faster in it, on processors unless "
         "the model is tiny.",
         choices=("auto", "float32", "bfloat16"),
     )

@@ -11,6 +11,7 @@ import multiprocessing
 import os
 import pickle
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -18,6 +19,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
+from pathlib import Path
 from queue import Empty, SimpleQueue
 from types import FrameType
 from typing import Any
@@ -36,11 +38,65 @@ _FORKSERVER = "forkserver"
 _PRELOAD = ["torch", "numpy", "torch._dynamo"]
 
 
+#: Environment variables of this prefix are handed down to the processes that are started here.
+_HANDED_DOWN = "FEDF2DG_"
+_SHARE = "FEDF2DG_CORES"
+
+
 def cores() -> int:
-    """Return the number of processors this process may use."""
+    """Return the number of processors this process may use.
+
+    Those that the system lets it use, and no more than its share where it was started to work
+    beside others (see :func:`share_of_cores`).
+    """
     if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+        there = len(os.sched_getaffinity(0))
+    else:
+        there = os.cpu_count() or 1
+    return min(there, _positive(os.environ.get(_SHARE), there))
+
+
+def threads() -> int:
+    """Return the most threads that tensor operations of this process should use.
+
+    One per processor it may use, or fewer if ``OMP_NUM_THREADS`` says so. Ray sets that variable
+    in a simulated client's process to the processors that the client was given.
+    """
+    return min(cores(), _positive(os.environ.get("OMP_NUM_THREADS"), cores()))
+
+
+def share_of_cores(count: int) -> dict[str, str]:
+    """Return the environment variables of each of ``count`` processes that work side by side.
+
+    They hold the product's own variables, and the part of this process's processors that each may
+    use. Processes that are started there share out that part in turn.
+    """
+    own = {name: value for name, value in os.environ.items() if name.startswith(_HANDED_DOWN)}
+    return own | {_SHARE: str(max(1, cores() // count))}
+
+
+def running(program: str) -> int:
+    """Return how many processes of a program (a file name) this machine runs and shows."""
+    if Path("/proc/self/cmdline").exists():
+        commands = [_words(entry) for entry in Path("/proc").glob("[0-9]*/cmdline")]
+    else:
+        listed = subprocess.run(
+            ["ps", "-A", "-o", "args="], capture_output=True, text=True, check=False
+        )
+        commands = [line.split() for line in listed.stdout.splitlines()]
+    # A Python script stands behind its interpreter.
+    return sum(program in (Path(word).name for word in words[:2]) for words in commands)
+
+
+def _words(command_line: Path) -> list[str]:
+    try:
+        return command_line.read_text("utf-8", "replace").split("\0")
+    except OSError:  # it ended meanwhile, or is another user's
+        return []
+
+
+def _positive(text: str | None, otherwise: int) -> int:
+    return int(text) if text and text.isdigit() and int(text) else otherwise
 
 
 def suitable(wish: int, tasks: int, operations: float) -> int:
@@ -67,6 +123,10 @@ class ProcessDied(ExpectedError, RuntimeError):
     """
 
 
+class TaskTimeout(ExpectedError, RuntimeError):
+    """A task took longer than it was given; its process was ended."""
+
+
 @dataclass(frozen=True)
 class Event:
     """What a task reports.
@@ -81,7 +141,7 @@ class Event:
         What the task returned or reported; None if it failed.
     error : Exception, optional
         What the task raised; :class:`ProcessDied` if its process ended or none could be started;
-        RuntimeError if its answer cannot be read here.
+        :class:`TaskTimeout` if it took too long; RuntimeError if its answer cannot be read here.
     """
 
     key: str
@@ -112,9 +172,9 @@ class Workers:
     def _open(self) -> None:
         self._closing = False
         self._unfinished = 0
-        self._tasks: SimpleQueue[tuple[str, Callable[..., Any], tuple[Any, ...]] | None] = (
-            SimpleQueue()
-        )
+        self._tasks: SimpleQueue[
+            tuple[str, Callable[..., Any], tuple[Any, ...], float | None] | None
+        ] = SimpleQueue()
         self._events: SimpleQueue[Event] = SimpleQueue()
         self._attendants: list[threading.Thread] = []
         self._processes: set[BaseProcess] = set()
@@ -130,7 +190,13 @@ class Workers:
         """Number of tasks submitted whose end was not yet among the events."""
         return self._unfinished
 
-    def submit(self, key: str, task: Callable[..., Any], *arguments: Any) -> None:
+    def submit(
+        self,
+        key: str,
+        task: Callable[..., Any],
+        *arguments: Any,
+        timeout: float | None = None,
+    ) -> None:
         """Have ``task(report, *arguments)`` called in a process; ``report(value)`` is progress.
 
         Parameters
@@ -142,9 +208,13 @@ class Workers:
         arguments : object
             Copied to the process when the task begins, and not to be changed until then; what the
             task returns is copied back.
+        timeout : float, optional
+            Seconds after which a task that does not end fails with :class:`TaskTimeout`. They count
+            from when its process has received it, however long it waited for a free one: whether a
+            task is heard depends on the task, not on how many others there are.
         """
         self._unfinished += 1
-        self._tasks.put((key, task, arguments))
+        self._tasks.put((key, task, arguments, timeout))
         if len(self._attendants) < min(self.count, self._unfinished):
             attendant = threading.Thread(target=self._attend, daemon=True)
             attendant.start()
@@ -191,7 +261,7 @@ class Workers:
         """Give a process of one's own one task after the other: a thread for each process."""
         own: tuple[BaseProcess, Connection] | None = None
         while (item := self._tasks.get()) is not None and not self._closing:
-            key, task, arguments = item
+            key, task, arguments, timeout = item
             try:
                 # Plain pickle, between this process and its own children: multiprocessing's would
                 # send tensors as shared memory, of which containers have little.
@@ -207,7 +277,7 @@ class Workers:
             if own is None:
                 return
             process, connection = own
-            failure = self._converse(key, content, connection)
+            failure = self._converse(key, content, connection, timeout)
             if failure is not None:
                 # What it may still send must not be taken for the next task's answer.
                 own = None
@@ -216,12 +286,19 @@ class Workers:
         if own is not None:
             self._bury(*own)
 
-    def _converse(self, key: str, content: bytes, connection: Connection) -> Exception | None:
+    def _converse(
+        self, key: str, content: bytes, connection: Connection, timeout: float | None
+    ) -> Exception | None:
         """Have a task carried out; return why its process is of no use any more, if it is not."""
         try:
             connection.send_bytes(content)
+            began = time.monotonic()
             done = False
             while not done:
+                if timeout is not None:
+                    left = began + timeout - time.monotonic()
+                    if not connection.poll(max(0.0, left)):
+                        return TaskTimeout(f"no answer within {timeout:g} s: its process was ended")
                 answer = connection.recv_bytes()
                 try:
                     done, value, error = pickle.loads(answer)
@@ -256,7 +333,7 @@ class Workers:
             ours, theirs = self._context.Pipe()
             try:
                 process = context.Process(
-                    target=_serve, args=(theirs, max(1, cores() // self.count)), daemon=True
+                    target=_serve, args=(theirs, share_of_cores(self.count)), daemon=True
                 )
                 process.start()
             except BaseException:
@@ -323,12 +400,13 @@ def start_context(preload: Sequence[str]) -> Any:
     return multiprocessing.get_context("spawn")
 
 
-def _serve(connection: Connection, threads: int) -> None:
+def _serve(connection: Connection, environment: dict[str, str]) -> None:
     """Carry out tasks until the other end is closed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C is the starting process's affair
+    os.environ.update(environment)
     import torch
 
-    torch.set_num_threads(threads)
+    torch.set_num_threads(threads())
 
     def report(value: Any) -> None:
         connection.send_bytes(pickle.dumps((False, value, None)))

@@ -21,8 +21,9 @@ from federated_data import (
     site_data,
 )
 from federated_data.agreement import from_values
-from generation import forward_operations, native_bfloat16
-from models import Classifier, fit_threads, resolve_device
+from generation import forward_operations
+from models import Classifier, bfloat16_pays, fit_threads, resolve_device
+from processes import running, threads
 from protocol.shared_model import shared_model
 from strategies import get
 
@@ -53,6 +54,8 @@ class Site:
         What the site calls itself; empty for a simulated client without a name.
     device : torch.device
         Where to train.
+    threads : int
+        CPU threads that this node, or else the run, asks for; 0: its share of the processors.
     """
 
     configuration: RunConfiguration
@@ -62,6 +65,7 @@ class Site:
     data_path: str
     name: str
     device: torch.device
+    threads: int = 0
 
     @classmethod
     def of(
@@ -103,6 +107,7 @@ class Site:
             data_path,
             str(node_config.get("site-name", "")) or Path(data_path).name,
             resolve_device(configuration.device),
+            _threads_of(node_config) or configuration.threads,
         )
 
     def data(self) -> ImageData:
@@ -130,7 +135,7 @@ class Site:
 
     def model(self) -> Classifier:
         """Return the process's model, whose weights the caller overwrites."""
-        return _resident_model(self.configuration, self.description, self.device)
+        return _resident_model(self.configuration, self.description, self.device, self.threads)
 
     def autocast(self) -> torch.dtype | None:
         """Return the reduced type local training multiplies in; None: float32."""
@@ -152,9 +157,24 @@ def reduced_type(wish: str, device: torch.device, operations: float) -> torch.dt
     """
     if wish == "auto":
         # A GPU without bfloat16 does not refuse it: it emulates, slower than float32.
-        gains = native_bfloat16(device) and (device.type == "cuda" or operations >= _BFLOAT16_FROM)
+        gains = (device.type == "cuda" or operations >= _BFLOAT16_FROM) and bfloat16_pays(device)
         wish = "bfloat16" if gains else "float32"
     return torch.bfloat16 if wish == "bfloat16" else None
+
+
+def _threads_of(node_config: Mapping[str, Any]) -> int:
+    wish = node_config.get("threads", 0)
+    if not isinstance(wish, int) or wish < 0:
+        raise ConfigurationError(
+            f"--node-config threads = {wish!r} must be a whole number: CPU threads of this node's "
+            "client, or 0 for its share of the processors"
+        )
+    return wish
+
+
+def _share_of_threads() -> int:
+    """Return the threads for one client's process: SuperNodes' clients train at the same time."""
+    return max(1, threads() // max(1, running("flower-supernode")))
 
 
 def simulated_data(configuration: RunConfiguration, client: int, split: str = "train") -> ImageData:
@@ -219,12 +239,12 @@ def _resident_batches(site: Site, pooled: bool) -> Batches:
 
 @lru_cache(maxsize=4)
 def _resident_model(
-    configuration: RunConfiguration, description: Description, device: torch.device
+    configuration: RunConfiguration, description: Description, device: torch.device, wish: int
 ) -> Classifier:
     model = shared_model(configuration, description, get(configuration.strategy).projection).to(
         device
     )
-    fit_threads(model_operations(configuration, description))
+    fit_threads(model_operations(configuration, description), _share_of_threads(), wish)
     return model.to(memory_format=torch.channels_last)
 
 

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from distillation import DistillationSettings, distil
 from generation import InversionSettings, forward_operations, invert
 from models import fit_threads
+from processes import threads
 
 SHAPE = (3, 32, 32)
 CLASSES = 10
@@ -86,7 +87,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, float]:
     images, labels, test_images, test_labels = digits()
     teacher = network(chosen.model, chosen.seed)
     # A network this small computes faster on one thread than on several that wait for each other.
-    fit_threads(forward_operations(teacher, SHAPE))
+    fit_threads(forward_operations(teacher, SHAPE), threads())
     started = time.perf_counter()
     results: dict[str, float] = {}
 

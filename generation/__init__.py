@@ -3,7 +3,7 @@
 A library of its own: tensors, modules and plain arguments in, tensors out.
 """
 
-from .acceleration import forward_operations, native_bfloat16
+from .acceleration import forward_operations
 from .engine import Inversion, InversionEngine
 from .errors import InversionError
 from .inversion import invert
@@ -23,7 +23,6 @@ __all__ = [
     "forward_operations",
     "generate",
     "invert",
-    "native_bfloat16",
     "quality",
     "quality_losses",
     "shares",

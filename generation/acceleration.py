@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from models import bfloat16_pays
+
 from .settings import Compile, InversionSettings, Precision
 
 _log = logging.getLogger("flwr.fedf2dg.generation")
@@ -84,21 +86,11 @@ def forward_operations(model: nn.Module, image_shape: tuple[int, int, int]) -> f
     return operations
 
 
-def native_bfloat16(device: torch.device) -> bool:
-    """Whether a device multiplies bfloat16 in hardware rather than by emulation."""
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    if device.type == "cpu":
-        known: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()
-        return bool(known.get("avx512_bf16") or known.get("amx_bf16"))
-    return False
-
-
 def choose_precision(wish: Precision, device: torch.device, work: Work) -> torch.dtype:
     """Type of convolutions and matrix products."""
     if wish == "auto":
         gains = device.type != "cpu" or work.forward >= BFLOAT16_FROM
-        return torch.bfloat16 if gains and native_bfloat16(device) else torch.float32
+        return torch.bfloat16 if gains and bfloat16_pays(device) else torch.float32
     return torch.bfloat16 if wish == "bfloat16" else torch.float32
 
 

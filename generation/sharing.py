@@ -13,8 +13,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from processes import Workers
+from models import fit_threads
+from processes import Workers, threads
 
+from .acceleration import forward_operations
 from .engine import Inversion, InversionEngine, PixelRange, Progress
 from .settings import InversionSettings
 
@@ -162,6 +164,7 @@ _resident: tuple[str, InversionEngine] | None = None
 def _carry_out(report: Any, job: str, conditions: Conditions, order: Order) -> Inversion:
     global _resident
     if _resident is None or _resident[0] != job:
+        fit_threads(forward_operations(order.model, conditions.image_shape), threads())
         _resident = (job, conditions.engine(order.model))
     engine = _resident[1]
     return engine.invert(

@@ -1,5 +1,6 @@
 """Classifiers for small images, and what a model's state consists of."""
 
+from .bfloat16 import bfloat16_pays, native_bfloat16
 from .classifier import Classifier
 from .device import device_of, fit_threads, resolve_device
 from .interpolation import interpolated
@@ -19,6 +20,7 @@ __all__ = [
     "Classifier",
     "State",
     "StateLayout",
+    "bfloat16_pays",
     "build",
     "cpu_state",
     "device_of",
@@ -26,6 +28,7 @@ __all__ = [
     "fit_threads",
     "interpolated",
     "load_state",
+    "native_bfloat16",
     "resolve_device",
     "size_in_bytes",
     "state_difference",

@@ -33,13 +33,18 @@ def device_of(model: nn.Module) -> torch.device:
 _WORTH_THREADS = 1e7
 
 
-def fit_threads(operations_per_image: float) -> None:
-    """Use one CPU thread in this process if the model is so small that more would only wait.
+def fit_threads(operations_per_image: float, most: int, wish: int = 0) -> None:
+    """Choose the CPU threads of this process's tensor operations.
 
     Parameters
     ----------
     operations_per_image : float
-        Floating-point operations of one image's forward pass.
+        Floating-point operations of one image's forward pass. A model that needs few gets one
+        thread: more would only wait for each other.
+    most : int
+        This process's share of the machine's processors.
+    wish : int (default: 0)
+        Number that somebody asked for, and gets; 0: nobody did.
     """
-    if operations_per_image < _WORTH_THREADS:
-        torch.set_num_threads(1)
+    fitting = most if operations_per_image >= _WORTH_THREADS else 1
+    torch.set_num_threads(wish or fitting)

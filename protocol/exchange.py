@@ -38,7 +38,8 @@ def exchange(grid: Grid, messages: Iterable[Message], timeout: float) -> Iterato
     timeout : float
         Seconds after the last message was sent. A reply that was ready by then is still taken. On a
         grid whose clients only wait for a free processor of this machine (``always_answers``),
-        there is no limit: how many are heard must not depend on how fast it is.
+        there is no limit here: how many are heard must not depend on how long they wait. The grid
+        itself ends a client that takes too long, counted from when it began.
     """
     if getattr(grid, "always_answers", False):
         timeout = math.inf

@@ -33,7 +33,7 @@ from models import (
     load_state,
     resolve_device,
 )
-from processes import Workers, suitable
+from processes import Workers, suitable, threads
 from protocol.exchange import exchange
 from protocol.fingerprint import code_fingerprint
 from protocol.gather import gather
@@ -106,7 +106,7 @@ class Federation:
         )
         #: Floating-point operations of one image's forward pass.
         self.operations = forward_operations(self._model, self.description.image_shape)
-        fit_threads(self.operations)
+        fit_threads(self.operations, threads(), configuration.threads)
         self._given_workers = workers
         self._own_workers: Workers | None = None
         self.participants = Participants(

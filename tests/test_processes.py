@@ -14,7 +14,18 @@ from pathlib import Path
 
 import pytest
 
-from processes import WORTH_PROCESSES, Event, ProcessDied, Workers, cores, suitable
+from processes import (
+    WORTH_PROCESSES,
+    Event,
+    ProcessDied,
+    TaskTimeout,
+    Workers,
+    cores,
+    running,
+    share_of_cores,
+    suitable,
+)
+from processes import threads as most_threads
 
 ROOT = Path(__file__).parent.parent
 
@@ -43,6 +54,17 @@ def threads(report):
     import torch
 
     return torch.get_num_threads()
+
+
+def share(report):
+    """Return what a process may use, and what each of two that it would start may."""
+    return cores(), share_of_cores(2)["FEDF2DG_CORES"], most_threads()
+
+
+def sleep(report, seconds):
+    report("began")
+    time.sleep(seconds)
+    return seconds
 
 
 def collect(workers: Workers, tasks: int) -> list[Event]:
@@ -269,3 +291,70 @@ def test_as_many_processes_as_there_is_work_for():
     assert suitable(0, 0, WORTH_PROCESSES) == 1
     with pytest.raises(ValueError, match="count = 0"):
         Workers(0)
+
+
+def test_a_hung_task_fails_by_its_name_and_the_others_go_on():
+    with Workers(1) as workers:
+        workers.submit("warm", sleep, 0.0)
+        collect(workers, 1)
+        workers.submit("hung", sleep, 600.0, timeout=0.3)
+        workers.submit("next", sleep, 0.0, timeout=60)
+        ended = {event.key: event for event in collect(workers, 2) if event.done}
+    assert isinstance(ended["hung"].error, TaskTimeout)
+    assert "no answer within 0.3 s" in str(ended["hung"].error)
+    assert ended["next"].error is None
+
+
+def test_a_task_is_not_charged_for_the_time_it_waited_for_a_free_process():
+    """Four tasks of half the allowed time in one process: the last ends after twice that time."""
+    with Workers(1) as workers:
+        workers.submit("warm", sleep, 0.0)
+        collect(workers, 1)
+        for number in range(4):
+            workers.submit(str(number), sleep, 0.5, timeout=1.0)
+        assert all(event.error is None for event in collect(workers, 4))
+
+
+def test_processes_share_out_what_their_starter_may_use(monkeypatch):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(16)), raising=False)
+    assert cores() == 16
+    assert share_of_cores(3)["FEDF2DG_CORES"] == "5"
+    monkeypatch.setenv("FEDF2DG_CORES", share_of_cores(2)["FEDF2DG_CORES"])  # one of two cells
+    assert cores() == most_threads() == 8
+    assert share_of_cores(4)["FEDF2DG_CORES"] == "2"  # each of its four workers
+    assert share_of_cores(100)["FEDF2DG_CORES"] == "1"
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    assert (cores(), most_threads()) == (8, 3)
+
+
+def test_a_worker_takes_its_share_however_it_was_started(monkeypatch):
+    monkeypatch.setenv("FEDF2DG_CORES", "1")
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    with Workers(2) as workers:
+        workers.submit("a", share)
+        workers.submit("b", threads)
+        assert [event.value for event in collect(workers, 2)] in (
+            [(1, "1", 1), 1],
+            [1, (1, "1", 1)],
+        )
+
+
+def test_programs_are_counted_by_their_file_name(tmp_path):
+    script = tmp_path / "flower-pretender"
+    script.write_text("import sys; print('up', flush=True); sys.stdin.read()")
+    assert running("flower-pretender") == 0
+    started = [
+        subprocess.Popen(
+            [sys.executable, str(script)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        )
+        for _ in range(2)
+    ]
+    try:
+        for process in started:
+            assert process.stdout is not None
+            process.stdout.readline()
+        assert running("flower-pretender") == 2
+    finally:
+        for process in started:
+            process.communicate()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -15,6 +14,7 @@ from filelock import FileLock, Timeout
 
 from configuration import ConfigurationError, RunConfiguration
 from foundation import write_whole
+from processes import cores
 from reporting.run_record import STAGES
 
 from .execution import Outcome, Workshop
@@ -82,14 +82,14 @@ def compare(
 
 def _carry_out(plan: Plan, directory: Path, engine: str, jobs: int, say: Say) -> int:
     runs = share(plan.cells, engine)
-    jobs, threads = _split(jobs, engine, plan, len(runs))
-    workshop = Workshop(directory, engine, jobs, threads)
+    jobs = _at_once(jobs, engine, plan, len(runs))
+    workshop = Workshop(directory, engine, jobs)
     missing = workshop.missing(runs)
     shared = sum(not run.cells for run in missing)
     say(
         f"{len(plan.methods)} methods, {len(plan.cells)} cells; to make: {len(missing)} runs"
         + (f", {shared} of them stages that cells share" if shared else "")
-        + f"; {jobs} at once, {threads} threads each"
+        + f"; {jobs} at once, processors for each: {max(1, cores() // jobs)}"
     )
     progress = _Progress(missing, jobs, workshop, say)
     reasons: dict[Run, str] = {}
@@ -118,21 +118,16 @@ def _carry_out(plan: Plan, directory: Path, engine: str, jobs: int, say: Say) ->
     return len(results.failed)
 
 
-def _split(jobs: int, engine: str, plan: Plan, runs: int) -> tuple[int, int]:
-    """Return how many runs go on at once, and the threads of each."""
+def _at_once(jobs: int, engine: str, plan: Plan, runs: int) -> int:
+    """Return how many runs go on at once."""
     import torch
 
-    cores = (
-        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    )
     on_gpu = torch.cuda.is_available() and any(
         cell.configuration.device != "cpu" for cell in plan.cells
     )
     if not jobs:
-        jobs = 1 if on_gpu or engine != "local" else cores
-    jobs = max(1, min(jobs, runs))
-    given = os.environ.get("OMP_NUM_THREADS", "")
-    return jobs, int(given) if given.isdigit() and int(given) else max(1, cores // jobs)
+        jobs = 1 if on_gpu or engine != "local" else cores()
+    return max(1, min(jobs, runs))
 
 
 def _collect(

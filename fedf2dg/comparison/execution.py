@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from configuration import ConfigurationError
-from processes import start_context, terminable
+from processes import share_of_cores, start_context, terminable, threads
 
 from .sharing import Run, identity
 
@@ -65,15 +65,12 @@ class Workshop:
         ``"local"`` or ``"flower"``.
     jobs : int
         Processes at once.
-    threads : int
-        Threads of each.
     """
 
-    def __init__(self, directory: Path, engine: str, jobs: int, threads: int) -> None:
+    def __init__(self, directory: Path, engine: str, jobs: int) -> None:
         self.directory = directory
         self.engine = engine
         self.jobs = jobs
-        self.threads = threads
 
     # --------------------------------------------------------------------------- what there is
 
@@ -155,7 +152,9 @@ class Workshop:
         log.parent.mkdir(parents=True, exist_ok=True)
         for last_attempt in (False, True):
             process: BaseProcess = context.Process(
-                target=_carry_out, args=(arguments, str(log), self.threads), name=run.name
+                target=_carry_out,
+                args=(arguments, str(log), share_of_cores(self.jobs)),
+                name=run.name,
             )
             try:
                 process.start()
@@ -183,7 +182,6 @@ class Workshop:
             "stages": stages,
             "output-dir": str(directory),
             "resume-from": str(source) if source else "",
-            "processes": run.configuration.processes or self.threads,
         }
         arguments = [f"{name}={value}" for name, value in settings.items()]
         return ["simulate", "--engine", self.engine, *arguments]
@@ -208,7 +206,7 @@ def _title(run: Run | None) -> str:
     return run.title if run else ""
 
 
-def _carry_out(arguments: list[str], log: str, threads: int) -> None:
+def _carry_out(arguments: list[str], log: str, environment: dict[str, str]) -> None:
     """Run the command in this (new) process, with its output in a file."""
     descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     os.dup2(descriptor, 1)
@@ -216,13 +214,12 @@ def _carry_out(arguments: list[str], log: str, threads: int) -> None:
     if hasattr(os, "setpgrp"):
         os.setpgrp()  # a Ctrl-C reaches it once, through the comparison
     print(shlex.join(["fedf2dg", *arguments]), flush=True)
-    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
-        os.environ[name] = str(threads)  # for the processes a run starts, e.g. Ray's
+    os.environ.update(environment)
     import torch
 
     from fedf2dg.cli import main
 
-    torch.set_num_threads(threads)
+    torch.set_num_threads(threads())
     sys.exit(main(arguments))
 
 

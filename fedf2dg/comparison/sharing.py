@@ -27,6 +27,7 @@ _ASIDE = (
     "node-timeout",
     "client-identity",
     "processes",
+    "threads",
 )
 #: First stage a key matters for. The number of rounds may grow on resuming, but decides the result
 #: of training all the same.

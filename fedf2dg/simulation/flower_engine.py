@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from foundation import ExpectedError
+from processes import cores
 
 from .guard import end_groups, groups_of
 
@@ -103,8 +104,7 @@ def run_through_flower(
             "--run-config",
             str(settings),
             "--federation-config",
-            f"num-supernodes={num_nodes} client-resources-num-cpus=1 "
-            "init-args-logging-level='error'",
+            federation_settings(num_nodes),
         )
         if not submitted.get("success"):
             raise FlowerRunError(str(submitted.get("error-message", submitted)))
@@ -123,6 +123,23 @@ def run_through_flower(
             reason = reason.removeprefix("Simulation failed with exception: ")
             known = f" (full log: {log_file})" if log_file.is_file() else ""
             raise FlowerRunError(f"{reason}{known}")
+
+
+def federation_settings(num_nodes: int) -> str:
+    """Return what Flower shall know of the simulation.
+
+    Flower starts an actor, a process with PyTorch in it, for every processor that Ray has. Ray gets
+    no more processors than there are clients; a cluster that runs already (``RAY_ADDRESS``) keeps
+    its own.
+    """
+    settings = [
+        f"num-supernodes={num_nodes}",
+        "client-resources-num-cpus=1",
+        "init-args-logging-level='error'",
+    ]
+    if not os.environ.get("RAY_ADDRESS"):
+        settings.append(f"init-args-num-cpus={min(cores(), num_nodes)}")
+    return " ".join(settings)
 
 
 @contextmanager

@@ -7,9 +7,9 @@ from typing import Any
 from flwr.clientapp import ClientApp
 
 from client_app.app import app as client_app
-from client_app.site import model_operations
+from client_app.site import model_operations, reduced_type
 from configuration import RunConfiguration
-from federated_data import describe, load_split
+from federated_data import Description, describe, load_split
 from models import resolve_device
 from processes import Workers, suitable
 from server_app.run import run
@@ -30,9 +30,16 @@ def run_locally(configuration: RunConfiguration) -> dict[str, Any]:
     if processes == 1:
         grid = LocalGrid(client_app, configuration.num_clients, configuration.flat())
         return run(grid, configuration)
+    # Where this has to be measured: here, and handed down, so that all clients train in one type.
+    operations = model_operations(configuration, _description(configuration))
+    reduced_type(configuration.precision, resolve_device(configuration.device), operations)
     with Workers(processes) as workers:
         parallel = ParallelGrid(
-            _client_app, configuration.num_clients, workers, configuration.flat()
+            _client_app,
+            configuration.num_clients,
+            workers,
+            configuration.flat(),
+            configuration.round_timeout,
         )
         return run(parallel, configuration, workers)
 
@@ -48,12 +55,23 @@ def _processes(configuration: RunConfiguration) -> int:
     tasks = configuration.clients_per_round
     if configuration.processes:
         return suitable(configuration.processes, tasks, 0.0)
-    source = {"class_names": configuration.classes}
-    description = describe(configuration.dataset, configuration.data_dir, **source)
-    samples = len(load_split(configuration.dataset, "train", configuration.data_dir, **source))
+    samples = len(
+        load_split(
+            configuration.dataset,
+            "train",
+            configuration.data_dir,
+            class_names=configuration.classes,
+        )
+    )
     if configuration.train_samples:
         samples = min(samples, configuration.train_samples)
     # A step costs about three forward passes.
     passes = 3 * configuration.num_server_rounds * configuration.local_epochs
-    forward = model_operations(configuration, description)
+    forward = model_operations(configuration, _description(configuration))
     return suitable(0, tasks, passes * configuration.fraction_train * samples * forward)
+
+
+def _description(configuration: RunConfiguration) -> Description:
+    return describe(
+        configuration.dataset, configuration.data_dir, class_names=configuration.classes
+    )

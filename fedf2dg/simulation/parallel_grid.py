@@ -32,9 +32,13 @@ class ParallelGrid(LocalGrid):
         Where the clients run.
     run_config : Mapping, optional
         What the clients see as ``context.run_config``.
+    timeout : float, optional
+        Seconds in which a client must answer, from when its process has begun with the message. The
+        process of one that does not is ended, and its reply is an error. None: any time.
     """
 
-    #: A client that was asked answers, if only with its error: nobody need stop waiting.
+    #: A client that was asked answers, if only with its error: nobody need stop waiting. How many
+    #: are heard must not depend on how long a client waited for a free process.
     always_answers = True
 
     def __init__(
@@ -43,8 +47,10 @@ class ParallelGrid(LocalGrid):
         num_nodes: int,
         workers: Workers,
         run_config: RunConfig | None = None,
+        timeout: float | None = None,
     ) -> None:
         super().__init__(load(), num_nodes, run_config)
+        self._timeout = timeout
         self._load = load
         self._workers = workers
         self.window = _MESSAGES_PER_PROCESS * workers.count
@@ -57,7 +63,9 @@ class ParallelGrid(LocalGrid):
         for message in messages:
             identity = self._identify(message)
             context = self._context(message.metadata.dst_node_id)
-            self._workers.submit(identity, _run_client, self._load, message, context)
+            self._workers.submit(
+                identity, _run_client, self._load, message, context, timeout=self._timeout
+            )
             self._sent[identity] = message
             pushed.append(identity)
         return pushed

@@ -20,8 +20,8 @@ def site(model: str, **keys: str) -> Site:
 
 
 @pytest.mark.parametrize("hardware", [True, False])
-def test_auto_takes_bfloat16_where_hardware_has_it_and_the_model_is_not_tiny(monkeypatch, hardware):
-    monkeypatch.setattr(client_app.site, "native_bfloat16", lambda device: hardware)
+def test_auto_takes_bfloat16_where_hardware_gains_and_the_model_is_not_tiny(monkeypatch, hardware):
+    monkeypatch.setattr(client_app.site, "bfloat16_pays", lambda device: hardware)
     assert site("resnet8").autocast() is None  # 1.5e6 operations on 8x8 images
     larger = site("resnet18").autocast()  # 7e7
     assert larger == (torch.bfloat16 if hardware else None)
@@ -62,7 +62,7 @@ def test_a_step_in_bfloat16_is_a_rounded_one_and_weights_stay_in_float32():
 
 @pytest.mark.parametrize("hardware", [True, False])
 def test_a_gpu_that_would_emulate_bfloat16_trains_in_float32(monkeypatch, hardware):
-    monkeypatch.setattr(client_app.site, "native_bfloat16", lambda device: hardware)
+    monkeypatch.setattr(client_app.site, "bfloat16_pays", lambda device: hardware)
     chosen = client_app.site.reduced_type("auto", torch.device("cuda"), 1e6)
     assert chosen == (torch.bfloat16 if hardware else None)
 

@@ -131,6 +131,53 @@ def test_a_client_that_raises_or_takes_its_process_along_is_one_client_lost():
     assert reply.content.config_records["memory"]["times"] == 2
 
 
+def test_a_client_that_hangs_is_lost_after_round_timeout_and_named():
+    from flwr.app import Message, RecordDict
+
+    from fedf2dg.simulation.parallel_grid import ParallelGrid
+    from processes import Workers
+    from protocol.exchange import exchange
+
+    with Workers(2) as workers:
+        grid = ParallelGrid(hanging_app, 3, workers, timeout=8.0)
+        nodes = list(grid.get_node_ids())
+        messages = (Message(RecordDict(), node, message_type="query") for node in nodes)
+        replies = {
+            reply.metadata.src_node_id: reply.error.reason if reply.has_error() else ""
+            for reply in exchange(grid, messages, timeout=8.0)
+        }
+    assert replies[nodes[0]] == replies[nodes[2]] == ""
+    assert replies[nodes[1]] == "TaskTimeout: no answer within 8 s: its process was ended"
+
+
+def hanging_app():
+    import time
+
+    from flwr.app import Message, RecordDict
+    from flwr.clientapp import ClientApp
+
+    app = ClientApp()
+
+    @app.query()
+    def query(message, context):
+        if context.node_config["partition-id"] == 1:
+            time.sleep(3600)
+        return Message(RecordDict(), reply_to=message)
+
+    return app
+
+
+def test_flower_starts_no_more_actors_than_there_are_clients(monkeypatch):
+    from fedf2dg.simulation import flower_engine
+
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr(flower_engine, "cores", lambda: 64)
+    assert "init-args-num-cpus=3" in flower_engine.federation_settings(3)
+    assert "init-args-num-cpus=64" in flower_engine.federation_settings(1000)
+    monkeypatch.setenv("RAY_ADDRESS", "auto")  # a cluster's processors are its own
+    assert "num-cpus=3" not in flower_engine.federation_settings(3)
+
+
 def fragile_app():
     import os
     import signal
