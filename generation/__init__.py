@@ -5,8 +5,9 @@ A library of its own: tensors, modules and plain arguments in, tensors out.
 
 from .acceleration import forward_operations
 from .engine import Inversion, InversionEngine
-from .errors import InversionError
+from .errors import InversionError, UninvertibleModel
 from .inversion import invert
+from .plausibility import implausible
 from .principle import budgets, draw_labels, quality, shares
 from .pseudo_data import Generation, PseudoData, generate, quality_losses
 from .settings import InversionSettings
@@ -18,10 +19,12 @@ __all__ = [
     "InversionError",
     "InversionSettings",
     "PseudoData",
+    "UninvertibleModel",
     "budgets",
     "draw_labels",
     "forward_operations",
     "generate",
+    "implausible",
     "invert",
     "quality",
     "quality_losses",

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .acceleration import Compiled, Work, choose_compilation, choose_precision
-from .errors import InversionError
+from .errors import InversionError, UninvertibleModel
 from .objective import (
     StatisticsRecorder,
     batch_norm_layers,
@@ -33,6 +33,7 @@ from .objective import (
     total_variation,
 )
 from .optimizer import Adam
+from .plausibility import implausible
 from .settings import InversionSettings
 from .statistics_layer import freeze_statistics
 
@@ -264,8 +265,10 @@ class InversionEngine:
 
         Raises
         ------
+        UninvertibleModel
+            If the objective stops being a finite number, or what comes out is absurd.
         InversionError
-            If the objective stops being a finite number, or the device's memory is too small.
+            If the device's memory is too small.
         """
         labels = torch.as_tensor(labels, dtype=torch.int64, device="cpu")
         self._load(model)
@@ -285,6 +288,8 @@ class InversionEngine:
                 f"the device's memory does not hold the inversion of {len(labels)} images at once: "
                 "ask for fewer of a client, and for more batches instead"
             ) from error
+        if problem := implausible(images, logits):
+            raise UninvertibleModel(f"what the inversion made cannot be used: {problem}")
         return Inversion(
             images=images.contiguous().cpu(),
             labels=labels,
@@ -355,7 +360,7 @@ def _bounds(
 def _require_finite(loss: Tensor, iteration: int) -> float:
     value = loss.item()
     if not math.isfinite(value):
-        raise InversionError(
+        raise UninvertibleModel(
             f"the objective became {value} at iteration {iteration}: check that the local model's "
             "weights and BatchNorm statistics are finite, or lower the learning rate"
         )

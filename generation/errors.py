@@ -4,4 +4,8 @@ from foundation import ExpectedError
 
 
 class InversionError(ExpectedError, RuntimeError):
-    """The objective of an inversion stopped being a number, or there is nothing to optimise."""
+    """Images cannot be generated; the message says why, and what to change."""
+
+
+class UninvertibleModel(InversionError):
+    """One model cannot be inverted, or what comes out is absurd; others may well be."""

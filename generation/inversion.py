@@ -52,8 +52,10 @@ def invert(
 
     Raises
     ------
+    UninvertibleModel
+        If the objective stops being a finite number, or what comes out is absurd.
     InversionError
-        If the objective stops being a finite number, or the device's memory is too small.
+        If the device's memory is too small.
     """
     settings = settings or InversionSettings()
     engine = InversionEngine(

@@ -11,7 +11,8 @@ from foundation.seeds import INVERSION, LABELS, derived_seed
 from models import device_of
 from processes import Workers
 
-from .engine import PixelRange, Progress
+from .engine import Inversion, PixelRange, Progress
+from .errors import UninvertibleModel
 from .principle import draw_labels
 from .settings import InversionSettings
 from .sharing import Conditions, Order, invert_all
@@ -71,15 +72,18 @@ class Generation:
     objective : float
         Mean of the clients' final objectives, weighted with their images; nan for no images.
     objectives : dict of int to float
-        Final objective of each client that had a budget.
+        Final objective of each client whose model was inverted.
     iterations : int
-        Optimizer steps done, over all clients.
+        Optimizer steps done, over all of them.
+    failures : dict of int to str
+        Why a client with a budget has no images: its model cannot be inverted.
     """
 
     data: PseudoData
     objective: float
     objectives: dict[int, float]
     iterations: int
+    failures: dict[int, str]
 
 
 def generate(
@@ -134,6 +138,11 @@ def generate(
     -------
     Generation
         The images of all clients and how the optimisation went.
+
+    Raises
+    ------
+    UninvertibleModel
+        If none of the models can be inverted; the message names them.
     """
     if label_counts is not None and len(label_counts) != len(budgets):
         raise ValueError(f"{len(label_counts)} label distributions for {len(budgets)} clients")
@@ -154,7 +163,17 @@ def generate(
     conditions = Conditions(
         image_shape, settings, global_model, pixel_range, device, expected_images=sum(budgets)
     )
-    inversions = dict(invert_all(orders, conditions, progress, workers))
+    inversions: dict[int, Inversion] = {}
+    failures: dict[int, str] = {}
+    for client, result in invert_all(orders, conditions, progress, workers):
+        if isinstance(result, UninvertibleModel):
+            failures[client] = str(result)
+        else:
+            inversions[client] = result
+    failures = dict(sorted(failures.items()))
+    if failures and not inversions:
+        reasons = "; ".join(f"client {client}: {reason}" for client, reason in failures.items())
+        raise UninvertibleModel(f"no local model can be inverted. {reasons}")
     parts = [_nothing(image_shape, classes)]
     for client, inversion in sorted(inversions.items()):
         parts.append(
@@ -166,13 +185,14 @@ def generate(
             )
         )
     objectives = {client: inversion.objective for client, inversion in sorted(inversions.items())}
-    images = sum(budgets)
+    images = sum(budgets[client] for client in objectives)
     mean = sum(objectives[client] * budgets[client] for client in objectives) / max(images, 1)
     return Generation(
         data=PseudoData.concatenate(parts),
         objective=mean if images else float("nan"),
         objectives=objectives,
         iterations=sum(inversion.iterations for inversion in inversions.values()),
+        failures=failures,
     )
 
 

@@ -18,6 +18,7 @@ from processes import Workers, threads
 
 from .acceleration import forward_operations
 from .engine import Inversion, InversionEngine, PixelRange, Progress
+from .errors import UninvertibleModel
 from .settings import InversionSettings
 
 
@@ -86,8 +87,10 @@ def invert_all(
     conditions: Conditions,
     progress: Progress | None,
     workers: Workers | None,
-) -> Iterator[tuple[int, Inversion]]:
+) -> Iterator[tuple[int, Inversion | UninvertibleModel]]:
     """Yield (client, inversion) of every order, as they are done.
+
+    One model that cannot be inverted does not keep the others from it: its error is yielded.
 
     Parameters
     ----------
@@ -110,20 +113,23 @@ def invert_all(
 
 def _one_by_one(
     orders: Iterable[Order], conditions: Conditions, count: _Count
-) -> Iterator[tuple[int, Inversion]]:
+) -> Iterator[tuple[int, Inversion | UninvertibleModel]]:
     engine: InversionEngine | None = None
     for order in orders:
         engine = engine or conditions.engine(order.model)
         report = partial(count, order.client, len(order.labels))
-        yield (
-            order.client,
-            engine.invert(order.model, order.labels, seed=order.seed, progress=report),
-        )
+        try:
+            inversion = engine.invert(order.model, order.labels, seed=order.seed, progress=report)
+        except UninvertibleModel as error:
+            report(conditions.settings.iterations)
+            yield order.client, error
+        else:
+            yield order.client, inversion
 
 
 def _shared_out(
     orders: Iterable[Order], conditions: Conditions, count: _Count, workers: Workers
-) -> Iterator[tuple[int, Inversion]]:
+) -> Iterator[tuple[int, Inversion | UninvertibleModel]]:
     job = uuid.uuid4().hex
     # Compiling, too, is done by each process.
     conditions = replace(
@@ -146,10 +152,15 @@ def _shared_out(
         for event in workers.events():
             if event.key not in own:
                 continue  # something else that the same processes were told to do
+            client, images = own[event.key]
+            if isinstance(event.error, UninvertibleModel):
+                del own[event.key]
+                count(client, images, conditions.settings.iterations)
+                yield client, event.error
+                continue
             if event.error is not None:
                 workers.close()  # what the others are doing is of no use any more
                 raise event.error
-            client, images = own[event.key]
             if event.done:
                 del own[event.key]
                 yield client, event.value

@@ -133,6 +133,9 @@ class TrainedModels:
             device=self._device,
             progress=self.progress(f"inversion of {request.kind} samples", "image-iterations"),
         )
+        for client, reason in generated.failures.items():
+            log.warning("%s samples: client %d left out: %s", request.kind, client, reason)
+        self.note("generation", images=len(generated.data), failures=generated.failures)
         return generated.data
 
     def note(self, event: str, **values: Any) -> None:

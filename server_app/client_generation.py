@@ -77,8 +77,6 @@ def ask_for_images(federation: Federation, request: PseudoRequest) -> Generated:
         ProgressLog(f"inversion of {request.kind} samples on the clients", "clients"),
     )
     parts, failures = list(gathered.valid.values()), gathered.failures
-    for client, reason in failures.items():
-        log.warning("%s samples: client %d dropped: %s", request.kind, client, reason)
     refuse_dead_process(failures.values())
     if not parts:
         raise TooFewReplies(

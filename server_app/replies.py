@@ -9,15 +9,11 @@ import torch
 from flwr.app import RecordDict
 from torch import nn
 
-from generation import PseudoData
+from generation import PseudoData, implausible
 from models import State, size_in_bytes
 from protocol.records import InvalidContent, from_record, template
 
 _MOST_SAMPLES = 10**10
-# Normalised pixels of real images lie within about ±3; what inversion makes of them, within ±30.
-# Larger values are finite, and still turn the network that is trained on them into NaN.
-_LARGEST_PIXEL = 1e3
-_LARGEST_LOGIT = 1e5
 # Relative. TensorFloat-32 on a client's GPU gives about 1e-3.
 _SOFT_LABEL_TOLERANCE = 0.02
 _AT_ONCE = 256
@@ -120,9 +116,8 @@ def checked_pseudo_data(
     labels = state["labels"]
     if images and not (int(labels.min()) >= 0 and int(labels.max()) < classes):
         raise InvalidContent(f"a label lies outside 0..{classes - 1}")
-    for name, largest in (("images", _LARGEST_PIXEL), ("logits", _LARGEST_LOGIT)):
-        if images and float(state[name].abs().max()) > largest:
-            raise InvalidContent(f"{name!r} holds values beyond ±{largest:g}")
+    if problem := implausible(state["images"], state["logits"]):
+        raise InvalidContent(problem)
     objective = metrics.get("objective")
     if not isinstance(objective, int | float) or not math.isfinite(objective):
         raise InvalidContent(f"the metric 'objective' is {str(objective)[:40]}")

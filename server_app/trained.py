@@ -104,6 +104,8 @@ class TrainedFederation:
         here = settings.place == "server"
         made = self._invert(request) if here else ask_for_images(federation, request)
         seconds = time.perf_counter() - started
+        for client, reason in sorted(made.failures.items()):
+            log.warning("%s samples: client %d dropped: %s", request.kind, client, reason)
         federation.metrics.append(
             "generation",
             kind=request.kind,
@@ -147,7 +149,7 @@ class TrainedFederation:
                 operations * request.inversion.iterations,
             ),
         )
-        return Generated(generated.data, generated.objective)
+        return Generated(generated.data, generated.objective, generated.failures)
 
     def _labels_to_draw_from(self, budgets: Mapping[int, int]) -> list[list[int]] | None:
         """Return label counts by client index; those who have no images to make get none."""

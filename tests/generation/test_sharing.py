@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 import pytest
 import torch
 from torch import nn
 
-from generation import InversionError, InversionSettings, generate
+from generation import InversionSettings, UninvertibleModel, generate
 from processes import Workers
 
 SHAPE = (1, 8, 8)
@@ -65,14 +67,41 @@ def test_one_module_can_hold_every_clients_weights_in_turn():
     torch.testing.assert_close(shared.data.images, alone.data.images, rtol=1e-4, atol=1e-4)
 
 
-def test_a_model_that_cannot_be_inverted_says_so_and_the_processes_can_be_used_again():
-    def broken(client: int) -> nn.Module:
+def broken(*clients, value=float("nan")):
+    """Return models of which some cannot be inverted: a layer is absurd, or not even a number."""
+
+    def local_model(client: int) -> nn.Module:
         model = small_model(client)
-        if client == 2:
-            nn.init.constant_(model[4].weight, float("nan"))
+        if client in clients:
+            nn.init.constant_(model[4].weight, value)
         return model
 
+    return local_model
+
+
+@pytest.mark.parametrize("value", [float("nan"), 1e30, 1e8], ids=["nan", "overflows", "absurd"])
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_model_that_cannot_be_inverted_is_left_out_by_name(processes, value):
+    seen: list[tuple[int, int]] = []
+    with Workers(2) if processes == 2 else nullcontext() as workers:
+        generation = run(
+            workers, lambda done, total: seen.append((done, total)), broken(2, value=value)
+        )
+    whole = run(None)
+    assert list(generation.failures) == [2]
+    assert "objective became" in generation.failures[2] or "logits" in generation.failures[2]
+    others = whole.data.sources != 2
+    torch.testing.assert_close(
+        generation.data.images, whole.data.images[others], rtol=1e-4, atol=1e-4
+    )
+    assert generation.objectives == pytest.approx(
+        {client: whole.objectives[client] for client in (0, 3, 4)}, rel=1e-4
+    )
+    assert seen[-1] == (13 * 30, 13 * 30)
+
+
+def test_without_any_model_that_can_be_inverted_it_says_so_and_processes_can_be_used_again():
     with Workers(2) as workers:
-        with pytest.raises(InversionError, match="objective became nan"):
-            run(workers, local_model=broken)
+        with pytest.raises(UninvertibleModel, match=r"no local model.*client 0: .*client 4: "):
+            run(workers, local_model=broken(0, 2, 3, 4))
         assert len(run(workers).data) == 13

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from flwr.app import ArrayRecord, Error, Message, MetricRecord
+from safetensors.torch import load_file, save_file
 
 from fedf2dg.simulation.local_grid import LocalGrid
 from strategies import TooFewReplies
@@ -173,6 +174,29 @@ def test_a_client_with_impossible_images_is_dropped_by_name(tiny_run, tamper, ap
     assert "common samples: client 1 dropped: " in app_log.text
     assert run.summary()["dropped"] == 2
     assert run.summary()["accuracy"]["distilled"] is not None
+
+
+@pytest.mark.parametrize("place", ["server", "client"])
+@pytest.mark.parametrize("scale", [1e6, 1e30])
+def test_one_local_model_that_cannot_be_inverted_does_not_end_the_run(
+    tiny_run, app_log, place, scale
+):
+    """Its weights are numbers, so the round took them; one layer of them is absurd."""
+    keys = {**KEYS, "generation__place": place}
+    run = tiny_run("run", **keys, stages="train")
+    (path,) = (run.directory / "checkpoints" / "local_models").glob("client-00001-*")
+    state = load_file(path)
+    save_file({**state, "head.weight": scale * state["head.weight"]}, path)
+    run = tiny_run("run", **keys, stages="generate,distil,compete", resume_from=str(run.directory))
+    *common, hard = run.events("generation")
+    for event in common:
+        assert [failure["client"] for failure in event["failures"]] == [1]
+    assert hard["failures"] == []  # the clients have been trained anew
+    for name, batch in run.pseudo_data().items():
+        assert set(batch["sources"]) == ({0, 2} if name.startswith("common") else {0, 1, 2})
+    assert "common samples: client 1 dropped: " in app_log.text
+    assert run.summary()["dropped"] == 2
+    assert all(torch.isfinite(value).all() for value in run.model().values())
 
 
 def test_without_any_valid_images_the_run_fails_and_says_why(tiny_run, tamper):

@@ -1,0 +1,31 @@
+"""Which pseudo images can be used at all, whoever made them.
+
+Finite but absurd values turn the network that is trained on them into NaN.
+"""
+
+from torch import Tensor
+
+LARGEST_PIXEL = 1e3
+"""Normalised pixels of real images lie within about ±3; what inversion makes of them, ±30."""
+
+LARGEST_LOGIT = 1e5
+
+
+def implausible(images: Tensor, logits: Tensor) -> str:
+    """Say what is wrong with images or soft labels; empty if nothing is.
+
+    Parameters
+    ----------
+    images : Tensor
+        (n, C, H, W), in the normalised space of the models.
+    logits : Tensor
+        (n, classes).
+    """
+    for name, values, largest in (
+        ("images", images, LARGEST_PIXEL),
+        ("logits", logits, LARGEST_LOGIT),
+    ):
+        # Not "> largest": NaN is larger than nothing.
+        if len(values) and not float(values.abs().max()) <= largest:
+            return f"{name!r} holds values beyond ±{largest:g}"
+    return ""
