@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 export FLWR_TELEMETRY_ENABLED := 0
 export FLWR_DISABLE_UPDATE_CHECK := 1
 
-.PHONY: demo install test lint check bench clean
+.PHONY: demo install test test-all lint check docs bench clean
 
 demo: install
 	$(BIN)/fedf2dg simulate --engine flower
@@ -21,8 +21,15 @@ $(STAMP): pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	touch $(STAMP)
 
+# Two workers; a file's tests stay together, and the slowest files go first.
+WORKERS := -n 2 --dist loadgroup --no-loadscope-reorder
+
 test: install
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(WORKERS)
+
+# Every sweep as a whole, in place of the fixed sample that `make test` takes of it.
+test-all: install
+	$(BIN)/python -m pytest $(WORKERS) --all
 
 lint: install
 	$(BIN)/ruff check .

@@ -7,6 +7,7 @@ fixed point or an invariant that holds here holds for what users run.
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,11 +26,32 @@ from models import State, StateLayout
 from protocol.participants import Participants
 from protocol.records import to_record
 from strategies import FederatedStrategy, get
+from tests import sampling
 
-# The tensors are tiny: threads would only wait for each other.
+# The tensors are tiny: threads would only wait for each other. The variable is for processes that a
+# test starts.
 torch.set_num_threads(1)
+os.environ["OMP_NUM_THREADS"] = "1"
 
 Loss = Callable[[Tensor, Tensor], Tensor]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add ``--all``."""
+    parser.addoption("--all", action="store_true", help="carry out exhaustive sweeps as a whole")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Say how much of the sweeps is tried, before test modules are imported."""
+    sampling.everything = bool(config.getoption("--all"))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep a file's tests, which may share a run, on one worker; start what takes longest first."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+    for item in items:
+        if item.get_closest_marker("xdist_group") is None:
+            item.add_marker(pytest.mark.xdist_group(item.path.name))
 
 
 def half_squared_error(predictions: Tensor, targets: Tensor) -> Tensor:

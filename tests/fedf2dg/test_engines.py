@@ -232,6 +232,7 @@ SMALL = {
 
 
 @pytest.mark.slow
+@pytest.mark.xdist_group("ray")
 def test_flower_engine_gives_what_the_local_engine_gives(tmp_path, capfd):
     """Same partition, same sampled clients, same bits drawn; only the order of sums may differ."""
     assert simulate("flower", tmp_path / "flower", **SMALL) == 0
@@ -261,6 +262,7 @@ def test_flower_engine_gives_what_the_local_engine_gives(tmp_path, capfd):
 
 
 @pytest.mark.slow
+@pytest.mark.xdist_group("ray")
 def test_a_run_that_fails_in_flower_exits_with_its_reason(tmp_path, capfd):
     """A step size that sends every client to infinity: all are dropped, and the run says so."""
     keys = {**SMALL, "stages": "train", "learning-rate": 1e30, "num-clients": 2}
@@ -275,6 +277,7 @@ def test_a_run_that_fails_in_flower_exits_with_its_reason(tmp_path, capfd):
 
 
 @pytest.mark.slow
+@pytest.mark.xdist_group("ray")
 def test_another_number_of_nodes_than_clients_names_the_command(tmp_path):
     import io
 

@@ -40,6 +40,7 @@ def test_the_round_is_kept_and_the_next_one_does_not_start(laboratory, curved_cl
 
 
 @pytest.mark.slow
+@pytest.mark.xdist_group("ray")
 @pytest.mark.skipif(sys.platform != "linux", reason="finds Ray's workers in /proc")
 def test_a_real_worker_of_ray_is_killed(tmp_path):
     """As the kernel does when memory runs out."""
