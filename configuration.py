@@ -1,4 +1,6 @@
-"""The run configuration: every key, its meaning, unit, range and default, in one place.
+"""The run configuration: every key, its meaning, unit, range and default, declared once.
+
+The keys of a section are declared in the room ``settings``, all others here.
 
 Keys are written in kebab case (``num-server-rounds``, ``generation.iterations``) wherever a user
 meets them: ``pyproject.toml``, ``--run-config``, TOML files, ``fedf2dg simulate KEY=VALUE``. They
@@ -8,19 +10,32 @@ impossible value stops the run before any work.
 
 from __future__ import annotations
 
-import difflib
 import logging
 import math
 import tomllib
-from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass
-from functools import cache
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import Field, dataclass, field, fields
 from pathlib import Path
-from typing import Any, cast, get_type_hints
+from typing import Any, TypeVar
 
-from foundation import UsageError
+from settings import (
+    CompetitionSettings,
+    ConfigurationError,
+    DistillationSettings,
+    GenerationSettings,
+    InversionSettings,
+    KeyInfo,
+    MoonSettings,
+    RobustSettings,
+    Section,
+    ServerOptimizerSettings,
+    Value,
+    inversion_of,
+    key,
+)
+from settings.declaration import checked, meant, unknown
 
-Value = str | int | float | bool
+SomeSection = TypeVar("SomeSection", bound=Section)
 
 #: The stages of a run, in their order (the four scripts of the original project).
 STAGES = ("train", "generate", "distil", "compete")
@@ -32,287 +47,8 @@ log = logging.getLogger("flwr.fedf2dg")
 _RENAMED = {"hook": "post-training"}
 
 
-class ConfigurationError(UsageError, ValueError):
-    """A setting that cannot work; the message names the key, the value and the choices."""
-
-
 @dataclass(frozen=True)
-class KeyInfo:
-    """What a user needs to know about one key.
-
-    Parameters
-    ----------
-    meaning : str
-        One sentence.
-    unit : str (default: "")
-        Unit of the value, where it has one.
-    minimum, maximum : float, optional
-        Range of a number, ends included unless ``above``.
-    above : float, optional
-        Exclusive lower end.
-    choices : tuple[str, ...] (default: ())
-        Permitted values; empty if the choices are open (data set, model, strategy: they are
-        registries, and are passed to :meth:`RunConfiguration.parse`).
-    original : str (default: "")
-        The flag of the original research script.
-    binds : str (default: "train")
-        First stage whose result depends on the key. A run that is resumed behind that stage must
-        keep the value; ``"run"`` keys may always change.
-    """
-
-    meaning: str
-    unit: str = ""
-    minimum: float | None = None
-    maximum: float | None = None
-    above: float | None = None
-    choices: tuple[str, ...] = ()
-    original: str = ""
-    binds: str = "train"
-
-    @property
-    def range(self) -> str:
-        """The permitted values in words; empty if any will do."""
-        if self.choices:
-            return ", ".join(self.choices)
-        parts = []
-        if self.above is not None:
-            parts.append(f"above {self.above:g}")
-        if self.minimum is not None:
-            parts.append(f"at least {self.minimum:g}")
-        if self.maximum is not None:
-            parts.append(f"at most {self.maximum:g}")
-        return ", ".join(parts)
-
-
-def key(default: Any, meaning: str, **info: Any) -> Any:
-    """Declare one configuration key: its default, and what :class:`KeyInfo` holds about it."""
-    return field(default=default, metadata={"info": KeyInfo(meaning, **info)})
-
-
-@dataclass(frozen=True)
-class MoonConfiguration:
-    """MOON's settings (Li et al. 2021)."""
-
-    mu: float = key(1.0, "Weight μ of the model-contrastive loss.", minimum=0.0, original="mu")
-    temperature: float = key(0.5, "Temperature of the contrastive loss.", above=0.0)
-    projection_dim: int = key(
-        256,
-        "Output size of the projection head; used by the strategy moon only.",
-        minimum=1,
-        original="out_dim",
-    )
-
-
-@dataclass(frozen=True)
-class ServerOptimizerConfiguration:
-    """The server's step of FedAdam, FedYogi, FedAdagrad, FedAvgM and q-FedAvg."""
-
-    learning_rate: float = key(
-        0.0,
-        "Step η of the server's optimizer; 0: the strategy's own (fedadam, fedyogi 0.03, "
-        "fedadagrad 0.1, fedavgm 1).",
-        minimum=0.0,
-    )
-    beta1: float = key(
-        0.9, "Decay β₁ of the first moment (fedadam, fedyogi).", minimum=0.0, maximum=0.999
-    )
-    beta2: float = key(
-        0.99, "Decay β₂ of the second moment (fedadam, fedyogi).", minimum=0.0, maximum=0.9999
-    )
-    tau: float = key(
-        1e-3, "Adaptivity τ, added to the root of the second moment (fedadam, …).", above=0.0
-    )
-    momentum: float = key(
-        0.9, "Momentum β of the server's velocity (fedavgm).", minimum=0.0, maximum=0.999
-    )
-    fairness: float = key(
-        0.1, "Exponent q of the clients' losses (qfedavg); 0 weighs all alike.", minimum=0.0
-    )
-
-    def step(self, default: float) -> float:
-        """Return η, or a strategy's own where the key is 0."""
-        return self.learning_rate or default
-
-
-@dataclass(frozen=True)
-class RobustConfiguration:
-    """Aggregation that bears malicious clients: Krum, Multi-Krum, Bulyan, the trimmed mean."""
-
-    malicious_clients: int = key(
-        1,
-        "Malicious clients f of a round that krum, multikrum and bulyan must bear.",
-        unit="clients",
-        minimum=0,
-    )
-    clients_to_keep: int = key(
-        0,
-        "Clients that multikrum averages; 0: all of a round but f + 2.",
-        unit="clients",
-        minimum=0,
-    )
-    trimmed_fraction: float = key(
-        0.2,
-        "Fraction β of the clients that fedtrimmedavg leaves out at either end, coordinate by "
-        "coordinate; below 0.5.",
-        minimum=0.0,
-        maximum=0.499,
-    )
-
-
-@dataclass(frozen=True)
-class GenerationConfiguration:
-    """Model inversion (DeepInversion, Yin et al. 2020) and the data generation principle."""
-
-    images_per_client: int = key(
-        64,
-        "Mean number of pseudo images per client and batch (B of the data generation principle).",
-        unit="images",
-        minimum=1,
-        original="bs",
-        binds="generate",
-    )
-    batches: int = key(
-        1,
-        "Batches of common samples; from the second on budgets follow the quality term.",
-        minimum=1,
-        original="num_batch",
-        binds="generate",
-    )
-    iterations: int = key(
-        100,
-        "Optimisation steps per batch of images.",
-        unit="steps",
-        minimum=1,
-        original="iters_mi",
-        binds="generate",
-    )
-    learning_rate: float = key(
-        1.6, "Adam's step size on the pixels.", above=0.0, original="di_lr", binds="generate"
-    )
-    schedule: str = key(
-        "cosine",
-        "The step size over the iterations: constant (the original), or falling to 0 along half a "
-        "cosine, which allows large first steps and needs a fraction of the iterations.",
-        choices=("constant", "cosine"),
-        binds="generate",
-    )
-    tv_weight: float = key(
-        1e-3,
-        "Weight of the total variation.",
-        minimum=0.0,
-        original="di_var_scale",
-        binds="generate",
-    )
-    l2_weight: float = key(
-        0.0, "Weight of the images' norm.", minimum=0.0, original="di_l2_scale", binds="generate"
-    )
-    bn_weight: float = key(
-        1.0,
-        "Weight of the distance to the BatchNorm statistics.",
-        minimum=0.0,
-        original="r_feature_weight",
-        binds="generate",
-    )
-    competition_weight: float = key(
-        0.0,
-        "Weight of the competition term for the common samples (hard ones: competition.weight).",
-        minimum=0.0,
-        original="cig_scale",
-        binds="generate",
-    )
-    place: str = key(
-        "server",
-        "Where local models are inverted.",
-        choices=("server", "client"),
-        binds="generate",
-    )
-    form: str = key(
-        "corrected",
-        "The objective: corrected, or as the reference implementation writes it.",
-        choices=("corrected", "reference"),
-        binds="generate",
-    )
-
-
-@dataclass(frozen=True)
-class DistillationConfiguration:
-    """Distillation of the pseudo images into the global model."""
-
-    epochs: int = key(
-        30,
-        "Passes over all pseudo images.",
-        unit="epochs",
-        minimum=1,
-        original="kd_epochs",
-        binds="distil",
-    )
-    batch_size: int = key(64, "Pseudo images per step.", unit="images", minimum=1, binds="distil")
-    learning_rate: float = key(
-        0.01, "SGD's step size.", above=0.0, original="kd_lr", binds="distil"
-    )
-    momentum: float = key(
-        0.9,
-        "Nesterov momentum.",
-        minimum=0.0,
-        maximum=0.999,
-        original="momentum",
-        binds="distil",
-    )
-    weight_decay: float = key(
-        1e-4, "Weight decay.", minimum=0.0, original="weight_decay", binds="distil"
-    )
-    temperature: float = key(3.0, "Temperature T of the soft labels.", above=0.0, binds="distil")
-    weight: float = key(
-        0.1,
-        "Weight w of w·T²·KL (the reference uses 0.001).",
-        above=0.0,
-        binds="distil",
-    )
-    statistics: str = key(
-        "frozen",
-        "What BatchNorm layers normalise with while distilling: the federated statistics, which "
-        "stay (frozen), or the pseudo batch, which moves their running statistics (update).",
-        choices=("frozen", "update"),
-        binds="distil",
-    )
-
-
-@dataclass(frozen=True)
-class CompetitionConfiguration:
-    """The competition loop: hard samples, on which local and global model disagree."""
-
-    rounds: int = key(
-        1,
-        "Repetitions of (local training,) hard samples, distillation.",
-        minimum=1,
-        original="comm_round",
-        binds="compete",
-    )
-    batches: int = key(
-        1,
-        "Batches of hard samples per repetition.",
-        minimum=1,
-        original="num_batch",
-        binds="compete",
-    )
-    weight: float = key(
-        10.0,
-        "Weight of the competition term, 1 - JS(local, global).",
-        minimum=0.0,
-        original="cig_scale",
-        binds="compete",
-    )
-    retrain: str = key(
-        "every",
-        "Train a federated round from the distilled model before every repetition (the paper's "
-        "figure), or only before the first (what the reference implementation does).",
-        choices=("once", "every"),
-        binds="compete",
-    )
-
-
-@dataclass(frozen=True)
-class RunConfiguration:
+class RunConfiguration(Section):
     """Everything a run depends on. Fields are the keys, in kebab case, of the run configuration.
 
     Raises
@@ -565,14 +301,12 @@ class RunConfiguration:
         above=0.0,
         binds="generate",
     )
-    moon: MoonConfiguration = field(default_factory=MoonConfiguration)
-    server_optimizer: ServerOptimizerConfiguration = field(
-        default_factory=ServerOptimizerConfiguration
-    )
-    robust: RobustConfiguration = field(default_factory=RobustConfiguration)
-    generation: GenerationConfiguration = field(default_factory=GenerationConfiguration)
-    distillation: DistillationConfiguration = field(default_factory=DistillationConfiguration)
-    competition: CompetitionConfiguration = field(default_factory=CompetitionConfiguration)
+    moon: MoonSettings = field(default_factory=MoonSettings)
+    server_optimizer: ServerOptimizerSettings = field(default_factory=ServerOptimizerSettings)
+    robust: RobustSettings = field(default_factory=RobustSettings)
+    generation: GenerationSettings = field(default_factory=GenerationSettings)
+    distillation: DistillationSettings = field(default_factory=DistillationSettings)
+    competition: CompetitionSettings = field(default_factory=CompetitionSettings)
 
     @classmethod
     def parse(
@@ -600,7 +334,7 @@ class RunConfiguration:
         for name in flat:
             if name not in known:
                 raise ConfigurationError(
-                    f"unknown key {name!r}.{_meant(name, known)} All keys: fedf2dg keys"
+                    f"unknown key {name!r}.{meant(name, known)} All keys: fedf2dg keys"
                 )
         configuration = _build(cls, "", flat, choices or {})
         configuration._check_together()
@@ -641,7 +375,7 @@ class RunConfiguration:
             )
         for name in given:
             if name not in STAGES:
-                raise ConfigurationError(_unknown("stage in stages", name, STAGES))
+                raise ConfigurationError(unknown("stage in stages", name, STAGES))
         return tuple(name for name in STAGES if name in given)
 
     @property
@@ -677,31 +411,13 @@ class RunConfiguration:
         """Fewest valid replies a round needs."""
         return self.min_successful_clients or math.ceil(self.clients_per_round / 2)
 
-    def inversion(self, kind: str) -> dict[str, Any]:
-        """Return the arguments of ``generation.InversionSettings``.
-
-        Parameters
-        ----------
-        kind : str
-            ``"common"`` or ``"hard"``: hard samples have a competition weight of their own.
-        """
-        settings = self.generation
-        return {
-            "iterations": settings.iterations,
-            "learning_rate": settings.learning_rate,
-            "schedule": settings.schedule,
-            "tv_weight": settings.tv_weight,
-            "l2_weight": settings.l2_weight,
-            "bn_weight": settings.bn_weight,
-            "competition_weight": (
-                self.competition.weight if kind == "hard" else settings.competition_weight
-            ),
-            "form": settings.form,
-        }
+    def inversion(self, kind: str) -> InversionSettings:
+        """Return the settings of an inversion; see :func:`settings.inversion_of`."""
+        return inversion_of(kind, self.generation, self.competition)
 
     def flat(self) -> dict[str, Value]:
         """Return all keys in kebab case with their values, the form Flower's run-config has."""
-        return {name: value for name, _, value in _walk(self)}
+        return dict(_walk(self))
 
 
 def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -748,81 +464,51 @@ def key_table() -> list[tuple[str, Value, KeyInfo]]:
     return [(name, defaults[name], info) for name, info in _declared()]
 
 
-# Evaluating every annotation anew would be too slow for every message.
-_hints: Callable[[Any], dict[str, Any]] = cache(get_type_hints)
+def _section(entry: Field[Any]) -> type[Section] | None:
+    """Return the class of a field that is a section of its own, else None."""
+    make = entry.default_factory
+    return make if isinstance(make, type) and issubclass(make, Section) else None
 
 
-def _declared(cls: type[Any] = RunConfiguration, prefix: str = "") -> Iterator[tuple[str, KeyInfo]]:
-    hints = _hints(cls)
-    for entry in fields(cls):
-        name = prefix + entry.name.replace("_", "-")
-        if is_dataclass(hints[entry.name]):
-            yield from _declared(hints[entry.name], f"{name}.")
+def _keys(cls: type[Section]) -> Iterator[tuple[str, Field[Any]]]:
+    """Name the fields that are keys of a run, or sections, as a user writes them."""
+    for entry in fields(cls):  # type: ignore[arg-type]
+        if _section(entry) or not entry.metadata["info"].in_library_only:
+            yield entry.name.replace("_", "-"), entry
+
+
+def _declared(
+    cls: type[Section] = RunConfiguration, prefix: str = ""
+) -> Iterator[tuple[str, KeyInfo]]:
+    for name, entry in _keys(cls):
+        if inner := _section(entry):
+            yield from _declared(inner, f"{prefix}{name}.")
         else:
-            yield name, entry.metadata["info"]
+            yield prefix + name, entry.metadata["info"]
 
 
-def _walk(section: Any, prefix: str = "") -> Iterator[tuple[str, Field[Any], Value]]:
-    for entry in fields(section):
-        name = prefix + entry.name.replace("_", "-")
+def _walk(section: Section, prefix: str = "") -> Iterator[tuple[str, Value]]:
+    for name, entry in _keys(type(section)):
         value = getattr(section, entry.name)
-        if is_dataclass(value):
-            yield from _walk(value, f"{name}.")
+        if isinstance(value, Section):
+            yield from _walk(value, f"{prefix}{name}.")
         else:
-            yield name, entry, value
+            yield prefix + name, value
 
 
 def _build(
-    cls: type[Any],
+    cls: type[SomeSection],
     prefix: str,
     flat: Mapping[str, Any],
     choices: Mapping[str, Collection[str]],
-) -> Any:
-    hints = _hints(cls)
+) -> SomeSection:
     arguments: dict[str, Any] = {}
-    for entry in fields(cls):
-        name = prefix + entry.name.replace("_", "-")
-        kind = hints[entry.name]
-        if is_dataclass(kind):
-            assert isinstance(kind, type)
-            arguments[entry.name] = _build(kind, f"{name}.", flat, choices)
+    for short, entry in _keys(cls):
+        name = prefix + short
+        if inner := _section(entry):
+            arguments[entry.name] = _build(inner, f"{name}.", flat, choices)
         elif name in flat:
-            info: KeyInfo = entry.metadata["info"]
-            arguments[entry.name] = _checked(
-                name, flat[name], kind, info, choices.get(name, info.choices)
+            arguments[entry.name] = checked(
+                name, flat[name], entry.metadata["info"], choices.get(name, ())
             )
-        else:
-            assert entry.default is not MISSING
     return cls(**arguments)
-
-
-def _checked(name: str, value: Any, kind: type, info: KeyInfo, choices: Collection[str]) -> Value:
-    if kind is float and type(value) is int:
-        value = float(value)
-    if type(value) is not kind:
-        expected = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
-        raise ConfigurationError(
-            f"{name} = {value!r} must be {expected[kind]}, not {type(value).__name__}"
-        )
-    if choices and value not in choices:
-        raise ConfigurationError(_unknown(name, str(value), choices))
-    if isinstance(value, float) and not math.isfinite(value):
-        raise ConfigurationError(f"{name} = {value} must be finite")
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        if info.above is not None and value <= info.above:
-            raise ConfigurationError(f"{name} = {value} must be above {info.above:g}")
-        if info.minimum is not None and value < info.minimum:
-            raise ConfigurationError(f"{name} = {value} must be at least {info.minimum:g}")
-        if info.maximum is not None and value > info.maximum:
-            raise ConfigurationError(f"{name} = {value} must be at most {info.maximum:g}")
-    return cast(Value, value)
-
-
-def _unknown(what: str, value: str, choices: Collection[str]) -> str:
-    listed = ", ".join(sorted(choices))
-    return f"unknown {what} {value!r}.{_meant(value, choices)} Choose one of: {listed}"
-
-
-def _meant(value: str, choices: Collection[str]) -> str:
-    close = difflib.get_close_matches(value, choices, n=1)
-    return f" Did you mean {close[0]!r}?" if close else ""

@@ -210,8 +210,13 @@ class Inverting:
 
     @property
     def settings(self) -> InversionSettings:
+        # The textbook loop knows no schedule.
         return InversionSettings(
-            iterations=self.steps, competition_weight=self.competition_weight, jitter=0
+            iterations=self.steps,
+            learning_rate=0.1,
+            schedule="constant",
+            competition_weight=self.competition_weight,
+            jitter=0,
         )
 
     @property

@@ -50,7 +50,7 @@ def _compare(
     logits = 5 * torch.randn(images, 10)
     test_data = torch.randn(test_images, channels, image_size, image_size)
     test_labels = torch.randint(0, 10, (test_images,))
-    settings = DistillationSettings(epochs=epochs)
+    settings = DistillationSettings(epochs=epochs, batch_size=256)
 
     def evaluate(_: int, model: torch.nn.Module, __: float) -> None:
         with torch.no_grad():

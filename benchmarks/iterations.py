@@ -14,6 +14,7 @@ from typing import Any, cast
 
 import numpy as np
 import torch
+from generation.settings import Schedule
 
 from benchmarks.measure import now
 from client_app.training import train_locally
@@ -24,7 +25,6 @@ from federated_data.partitions import partition
 from federated_data.stratification import stratified_split
 from foundation.seeds import MODEL, derived_seed
 from generation import InversionSettings, budgets, generate
-from generation.settings import Schedule
 from models import Classifier, State, StateLayout, build, cpu_state, load_state
 from models.aggregation import combine, sample_weights
 from protocol.seeds import training_generator

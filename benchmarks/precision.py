@@ -19,15 +19,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
+from generation.settings import Compile, Precision
 
 from benchmarks.measure import machine
 from client_app.app import app as client_app
 from configuration import RunConfiguration
-from distillation import DistillationSettings, distil
+from distillation import distil
 from fedf2dg.simulation import LocalGrid
 from foundation.seeds import GENERATION, derived_seed
-from generation import Generation, InversionSettings, budgets, generate
-from generation.settings import Compile, Precision
+from generation import Generation, budgets, generate
 from models import Classifier, load_state
 from protocol.pixel_range import pixel_range
 from server_app.evaluation import Evaluator
@@ -125,7 +125,7 @@ class _Inversion:
     def carry_out(self, precision: Precision, noise: int, compilation: Compile) -> Result:
         federation, configuration = self.federation, self.federation.configuration
         description = federation.description
-        settings = InversionSettings(**configuration.inversion("common"))
+        settings = configuration.inversion("common")
         started = time.perf_counter()
         generation = generate(
             self._reader(),
@@ -140,12 +140,11 @@ class _Inversion:
             workers=federation.workers(len(self.clients), float("inf")),
         )
         seconds = time.perf_counter() - started
-        given = vars(configuration.distillation)
         distilled = distil(
             federation.global_model(),
             generation.data.images,
             generation.data.logits,
-            DistillationSettings(**given),
+            configuration.distillation,
             seed=configuration.seed,
             device=federation.device,
         )

@@ -6,7 +6,7 @@ import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from generation import Generation, InversionSettings, generate
+from generation import Generation, generate
 from models import State, load_state
 from protocol.pixel_range import pixel_range
 
@@ -44,7 +44,7 @@ class Request:
 
 def needs_global_model(site: Site, request: Request) -> bool:
     """Tell whether the request compares the local model with the global one."""
-    return bool(site.configuration.inversion(request.kind)["competition_weight"] > 0)
+    return site.configuration.inversion(request.kind).competition_weight > 0
 
 
 def generate_at(
@@ -81,7 +81,7 @@ def generate_at(
         budgets=[*others, request.images],
         label_counts=None if label_counts is None else [label_counts] * (request.client + 1),
         image_shape=site.description.image_shape,
-        settings=InversionSettings(**site.configuration.inversion(request.kind)),
+        settings=site.configuration.inversion(request.kind),
         pixel_range=pixel_range(site.configuration, site.description),
         classes=site.description.classes,
         global_model=global_model,

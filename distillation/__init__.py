@@ -3,9 +3,10 @@
 A library of its own: tensors, modules and plain arguments in, tensors out.
 """
 
+from settings import DistillationSettings, Statistics
+
 from .errors import DistillationError
 from .loss import distillation_loss
-from .settings import DistillationSettings, Statistics
 from .training import Distillation, distil
 
 __all__ = [

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from settings import DistillationSettings
+
 from .errors import DistillationError
 from .loss import distillation_loss
-from .settings import DistillationSettings
 
 Progress = Callable[[int, int], None]
 """Called with (images done, images in all), an image counting once per epoch."""
@@ -132,7 +133,7 @@ def _optimizer(model: nn.Module, settings: DistillationSettings) -> torch.optim.
         model.parameters(),
         lr=settings.learning_rate,
         momentum=settings.momentum,
-        nesterov=settings.nesterov,
+        nesterov=settings.nesterov and settings.momentum > 0,
         weight_decay=settings.weight_decay,
         # One launch for all parameters; on a CPU there is nothing to launch.
         fused=all(parameter.is_cuda for parameter in model.parameters()),

@@ -103,7 +103,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, float]:
         teacher,
         torch.arange(chosen.images) % CLASSES,
         SHAPE,
-        InversionSettings(iterations=chosen.iterations),
+        InversionSettings(iterations=chosen.iterations, learning_rate=0.1, schedule="constant"),
         pixel_range=PIXEL_RANGE,
         seed=chosen.seed,
     )

@@ -3,6 +3,8 @@
 A library of its own: tensors, modules and plain arguments in, tensors out.
 """
 
+from settings import InversionSettings
+
 from .acceleration import forward_operations
 from .engine import Inversion, InversionEngine
 from .errors import InversionError, UninvertibleModel
@@ -10,7 +12,6 @@ from .inversion import invert
 from .plausibility import implausible
 from .principle import budgets, draw_labels, quality, shares
 from .pseudo_data import Generation, PseudoData, generate, quality_losses
-from .settings import InversionSettings
 
 __all__ = [
     "Generation",

@@ -8,8 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from models import bfloat16_pays
-
-from .settings import Compile, InversionSettings, Precision
+from settings import Compile, InversionSettings, Precision
 
 _log = logging.getLogger("flwr.fedf2dg.generation")
 

@@ -23,6 +23,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from settings import InversionSettings
+
 from .acceleration import Compiled, Work, choose_compilation, choose_precision
 from .errors import InversionError, UninvertibleModel
 from .objective import (
@@ -34,7 +36,6 @@ from .objective import (
 )
 from .optimizer import Adam
 from .plausibility import implausible
-from .settings import InversionSettings
 from .statistics_layer import freeze_statistics
 
 Progress = Callable[[int, int], None]

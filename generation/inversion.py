@@ -3,8 +3,9 @@
 import torch
 from torch import Tensor, nn
 
+from settings import InversionSettings
+
 from .engine import Inversion, InversionEngine, PixelRange, Progress
-from .settings import InversionSettings
 
 
 def invert(

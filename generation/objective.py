@@ -25,15 +25,12 @@ published, when ``c = a sqrt(256) = 16 a``: this factor is ``BATCH_CALIBRATION``
 """
 
 import math
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-Form = Literal["corrected", "reference"]
-
-FORMS: tuple[Form, ...] = ("corrected", "reference")
+from settings import Form
 
 BATCH_CALIBRATION = math.sqrt(256.0)
 """Factor on per-image means that gives the reference's strength at batch 256 (see above)."""

@@ -10,11 +10,11 @@ from torch.nn import functional as F
 from foundation.seeds import INVERSION, LABELS, derived_seed
 from models import device_of
 from processes import Workers
+from settings import InversionSettings
 
 from .engine import Inversion, PixelRange, Progress
 from .errors import UninvertibleModel
 from .principle import draw_labels
-from .settings import InversionSettings
 from .sharing import Conditions, Order, invert_all
 
 

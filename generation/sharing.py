@@ -15,11 +15,11 @@ from torch import Tensor, nn
 
 from models import fit_threads
 from processes import Workers, threads
+from settings import InversionSettings
 
 from .acceleration import forward_operations
 from .engine import Inversion, InversionEngine, PixelRange, Progress
 from .errors import UninvertibleModel
-from .settings import InversionSettings
 
 
 @dataclass(frozen=True)

@@ -9,15 +9,14 @@ from __future__ import annotations
 
 import logging
 import time
-from typing import cast
 
 from torch import nn
 
-from distillation import DistillationSettings, Statistics, distil
+from distillation import distil
 from foundation.seeds import DISTILLATION, GENERATION, derived_seed
-from generation import InversionSettings, PseudoData, budgets, quality_losses
-from generation.settings import Form, Schedule
+from generation import PseudoData, budgets, quality_losses
 from models import cpu_state, device_of
+from settings import inversion_of
 
 from .method import Method
 from .settings import Settings
@@ -78,7 +77,7 @@ def _generate(trained: Trained, settings: Settings, repetition: int, batch: int)
                 repetition,
                 batch,
                 dict(zip(examples, shared_out, strict=True)),
-                _inversion(settings, kind),
+                inversion_of(kind, settings.generation, settings.competition),
                 derived_seed(settings.seed, GENERATION, kind == "hard", repetition, batch),
             )
         )
@@ -115,7 +114,7 @@ def _distil(trained: Trained, settings: Settings, repetition: int) -> None:
             student,
             data.images,
             data.logits,
-            _distillation(settings),
+            settings.distillation,
             seed=derived_seed(settings.seed, DISTILLATION, repetition),
             device=device_of(student),
             progress=trained.progress("distillation", "images"),
@@ -159,33 +158,3 @@ def _batch_before(
         return None
     steps = _images_steps(settings, repetition)
     return trained.store[steps[steps.index(_images_step(repetition, batch)) - 1]]
-
-
-def _inversion(settings: Settings, kind: str) -> InversionSettings:
-    generation = settings.generation
-    return InversionSettings(
-        iterations=generation.iterations,
-        learning_rate=generation.learning_rate,
-        schedule=cast(Schedule, generation.schedule),
-        tv_weight=generation.tv_weight,
-        l2_weight=generation.l2_weight,
-        bn_weight=generation.bn_weight,
-        competition_weight=(
-            settings.competition.weight if kind == "hard" else generation.competition_weight
-        ),
-        form=cast(Form, generation.form),
-    )
-
-
-def _distillation(settings: Settings) -> DistillationSettings:
-    section = settings.distillation
-    return DistillationSettings(
-        epochs=section.epochs,
-        batch_size=section.batch_size,
-        learning_rate=section.learning_rate,
-        momentum=section.momentum,
-        weight_decay=section.weight_decay,
-        temperature=section.temperature,
-        weight=section.weight,
-        statistics=cast(Statistics, section.statistics),
-    )

@@ -4,12 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from configuration import (
-    CompetitionConfiguration,
-    DistillationConfiguration,
-    GenerationConfiguration,
-    RunConfiguration,
-)
+from configuration import RunConfiguration
+from settings import CompetitionSettings, DistillationSettings, GenerationSettings
 
 
 @dataclass(frozen=True)
@@ -30,9 +26,9 @@ class Settings:
 
     seed: int
     stages: tuple[str, ...]
-    generation: GenerationConfiguration
-    distillation: DistillationConfiguration
-    competition: CompetitionConfiguration
+    generation: GenerationSettings
+    distillation: DistillationSettings
+    competition: CompetitionSettings
 
     @classmethod
     def of(cls, configuration: RunConfiguration) -> Settings:

@@ -39,7 +39,7 @@ def simulate(command, *arguments):
 
 WRONG = {
     "key": (["learning-rates=1"], ["'learning-rates'", "'learning-rate'"]),
-    "strategy": (["strategy=fedfoo"], ["'fedfoo'", "centralized, fedavg", "scaffold"]),
+    "strategy": (["strategy=fedfoo"], ["'fedfoo'", "bulyan, centralized", "scaffold"]),
     "dataset": (["dataset=mnits"], ["'mnits'", "digits"]),
     "model": (["model=resnet9"], ["'resnet9'", "resnet8", "vgg11"]),
     "partition": (["partition=random"], ["'random'", "dirichlet", "classes, dirichlet"]),

@@ -11,6 +11,7 @@ from torchvision.models.resnet import BasicBlock
 from benchmarks.textbook import textbook_inversion
 from generation import InversionError, InversionSettings, invert
 from generation.engine import InversionEngine
+from settings import PUBLISHED
 
 SHAPE = (1, 8, 8)
 
@@ -47,9 +48,8 @@ def model() -> nn.Module:
 
 
 def plain(**changes: object) -> InversionSettings:
-    return InversionSettings(
-        **{"iterations": 20, "jitter": 1, "compile": "off", "precision": "float32", **changes}
-    )
+    given = {"iterations": 20, "learning_rate": 0.1, "schedule": "constant", "jitter": 1}
+    return InversionSettings(**{**given, "compile": "off", "precision": "float32", **changes})
 
 
 @pytest.mark.parametrize("competition_weight", [0.0, 10.0])
@@ -261,4 +261,4 @@ def test_cosine_schedule_falls_from_the_learning_rate_to_nearly_nothing() -> Non
     rates = [settings.learning_rate_at(iteration) for iteration in range(1, 101)]
     assert rates[0] == 0.2 and rates[50] == pytest.approx(0.1) and 0 < rates[-1] < 1e-3
     assert rates == sorted(rates, reverse=True)
-    assert InversionSettings().learning_rate_at(1999) == 0.1
+    assert PUBLISHED.learning_rate_at(1) == PUBLISHED.learning_rate_at(1999) == 0.1

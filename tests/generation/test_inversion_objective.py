@@ -7,10 +7,10 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from generation import objective
+from generation import InversionSettings, objective
 from generation.engine import Objective, resident_copy
-from generation.settings import InversionSettings
 from generation.statistics_layer import freeze_statistics
+from settings import FORMS
 
 
 def small_model(seed: int = 0, channels: int = 2) -> nn.Module:
@@ -47,7 +47,7 @@ def test_gradient_equals_finite_differences(form: str) -> None:
 
 def test_total_variation_of_a_constant_is_zero_with_a_finite_gradient() -> None:
     images = torch.full((2, 1, 5, 5), 0.3, requires_grad=True)
-    for form in objective.FORMS:
+    for form in FORMS:
         value = objective.total_variation(images, form)
         (gradient,) = torch.autograd.grad(value, images)
         assert value.item() == 0 and torch.isfinite(gradient).all()
@@ -138,7 +138,7 @@ def test_reference_divergence_is_close_for_ten_classes_and_wrong_for_two_hundred
         p.requires_grad_()
         gradients = [
             torch.autograd.grad(objective.competition(p, q, 3.0, form), p)[0].flatten()
-            for form in objective.FORMS
+            for form in FORMS
         ]
         return F.cosine_similarity(gradients[0], gradients[1], dim=0).item()
 

@@ -1,0 +1,90 @@
+"""What a distillation can be told: the section ``distillation``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from .declaration import Section, key, setting
+from .forms import FORMS, Form
+from .inversion import usual_roll
+
+Statistics = Literal["frozen", "update"]
+
+
+@dataclass(frozen=True)
+class DistillationSettings(Section):
+    """Distillation of the pseudo images into the global model.
+
+    How the weight, the statistics and the shift were chosen is in ``docs/results.md``.
+
+    Parameters
+    ----------
+    epochs, batch_size : int
+        Passes over the pseudo data, and images per step.
+    learning_rate, momentum, nesterov, weight_decay : float, float, bool, float
+        Of SGD. Without momentum there is nothing that Nesterov's form could change.
+    temperature : float
+        Divides teacher's and student's logits before the softmax.
+    weight : float
+        Factor on the loss.
+    max_shift : int or None
+        Every batch is rolled by up to so many pixels each way. None: see :meth:`shift_for`.
+    statistics : {"frozen", "update"}
+        What BatchNorm layers of the student do: keep the federated statistics, which come from real
+        images, or normalise with the pseudo batch and let its statistics move them. Which is better
+        depends on how well the federated statistics fit; see ``docs/results.md``.
+    form : {"corrected", "reference"}
+        corrected: one optimizer, a new shift for every batch. reference: the optimizer is built
+        anew for every epoch (which forgets its momentum), and the whole set is rolled once.
+    """
+
+    epochs: int = key(
+        30,
+        "Passes over all pseudo images.",
+        unit="epochs",
+        minimum=1,
+        original="kd_epochs",
+        binds="distil",
+    )
+    batch_size: int = key(64, "Pseudo images per step.", unit="images", minimum=1, binds="distil")
+    learning_rate: float = key(
+        0.01, "SGD's step size.", above=0.0, original="kd_lr", binds="distil"
+    )
+    momentum: float = key(
+        0.9,
+        "Nesterov momentum.",
+        minimum=0.0,
+        maximum=0.999,
+        original="momentum",
+        binds="distil",
+    )
+    nesterov: bool = setting(True, "Whether the momentum is Nesterov's.")
+    weight_decay: float = key(
+        1e-4, "Weight decay.", minimum=0.0, original="weight_decay", binds="distil"
+    )
+    temperature: float = key(
+        3.0, "Temperature T of the soft labels.", symbol="T", above=0.0, binds="distil"
+    )
+    weight: float = key(
+        0.1,
+        "Weight w of w·T²·KL (the reference uses 0.001).",
+        symbol="w",
+        above=0.0,
+        binds="distil",
+    )
+    max_shift: int | None = setting(
+        None, "Largest roll of the images.", kind=int, unit="pixels", minimum=0
+    )
+    statistics: Statistics = key(
+        "frozen",
+        "What BatchNorm layers normalise with while distilling: the federated statistics, which "
+        "stay (frozen), or the pseudo batch, which moves their running statistics (update).",
+        choices=get_args(Statistics),
+        binds="distil",
+    )
+    form: Form = setting("corrected", "How the loop is written.", choices=FORMS)
+
+    def shift_for(self, height: int, width: int) -> int:
+        """Largest roll in pixels for images of a size, as :func:`.usual_roll` has it."""
+        return usual_roll(height, width) if self.max_shift is None else self.max_shift
