@@ -38,8 +38,16 @@ lint: install
 
 check: lint test
 
+# A page for every room, from its docstrings, in docs/api/ (not kept in the repository).
+ROOMS := fedf2dg server_app client_app strategies post_training protocol generation distillation \
+	models federated_data reporting settings foundation configuration processes
+
+docs: install
+	$(BIN)/python -W error::UserWarning -m pdoc --docformat numpy --output-directory docs/api $(ROOMS)
+	@echo 'docs/api/index.html'
+
 bench: install
 	$(BIN)/python -m benchmarks
 
 clean:
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache docs/api
