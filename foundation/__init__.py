@@ -7,11 +7,13 @@ from .apportionment import largest_remainder
 from .errors import ExpectedError, UsageError
 from .files import clear_unfinished, whole_file, whole_folder, write_whole
 from .seeds import derived_seed
+from .wording import counted
 
 __all__ = [
     "ExpectedError",
     "UsageError",
     "clear_unfinished",
+    "counted",
     "derived_seed",
     "largest_remainder",
     "whole_file",

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 _LONGEST = 300
 # Sequences that would colour, move or rename the terminal that shows them (ECMA-48).
 _CONTROL = re.compile(r"\x1b(\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(\x07|\x1b\\)?|.)?", re.DOTALL)
+# Flower's own form of an exception, from clients of Ray and of SuperNodes.
+_RAISED = re.compile(r"<class '[^']*'>:<['\"](.*)['\"]>\s*$", re.DOTALL)
 _WRAPPED = re.compile(r"Exception ClientAppException occurred\. Message: (.*)", re.DOTALL)
 
 
@@ -17,6 +19,8 @@ def short_reason(reason: str | None) -> str:
     Nor anything that a terminal would obey: it is a stranger's text, and goes into the log.
     """
     text = _CONTROL.sub("", reason or "")
+    if raised := _RAISED.search(text):
+        text = raised.group(1)
     wrapped = _WRAPPED.search(text)
     if wrapped:
         text = wrapped.group(1).rstrip("'> \n")

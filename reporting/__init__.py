@@ -6,6 +6,7 @@ Entry points: :class:`MetricsFile` while the run goes on; :func:`write_report`,
 
 from reporting.follow import follow
 from reporting.metrics import MetricsError, MetricsFile, read_events
+from reporting.optional import only_warned
 from reporting.pseudo_images import PseudoImages, pseudo_grid
 from reporting.report import write_report
 from reporting.run_record import RunRecord
@@ -17,6 +18,7 @@ __all__ = [
     "PseudoImages",
     "RunRecord",
     "follow",
+    "only_warned",
     "pseudo_grid",
     "read_events",
     "terminal_table",

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from foundation import counted
 from reporting.metrics import Event, read_events
 from reporting.report import write_report
 from reporting.run_record import number
@@ -98,7 +99,8 @@ def event_line(event: Mapping[str, Any]) -> str:
     elif kind == "clients":
         sizes = event.get("num_examples")
         known = sizes if isinstance(sizes, list) else []
-        said = [f"{len(known)} clients", f"{sum(number(n) or 0 for n in known):,.0f} images"]
+        said = [counted(len(known), "client")]
+        said.append(counted(round(sum(number(n) or 0 for n in known)), "image"))
     elif kind == "round":
         failures = event.get("failures")
         dropped = len(failures) if isinstance(failures, list) else 0

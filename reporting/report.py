@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
-from foundation import write_whole
+from foundation import counted, write_whole
 from reporting import figures
+from reporting.optional import only_warned
 from reporting.page import figure, page, pair, paragraph, section, text
 from reporting.pseudo_images import PseudoDataError, read_grid, stored_sets
 from reporting.run_record import RunRecord, number
@@ -38,23 +40,32 @@ def write_report(run_directory: Path | str, *, stretch_contrast: bool = False) -
         If there is no such directory, or none of a run's files in it.
     """
     record = RunRecord.read(run_directory)
-    parts = [
-        _headline(record),
-        _results(record),
-        _accuracy(record),
-        _clients(record),
-        _pseudo_images(record, stretch_contrast),
-        _confusion(record),
-        _dropped(record),
-        _traffic(record),
-        _configuration(record),
-        _versions(record),
+    made: list[tuple[str, Callable[[RunRecord], str]]] = [
+        ("the headline", _headline),
+        ("the table of results", _results),
+        ("the accuracy over the run", _accuracy),
+        ("what the clients hold", _clients),
+        ("the generated images", partial(_pseudo_images, stretch=stretch_contrast)),
+        ("the confusion matrices", _confusion),
+        ("the dropped clients", _dropped),
+        ("the traffic", _traffic),
+        ("the configuration", _configuration),
+        ("the versions", _versions),
     ]
+    parts = [_part(name, make, record) for name, make in made]
     title = f"{_fact(record, 'strategy')} on {_fact(record, 'dataset')}"
     path = record.directory / "report.html"
     # The run and someone who follows it may render at the same time.
     write_whole(path, page(title, parts), rivals=True)
     return path
+
+
+def _part(name: str, make: Callable[[RunRecord], str], record: RunRecord) -> str:
+    """Return a part of the report, or the sentence that says that it could not be made."""
+    with only_warned(f"{name} in the report"):
+        return make(record)
+    sentence = f"{name[:1].upper()}{name[1:]} could not be made; the command's output says why."
+    return paragraph(sentence, "warning")
 
 
 def _fact(record: RunRecord, name: str) -> str:
@@ -208,11 +219,20 @@ def _clients(record: RunRecord) -> str:
     if not examples:
         return section(title, paragraph("Not reported yet."))
     said = (
-        f"{len(examples)} clients with {sum(examples):,.0f} training images in all, "
+        f"{counted(len(examples), 'client')} with {sum(examples):,.0f} training images in all, "
         f"{min(examples):,.0f} to {max(examples):,.0f} each. Label counts were not sent to the "
-        "server (label counts policy: uniform), so they cannot be shown."
+        f"server ({_why_uncounted(record)}), so they cannot be shown."
     )
     return section(title, paragraph(said))
+
+
+def _why_uncounted(record: RunRecord) -> str:
+    settings = record.configuration
+    if settings.get("generation.place") == "client":
+        return "generation.place=client: the clients invert the models, and need not tell them"
+    if settings.get("label-counts"):
+        return f"label-counts={settings['label-counts']}"
+    return "the run's settings are not known"
 
 
 def _pseudo_images(record: RunRecord, stretch: bool) -> str:

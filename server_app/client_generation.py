@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from flwr.app import ArrayRecord, ConfigRecord, RecordDict
 
+from foundation import counted
 from generation import PseudoData
 from models import size_in_bytes
 from post_training import PseudoRequest
@@ -66,7 +67,7 @@ def ask_for_images(federation: Federation, request: PseudoRequest) -> Generated:
     asked = [client for client, images in request.budgets.items() if images]
     addresses = participants.addresses(asked)
     connected = sum(node is not None for node in addresses.values())
-    log.info("asking %d clients for %s samples", connected, request.kind)
+    log.info("asking %s for %s samples", counted(connected, "client"), request.kind)
     gathered = gather(
         federation.grid,
         addresses,

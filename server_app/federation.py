@@ -22,7 +22,7 @@ from flwr.serverapp import Grid
 from configuration import RunConfiguration
 from federated_data import client_indices, describe, load_split, to_assignment
 from federated_data.agreement import to_values
-from foundation import ExpectedError
+from foundation import ExpectedError, counted
 from generation import forward_operations
 from models import (
     Classifier,
@@ -38,7 +38,7 @@ from protocol.exchange import exchange
 from protocol.fingerprint import code_fingerprint
 from protocol.gather import gather
 from protocol.participants import MissingClients, Participants
-from protocol.records import from_record, to_record
+from protocol.records import InvalidContent, from_record, to_record
 from protocol.shared_model import shared_model
 from reporting import MetricsFile
 from strategies import get
@@ -54,6 +54,12 @@ log = logging.getLogger("flwr.fedf2dg")
 _LABEL_COUNTS_TIMEOUT = 600.0
 #: Names of the accuracies a run reports, in their order.
 RESULTS = ("federated", "distilled", "competed")
+
+
+_ADVICE = (
+    "A client sent absurd weights, or learning-rate is too high. Continue from the round before "
+    "with resume-from, and e.g. clip-update-norm=2"
+)
 
 
 class DivergedModel(ExpectedError, RuntimeError):
@@ -246,7 +252,7 @@ class Federation:
             If one does not tell them.
         """
         counts = self._example_counts()
-        log.info("%d clients, %d training samples", len(counts), sum(counts))
+        log.info("%s, %s", counted(len(counts), "client"), counted(sum(counts), "training sample"))
         if self.participants.simulated:
             self._write_partition()
         if not any(step.startswith("train") for step in self.state.completed):
@@ -378,13 +384,17 @@ class Federation:
         arrays, _ = self.strategy.aggregate_train(server_round, replies)
         outcome = self.strategy.outcome
         assert arrays is not None and outcome is not None
-        self.set_global(from_record(arrays, self.state.global_state))
+        try:
+            self.set_global(from_record(arrays, self.state.global_state))
+        except InvalidContent as error:
+            # Every update was finite: their combination is beyond what a float32 can hold.
+            raise DivergedModel(
+                f"round {server_round}: the combined model cannot be used: {error}. {_ADVICE}"
+            ) from error
         measured = self.strategy.evaluate(self.state.global_state, self._measure)
         if not math.isfinite(measured["loss"]):
             raise DivergedModel(
-                f"round {server_round}: the global model's loss is {measured['loss']}. A client "
-                "sent absurd weights, or learning-rate is too high. Continue from the round before "
-                "with resume-from, and e.g. clip-update-norm=2"
+                f"round {server_round}: the global model's loss is {measured['loss']}. {_ADVICE}"
             )
         seconds = time.perf_counter() - started
         self.metrics.append(
@@ -403,12 +413,12 @@ class Federation:
         )
         dropped = f", {len(outcome.failures)} dropped" if outcome.failures else ""
         log.info(
-            "%s round %d: accuracy %.2f %%, train loss %.4f, %d clients%s, %.1f s",
+            "%s round %d: accuracy %.2f %%, train loss %.4f, %s%s, %.1f s",
             phase,
             server_round,
             100 * measured["accuracy"],
             outcome.train_loss,
-            len(outcome.clients),
+            counted(len(outcome.clients), "client"),
             dropped,
             seconds,
         )

@@ -12,7 +12,7 @@ from flwr.serverapp import Grid
 from configuration import RunConfiguration
 from post_training import Settings, chosen
 from processes import Workers
-from reporting import terminal_table, write_report
+from reporting import only_warned, terminal_table, write_report
 
 from . import run_directory
 from .federation import RESULTS, Federation
@@ -90,7 +90,8 @@ def _carry_out(federation: Federation) -> dict[str, Any]:
     run_directory.write_json(directory / "summary.json", summary)
     for line in terminal_table(summary).splitlines():
         log.info("%s", line)
-    log.info("report: %s", write_report(directory))
+    with only_warned("the report"):
+        log.info("report: %s", write_report(directory))
     return summary
 
 

@@ -137,15 +137,19 @@ def prepare(configuration: RunConfiguration) -> Path:
     if configuration.resume_from:
         source = Path(configuration.resume_from).resolve()
         if source != directory:
-            # Checkpoint files are never changed in place, so two runs can share their content.
-            for name, copy in (("checkpoints", _link_or_copy), ("pseudo_data", shutil.copy2)):
-                if (source / name).is_dir():
-                    shutil.copytree(
-                        source / name, directory / name, copy_function=copy, dirs_exist_ok=True
-                    )
-            if (source / "metrics.jsonl").is_file():
-                shutil.copy2(source / "metrics.jsonl", directory)
+            # What is copied while a process still writes it does not fit together.
+            with reserved(source):
+                _copy_run(source, directory)
     return directory
+
+
+def _copy_run(source: Path, directory: Path) -> None:
+    # Checkpoint files are never changed in place, so two runs can share their content.
+    for name, copy in (("checkpoints", _link_or_copy), ("pseudo_data", shutil.copy2)):
+        if (source / name).is_dir():
+            shutil.copytree(source / name, directory / name, copy_function=copy, dirs_exist_ok=True)
+    if (source / "metrics.jsonl").is_file():
+        shutil.copy2(source / "metrics.jsonl", directory)
 
 
 @contextmanager

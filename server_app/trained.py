@@ -12,7 +12,7 @@ from generation import PseudoData, generate
 from models import Classifier, State, load_state
 from post_training import ClassStatistics, PseudoRequest, StatisticsRequest
 from protocol.pixel_range import pixel_range
-from reporting import pseudo_grid
+from reporting import only_warned, pseudo_grid
 
 from .client_generation import Generated, ask_for_images
 from .federation import Federation
@@ -169,7 +169,8 @@ class TrainedFederation:
     def _draw(self) -> None:
         """Draw the picture of the common samples, as far as there are any."""
         names = self._federation.description.class_names
-        pseudo_grid(self._federation.directory, class_names=names)
+        with only_warned("the picture of generated images"):
+            pseudo_grid(self._federation.directory, class_names=names)
 
     def _note_generation(self, images: int, iterations: int, seconds: float) -> None:
         facts = self._federation.facts.setdefault("generation", {"images": 0, "seconds": 0.0})

@@ -22,7 +22,7 @@ from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Strategy
 
 from configuration import RunConfiguration
-from foundation import ExpectedError
+from foundation import ExpectedError, counted
 from foundation.seeds import SAMPLING, derived_seed
 from models import State, StateLayout, size_in_bytes, state_difference
 from models.aggregation import combine, sample_weights
@@ -407,11 +407,11 @@ class FederatedStrategy(Strategy):
     def summary(self) -> None:
         """Log the settings that matter."""
         log.info(
-            "%s: %d of %d clients per round, %d local epochs, learning rate %g, momentum %g",
+            "%s: %d of %s per round, %s, learning rate %g, momentum %g",
             type(self).__name__,
             self.configuration.clients_per_round,
-            self.configuration.num_clients,
-            self.configuration.local_epochs,
+            counted(self.configuration.num_clients, "client"),
+            counted(self.configuration.local_epochs, "local epoch"),
             self.configuration.learning_rate,
             self.configuration.momentum,
         )

@@ -13,8 +13,9 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from configuration import ConfigurationError, RunConfiguration
-from foundation import write_whole
+from foundation import counted, write_whole
 from processes import cores
+from reporting import only_warned
 from reporting.run_record import STAGES
 
 from .execution import Outcome, Workshop
@@ -87,8 +88,9 @@ def _carry_out(plan: Plan, directory: Path, engine: str, jobs: int, say: Say) ->
     missing = workshop.missing(runs)
     shared = sum(not run.cells for run in missing)
     say(
-        f"{len(plan.methods)} methods, {len(plan.cells)} cells; to make: {len(missing)} runs"
-        + (f", {shared} of them stages that cells share" if shared else "")
+        f"{counted(len(plan.methods), 'method')}, {counted(len(plan.cells), 'cell')}; "
+        f"to make: {counted(len(missing), 'run')}"
+        + (f", {shared} of them for stages that cells share" if shared else "")
         + f"; {jobs} at once, processors for each: {max(1, cores() // jobs)}"
     )
     progress = _Progress(missing, jobs, workshop, say)
@@ -146,12 +148,14 @@ def _collect(
 
 
 def _write(results: Results, directory: Path) -> None:
-    for name, content in (
-        ("comparison.csv", to_csv(results)),
-        ("comparison.md", to_markdown(results)),
-        ("comparison.html", to_html(results)),
+    for name, render in (
+        ("comparison.csv", to_csv),
+        ("comparison.md", to_markdown),
+        ("comparison.html", to_html),
     ):
-        write_whole(directory / name, content)
+        # The runs are what took the time: a table that cannot be made does not end them.
+        with only_warned(name):
+            write_whole(directory / name, render(results))
 
 
 def _default_directory(files: Sequence[Path], plan: Plan) -> Path:

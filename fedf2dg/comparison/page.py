@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 
+from foundation import counted
 from reporting import RunRecord
 from reporting.figures import to_svg
 from reporting.page import figure, page, paragraph, section, text
@@ -23,7 +24,7 @@ def headline(results: Results) -> str:
     if results.plan.title:
         return results.plan.title
     data = sorted({result.cell.configuration.dataset for result in results.cells})
-    return f"{len(results.plan.methods)} methods on {', '.join(data)}"
+    return f"{counted(len(results.plan.methods), 'method')} on {', '.join(data)}"
 
 
 def to_markdown(results: Results) -> str:
@@ -68,9 +69,9 @@ def _facts(results: Results) -> list[str]:
     data = sorted({result.cell.configuration.dataset for result in results.cells})
     return [
         f"data set {', '.join(data)}",
-        f"{len(results.plan.methods)} methods",
-        f"seeds {seeds}",
-        f"{done} of {len(results.cells)} cells completed",
+        counted(len(results.plan.methods), "method"),
+        f"{'seed' if len(results.seeds) == 1 else 'seeds'} {seeds}",
+        f"{done} of {counted(len(results.cells), 'cell')} completed",
     ]
 
 
@@ -88,7 +89,7 @@ def _warnings(results: Results) -> Iterator[str]:
     for result in results.failed:
         yield f"No result for {result.cell.name}: {result.reason}"
     if results.pending:
-        yield f"{len(results.pending)} of {len(results.cells)} cells are not made yet."
+        yield f"Not made yet: {len(results.pending)} of {counted(len(results.cells), 'cell')}."
 
 
 def _setup(results: Results) -> str:

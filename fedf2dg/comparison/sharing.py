@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from configuration import STAGES, RunConfiguration, key_table
+from foundation import counted
 
 from .plan import Cell
 
@@ -107,7 +108,7 @@ class Run:
         """What a progress line calls it."""
         if self.cells:
             return " = ".join(dict.fromkeys(cell.name for cell in self.cells))
-        return f"stages {'+'.join(self.path)} of {self.served} cells, {self._seed}"
+        return f"stages {'+'.join(self.path)} of {counted(self.served, 'cell')}, {self._seed}"
 
     @property
     def served(self) -> int:

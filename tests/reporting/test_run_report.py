@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import threading
 from collections.abc import Callable
 from html.parser import HTMLParser
@@ -266,3 +267,36 @@ def test_competition_rounds_stand_one_after_the_other(write_run: WriteRun, tmp_p
     measured = [m for m in RunRecord.read(run).measurements() if m.stage == "competition"]
     assert [m.position for m in measured] == [0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0]
     assert [m.retrained for m in measured] == [True, False, False, False] * 2
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "reason"),
+    [("label-counts", "uniform", "label-counts=uniform"), ("place", "client", "place=client")],
+)
+def test_why_label_counts_are_not_shown(
+    write_run: WriteRun, tmp_path: Path, key: str, value: str, reason: str
+) -> None:
+    run = write_run(tmp_path, stop_after="train", uniform_labels=True)
+    content = json.loads((run / "config.json").read_text("utf-8"))
+    content["configuration"]["generation.place"] = "server"
+    content["configuration"]["label-counts"] = "uploaded"
+    content["configuration"]["generation.place" if key == "place" else key] = value
+    (run / "config.json").write_text(json.dumps(content), "utf-8")
+    page = Page(write_report(run))
+    (sentence,) = re.findall(r"Label counts were not sent to the server \(([^)]*)\)", page.text)
+    assert reason in sentence
+
+
+def test_a_picture_that_cannot_be_drawn_leaves_the_rest_of_the_report(
+    complete: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, app_log
+) -> None:
+    def broken(*given: object, **named: object) -> None:
+        raise RuntimeError("no font")
+
+    run = tmp_path / "run"
+    shutil.copytree(complete, run)
+    monkeypatch.setattr("reporting.figures.accuracy_curve", broken)
+    page = Page(write_report(run))
+    assert "The accuracy over the run could not be made" in page.text
+    assert "What the clients hold" in page.text and "Confusion" in page.text
+    assert "the accuracy over the run in the report could not be made (no font)" in app_log.text

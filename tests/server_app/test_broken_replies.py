@@ -272,6 +272,10 @@ def test_reasons_are_short_and_without_traceback_and_colours():
         "Exception ClientAppException occurred. Message: boom of the client\n"
     )
     assert short_reason(raw_reason) == "boom of the client"
+    flowers_own = "<class 'federated_data.errors.DataError'>:<'site a: 'x' is no class'>"
+    assert short_reason(flowers_own) == "site a: 'x' is no class"
+    nested = f"Exception ClientAppException occurred. Message: {flowers_own}"
+    assert short_reason(nested) == "site a: 'x' is no class"
     assert short_reason(None) == "no reason given"
     assert len(short_reason("x" * 10_000)) <= 300
 

@@ -41,3 +41,44 @@ def test_a_diverged_model_stops_the_run_and_the_round_before_is_kept(
     monkeypatch.undo()
     again = tiny_run("run", stages="train", resume_from=str(result_in("run").directory))
     assert len(again.events("round")) == 3
+
+
+def test_finite_updates_whose_sum_overflows_stop_the_run_with_advice(tiny_run, monkeypatch) -> None:
+    from server_app import federation
+
+    def overflown(arrays, like):
+        raise federation.InvalidContent("'head.weight' holds NaN or infinite values")
+
+    monkeypatch.setattr(federation, "from_record", overflown)
+    with pytest.raises(federation.DivergedModel) as stopped:
+        tiny_run("run", stages="train")
+    for part in ("round 1", "'head.weight'", "learning-rate", "resume-from", "clip-update-norm"):
+        assert part in str(stopped.value)
+
+
+def test_a_run_ends_well_without_its_report_and_pictures(tiny_run, monkeypatch, app_log) -> None:
+    import server_app.run
+    import server_app.trained
+
+    def broken(*given, **named):
+        raise RuntimeError("no font")
+
+    carry_out = tiny_run  # its own replacements come first
+    monkeypatch.setattr(server_app.run, "write_report", broken)
+    monkeypatch.setattr(server_app.trained, "pseudo_grid", broken)
+    run = carry_out("run", stages="train,generate", num_server_rounds=1)
+    assert run.summary()["status"] == "completed"
+    for what in ("the report", "the picture of generated images"):
+        assert f"{what} could not be made (no font)" in app_log.text
+
+
+def test_a_run_that_another_process_works_on_is_not_copied_from(tiny_run, tmp_path) -> None:
+    from configuration import ConfigurationError
+    from server_app.run_directory import reserved
+
+    first = tiny_run("first", stages="train", num_server_rounds=1)
+    keys = {"stages": "train", "num_server_rounds": 2, "resume_from": str(first.directory)}
+    with reserved(first.directory), pytest.raises(ConfigurationError, match=r"working on.*first"):
+        tiny_run("second", **keys)
+    assert not list((tmp_path / "second" / "checkpoints").iterdir())
+    assert len(tiny_run("second", **keys).events("round")) == 2

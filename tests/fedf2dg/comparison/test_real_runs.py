@@ -140,7 +140,7 @@ def test_the_page_stands_alone_and_obeys_no_name(made: Made) -> None:
 def test_finished_cells_are_not_run_again(made: Made) -> None:
     before = {p: p.stat().st_mtime_ns for p in made.directory.glob("runs/*/summary.json")}
     lines = made.again()
-    assert "to make: 1 runs" in lines[0]  # the impossible one
+    assert "to make: 1 run;" in lines[0]  # the impossible one
     assert before == {p: p.stat().st_mtime_ns for p in made.directory.glob("runs/*/summary.json")}
 
 

@@ -127,7 +127,7 @@ def test_a_comparison_without_results_says_so(plan: ReadPlan, tmp_path: Path) ->
     )
     for said in (to_html(nothing), to_markdown(nothing)):
         assert "No result for fedavg, seed 0: out of memory" in said
-        assert "3 of 4 cells are not made yet." in said
+        assert "Not made yet: 3 of 4 cells." in said
     assert "No cell has a result yet." in to_html(nothing)
     assert [line.split(",")[3] for line in to_csv(nothing).splitlines()[1:]] == [
         "failed",
