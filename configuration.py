@@ -22,11 +22,16 @@ from settings import (
     CompetitionSettings,
     ConfigurationError,
     DistillationSettings,
+    FedNTDSettings,
+    FedRSSettings,
+    FedVLSSettings,
     GenerationSettings,
     InversionSettings,
     KeyInfo,
+    LogitAdjustmentSettings,
     MoonSettings,
     RobustSettings,
+    ScheduleSettings,
     Section,
     ServerOptimizerSettings,
     Value,
@@ -68,6 +73,7 @@ class RunConfiguration(Section):
         "scaffold",
         "The federated algorithm: fedavg, fednova, fedprox, moon, scaffold; Flower's own fedadam, "
         "fedyogi, fedadagrad, fedavgm, fedmedian, fedtrimmedavg, krum, multikrum, bulyan, qfedavg; "
+        "for label skew fedlc, fedrs, fedntd, fedvls; "
         "the baselines centralized (all data pooled) and local (every client alone); or a file of "
         "your own in strategies/.",
         original="alg",
@@ -195,8 +201,18 @@ class RunConfiguration(Section):
     )
     local_loss: str = key(
         "cross-entropy",
-        "Local training loss.",
-        choices=("cross-entropy", "symmetric-cross-entropy"),
+        "Local training loss: cross-entropy, symmetric-cross-entropy (for wrong labels), or for "
+        "label skew logit-adjusted, calibrated (FedLC), restricted-softmax (FedRS), "
+        "not-true-distillation (FedNTD), vacant-class-distillation (FedVLS).",
+        choices=(
+            "cross-entropy",
+            "symmetric-cross-entropy",
+            "logit-adjusted",
+            "calibrated",
+            "restricted-softmax",
+            "not-true-distillation",
+            "vacant-class-distillation",
+        ),
     )
     model: str = key(
         "resnet8",
@@ -304,6 +320,11 @@ class RunConfiguration(Section):
     moon: MoonSettings = field(default_factory=MoonSettings)
     server_optimizer: ServerOptimizerSettings = field(default_factory=ServerOptimizerSettings)
     robust: RobustSettings = field(default_factory=RobustSettings)
+    schedule: ScheduleSettings = field(default_factory=ScheduleSettings)
+    logit_adjustment: LogitAdjustmentSettings = field(default_factory=LogitAdjustmentSettings)
+    fedrs: FedRSSettings = field(default_factory=FedRSSettings)
+    fedntd: FedNTDSettings = field(default_factory=FedNTDSettings)
+    fedvls: FedVLSSettings = field(default_factory=FedVLSSettings)
     generation: GenerationSettings = field(default_factory=GenerationSettings)
     distillation: DistillationSettings = field(default_factory=DistillationSettings)
     competition: CompetitionSettings = field(default_factory=CompetitionSettings)
@@ -345,6 +366,11 @@ class RunConfiguration(Section):
         if self.label_noise != "none" and self.label_noise_rate == 0.0:
             raise ConfigurationError(
                 f"label-noise = {self.label_noise!r} needs a label-noise-rate above 0"
+            )
+        if self.schedule.warm_up_rounds >= self.num_server_rounds and self.schedule.warm_up_rounds:
+            raise ConfigurationError(
+                f"schedule.warm-up-rounds = {self.schedule.warm_up_rounds} must be below "
+                f"num-server-rounds = {self.num_server_rounds}"
             )
         if self.min_successful_clients > self.clients_per_round:
             raise ConfigurationError(
@@ -400,6 +426,10 @@ class RunConfiguration(Section):
             "train_samples": self.train_samples,
             "class_names": self.classes,
         }
+
+    def learning_rate_at(self, server_round: int) -> float:
+        """Return the local step size η of a round, counted from 1, for the server and clients."""
+        return self.learning_rate * self.schedule.factor(server_round, self.num_server_rounds)
 
     @property
     def clients_per_round(self) -> int:

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import cast
 
 from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 
 from configuration import ConfigurationError, RunConfiguration
-from models import State, cpu_state, load_state
+from federated_data import Batches
+from models import cpu_state, load_state
 from protocol.fingerprint import code_fingerprint
-from protocol.records import from_record, names_in, packed, to_record
+from protocol.records import from_record, to_record
 from protocol.seeds import training_generator
-from strategies import get
+from strategies import get, local_losses
 
 from .generating import Request, generate_at, needs_global_model
 from .label_counts import shareable_counts
 from .site import Site
-from .training import LOSSES, train_locally
+from .train_request import TrainRequest, config_in, number
+from .training import LOSSES, Loss, train_locally
 
 app = ClientApp()
 
@@ -28,7 +31,7 @@ _TOLD = "told-label-counts"
 @app.query("describe")
 def describe(message: Message, context: Context) -> Message:
     """Say which client this node is and how many training samples it holds."""
-    expected = str(_config(message).get("fingerprint", ""))
+    expected = str(config_in(message).get("fingerprint", ""))
     if expected and expected != code_fingerprint():
         raise ConfigurationError(
             "this client runs other code than the server: restart the SuperLink in the folder of "
@@ -59,27 +62,27 @@ def label_counts(message: Message, context: Context) -> Message:
 def train(message: Message, context: Context) -> Message:
     """Train the received model on the client's data under the run's strategy."""
     site = _site(message, context)
+    request = TrainRequest.of(message)
     configuration = site.configuration
-    config = _config(message)
+    declared = get(configuration.strategy)
+    mu = request.proximal_mu()
+    if mu is not None:
+        configuration, declared = replace(configuration, proximal_mu=mu), get("fedprox")
     model = site.model()
     layout = model.state_dict()
-    load_state(model, from_record(_arrays(message, "arrays"), layout))
-    algorithm = get(configuration.strategy).client(configuration)
-    received = {
-        name: _received_state(record, layout)
-        for name, record in message.content.array_records.items()
-        if name != "arrays"
-    }
-    algorithm.begin_round(model, received)
-    batches = site.batches(pooled=bool(config.get("pooled", False)))
+    load_state(model, request.model(layout))
+    algorithm = declared.client(configuration)
+    algorithm.begin_round(model, request.received(layout))
+    batches = site.batches(pooled=bool(request.config.get("pooled", False)))
+    server_round = number(request.config, "server-round")
+    client = request.client(site.partition_id, context.node_id)
     result = train_locally(
         model,
         batches,
         algorithm,
-        generator=training_generator(
-            configuration.seed, _number(config, "server-round"), _number(config, "client")
-        ),
-        loss=LOSSES[configuration.local_loss],
+        generator=training_generator(configuration.seed, server_round, client),
+        loss=_loss(declared.loss_name(configuration), site, batches),
+        learning_rate=configuration.learning_rate_at(server_round),
         autocast=site.autocast(),
     )
     metrics = MetricRecord(
@@ -90,19 +93,27 @@ def train(message: Message, context: Context) -> Message:
             "seconds": result.seconds,
         }
     )
-    return _answer(message, arrays=packed(cpu_state(model)), metrics=metrics)
+    return _answer(message, **request.answer(cpu_state(model)), metrics=metrics)
+
+
+def _loss(name: str, site: Site, batches: Batches) -> Loss:
+    """Return a local loss; those for label skew look at the labels and the global model."""
+    if name in LOSSES:
+        return LOSSES[name]
+    counts = batches.labels.bincount(minlength=site.description.classes)
+    return local_losses()[name].loss(site.configuration, counts, site.model())
 
 
 @app.train("generate")
 def generate(message: Message, context: Context) -> Message:
     """Invert the client's local model, which the server kept, into pseudo data."""
     site = _site(message, context)
-    config = _config(message)
+    config = config_in(message)
     request = Request(
-        client=_number(config, "client"),
-        images=_number(config, "images"),
+        client=number(config, "client"),
+        images=number(config, "images"),
         kind=str(config.get("kind")),
-        seed=_number(config, "seed"),
+        seed=number(config, "seed"),
     )
     layout = site.model().state_dict()
     generated = generate_at(
@@ -125,7 +136,7 @@ def generate(message: Message, context: Context) -> Message:
 
 def _site(message: Message, context: Context) -> Site:
     return Site.of(
-        RunConfiguration.parse(context.run_config), context.node_config, _config(message)
+        RunConfiguration.parse(context.run_config), context.node_config, config_in(message)
     )
 
 
@@ -141,28 +152,11 @@ def _shareable_counts(site: Site, context: Context) -> list[int] | None:
     return counts
 
 
-def _config(message: Message) -> ConfigRecord:
-    return message.content.config_records.get("config", ConfigRecord())
-
-
-def _number(config: ConfigRecord, name: str) -> int:
-    value = config.get(name)
-    if not isinstance(value, int) or value < 0:
-        raise ConfigurationError(f"the server's message says {name} = {value!r}")
-    return value
-
-
 def _arrays(message: Message, name: str) -> ArrayRecord:
     record = message.content.array_records.get(name)
     if record is None:
         raise ConfigurationError(f"the server's message lacks {name!r}")
     return record
-
-
-def _received_state(record: ArrayRecord, model_state: State) -> State:
-    """Unpack what an algorithm sent: a whole state, or its trainable parameters only."""
-    known = {name: model_state[name] for name in names_in(record) if name in model_state}
-    return from_record(record, known)
 
 
 def _answer(message: Message, **records: ArrayRecord | MetricRecord | ConfigRecord) -> Message:

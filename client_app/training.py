@@ -14,6 +14,7 @@ from torch.optim.sgd import sgd
 
 from configuration import RunConfiguration
 from strategies.client import ClientAlgorithm
+from strategies.local_loss import ClientLoss
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 
@@ -81,6 +82,7 @@ def train_locally(
     loss: Loss = F.cross_entropy,
     epochs: int | None = None,
     autocast: torch.dtype | None = None,
+    learning_rate: float | None = None,
 ) -> TrainingResult:
     """Train ``model`` in place with SGD, as the algorithm's configuration says.
 
@@ -96,7 +98,10 @@ def train_locally(
     generator : torch.Generator
         Source of order and augmentation; the result depends on nothing else that is random.
     loss : callable (default: cross-entropy)
-        Maps logits (n, classes) and labels (n,) to a scalar.
+        Maps logits (n, classes) and labels (n,) to a scalar. A
+        :class:`~strategies.local_loss.ClientLoss` is shown the images first.
+    learning_rate : float, optional
+        Step size η of this round; ``learning-rate`` if not given.
     epochs : int, optional
         Passes over the data; ``local-epochs`` if not given.
     autocast : torch.dtype, optional
@@ -112,6 +117,7 @@ def train_locally(
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     device = parameters[0].device
     momenta: dict[Tensor, Tensor | None] = {}
+    step_size = configuration.learning_rate if learning_rate is None else learning_rate
     model.train()
     started = time.perf_counter()
     steps, seen = 0, 0
@@ -124,6 +130,8 @@ def train_locally(
                 embedding = model.embed(images)  # type: ignore[operator]
                 logits = model.classify(embedding)  # type: ignore[operator]
                 extra = algorithm.extra_loss(images, embedding)
+                if isinstance(loss, ClientLoss):
+                    loss.observe(images)
             # On a CPU, autocast would leave a loss in the logits' reduced type.
             value = loss(logits if autocast is None else logits.float(), labels)
             if extra is not None:
@@ -132,7 +140,7 @@ def train_locally(
                 parameter.grad = None
             value.backward()
             algorithm.adjust_gradients(parameters)
-            _step(parameters, momenta, configuration)
+            _step(parameters, momenta, configuration, step_size)
             total += value.detach() * len(labels)
             steps += 1
             seen += len(labels)
@@ -146,6 +154,7 @@ def _step(
     parameters: Iterable[nn.Parameter],
     momenta: dict[Tensor, Tensor | None],
     configuration: RunConfiguration,
+    learning_rate: float,
 ) -> None:
     """Take the step of ``torch.optim.SGD``, by the function it calls itself.
 
@@ -157,7 +166,7 @@ def _step(
         trained,
         [parameter.grad for parameter in trained if parameter.grad is not None],
         buffers,
-        lr=configuration.learning_rate,
+        lr=learning_rate,
         momentum=configuration.momentum,
         weight_decay=configuration.weight_decay,
         dampening=0.0,

@@ -54,9 +54,29 @@ def packed(state: State) -> ArrayRecord:
     )
 
 
+def is_packed(record: ArrayRecord) -> bool:
+    """Tell whether tensors of a record were joined by :func:`packed`."""
+    return any(_JOINT in names for names in record)
+
+
 def names_in(record: ArrayRecord) -> list[str]:
     """Return the names of all tensors of a record, packed or not."""
     return [name for names in record for name in names.split(_JOINT)]
+
+
+def as_sent(record: ArrayRecord, expected: State) -> State:
+    """Return templates of the expected shapes, in the numeric types that a plain record declares.
+
+    A type that is none of those known stays the expected one, which :func:`from_record` then finds
+    to differ.
+    """
+    types = {name: dtype for dtype, name in _NUMPY_NAMES.items() if dtype != torch.bool}
+    return {
+        name: template(
+            types.get(record[name].dtype, like.dtype) if name in record else like.dtype, *like.shape
+        )
+        for name, like in expected.items()
+    }
 
 
 def from_record(record: ArrayRecord, expected: State) -> State:

@@ -35,7 +35,7 @@ def parse(values: Mapping[str, Any]) -> RunConfiguration:
         },
     )
     chosen(configuration.post_training)
-    get(configuration.strategy).check(configuration)
+    get(configuration.strategy).require(configuration)
     return configuration
 
 

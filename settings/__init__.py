@@ -3,11 +3,16 @@
 from .competition import CompetitionSettings
 from .declaration import ConfigurationError, KeyInfo, Section, Value, key, setting
 from .distillation import DistillationSettings, Statistics
+from .fedntd import FedNTDSettings
+from .fedrs import FedRSSettings
+from .fedvls import FedVLSSettings
 from .forms import FORMS, Form
 from .generation import GenerationSettings, Place, inversion_of
 from .inversion import PUBLISHED, Compile, InversionSettings, Precision, Schedule
+from .logit_adjustment import LogitAdjustmentSettings
 from .moon import MoonSettings
 from .robust import RobustSettings
+from .schedule import ScheduleSettings
 from .server_optimizer import ServerOptimizerSettings
 
 __all__ = [
@@ -17,15 +22,20 @@ __all__ = [
     "Compile",
     "ConfigurationError",
     "DistillationSettings",
+    "FedNTDSettings",
+    "FedRSSettings",
+    "FedVLSSettings",
     "Form",
     "GenerationSettings",
     "InversionSettings",
     "KeyInfo",
+    "LogitAdjustmentSettings",
     "MoonSettings",
     "Place",
     "Precision",
     "RobustSettings",
     "Schedule",
+    "ScheduleSettings",
     "Section",
     "ServerOptimizerSettings",
     "Statistics",

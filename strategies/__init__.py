@@ -3,7 +3,7 @@
 from .algorithm import Algorithm
 from .client import ClientAlgorithm
 from .flower import from_flower
-from .registry import algorithms, get
+from .registry import algorithms, get, local_losses
 from .server import FederatedStrategy, LocalUpdate, RoundOutcome, TooFewReplies
 
 __all__ = [
@@ -16,4 +16,5 @@ __all__ = [
     "algorithms",
     "from_flower",
     "get",
+    "local_losses",
 ]

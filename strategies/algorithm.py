@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from configuration import RunConfiguration
+from configuration import ConfigurationError, RunConfiguration
 
 from .client import ClientAlgorithm
 from .server import FederatedStrategy
@@ -25,6 +25,8 @@ class Algorithm:
         The client half.
     projection : bool (default: False)
         Whether the shared model gets a projection head (``moon.projection-dim``).
+    local_loss : str (default: "")
+        The local loss that the algorithm consists of; empty: what ``local-loss`` says.
     check : callable, optional
         Raises a :class:`~configuration.ConfigurationError` for settings under which the algorithm
         cannot work, before any work is done.
@@ -34,4 +36,26 @@ class Algorithm:
     server: type[FederatedStrategy]
     client: type[ClientAlgorithm]
     projection: bool = False
+    local_loss: str = ""
     check: Callable[[RunConfiguration], None] = lambda configuration: None
+
+    def loss_name(self, configuration: RunConfiguration) -> str:
+        """Return the name of the local loss under a configuration."""
+        return self.local_loss or configuration.local_loss
+
+    def require(self, configuration: RunConfiguration) -> None:
+        """Check that the algorithm can work with a configuration.
+
+        Raises
+        ------
+        ConfigurationError
+            If it contradicts the algorithm; the message names key, value and choices.
+        """
+        asked = configuration.local_loss
+        if self.local_loss and asked not in (self.local_loss, RunConfiguration.local_loss):
+            raise ConfigurationError(
+                f"strategy = {self.name!r} is federated averaging with the local loss "
+                f"{self.local_loss!r}, and local-loss = {asked!r} contradicts it: leave local-loss "
+                f"out, or use it with another strategy, e.g. strategy=fedavg local-loss={asked}"
+            )
+        self.check(configuration)

@@ -133,6 +133,9 @@ class FromFlower(FederatedStrategy):
             # FedAvgM takes the model up once and goes on from what it returned; but distillation,
             # or a resumed checkpoint, may have put another in its place.
             self.wrapped.current_arrays = None
+        if hasattr(self.wrapped, "client_learning_rate"):
+            # q-FedAvg turns distances into gradients by the step size of the round.
+            self.wrapped.client_learning_rate = self.learning_rate
         start = to_record(self._parameters(self._global))
         asked = self.wrapped.configure_train(
             server_round, start, ConfigRecord(), _SampledNodes(grid, nodes)

@@ -12,12 +12,19 @@ from configuration import ConfigurationError
 from foundation.registry import declared_in
 
 from .algorithm import Algorithm
+from .local_loss import LocalLoss
 
 
 @cache
 def algorithms() -> dict[str, Algorithm]:
     """Return all algorithms by name, in alphabetical order."""
     return declared_in(sys.modules[__package__], "algorithm", Algorithm)
+
+
+@cache
+def local_losses() -> dict[str, LocalLoss]:
+    """Return the local losses that depend on a client's labels, by name."""
+    return declared_in(sys.modules[__package__], "local_loss", LocalLoss)
 
 
 def get(name: str) -> Algorithm:

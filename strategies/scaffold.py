@@ -118,7 +118,7 @@ class Scaffold(FederatedStrategy):
         control = dict(self.control)
         for update in updates:
             own = self.client_control(update.client)
-            scale = self.configuration.learning_rate * self.normalizer_of(update)
+            scale = self.learning_rate * self.normalizer_of(update)
             moved = updated_control(own, self.control, global_state, update.load(), scale)
             for name, value in moved.items():
                 share = update.num_examples / total

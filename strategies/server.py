@@ -162,6 +162,8 @@ class FederatedStrategy(Strategy):
         self._global: State = {}
         self._bytes_down = 0
         self._notes: dict[str, float] = {}
+        #: η of the round, by the schedule: that of the clients.
+        self.learning_rate = configuration.learning_rate
 
     # ---------------------------------------------------------------- what an algorithm overrides
 
@@ -245,6 +247,7 @@ class FederatedStrategy(Strategy):
                 f"round {server_round}: {len(self._addresses)} clients are connected, "
                 f"{self.required_replies()} are needed"
             )
+        self.learning_rate = self.configuration.learning_rate_at(server_round)
         self._bytes_down = 0
         return self._messages(server_round, config)
 
@@ -387,7 +390,7 @@ class FederatedStrategy(Strategy):
         """Return ‖a_i‖₁ of a client's local optimizer, from its number of steps."""
         return normalizer(
             update.steps,
-            learning_rate=self.configuration.learning_rate,
+            learning_rate=self.learning_rate,
             momentum=self.configuration.momentum,
             weight_decay=self.configuration.weight_decay,
         )

@@ -173,7 +173,8 @@ def test_another_round_or_client_shuffles_otherwise(ask, initial_arrays, differe
         ({}, "lacks 'arrays'"),
         ({"arrays": ArrayRecord({"w": torch.zeros(1)})}, "names are not those expected"),
         ({"config": ConfigRecord({"server-round": -1, "client": 0})}, "server-round = -1"),
-        ({"config": ConfigRecord({"server-round": 1})}, "client = None"),
+        ({"config": ConfigRecord({"server-round": 1, "client": -1})}, "client = -1"),
+        ({"config": ConfigRecord({"client": 0})}, "server-round = None"),
     ],
 )
 def test_an_impossible_message_is_answered_with_the_reason(ask, initial_arrays, records, expected):

@@ -1,0 +1,56 @@
+"""FedLC (Zhang et al. 2022): logits calibrated by how many images of a class the client has.
+
+    loss = CE(z - τ·n_c^(-1/4), y)
+
+An absent class has an infinite margin: it leaves the client's softmax, and is not pushed down.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from configuration import RunConfiguration
+from models import Classifier
+
+from .algorithm import Algorithm
+from .fedavg import FedAvg, FedAvgClient
+from .local_loss import ClientLoss, LocalLoss
+
+
+def calibration(label_counts: Tensor, tau: float) -> Tensor:
+    """Return -τ·n_c^(-1/4), shifted so that the largest entry is 0, (C,) (their equation 8).
+
+    The shift leaves the softmax as it is, and makes equal counts the plain cross-entropy, bit for
+    bit.
+
+    Parameters
+    ----------
+    label_counts : Tensor
+        n_c, (C,); at least one is above 0. A class without images gets -∞.
+    tau : float
+        τ; 0 gives zeros.
+    """
+    if tau == 0.0:
+        return torch.zeros_like(label_counts, dtype=torch.float32)
+    margin = -tau * label_counts.float().pow(-0.25)
+    return margin - margin.max()
+
+
+class Calibrated(ClientLoss):
+    """CE(z - τ·n_c^(-1/4), y)."""
+
+    def __init__(
+        self, configuration: RunConfiguration, label_counts: Tensor, model: Classifier
+    ) -> None:
+        super().__init__(configuration, label_counts, model)
+        self._calibration = calibration(label_counts, configuration.logit_adjustment.tau)
+
+    def __call__(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Return the cross-entropy of the calibrated logits."""
+        return F.cross_entropy(logits + self._calibration, labels)
+
+
+local_loss = LocalLoss("calibrated", Calibrated)
+algorithm = Algorithm("fedlc", FedAvg, FedAvgClient, local_loss="calibrated")

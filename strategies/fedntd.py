@@ -1,0 +1,79 @@
+"""FedNTD (Lee et al. 2022): keep what the global model says of the classes that an image is not.
+
+    loss = CE(z, y) + β·T²·KL(q̃_global ‖ q̃_local),    q̃ = softmax over the classes c ≠ y of z_c/T
+
+The global model is the teacher. Only its opinion of the not-true classes is kept, so that learning
+the true one is not held back.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from configuration import RunConfiguration
+from models import Classifier
+
+from .algorithm import Algorithm
+from .fedavg import FedAvg, FedAvgClient
+from .local_loss import ClientLoss, LocalLoss, Teacher
+
+
+def not_true_distillation(
+    logits: Tensor, teacher_logits: Tensor, labels: Tensor, temperature: float
+) -> Tensor:
+    """Return T²·KL(q̃_teacher ‖ q̃), a mean over the batch (Lee et al., equations 5 and 6).
+
+    T² keeps the size of the gradient where T is not the paper's 1.
+
+    Parameters
+    ----------
+    logits, teacher_logits : Tensor
+        Shape (n, C).
+    labels : Tensor
+        y, (n,), int64; each row leaves out its own.
+    temperature : float
+        T, above 0.
+    """
+    classes = torch.arange(logits.shape[1], device=logits.device)
+    others = classes != labels[:, None]
+    own = logits[others].view(len(logits), -1) / temperature
+    taught = teacher_logits[others].view(len(logits), -1) / temperature
+    divergence = F.kl_div(
+        F.log_softmax(own, dim=1),
+        F.log_softmax(taught, dim=1),
+        reduction="batchmean",
+        log_target=True,
+    )
+    return temperature**2 * divergence
+
+
+class NotTrueDistillation(ClientLoss):
+    """CE + β·(not-true distillation from the global model)."""
+
+    def __init__(
+        self, configuration: RunConfiguration, label_counts: Tensor, model: Classifier
+    ) -> None:
+        super().__init__(configuration, label_counts, model)
+        self._teacher = Teacher(model) if configuration.fedntd.beta > 0 else None
+        self._taught: Tensor | None = None
+
+    def observe(self, images: Tensor) -> None:
+        """Ask the teacher."""
+        if self._teacher is not None:
+            self._taught = self._teacher(images)
+
+    def __call__(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Return the loss of the batch last observed."""
+        loss = F.cross_entropy(logits, labels)
+        if self._taught is None:
+            return loss
+        settings = self.configuration.fedntd
+        return loss + settings.beta * not_true_distillation(
+            logits, self._taught, labels, settings.temperature
+        )
+
+
+local_loss = LocalLoss("not-true-distillation", NotTrueDistillation)
+algorithm = Algorithm("fedntd", FedAvg, FedAvgClient, local_loss="not-true-distillation")

@@ -1,0 +1,49 @@
+"""FedRS (Li and Zhan 2021): a restricted softmax, in which absent classes count less.
+
+loss = CE(α_c·z_c, y),    α_c = 1 for classes that the client has, α for the others
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from configuration import RunConfiguration
+from models import Classifier
+
+from .algorithm import Algorithm
+from .fedavg import FedAvg, FedAvgClient
+from .local_loss import ClientLoss, LocalLoss
+
+
+def restriction(label_counts: Tensor, alpha: float) -> Tensor:
+    """Return α_c, (C,) (Li and Zhan, equation 5).
+
+    Parameters
+    ----------
+    label_counts : Tensor
+        n_c, (C,).
+    alpha : float
+        α in [0, 1]; 1 is the plain softmax.
+    """
+    scale = torch.ones_like(label_counts, dtype=torch.float32)
+    return scale.masked_fill(label_counts == 0, alpha)
+
+
+class RestrictedSoftmax(ClientLoss):
+    """CE(α_c·z_c, y)."""
+
+    def __init__(
+        self, configuration: RunConfiguration, label_counts: Tensor, model: Classifier
+    ) -> None:
+        super().__init__(configuration, label_counts, model)
+        self._scale = restriction(label_counts, configuration.fedrs.alpha)
+
+    def __call__(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Return the cross-entropy of the restricted logits."""
+        return F.cross_entropy(logits * self._scale, labels)
+
+
+local_loss = LocalLoss("restricted-softmax", RestrictedSoftmax)
+algorithm = Algorithm("fedrs", FedAvg, FedAvgClient, local_loss="restricted-softmax")

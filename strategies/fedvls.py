@@ -1,0 +1,102 @@
+"""FedVLS (Guo et al. 2025): distil the vacant classes, suppress logits of classes an image is not.
+
+    loss = CE(z + log π, y)
+         + λ·KL(softmax of the teacher's z over vacant classes ‖ softmax of z over vacant classes)
+         + w·Σ_c π_c·log( (1/n) Σ_i exp( [y_i ≠ c]·(z_ic - log(C·π_c)) ) )
+
+Vacant classes are those that the client has no image of; the teacher is the global model. The
+terms and their constants (λ = 1, w = 0.005, 1e-9 inside the logarithms) are those of the authors'
+published implementation.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from configuration import RunConfiguration
+from models import Classifier
+
+from .algorithm import Algorithm
+from .fedavg import FedAvg, FedAvgClient
+from .local_loss import ClientLoss, LocalLoss, Teacher
+from .logit_adjustment import log_prior
+
+# What the authors add to a prior of zero before its logarithm.
+_FLOOR = 1e-9
+
+
+def vacant_class_distillation(logits: Tensor, teacher_logits: Tensor, vacant: Tensor) -> Tensor:
+    """Return KL(teacher ‖ student) of the softmax over the vacant classes, a mean over the batch.
+
+    Parameters
+    ----------
+    logits, teacher_logits : Tensor
+        Shape (n, C).
+    vacant : Tensor
+        Indices of the vacant classes, int64.
+    """
+    return F.kl_div(
+        F.log_softmax(logits[:, vacant], dim=1),
+        F.log_softmax(teacher_logits[:, vacant], dim=1),
+        reduction="batchmean",
+        log_target=True,
+    )
+
+
+def logit_suppression(logits: Tensor, labels: Tensor, prior: Tensor) -> Tensor:
+    """Return Σ_c π_c·log( (1/n) Σ_i exp( [y_i ≠ c]·(z_ic - log(C·π_c)) ) ).
+
+    Parameters
+    ----------
+    logits : Tensor
+        z, (n, C).
+    labels : Tensor
+        y, (n,), int64.
+    prior : Tensor
+        π, (C,); classes of prior 0 have no part in it.
+    """
+    count, classes = logits.shape
+    shifted = logits - torch.log(prior + _FLOOR) - math.log(classes)
+    spread = shifted.scatter(1, labels[:, None], 0.0)
+    return (prior * (torch.logsumexp(spread, dim=0) - math.log(count))).sum()
+
+
+class VacantClassDistillation(ClientLoss):
+    """The sum of the three terms."""
+
+    def __init__(
+        self, configuration: RunConfiguration, label_counts: Tensor, model: Classifier
+    ) -> None:
+        super().__init__(configuration, label_counts, model)
+        self._prior = label_counts / label_counts.sum()
+        self._adjustment = log_prior(label_counts, 1.0, _FLOOR)
+        self._vacant = (label_counts == 0).nonzero().flatten()
+        # The softmax over a single class is 1, whatever anybody says.
+        needed = configuration.fedvls.distillation > 0 and len(self._vacant) > 1
+        self._teacher = Teacher(model) if needed else None
+        self._taught: Tensor | None = None
+
+    def observe(self, images: Tensor) -> None:
+        """Ask the teacher."""
+        if self._teacher is not None:
+            self._taught = self._teacher(images)
+
+    def __call__(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Return the loss of the batch last observed."""
+        settings = self.configuration.fedvls
+        loss = F.cross_entropy(logits + self._adjustment, labels)
+        if self._taught is not None:
+            distilled = vacant_class_distillation(logits, self._taught, self._vacant)
+            loss = loss + settings.distillation * distilled
+        if settings.suppression > 0:
+            suppressed = logit_suppression(logits, labels, self._prior)
+            loss = loss + settings.suppression * suppressed
+        return loss
+
+
+local_loss = LocalLoss("vacant-class-distillation", VacantClassDistillation)
+algorithm = Algorithm("fedvls", FedAvg, FedAvgClient, local_loss="vacant-class-distillation")

@@ -1,0 +1,87 @@
+"""The base of local losses that know which labels their client has.
+
+A file of this folder that ends with ``local_loss = LocalLoss("name", Loss)`` offers one, as
+``local-loss=name``. It takes the place of the cross-entropy in the one local loop, so it composes
+with what a strategy adds to it: SCAFFOLD's correction, FedProx's and MOON's terms, a server
+optimizer. A strategy that *is* such a loss names it in its ``Algorithm``.
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from configuration import RunConfiguration
+from models import Classifier
+
+
+class ClientLoss:
+    """A local loss for one client and one round.
+
+    Parameters
+    ----------
+    configuration : RunConfiguration
+        The run's settings.
+    label_counts : Tensor
+        n_c, the client's training images of every class, (C,), on the training device. They stay
+        with the client.
+    model : Classifier
+        Holds the global parameters; it is trained after this.
+    """
+
+    def __init__(
+        self, configuration: RunConfiguration, label_counts: Tensor, model: Classifier
+    ) -> None:
+        self.configuration = configuration
+        self.label_counts = label_counts
+
+    def observe(self, images: Tensor) -> None:
+        """Look at a batch, (n, channels, height, width), in the precision of the training."""
+
+    def __call__(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Return the mean loss of the batch, a scalar.
+
+        Parameters
+        ----------
+        logits : Tensor
+            z, (n, C), float32 or wider.
+        labels : Tensor
+            y, (n,), int64.
+        """
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class LocalLoss:
+    """What a file declares, as ``local_loss = LocalLoss(...)``.
+
+    Parameters
+    ----------
+    name : str
+        The value of the key ``local-loss``.
+    loss : type[ClientLoss]
+        Built anew for every client and round.
+    """
+
+    name: str
+    loss: type[ClientLoss]
+
+
+class Teacher:
+    """The global model of the round's start, frozen, as a teacher of the local one.
+
+    It is in eval mode: in train mode, its BatchNorm statistics would follow every forward pass.
+    """
+
+    def __init__(self, model: Classifier) -> None:
+        self._model = copy.deepcopy(model)
+        self._model.eval().requires_grad_(False)
+
+    @torch.no_grad()
+    def __call__(self, images: Tensor) -> Tensor:
+        """Return its logits, (n, C), in float32 or wider."""
+        logits = self._model.classify(self._model.embed(images))
+        return logits.to(torch.promote_types(logits.dtype, torch.float32))

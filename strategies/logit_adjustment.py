@@ -1,0 +1,56 @@
+"""Logit adjustment by the client's own label prior (Menon et al. 2021; Ren et al. 2020).
+
+    loss = CE(z + τ·log(π + ε), y),    π_c = n_c / n
+
+The local model learns likelihoods instead of its client's prior, so classes that the client has
+few of, or none, are not pushed down. It costs no message and no forward pass.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from configuration import RunConfiguration
+from models import Classifier
+
+from .local_loss import ClientLoss, LocalLoss
+
+
+def log_prior(label_counts: Tensor, tau: float, epsilon: float) -> Tensor:
+    """Return τ·log(π + ε), shifted so that its largest entry is 0, (C,) (Menon et al., eq. 10).
+
+    The shift leaves the softmax as it is, and makes equal counts the plain cross-entropy, bit for
+    bit.
+
+    Parameters
+    ----------
+    label_counts : Tensor
+        n_c, (C,); at least one is above 0.
+    tau : float
+        τ; 0 gives zeros.
+    epsilon : float
+        ε, above 0: the prior that an absent class is given.
+    """
+    prior = label_counts / label_counts.sum()
+    adjustment = tau * torch.log(prior + epsilon)
+    return adjustment - adjustment.max()
+
+
+class LogitAdjusted(ClientLoss):
+    """CE(z + τ·log(π + ε), y)."""
+
+    def __init__(
+        self, configuration: RunConfiguration, label_counts: Tensor, model: Classifier
+    ) -> None:
+        super().__init__(configuration, label_counts, model)
+        settings = configuration.logit_adjustment
+        self._adjustment = log_prior(label_counts, settings.tau, settings.epsilon)
+
+    def __call__(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Return the cross-entropy of the adjusted logits."""
+        return F.cross_entropy(logits + self._adjustment, labels)
+
+
+local_loss = LocalLoss("logit-adjusted", LogitAdjusted)
