@@ -2,7 +2,9 @@
 
 A local model knows the classes that its client holds and has forgotten the others, so its own
 answer to an image of an absent class teaches forgetting. The rules below differ in how much they
-trust each model with each class. All of them are pure functions of the models' logits.
+trust each model with each class. All of them are pure functions of the models' logits,
+which are read one model at a time: a generator serves as well as a tensor, and a thousand models
+need no more memory than one.
 
 Let z_k be the logits of local model k, π_k,c = n_k,c/n_k the share of class c among client k's
 training images, q_k,c = n_k,c/Σ_j n_j,c the share of client k among the images of class c, and z
@@ -11,50 +13,77 @@ the logits of the global model.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 #: Keeps the logarithm of an absent class's share finite; chosen in docs/lab.
 PRIOR_FLOOR = 1e-3
 # Probabilities are not exactly 0 in the logarithm that soft labels are kept as.
 _SMALLEST = 1e-8
+#: Beyond it, the correction would be more than a prior can explain.
+LARGEST_STRENGTH = 1.5
+# 1.5 / 2**30 is far below what changes a prediction.
+_HALVINGS = 30
 
 
-def own(logits: Tensor, sources: Tensor) -> Tensor:
+def own(logits: Iterable[Tensor], sources: Tensor) -> Tensor:
     """Return what the model says that the image came from: FedF²DG (Zhao et al. 2024).
 
     Parameters
     ----------
-    logits : Tensor
-        (models, n, classes), z_k.
+    logits : iterable of Tensor
+        z_k, (n, classes) each; at least one.
     sources : Tensor
-        (n,) int64, the row in ``logits`` of the model that each image came from.
+        (n,) int64, the place in ``logits`` of the model that each image came from.
 
     Returns
     -------
     Tensor
         (n, classes) logits.
     """
-    return logits[sources, torch.arange(len(sources), device=sources.device)]
+    answer = None
+    for model, values in enumerate(logits):
+        answer = torch.zeros_like(values) if answer is None else answer
+        answer = torch.where((sources == model)[:, None], values, answer)
+    return _at_least_one(answer)
 
 
-def uniform(logits: Tensor) -> Tensor:
+def uniform(logits: Iterable[Tensor]) -> Tensor:
     """Return the mean of the models' logits: DENSE (Zhang et al. 2022), FedDF (Lin et al. 2020).
 
     Parameters
     ----------
-    logits : Tensor
-        (models, n, classes).
+    logits : iterable of Tensor
+        (n, classes) each; at least one.
 
     Returns
     -------
     Tensor
         (n, classes) logits.
     """
-    return logits.mean(dim=0)
+    total, models = None, 0
+    for values in logits:
+        total = values.clone() if total is None else total.add_(values)
+        models += 1
+    return _at_least_one(total) / models
 
 
-def prior_corrected(logits: Tensor, counts: Tensor, strength: float = 1.0) -> Tensor:
+def mean_log_prior(counts: Tensor) -> Tensor:
+    """Return the mean over the models of log(π_k + ε), (classes,).
+
+    Parameters
+    ----------
+    counts : Tensor
+        (models, classes), training images of each class; every row has a positive sum.
+    """
+    priors = counts.double() / counts.double().sum(dim=1, keepdim=True)
+    return (priors + PRIOR_FLOOR).log().mean(dim=0)
+
+
+def prior_corrected(logits: Iterable[Tensor], counts: Tensor, strength: float = 1.0) -> Tensor:
     """Return the mean over the models of z_k - τ·log(π_k + ε).
 
     A model that was trained on its client's images predicts a posterior; taking the client's own
@@ -63,32 +92,56 @@ def prior_corrected(logits: Tensor, counts: Tensor, strength: float = 1.0) -> Te
 
     Parameters
     ----------
-    logits : Tensor
-        (models, n, classes).
+    logits : iterable of Tensor
+        (n, classes) each; at least one.
     counts : Tensor
-        (models, classes), training images of each class; every row has a positive sum.
+        (models, classes); every row has a positive sum.
     strength : float (default: 1)
-        τ. 0 is :func:`uniform`: right for models that were trained with a balanced loss, whose
-        prior is corrected already.
+        τ; 0 is :func:`uniform`. See :func:`fitted_strength`.
 
     Returns
     -------
     Tensor
         (n, classes) logits.
     """
-    if strength == 0.0:
-        return uniform(logits)
-    priors = counts.to(logits) / counts.to(logits).sum(dim=1, keepdim=True)
-    return (logits - strength * (priors + PRIOR_FLOOR).log()[:, None, :]).mean(dim=0)
+    mean = uniform(logits)
+    return mean - strength * mean_log_prior(counts).to(mean)
 
 
-def class_weighted(logits: Tensor, counts: Tensor, labels: Tensor) -> Tensor:
+def fitted_strength(mean_logits: Tensor, log_prior: Tensor, labels: Tensor) -> float:
+    """Return the τ in [0, 1.5] whose corrected ensemble fits the labels of pseudo images best.
+
+    Models that were trained with a balanced loss hold no prior that could be taken out, and a
+    second correction harms them. The images tell: their labels are known, and the cross-entropy of
+    ``mean_logits - τ·log_prior`` is convex in τ.
+
+    Parameters
+    ----------
+    mean_logits : Tensor
+        (n, classes), :func:`uniform`; n at least 1.
+    log_prior : Tensor
+        (classes,), :func:`mean_log_prior`.
+    labels : Tensor
+        (n,) int64, the classes that the images were made for.
+    """
+    logits, direction = mean_logits.double(), log_prior.to(mean_logits.device).double()
+    low, high = 0.0, LARGEST_STRENGTH
+    # The derivative of a convex function changes its sign once: halve the interval around it.
+    for _ in range(_HALVINGS):
+        strength = (low + high) / 2
+        probabilities = F.softmax(logits - strength * direction, dim=1)
+        slope = (direction[labels] - probabilities @ direction).mean()
+        low, high = (low, strength) if slope > 0 else (strength, high)
+    return (low + high) / 2
+
+
+def class_weighted(logits: Iterable[Tensor], counts: Tensor, labels: Tensor) -> Tensor:
     """Return log Σ_k q_k,y·softmax(z_k) for an image made for class y: FedFTG (Zhang et al. 2022).
 
     Parameters
     ----------
-    logits : Tensor
-        (models, n, classes).
+    logits : iterable of Tensor
+        (n, classes) each; at least one.
     counts : Tensor
         (models, classes). Where no model's client holds a class, all models count the same.
     labels : Tensor
@@ -99,14 +152,17 @@ def class_weighted(logits: Tensor, counts: Tensor, labels: Tensor) -> Tensor:
     Tensor
         (n, classes) logarithms of probabilities.
     """
-    held = counts.to(logits)[:, labels]
-    total = held.sum(dim=0, keepdim=True)
+    held = counts[:, labels].float()
+    total = held.sum(dim=0)
     weights = torch.where(total > 0, held / total.clamp_min(1.0), 1.0 / len(held))
-    mixed = (weights[:, :, None] * logits.softmax(dim=2)).sum(dim=0)
-    return mixed.clamp_min(_SMALLEST).log()
+    mixed = None
+    for values, weight in zip(logits, weights, strict=True):
+        part = weight.to(values)[:, None] * values.softmax(dim=1)
+        mixed = part if mixed is None else mixed.add_(part)
+    return _at_least_one(mixed).clamp_min(_SMALLEST).log()
 
 
-def masked(logits: Tensor, counts: Tensor, sources: Tensor, global_logits: Tensor) -> Tensor:
+def masked(own_logits: Tensor, counts: Tensor, sources: Tensor, global_logits: Tensor) -> Tensor:
     """Return the own model's answer over the classes its client holds, the global one's elsewhere.
 
     The held classes keep together the probability that the global model gives them, and share it
@@ -115,12 +171,12 @@ def masked(logits: Tensor, counts: Tensor, sources: Tensor, global_logits: Tenso
 
     Parameters
     ----------
-    logits : Tensor
-        (models, n, classes).
+    own_logits : Tensor
+        (n, classes), :func:`own`.
     counts : Tensor
         (models, classes); a class is held if its count is above 0.
     sources : Tensor
-        (n,) int64, rows of ``logits``.
+        (n,) int64, rows of ``counts``.
     global_logits : Tensor
         (n, classes), z.
 
@@ -130,7 +186,13 @@ def masked(logits: Tensor, counts: Tensor, sources: Tensor, global_logits: Tenso
         (n, classes) logarithms of probabilities.
     """
     held = (counts > 0)[sources]
-    mine = own(logits, sources).masked_fill(~held, -torch.inf).softmax(dim=1)
+    mine = own_logits.masked_fill(~held, -torch.inf).softmax(dim=1)
     everyone = global_logits.softmax(dim=1)
     mass = (everyone * held).sum(dim=1, keepdim=True)
     return torch.where(held, mine * mass, everyone).clamp_min(_SMALLEST).log()
+
+
+def _at_least_one(combined: Tensor | None) -> Tensor:
+    if combined is None:
+        raise ValueError("no model to learn from")
+    return combined

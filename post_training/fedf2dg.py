@@ -20,6 +20,7 @@ from settings import inversion_of
 
 from .method import Method
 from .settings import Settings
+from .soft_labels import soft_labels
 from .steps import carry_out
 from .trained import PseudoRequest, Trained
 
@@ -113,7 +114,7 @@ def _distil(trained: Trained, settings: Settings, repetition: int) -> None:
         result = distil(
             student,
             data.images,
-            data.logits,
+            soft_labels(trained, data, settings.distillation.teacher),
             settings.distillation,
             seed=derived_seed(settings.seed, DISTILLATION, repetition),
             device=device_of(student),

@@ -97,7 +97,11 @@ class TrainedModels:
         """Return the label counts that were given."""
         if self._label_counts is None:
             return None
-        return {client: list(self._label_counts[client]) for client in self.local_models}
+        return {
+            client: list(self._label_counts[client])
+            for client in self.local_models
+            if client in self._label_counts
+        }
 
     def class_statistics(self, request: StatisticsRequest) -> ClassStatistics | None:
         """There are no clients to ask."""

@@ -2,7 +2,7 @@
 
 from .competition import CompetitionSettings
 from .declaration import ConfigurationError, KeyInfo, Section, Value, key, setting
-from .distillation import DistillationSettings, Statistics
+from .distillation import DistillationSettings, Statistics, Teacher
 from .fedntd import FedNTDSettings
 from .fedrs import FedRSSettings
 from .fedvls import FedVLSSettings
@@ -39,6 +39,7 @@ __all__ = [
     "Section",
     "ServerOptimizerSettings",
     "Statistics",
+    "Teacher",
     "Value",
     "inversion_of",
     "key",

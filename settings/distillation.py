@@ -10,6 +10,7 @@ from .forms import FORMS, Form
 from .inversion import usual_roll
 
 Statistics = Literal["frozen", "update"]
+Teacher = Literal["auto", "own", "uniform", "prior-corrected", "class-weighted", "masked"]
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,9 @@ class DistillationSettings(Section):
         What BatchNorm layers of the student do: keep the federated statistics, which come from real
         images, or normalise with the pseudo batch and let its statistics move them. Which is better
         depends on how well the federated statistics fit; see ``docs/results.md``.
+    teacher : Teacher
+        Whose answer to an image is its soft label; see ``distillation.teachers``. The library's
+        :func:`distillation.distil` is given soft labels and does not read it.
     form : {"corrected", "reference"}
         corrected: one optimizer, a new shift for every batch. reference: the optimizer is built
         anew for every epoch (which forgets its momentum), and the whole set is rolled once.
@@ -81,6 +85,16 @@ class DistillationSettings(Section):
         "What BatchNorm layers normalise with while distilling: the federated statistics, which "
         "stay (frozen), or the pseudo batch, which moves their running statistics (update).",
         choices=get_args(Statistics),
+        binds="distil",
+    )
+    teacher: Teacher = key(
+        "auto",
+        "Whose answer is the soft label of an image: the model it was made from (own: the paper), "
+        "the mean of all local models (uniform), the same with their clients' label priors taken "
+        "out (prior-corrected), weighted by who holds the image's class (class-weighted), or the "
+        "own model over its client's classes and the global model elsewhere (masked). auto: "
+        "prior-corrected where the label counts are known, own elsewhere.",
+        choices=get_args(Teacher),
         binds="distil",
     )
     form: Form = setting("corrected", "How the loop is written.", choices=FORMS)

@@ -1,0 +1,98 @@
+"""The soft labels of pseudo images: what the chosen teacher says of them."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from distillation import teachers
+from generation import PseudoData
+from models import device_of, load_state
+from settings import Teacher
+
+from .trained import Trained
+
+log = logging.getLogger("flwr.fedf2dg")
+
+_AT_ONCE = 256
+
+
+def soft_labels(trained: Trained, data: PseudoData, teacher: Teacher) -> Tensor:
+    """Return the teacher's logits for every image, (n, classes), on the CPU.
+
+    Parameters
+    ----------
+    trained : Trained
+        The current local and global models.
+    data : PseudoData
+        n images, with the answers of the models that they came from.
+    teacher : {"auto", "own", "uniform", "prior-corrected", "class-weighted", "masked"}
+        See :mod:`distillation.teachers`. The prior-corrected ensemble takes as much of the priors
+        out as the images' labels show to be there (:func:`distillation.teachers.fitted_strength`).
+        auto: prior-corrected where the label counts of all clients are known, own elsewhere.
+
+    Raises
+    ------
+    ValueError
+        If the teacher needs label counts that the server does not know.
+    """
+    if len(data) == 0 or teacher == "own":
+        return data.logits
+    clients = list(trained.local_models)
+    counts = None if teacher == "uniform" else _counts(trained, clients)
+    if counts is None and teacher == "auto":
+        log.info("teacher: each image's own model, as not all label counts are known")
+        return data.logits
+    if counts is None and teacher != "uniform":
+        raise ValueError(
+            f"distillation.teacher = {teacher!r} needs every client's label counts, which the "
+            "server does not know (label-counts, generation.place): choose own or uniform"
+        )
+    answers = _answers(trained, clients, data.images)
+    if counts is None:
+        return teachers.uniform(answers)
+    if teacher == "class-weighted":
+        return teachers.class_weighted(answers, counts, data.labels)
+    if teacher == "masked":
+        known = _predict(trained.model(trained.global_state), data.images)
+        return teachers.masked(data.logits, counts, _rows(clients, data.sources), known)
+    mean, prior = teachers.uniform(answers), teachers.mean_log_prior(counts)
+    strength = teachers.fitted_strength(mean, prior, data.labels)
+    log.info(
+        "teacher: the mean of %d local models, with %.2f times their priors taken out",
+        len(clients),
+        strength,
+    )
+    trained.note("teacher", models=len(clients), prior_strength=strength)
+    return mean - strength * prior.to(mean)
+
+
+def _counts(trained: Trained, clients: Sequence[int]) -> Tensor | None:
+    known = trained.label_counts()
+    rows = [(known or {}).get(client) for client in clients]
+    if not rows or any(row is None or sum(row) == 0 for row in rows):
+        return None
+    return torch.tensor(rows)
+
+
+def _rows(clients: Sequence[int], sources: Tensor) -> Tensor:
+    """Return the place among ``clients`` of every image's source."""
+    place = {client: row for row, client in enumerate(clients)}
+    return torch.tensor([place[source] for source in sources.tolist()])
+
+
+def _answers(trained: Trained, clients: Sequence[int], images: Tensor) -> Iterator[Tensor]:
+    """Yield every local model's logits for all images, one model in memory at a time."""
+    shell = trained.model(trained.global_state)
+    for client in clients:
+        load_state(shell, trained.local_models[client])
+        yield _predict(shell, images)
+
+
+@torch.no_grad()
+def _predict(model: nn.Module, images: Tensor) -> Tensor:
+    device = device_of(model)
+    return torch.cat([model(part.to(device)).float().cpu() for part in images.split(_AT_ONCE)])

@@ -1,0 +1,100 @@
+"""Which models teach, with what taken out, from the label counts that are known."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from distillation import teachers
+from generation import PseudoData
+from models import build, cpu_state
+from post_training.in_memory import TrainedModels
+from post_training.soft_labels import soft_labels
+
+CLIENTS = (2, 5, 7)
+COUNTS = {2: [60, 3, 1], 5: [1, 40, 40], 7: [2, 2, 90]}
+
+
+@pytest.fixture
+def models() -> dict[int, nn.Module]:
+    return {
+        client: build("cnn", classes=3, channels=1, image_size=8, seed=client).eval()
+        for client in (*CLIENTS, 100)
+    }
+
+
+@pytest.fixture
+def data(models) -> PseudoData:
+    draw = torch.Generator().manual_seed(0)
+    images = torch.randn(9, 1, 8, 8, generator=draw)
+    sources = torch.tensor(CLIENTS).repeat(3)
+    with torch.no_grad():
+        logits = torch.stack(
+            [
+                models[client](image[None])[0]
+                for client, image in zip(sources.tolist(), images, strict=True)
+            ]
+        )
+    return PseudoData(images, torch.arange(9) % 3, sources, logits)
+
+
+def trained(models, counts=None) -> TrainedModels:
+    return TrainedModels(
+        models[100],
+        cpu_state(models[100]),
+        {client: cpu_state(models[client]) for client in CLIENTS},
+        dict.fromkeys(CLIENTS, 30),
+        image_shape=(1, 8, 8),
+        classes=3,
+        label_counts=counts,
+    )
+
+
+@torch.no_grad()
+def stacked(models, data) -> torch.Tensor:
+    return torch.stack([models[client](data.images) for client in CLIENTS])
+
+
+def test_own_and_uniform(models, data):
+    assert torch.equal(soft_labels(trained(models), data, "own"), data.logits)
+    mean = soft_labels(trained(models), data, "uniform")
+    assert torch.allclose(mean, stacked(models, data).mean(0), atol=1e-6)
+
+
+def test_auto_corrects_where_the_label_counts_are_known(models, data):
+    known = trained(models, COUNTS)
+    assert torch.equal(soft_labels(trained(models), data, "auto"), data.logits)
+    corrected = soft_labels(known, data, "auto")
+    assert torch.equal(corrected, soft_labels(known, data, "prior-corrected"))
+    strength = known.events[0]["prior_strength"]
+    expected = teachers.prior_corrected(
+        stacked(models, data), torch.tensor(list(COUNTS.values())), strength
+    )
+    assert torch.allclose(corrected, expected, atol=1e-5)
+
+
+def test_one_client_without_counts_is_enough_not_to_correct(models, data):
+    partly = trained(models, {client: COUNTS[client] for client in CLIENTS[:2]})
+    assert torch.equal(soft_labels(partly, data, "auto"), data.logits)
+    with pytest.raises(ValueError, match="needs every client's label counts"):
+        soft_labels(partly, data, "masked")
+
+
+def test_masked_and_class_weighted_take_the_images_source_and_label(models, data):
+    known, counts = trained(models, COUNTS), torch.tensor(list(COUNTS.values()))
+    weighted = soft_labels(known, data, "class-weighted")
+    assert torch.allclose(
+        weighted, teachers.class_weighted(stacked(models, data), counts, data.labels), atol=1e-5
+    )
+    masked = soft_labels(known, data, "masked")
+    with torch.no_grad():
+        everyone = models[100](data.images)
+    rows = torch.arange(9) % 3
+    expected = teachers.masked(data.logits, counts, rows, everyone)
+    assert torch.allclose(masked, expected, atol=1e-5)
+
+
+def test_no_images_need_no_teacher(models, data):
+    nothing = PseudoData(data.images[:0], data.labels[:0], data.sources[:0], data.logits[:0])
+    assert len(soft_labels(trained(models, COUNTS), nothing, "auto")) == 0
