@@ -11,11 +11,14 @@ from flwr.clientapp import ClientApp
 from configuration import ConfigurationError, RunConfiguration
 from federated_data import Batches
 from models import cpu_state, load_state
+from protocol.client_description import ClientDescription
+from protocol.evaluation import Candidates
 from protocol.fingerprint import code_fingerprint
 from protocol.records import from_record, to_record
 from protocol.seeds import training_generator
 from strategies import get, local_losses
 
+from .evaluating import evaluated, held_out_counts
 from .generating import Request, generate_at, needs_global_model
 from .label_counts import shareable_counts
 from .site import Site
@@ -30,7 +33,7 @@ _TOLD = "told-label-counts"
 
 @app.query("describe")
 def describe(message: Message, context: Context) -> Message:
-    """Say which client this node is and how many training samples it holds."""
+    """Say which client this node is, and how many images it trains on and holds out."""
     expected = str(config_in(message).get("fingerprint", ""))
     if expected and expected != code_fingerprint():
         raise ConfigurationError(
@@ -38,14 +41,14 @@ def describe(message: Message, context: Context) -> Message:
             "the app (a simulation's clients import from the folder it was started in)"
         )
     site = _site(message, context)
-    metrics = MetricRecord(
-        {
-            "num-examples": len(site.data()),
-            "partition-id": site.partition_id,
-            "num-partitions": site.num_partitions,
-        }
+    description = ClientDescription(
+        num_examples=len(site.data()),
+        partition=site.partition_id,
+        partitions=site.num_partitions,
+        held_out=tuple(held_out_counts(site)),
+        site_name=site.name,
     )
-    return _answer(message, metrics=metrics)
+    return Message(content=description.content(), reply_to=message)
 
 
 @app.query("label_counts")
@@ -56,6 +59,14 @@ def label_counts(message: Message, context: Context) -> Message:
     if counts is None or site.configuration.generation.place == "client":
         raise ConfigurationError("this run's configuration says that label counts are not sent")
     return _answer(message, metrics=MetricRecord({"label-counts": counts}))
+
+
+@app.evaluate()
+def evaluate(message: Message, context: Context) -> Message:
+    """Evaluate candidates for the global model on the client's held-out images."""
+    site = _site(message, context)
+    candidates = Candidates.received(message.content, config_in(message), site.model().state_dict())
+    return _answer(message, **evaluated(site, candidates).record())
 
 
 @app.train()

@@ -23,6 +23,7 @@ from federated_data import (
 from federated_data.agreement import from_values
 from generation import forward_operations
 from models import Classifier, bfloat16_pays, fit_threads, resolve_device
+from models.evaluation import LabelledImages
 from processes import running, threads
 from protocol.shared_model import shared_model
 from strategies import get
@@ -117,6 +118,10 @@ class Site:
     def held_out(self) -> ImageData:
         """Return the images that only judge models; maybe none."""
         return _resident_held_out(self)
+
+    def judging_images(self) -> LabelledImages:
+        """Return the held-out images, resident on the client's device."""
+        return _resident_judging_images(self)
 
     def batches(self, pooled: bool = False) -> Batches:
         """Return the client's training batches, resident on its device.
@@ -219,6 +224,14 @@ def _resident_held_out(site: Site) -> ImageData:
     if share == 0:
         return site.data().subset([])
     return site_data(site.data_path, "test", like=site.description, holdout=share)
+
+
+@lru_cache(maxsize=_RESIDENT_CLIENTS)
+def _resident_judging_images(site: Site) -> LabelledImages:
+    data = site.held_out()
+    # Copies: a site's own test images are memory-mapped and read-only.
+    images, labels = torch.tensor(data.images), torch.tensor(data.labels)
+    return LabelledImages(images, labels, site.description.normalization.apply, site.device)
 
 
 @lru_cache(maxsize=_RESIDENT_CLIENTS)

@@ -20,8 +20,8 @@ from flwr.serverapp import Grid
 from configuration import ConfigurationError
 from foundation import ExpectedError
 
+from .client_description import ClientDescription
 from .gather import gather
-from .records import InvalidContent
 
 DESCRIBE = "query.describe"
 _POLL_SECONDS = 0.05
@@ -31,8 +31,6 @@ _LONGEST_DESCRIPTION_SECONDS = 600.0
 _SHORTEST_DESCRIPTION_SECONDS = 180.0
 # No node has this id.
 _NOBODY = -1
-# Tables are as long as the largest index.
-_MOST_CLIENTS = 10**6
 
 log = logging.getLogger("flwr.fedf2dg")
 
@@ -53,11 +51,17 @@ class Participant:
         Flower's id of the node that speaks for it now.
     num_examples : int
         Training samples n_i.
+    held_out : tuple of int (default: ())
+        Held-out images by class, or in one column; empty if it is not known.
+    site_name : str (default: "")
+        What the client's site calls itself; empty for a client without a name.
     """
 
     client: int
     node_id: int
     num_examples: int
+    held_out: tuple[int, ...] = ()
+    site_name: str = ""
 
 
 class Participants:
@@ -117,6 +121,18 @@ class Participants:
         """Return the node that speaks for each client now, None where it is not connected."""
         nodes = {client: self._by_client[client].node_id for client in clients}
         return {client: node if node in self._online else None for client, node in nodes.items()}
+
+    def names(self) -> dict[int, str]:
+        """Return what to call each client: its site's name, told apart where two have the same."""
+        given = [participant.site_name for participant in self._by_client.values()]
+        return {
+            client: f"client {client}"
+            if not (name := self._by_client[client].site_name)
+            else f"{name} (client {client})"
+            if given.count(name) > 1
+            else name
+            for client in self.clients
+        }
 
     def discover(self, grid: Grid, at_least: int = 0) -> None:
         """Wait for the expected number of nodes and ask each who it is.
@@ -229,7 +245,7 @@ class Participants:
             {node: node for node in new},
             DESCRIBE,
             lambda node: question,
-            lambda node, content: _description(content),
+            lambda node, content: ClientDescription.received(content),
             timeout=min(
                 _LONGEST_DESCRIPTION_SECONDS, max(self.timeout, _SHORTEST_DESCRIPTION_SECONDS)
             ),
@@ -239,11 +255,12 @@ class Participants:
             self._turn_away(reason, MissingClients(reason))
         for node, description in answers.valid.items():
             try:
-                self._admit(node, *description)
+                self._admit(node, description)
             except ConfigurationError as error:
                 self._turn_away(f"node {node}: {error}", error)
 
-    def _admit(self, node: int, num_examples: int, partition: int, partitions: int) -> None:
+    def _admit(self, node: int, description: ClientDescription) -> None:
+        partition, partitions = description.partition, description.partitions
         if partitions and partitions != self.expected:
             raise ConfigurationError(self._wrong_count(partitions))
         taken = self._by_client.get(partition)
@@ -266,7 +283,13 @@ class Participants:
             if other.node_id == node and other.client != partition:
                 # Its node speaks for somebody else now, and would be asked twice.
                 self._before[other.client] = replace(other, node_id=_NOBODY)
-        self._by_client[partition] = Participant(partition, node, num_examples)
+        self._by_client[partition] = Participant(
+            partition,
+            node,
+            description.num_examples,
+            description.held_out,
+            description.site_name,
+        )
 
     def _takeover(self, node: int, partition: int) -> str:
         """Say why a node may not have an index that is, or was before a resume, another's."""
@@ -309,26 +332,3 @@ class Participants:
             f'flwr run . --stream --federation-config "num-supernodes={self.expected} '
             'client-resources-num-cpus=1"'
         )
-
-
-def _description(content: RecordDict) -> tuple[int, int, int]:
-    """Return (samples, partition, partitions) of a node's answer.
-
-    Raises
-    ------
-    InvalidContent
-        If they are missing or impossible.
-    """
-    try:
-        metrics = content["metrics"]
-        num_examples, partition, partitions = (
-            int(metrics[name])  # type: ignore[arg-type]
-            for name in ("num-examples", "partition-id", "num-partitions")
-        )
-    except (KeyError, TypeError, ValueError, OverflowError) as error:
-        raise InvalidContent("it sent no valid description of itself") from error
-    if not 0 < num_examples < 10**10:
-        raise InvalidContent(f"it claims {num_examples} training samples")
-    if partition >= _MOST_CLIENTS:
-        raise InvalidContent(f"it claims partition-id {partition}")
-    return num_examples, partition, partitions

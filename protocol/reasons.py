@@ -18,7 +18,7 @@ def short_reason(reason: str | None) -> str:
 
     Nor anything that a terminal would obey: it is a stranger's text, and goes into the log.
     """
-    text = _CONTROL.sub("", reason or "")
+    text = _uncontrolled(reason or "")
     if raised := _RAISED.search(text):
         text = raised.group(1)
     wrapped = _WRAPPED.search(text)
@@ -26,8 +26,17 @@ def short_reason(reason: str | None) -> str:
         text = wrapped.group(1).rstrip("'> \n")
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     text = lines[-1] if lines else "no reason given"
-    text = "".join(c if c.isprintable() else "\ufffd" for c in text)
+    text = printable(text)
     return text if len(text) <= _LONGEST else text[: _LONGEST - 3] + "…"
+
+
+def printable(text: str) -> str:
+    """Return a stranger's text without anything that a terminal would obey, on one line."""
+    return "".join(c if c.isprintable() else "\ufffd" for c in _uncontrolled(text))
+
+
+def _uncontrolled(text: str) -> str:
+    return _CONTROL.sub("", text)
 
 
 def grouped(failures: Mapping[int, str]) -> str:

@@ -26,7 +26,7 @@ from federated_data import DataError
 from federated_data.agreement import from_values, to_values
 from federated_data.sources import describe
 from models import State, build, cpu_state
-from protocol.participants import _description
+from protocol.client_description import ClientDescription
 from protocol.records import InvalidContent, from_record, names_in, packed, to_record
 from server_app.replies import checked_label_counts, checked_pseudo_data
 from tests import sampling
@@ -259,7 +259,7 @@ def test_introductions(seed: int) -> None:
     draw = random.Random(seed)
     for _ in range(PER_EXAMPLE):
         content = RecordDict()
-        values = {"num-examples": 10, "partition-id": 0, "num-partitions": 2}
+        values = {"num-examples": 10, "partition-id": 0, "num-partitions": 2, "held-out": [2, 3]}
         for name in values:
             value = hostile_value(draw) if draw.random() < 0.5 else values[name]
             numbers = value if isinstance(value, list) else [value]
@@ -268,11 +268,11 @@ def test_introductions(seed: int) -> None:
         kept = {name: value for name, value in values.items() if draw.random() < 0.95}
         content["metrics" if draw.random() < 0.95 else "other"] = MetricRecord(kept)
         try:
-            samples, partition, _ = _description(content)
+            found = ClientDescription.received(content)
         except InvalidContent:
             continue
-        assert 0 < samples < 10**10
-        assert partition < 10**6
+        assert 0 < found.num_examples < 10**10
+        assert found.partition < 10**6
 
 
 @fuzz

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-import server_app.evaluation as module
+import models.evaluation as module
 from federated_data import ImageData, Normalization
 from server_app.evaluation import Evaluator
 

@@ -1,0 +1,85 @@
+"""What a model says of labelled images, one by one: server and clients measure alike."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+# Pixels of one forward pass. On a CPU larger batches leave the caches: evaluating resnet8 on 2,000
+# images of 32x32 takes 0.5 s in batches of 64 and 1.2 s in batches of 1,024.
+_PIXELS = {"cpu": 2**16, "cuda": 2**20}
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """A model's answers to n images, on the model's device.
+
+    Parameters
+    ----------
+    predicted : Tensor
+        (n,) int64, the class with the largest logit.
+    correct : Tensor
+        (n,) bool; an image with logits that are not finite is never classified correctly.
+    loss : Tensor
+        Sum of the images' cross-entropies, a float64 scalar.
+    """
+
+    predicted: Tensor
+    correct: Tensor
+    loss: Tensor
+
+
+class LabelledImages:
+    """Images on the device to run models over, always in the same order and the same batches.
+
+    Parameters
+    ----------
+    images : Tensor
+        (n, C, H, W) uint8.
+    labels : Tensor
+        (n,) int64.
+    normalize : callable
+        Maps uint8 images to what the model sees.
+    device : torch.device
+        Where to evaluate.
+    """
+
+    def __init__(
+        self,
+        images: Tensor,
+        labels: Tensor,
+        normalize: Callable[[Tensor], Tensor],
+        device: torch.device,
+    ) -> None:
+        self.labels = labels.to(device)
+        self._images = images.to(device)
+        self._normalize = normalize
+        pixels = _PIXELS.get(device.type, _PIXELS["cpu"])
+        self._batch = max(1, pixels // (images.shape[-2] * images.shape[-1]))
+
+    def __len__(self) -> int:
+        """Return the number of images, n."""
+        return len(self.labels)
+
+    @torch.inference_mode()
+    def predictions(self, model: nn.Module) -> Predictions:
+        """Run the model in eval mode; it is left in the mode it was in."""
+        was_training = model.training
+        model.eval()
+        predicted = torch.zeros_like(self.labels)
+        correct = torch.zeros_like(self.labels, dtype=torch.bool)
+        loss = torch.zeros((), dtype=torch.float64, device=self.labels.device)
+        for start in range(0, len(self.labels), self._batch):
+            rows = slice(start, start + self._batch)
+            labels = self.labels[rows]
+            images = self._normalize(self._images[rows])
+            logits: Tensor = model(images.contiguous(memory_format=torch.channels_last))
+            loss += F.cross_entropy(logits, labels, reduction="sum")
+            predicted[rows] = logits.argmax(dim=1)
+            correct[rows] = (predicted[rows] == labels) & logits.isfinite().all(dim=1)
+        model.train(was_training)
+        return Predictions(predicted, correct, loss)

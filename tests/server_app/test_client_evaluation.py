@@ -1,0 +1,179 @@
+"""The clients evaluate candidates: exactly what an evaluation of their images in one place says."""
+
+from __future__ import annotations
+
+import random
+
+import numpy as np
+import pytest
+import torch
+from flwr.app import MetricRecord
+
+from client_app.app import app
+from configuration import RunConfiguration
+from federated_data import ImageData, client_data, describe
+from federated_data.agreement import to_values
+from fedf2dg.simulation.local_grid import LocalGrid
+from models import cpu_state, load_state
+from protocol.evaluation import Candidates
+from protocol.participants import Participants
+from protocol.shared_model import shared_model
+from server_app.client_evaluation import evaluate_on_clients
+from server_app.evaluation import Evaluator
+
+CLIENTS = 4
+SETTINGS = {
+    "num-clients": CLIENTS,
+    "dirichlet-alpha": 0.5,
+    "train-samples": 400,
+    "validation-share": 0.25,
+    "strategy": "fedavg",
+}
+STEPS = [0.0, 0.25, 0.5, 1.0]
+
+
+class Federation:
+    """Some clients that have been met, and two models to ask them about."""
+
+    def __init__(self, grid_type: type[LocalGrid] = LocalGrid, **keys: object) -> None:
+        self.configuration = RunConfiguration.parse({**SETTINGS, **keys})
+        self.grid = grid_type(app, CLIENTS, self.configuration.flat())
+        self.description = describe("digits")
+        self.agreement = to_values(self.description)
+        self.participants = Participants(CLIENTS, 5.0, self.agreement)
+        self.participants.discover(self.grid)
+        self.model = shared_model(self.configuration, self.description)
+        base = cpu_state(self.model)
+        target = {
+            name: value + 0.02 * torch.ones_like(value) if value.is_floating_point() else value
+            for name, value in base.items()
+        }
+        self.candidates = Candidates.between(base, target, STEPS)
+
+    def evaluate(self):
+        return evaluate_on_clients(
+            self.grid, self.participants, self.candidates, self.agreement, 60.0
+        )
+
+    def held_out(self, client: int) -> ImageData:
+        partitioning = self.configuration.partitioning
+        share = self.configuration.validation_share
+        return client_data(
+            "digits", client=client, split="held-out", validation_share=share, **partitioning
+        )
+
+
+@pytest.fixture(scope="module")
+def federation():
+    return Federation()
+
+
+@pytest.fixture(scope="module")
+def found(federation):
+    return federation.evaluate()
+
+
+def test_agrees_exactly_with_an_evaluation_of_the_same_images(federation, found):
+    assert sorted(found.scores) == list(range(CLIENTS))
+    parts = [federation.held_out(client) for client in range(CLIENTS)]
+    for client, part in enumerate(parts):
+        offline = Evaluator(part, federation.description.normalization, torch.device("cpu"))
+        for index, state in enumerate(federation.candidates):
+            measured = offline(load_state(federation.model, state))
+            scores = found.scores[client]
+            assert scores.accuracy(index) == measured.accuracy
+            # A client's model lies in memory in another order, which rounds otherwise.
+            assert scores.loss[index] / len(part) == pytest.approx(measured.loss, rel=1e-5)
+            assert scores.correct[index].tolist() == np.diag(measured.confusion).tolist()
+            assert scores.total.tolist() == part.label_counts().tolist()
+    together = ImageData(
+        np.concatenate([part.images for part in parts]),
+        np.concatenate([part.labels for part in parts]),
+        parts[0].class_names,
+    )
+    whole = Evaluator(together, federation.description.normalization, torch.device("cpu"))
+    for index, state in enumerate(federation.candidates):
+        measured = whole(load_state(federation.model, state))
+        assert found.accuracy(index) == measured.accuracy
+        assert found.total.loss[index] == pytest.approx(measured.loss * len(together))
+    assert found.images == len(together)
+
+
+def test_candidates_differ_and_are_compared_image_by_image(federation, found):
+    total = found.total
+    assert len({total.accuracy(index) for index in range(len(STEPS))}) > 1
+    assert (total.correct - total.correct[:1] == total.gained - total.lost).all()
+    assert not total.gained[0].any()
+
+
+def test_totals_alone_where_the_classes_are_not_to_be_known(found):
+    federation = Federation(**{"label-counts": "uniform"})
+    assert all(len(federation.participants[client].held_out) == 1 for client in range(CLIENTS))
+    alone = federation.evaluate()
+    for client, scores in alone.scores.items():
+        assert scores.total.shape == (1,)
+        np.testing.assert_array_equal(
+            scores.correct[:, 0], found.scores[client].correct.sum(axis=1)
+        )
+        np.testing.assert_array_equal(scores.gained[:, 0], found.scores[client].gained.sum(axis=1))
+
+
+class Shuffled(LocalGrid):
+    """Hands over replies in any order, as a network does."""
+
+    def pull_messages(self, message_ids):
+        replies = list(super().pull_messages(message_ids))
+        random.Random(7).shuffle(replies)
+        return replies
+
+
+def test_the_order_of_answers_does_not_matter(found):
+    again = Federation(Shuffled).evaluate()
+    assert list(again.scores) == list(found.scores)
+    np.testing.assert_array_equal(again.total.loss, found.total.loss)
+    np.testing.assert_array_equal(again.total.correct, found.total.correct)
+
+
+class Liar(LocalGrid):
+    """Client 1 answers as if it had ten times as many images, all of them right."""
+
+    def pull_messages(self, message_ids):
+        for reply in super().pull_messages(message_ids):
+            if reply.metadata.src_node_id == 101 and "evaluation" in reply.content:
+                record = dict(reply.content["evaluation"])
+                record["total"] = [10 * count for count in record["total"]]
+                record["correct"] = record["total"] * len(STEPS)
+                reply.content["evaluation"] = MetricRecord(record)
+            yield reply
+
+
+def test_a_client_cannot_weigh_more_than_it_joined_with(found):
+    lied = Federation(Liar).evaluate()
+    assert list(lied.failures) == [1]
+    assert list(lied.scores) == [0, 2, 3]
+    assert lied.images == found.images - found.scores[1].images
+
+
+def test_nobody_is_asked_where_nothing_is_held_out():
+    nobody = Federation(**{"validation-share": 0.0}).evaluate()
+    assert nobody.scores == {}
+    assert nobody.failures == {}
+    assert nobody.accuracy() is None
+    assert nobody.total is None
+    assert nobody.bytes_down == 0
+
+
+def test_two_sites_of_one_name_are_told_apart(federation):
+    from dataclasses import replace
+
+    participants = Participants(3)
+    names = ["North", "North", ""]
+    participants._by_client = {
+        client: replace(federation.participants[client], site_name=name)
+        for client, name in enumerate(names)
+    }
+    assert participants.names() == {
+        0: "North (client 0)",
+        1: "North (client 1)",
+        2: "client 2",
+    }
