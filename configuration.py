@@ -15,6 +15,7 @@ import math
 import tomllib
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import Field, dataclass, field, fields
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -89,6 +90,7 @@ class RunConfiguration(Section):
         "Folder with the data set's files, where it is not embedded or downloaded.",
         original="datadir",
         binds="run",
+        is_path=True,
     )
     class_names: str = key(
         "",
@@ -288,6 +290,7 @@ class RunConfiguration(Section):
         "The run's directory; empty: outputs/<UTC time>-<strategy>-<dataset>-s<seed>.",
         original="logdir",
         binds="run",
+        is_path=True,
     )
     stages: str = key(
         ",".join(STAGES),
@@ -295,7 +298,10 @@ class RunConfiguration(Section):
         binds="run",
     )
     resume_from: str = key(
-        "", "Directory of a run to continue, from its last completed step.", binds="run"
+        "",
+        "Directory of a run to continue, from its last completed step.",
+        binds="run",
+        is_path=True,
     )
     post_training: str = key(
         "fedf2dg",
@@ -486,6 +492,24 @@ def read_toml(path: Path) -> dict[str, Any]:
         raise ConfigurationError(f"cannot read {path}: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"{path} is not valid TOML: {error}") from error
+
+
+def typed(name: str, text: str) -> Value:
+    """Read a text as a value of a key's type.
+
+    What is not of that type stays a text: the parser's message names the key, the value and the
+    type.
+    """
+    kind = _kinds().get(name, str)
+    try:
+        return kind(text) if kind in (int, float) else text
+    except ValueError:
+        return text
+
+
+@cache
+def _kinds() -> dict[str, type]:
+    return {name: info.kind for name, info in _declared()}
 
 
 def key_table() -> list[tuple[str, Value, KeyInfo]]:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from foundation import largest_remainder
+from foundation.apportionment import largest_remainder
 
 
 def stratified_split(

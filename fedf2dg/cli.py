@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import logging
-import os
 import shutil
 import sys
 import textwrap
@@ -19,30 +17,18 @@ from configuration import (
     flatten,
     key_table,
     read_toml,
+    typed,
 )
-from foundation import ExpectedError
+from fedf2dg.ending import FAILED, exit_status
+from fedf2dg.engines import ENGINES
+from fedf2dg.known_names import parse_quickly
 from processes import prepare, terminable
-
-#: Exit status of a command that did not succeed.
-FAILED = ExpectedError.exit_status
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; the exit status is 0 only if everything it was asked for succeeded."""
     chosen = parse(arguments)
-    try:
-        status: int = chosen.action(chosen)
-        return status
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return 130
-    except BrokenPipeError:
-        # Whoever read the output has seen enough; the interpreter must not try to flush the rest.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return FAILED
-    except ExpectedError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_status
+    return exit_status(lambda: chosen.action(chosen))
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -71,7 +57,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     simulate.add_argument(
         "--engine",
-        choices=("flower", "local"),
+        choices=ENGINES,
         default="flower",
         help="flower: flwr run with Ray; local: without Ray and without a server (default: flower)",
     )
@@ -96,9 +82,7 @@ def _parser() -> argparse.ArgumentParser:
         epilog="example:\n  fedf2dg compare strategy=fedavg,scaffold seed=0..4 "
         "dirichlet-alpha=0.05,0.5\nkeys: see fedf2dg simulate --help",
     )
-    compare.add_argument(
-        "--engine", choices=("local", "flower"), default="local", help="default: local"
-    )
+    compare.add_argument("--engine", choices=ENGINES, default="local", help="default: local")
     compare.add_argument(
         "--jobs", type=int, default=0, metavar="N", help="runs at once (default: one per core)"
     )
@@ -167,7 +151,7 @@ def configured(chosen: argparse.Namespace) -> RunConfiguration:
     Raises
     ------
     ConfigurationError
-        See :func:`server_app.preflight.parse`.
+        Naming the key, the value and the choices.
     """
     values: dict[str, Any] = {}
     for file in chosen.config:
@@ -182,9 +166,9 @@ def configured(chosen: argparse.Namespace) -> RunConfiguration:
             raise ConfigurationError(f"--{option} {value} and {name}={keys[name]} contradict")
         values[name] = value
 
-    from server_app import preflight, run_directory
-
     if values.get("resume-from"):
+        from server_app import run_directory
+
         known = run_directory.settings_to_resume(Path(str(values["resume-from"])))
         taken = {name: value for name, value in known.items() if name not in values}
         defaults = RunConfiguration().flat()
@@ -192,42 +176,17 @@ def configured(chosen: argparse.Namespace) -> RunConfiguration:
         if changed:
             print(f"as before: {' '.join(changed)}", flush=True)
         values.update(taken)
-    return preflight.parse(values)
+    return parse_quickly(values)
 
 
 def _simulate(chosen: argparse.Namespace) -> int:
-    with terminable():
-        return _carry_out(chosen)
-
-
-def _carry_out(chosen: argparse.Namespace) -> int:
-    if chosen.engine == "local" and settings(chosen.settings).get("processes") != 1:
+    configuration = configured(chosen)
+    if chosen.engine == "local" and configuration.processes != 1:
         prepare(["fedf2dg.simulation.local_run"])  # loaded while this process loads the same
-    from server_app import preflight, run_directory
+    from fedf2dg.simulation.simulate import simulate
 
-    values = _absolute_paths(configured(chosen))
-    configuration = preflight.parse(values)
-    preflight.check(configuration, simulated=True)
-    if not configuration.output_dir:
-        # Processes of the Flower engine have working directories of their own.
-        values["output-dir"] = str(run_directory.locate(configuration))
-        configuration = preflight.parse(values)
-    if chosen.engine == "local":
-        _log_to_standard_output()
-        from fedf2dg.simulation.local_run import run_locally
-
-        run_locally(configuration)
-        return 0
-    from fedf2dg.simulation.flower_engine import FlowerRunError, run_through_flower
-
-    directory = Path(configuration.output_dir)
-    run_through_flower(
-        configuration.flat(), configuration.num_clients, sys.stdout, directory / "flower.log"
-    )
-    if not (directory / "summary.json").is_file():
-        raise FlowerRunError(
-            f"Flower says the run completed, but {configuration.output_dir} holds no summary.json"
-        )
+    with terminable():
+        simulate(configuration, chosen.engine, sys.stdout)
     return 0
 
 
@@ -305,9 +264,8 @@ def settings(arguments: Sequence[str]) -> dict[str, Value]:
     Raises
     ------
     ConfigurationError
-        If an argument has no ``=``, or its value is not of the key's type.
+        If an argument has no ``=``.
     """
-    kinds = {name: type(default) for name, default, _ in key_table()}
     values: dict[str, Value] = {}
     for argument in arguments:
         name, separator, text = argument.partition("=")
@@ -315,37 +273,8 @@ def settings(arguments: Sequence[str]) -> dict[str, Value]:
             raise ConfigurationError(
                 f"{argument!r} is not of the form KEY=VALUE, e.g. strategy=fednova"
             )
-        kind = kinds.get(name, str)
-        try:
-            values[name] = kind(text) if kind in (int, float) else text
-        except ValueError:
-            # Left as text: the parser's message names the key, the value and the type.
-            values[name] = text
+        values[name] = typed(name, text)
     return values
-
-
-def _absolute_paths(configuration: RunConfiguration) -> dict[str, Value]:
-    values = configuration.flat()
-    for name in ("output-dir", "resume-from", "data-dir"):
-        if values[name]:
-            values[name] = str(Path(str(values[name])).expanduser().absolute())
-    return values
-
-
-def _log_to_standard_output() -> None:
-    logger = logging.getLogger("flwr")
-    logger.handlers.clear()
-    handler = logging.StreamHandler(sys.stdout)
-    handler.setFormatter(_LevelFormatter())
-    logger.addHandler(handler)
-    logger.setLevel(logging.INFO)
-    logger.propagate = False
-
-
-class _LevelFormatter(logging.Formatter):
-    def format(self, record: logging.LogRecord) -> str:
-        text = record.getMessage()
-        return text if record.levelno <= logging.INFO else f"{record.levelname}: {text}"
 
 
 def _key_help() -> str:

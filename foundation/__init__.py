@@ -1,12 +1,11 @@
 """The ground that every room stands on: errors, whole files, seeds, whole-number shares.
 
-It imports nothing of this project, and neither torch nor Flower.
+It imports nothing of this project, and neither torch nor Flower. What needs numpy is imported from
+its own file, so that the command starts at once.
 """
 
-from .apportionment import largest_remainder
 from .errors import ExpectedError, UsageError
 from .files import clear_unfinished, whole_file, whole_folder, write_whole
-from .seeds import derived_seed
 from .wording import counted
 
 __all__ = [
@@ -14,8 +13,6 @@ __all__ = [
     "UsageError",
     "clear_unfinished",
     "counted",
-    "derived_seed",
-    "largest_remainder",
     "whole_file",
     "whole_folder",
     "write_whole",

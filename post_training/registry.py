@@ -8,8 +8,8 @@ from __future__ import annotations
 import sys
 from functools import cache
 
-from configuration import ConfigurationError
 from foundation.registry import declared_in
+from settings.post_training import method_names
 
 from .method import Method
 
@@ -23,26 +23,9 @@ def methods() -> dict[str, Method]:
 def chosen(names: str) -> list[Method]:
     """Return the methods that the key ``post-training`` names, in its order.
 
-    Parameters
-    ----------
-    names : str
-        One name, or several, separated by commas.
-
     Raises
     ------
     ConfigurationError
-        If there is none of a name, the same method is named twice, or ``none`` is named beside
-        others; the message lists the choices.
+        See :func:`settings.post_training.method_names`.
     """
-    given = [name.strip() for name in names.split(",") if name.strip()]
-    if not given or len(set(given)) < len(given) or ("none" in given and len(given) > 1):
-        raise ConfigurationError(
-            f"post-training = {names!r}: name none, or one or several different ones of "
-            f"{', '.join(name for name in methods() if name != 'none')}, separated by commas"
-        )
-    for name in given:
-        if name not in methods():
-            raise ConfigurationError(
-                f"unknown post-training method {name!r}; choose one of {', '.join(methods())}"
-            )
-    return [methods()[name] for name in given]
+    return [methods()[name] for name in method_names(names, methods())]

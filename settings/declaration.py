@@ -12,6 +12,7 @@ from __future__ import annotations
 import difflib
 import math
 import operator
+import os
 from collections.abc import Collection
 from dataclasses import dataclass, field, fields
 from typing import Any
@@ -51,6 +52,9 @@ class KeyInfo:
     binds : str (default: "train")
         First stage whose result depends on the key. A run that is resumed behind that stage must
         keep the value; ``"run"`` keys may always change.
+    is_path : bool (default: False)
+        Whether the value is a path, which is made absolute where a configuration is parsed: other
+        processes of the run have working directories of their own.
     in_library_only : bool (default: False)
         Whether only the libraries' users can set it; it is no key of the run's configuration.
     """
@@ -66,6 +70,7 @@ class KeyInfo:
     choices: tuple[str, ...] = ()
     original: str = ""
     binds: str = "train"
+    is_path: bool = False
     in_library_only: bool = False
 
     @property
@@ -136,7 +141,7 @@ _EXPECTED: dict[type, str] = {
 
 
 def checked(name: str, value: Any, info: KeyInfo, choices: Collection[str] = ()) -> Any:
-    """Return a value as its declared type, if it is permitted.
+    """Return a value as its declared type, if it is permitted; a path is made absolute.
 
     Parameters
     ----------
@@ -174,6 +179,8 @@ def checked(name: str, value: Any, info: KeyInfo, choices: Collection[str] = ())
         ):
             if end is not None and not holds(value, end):
                 raise ConfigurationError(f"{name} = {value} must be {word} {end:g}")
+    if info.is_path and value:
+        return os.path.abspath(os.path.expanduser(str(value)))
     return value
 
 

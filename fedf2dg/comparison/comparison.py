@@ -13,6 +13,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from configuration import ConfigurationError, RunConfiguration
+from fedf2dg.engines import Engine
 from foundation import counted, write_whole
 from processes import cores
 from reporting import only_warned
@@ -34,7 +35,7 @@ def compare(
     files: Sequence[Path],
     arguments: Iterable[str],
     *,
-    engine: str = "local",
+    engine: Engine = "local",
     jobs: int = 0,
     output: Path | None = None,
     baseline: str = "",
@@ -46,7 +47,7 @@ def compare(
     ----------
     files, arguments, baseline
         See :func:`comparison.plan.read_plan`.
-    engine : str (default: "local")
+    engine : Engine (default: "local")
         ``"local"``, one process per run, or ``"flower"``.
     jobs : int (default: 0)
         Runs at once. 0: as many as there are cores, where runs need no GPU and no engine that
@@ -81,7 +82,7 @@ def compare(
         raise ConfigurationError(f"another comparison is working in {directory}") from error
 
 
-def _carry_out(plan: Plan, directory: Path, engine: str, jobs: int, say: Say) -> int:
+def _carry_out(plan: Plan, directory: Path, engine: Engine, jobs: int, say: Say) -> int:
     runs = share(plan.cells, engine)
     jobs = _at_once(jobs, engine, plan, len(runs))
     workshop = Workshop(directory, engine, jobs)
@@ -120,7 +121,7 @@ def _carry_out(plan: Plan, directory: Path, engine: str, jobs: int, say: Say) ->
     return len(results.failed)
 
 
-def _at_once(jobs: int, engine: str, plan: Plan, runs: int) -> int:
+def _at_once(jobs: int, engine: Engine, plan: Plan, runs: int) -> int:
     """Return how many runs go on at once."""
     import torch
 

@@ -11,13 +11,15 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
-from configuration import ConfigurationError
+from configuration import ConfigurationError, RunConfiguration
+from fedf2dg.ending import exit_status
+from fedf2dg.engines import Engine
 from processes import share_of_cores, start_context, terminable, threads
 
 from .sharing import Run, identity
@@ -25,8 +27,7 @@ from .sharing import Run, identity
 #: What every run imports sooner or later (torch's optimizers, for one, on their first step);
 #: loaded once, then forked.
 _PRELOAD = [
-    "fedf2dg.cli",
-    "server_app.preflight",
+    "fedf2dg.simulation.simulate",
     "fedf2dg.simulation.local_run",
     "torch._dynamo",
     "scipy.stats",
@@ -61,13 +62,13 @@ class Workshop:
     ----------
     directory : Path
         The comparison's directory; runs go into ``runs/``, their logs into ``logs/``.
-    engine : str
+    engine : Engine
         ``"local"`` or ``"flower"``.
     jobs : int
         Processes at once.
     """
 
-    def __init__(self, directory: Path, engine: str, jobs: int) -> None:
+    def __init__(self, directory: Path, engine: Engine, jobs: int) -> None:
         self.directory = directory
         self.engine = engine
         self.jobs = jobs
@@ -147,13 +148,13 @@ class Workshop:
 
     def _begin(self, context: Any, run: Run) -> BaseProcess:
         directory = self.place(run)
-        arguments = self._arguments(run, directory)
+        configuration = self._configuration(run, directory)
         log = self._log(run)
         log.parent.mkdir(parents=True, exist_ok=True)
         for last_attempt in (False, True):
             process: BaseProcess = context.Process(
                 target=_carry_out,
-                args=(arguments, str(log), share_of_cores(self.jobs)),
+                args=(configuration, self.engine, str(log), share_of_cores(self.jobs)),
                 name=run.name,
             )
             try:
@@ -165,8 +166,8 @@ class Workshop:
                     raise
         return process
 
-    def _arguments(self, run: Run, directory: Path) -> list[str]:
-        """Return the command that makes a run or goes on with it, after clearing what cannot."""
+    def _configuration(self, run: Run, directory: Path) -> RunConfiguration:
+        """Return what makes a run or goes on with it, after clearing what cannot."""
         from server_app.run_directory import reserved
 
         stages, source = run.stages, self.place(run.start) if run.start else None
@@ -178,13 +179,12 @@ class Workshop:
             # outlived another comparison is at it: then the run ends and says so.
             with contextlib.suppress(ConfigurationError), reserved(directory):
                 shutil.rmtree(directory)
-        settings = run.configuration.flat() | {
-            "stages": stages,
-            "output-dir": str(directory),
-            "resume-from": str(source) if source else "",
-        }
-        arguments = [f"{name}={value}" for name, value in settings.items()]
-        return ["simulate", "--engine", self.engine, *arguments]
+        return replace(
+            run.configuration,
+            stages=stages,
+            output_dir=str(directory),
+            resume_from=str(source) if source else "",
+        )
 
     def _log(self, run: Run) -> Path:
         return self.directory / "logs" / f"{self.place(run).name}.log"
@@ -206,21 +206,36 @@ def _title(run: Run | None) -> str:
     return run.title if run else ""
 
 
-def _carry_out(arguments: list[str], log: str, environment: dict[str, str]) -> None:
-    """Run the command in this (new) process, with its output in a file."""
+def _carry_out(
+    configuration: RunConfiguration, engine: Engine, log: str, environment: dict[str, str]
+) -> None:
+    """Carry out a run in this (new) process, with its output in a file."""
     descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)
     if hasattr(os, "setpgrp"):
         os.setpgrp()  # a Ctrl-C reaches it once, through the comparison
-    print(shlex.join(["fedf2dg", *arguments]), flush=True)
+    print(_command(configuration, engine), flush=True)
     os.environ.update(environment)
     import torch
 
-    from fedf2dg.cli import main
+    from fedf2dg.simulation.simulate import simulate
 
     torch.set_num_threads(threads())
-    sys.exit(main(arguments))
+
+    def work() -> int:
+        with terminable():
+            simulate(configuration, engine, sys.stdout)
+        return 0
+
+    sys.exit(exit_status(work))
+
+
+def _command(configuration: RunConfiguration, engine: Engine) -> str:
+    """Return the command that does the same, for who reads the log."""
+    defaults = RunConfiguration().flat()
+    keys = [f"{k}={v}" for k, v in configuration.flat().items() if v != defaults[k]]
+    return shlex.join(["fedf2dg", "simulate", "--engine", engine, *keys])
 
 
 def _ended(processes: list[BaseProcess]) -> list[BaseProcess]:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from configuration import ConfigurationError, RunConfiguration, Value, flatten, key_table
+from configuration import ConfigurationError, RunConfiguration, Value, flatten, key_table, typed
 
 Parse = Callable[[Mapping[str, Any]], RunConfiguration]
 
@@ -144,7 +144,7 @@ def read_plan(
                 f"{argument!r} is not of the form KEY=VALUE, e.g. strategy=fedavg,scaffold"
             )
         pieces = [text] if name in _WHOLE else text.split(",")
-        _put(draft.base, name, [_typed(name, piece.strip()) for piece in pieces])
+        _put(draft.base, name, [typed(name, piece.strip()) for piece in pieces])
     methods, cells = _multiply_out(draft, parse)
     wanted = baseline or str(draft.table.get("baseline", ""))
     return Plan(
@@ -193,14 +193,6 @@ def _put(settings: dict[str, list[Any]], name: str, value: Any) -> None:
     settings[name] = [a for i, a in enumerate(alternatives) if a not in alternatives[:i]]
 
 
-def _typed(name: str, text: str) -> Any:
-    kind = _TYPES.get(name, str)
-    try:
-        return kind(text) if kind in (int, float) else text
-    except ValueError:
-        return text  # a range, or wrong: the parser's message names key, value and type
-
-
 def _multiply_out(draft: _Draft, parse: Parse) -> tuple[list[Method], list[Cell]]:
     methods: list[Method] = []
     cells: list[Cell] = []
@@ -239,7 +231,7 @@ def _baselines(methods: Sequence[Method], wanted: str) -> dict[str, str]:
         fixed = {}
         for pair in wanted.split():
             name, _, text = pair.partition("=")
-            fixed[name] = _typed(name, text)
+            fixed[name] = typed(name, text)
     elif methods[0].variant:
         return {name: methods[0].name for name in by_name if name != methods[0].name}
     else:
