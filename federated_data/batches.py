@@ -12,6 +12,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from foundation.steps import steps_per_epoch
+
 from .augmentation import (
     CROP_PADDING,
     crop_flip_positions,
@@ -103,8 +105,7 @@ class Batches:
     @property
     def steps_per_epoch(self) -> int:
         """Batches that `epoch` gives."""
-        full, rest = divmod(self._samples, self.batch_size)
-        return full + (rest > (1 if self.drop_singleton else 0))
+        return steps_per_epoch(self._samples, self.batch_size, drop_singleton=self.drop_singleton)
 
     def epoch(self, generator: torch.Generator) -> Iterator[Batch]:
         """Go through all images once, in random order, augmented and with noise.

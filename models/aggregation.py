@@ -33,7 +33,7 @@ def combine(
     """Return the next global state.
 
     Parameters become ``x + η_g·Σ w_i·(y_i - x)``, float buffers ``Σ p_i·b_i``, and integer buffers
-    the maximum over clients, in their own dtype.
+    the maximum over clients, in their own dtype. Frozen parameters stay as they are in x.
 
     Parameters
     ----------

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from .state import has_batch_norm
+
 
 class Classifier(nn.Module):
     """An encoder, an optional projection head, and a linear classifier.
@@ -37,7 +39,7 @@ class Classifier(nn.Module):
     @property
     def has_batch_norm(self) -> bool:
         """Whether a batch of one image cannot be trained on."""
-        return any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in self.modules())
+        return has_batch_norm(self)
 
     def embed(self, images: Tensor) -> Tensor:
         """Return the representation z, shape (n, d), that MOON contrasts.

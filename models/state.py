@@ -1,6 +1,6 @@
 """A model's state is three things, and federated learning treats each in its own way.
 
-1. *Trainable parameters*: what the optimisation algorithm acts on.
+1. *Trainable parameters*: what the optimisation algorithm acts on. Frozen ones stay what they are.
 2. *Float buffers* (BatchNorm running mean and variance): statistics; always averaged by weight,
    never corrected and never extrapolated, because extrapolation can push a running variance
    below zero, after which the model outputs NaN.
@@ -26,34 +26,53 @@ class StateLayout:
     ----------
     parameters, float_buffers, integer_buffers : tuple[str, ...]
         Names, in the order of the model's ``state_dict()``.
+    frozen : tuple[str, ...]
+        Names of the parameters that are not trained (``requires_grad=False``), such as those of a
+        pretrained encoder: no algorithm moves them.
+    batch_norm : bool
+        Whether the model has BatchNorm, which cannot train on a batch of one image.
     """
 
     parameters: tuple[str, ...]
     float_buffers: tuple[str, ...]
     integer_buffers: tuple[str, ...]
+    frozen: tuple[str, ...] = ()
+    batch_norm: bool = False
 
     @classmethod
     def of(cls, model: nn.Module) -> StateLayout:
-        """Read the layout from a model.
-
-        Frozen parameters (``requires_grad=False``) count as parameters: they are part of the
-        model that clients agree on, and averaging equal values leaves them as they are.
-        """
-        trainable = {name for name, _ in model.named_parameters(remove_duplicate=False)}
-        parameters, floats, integers = [], [], []
+        """Read the layout from a model."""
+        trained = {
+            name: parameter.requires_grad
+            for name, parameter in model.named_parameters(remove_duplicate=False)
+        }
+        parameters: list[str] = []
+        frozen: list[str] = []
+        floats, integers = [], []
         for name, value in model.state_dict().items():
-            if name in trainable:
-                parameters.append(name)
+            if name in trained:
+                (parameters if trained[name] else frozen).append(name)
             elif value.is_floating_point():
                 floats.append(name)
             else:
                 integers.append(name)
-        return cls(tuple(parameters), tuple(floats), tuple(integers))
+        return cls(
+            tuple(parameters),
+            tuple(floats),
+            tuple(integers),
+            tuple(frozen),
+            has_batch_norm(model),
+        )
 
     @property
     def names(self) -> tuple[str, ...]:
         """All names, parameters first."""
-        return self.parameters + self.float_buffers + self.integer_buffers
+        return self.parameters + self.float_buffers + self.integer_buffers + self.frozen
+
+
+def has_batch_norm(model: nn.Module) -> bool:
+    """Tell whether a model has BatchNorm, which cannot train on a batch of one image."""
+    return any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules())
 
 
 def cpu_state(model: nn.Module) -> State:

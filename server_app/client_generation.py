@@ -19,7 +19,6 @@ from protocol.gather import gather
 from protocol.reasons import grouped
 from protocol.records import packed
 from strategies import TooFewReplies
-from strategies.server import refuse_dead_process
 
 from .federation import Federation
 from .progress import ProgressLog
@@ -78,7 +77,7 @@ def ask_for_images(federation: Federation, request: PseudoRequest) -> Generated:
         ProgressLog(f"inversion of {request.kind} samples on the clients", "clients"),
     )
     parts, failures = list(gathered.valid.values()), gathered.failures
-    refuse_dead_process(failures.values())
+    federation.stop_if_hopeless(failures.values())
     if not parts:
         raise TooFewReplies(
             f"no client generated valid {request.kind} samples. {grouped(failures)}"

@@ -10,8 +10,9 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,19 +30,18 @@ from models import (
     State,
     StateLayout,
     cpu_state,
+    first_non_finite,
     fit_threads,
     load_state,
     resolve_device,
 )
 from processes import Workers, suitable, threads
-from protocol.exchange import exchange
 from protocol.fingerprint import code_fingerprint
 from protocol.gather import gather
 from protocol.participants import MissingClients, Participants
-from protocol.records import InvalidContent, from_record, to_record
 from protocol.shared_model import shared_model
 from reporting import MetricsFile
-from strategies import get
+from strategies import TooFewReplies, get
 
 from .checkpoints import Checkpoint, Checkpoints
 from .evaluation import Evaluation, Evaluator
@@ -80,6 +80,8 @@ class Federation:
     workers : Workers, optional
         Processes to use; otherwise some are started when they are worth it, and end with this
         context.
+    must_stop : callable, optional
+        See :func:`server_app.run.run`.
     """
 
     def __init__(
@@ -88,7 +90,9 @@ class Federation:
         configuration: RunConfiguration,
         directory: Path,
         workers: Workers | None = None,
+        must_stop: Callable[[str], str | None] | None = None,
     ) -> None:
+        self._must_stop = must_stop
         self.grid = grid
         self.configuration = configuration
         self.directory = directory
@@ -366,6 +370,18 @@ class Federation:
             self._told[str(client)] = counts
             self.note_traffic("label counts", up=8 * len(counts))
 
+    def stop_if_hopeless(self, reasons: Iterable[str]) -> None:
+        """Stop the run if the engine says that clients that failed so will be missing ever after.
+
+        Raises
+        ------
+        TooFewReplies
+            With what the engine says.
+        """
+        for reason in reasons:
+            if self._must_stop is not None and (why := self._must_stop(reason)):
+                raise TooFewReplies(why)
+
     def train_round(self, server_round: int, phase: str) -> None:
         """Run one federated round: sample, train on the clients, aggregate, evaluate.
 
@@ -377,20 +393,28 @@ class Federation:
             ``"federated"`` or ``"competition"``.
         """
         started = time.perf_counter()
-        messages = self.strategy.configure_train(
-            server_round, to_record(self.state.global_state), self.agreement(), self.grid
+        if self.strategy.outcome is not None:
+            # The round before is kept: it had enough replies.
+            self.stop_if_hopeless(failure.reason for failure in self.strategy.outcome.failures)
+        self.strategy.begin(server_round, self.state.global_state, self.grid)
+        gathered = gather(
+            self.grid,
+            self.strategy.addresses,
+            "train",
+            partial(self.strategy.content, server_round, self.agreement()),
+            partial(self.strategy.checked, server_round),
+            self.configuration.round_timeout,
         )
-        replies = exchange(self.grid, messages, self.configuration.round_timeout)
-        arrays, _ = self.strategy.aggregate_train(server_round, replies)
-        outcome = self.strategy.outcome
-        assert arrays is not None and outcome is not None
-        try:
-            self.set_global(from_record(arrays, self.state.global_state))
-        except InvalidContent as error:
+        combined = self.strategy.finish(server_round, gathered)
+        if broken := first_non_finite(combined):
             # Every update was finite: their combination is beyond what a float32 can hold.
             raise DivergedModel(
-                f"round {server_round}: the combined model cannot be used: {error}. {_ADVICE}"
-            ) from error
+                f"round {server_round}: the combined model cannot be used: {broken!r} holds NaN or "
+                f"infinite values. {_ADVICE}"
+            )
+        self.set_global(combined)
+        outcome = self.strategy.outcome
+        assert outcome is not None
         measured = self.strategy.evaluate(self.state.global_state, self._measure)
         if not math.isfinite(measured["loss"]):
             raise DivergedModel(

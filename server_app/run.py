@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -22,7 +23,10 @@ log = logging.getLogger("flwr.fedf2dg")
 
 
 def run(
-    grid: Grid, configuration: RunConfiguration, workers: Workers | None = None
+    grid: Grid,
+    configuration: RunConfiguration,
+    workers: Workers | None = None,
+    must_stop: Callable[[str], str | None] | None = None,
 ) -> dict[str, Any]:
     """Carry out a run from the chosen first stage to its report.
 
@@ -35,6 +39,9 @@ def run(
     workers : Workers, optional
         Processes that are free while the grid has nothing to do; otherwise the run starts its own
         when it needs them.
+    must_stop : callable, optional
+        What the engine knows of failed clients: gets the reason of one, and says why the run cannot
+        go on after it; None if it can.
 
     Returns
     -------
@@ -45,7 +52,7 @@ def run(
     log.info("run directory: %s", directory)
     with (
         run_directory.reserved(directory),
-        Federation(grid, configuration, directory, workers) as federation,
+        Federation(grid, configuration, directory, workers, must_stop) as federation,
     ):
         if federation.resume():
             # Before anything of that run is replaced.

@@ -30,8 +30,9 @@ class Centralized(FederatedStrategy):
         """Tell the client to use the pooled data."""
         return {**super().train_config(server_round, client), POOLED: True}
 
-    def _check_count(self, client: int, count: int) -> None:
-        """The pooled set is larger than what the client joined with."""
+    def expected_examples(self, client: int) -> int:
+        """Return the size of the pooled set: what all clients joined with."""
+        return sum(self.participants[each].num_examples for each in self.participants.clients)
 
 
 class CentralizedClient(ClientAlgorithm):

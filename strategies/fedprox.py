@@ -31,7 +31,11 @@ class FedProxClient(ClientAlgorithm):
 
     def begin_round(self, model: Classifier, received: Mapping[str, State]) -> None:
         """Remember x."""
-        self._anchor = [parameter.detach().clone() for parameter in model.parameters()]
+        self._anchor = [
+            parameter.detach().clone()
+            for parameter in model.parameters()
+            if parameter.requires_grad
+        ]
 
     @torch.no_grad()
     def adjust_gradients(self, parameters: Sequence[nn.Parameter]) -> None:

@@ -5,18 +5,17 @@
     server:         x⁺ = x + η_g Σ_S p_i (y_i - x) ;   c⁺ = c + Σ_S p_i⁽ᴺ⁾ (c_i⁺ - c_i)
 
 Dividing by η‖a‖₁ instead of ητ is what keeps it right when the local optimizer has momentum
-(see :mod:`strategies.normalizer`). The server can compute c_i⁺ itself from y_i, which it receives
+(see :mod:`protocol.normalizer`). The server can compute c_i⁺ itself from y_i, which it receives
 anyway, so the controls are kept there: a client uploads what it uploads under FedAvg, downloads
 one correction c - c_i, and has nothing to lose when it is restarted.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
-from flwr.app import ArrayRecord, ConfigRecord, Message
 from flwr.serverapp import Grid
 from torch import Tensor, nn
 
@@ -76,13 +75,10 @@ class Scaffold(FederatedStrategy):
             return self.client_controls.read(client)
         return self._zero()
 
-    def configure_train(
-        self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
-    ) -> Iterable[Message]:
-        """Bring c up to date with who takes part, then do as FedAvg does."""
-        messages = super().configure_train(server_round, arrays, config, grid)
+    def begin(self, server_round: int, state: State, grid: Grid) -> None:
+        """Do as FedAvg does, then bring c up to date with who takes part."""
+        super().begin(server_round, state, grid)
         self._follow_membership()
-        return messages
 
     def _follow_membership(self) -> None:
         """Set c = Σ p_i c_i anew when a client joined, before a message with c is built.
@@ -155,6 +151,7 @@ class ScaffoldClient(ClientAlgorithm):
         self._correction = [
             correction[name].to(parameter.device, parameter.dtype)
             for name, parameter in model.named_parameters()
+            if parameter.requires_grad
         ]
 
     @torch.no_grad()

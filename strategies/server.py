@@ -1,22 +1,25 @@
 """The server half every algorithm shares: sampling, messages, checks, aggregation.
 
-A subclass of Flower's :class:`Strategy`. It works with Flower's own ``strategy.start(...)`` as well
-as with this app's round loop. An algorithm overrides what differs: what it sends beside the model
-(:meth:`FederatedStrategy.extra_records`), how local models are combined
-(:meth:`FederatedStrategy.aggregate`), and what it must remember
+A round is :meth:`FederatedStrategy.begin`, a question to every sampled client, and
+:meth:`FederatedStrategy.finish`; all of them know states. The methods of Flower's
+:class:`Strategy`, which know records, are thin edges over them: Flower's own
+``strategy.start(...)`` works as well as this app's round loop. An algorithm overrides what differs:
+what it sends beside the model (:meth:`FederatedStrategy.extra_records`), how local models are
+combined (:meth:`FederatedStrategy.aggregate`), and what it must remember
 (:meth:`FederatedStrategy.memory`).
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from tempfile import mkdtemp
 
 import numpy as np
+import torch
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Strategy
@@ -24,20 +27,18 @@ from flwr.serverapp.strategy import Strategy
 from configuration import RunConfiguration
 from foundation import ExpectedError, counted
 from foundation.seeds import SAMPLING, derived_seed
+from foundation.steps import steps_per_epoch
 from models import State, StateLayout, size_in_bytes, state_difference
 from models.aggregation import combine, sample_weights
 from models.clipping import clip_factors, scaled_update, update_norm
 from protocol.client_store import ClientStore
-from protocol.gather import sort_replies
+from protocol.gather import Gathered, sort_replies
 from protocol.normalizer import normalizer
 from protocol.participants import MissingClients, Participants
 from protocol.reasons import grouped
 from protocol.records import InvalidContent, from_record, packed, to_record
 
 log = logging.getLogger("flwr.fedf2dg")
-
-# What Ray says of a worker that was killed; Flower's simulation never replaces one.
-_DEAD_ACTOR = "The actor is dead"
 
 #: Per store, the round each client's state is from.
 Versions = dict[str, dict[int, int]]
@@ -96,28 +97,6 @@ class RoundOutcome:
     notes: dict[str, float] = field(default_factory=dict)
 
 
-def refuse_dead_process(reasons: Iterable[str]) -> None:
-    """Stop a run whose simulation lost a process: its clients would be missing ever after.
-
-    Parameters
-    ----------
-    reasons : iterable of str
-        Why clients were dropped.
-
-    Raises
-    ------
-    TooFewReplies
-        If one of them was given to a dead process.
-    """
-    dead = next((reason for reason in reasons if reason.startswith(_DEAD_ACTOR)), None)
-    if dead is not None:
-        raise TooFewReplies(
-            "the process of a simulated client died, and Flower would hand out the dead one in "
-            "every round to come. Most often memory ran out: use fewer processes "
-            f"(client-resources-num-cpus) or --engine local, and go on with resume-from. {dead}"
-        )
-
-
 class FederatedStrategy(Strategy):
     """FedAvg's server half, and the base of all others.
 
@@ -158,8 +137,10 @@ class FederatedStrategy(Strategy):
         self.outcome: RoundOutcome | None = None
         #: Versions that checkpoints behind the current state still refer to.
         self.retained: list[Versions] = []
-        self._addresses: dict[int, int | None] = {}
+        #: The clients of the round, and the nodes they are asked through.
+        self.addresses: dict[int, int | None] = {}
         self._global: State = {}
+        self._packed_global = ArrayRecord()
         self._bytes_down = 0
         self._notes: dict[str, float] = {}
         #: η of the round, by the schedule: that of the clients.
@@ -220,111 +201,89 @@ class FederatedStrategy(Strategy):
         """Apply a function that measures one model to what this algorithm produces."""
         return evaluate(state)
 
-    # ------------------------------------------------------------------- Flower's Strategy methods
+    def expected_examples(self, client: int) -> int:
+        """Return how many samples a client must say it trained on: those it joined with.
 
-    def configure_train(
-        self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
-    ) -> Iterable[Message]:
-        """Sample clients and yield one message for each.
+        The weight of a client in the average is fixed when it joins: it cannot vote itself up.
+        """
+        return self.participants[client].num_examples
+
+    def expected_steps(self, client: int) -> int:
+        """Return how many local steps a client must say it made: they follow from its samples.
+
+        FedNova and SCAFFOLD divide by them. A client that were believed could give itself any
+        weight: with 1 step in place of 45, and momentum 0.9, that of 361 clients.
+        """
+        configuration = self.configuration
+        return configuration.local_epochs * steps_per_epoch(
+            self.expected_examples(client),
+            configuration.batch_size,
+            drop_singleton=self.layout.batch_norm,
+        )
+
+    # -------------------------------------------------------------------- a round, over states
+
+    def begin(self, server_round: int, state: State, grid: Grid) -> None:
+        """Begin a round from a global state: see who is there, and sample.
+
+        Parameters
+        ----------
+        server_round : int
+            Number of the round, from 1.
+        state : State
+            x. It is not changed, and must not be until :meth:`finish`.
+        grid : Grid
+            Asked who is connected.
 
         Raises
         ------
         MissingClients
             If fewer clients are connected than the round needs replies for ``node-timeout``.
-        TooFewReplies
-            If a simulation's process died in the round before.
         """
-        if self.outcome is not None:
-            refuse_dead_process(failure.reason for failure in self.outcome.failures)
         # What the last round replaced is only deleted now, when that round has been checkpointed.
         self.declare(self.versions())
         self.prune()
         self.participants.refresh(grid, at_least=self.required_replies())
-        self._global = dict(arrays.to_torch_state_dict())
-        self._addresses = self.participants.addresses(self.sample(server_round))
-        if len(self._addresses) < self.required_replies():
+        self._global, self._packed_global = state, packed(state)
+        self.addresses = self.participants.addresses(self.sample(server_round))
+        if len(self.addresses) < self.required_replies():
             raise MissingClients(
-                f"round {server_round}: {len(self._addresses)} clients are connected, "
+                f"round {server_round}: {len(self.addresses)} clients are connected, "
                 f"{self.required_replies()} are needed"
             )
         self.learning_rate = self.configuration.learning_rate_at(server_round)
         self._bytes_down = 0
-        return self._messages(server_round, config)
 
-    def _messages(self, server_round: int, config: ConfigRecord) -> Iterator[Message]:
-        shared = packed(self._global)
-        for client, node in self._addresses.items():
-            if node is None:  # sampled are those that are connected
-                continue
-            model = self.model_for(client)
-            extra = self.extra_records(client)
-            content = RecordDict(
-                {
-                    "arrays": shared if model is self._global else packed(model),
-                    "config": ConfigRecord({**config, **self.train_config(server_round, client)}),
-                    **{name: packed(state) for name, state in extra.items()},
-                }
-            )
-            self._bytes_down += sum(
-                size_in_bytes(state.values()) for state in (model, *extra.values())
-            )
-            yield Message(
-                content=content,
-                message_type="train",
-                dst_node_id=node,
-            )
+    def content(self, server_round: int, config: ConfigRecord, client: int) -> RecordDict:
+        """Return what a sampled client is sent.
 
-    def aggregate_train(
-        self, server_round: int, replies: Iterable[Message]
-    ) -> tuple[ArrayRecord | None, MetricRecord | None]:
-        """Check the replies one by one, spool the valid models to disk, and combine them.
+        Parameters
+        ----------
+        server_round : int
+            Number of the round.
+        config : ConfigRecord
+            What all clients are told.
+        client : int
+            Index of the client.
+        """
+        model, extra = self.model_for(client), self.extra_records(client)
+        self._bytes_down += sum(size_in_bytes(state.values()) for state in (model, *extra.values()))
+        return RecordDict(
+            {
+                "arrays": self._packed_global if model is self._global else packed(model),
+                "config": ConfigRecord({**config, **self.train_config(server_round, client)}),
+                **{name: packed(state) for name, state in extra.items()},
+            }
+        )
+
+    def checked(self, server_round: int, client: int, content: RecordDict) -> LocalUpdate:
+        """Check a client's reply, spool its model to disk, and return the rest of it.
 
         Raises
         ------
-        TooFewReplies
-            If fewer valid replies came than ``min-successful-clients``; the message lists why.
+        InvalidContent
+            If anything in it is not what an honest client would send.
         """
-        gathered = sort_replies(replies, self._addresses, partial(self._kept, server_round))
-        ordered, failures = list(gathered.valid.values()), gathered.failures
-        for client, reason in failures.items():
-            log.warning("round %d: client %d dropped: %s", server_round, client, reason)
-        if len(ordered) < self.required_replies():
-            raise TooFewReplies(
-                f"round {server_round}: {len(ordered)} of {len(self._addresses)} clients "
-                "returned a valid result, min-successful-clients asks for "
-                f"{self.required_replies()}. {grouped(failures)}"
-            )
-        self._notes = {}
-        if self.configuration.clip_update_norm > 0 and self.has_global_model:
-            ordered = self._clipped(ordered)
-        combined = self.aggregate(server_round, self._global, ordered)
-        if problem := state_difference(self._global, combined):
-            raise ValueError(
-                f"{type(self).__name__}.aggregate must return a whole state of the model: {problem}"
-            )
-        weights = sample_weights([update.num_examples for update in ordered])
-        train_loss = sum(w * u.train_loss for w, u in zip(weights, ordered, strict=True))
-        self.outcome = RoundOutcome(
-            server_round,
-            tuple(update.client for update in ordered),
-            tuple(Failure(client, reason) for client, reason in failures.items()),
-            train_loss,
-            self._bytes_down,
-            len(ordered) * size_in_bytes(self._global.values()),
-            dict(self._notes),
-        )
-        metrics = MetricRecord(
-            {
-                "num-examples": sum(update.num_examples for update in ordered),
-                "train-loss": train_loss,
-                "clients": len(ordered),
-                "failures": len(failures),
-            }
-        )
-        return to_record(combined), metrics
-
-    def _kept(self, server_round: int, client: int, content: RecordDict) -> LocalUpdate:
-        """Check a client's reply, spool its model to disk, and return the rest of it."""
         arrays, metrics = content.get("arrays"), content.get("metrics")
         if not isinstance(arrays, ArrayRecord) or not isinstance(metrics, MetricRecord):
             raise InvalidContent("the reply lacks its arrays or metrics")
@@ -333,30 +292,73 @@ class FederatedStrategy(Strategy):
             # Averaged into the global model, it would turn every later output into NaN.
             if name.endswith("running_var") and bool((state[name] < 0).any()):
                 raise InvalidContent(f"{name!r} holds a negative variance")
+        for name in self.layout.frozen:
+            if not torch.equal(state[name], self._global[name]):
+                raise InvalidContent(f"{name!r} is frozen, and was changed")
         numbers: dict[str, float] = {}
         for name in ("num-examples", "local-steps", "train-loss", "seconds"):
             value = metrics.get(name)
             if not isinstance(value, int | float) or not np.isfinite(value):
                 raise InvalidContent(f"the metric {name!r} is {str(value)[:40]}")
             numbers[name] = value
-        count, steps = int(numbers["num-examples"]), int(numbers["local-steps"])
-        self._check_count(client, count)
-        # FedNova's weights depend on it: a client could blow up the global step with a lie.
-        most = self.configuration.local_epochs * -(-count // self.configuration.batch_size)
-        if not 1 <= steps <= most:
-            raise InvalidContent(f"{steps} local steps are not possible with {count} samples")
+        if numbers["num-examples"] != (examples := self.expected_examples(client)):
+            raise InvalidContent(
+                f"trained on {numbers['num-examples']:g} samples instead of {examples}"
+            )
+        if numbers["local-steps"] != (steps := self.expected_steps(client)):
+            raise InvalidContent(
+                f"says that it made {numbers['local-steps']:g} local steps; {examples} samples "
+                f"make {steps}"
+            )
         self.local_models.write(client, server_round, state)
         return LocalUpdate(
             client,
-            count,
+            examples,
             steps,
             float(numbers["train-loss"]),
             float(numbers["seconds"]),
             lambda: self.local_models.read(client),
         )
 
-    def _clipped(self, updates: Sequence[LocalUpdate]) -> list[LocalUpdate]:
-        """Have every update read with its norm bounded; the models stay on disk as they came."""
+    def finish(self, server_round: int, gathered: Gathered[LocalUpdate]) -> State:
+        """Combine what came of a round into the next global state.
+
+        Raises
+        ------
+        TooFewReplies
+            If fewer valid replies came than ``min-successful-clients``; the message lists why.
+        """
+        updates, failures = list(gathered.valid.values()), gathered.failures
+        for client, reason in failures.items():
+            log.warning("round %d: client %d dropped: %s", server_round, client, reason)
+        if len(updates) < self.required_replies():
+            raise TooFewReplies(
+                f"round {server_round}: {len(updates)} of {len(self.addresses)} clients "
+                "returned a valid result, min-successful-clients asks for "
+                f"{self.required_replies()}. {grouped(failures)}"
+            )
+        self._notes = {}
+        if self.configuration.clip_update_norm > 0 and self.has_global_model:
+            self._clip(server_round, updates)
+        combined = self.aggregate(server_round, self._global, updates)
+        if problem := state_difference(self._global, combined):
+            raise ValueError(
+                f"{type(self).__name__}.aggregate must return a whole state of the model: {problem}"
+            )
+        weights = sample_weights([update.num_examples for update in updates])
+        self.outcome = RoundOutcome(
+            server_round,
+            tuple(update.client for update in updates),
+            tuple(Failure(client, reason) for client, reason in failures.items()),
+            sum(w * u.train_loss for w, u in zip(weights, updates, strict=True)),
+            self._bytes_down,
+            len(updates) * size_in_bytes(self._global.values()),
+            dict(self._notes),
+        )
+        return combined
+
+    def _clip(self, server_round: int, updates: Sequence[LocalUpdate]) -> None:
+        """Bound the norms of the updates on disk: what is kept of a client is what is averaged."""
         names = self.layout.parameters
         norms = [update_norm(self._global, update.load(), names) for update in updates]
         factors = clip_factors(norms, self.configuration.clip_update_norm)
@@ -369,31 +371,43 @@ class FederatedStrategy(Strategy):
                     norm,
                     norm * factor,
                 )
-        return [
-            replace(update, load=partial(self._load_scaled, update.load, factor))
-            for update, factor in zip(updates, factors, strict=True)
-        ]
+                scaled = scaled_update(self._global, update.load(), names, factor)
+                self.local_models.write(update.client, server_round, scaled)
 
-    def _load_scaled(self, load: Callable[[], State], factor: float) -> State:
-        state = load()
-        return scaled_update(self._global, state, self.layout.parameters, factor)
+    # ------------------------------------------------------------------- Flower's Strategy methods
 
-    def _check_count(self, client: int, count: int) -> None:
-        # The weight of a client in the average is fixed when it joins: it cannot vote itself up.
-        if count != self.participants[client].num_examples:
-            raise InvalidContent(
-                f"trained on {count} samples, but joined with "
-                f"{self.participants[client].num_examples}"
+    def configure_train(
+        self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
+    ) -> Iterable[Message]:
+        """Begin a round, and yield one message for each sampled client; see :meth:`begin`."""
+        self.begin(server_round, dict(arrays.to_torch_state_dict()), grid)
+        return (
+            Message(
+                content=self.content(server_round, config, client),
+                message_type="train",
+                dst_node_id=node,
             )
-
-    def normalizer_of(self, update: LocalUpdate) -> float:
-        """Return ‖a_i‖₁ of a client's local optimizer, from its number of steps."""
-        return normalizer(
-            update.steps,
-            learning_rate=self.learning_rate,
-            momentum=self.configuration.momentum,
-            weight_decay=self.configuration.weight_decay,
+            for client, node in self.addresses.items()
+            if node is not None
         )
+
+    def aggregate_train(
+        self, server_round: int, replies: Iterable[Message]
+    ) -> tuple[ArrayRecord | None, MetricRecord | None]:
+        """Check the replies one by one, and finish the round; see :meth:`finish`."""
+        gathered = sort_replies(replies, self.addresses, partial(self.checked, server_round))
+        combined = self.finish(server_round, gathered)
+        outcome = self.outcome
+        assert outcome is not None
+        metrics = MetricRecord(
+            {
+                "num-examples": sum(u.num_examples for u in gathered.valid.values()),
+                "train-loss": outcome.train_loss,
+                "clients": len(outcome.clients),
+                "failures": len(outcome.failures),
+            }
+        )
+        return to_record(combined), metrics
 
     def configure_evaluate(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
@@ -406,6 +420,17 @@ class FederatedStrategy(Strategy):
     ) -> MetricRecord | None:
         """Nothing was asked, so there is nothing to aggregate."""
         return None
+
+    # ------------------------------------------------------------------------------ for subclasses
+
+    def normalizer_of(self, update: LocalUpdate) -> float:
+        """Return ‖a_i‖₁ of a client's local optimizer, from its number of steps."""
+        return normalizer(
+            update.steps,
+            learning_rate=self.learning_rate,
+            momentum=self.configuration.momentum,
+            weight_decay=self.configuration.weight_decay,
+        )
 
     def summary(self) -> None:
         """Log the settings that matter."""

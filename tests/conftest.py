@@ -77,7 +77,7 @@ class Linear(nn.Module):
 class Client:
     """One client's data. Every step of an epoch sees all of it, so gradients have no noise.
 
-    A client cannot make more steps than it has samples (batches of one): the server refuses it.
+    The server is told how many steps that makes: it believes no client.
     """
 
     images: Tensor
@@ -131,11 +131,11 @@ class Laboratory:
 
     configuration: RunConfiguration
     grid: OpenGrid
-    strategy: FederatedStrategy
     model: nn.Module
     clients: Sequence[Client]
     state: State
     directory: Path
+    strategy: FederatedStrategy = field(init=False)
     server_round: int = 0
     metrics: MetricRecord | None = field(default=None)
 
@@ -159,9 +159,17 @@ class Laboratory:
 
     def new_strategy(self, name: str = "") -> FederatedStrategy:
         """Build a server half from nothing but the configuration and its directory."""
-        return get(name or self.configuration.strategy).server(
-            self.configuration, StateLayout.of(self.model), self.directory
+        strategy = get(name or self.configuration.strategy).server(
+            self.configuration,
+            StateLayout.of(self.model),
+            self.directory,
+            Participants(self.configuration.num_clients, self.configuration.node_timeout),
         )
+        # Here, batches do not follow from the batch size: both sides know what they are.
+        strategy.expected_steps = lambda client: (  # type: ignore[method-assign]
+            self.configuration.local_epochs * self.clients[client].steps
+        )
+        return strategy
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -200,6 +208,12 @@ def laboratory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[...,
         configuration = RunConfiguration.parse(settings)
         shell = model or Linear(clients[0].images.shape[1])
 
+        pool = Client(
+            torch.cat([client.images for client in clients]),
+            torch.cat([client.targets for client in clients]),
+            clients[0].steps,
+        )
+
         class TinySite:
             @staticmethod
             def of(given: RunConfiguration, node: Any, sent: Any) -> Any:
@@ -210,7 +224,7 @@ def laboratory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[...,
                     num_partitions=0,
                     device=torch.device("cpu"),
                     data=lambda: clients[index],
-                    batches=lambda pooled=False: clients[index],
+                    batches=lambda pooled=False: pool if pooled else clients[index],
                     model=lambda: shell,
                     autocast=lambda: None,
                 )
@@ -221,13 +235,9 @@ def laboratory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[...,
         directory.mkdir()
         grid = OpenGrid(application.app, len(clients), configuration.flat())
         state = {name: value.detach().clone() for name, value in shell.state_dict().items()}
-        strategy = get(configuration.strategy).server(
-            configuration,
-            StateLayout.of(shell),
-            directory,
-            Participants(configuration.num_clients, configuration.node_timeout),
-        )
-        return Laboratory(configuration, grid, strategy, shell, clients, state, directory)
+        laboratory = Laboratory(configuration, grid, shell, clients, state, directory)
+        laboratory.strategy = laboratory.new_strategy()
+        return laboratory
 
     return build
 

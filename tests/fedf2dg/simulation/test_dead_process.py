@@ -13,30 +13,48 @@ from pathlib import Path
 import pytest
 from flwr.app import Error, Message
 
+from client_app.app import app as client_app
+from fedf2dg.simulation.dead_actor import dead_actor
+from fedf2dg.simulation.local_grid import LocalGrid
+from server_app import preflight
+from server_app.run import run
 from strategies import TooFewReplies
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 
 
-def test_the_round_is_kept_and_the_next_one_does_not_start(laboratory, curved_clients):
-    run = laboratory(curved_clients, strategy="fedavg", min_successful_clients=1)
+def test_the_round_is_kept_and_the_next_one_does_not_start(tmp_path):
+    keys = {"num-clients": 4, "train-samples": 90, "dirichlet-alpha": 1.0, "local-epochs": 1}
+    configuration = preflight.parse(
+        {**keys, "output-dir": str(tmp_path / "run"), "min-successful-clients": 1}
+    )
+    grid = LocalGrid(client_app, 4, configuration.flat())
+    pull = grid.pull_messages
 
-    def die(client, reply):
-        if client != 2:
-            return reply
+    def die(identities):
+        replies = pull(identities)
+        return [
+            died(reply)
+            if reply.metadata.src_node_id == 102 and reply.metadata.message_type == "train"
+            else reply
+            for reply in replies
+        ]
+
+    def died(reply):
         text = "ActorDiedError: …\nThe actor is dead because its worker process has died."
         error = Message(Error(0, text), reply_to=reply)
-        error.metadata.__dict__["_src_node_id"] = reply.metadata.src_node_id
+        error.metadata.__dict__.update(reply.metadata.__dict__)
         return error
 
-    run.round()
-    run.grid.touch = die
-    before = run.state
-    run.round()
-    assert run.strategy.outcome.clients == (0, 1, 3)
-    assert run.state is not before
+    grid.pull_messages = die
     with pytest.raises(TooFewReplies, match=r"process of a simulated client died.*resume-from"):
-        run.round()
+        run(grid, configuration, must_stop=dead_actor)
+    assert (tmp_path / "run" / "checkpoints" / "0001-train-0001").is_dir()
+    assert not (tmp_path / "run" / "checkpoints" / "0002-train-0002").exists()
+
+
+def test_whatever_else_a_client_says_does_not_stop_a_run():
+    assert dead_actor("RuntimeError: no memory") is None
 
 
 @pytest.mark.slow
@@ -61,20 +79,20 @@ def test_a_real_worker_of_ray_is_killed(tmp_path):
     name, value = mark.split("=")
     environment = {**os.environ, "PYTHONPATH": str(ROOT), name: value}
     with (tmp_path / "log").open("wb") as log:
-        run = subprocess.Popen(command, env=environment, cwd=tmp_path, stdout=log, stderr=log)
+        process = subprocess.Popen(command, env=environment, cwd=tmp_path, stdout=log, stderr=log)
         try:
             deadline = time.monotonic() + 300
             while not (output / "checkpoints" / "0001-train-0001").exists():
-                assert run.poll() is None, said(tmp_path)
+                assert process.poll() is None, said(tmp_path)
                 assert time.monotonic() < deadline, said(tmp_path)
                 time.sleep(0.1)
             workers = actors(mark)
             assert workers
             os.kill(workers[0], signal.SIGKILL)
-            assert run.wait(120) != 0
+            assert process.wait(120) != 0
         finally:
-            run.send_signal(signal.SIGINT)  # stops its SuperLink and Ray, too
-            run.wait(60)
+            process.send_signal(signal.SIGINT)  # stops its SuperLink and Ray, too
+            process.wait(60)
     assert "the process of a simulated client died" in said(tmp_path)
     assert not (output / "summary.json").exists()
     assert len(list((output / "checkpoints").glob("0*-train-*"))) == 1

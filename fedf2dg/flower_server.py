@@ -5,8 +5,10 @@ from __future__ import annotations
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
-from . import preflight
-from .run import run
+from server_app import preflight
+from server_app.run import run
+
+from .simulation.dead_actor import dead_actor
 
 app = ServerApp()
 
@@ -16,4 +18,4 @@ def main(grid: Grid, context: Context) -> None:
     """Check the configuration, then carry out the run."""
     configuration = preflight.parse(context.run_config)
     preflight.check(configuration, simulated=False)
-    run(grid, configuration)
+    run(grid, configuration, must_stop=dead_actor)
