@@ -11,6 +11,7 @@ import re
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
+import torch
 from safetensors.torch import load_file, save_file
 
 from foundation import clear_unfinished, whole_file
@@ -27,13 +28,17 @@ def write_state(target: Path, tensors: State, metadata: Mapping[str, str] | None
     target : Path
         The file; its folder is made if missing.
     tensors : State
-        What it holds.
+        What it holds; they may be views, and share memory with each other.
     metadata : Mapping, optional
         Texts stored beside them.
     """
-    contiguous = {name: value.contiguous() for name, value in tensors.items()}
+    # safetensors refuses tensors that are not contiguous, or share memory.
+    copies = {
+        name: value.detach().clone(memory_format=torch.contiguous_format)
+        for name, value in tensors.items()
+    }
     with whole_file(target) as aside:
-        save_file(contiguous, aside, dict(metadata) if metadata else None)
+        save_file(copies, aside, dict(metadata) if metadata else None)
 
 
 class ClientStore:

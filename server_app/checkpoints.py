@@ -17,12 +17,12 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from configuration import STAGES, RunConfiguration, key_table, with_present_names
 from foundation import UsageError, clear_unfinished, whole_folder
 from models import State
-from protocol.client_store import ClientStore
+from protocol.client_store import ClientStore, write_state
 from strategies.server import Versions
 
 FORMAT = 1
@@ -100,8 +100,8 @@ class Checkpoints:
             "configuration": self.configuration.flat(),
         }
         with whole_folder(target) as folder:
-            save_file(checkpoint.global_state, folder / "global.safetensors")
-            save_file(checkpoint.memory, folder / "strategy.safetensors")
+            write_state(folder / "global.safetensors", checkpoint.global_state)
+            write_state(folder / "strategy.safetensors", checkpoint.memory)
             (folder / "manifest.json").write_text(json.dumps(manifest, indent=1), "utf-8")
         self._drop_superseded()
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
-from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
+from flwr.app import ConfigRecord, Message, MetricRecord, RecordDict
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Strategy
 
@@ -117,9 +117,7 @@ class FromFlower(FederatedStrategy):
         """Return the fewest valid replies a round needs: the app's number, or the rule's."""
         return max(super().required_replies(), type(self).fewest_replies(self.configuration))
 
-    def configure_train(
-        self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
-    ) -> Iterable[Message]:
+    def begin(self, server_round: int, state: State, grid: Grid) -> None:
         """Sample clients as always, and tell the wrapped strategy where the round starts.
 
         Raises
@@ -127,8 +125,8 @@ class FromFlower(FederatedStrategy):
         ConfigurationError
             If the strategy sends other arrays than the global model, or waits for more nodes.
         """
-        messages = super().configure_train(server_round, arrays, config, grid)
-        nodes = [node for node in self._addresses.values() if node is not None]
+        super().begin(server_round, state, grid)
+        nodes = [node for node in self.addresses.values() if node is not None]
         if hasattr(self.wrapped, "current_arrays"):
             # FedAvgM takes the model up once and goes on from what it returned; but distillation,
             # or a resumed checkpoint, may have put another in its place.
@@ -152,7 +150,6 @@ class FromFlower(FederatedStrategy):
             for record in message.content.config_records.values():
                 settings.update(record)
             self._settings[message.metadata.dst_node_id] = settings
-        return messages
 
     def train_config(self, server_round: int, client: int) -> dict[str, Any]:
         """Return the settings of a train message, with those of the wrapped strategy."""

@@ -108,6 +108,11 @@ DAMAGES = {
     "steps-zero": with_metric("local-steps", 0),
     "steps-absurd": with_metric("local-steps", 10**9),
     "steps-beyond-its-data": with_metric("local-steps", 1000),
+    # Possible numbers, and untrue: FedNova and SCAFFOLD would divide by them.
+    "steps-one": with_metric("local-steps", 1),
+    "steps-one-fewer": with_metric("local-steps", 6),
+    "steps-a-fraction": with_metric("local-steps", 7.5),
+    "count-a-fraction": with_metric("num-examples", 30.5),
     "loss-nan": with_metric("train-loss", float("nan")),
     "seconds-infinite": with_metric("seconds", float("inf")),
     "exception": lambda reply: Message(Error(2, "RuntimeError: no memory"), reply_to=reply),

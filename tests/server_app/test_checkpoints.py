@@ -42,6 +42,27 @@ def checkpoint(*steps, value=1.0):
 ALL = ("train", "generate", "distil", "compete")
 
 
+def test_a_strategy_may_remember_any_tensors(checkpoints):
+    """Transposed, strided, expanded, shared with each other, part of a larger one, or trained."""
+    whole = torch.arange(12.0).reshape(3, 4)
+    memory = {
+        "whole": whole,
+        "again": whole,
+        "transposed": whole.T,
+        "strided": whole[:, ::2],
+        "part": whole[1],
+        "expanded": torch.ones(1).expand(5),
+        "trained": torch.nn.Parameter(torch.ones(2)),
+    }
+    saved = checkpoint("train-0001")
+    saved.memory, saved.global_state = memory, {"w": whole.T, "tied": whole.T}
+    checkpoints.save(saved)
+    loaded = checkpoints.load(ALL)
+    for found, expected in ((loaded.memory, memory), (loaded.global_state, saved.global_state)):
+        assert found.keys() == expected.keys()
+        assert all(torch.equal(found[name], value) for name, value in expected.items())
+
+
 def test_what_is_saved_is_loaded(checkpoints):
     saved = checkpoint("train-0001", value=2.5)
     checkpoints.save(saved)
@@ -79,12 +100,12 @@ def test_killed_while_saving_the_one_before_is_loaded(checkpoints, monkeypatch, 
             raise Killed
         return save(*given, **named)
 
-    save = module.save_file
+    save = module.write_state
     with monkeypatch.context() as patch, pytest.raises(Killed):
         if moment == "first file":
-            patch.setattr(module, "save_file", stop)
+            patch.setattr(module, "write_state", stop)
         elif moment == "second file":
-            patch.setattr(module, "save_file", second)
+            patch.setattr(module, "write_state", second)
         elif moment == "manifest":
             patch.setattr(module.json, "dumps", stop)
         else:

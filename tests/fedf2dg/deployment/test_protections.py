@@ -57,6 +57,30 @@ def test_one_poisoned_client_moves_the_model_no_further_than_the_bound(
     assert run.strategy.outcome.notes["clipped"] >= 1
 
 
+def test_what_is_kept_of_a_clipped_client_is_what_was_averaged(laboratory, curved_clients) -> None:
+    """It is what the post-training methods invert."""
+
+    def poison(client, reply):
+        if client == 2:
+            state = dict(reply.content["arrays"].to_torch_state_dict())
+            reply.content["arrays"] = ArrayRecord({n: v + 1e12 for n, v in state.items()})
+        return reply
+
+    run = laboratory(curved_clients, strategy="fedavg", clip_update_norm=1.0)
+    before = run.state
+    run.grid.touch = poison
+    run.round()
+    kept = [run.strategy.local_models.read(client) for client in range(4)]
+    norms = [update_norm(before, state, ["weight"]) for state in kept]
+    assert max(norms) < 50
+    total = sum(client.samples for client in curved_clients)
+    average = sum(
+        client.samples / total * state["weight"]
+        for client, state in zip(curved_clients, kept, strict=True)
+    )
+    torch.testing.assert_close(average, run.state["weight"], rtol=1e-9, atol=1e-12)
+
+
 def test_honest_clients_are_not_touched_by_a_wide_bound(laboratory, curved_clients) -> None:
     plain = laboratory(curved_clients, strategy="scaffold").rounds(5)
     wide = laboratory(curved_clients, strategy="scaffold", clip_update_norm=100.0).rounds(5)
