@@ -1,4 +1,4 @@
-"""Parameters that are not trained, such as a pretrained encoder's, stay what they are, bit for bit."""
+"""Parameters that are not trained, such as a pretrained encoder's, stay bit for bit."""
 
 from __future__ import annotations
 
