@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from functools import partial
 
 import torch
-from generation.settings import Compile, Precision
 from torch import nn
 
 import models
@@ -12,6 +11,7 @@ from benchmarks.measure import Comparison, Timed, Variant, alternate, measure_ce
 from benchmarks.textbook import textbook_inversion
 from generation import InversionEngine, InversionSettings
 from generation.acceleration import forward_operations
+from settings.inversion import Compile, Precision
 
 REPEATS = 5
 

@@ -14,7 +14,6 @@ from typing import Any, cast
 
 import numpy as np
 import torch
-from generation.settings import Schedule
 
 from benchmarks.measure import now
 from client_app.training import train_locally
@@ -29,6 +28,7 @@ from models import Classifier, State, StateLayout, build, cpu_state, load_state
 from models.aggregation import combine, sample_weights
 from protocol.seeds import training_generator
 from server_app.evaluation import Evaluator
+from settings.inversion import Schedule
 from strategies import get
 
 CLIENTS = 10

@@ -19,7 +19,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from generation.settings import Compile, Precision
 
 from benchmarks.measure import machine
 from client_app.app import app as client_app
@@ -32,6 +31,7 @@ from models import Classifier, load_state
 from protocol.pixel_range import pixel_range
 from server_app.evaluation import Evaluator
 from server_app.federation import Federation
+from settings.inversion import Compile, Precision
 
 # (precision, which noise to start from): the last shows what chance alone does to the result.
 WAYS: dict[str, tuple[Precision, int]] = {
