@@ -323,6 +323,21 @@ class RunConfiguration(Section):
         above=0.0,
         binds="generate",
     )
+    class_statistics_minimum: int = key(
+        5,
+        "Fewest images of a class whose features a client adds up for the server: the mean of few "
+        "is close to each of them.",
+        unit="images",
+        minimum=1,
+        binds="generate",
+    )
+    class_statistics_noise: float = key(
+        0.0,
+        "Gaussian noise that a client adds to its sums of features.",
+        unit="root mean square of a feature",
+        minimum=0.0,
+        binds="generate",
+    )
     moon: MoonSettings = field(default_factory=MoonSettings)
     server_optimizer: ServerOptimizerSettings = field(default_factory=ServerOptimizerSettings)
     robust: RobustSettings = field(default_factory=RobustSettings)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from dataclasses import replace
 from typing import cast
 
@@ -21,6 +22,7 @@ from strategies import get, local_losses
 from .evaluating import evaluated, held_out_counts
 from .generating import Request, generate_at, needs_global_model
 from .label_counts import shareable_counts
+from .measuring import client_statistics, measured_inputs
 from .site import Site
 from .train_request import TrainRequest, config_in, number
 from .training import LOSSES, Loss, train_locally
@@ -29,6 +31,7 @@ app = ClientApp()
 
 # A node's memory of this run; lost when its SuperNode restarts.
 _TOLD = "told-label-counts"
+_SECRET = "secret"
 
 
 @app.query("describe")
@@ -67,6 +70,30 @@ def evaluate(message: Message, context: Context) -> Message:
     site = _site(message, context)
     candidates = Candidates.received(message.content, config_in(message), site.model().state_dict())
     return _answer(message, **evaluated(site, candidates).record())
+
+
+@app.query("batch_norm")
+def batch_norm(message: Message, context: Context) -> Message:
+    """Measure what enters the BatchNorm layers of the received model on the client's images."""
+    site = _site(message, context)
+    state = from_record(_arrays(message, "arrays"), site.model().state_dict())
+    return Message(content=measured_inputs(site, state).content(), reply_to=message)
+
+
+@app.query("class_statistics")
+def class_statistics(message: Message, context: Context) -> Message:
+    """Add up what the received model says of the client's training images, with label counts."""
+    site = _site(message, context)
+    asked = config_in(message).get("statistics")
+    told = site.configuration.generation.place == "server"
+    statistics = client_statistics(
+        site,
+        from_record(_arrays(message, "arrays"), site.model().state_dict()),
+        [str(part) for part in asked] if isinstance(asked, list) else [],
+        _shareable_counts(site, context) if told else None,
+        _secret(context),
+    )
+    return Message(content=statistics.content(), reply_to=message)
 
 
 @app.train()
@@ -161,6 +188,14 @@ def _shareable_counts(site: Site, context: Context) -> list[int] | None:
     if counts is not None:
         context.state.metric_records[_TOLD] = MetricRecord({"label-counts": counts})
     return counts
+
+
+def _secret(context: Context) -> bytes:
+    """Return what only this client knows in this run."""
+    kept = context.state.config_records.setdefault(
+        _SECRET, ConfigRecord({"bytes": secrets.token_bytes(16)})
+    )
+    return cast(bytes, kept["bytes"])
 
 
 def _arrays(message: Message, name: str) -> ArrayRecord:

@@ -53,7 +53,8 @@ class ClassStatistics:
     feature_counts : Tensor, optional
         (C,) float64, the images in each row of ``feature_sums``.
     moment : Tensor, optional
-        (d, d) float64, Σ f·fᵀ over all images.
+        (d, d) float64, Σ f·fᵀ over the images that ``feature_counts`` counts; over all images if
+        feature sums were not asked for.
     """
 
     clients: tuple[int, ...]

@@ -14,6 +14,7 @@ from post_training import ClassStatistics, PseudoRequest, StatisticsRequest
 from protocol.pixel_range import pixel_range
 from reporting import only_warned, pseudo_grid
 
+from .class_statistics import ask_for_statistics
 from .client_generation import Generated, ask_for_images
 from .federation import Federation
 from .progress import ProgressLog
@@ -94,8 +95,8 @@ class TrainedFederation:
         return None if counts is None else {client: row for client, row in counts.items() if row}
 
     def class_statistics(self, request: StatisticsRequest) -> ClassStatistics | None:
-        """No client answers that yet."""
-        return None
+        """Return sums over the clients' training images, by one message for each client."""
+        return ask_for_statistics(self._federation, request)
 
     def pseudo_images(self, request: PseudoRequest) -> PseudoData:
         """Make pseudo images on the server or on the clients, and write down how it went."""

@@ -1,0 +1,126 @@
+"""What a model says of labelled images, added up by class."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from .classifier import Classifier
+
+
+@dataclass(frozen=True)
+class ClassSums:
+    """Sums over labelled images, on the CPU; what was not asked for is None.
+
+    C is the number of classes, d that of features.
+
+    Parameters
+    ----------
+    predictions : Tensor, optional
+        (C,) float64, Σ softmax(z) over all images.
+    feature_sums : Tensor, optional
+        (C, d) float64, Σ f of each class; 0 where the class has too few images.
+    feature_counts : Tensor, optional
+        (C,) int64, the images in each row of ``feature_sums``.
+    moment : Tensor, optional
+        (d, d) float64, Σ f·fᵀ over the images that ``feature_counts`` counts, or over all images if
+        feature sums were not asked for.
+    feature_size : float (default: 0.0)
+        Root mean square of a feature over the images that were added up. It says how much noise is
+        enough, and stays with who computed it.
+    """
+
+    predictions: Tensor | None = None
+    feature_sums: Tensor | None = None
+    feature_counts: Tensor | None = None
+    moment: Tensor | None = None
+    feature_size: float = 0.0
+
+
+@torch.inference_mode()
+def class_sums(
+    model: Classifier,
+    batches: Iterable[tuple[Tensor, Tensor]],
+    label_counts: Tensor,
+    *,
+    predictions: bool = False,
+    means: bool = False,
+    moment: bool = False,
+    minimum: int = 1,
+) -> ClassSums:
+    """Run a model in evaluation mode over labelled images, and add up its answers in float64.
+
+    Parameters
+    ----------
+    model : Classifier
+        Left in evaluation mode.
+    batches : iterable
+        (images, labels), on the model's device.
+    label_counts : Tensor
+        (C,) int64, the images of each class in ``batches``.
+    predictions, means, moment : bool (default: False)
+        What is asked for.
+    minimum : int (default: 1)
+        Fewest images of a class whose features are added up: the mean of few is close to each.
+    """
+    model.eval()
+    classes, width = len(label_counts), int(model.head.in_features)
+    counted = torch.where(label_counts >= minimum, label_counts, 0)
+    device = next(model.parameters()).device
+    included = (
+        (counted > 0).to(device) if means else torch.ones(classes, dtype=torch.bool).to(device)
+    )
+    answer = torch.zeros(classes, dtype=torch.float64, device=device)
+    sums = torch.zeros(classes, width, dtype=torch.float64, device=device)
+    second = torch.zeros(width, width, dtype=torch.float64, device=device)
+    squares = torch.zeros((), dtype=torch.float64, device=device)
+    for images, labels in batches:
+        features = model.embed(images)
+        if predictions:
+            answer += model.classify(features).double().softmax(dim=1).sum(dim=0)
+        if means or moment:
+            kept = features.double() * included[labels].unsqueeze(1)
+            squares += kept.square().sum()
+            sums.index_add_(0, labels, kept)
+            second.addmm_(kept.T, kept)
+    count = int((counted if means else label_counts).sum())
+    return ClassSums(
+        predictions=answer.cpu() if predictions else None,
+        feature_sums=sums.cpu() if means else None,
+        feature_counts=counted if means else None,
+        moment=second.cpu() if moment else None,
+        feature_size=(float(squares) / max(count * width, 1)) ** 0.5,
+    )
+
+
+def noised(sums: ClassSums, scale: float, generator: torch.Generator) -> ClassSums:
+    """Add Gaussian noise to sums of features, so that no one image can be read from them.
+
+    The noise on a class's sum has ``scale`` times the size of a feature (``feature_size``), that on
+    the second moment ``scale`` times its square. It blurs what an image adds; it is no differential
+    privacy, since features are not bounded.
+
+    Parameters
+    ----------
+    sums : ClassSums
+        What to blur; predictions stay as they are.
+    scale : float
+        0 or more.
+    generator : torch.Generator
+        On the CPU; must not be derivable from anything that the receiver knows.
+    """
+    if scale == 0:
+        return sums
+    feature_sums, moment = sums.feature_sums, sums.moment
+    if feature_sums is not None and sums.feature_counts is not None:
+        noise = torch.randn(feature_sums.shape, generator=generator, dtype=torch.float64)
+        held = (sums.feature_counts > 0).unsqueeze(1)
+        feature_sums = feature_sums + scale * sums.feature_size * noise * held
+    if moment is not None:
+        noise = torch.randn(moment.shape, generator=generator, dtype=torch.float64)
+        symmetric = noise.triu() + noise.triu(1).T
+        moment = moment + scale * sums.feature_size**2 * symmetric
+    return replace(sums, feature_sums=feature_sums, moment=moment)

@@ -1,0 +1,103 @@
+"""Have the clients measure the BatchNorm statistics of a model, and pool them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from flwr.app import ConfigRecord, RecordDict
+from flwr.serverapp import Grid
+from torch import nn
+
+from models import State, cpu_state, size_in_bytes
+from models.batch_norm import batch_norm_layers, pooled_statistics, with_statistics
+from protocol.batch_norm import checked_inputs, sample_weights
+from protocol.gather import gather
+from protocol.participants import Participants
+from protocol.records import packed
+
+
+@dataclass(frozen=True)
+class MeasuredModel:
+    """A model with the statistics that its clients' images give it.
+
+    Parameters
+    ----------
+    state : State
+        As it was, but for the running statistics; unchanged if nobody measured.
+    clients : tuple of int
+        Who measured.
+    failures : dict[int, str]
+        Why the others did not.
+    bytes_down, bytes_up : int
+        What went to the clients, and what they sent.
+    """
+
+    state: State
+    clients: tuple[int, ...]
+    failures: dict[int, str]
+    bytes_down: int = 0
+    bytes_up: int = 0
+
+
+def measured_on_clients(
+    grid: Grid,
+    participants: Participants,
+    model: nn.Module,
+    agreement: Mapping[str, Any],
+    timeout: float,
+    progress: Callable[[int, int], None] | None = None,
+) -> MeasuredModel:
+    """Return the state of a model with pooled BatchNorm statistics; one message for each client.
+
+    Every client counts by the training samples that it joined with.
+
+    Parameters
+    ----------
+    grid : Grid
+        Flower's grid, or an in-process one.
+    participants : Participants
+        The clients; those that are connected are asked.
+    model : nn.Module
+        The model; it is not changed.
+    agreement : Mapping
+        What every message says of the data.
+    timeout : float
+        Seconds to wait for the answers.
+    progress : callable, optional
+        Called with how many have answered, and how many were asked.
+    """
+    state = cpu_state(model)
+    channels = {name: layer.num_features for name, layer in batch_norm_layers(model).items()}
+    if not channels:
+        return MeasuredModel(state, (), {})
+    participants.refresh(grid)
+    addresses = participants.addresses(participants.clients)
+    question = RecordDict({"arrays": packed(state), "config": ConfigRecord(dict(agreement))})
+    gathered = gather(
+        grid,
+        addresses,
+        "query.batch_norm",
+        lambda client: question,
+        lambda client, content: checked_inputs(
+            content, channels, participants[client].num_examples
+        ),
+        timeout,
+        progress,
+    )
+    parts = list(gathered.valid.values())
+    if parts:
+        samples = [participants[client].num_examples for client in gathered.valid]
+        statistics = pooled_statistics(
+            [part.moments for part in parts], sample_weights(parts, samples)
+        )
+        state = with_statistics(state, statistics)
+    sent = sum(node is not None for node in addresses.values())
+    return MeasuredModel(
+        state,
+        tuple(gathered.valid),
+        gathered.failures,
+        bytes_down=sent * size_in_bytes(state.values()),
+        bytes_up=len(parts) * 8 * (1 + sum(1 + 2 * width for width in channels.values())),
+    )
