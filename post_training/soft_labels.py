@@ -18,6 +18,10 @@ from .trained import Trained
 log = logging.getLogger("flwr.fedf2dg")
 
 _AT_ONCE = 256
+# Below so many pixels a side, auto takes the own model: inversion of 8x8 digits reaches images that
+# are as good as real ones, and the ensemble knows less than each image's own model (93.0 against
+# 86.1 % on one seed); on 32x32 photographs it is the other way round (61.2 against 66.3 %).
+_SMALLEST_SIDE = 16
 
 
 def soft_labels(trained: Trained, data: PseudoData, teacher: Teacher) -> Tensor:
@@ -32,14 +36,16 @@ def soft_labels(trained: Trained, data: PseudoData, teacher: Teacher) -> Tensor:
     teacher : {"auto", "own", "uniform", "prior-corrected", "class-weighted", "masked"}
         See :mod:`distillation.teachers`. The prior-corrected ensemble takes as much of the priors
         out as the images' labels show to be there (:func:`distillation.teachers.fitted_strength`).
-        auto: prior-corrected where the label counts of all clients are known, own elsewhere.
+        auto: prior-corrected where the label counts of all clients are known and the images have
+        16 pixels a side or more, own elsewhere.
 
     Raises
     ------
     ValueError
         If the teacher needs label counts that the server does not know.
     """
-    if len(data) == 0 or teacher == "own":
+    tiny = min(data.images.shape[2:]) < _SMALLEST_SIDE
+    if len(data) == 0 or teacher == "own" or (teacher == "auto" and tiny):
         return data.logits
     clients = list(trained.local_models)
     counts = None if teacher == "uniform" else _counts(trained, clients)

@@ -93,7 +93,8 @@ class DistillationSettings(Section):
         "the mean of all local models (uniform), the same with their clients' label priors taken "
         "out (prior-corrected), weighted by who holds the image's class (class-weighted), or the "
         "own model over its client's classes and the global model elsewhere (masked). auto: "
-        "prior-corrected where the label counts are known, own elsewhere.",
+        "prior-corrected for images of 16 pixels a side or more whose clients' label counts are "
+        "known, own elsewhere.",
         choices=get_args(Teacher),
         binds="distil",
     )

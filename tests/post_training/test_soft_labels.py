@@ -13,13 +13,14 @@ from post_training.in_memory import TrainedModels
 from post_training.soft_labels import soft_labels
 
 CLIENTS = (2, 5, 7)
+SIDE = 16
 COUNTS = {2: [60, 3, 1], 5: [1, 40, 40], 7: [2, 2, 90]}
 
 
 @pytest.fixture
 def models() -> dict[int, nn.Module]:
     return {
-        client: build("cnn", classes=3, channels=1, image_size=8, seed=client).eval()
+        client: build("cnn", classes=3, channels=1, image_size=SIDE, seed=client).eval()
         for client in (*CLIENTS, 100)
     }
 
@@ -27,7 +28,7 @@ def models() -> dict[int, nn.Module]:
 @pytest.fixture
 def data(models) -> PseudoData:
     draw = torch.Generator().manual_seed(0)
-    images = torch.randn(9, 1, 8, 8, generator=draw)
+    images = torch.randn(9, 1, SIDE, SIDE, generator=draw)
     sources = torch.tensor(CLIENTS).repeat(3)
     with torch.no_grad():
         logits = torch.stack(
@@ -45,7 +46,7 @@ def trained(models, counts=None) -> TrainedModels:
         cpu_state(models[100]),
         {client: cpu_state(models[client]) for client in CLIENTS},
         dict.fromkeys(CLIENTS, 30),
-        image_shape=(1, 8, 8),
+        image_shape=(1, SIDE, SIDE),
         classes=3,
         label_counts=counts,
     )
@@ -98,3 +99,8 @@ def test_masked_and_class_weighted_take_the_images_source_and_label(models, data
 def test_no_images_need_no_teacher(models, data):
     nothing = PseudoData(data.images[:0], data.labels[:0], data.sources[:0], data.logits[:0])
     assert len(soft_labels(trained(models, COUNTS), nothing, "auto")) == 0
+
+
+def test_auto_leaves_tiny_images_to_the_models_they_came_from(models, data):
+    tiny = PseudoData(data.images[..., :8, :8], data.labels, data.sources, data.logits)
+    assert torch.equal(soft_labels(trained(models, COUNTS), tiny, "auto"), data.logits)
