@@ -16,31 +16,23 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from torch import nn
 
+import settings
 from configuration import RunConfiguration, key_table
 from distillation import distil
 from generation import invert
 from settings import (
-    CompetitionSettings,
     ConfigurationError,
     DistillationSettings,
-    GenerationSettings,
     InversionSettings,
     KeyInfo,
-    MoonSettings,
-    RobustSettings,
     Section,
-    ServerOptimizerSettings,
     inversion_of,
 )
 
-SECTIONS: list[type[Section]] = [
-    CompetitionSettings,
-    DistillationSettings,
-    GenerationSettings,
-    InversionSettings,
-    MoonSettings,
-    RobustSettings,
-    ServerOptimizerSettings,
+SECTIONS = [
+    value
+    for value in vars(settings).values()
+    if isinstance(value, type) and issubclass(value, Section) and value is not Section
 ]
 
 # Sizes, whose ends make the stage small or large and nothing else, and the compiler, which is slow.
@@ -96,17 +88,15 @@ def model(seed: int) -> nn.Module:
 
 
 def carry_out_inversion(given: dict[str, Any]) -> None:
-    settings = InversionSettings(**{"iterations": 2, "compile": "off", **given})
-    result = invert(
-        model(0), torch.tensor([0, 2]), (1, 8, 8), settings, global_model=model(1), seed=0
-    )
+    told = InversionSettings(**{"iterations": 2, "compile": "off", **given})
+    result = invert(model(0), torch.tensor([0, 2]), (1, 8, 8), told, global_model=model(1), seed=0)
     assert torch.isfinite(result.images).all() and torch.isfinite(result.logits).all()
 
 
 def carry_out_distillation(given: dict[str, Any]) -> None:
     torch.manual_seed(2)
-    settings = DistillationSettings(**{"epochs": 1, **given})
-    result = distil(model(0), torch.randn(5, 1, 8, 8), torch.randn(5, 3), settings, seed=0)
+    told = DistillationSettings(**{"epochs": 1, **given})
+    result = distil(model(0), torch.randn(5, 1, 8, 8), torch.randn(5, 3), told, seed=0)
     assert all(torch.isfinite(value).all() for value in result.model.state_dict().values())
 
 
