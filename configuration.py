@@ -43,6 +43,19 @@ from settings.declaration import checked, meant, unknown
 
 SomeSection = TypeVar("SomeSection", bound=Section)
 
+__all__ = [
+    "STAGES",
+    "ConfigurationError",
+    "KeyInfo",
+    "RunConfiguration",
+    "Value",
+    "flatten",
+    "key_table",
+    "read_toml",
+    "typed",
+    "with_present_names",
+]
+
 #: The stages of a run, in their order (the four scripts of the original project).
 STAGES = ("train", "generate", "distil", "compete")
 

@@ -47,7 +47,8 @@ def digits() -> tuple[Tensor, Tensor, Tensor, Tensor]:
 def network(name: str, seed: int) -> nn.Module:
     """Build a torchvision classifier with fresh weights."""
     torch.manual_seed(seed)
-    return torchvision.models.get_model(name, num_classes=CLASSES)
+    built: nn.Module = torchvision.models.get_model(name, num_classes=CLASSES)
+    return built
 
 
 def train(model: nn.Module, images: Tensor, labels: Tensor, epochs: int, seed: int) -> None:

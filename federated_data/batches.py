@@ -79,6 +79,7 @@ class Batches:
         self.device = torch.device(device)
         self.drop_singleton = drop_singleton
         self._memory_format = torch.channels_last if channels_last else torch.contiguous_format
+        self._samples: int
         self._samples, self._channels, self._height, self._width = data.images.shape
         self._pixels = _pack(data.images).to(self.device)
         self._labels = torch.from_numpy(np.array(data.labels)).to(self.device)

@@ -290,7 +290,8 @@ def _draw_counts(
         smallest = np.where(valid, held.min(axis=1), -1)
         accepted = np.flatnonzero(smallest >= min_samples)
         if len(accepted):
-            return counts[accepted[0]]
+            chosen: npt.NDArray[np.int64] = counts[accepted[0]]
+            return chosen
         best = max(best, int(smallest.max()))
     raise _exhausted("dirichlet", alpha, clients, min_samples, max_draws, best)
 

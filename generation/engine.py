@@ -141,8 +141,10 @@ class Objective:
         return logits
 
     def _predict(self, model: nn.Module, images: Tensor) -> Tensor:
+        logits: Tensor
         if self._autocast is None:
-            return model(images)
+            logits = model(images)
+            return logits
         with torch.autocast(images.device.type, dtype=self._autocast):
             logits = model(images)
         return logits.float()

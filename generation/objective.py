@@ -84,8 +84,10 @@ def l2_penalty(images: Tensor, form: Form = "corrected") -> Tensor:
 
 def _norm(values: Tensor, form: Form) -> Tensor:
     if form == "reference":
-        return torch.linalg.vector_norm(values)
-    return BATCH_CALIBRATION * torch.linalg.vector_norm(values, dim=(1, 2, 3)).mean()
+        whole: Tensor = torch.linalg.vector_norm(values)
+        return whole
+    norms: Tensor = torch.linalg.vector_norm(values, dim=(1, 2, 3))
+    return BATCH_CALIBRATION * norms.mean()
 
 
 def statistics_deviation(features: Tensor, running_mean: Tensor, running_var: Tensor) -> Tensor:
@@ -110,9 +112,9 @@ def statistics_deviation(features: Tensor, running_mean: Tensor, running_var: Te
     """
     features = features.to(running_mean.dtype)
     var, mean = torch.var_mean(features, dim=(0, 2, 3), correction=0)
-    return torch.linalg.vector_norm(mean - running_mean) + torch.linalg.vector_norm(
-        var - running_var
-    )
+    of_mean: Tensor = torch.linalg.vector_norm(mean - running_mean)
+    of_variance: Tensor = torch.linalg.vector_norm(var - running_var)
+    return of_mean + of_variance
 
 
 def batch_norm_layers(model: nn.Module) -> list[nn.BatchNorm2d]:

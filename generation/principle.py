@@ -34,7 +34,8 @@ def shares(num_examples: Sequence[int]) -> np.ndarray:
         raise ValueError("num_examples: must list at least one client")
     if not np.all(np.isfinite(counts)) or np.any(counts < 0) or counts.sum() == 0:
         raise ValueError(f"num_examples = {list(num_examples)}: must be 0 or more, not all 0")
-    return counts / counts.sum()
+    every: np.ndarray = counts / counts.sum()
+    return every
 
 
 def quality(losses: Sequence[float]) -> np.ndarray:
@@ -59,7 +60,8 @@ def quality(losses: Sequence[float]) -> np.ndarray:
     known = values[~np.isnan(values)]
     values = np.where(np.isnan(values), known.mean() if len(known) else 0.0, values)
     exponentials = np.exp(values - values.max())
-    return exponentials / exponentials.sum()
+    every: np.ndarray = exponentials / exponentials.sum()
+    return every
 
 
 def budgets(

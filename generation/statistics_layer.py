@@ -91,7 +91,7 @@ class FrozenBatchNorm(nn.Module):
             self.register_buffer(name, buffer)
         for name, value in self._derived().items():
             self.register_buffer(name, value, persistent=False)
-        self.register_load_state_dict_post_hook(_derive_again)
+        self.register_load_state_dict_post_hook(_derive_again)  # type: ignore[no-untyped-call]
         self._deviations = deviations
 
     def _derived(self) -> dict[str, Tensor]:
@@ -109,11 +109,12 @@ class FrozenBatchNorm(nn.Module):
         if self._deviations is None:
             normalised = torch.addcmul(_per_channel(self.offset), x, _per_channel(self.scale))
             return normalised.to(x.dtype)
-        normalised, deviation = _NormaliseAndMeasure.apply(
+        measured: Tensor
+        measured, deviation = _NormaliseAndMeasure.apply(
             x, self.remembered, self.scale, self.offset
         )
         self._deviations.append(deviation)
-        return normalised
+        return measured
 
 
 def _derive_again(layer: nn.Module, _: object) -> None:

@@ -19,7 +19,7 @@ _REPETITIONS = 8
 def native_bfloat16(device: torch.device) -> bool:
     """Whether a device multiplies bfloat16 in hardware rather than by emulation."""
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     return device.type == "cpu" and (_knows("avx512_bf16") or _knows("amx_bf16"))
 
 

@@ -46,11 +46,13 @@ class Classifier(nn.Module):
 
         ``flatten(1)``, not ``squeeze()``: a batch of one image must keep its batch axis.
         """
-        return self.projection(self.encoder(images).flatten(1))
+        embedded: Tensor = self.projection(self.encoder(images).flatten(1))
+        return embedded
 
     def classify(self, features: Tensor) -> Tensor:
         """Return logits, shape (n, classes), for representations of shape (n, d)."""
-        return self.head(features)
+        logits: Tensor = self.head(features)
+        return logits
 
     def forward(self, images: Tensor) -> Tensor:
         """Return logits, shape (n, classes), for images of shape (n, channels, height, width)."""

@@ -19,7 +19,7 @@ def update_norm(start: State, end: State, names: Iterable[str]) -> float:
     squares = sum(
         float((end[name].double() - start[name].double()).square().sum()) for name in names
     )
-    return squares**0.5
+    return float(squares**0.5)
 
 
 def clip_factors(norms: Sequence[float], multiple: float) -> list[float]:

@@ -57,7 +57,8 @@ class BasicBlock(nn.Module):
         """Return features (n, outputs, height/stride, width/stride)."""
         shortcut = features if self.downsample is None else self.downsample(features)
         inner = self.relu(self.bn1(self.conv1(features)))
-        return self.relu(self.bn2(self.conv2(inner)).add_(shortcut))
+        outer: Tensor = self.relu(self.bn2(self.conv2(inner)).add_(shortcut))
+        return outer
 
 
 def _convolution(inputs: int, outputs: int, side: int, stride: int = 1) -> nn.Conv2d:

@@ -210,7 +210,7 @@ class _Columns:
         if isinstance(value, bytes):
             return value
         if path:
-            return file.parent / path
+            return file.parent / str(path)
         raise DataError(f"{self.where(index)} has no image bytes in column '{self.image}'")
 
 
@@ -242,6 +242,7 @@ def _number(
 ) -> npt.NDArray[np.int64]:
     """Turn stored labels into positions in `names`."""
     stored_names = column.metadata_names() if trust_metadata else ()
+    labels: npt.NDArray[np.int64]
     if _is_text(raw):
         dictionary = raw.combine_chunks().dictionary_encode()
         stored_names = tuple(str(name) for name in dictionary.dictionary.to_pylist())
@@ -261,7 +262,7 @@ def _number(
     # agree with the federation on the numbers.
     positions = {name: position for position, name in enumerate(names)}
     lookup = np.array([positions.get(name, -1) for name in stored_names], dtype=np.int64)
-    numbered = lookup[labels]
+    numbered: npt.NDArray[np.int64] = lookup[labels]
     unknown = np.flatnonzero(numbered < 0)
     if len(unknown):
         row = int(unknown[0])
