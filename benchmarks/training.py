@@ -18,7 +18,7 @@ from benchmarks.measure import (
 )
 from benchmarks.textbook import textbook_training
 from client_app.site import reduced_type
-from client_app.training import train_locally
+from client_app.training import local_loss, train_locally
 from configuration import RunConfiguration
 from federated_data import Batches, ImageData, Normalization
 from generation import forward_operations
@@ -29,7 +29,9 @@ from strategies.scaffold import CORRECTION
 
 REPEATS = 5
 
-ALGORITHMS = ("fedavg", "fedprox", "scaffold", "moon")
+CLASSES = 10
+
+ALGORITHMS = ("fedavg", "fedprox", "scaffold", "moon", "fedlc", "fedrs", "fedntd", "fedvls")
 """The first is plain SGD, which the others are compared with."""
 
 # (model, channels, image size, batch, steps timed)
@@ -61,7 +63,8 @@ def _pictures(count: int, channels: int, image_size: int) -> ImageData:
     shape = (count, channels, image_size, image_size)
     return ImageData(
         random.integers(0, 256, shape, dtype=np.uint8),
-        random.integers(0, 10, count),
+        # A skewed client: half of the classes.
+        random.integers(0, CLASSES // 2, count),
         tuple("0123456789"),
     )
 
@@ -92,8 +95,12 @@ def _epoch(
     device: torch.device,
     autocast: torch.dtype | None = None,
 ) -> float:
-    algorithm = get(configuration.strategy).client(configuration)
+    declared = get(configuration.strategy)
+    algorithm = declared.client(configuration)
     algorithm.begin_round(model, received)
+    loss = local_loss(
+        declared, configuration, lambda: batches.labels.bincount(minlength=CLASSES), model
+    )
     synchronise(device)
     start = now()
     train_locally(
@@ -101,6 +108,7 @@ def _epoch(
         batches,
         algorithm,
         generator=torch.Generator().manual_seed(0),
+        loss=loss,
         epochs=1,
         autocast=autocast,
     )
@@ -121,7 +129,9 @@ def _compare(
     normalization = Normalization((0.5,) * channels, (0.25,) * channels)
     configuration = RunConfiguration.parse({"strategy": "fedavg"})
     plain, ours = (
-        models.build(name, classes=10, channels=channels, image_size=image_size, seed=0).to(device)
+        models.build(name, classes=CLASSES, channels=channels, image_size=image_size, seed=0).to(
+            device
+        )
         for _ in range(2)
     )
     ours = ours.to(memory_format=torch.channels_last)
@@ -173,7 +183,7 @@ def _compare_hooks(
         configuration = RunConfiguration.parse({"strategy": strategy})
         model = models.build(
             name,
-            classes=10,
+            classes=CLASSES,
             channels=channels,
             image_size=image_size,
             projection_dim=configuration.moon.projection_dim if get(strategy).projection else 0,

@@ -10,14 +10,13 @@ from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MetricRecord, 
 from flwr.clientapp import ClientApp
 
 from configuration import ConfigurationError, RunConfiguration
-from federated_data import Batches
 from models import cpu_state, load_state
 from protocol.client_description import ClientDescription
 from protocol.evaluation import Candidates
 from protocol.fingerprint import code_fingerprint
 from protocol.records import from_record, to_record
 from protocol.seeds import training_generator
-from strategies import get, local_losses
+from strategies import get
 
 from .evaluating import evaluated, held_out_counts
 from .generating import Request, generate_at, needs_global_model
@@ -25,7 +24,7 @@ from .label_counts import shareable_counts
 from .measuring import client_statistics, measured_inputs
 from .site import Site
 from .train_request import TrainRequest, config_in, number
-from .training import LOSSES, Loss, train_locally
+from .training import local_loss, train_locally
 
 app = ClientApp()
 
@@ -119,7 +118,12 @@ def train(message: Message, context: Context) -> Message:
         batches,
         algorithm,
         generator=training_generator(configuration.seed, server_round, client),
-        loss=_loss(declared.loss_name(configuration), site, batches),
+        loss=local_loss(
+            declared,
+            configuration,
+            lambda: batches.labels.bincount(minlength=site.description.classes),
+            model,
+        ),
         learning_rate=configuration.learning_rate_at(server_round),
         autocast=site.autocast(),
     )
@@ -132,14 +136,6 @@ def train(message: Message, context: Context) -> Message:
         }
     )
     return _answer(message, **request.answer(cpu_state(model)), metrics=metrics)
-
-
-def _loss(name: str, site: Site, batches: Batches) -> Loss:
-    """Return a local loss; those for label skew look at the labels and the global model."""
-    if name in LOSSES:
-        return LOSSES[name]
-    counts = batches.labels.bincount(minlength=site.description.classes)
-    return local_losses()[name].loss(site.configuration, counts, site.model())
 
 
 @app.train("generate")

@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from torch.optim.sgd import sgd
 
 from configuration import RunConfiguration
+from models import Classifier
+from strategies import Algorithm, local_losses
 from strategies.client import ClientAlgorithm
 from strategies.local_loss import ClientLoss
 
@@ -71,6 +73,32 @@ LOSSES: dict[str, Loss] = {
     "cross-entropy": F.cross_entropy,
     "symmetric-cross-entropy": symmetric_cross_entropy,
 }
+
+
+def local_loss(
+    declared: Algorithm,
+    configuration: RunConfiguration,
+    label_counts: Callable[[], Tensor],
+    model: Classifier,
+) -> Loss:
+    """Return the local loss of a round.
+
+    Parameters
+    ----------
+    declared : Algorithm
+        It may consist of a loss; otherwise ``local-loss`` says which.
+    configuration : RunConfiguration
+        The run's settings.
+    label_counts : callable
+        Returns n_c, the client's training images of every class, (C,), on the training device.
+        Asked only by losses for label skew.
+    model : Classifier
+        Holds the global parameters, which may become a teacher.
+    """
+    name = declared.loss_name(configuration)
+    if name in LOSSES:
+        return LOSSES[name]
+    return local_losses()[name].loss(configuration, label_counts(), model)
 
 
 def train_locally(
