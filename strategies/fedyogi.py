@@ -6,7 +6,7 @@ from flwr.serverapp.strategy import FedYogi
 
 from .flower import from_flower
 
-#: η, chosen on held-out training images of the digits (docs/results.md).
+#: η, chosen on held-out training images of the digits (docs/lab/2026-11-strategies.md).
 STEP = 0.03
 
 algorithm = from_flower(
