@@ -25,7 +25,6 @@ from federated_data import (
     Description,
     client_indices,
     describe,
-    from_assignment,
     load_split,
 )
 from generation import InversionSettings, PseudoData, generate
@@ -116,12 +115,13 @@ def read_run(directory: Path) -> Federation:
 def read_base(directory: Path, data_dir: str) -> Federation:
     """Read a folder of ``global``, ``local-NN`` (safetensors) and ``partition.npy`` on CIFAR-10."""
     files = sorted(directory.glob("local-*.safetensors"))
+    assignment = np.load(directory / "partition.npy")
     return Federation(
         directory.name,
         _model("resnet8", describe("cifar10", data_dir)),
         load_file(directory / "global.safetensors"),
         [load_file(file) for file in files],
-        from_assignment(np.load(directory / "partition.npy"), len(files)),
+        [np.flatnonzero(assignment == client) for client in range(len(files))],
         "cifar10",
         data_dir,
         0,

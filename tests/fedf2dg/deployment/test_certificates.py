@@ -112,7 +112,7 @@ def test_the_servers_certificate_ends_with_the_authority_and_the_command_says_so
     write_certificates(tmp_path, [])
     end = NOW + timedelta(days=65)
     let_it_end(tmp_path, "ca.crt", end)
-    program = "import sys, cli; sys.exit(cli.main(sys.argv[1:]))"
+    program = "import sys; from fedf2dg import cli; sys.exit(cli.main(sys.argv[1:]))"
     # A process of its own: pytest takes over what is logged.
     done = subprocess.run(
         [sys.executable, "-c", program, "certificates", tmp_path, "--days", "66"],
