@@ -125,8 +125,9 @@ class RunConfiguration(Section):
     )
     partition: str = key(
         "dirichlet",
-        "How the training data is split over simulated clients.",
-        choices=("iid", "dirichlet", "classes", "quantity"),
+        "How the training data is split over simulated clients. folders: data-dir holds one folder "
+        "(or parquet file) for each site, and each is one client; num-clients follows.",
+        choices=("iid", "dirichlet", "classes", "quantity", "folders"),
         original="partition",
     )
     dirichlet_alpha: float = key(

@@ -19,6 +19,7 @@ from federated_data import (
     client_data,
     describe,
     site_data,
+    sites_in,
 )
 from federated_data.agreement import from_values
 from generation import forward_operations
@@ -106,7 +107,7 @@ class Site:
             int(node_config.get("partition-id", -1)),
             int(node_config.get("num-partitions", 0)),
             data_path,
-            str(node_config.get("site-name", "")) or Path(data_path).name,
+            str(node_config.get("site-name", "")) or _own_name(configuration, node_config),
             resolve_device(configuration.device),
             _threads_of(node_config) or configuration.threads,
         )
@@ -165,6 +166,16 @@ def reduced_type(wish: str, device: torch.device, operations: float) -> torch.dt
         gains = (device.type == "cuda" or operations >= _BFLOAT16_FROM) and bfloat16_pays(device)
         wish = "bfloat16" if gains else "float32"
     return torch.bfloat16 if wish == "bfloat16" else None
+
+
+def _own_name(configuration: RunConfiguration, node_config: Mapping[str, Any]) -> str:
+    """Return the name of a client's folder; empty where a simulated client has none of its own."""
+    if data_path := str(node_config.get("data-path", "")):
+        return Path(data_path).name
+    names, _ = sites_in(
+        configuration.dataset, configuration.data_dir, class_names=configuration.classes
+    )
+    return dict(enumerate(names)).get(int(node_config["partition-id"]), "")
 
 
 def _threads_of(node_config: Mapping[str, Any]) -> int:

@@ -10,17 +10,18 @@ Knows nothing of Flower: plain arguments in, arrays and tensors out.
 
 from .batches import Batches
 from .cache import cache_directory
-from .clients import client_data, client_indices, client_rows, site_data
+from .clients import FOLDERS, client_data, client_indices, client_rows, site_data
 from .errors import DataError, PartitionError
 from .images import ImageData, Normalization
 from .noise import FEATURE_NOISES, LABEL_NOISES, FeatureNoise, feature_noise, noisy_labels
 from .partitions import PARTITIONS, partition, to_assignment
-from .sources import AUGMENTATIONS, SOURCES, Description, describe, load_split
+from .sources import AUGMENTATIONS, SOURCES, Description, describe, load_split, sites_in
 from .stratification import stratified_split, stratified_subset
 
 __all__ = [
     "AUGMENTATIONS",
     "FEATURE_NOISES",
+    "FOLDERS",
     "LABEL_NOISES",
     "PARTITIONS",
     "SOURCES",
@@ -41,6 +42,7 @@ __all__ = [
     "noisy_labels",
     "partition",
     "site_data",
+    "sites_in",
     "stratified_split",
     "stratified_subset",
     "to_assignment",

@@ -13,8 +13,18 @@ from .images import ImageData
 from .noise import feature_noise as noise_of_client
 from .noise import noisy_labels
 from .partitions import Indices, partition
-from .sources import Description, load_split, own_files, read_description, read_split
+from .sources import (
+    Description,
+    load_split,
+    own_files,
+    read_description,
+    read_split,
+    sites_in,
+)
 from .stratification import stratified_split, stratified_subset
+
+#: The partition in which every site's folder is one client.
+FOLDERS = "folders"
 
 #: A class of so many images gives at least one to those that are held out.
 HELD_OUT_FROM = 10
@@ -44,7 +54,8 @@ def client_indices(
     dataset, data_dir, class_names
         See `sources.load_split`.
     clients, seed, kind, dirichlet_alpha, classes_per_client, quantity_alpha, min_samples
-        See `partitions.partition`.
+        See `partitions.partition`; the kind ``folders`` makes each site of a folder of sites one
+        client (see `sources.sites`).
     train_samples : int (default: 0)
         Divide only this many training images, drawn with the classes' shares kept; 0: all.
 
@@ -290,6 +301,38 @@ def _check_count(data: ImageData, owner: str) -> None:
         )
 
 
+def _rows_of_sites(
+    sites: tuple[str, ...], sizes: tuple[int, ...], kind: str, clients: int, train_samples: int
+) -> tuple[Indices, ...]:
+    shown = ", ".join(sites[:5]) + (", …" if len(sites) > 5 else "")
+    if not sites:
+        raise PartitionError(
+            f"partition = '{FOLDERS}' needs dataset=folder and a data-dir with one folder for each "
+            "site, in which there are class folders; this data is one whole. Sites that have no "
+            "class in common are told from classes by class-names=NAME,NAME"
+        )
+    if kind != FOLDERS:
+        raise PartitionError(
+            f"data-dir holds the sites {shown}, whose folders hold class folders: say "
+            f"partition={FOLDERS} to make each of them a client, not partition={kind}. If these "
+            "are classes with folders in them, name them with class-names"
+        )
+    if clients != len(sites):
+        raise PartitionError(
+            f"num-clients = {clients}, but data-dir holds {len(sites)} sites ({shown}): say "
+            f"num-clients={len(sites)}"
+        )
+    if train_samples:
+        raise PartitionError(
+            f"train-samples = {train_samples} cannot be used with partition={FOLDERS}: every site "
+            "trains on all its images"
+        )
+    ends = np.cumsum(sizes)
+    return tuple(
+        np.arange(end - size, end, dtype=np.int64) for size, end in zip(sizes, ends, strict=True)
+    )
+
+
 @lru_cache(maxsize=32)
 def _client_indices(
     dataset: str,
@@ -304,6 +347,9 @@ def _client_indices(
     quantity_alpha: float,
     min_samples: int,
 ) -> tuple[Indices, ...]:
+    sites, sizes = sites_in(dataset, data_dir, class_names=class_names)
+    if sites or kind == FOLDERS:
+        return _rows_of_sites(sites, sizes, kind, clients, train_samples)
     labels = load_split(dataset, "train", data_dir, class_names=class_names).labels
     rows: npt.NDArray[np.int64] | None = None
     if train_samples:

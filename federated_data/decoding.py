@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 # (uint8, (H, W) or (H, W, 3)).
 Encoded = Path | bytes | npt.NDArray[np.uint8]
 
+# The EXIF tag that says how a camera was held, and its values for a quarter turn.
+_ORIENTATION = 0x0112
+_TURNED = frozenset({5, 6, 7, 8})
+
 _GREY_MODES = frozenset({"1", "L", "LA"})
 _COLOUR_MODES = frozenset({"P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "HSV", "LAB"})
 
@@ -107,7 +111,10 @@ def decode(records: Records, shape: Shape, out: npt.NDArray[np.uint8]) -> None:
 
 
 def decode_image(encoded: Encoded, channels: int, where: str) -> npt.NDArray[np.uint8]:
-    """Decode one image to uint8 of shape (channels, H, W), converting grey and colour."""
+    """Decode one image to uint8 of shape (channels, H, W), converting grey and colour.
+
+    It is turned as its EXIF orientation says, and transparent parts are laid on white.
+    """
     from PIL import Image
 
     try:
@@ -117,12 +124,23 @@ def decode_image(encoded: Encoded, channels: int, where: str) -> npt.NDArray[np.
             image = Image.open(io.BytesIO(encoded) if isinstance(encoded, bytes) else encoded)
         with image:
             _channels_of(image, where)
-            pixels = np.asarray(image.convert("L" if channels == 1 else "RGB"))
+            pixels = np.asarray(_as_seen(image).convert("L" if channels == 1 else "RGB"))
     except DataError:
         raise
     except Exception as error:  # Pillow's decoders raise a dozen types on damaged files
         raise _unreadable(where, error) from error
     return pixels[np.newaxis] if channels == 1 else pixels.transpose(2, 0, 1)
+
+
+def _as_seen(image: "Image") -> "Image":
+    """Return an image as a viewer shows it: upright, and on white where it is transparent."""
+    from PIL import Image, ImageOps
+
+    image = ImageOps.exif_transpose(image)
+    if image.mode not in ("LA", "PA", "RGBA") and "transparency" not in image.info:
+        return image
+    layer = image.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
 
 
 def _header(encoded: Encoded, where: str) -> tuple[int, tuple[int, int]]:
@@ -132,7 +150,10 @@ def _header(encoded: Encoded, where: str) -> tuple[int, tuple[int, int]]:
         return (1 if encoded.ndim == 2 else 3), (encoded.shape[0], encoded.shape[1])
     try:
         with Image.open(io.BytesIO(encoded) if isinstance(encoded, bytes) else encoded) as image:
-            return _channels_of(image, where), (image.height, image.width)
+            height, width = image.height, image.width
+            if image.getexif().get(_ORIENTATION, 1) in _TURNED:
+                height, width = width, height
+            return _channels_of(image, where), (height, width)
     except DataError:
         raise
     except Exception as error:  # see decode_image

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from configuration import ConfigurationError, RunConfiguration
-from federated_data import SOURCES, client_indices, client_rows, describe
+from federated_data import FOLDERS, SOURCES, client_indices, client_rows, describe, sites_in
 from models import MODELS, resolve_device
 from post_training import chosen
 from protocol.shared_model import shared_model
@@ -26,14 +26,19 @@ def parse(values: Mapping[str, Any]) -> RunConfiguration:
     ConfigurationError
         Naming the key, the value and the choices.
     """
-    configuration = RunConfiguration.parse(
-        values,
-        {
-            "strategy": tuple(algorithms()),
-            "model": tuple(MODELS),
-            "dataset": tuple(SOURCES),
-        },
-    )
+    choices = {
+        "strategy": tuple(algorithms()),
+        "model": tuple(MODELS),
+        "dataset": tuple(SOURCES),
+    }
+    configuration = RunConfiguration.parse(values, choices)
+    if configuration.partition == FOLDERS and "num-clients" not in values:
+        names, _ = sites_in(
+            configuration.dataset, configuration.data_dir, class_names=configuration.classes
+        )
+        if names:
+            values = {**values, "num-clients": len(names)}
+            configuration = RunConfiguration.parse(values, choices)
     chosen(configuration.post_training)
     get(configuration.strategy).require(configuration)
     return configuration

@@ -16,9 +16,11 @@ from ..errors import DataError, warn_once
 from ..images import ImageData, Normalization
 from .base import AUGMENTATIONS, SPLIT_NAMES, Description, Source
 from .digits import digits
-from .folder import folder
+from .folder import folder, refuse_a_single_class
 from .hub import HUB_SETS, hub
+from .own import own_files
 from .parquet import find_files, parquet
+from .sites import holds_sites, sites
 
 __all__ = [
     "AUGMENTATIONS",
@@ -30,6 +32,7 @@ __all__ = [
     "own_files",
     "read_description",
     "read_split",
+    "sites_in",
 ]
 
 SPLITS = ("train", "test")
@@ -55,7 +58,12 @@ def _parquet(data_dir: str, class_names: tuple[str, ...]) -> Source:
 
 
 def _folder(data_dir: str, class_names: tuple[str, ...]) -> Source:
-    return folder("folder", _own_directory("folder", data_dir), class_names)
+    directory = _own_directory("folder", data_dir)
+    if holds_sites(directory, class_names):
+        return sites("folder", directory, class_names)
+    source = folder("folder", directory, class_names)
+    refuse_a_single_class(source, directory)
+    return source
 
 
 # Data set -> function of (data directory, class names or ()).
@@ -125,19 +133,18 @@ def load_split(
     return read_split(_source(dataset, data_dir, tuple(class_names)), split)
 
 
-def own_files(path: Path, class_names: tuple[str, ...] = (), *, test_share: float = 0.0) -> Source:
-    """Find out what `path` is (a parquet file, parquet files or class folders) and read it.
+def sites_in(
+    dataset: str, data_dir: str = "", *, class_names: tuple[str, ...] = ()
+) -> tuple[tuple[str, ...], tuple[int, ...]]:
+    """Return the sites that a data set came from, and how many training images each has.
 
-    Without test files, `test_share` of class folders are held out; a parquet file is not split.
+    Both are empty where the data set is one whole. The training split holds the images of the first
+    site, then those of the next.
     """
-    if path.is_file() and path.suffix == ".parquet":
-        return parquet(path.stem, {"train": [path]}, class_names)
-    if not path.is_dir():
-        raise DataError(f"{path} is neither a directory nor a .parquet file")
-    files = find_files(path, SPLIT_NAMES)
-    if files:
-        return parquet(path.name, files, class_names)
-    return folder(path.name, path, class_names, test_share=test_share)
+    if dataset != "folder":
+        return (), ()
+    source = _source(dataset, data_dir, tuple(class_names))
+    return source.sites, source.site_sizes
 
 
 def read_description(source: Source) -> Description:

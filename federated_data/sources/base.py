@@ -9,7 +9,10 @@ from ..images import Normalization
 AUGMENTATIONS = ("none", "crop-flip", "crop-flip-rotate")
 
 #: What the folder or the files of each split may be called, in order of preference.
-SPLIT_NAMES = {"train": ("train",), "test": ("test", "val", "valid", "validation")}
+SPLIT_NAMES = {
+    "train": ("train", "training"),
+    "test": ("test", "testing", "val", "valid", "validation"),
+}
 
 
 @dataclass(frozen=True)
@@ -72,6 +75,10 @@ class Source:
     announced : tuple of str
         The classes that the files themselves speak of; it looks like an accident when one of
         them has no training image.
+    sites : tuple of str
+        Whose the training images are, where they came from several sites.
+    site_sizes : tuple of int
+        How many training images each site has; its rows follow those of the site before it.
     """
 
     name: str
@@ -81,3 +88,5 @@ class Source:
     records: Callable[[str], Records]
     description: Description | None = None
     announced: tuple[str, ...] = ()
+    sites: tuple[str, ...] = ()
+    site_sizes: tuple[int, ...] = ()

@@ -1,6 +1,5 @@
 """Images as files, one folder per class."""
 
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,11 +7,10 @@ from pathlib import Path
 import numpy as np
 
 from ..decoding import Encoded, Records
-from ..errors import DataError
+from ..errors import DataError, warn_once
 from ..stratification import stratified_split
 from .base import SPLIT_NAMES, Source
-
-SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
+from .walk import SUFFIXES, LeftOut, file_identity, folders_in, has_images, images_below
 
 _TEST_SHARE = 0.2
 _SPLIT_SEED = 0
@@ -22,8 +20,7 @@ _SPLIT_SEED = 0
 class _Entry:
     path: Path
     class_name: str
-    size: int
-    modified: int
+    identity: str
 
 
 def folder(
@@ -35,8 +32,11 @@ def folder(
 ) -> Source:
     """Read ``train/<class>/*.png`` and ``test/<class>/*.png``, or ``<class>/*.png``.
 
-    Without a train or test folder, a fixed share of every class is held out for testing. A
-    class's images may lie in folders below it; files that are not images are passed over.
+    The usual names of splits are known in any case: train, training; test, testing, val, valid,
+    validation. Without such a folder, a fixed share of every class is held out for testing. A
+    class's images may lie in folders below it, or behind links. What is left out (hidden folders,
+    those of operating systems, other kinds of files, links that lead nowhere) is counted by reason
+    in a warning.
 
     Parameters
     ----------
@@ -53,18 +53,19 @@ def folder(
     Raises
     ------
     DataError
-        No such directory, no class folders, a class folder that `class_names` does not know, or
-        no image at all.
+        No such directory, no class folders, a class folder that `class_names` does not know, a
+        class whose files are all of kinds that are not read, or no image at all.
     """
     if not directory.is_dir():
         raise DataError(f"{directory} is not a directory")
-    split_folders: dict[str, Path] = {}
-    for split, stems in SPLIT_NAMES.items():
-        found = next((directory / stem for stem in stems if (directory / stem).is_dir()), None)
-        if found:
-            split_folders[split] = found
+    left_out = LeftOut()
+    split_folders = splits_in(directory)
+    for child in folders_in(directory) if split_folders else ():
+        if child not in split_folders.values():
+            beside = " and ".join(path.name for path in split_folders.values())
+            left_out.add(f"folders beside {beside}", child)
     roots = list(split_folders.values()) or [directory]
-    found_names = sorted({child.name for root in roots for child in _class_folders(root)})
+    found_names = sorted({child.name for root in roots for child in folders_in(root)})
     names = tuple(class_names) or tuple(found_names)
     unknown = [found for found in found_names if found not in names]
     if unknown:
@@ -72,20 +73,25 @@ def folder(
             f"{directory} has the class folder '{unknown[0]}', which is not one of the classes "
             f"{', '.join(names)}: rename or remove it"
         )
+    if not found_names and has_images(directory):
+        raise DataError(
+            f"{directory} holds images itself, and no class folders: did you mean "
+            f"data-dir={directory.parent}?"
+        )
     if not found_names:
         raise DataError(
             f"{directory} holds no class folders: expected train/<class>/*.png and "
             f"test/<class>/*.png, or <class>/*.png"
         )
-    entries = {split: _entries(root) for split, root in split_folders.items()}
+    entries = {split: _entries(root, left_out) for split, root in split_folders.items()}
     if not entries:
-        entries = _hold_out(_entries(directory), names, test_share)
+        entries = _hold_out(_entries(directory, left_out), names, test_share)
     if not any(entries.values()):
         raise DataError(f"{directory} holds no image ({', '.join(SUFFIXES)})")
+    if left_out.counts:
+        warn_once(left_out.sentence(directory))
     identity = "\n".join(
-        f"{split} {entry.path.resolve()} {entry.size} {entry.modified}"
-        for split, files in entries.items()
-        for entry in files
+        f"{split} {entry.identity}" for split, files in entries.items() for entry in files
     )
     return Source(
         name=name,
@@ -95,6 +101,37 @@ def folder(
         records=lambda split: _records(entries[split], names),
         announced=tuple(found_names),
     )
+
+
+def splits_in(directory: Path) -> dict[str, Path]:
+    """Return the folders for training and testing in a directory, by what they are for."""
+    by_name: dict[str, Path] = {}
+    for child in folders_in(directory):
+        by_name.setdefault(child.name.lower(), child)
+    return {
+        split: next(by_name[usual] for usual in usuals if usual in by_name)
+        for split, usuals in SPLIT_NAMES.items()
+        if any(usual in by_name for usual in usuals)
+    }
+
+
+def refuse_a_single_class(source: Source, directory: Path) -> None:
+    """Refuse a data set of one class: nothing can be learned, and another folder was meant.
+
+    Raises
+    ------
+    DataError
+        Naming the folder that was probably meant.
+    """
+    if len(source.class_names) > 1:
+        return
+    (only,) = source.class_names
+    meant = directory / only
+    if meant.is_dir() and not has_images(meant) and folders_in(meant):
+        advice = f"is one folder above the data: did you mean data-dir={meant}?"
+    else:
+        advice = "needs two classes or more"
+    raise DataError(f"{directory} holds the single class '{only}': it {advice}")
 
 
 def _records(entries: Sequence[_Entry], names: tuple[str, ...]) -> Records:
@@ -110,24 +147,23 @@ def _records(entries: Sequence[_Entry], names: tuple[str, ...]) -> Records:
     )
 
 
-def _class_folders(root: Path) -> list[Path]:
-    return sorted(
-        child for child in root.iterdir() if child.is_dir() and not child.name.startswith(".")
-    )
-
-
-def _entries(root: Path) -> list[_Entry]:
+def _entries(root: Path, left_out: LeftOut) -> list[_Entry]:
     entries = []
-    for class_folder in _class_folders(root):
-        for parent, folders, files in os.walk(class_folder):
-            folders.sort()
-            for file in sorted(files):
-                if file.lower().endswith(SUFFIXES) and not file.startswith("."):
-                    path = Path(parent) / file
-                    status = path.stat()
-                    entries.append(
-                        _Entry(path, class_folder.name, status.st_size, status.st_mtime_ns)
-                    )
+    for class_folder in folders_in(root):
+        passed = LeftOut()
+        found = [
+            _Entry(path, class_folder.name, file_identity(path, status))
+            for path, status in images_below(class_folder, passed)
+        ]
+        kinds = {reason: n for reason, n in passed.counts.items() if reason.startswith(".")}
+        if kinds and not found:
+            listed = ", ".join(f"{kind}: {count}" for kind, count in sorted(kinds.items()))
+            raise DataError(
+                f"{class_folder} holds no image of a kind that is read ({', '.join(SUFFIXES)}), "
+                f"but {listed}: convert them, or remove the folder"
+            )
+        entries += found
+        left_out.merge(passed)
     return entries
 
 

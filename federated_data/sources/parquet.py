@@ -15,6 +15,7 @@ import numpy.typing as npt
 from ..decoding import Encoded, Records
 from ..errors import DataError
 from .base import Description, Source
+from .walk import file_identity
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -53,15 +54,6 @@ def find_files(directory: Path, names: Mapping[str, Sequence[str]]) -> dict[str,
         if found:
             return found
     return {}
-
-
-def file_identity(files: Sequence[Path]) -> str:
-    """Name files by path, size and time of change."""
-    lines = []
-    for file in files:
-        status = file.stat()
-        lines.append(f"{file.resolve()} {status.st_size} {status.st_mtime_ns}")
-    return "\n".join(lines)
 
 
 def parquet(
@@ -109,7 +101,9 @@ def parquet(
     every_file = [file for paths in files.values() for file in paths]
     return Source(
         name=name,
-        identity=file_identity(every_file) + "\n" + "\n".join(names),
+        identity="\n".join(file_identity(file, file.stat()) for file in every_file)
+        + "\n"
+        + "\n".join(names),
         class_names=names,
         splits=tuple(files),
         records=lambda split: Records(

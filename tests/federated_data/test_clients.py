@@ -180,7 +180,9 @@ def test_sites_agree_with_the_federation_on_classes(
 def test_sites_agree_with_the_federation_on_channels_and_size(
     tmp_path: Path, warnings_seen: list[str]
 ) -> None:
-    like = describe("folder", str(write_folder(tmp_path / "server", {"a": pictures(5)})))
+    like = describe(
+        "folder", str(write_folder(tmp_path / "server", {"a": pictures(5), "b": pictures(5)}))
+    )
     grey = pictures(3, channels=1)
     data = site_data(write_folder(tmp_path / "grey", {"a": grey}), like=like, site="clinic")
     np.testing.assert_array_equal(data.images[1], np.stack([grey[1]] * 3))

@@ -9,6 +9,8 @@ from PIL import Image
 from federated_data import DataError, describe, load_split
 from tests.federated_data.tiny_files import encode, pictures, write_folder
 
+SPLITS = ("train", "test")
+
 
 def two_splits(root: Path) -> Path:
     write_folder(root / "train", {"owl": pictures(3), "cat": pictures(5)})
@@ -78,11 +80,12 @@ def test_images_are_decoded_once(
 
 
 def test_palette_and_transparent_images_are_colour(tmp_path: Path) -> None:
-    write_folder(tmp_path, {"a": pictures(3)})
+    write_folder(tmp_path, {"a": pictures(3), "b": pictures(1)})
     Image.fromarray(pictures(1)[0]).convert("RGBA").save(tmp_path / "a" / "alpha.png")
     Image.fromarray(pictures(1)[0]).quantize(16).save(tmp_path / "a" / "palette.png")
     assert describe("folder", str(tmp_path)).channels == 3
-    assert len(load_split("folder", "train", str(tmp_path))) == 4
+    train, test = (load_split("folder", split, str(tmp_path)) for split in ("train", "test"))
+    assert len(train) + len(test) == 6
 
 
 # Bad data.
@@ -96,7 +99,7 @@ def test_a_corrupt_file_is_named(tmp_path: Path) -> None:
 
 def test_a_file_cut_short_is_named(tmp_path: Path) -> None:
     whole = encode(pictures(1, size=(40, 40))[0])
-    write_folder(tmp_path / "train", {"cat": [whole, whole[:-600]]})
+    write_folder(tmp_path / "train", {"cat": [whole, whole[:-600]], "owl": [whole]})
     with pytest.raises(DataError, match=r"train/cat/001.png is not a readable image"):
         load_split("folder", "train", str(tmp_path))
 
@@ -140,3 +143,149 @@ def test_decoded_images_of_ones_own_are_closed_to_other_users(
     entries = [path for path in cache.iterdir() if path.is_dir()]
     assert entries
     assert {path.stat().st_mode & 0o077 for path in entries} == {0}
+
+
+# What people's folders look like.
+
+
+@pytest.mark.parametrize(
+    ("train", "test"),
+    [
+        ("training", "testing"),
+        ("Train", "Test"),
+        ("TRAINING", "Validation"),
+        ("train", "validation"),
+        ("train", "val"),
+    ],
+)
+def test_the_usual_names_of_splits_are_known_in_any_case(
+    tmp_path: Path, train: str, test: str
+) -> None:
+    write_folder(tmp_path / train, {"owl": pictures(3), "cat": pictures(5)})
+    write_folder(tmp_path / test, {"owl": pictures(2), "cat": pictures(1)})
+    assert describe("folder", str(tmp_path)).class_names == ("cat", "owl")
+    counts = {s: load_split("folder", s, str(tmp_path)).label_counts().tolist() for s in SPLITS}
+    assert counts == {"train": [5, 3], "test": [1, 2]}
+
+
+def test_systems_and_hidden_folders_are_no_classes_and_hold_no_images(
+    tmp_path: Path, warnings_seen: list[str]
+) -> None:
+    write_folder(tmp_path, {"a": pictures(5), "b": pictures(5)})
+    for name in ("__MACOSX", "@eaDir", "lost+found", ".ipynb_checkpoints"):
+        write_folder(tmp_path, {name: pictures(2), f"a/{name}": pictures(2)})
+    (tmp_path / "b" / "Thumbs.db").write_bytes(b"")
+    assert describe("folder", str(tmp_path)).class_names == ("a", "b")
+    assert sum(len(load_split("folder", split, str(tmp_path))) for split in SPLITS) == 10
+    (warning,) = warnings_seen
+    assert "folders that are hidden or a system's: 4 (a/" in warning
+    assert "files that are hidden or a system's: 1 (b/Thumbs.db)" in warning
+
+
+def test_what_is_left_out_is_counted_by_reason(tmp_path: Path, warnings_seen: list[str]) -> None:
+    two_splits(tmp_path)
+    (tmp_path / "train" / "cat" / "notes.txt").write_text("not an image")
+    (tmp_path / "train" / "owl" / "moving.gif").write_bytes(b"")
+    (tmp_path / "train" / "owl" / "still.gif").write_bytes(b"")
+    (tmp_path / "train" / "owl" / "gone.png").symlink_to(tmp_path / "nowhere.png")
+    write_folder(tmp_path, {"unsorted": pictures(1)})
+    load_split("folder", "train", str(tmp_path))
+    (warning,) = warnings_seen
+    for said in (
+        ".gif files: 2 (train/owl/moving.gif, …)",
+        ".txt files: 1 (train/cat/notes.txt)",
+        "links that lead nowhere: 1 (train/owl/gone.png)",
+        "folders beside train and test: 1 (unsorted)",
+    ):
+        assert said in warning
+
+
+def test_links_to_folders_and_files_are_followed_and_circles_end(tmp_path: Path) -> None:
+    elsewhere = write_folder(tmp_path / "elsewhere", {"more": pictures(4)})
+    data = write_folder(tmp_path / "data", {"a": pictures(2), "b": pictures(3)})
+    (data / "a" / "linked").symlink_to(elsewhere / "more", target_is_directory=True)
+    (data / "a" / "one.png").symlink_to(elsewhere / "more" / "000.png")
+    (data / "b" / "up").symlink_to(data / "b", target_is_directory=True)
+    both = [load_split("folder", split, str(data)).label_counts() for split in SPLITS]
+    assert sum(both).tolist() == [2 + 4 + 1, 3]
+
+
+def test_a_class_of_another_kind_of_files_is_refused(tmp_path: Path) -> None:
+    write_folder(tmp_path, {"a": pictures(2), "b": pictures(2), "c": []})
+    (tmp_path / "c" / "x.gif").write_bytes(b"GIF89a")
+    with pytest.raises(DataError, match=r"/c holds no image of a kind .* but \.gif files: 1"):
+        describe("folder", str(tmp_path))
+
+
+def test_one_class_is_refused_with_the_folder_that_was_meant(tmp_path: Path) -> None:
+    data = write_folder(tmp_path / "above" / "data", {"a": pictures(2), "b": pictures(2)})
+    with pytest.raises(DataError, match=f"one folder above the data: .*data-dir={data}"):
+        describe("folder", str(tmp_path / "above"))
+    with pytest.raises(DataError, match=f"holds images itself, .*data-dir={data}"):
+        describe("folder", str(data / "a"))
+    alone = write_folder(tmp_path / "alone", {"a": pictures(2)})
+    with pytest.raises(DataError, match="single class 'a': it needs two"):
+        describe("folder", str(alone))
+
+
+def test_another_file_of_equal_size_and_age_is_read_anew(
+    tmp_path: Path, forget: Callable[[], None]
+) -> None:
+    two_splits(tmp_path)
+    path = tmp_path / "train" / "cat" / "000.png"
+    Image.fromarray(np.zeros((8, 6, 3), np.uint8)).save(path, format="BMP")
+    before = load_split("folder", "train", str(tmp_path)).images[0].copy()
+    status = path.stat()
+    other = tmp_path / "other"
+    Image.fromarray(np.full((8, 6, 3), 255, np.uint8)).save(other, format="BMP")
+    os.utime(other, ns=(status.st_atime_ns, status.st_mtime_ns))
+    os.replace(other, path)
+    assert (path.stat().st_size, path.stat().st_mtime_ns) == (status.st_size, status.st_mtime_ns)
+    forget()
+    after = load_split("folder", "train", str(tmp_path)).images[0]
+    assert (before == 0).all() and (after == 255).all()
+
+
+# Pictures as a viewer shows them.
+
+
+def test_transparent_parts_are_white(tmp_path: Path) -> None:
+    write_folder(tmp_path / "train", {"a": pictures(1), "b": pictures(1)})
+    clear = np.zeros((8, 6, 4), np.uint8)
+    clear[0, 0] = (200, 10, 30, 255)
+    Image.fromarray(clear, "RGBA").save(tmp_path / "train" / "a" / "rgba.png")
+    image = load_split("folder", "train", str(tmp_path)).images[1]
+    assert image[:, 0, 0].tolist() == [200, 10, 30]
+    assert (image[:, 1:] == 255).all()
+
+
+def test_transparent_grey_stays_grey(tmp_path: Path) -> None:
+    half = np.full((8, 6, 2), (100, 0), np.uint8)
+    half[0, 0] = (100, 255)
+    write_folder(tmp_path / "train", {"a": [], "b": pictures(1, channels=1)})
+    Image.fromarray(half, "LA").save(tmp_path / "train" / "a" / "la.png")
+    image = load_split("folder", "train", str(tmp_path)).images[0]
+    assert image.shape == (1, 8, 6)
+    assert image[0, 0, 0] == 100 and (image[0, 1:] == 255).all()
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_photographs_are_upright(tmp_path: Path, orientation: int) -> None:
+    """A camera held otherwise stores the picture turned, and how in EXIF: all look the same."""
+    upright = Image.fromarray(pictures(1)[0])
+    stored = {
+        1: lambda image: image,
+        2: lambda image: image.transpose(Image.Transpose.FLIP_LEFT_RIGHT),
+        3: lambda image: image.transpose(Image.Transpose.ROTATE_180),
+        4: lambda image: image.transpose(Image.Transpose.FLIP_TOP_BOTTOM),
+        5: lambda image: image.transpose(Image.Transpose.TRANSPOSE),
+        6: lambda image: image.transpose(Image.Transpose.ROTATE_90),
+        7: lambda image: image.transpose(Image.Transpose.TRANSVERSE),
+        8: lambda image: image.transpose(Image.Transpose.ROTATE_270),
+    }[orientation](upright)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    write_folder(tmp_path / "train", {"a": [], "b": pictures(1)})
+    stored.save(tmp_path / "train" / "a" / "photo.png", exif=exif)
+    image = load_split("folder", "train", str(tmp_path)).images[0]
+    np.testing.assert_array_equal(image.transpose(1, 2, 0), np.asarray(upright))

@@ -82,3 +82,19 @@ def test_a_run_that_another_process_works_on_is_not_copied_from(tiny_run, tmp_pa
         tiny_run("second", **keys)
     assert not list((tmp_path / "second" / "checkpoints").iterdir())
     assert len(tiny_run("second", **keys).events("round")) == 2
+
+
+def test_the_example_sites_are_clients_of_a_simulation(tmp_path) -> None:
+    from configuration import ConfigurationError
+    from federated_data import PartitionError
+    from fedf2dg.deployment.example_sites import write_example_sites
+    from server_app import preflight
+
+    write_example_sites(tmp_path)
+    data = {"dataset": "folder", "data-dir": str(tmp_path)}
+    configuration = preflight.parse({**data, "partition": "folders"})
+    assert configuration.num_clients == 3
+    preflight.check(configuration, simulated=True)
+    for keys in ({}, {"partition": "folders", "num-clients": 4}):
+        with pytest.raises((ConfigurationError, PartitionError), match=r"folders|num-clients=3"):
+            preflight.check(preflight.parse({**data, **keys}), simulated=True)

@@ -1,0 +1,147 @@
+"""A folder of sites: each child is one client's data, as it would lie on that client's machine.
+
+``sites/clinic-a/<class>/*.png``, ``sites/clinic-b/train/<class>/*.png`` and
+``sites/clinic-c.parquet`` each become one simulated client. A child that only has test images is
+nobody's: it is the test set of the server.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from ..decoding import Encoded, Records
+from ..errors import DataError
+from .base import SPLIT_NAMES, Source
+from .folder import splits_in
+from .own import own_files
+from .parquet import find_files
+from .walk import folders_in, has_images
+
+_TEST_SHARE = 0.2
+
+
+def holds_sites(directory: Path, class_names: Sequence[str] = ()) -> bool:
+    """Tell whether the folders in a directory are sites rather than classes.
+
+    A class's folder may hold folders too. Folders are sites if no image lies directly in any of
+    them, and there is a sign that what lies below are classes: a site has folders for training or
+    testing, the same name occurs in several of them, or a parquet file lies beside them. Given
+    `class_names` decide where they occur.
+
+    Parameters
+    ----------
+    directory : Path
+        A data set's folder.
+    class_names : sequence of str (default: ())
+        Its classes, if they are known.
+    """
+    if splits_in(directory) or find_files(directory, SPLIT_NAMES):
+        return False
+    children = folders_in(directory)
+    if any(child.name in class_names or has_images(child) for child in children):
+        return False
+    tables = [path for path in directory.glob("*.parquet") if not path.name.startswith(".")]
+    if tables and (children or len(tables) > 1):
+        return True
+    if any(
+        below and folders_in(below) for child in children for below in splits_in(child).values()
+    ):
+        return True
+    names = Counter(below.name for child in children for below in folders_in(child))
+    return any(count > 1 for count in names.values()) or any(name in names for name in class_names)
+
+
+def sites(name: str, directory: Path, class_names: Sequence[str] = ()) -> Source:
+    """Read a folder of sites as one data set that knows which row is whose.
+
+    Parameters
+    ----------
+    name : str
+        Name of the data set.
+    directory : Path
+        Holds one folder or parquet file per site, and maybe one with the server's test images.
+    class_names : sequence of str (default: ())
+        The classes in order. Empty: those of the server's test images, which the sites must keep
+        to, as on real clients; without such images all that any site has, sorted.
+
+    Returns
+    -------
+    Source
+        Its training split is that of all sites, one after the other in the order of their names.
+        Its test split: the server's images, else those of the sites that have or hold out some.
+
+    Raises
+    ------
+    DataError
+        A site that cannot be read, or has a class that the federation does not have, by name.
+    """
+    places = sorted(
+        [*folders_in(directory), *(p for p in directory.glob("*.parquet") if p.name[0] != ".")]
+    )
+    read = {place: _opened(place, (), 0.0) for place in places}
+    common = [place for place, source in read.items() if source.splits == ("test",)]
+    training = [place for place in places if place not in common]
+    if len(common) > 1:
+        listed = ", ".join(place.name for place in common)
+        raise DataError(f"{directory}: only one folder may hold nothing but test images: {listed}")
+    if not training:
+        raise DataError(f"{directory}: no site has training images")
+    known = tuple(class_names) or (
+        read[common[0]].class_names if common else _united(read, training)
+    )
+    share = 0.0 if common else _TEST_SHARE
+    opened = {place: _opened(place, known, share) for place in places}
+    tested = common or [place for place in training if "test" in opened[place].splits]
+    parts = {
+        "train": [opened[place].records("train") for place in training],
+        "test": [opened[place].records("test") for place in tested],
+    }
+    return Source(
+        name=name,
+        identity="\n".join(f"site {place.name}\n{opened[place].identity}" for place in places),
+        class_names=known,
+        splits=tuple(split for split, records in parts.items() if records),
+        records=lambda split: _joined(parts[split]),
+        announced=tuple(
+            each for each in known if any(each in opened[place].announced for place in training)
+        ),
+        sites=tuple(place.stem if place.is_file() else place.name for place in training),
+        site_sizes=tuple(len(records.labels) for records in parts["train"]),
+    )
+
+
+def _opened(place: Path, class_names: tuple[str, ...], test_share: float) -> Source:
+    try:
+        return own_files(place, class_names, test_share=test_share)
+    except DataError as error:
+        raise DataError(f"site {place.name}: {error}") from error
+
+
+def _united(read: dict[Path, Source], training: Sequence[Path]) -> tuple[str, ...]:
+    """Return all classes of sites; two spellings of one are refused."""
+    first: dict[str, tuple[str, Path]] = {}
+    for place in training:
+        for name in read[place].class_names:
+            other, where = first.setdefault(name.casefold(), (name, place))
+            if other != name:
+                raise DataError(
+                    f"site {place.name} has the class '{name}', site {where.name} '{other}': give "
+                    "a class one name"
+                )
+    return tuple(sorted(name for name, _ in first.values()))
+
+
+def _joined(parts: Sequence[Records]) -> Records:
+    ends = np.cumsum([len(part.labels) for part in parts])
+
+    def images() -> Iterator[Encoded]:
+        for part in parts:
+            yield from part.images()
+
+    def where(index: int) -> str:
+        part = int(np.searchsorted(ends, index, side="right"))
+        return parts[part].where(index - int(ends[part] - len(parts[part].labels)))
+
+    return Records(images, np.concatenate([part.labels for part in parts]), where)
