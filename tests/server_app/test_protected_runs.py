@@ -44,15 +44,20 @@ def test_a_diverged_model_stops_the_run_and_the_round_before_is_kept(
 
 
 def test_finite_updates_whose_sum_overflows_stop_the_run_with_advice(tiny_run, monkeypatch) -> None:
-    from server_app import federation
+    from server_app.federation import DivergedModel
+    from strategies import FederatedStrategy
 
-    def overflown(arrays, like):
-        raise federation.InvalidContent("'head.weight' holds NaN or infinite values")
+    finish = FederatedStrategy.finish
 
-    monkeypatch.setattr(federation, "from_record", overflown)
-    with pytest.raises(federation.DivergedModel) as stopped:
+    def overflown(strategy, server_round, gathered):
+        combined = finish(strategy, server_round, gathered)
+        name = next(name for name, value in combined.items() if value.is_floating_point())
+        return {**combined, name: combined[name] * math.inf}
+
+    monkeypatch.setattr(FederatedStrategy, "finish", overflown)
+    with pytest.raises(DivergedModel) as stopped:
         tiny_run("run", stages="train")
-    for part in ("round 1", "'head.weight'", "learning-rate", "resume-from", "clip-update-norm"):
+    for part in ("round 1", "infinite values", "learning-rate", "resume-from", "clip-update-norm"):
         assert part in str(stopped.value)
 
 
