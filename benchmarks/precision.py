@@ -117,7 +117,7 @@ class _Inversion:
         self.budgets = budgets(
             configuration.generation.images_per_client * len(self.clients), examples, None
         )
-        counts = federation.label_counts(self.clients)
+        counts = federation.label_counts.of(self.clients)
         self.label_counts = (
             None if counts is None else [counts[client] or [1] for client in self.clients]
         )
@@ -137,7 +137,7 @@ class _Inversion:
             classes=description.classes,
             seed=derived_seed(configuration.seed, GENERATION, noise),
             device=federation.device,
-            workers=federation.workers(len(self.clients), float("inf")),
+            workers=federation.pool.workers(len(self.clients), float("inf")),
         )
         seconds = time.perf_counter() - started
         distilled = distil(

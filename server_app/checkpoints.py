@@ -25,7 +25,10 @@ from models import State
 from protocol.client_store import ClientStore, write_state
 from strategies.server import Versions
 
-FORMAT = 1
+from .label_counts import Told
+from .ledger import Ledger
+
+FORMAT = 2
 #: The file that marks a run carried out to its end.
 FINISHED = "finished"
 
@@ -53,8 +56,14 @@ class Checkpoint:
         Which per-client files belong to it.
     completed : list[str]
         The steps done, in order; the last one gives the checkpoint its name.
-    facts : dict[str, Any]
-        What was measured so far (accuracies, seconds), as JSON.
+    ledger : Ledger
+        What was measured so far: accuracies, seconds, traffic.
+    nodes : dict[str, list[int]]
+        A deployment's clients; see :meth:`protocol.participants.Participants.remember`.
+    data : dict[str, list]
+        What simulated clients' data looked like; empty for real sites. See :mod:`.same_data`.
+    label_counts : Told
+        What clients said of their labels.
     metrics_position : int
         Bytes of ``metrics.jsonl`` that belong to it.
     """
@@ -63,7 +72,10 @@ class Checkpoint:
     memory: State = field(default_factory=dict)
     versions: Versions = field(default_factory=dict)
     completed: list[str] = field(default_factory=list)
-    facts: dict[str, Any] = field(default_factory=dict)
+    ledger: Ledger = field(default_factory=Ledger)
+    nodes: dict[str, list[int]] = field(default_factory=dict)
+    data: dict[str, list[Any]] = field(default_factory=dict)
+    label_counts: Told = field(default_factory=dict)
     metrics_position: int = 0
 
 
@@ -95,7 +107,10 @@ class Checkpoints:
                 name: {str(client): at for client, at in versions.items()}
                 for name, versions in checkpoint.versions.items()
             },
-            "facts": checkpoint.facts,
+            "ledger": checkpoint.ledger.to_json(),
+            "nodes": checkpoint.nodes,
+            "data": checkpoint.data,
+            "label_counts": checkpoint.label_counts,
             "metrics_position": checkpoint.metrics_position,
             "configuration": self.configuration.flat(),
         }
@@ -164,10 +179,13 @@ class Checkpoints:
                 load_file(newest / "strategy.safetensors"),
                 _versions(manifest),
                 list(manifest["completed"]),
-                dict(manifest["facts"]),
+                Ledger.from_json(manifest["ledger"]),
+                dict(manifest["nodes"]),
+                dict(manifest["data"]),
+                dict(manifest["label_counts"]),
                 int(manifest["metrics_position"]),
             )
-        except (OSError, SafetensorError, KeyError, ValueError) as error:
+        except (OSError, SafetensorError, KeyError, ValueError, TypeError, AttributeError) as error:
             raise CheckpointError(f"{newest} cannot be read: {error}") from error
         return checkpoint
 
@@ -210,7 +228,7 @@ class Checkpoints:
 
     def data_at(self, start: Path) -> dict[str, Any]:
         """Return what a checkpoint says of simulated clients' data; empty for real sites."""
-        found: dict[str, Any] = self._manifest(start)["facts"].get("data", {})
+        found: dict[str, Any] = self._manifest(start)["data"]
         return found
 
     def _check_ready(self, folders: Sequence[Path], first: int) -> None:

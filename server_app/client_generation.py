@@ -85,8 +85,8 @@ def ask_for_images(federation: Federation, request: PseudoRequest) -> Generated:
     data = PseudoData.concatenate(part.data for part in parts)
     down = connected * model_bytes * (2 if competes else 1)
     up = sum(part.bytes_up for part in parts)
-    federation.note_traffic("model", down=down)
-    federation.note_traffic("pseudo data", up=up)
+    federation.ledger.note_traffic("model", down=down)
+    federation.ledger.note_traffic("pseudo data", up=up)
     objective = sum(part.objective * len(part.data) for part in parts) / len(data)
     return Generated(data, objective, failures, down, up)
 

@@ -10,14 +10,12 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from flwr.app import ConfigRecord, RecordDict
+from flwr.app import ConfigRecord
 from flwr.serverapp import Grid
 
 from configuration import RunConfiguration
@@ -35,7 +33,7 @@ from models import (
     load_state,
     resolve_device,
 )
-from processes import Workers, suitable, threads
+from processes import Workers, threads
 from protocol.fingerprint import code_fingerprint
 from protocol.gather import gather
 from protocol.participants import MissingClients, Participants
@@ -45,13 +43,13 @@ from strategies import TooFewReplies, get
 
 from .checkpoints import Checkpoint, Checkpoints
 from .evaluation import Evaluation, Evaluator
+from .label_counts import LabelCounts
 from .pseudo_files import forget_repeated
-from .replies import checked_label_counts
 from .same_data import described_data, require_same_data
+from .worker_pool import WorkerPool
 
 log = logging.getLogger("flwr.fedf2dg")
 
-_LABEL_COUNTS_TIMEOUT = 600.0
 #: Names of the accuracies a run reports, in their order.
 RESULTS = ("federated", "distilled", "competed")
 
@@ -117,8 +115,8 @@ class Federation:
         #: Floating-point operations of one image's forward pass.
         self.operations = forward_operations(self._model, self.description.image_shape)
         fit_threads(self.operations, threads(), configuration.threads)
-        self._given_workers = workers
-        self._own_workers: Workers | None = None
+        #: Processes for the server's own work.
+        self.pool = WorkerPool(configuration.processes, self.device.type == "cpu", workers)
         self.participants = Participants(
             configuration.num_clients,
             configuration.node_timeout,
@@ -133,9 +131,7 @@ class Federation:
         )
         self.checkpoints = Checkpoints(directory / "checkpoints", configuration)
         self.metrics = MetricsFile(directory / "metrics.jsonl")
-        self.state = Checkpoint(cpu_state(self._model))
-        self.facts: dict[str, Any] = self.state.facts
-        self._counted_until = time.perf_counter()
+        self._take_up(Checkpoint(cpu_state(self._model)))
 
     def __enter__(self) -> Federation:
         """Return itself."""
@@ -143,27 +139,22 @@ class Federation:
 
     def __exit__(self, *_: object) -> None:
         """End the processes that were started."""
-        if self._own_workers is not None:
-            self._own_workers.close()
+        self.pool.close()
 
-    def workers(self, tasks: int, operations: float) -> Workers | None:
-        """Return processes to share tasks over; None if they are best done in this one.
-
-        Parameters
-        ----------
-        tasks : int
-            Tasks that could be done at the same time.
-        operations : float
-            Floating-point operations of all of them.
-        """
-        count = suitable(self.configuration.processes, tasks, operations)
-        if self.device.type != "cpu" or count == 1:
-            return None
-        if self._given_workers is not None:
-            return self._given_workers
-        if self._own_workers is None:
-            self._own_workers = Workers(count)
-        return self._own_workers
+    def _take_up(self, state: Checkpoint) -> None:
+        #: What the next checkpoint will hold.
+        self.state = state
+        #: Seconds, traffic and results so far.
+        self.ledger = state.ledger
+        self.label_counts = LabelCounts(
+            self.grid,
+            self.participants,
+            self.configuration,
+            self.description.classes,
+            self.agreement(),
+            state.label_counts,
+            state.ledger,
+        )
 
     # ------------------------------------------------------------------------------------- steps
 
@@ -176,9 +167,8 @@ class Federation:
         if loaded is None:
             return False
         load_state(self._model, loaded.global_state)
-        self.state = loaded
-        self.facts = loaded.facts
-        self.participants.recall(self.facts.get("nodes", {}))
+        self._take_up(loaded)
+        self.participants.recall(loaded.nodes)
         self.strategy.declare(loaded.versions)
         if loaded.memory:
             self.strategy.restore(loaded.memory)
@@ -201,31 +191,14 @@ class Federation:
 
     def commit(self, step: str) -> None:
         """Make a finished step durable: a run that is killed now goes on behind it."""
-        self.note_total_time()
-        self.facts["nodes"] = self.participants.remember()
+        self.ledger.note_total_time()
+        self.state.nodes = self.participants.remember()
         self.state.completed.append(step)
         self.state.memory = self.strategy.memory()
         self.state.versions = self.strategy.versions()
         self.state.metrics_position = self.metrics.position()
         self.checkpoints.save(self.state)
         self.strategy.retained = self.checkpoints.retained()
-
-    def note_total_time(self) -> None:
-        """Add the time since the last call to ``seconds.total``; a checkpoint keeps the sum."""
-        now = time.perf_counter()
-        seconds = self.facts.setdefault("seconds", {})
-        seconds["total"] = seconds.get("total", 0.0) + now - self._counted_until
-        self._counted_until = now
-
-    @contextmanager
-    def timed(self, name: str) -> Iterator[None]:
-        """Add the time spent inside to ``seconds.<name>`` of the summary."""
-        started = time.perf_counter()
-        try:
-            yield
-        finally:
-            seconds = self.facts.setdefault("seconds", {})
-            seconds[name] = seconds.get(name, 0.0) + time.perf_counter() - started
 
     # ----------------------------------------------------------------------------------- clients
 
@@ -242,7 +215,8 @@ class Federation:
         self.participants.discover(self.grid, self.configuration.required_replies)
         if self.participants.simulated:
             now = described_data(self._example_counts(), self.description.class_names)
-            require_same_data(self.facts.setdefault("data", now), now)
+            self.state.data = self.state.data or now
+            require_same_data(self.state.data, now)
 
     def _example_counts(self) -> list[int]:
         return [self.participants[client].num_examples for client in self.participants.clients]
@@ -260,7 +234,7 @@ class Federation:
         if self.participants.simulated:
             self._write_partition()
         if not any(step.startswith("train") for step in self.state.completed):
-            table = self.label_counts(self.participants.clients)
+            table = self.label_counts.of(self.participants.clients)
             missing = [client for client, row in (table or {}).items() if row is None]
             if missing:
                 raise MissingClients(
@@ -288,87 +262,9 @@ class Federation:
         )
         np.save(self.directory / "partition.npy", to_assignment(parts, len(rows)))
 
-    def label_counts(self, clients: Sequence[int]) -> dict[int, list[int] | None] | None:
-        """Return clients' label counts, (classes,) each.
-
-        Parameters
-        ----------
-        clients : sequence of int
-            Whose; those that were not asked before are asked now.
-
-        Returns
-        -------
-        dict, optional
-            By client, in the order given; None for a client that gave no valid answer. None
-            altogether if the configuration has the server know none.
-        """
-        configuration = self.configuration
-        if configuration.label_counts == "uniform" or configuration.generation.place == "client":
-            return None
-        unknown = [client for client in clients if not self._is_told(client)]
-        if unknown:
-            self._ask_label_counts(unknown)
-        return {client: self._told.get(str(client)) for client in clients}
-
-    @property
-    def _told(self) -> dict[str, list[int]]:
-        """Label counts by client, in checkpoints: asked again, a client would draw new noise."""
-        configuration = self.configuration
-        noise = configuration.label_counts_noise if configuration.label_counts == "noised" else 0
-        counts: dict[str, list[int]] = self.facts.setdefault("label_counts", {}).setdefault(
-            f"noise {noise:g}", {}
-        )
-        return counts
-
-    def _is_told(self, client: int) -> bool:
-        """Tell whether a client's label counts are known, and still those of its images."""
-        counts = self._told.get(str(client))
-        if counts is None or self.configuration.label_counts == "noised":
-            return counts is not None
-        return sum(counts) == self.participants[client].num_examples
-
     def agreement(self) -> ConfigRecord:
         """Return what every message says of the data."""
         return ConfigRecord(to_values(self.description))
-
-    def note_traffic(self, kind: str, *, down: int = 0, up: int = 0) -> None:
-        """Count bytes that went to the clients, and that left them, for the summary.
-
-        Parameters
-        ----------
-        kind : str
-            ``"model"``, ``"pseudo data"`` or ``"label counts"``.
-        down, up : int
-            Bytes of the tensors and numbers themselves, without the transport's framing.
-        """
-        counted = self.facts.setdefault("traffic", {}).setdefault(
-            kind, {"bytes_down": 0, "bytes_up": 0}
-        )
-        counted["bytes_down"] += down
-        counted["bytes_up"] += up
-
-    def _ask_label_counts(self, clients: Sequence[int]) -> None:
-        self.participants.refresh(self.grid)
-        gathered = gather(
-            self.grid,
-            self.participants.addresses(clients),
-            "query.label_counts",
-            lambda client: RecordDict({"config": self.agreement()}),
-            lambda client, content: checked_label_counts(
-                content,
-                self.description.classes,
-                # Noise changes the sum.
-                self.participants[client].num_examples
-                if self.configuration.label_counts == "uploaded"
-                else None,
-            ),
-            _LABEL_COUNTS_TIMEOUT,
-        )
-        for client, reason in gathered.failures.items():
-            log.warning("client %d sent no label counts: %s", client, reason)
-        for client, counts in gathered.valid.items():
-            self._told[str(client)] = counts
-            self.note_traffic("label counts", up=8 * len(counts))
 
     def stop_if_hopeless(self, reasons: Iterable[str]) -> None:
         """Stop the run if the engine says that clients that failed so will be missing ever after.
@@ -446,9 +342,10 @@ class Federation:
             dropped,
             seconds,
         )
-        self.note_traffic("model", down=outcome.bytes_down, up=outcome.bytes_up)
-        self.facts["dropped"] = self.facts.get("dropped", 0) + len(outcome.failures)
-        self.note_result(RESULTS[0] if phase == "federated" else RESULTS[2], measured["accuracy"])
+        self.ledger.note_traffic("model", down=outcome.bytes_down, up=outcome.bytes_up)
+        self.ledger.dropped += len(outcome.failures)
+        stage = RESULTS[0] if phase == "federated" else RESULTS[2]
+        self.ledger.note_result(stage, measured["accuracy"])
 
     # ------------------------------------------------------------------------------------ models
 
@@ -473,12 +370,6 @@ class Federation:
         load_state(self._model, state)
         evaluation = self.evaluator(self._model)
         return {"accuracy": evaluation.accuracy, "loss": evaluation.loss}
-
-    def note_result(self, stage: str, accuracy: float) -> None:
-        """Record an accuracy as a stage's latest, and keep the best for comparison with papers."""
-        self.facts.setdefault("accuracy", {})[stage] = accuracy
-        best = self.facts.setdefault("best_on_test", {})
-        best[stage] = max(best.get(stage, 0.0), accuracy)
 
     def close_stage(self, stage: str) -> Evaluation:
         """Evaluate the global model as the result of a stage, with its confusion matrix."""

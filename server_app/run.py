@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Callable
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
@@ -90,7 +91,7 @@ def _carry_out(federation: Federation) -> dict[str, Any]:
         train(federation)
     if configuration.stage_names != ("train",):
         post_train(federation)
-    federation.note_total_time()
+    federation.ledger.note_total_time()
     federation.checkpoints.finish()
     summary = summarize(federation)
     federation.metrics.append("end", status=summary["status"])
@@ -110,7 +111,7 @@ def train(federation: Federation) -> None:
         step = f"train-{server_round:04d}"
         if federation.done(step):
             continue
-        with federation.timed("federated"):
+        with federation.ledger.timed("federated"):
             federation.train_round(server_round, "federated")
             if server_round == rounds and federation.strategy.has_global_model:
                 federation.close_stage("federated")
@@ -132,12 +133,11 @@ def post_train(federation: Federation) -> None:
 
 def summarize(federation: Federation) -> dict[str, Any]:
     """Return the content of ``summary.json``; a stage that did not run is None."""
-    configuration, facts = federation.configuration, federation.facts
-    seconds = facts.get("seconds", {})
+    configuration, ledger = federation.configuration, federation.ledger
 
-    def by_stage(name: str) -> dict[str, float | None]:
+    def by_stage(found: dict[str, float]) -> dict[str, float | None]:
         # A method may have stages of its own, which stand where they came.
-        return {**facts.get(name, {}), **{s: None for s in RESULTS if s not in facts.get(name, {})}}
+        return {**found, **{stage: None for stage in RESULTS if stage not in found}}
 
     return {
         "status": "completed",
@@ -147,13 +147,13 @@ def summarize(federation: Federation) -> dict[str, Any]:
         "seed": configuration.seed,
         "clients": configuration.num_clients,
         "rounds": configuration.num_server_rounds,
-        "accuracy": by_stage("accuracy"),
-        "best_on_test": by_stage("best_on_test"),
+        "accuracy": by_stage(ledger.accuracy),
+        "best_on_test": by_stage(ledger.best_on_test),
         "seconds": {
             **dict.fromkeys(("federated", "generation", "distillation", "competition", "total")),
-            **seconds,
+            **ledger.seconds,
         },
-        "generation": facts.get("generation"),
-        "dropped": facts.get("dropped", 0),
-        "traffic": facts.get("traffic"),
+        "generation": None if ledger.generation is None else ledger.generation.summary(),
+        "dropped": ledger.dropped,
+        "traffic": {kind: asdict(counted) for kind, counted in ledger.traffic.items()} or None,
     }

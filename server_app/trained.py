@@ -72,13 +72,13 @@ class TrainedFederation:
         federation = self._federation
         federation.set_global(state)
         evaluation = federation.close_stage(stage)
-        federation.note_result(stage, evaluation.accuracy)
+        federation.ledger.note_result(stage, evaluation.accuracy)
         log.info("%s model: accuracy %.2f %%", stage, 100 * evaluation.accuracy)
 
     def evaluate(self, state: State, stage: str) -> float | None:
         """Measure a model on the test set; the stage's best value is kept for reports."""
         accuracy = self._federation.evaluator(self.model(state)).accuracy
-        self._federation.note_result(stage, accuracy)
+        self._federation.ledger.note_result(stage, accuracy)
         return accuracy
 
     # ------------------------------------------------------------------------------------ clients
@@ -91,7 +91,7 @@ class TrainedFederation:
 
     def label_counts(self) -> dict[int, list[int]] | None:
         """Return the label counts of the clients whose local models there are."""
-        counts = self._federation.label_counts(list(self.local_models))
+        counts = self._federation.label_counts.of(list(self.local_models))
         return None if counts is None else {client: row for client, row in counts.items() if row}
 
     def class_statistics(self, request: StatisticsRequest) -> ClassStatistics | None:
@@ -122,8 +122,8 @@ class TrainedFederation:
             bytes_down=made.bytes_down,
             bytes_up=made.bytes_up,
         )
-        federation.facts["dropped"] = federation.facts.get("dropped", 0) + len(made.failures)
-        self._note_generation(len(made.data), request.inversion.iterations, seconds)
+        federation.ledger.dropped += len(made.failures)
+        federation.ledger.note_generation(len(made.data), request.inversion.iterations, seconds)
         return made.data
 
     def _invert(self, request: PseudoRequest) -> Generated:
@@ -145,7 +145,7 @@ class TrainedFederation:
             seed=request.seed,
             device=federation.device,
             progress=self.progress(f"inversion of {request.kind} samples", "image-iterations"),
-            workers=federation.workers(
+            workers=federation.pool.workers(
                 sum(images > 0 for images in request.budgets.values()),
                 operations * request.inversion.iterations,
             ),
@@ -155,7 +155,8 @@ class TrainedFederation:
     def _labels_to_draw_from(self, budgets: Mapping[int, int]) -> list[list[int]] | None:
         """Return label counts by client index; those who have no images to make get none."""
         federation = self._federation
-        counts = federation.label_counts([client for client, images in budgets.items() if images])
+        asked = [client for client, images in budgets.items() if images]
+        counts = federation.label_counts.of(asked)
         if counts is None:
             return None
         table: list[list[int]] = [[]] * len(_by_index(federation, budgets))
@@ -173,13 +174,6 @@ class TrainedFederation:
         with only_warned("the picture of generated images"):
             pseudo_grid(self._federation.directory, class_names=names)
 
-    def _note_generation(self, images: int, iterations: int, seconds: float) -> None:
-        facts = self._federation.facts.setdefault("generation", {"images": 0, "seconds": 0.0})
-        facts["images"] += images
-        facts["seconds"] += seconds
-        facts["iterations"] = iterations
-        facts["image_iterations_per_second"] = facts["images"] * iterations / facts["seconds"]
-
     # -------------------------------------------------------------------------------------- steps
 
     def note(self, event: str, **values: Any) -> None:
@@ -192,7 +186,7 @@ class TrainedFederation:
 
     def timed(self, name: str) -> AbstractContextManager[None]:
         """Add the time spent inside to the summary's seconds."""
-        return self._federation.timed(name)
+        return self._federation.ledger.timed(name)
 
     def done(self, step: str) -> bool:
         """Tell whether a step is in the run's checkpoints."""

@@ -11,6 +11,7 @@ import server_app.checkpoints as module
 from configuration import RunConfiguration
 from protocol.client_store import ClientStore
 from server_app.checkpoints import Checkpoint, CheckpointError, Checkpoints
+from server_app.ledger import Ledger, Traffic
 
 VERSIONS = {"local_models": {0: 1, 11: 2}}
 
@@ -34,7 +35,10 @@ def checkpoint(*steps, value=1.0):
         {"c": torch.full((3,), -value), "total": torch.tensor(90)},
         VERSIONS,
         list(steps),
-        {"accuracy": {"federated": 0.5}},
+        Ledger(accuracy={"federated": 0.5}, traffic={"model": Traffic(3, 4)}, dropped=2),
+        {"0": [31, 9]},
+        {"examples": [9]},
+        {"noise 0": {"0": [4, 5]}},
         123,
     )
 
@@ -67,7 +71,15 @@ def test_what_is_saved_is_loaded(checkpoints):
     saved = checkpoint("train-0001", value=2.5)
     checkpoints.save(saved)
     loaded = checkpoints.load(ALL)
-    for name in ("versions", "completed", "facts", "metrics_position"):
+    for name in (
+        "versions",
+        "completed",
+        "ledger",
+        "nodes",
+        "data",
+        "label_counts",
+        "metrics_position",
+    ):
         assert getattr(loaded, name) == getattr(saved, name)
     for found, expected in (
         (loaded.global_state, saved.global_state),

@@ -1,0 +1,74 @@
+"""The run's ledger: sums that survive a resume, and a checkpoint that cannot be read is refused."""
+
+from __future__ import annotations
+
+import json
+import time
+
+import pytest
+
+from configuration import RunConfiguration
+from server_app.checkpoints import Checkpoint, CheckpointError, Checkpoints
+from server_app.ledger import GenerationWork, Ledger, Traffic
+
+
+def filled() -> Ledger:
+    ledger = Ledger()
+    with ledger.timed("federated"):
+        time.sleep(0.01)
+    ledger.note_result("federated", 0.75)
+    ledger.note_result("federated", 0.5)
+    ledger.note_traffic("model", down=3, up=4)
+    ledger.note_traffic("model", up=1)
+    ledger.note_generation(8, 5, 2.0)
+    ledger.note_generation(2, 5, 0.5)
+    ledger.dropped += 1
+    ledger.note_total_time()
+    return ledger
+
+
+def test_sums_and_results() -> None:
+    ledger = filled()
+    assert (ledger.accuracy, ledger.best_on_test) == ({"federated": 0.5}, {"federated": 0.75})
+    assert ledger.traffic == {"model": Traffic(3, 5)}
+    assert ledger.generation == GenerationWork(10, 5, 2.5)
+    assert ledger.generation.summary()["image_iterations_per_second"] == pytest.approx(10 * 5 / 2.5)
+    assert 0.01 <= ledger.seconds["federated"] <= ledger.seconds["total"]
+
+
+def test_time_is_counted_on_the_way_out_of_an_error() -> None:
+    ledger = Ledger()
+    with pytest.raises(ArithmeticError), ledger.timed("generation"):
+        raise ArithmeticError
+    assert ledger.seconds["generation"] > 0
+
+
+def test_a_resumed_ledger_goes_on_where_it_was() -> None:
+    before = filled()
+    after = Ledger.from_json(json.loads(json.dumps(before.to_json())))
+    assert after == before
+    after.note_traffic("model", down=1)
+    time.sleep(0.01)
+    after.note_total_time()
+    assert after.traffic["model"].bytes_down == 4
+    assert after.seconds["total"] >= before.seconds["total"] + 0.01
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda ledger: ledger.pop("traffic"),
+        lambda ledger: ledger.update(surprise=1),
+        lambda ledger: ledger["traffic"].update(model=7),
+        lambda ledger: ledger["traffic"]["model"].update(sideways=7),
+    ],
+)
+def test_an_unreadable_checkpoint_is_refused_by_name(tmp_path, damage) -> None:
+    checkpoints = Checkpoints(tmp_path, RunConfiguration())
+    checkpoints.save(Checkpoint({}, completed=["train-0001"], ledger=filled()))
+    path = tmp_path / "0001-train-0001" / "manifest.json"
+    manifest = json.loads(path.read_text("utf-8"))
+    damage(manifest["ledger"])
+    path.write_text(json.dumps(manifest), "utf-8")
+    with pytest.raises(CheckpointError, match=r"0001-train-0001 cannot be read"):
+        checkpoints.load(("train", "generate"))
