@@ -78,13 +78,13 @@ def ask_for_statistics(
         configuration.round_timeout,
     )
     sent = sum(node is not None for node in addresses.values())
-    federation.note_traffic("model", down=sent * size_in_bytes(request.state.values()))
+    federation.ledger.note_traffic("model", down=sent * size_in_bytes(request.state.values()))
     if gathered.failures:
         log.warning("class statistics: %s", grouped(gathered.failures))
     if not gathered.valid:
         return None
     parts = list(gathered.valid.values())
-    federation.note_traffic("class statistics", up=sum(_size(part) for part in parts))
+    federation.ledger.note_traffic("class statistics", up=sum(_size(part) for part in parts))
     return added(tuple(gathered.valid), parts)
 
 
