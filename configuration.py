@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from settings import (
+    CalibrationSettings,
     CompetitionSettings,
     ConfigurationError,
     DistillationSettings,
@@ -319,8 +320,8 @@ class RunConfiguration(Section):
     )
     post_training: str = key(
         "fedf2dg",
-        "What is done to the global model after training: fedf2dg, none, a file of your own in "
-        "post_training/, or several, separated by commas, one after the other.",
+        "What is done to the global model after training: calibration, fedf2dg, none, a file of "
+        "your own in post_training/, or several, separated by commas, one after the other.",
         binds="generate",
     )
     label_counts: str = key(
@@ -363,6 +364,7 @@ class RunConfiguration(Section):
     generation: GenerationSettings = field(default_factory=GenerationSettings)
     distillation: DistillationSettings = field(default_factory=DistillationSettings)
     competition: CompetitionSettings = field(default_factory=CompetitionSettings)
+    calibration: CalibrationSettings = field(default_factory=CalibrationSettings)
 
     @classmethod
     def parse(
@@ -557,7 +559,8 @@ def _keys(cls: type[Section]) -> Iterator[tuple[str, Field[Any]]]:
     """Name the fields that are keys of a run, or sections, as a user writes them."""
     for entry in fields(cls):  # type: ignore[arg-type]
         if _section(entry) or not entry.metadata["info"].in_library_only:
-            yield entry.name.replace("_", "-"), entry
+            # An underscore at the end is only there because Python has a word of that name.
+            yield entry.name.rstrip("_").replace("_", "-"), entry
 
 
 def _declared(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 #: What a seed is for. A number that is in use keeps its meaning, so that old runs can be repeated.
-SAMPLING, TRAINING, MODEL, GENERATION, DISTILLATION, LABELS, INVERSION = range(1, 8)
+SAMPLING, TRAINING, MODEL, GENERATION, DISTILLATION, LABELS, INVERSION, CALIBRATION = range(1, 9)
 
 
 def derived_seed(seed: int, purpose: int, *position: int) -> int:

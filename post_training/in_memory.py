@@ -51,6 +51,8 @@ class TrainedModels:
         Gives a model's accuracy, for reports.
     progress : callable, optional
         Called with (what, done, total).
+    ask : callable, optional
+        Answers for the clients what a model says of their training images.
     """
 
     def __init__(
@@ -67,6 +69,7 @@ class TrainedModels:
         device: str | torch.device = "cpu",
         evaluate: Callable[[nn.Module], float] | None = None,
         progress: Callable[[str, int, int], None] | None = None,
+        ask: Callable[[StatisticsRequest], ClassStatistics] | None = None,
     ) -> None:
         self._shell = copy.deepcopy(model)
         self.global_state = dict(global_state)
@@ -79,6 +82,7 @@ class TrainedModels:
         self._device = torch.device(device)
         self._evaluate = evaluate
         self._progress = progress
+        self._ask = ask
         #: Pseudo images by the step that made them.
         self.store: dict[str, PseudoData] = {}
         #: Events, in their order.
@@ -104,8 +108,8 @@ class TrainedModels:
         }
 
     def class_statistics(self, request: StatisticsRequest) -> ClassStatistics | None:
-        """There are no clients to ask."""
-        return None
+        """Return the answer of the function that was given."""
+        return None if self._ask is None else self._ask(request)
 
     def evaluate(self, state: State, stage: str) -> float | None:
         """Measure a model with the function that was given."""

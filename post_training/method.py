@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from torch import nn
+
 from .settings import Settings
 from .trained import Trained
 
@@ -21,11 +23,14 @@ class Method:
         Called with (trained, settings); offers its results to ``trained``.
     has_stages : bool (default: False)
         Whether its steps are the run's own stages ``generate``, ``distil`` and ``compete``.
+    suits : callable, optional
+        Raises ValueError for a model that the method cannot work on; called before any work.
     """
 
     name: str
     run: Callable[[Trained, Settings], None]
     has_stages: bool = False
+    suits: Callable[[nn.Module], object] | None = None
 
     @property
     def prefix(self) -> str:

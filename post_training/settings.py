@@ -5,7 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from configuration import RunConfiguration
-from settings import CompetitionSettings, DistillationSettings, GenerationSettings
+from settings import (
+    CalibrationSettings,
+    CompetitionSettings,
+    DistillationSettings,
+    GenerationSettings,
+)
 
 
 @dataclass(frozen=True)
@@ -20,7 +25,7 @@ class Settings:
         The run's seed; see :func:`foundation.seeds.derived_seed`.
     stages : tuple of str
         Which of FedF²DG's stages ``generate``, ``distil`` and ``compete`` to run.
-    generation, distillation, competition
+    generation, distillation, competition, calibration
         The sections of those names.
     """
 
@@ -29,6 +34,7 @@ class Settings:
     generation: GenerationSettings
     distillation: DistillationSettings
     competition: CompetitionSettings
+    calibration: CalibrationSettings
 
     @classmethod
     def of(cls, configuration: RunConfiguration) -> Settings:
@@ -39,4 +45,5 @@ class Settings:
             generation=configuration.generation,
             distillation=configuration.distillation,
             competition=configuration.competition,
+            calibration=configuration.calibration,
         )

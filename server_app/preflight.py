@@ -64,7 +64,10 @@ def check(configuration: RunConfiguration, simulated: bool) -> None:
     )
     try:
         resolve_device(configuration.device)
-        shared_model(configuration, description, get(configuration.strategy).projection)
+        model = shared_model(configuration, description, get(configuration.strategy).projection)
+        for method in chosen(configuration.post_training):
+            if method.suits is not None:
+                method.suits(model)
     except ValueError as error:
         raise ConfigurationError(str(error)) from error
     run_directory.locate(configuration)

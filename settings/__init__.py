@@ -1,5 +1,6 @@
 """What every part of a run can be told: one file per section, each setting declared once."""
 
+from .calibration import CalibrationSettings
 from .competition import CompetitionSettings
 from .declaration import ConfigurationError, KeyInfo, Section, Value, key, setting
 from .distillation import DistillationSettings, Statistics, Teacher
@@ -18,6 +19,7 @@ from .server_optimizer import ServerOptimizerSettings
 __all__ = [
     "FORMS",
     "PUBLISHED",
+    "CalibrationSettings",
     "CompetitionSettings",
     "Compile",
     "ConfigurationError",

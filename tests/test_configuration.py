@@ -17,6 +17,7 @@ from configuration import (
     key_table,
     read_toml,
 )
+from post_training import methods
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -247,7 +248,7 @@ def test_minimum_that_was_set_is_the_minimum():
 def test_every_key_says_what_it_means_and_its_default_is_possible():
     for name, default, info in key_table():
         assert len(info.meaning) > 5, name
-        assert info.binds in ("run", *STAGES), name
+        assert info.binds in ("run", *STAGES, *methods()), name
         if info.choices and name != "stages":
             assert default in info.choices, name
         RunConfiguration.parse({name: default})
@@ -275,7 +276,6 @@ def test_toml_files(tmp_path):
 def test_the_meaning_of_a_key_lists_what_a_registry_holds():
     from federated_data import SOURCES
     from models import MODELS
-    from post_training import methods
     from strategies import algorithms
 
     offered = {

@@ -65,11 +65,39 @@ def test_several_in_a_row_each_from_what_the_one_before_left(tiny_run, with_zero
     assert [event["stage"] for event in partly.events("evaluation")] == ["federated", "distilled"]
 
 
+def test_calibration_before_fedf2dg_and_resumed_between(tiny_run, tmp_path, monkeypatch):
+    from server_app.federation import Federation
+
+    keys = {"strategy": "fedavg", "num_server_rounds": 1, "post_training": "calibration,fedf2dg"}
+    whole = tiny_run("whole", **keys)
+    assert [event["stage"] for event in whole.events("evaluation")] == [
+        "federated",
+        "calibrated",
+        "distilled",
+        "competed",
+    ]
+    assert list(whole.summary()["accuracy"])[:3] == ["federated", "calibrated", "distilled"]
+    commit = Federation.commit
+
+    def dying(federation, step):
+        commit(federation, step)
+        if step == "calibration-images":
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Federation, "commit", dying)
+    with pytest.raises(KeyboardInterrupt):
+        tiny_run("parted", **keys)
+    monkeypatch.setattr(Federation, "commit", commit)
+    parted = tiny_run("parted", **keys, resume_from=str(tmp_path / "parted"))
+    assert parted.events() == whole.events()
+    assert all(torch.equal(parted.model()[name], value) for name, value in whole.model().items())
+
+
 @pytest.mark.parametrize(
     ("names", "message"),
     [
-        ("magic", "unknown post-training method 'magic'; choose one of fedf2dg, none"),
-        ("fedf2dg,fedf2dg", "different ones of fedf2dg"),
+        ("magic", "unknown post-training method 'magic'; choose one of calibration, fedf2dg, none"),
+        ("fedf2dg,fedf2dg", "different ones of calibration, fedf2dg"),
         ("none,fedf2dg", "name none, or one or several"),
         (" ,", "name none, or one or several"),
     ],
