@@ -17,7 +17,9 @@ def head_name(model: nn.Module) -> str:
     ValueError
         If there is none, or it has no bias; the message says so.
     """
-    linear = [name for name, module in model.named_modules() if isinstance(module, nn.Linear)]
+    linear: list[str] = [
+        name for name, module in model.named_modules() if isinstance(module, nn.Linear)
+    ]
     if not linear:
         raise ValueError(f"{type(model).__name__} has no linear layer whose bias could be changed")
     head = model.get_submodule(linear[-1])
