@@ -65,10 +65,20 @@ def test_several_in_a_row_each_from_what_the_one_before_left(tiny_run, with_zero
     assert [event["stage"] for event in partly.events("evaluation")] == ["federated", "distilled"]
 
 
-def test_calibration_before_fedf2dg_and_resumed_between(tiny_run, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("source", "last"), [("pseudo", "calibration-images"), ("predictions", "calibration-bias")]
+)
+def test_calibration_before_fedf2dg_and_resumed_between(
+    tiny_run, tmp_path, monkeypatch, source, last
+):
     from server_app.federation import Federation
 
-    keys = {"strategy": "fedavg", "num_server_rounds": 1, "post_training": "calibration,fedf2dg"}
+    keys = {
+        "strategy": "fedavg",
+        "num_server_rounds": 1,
+        "post_training": "calibration,fedf2dg",
+        "calibration__from": source,
+    }
     whole = tiny_run("whole", **keys)
     assert [event["stage"] for event in whole.events("evaluation")] == [
         "federated",
@@ -77,11 +87,13 @@ def test_calibration_before_fedf2dg_and_resumed_between(tiny_run, tmp_path, monk
         "competed",
     ]
     assert list(whole.summary()["accuracy"])[:3] == ["federated", "calibrated", "distilled"]
+    (event,) = whole.events("calibration")
+    assert event["source"] == source and any(event["bias"])
     commit = Federation.commit
 
     def dying(federation, step):
         commit(federation, step)
-        if step == "calibration-images":
+        if step == last:
             raise KeyboardInterrupt
 
     monkeypatch.setattr(Federation, "commit", dying)
