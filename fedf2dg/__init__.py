@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from configuration import RunConfiguration
     from fedf2dg.simulation.simulate import simulate
+    from strategies import from_flower
 
-__all__ = ["RunConfiguration", "simulate"]
+__all__ = ["RunConfiguration", "from_flower", "simulate"]
 
 _WHERE = {
     "RunConfiguration": "configuration",
+    "from_flower": "strategies",
     "simulate": "fedf2dg.simulation.simulate",
 }
 

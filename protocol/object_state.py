@@ -17,6 +17,7 @@ import torch
 from flwr.app import Array, ArrayRecord
 from flwr.serverapp.strategy import Strategy
 
+from foundation.errors import UsageError
 from models import State
 
 # The tensor that holds, as JSON in bytes, how the other tensors and plain values belong together.
@@ -25,7 +26,7 @@ _STRUCTURE = "structure"
 Node = dict[str, Any]
 
 
-class CannotRemember(TypeError):
+class CannotRemember(UsageError, TypeError):
     """An attribute holds something that a checkpoint cannot; the message names it."""
 
 

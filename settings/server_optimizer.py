@@ -14,7 +14,7 @@ class ServerOptimizerSettings(Section):
     learning_rate: float = key(
         0.0,
         "Step η of the server's optimizer; 0: the strategy's own (fedadam, fedyogi 0.03, "
-        "fedadagrad 0.01, fedavgm 1).",
+        "fedadagrad 0.01, fedavgm and qfedavg 1).",
         minimum=0.0,
     )
     beta1: float = key(

@@ -73,7 +73,11 @@ def from_flower(
                 f"robust.clients-to-keep = {configuration.robust.clients_to_keep}; "
                 f"num-clients x fraction-train gives {asked}"
             )
-        make(configuration)
+        try:
+            # What a checkpoint could not hold must be known before the first round, too.
+            attributes_to_state(make(configuration))
+        except ValueError as error:
+            raise ConfigurationError(f"strategy = {name!r}: {error}") from error
 
     server = type(
         "FromFlower",
@@ -109,8 +113,6 @@ class FromFlower(FederatedStrategy):
         ):
             if hasattr(self.wrapped, attribute):
                 setattr(self.wrapped, attribute, value)
-        # What a checkpoint could not hold must be known before the first round.
-        attributes_to_state(self.wrapped)
         self._settings: dict[int, dict[str, Any]] = {}
 
     def required_replies(self) -> int:
@@ -131,9 +133,6 @@ class FromFlower(FederatedStrategy):
             # FedAvgM takes the model up once and goes on from what it returned; but distillation,
             # or a resumed checkpoint, may have put another in its place.
             self.wrapped.current_arrays = None
-        if hasattr(self.wrapped, "client_learning_rate"):
-            # q-FedAvg turns distances into gradients by the step size of the round.
-            self.wrapped.client_learning_rate = self.learning_rate
         start = to_record(self._parameters(self._global))
         asked = self.wrapped.configure_train(
             server_round, start, ConfigRecord(), _SampledNodes(grid, nodes)

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 import torch
 from flwr.app import ArrayRecord
-from flwr.serverapp.strategy import FedAvg, FedAvgM, FedProx
+from flwr.serverapp.strategy import FedAvg, FedAvgM, FedProx, FedTrimmedAvg
 from flwr.serverapp.strategy import Strategy as FlowerStrategy
 from safetensors.torch import load_file, save_file
 
+import fedf2dg
 import strategies
 from configuration import ConfigurationError
 from protocol.object_state import CannotRemember, attributes_from_state, attributes_to_state
@@ -371,10 +372,22 @@ class Renaming(FedAvg):
         return ArrayRecord({"other": arrays["weight"]}), metrics
 
 
+def test_what_cannot_be_built_or_kept_is_refused_before_any_work(offer):
+    offer("stateful", lambda _: Stateful())
+    with pytest.raises(CannotRemember, match="'random' is a Random, which a checkpoint cannot"):
+        preflight.parse({"strategy": "stateful"})
+    offer("impossible", lambda _: FedTrimmedAvg(beta=0.7))
+    with pytest.raises(ConfigurationError, match=r"'impossible'.*beta"):
+        preflight.parse({"strategy": "impossible"})
+
+
+def test_it_is_part_of_the_librarys_face():
+    assert fedf2dg.from_flower is from_flower
+
+
 @pytest.mark.parametrize(
     ("make", "error", "said"),
     [
-        (Stateful, CannotRemember, "'random' is a Random, which a checkpoint cannot hold"),
         (OtherArrays, ConfigurationError, "OtherArrays sends its clients other arrays"),
         (Impatient, ConfigurationError, "waits for more nodes than the 7"),
         (Speaking, ConfigurationError, "speaks to nodes by itself"),

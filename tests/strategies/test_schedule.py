@@ -94,10 +94,3 @@ def test_fednova_takes_the_step_of_the_rounds_learning_rate(laboratory, curved_c
         gradient = sum(client.images.sum(0) for client in curved_clients) / total + decay * before
         expected = before - eta * effective * gradient
         assert torch.allclose(run.round()["weight"], expected, rtol=1e-9)
-
-
-def test_qfedavg_divides_by_the_rounds_step_size(laboratory, curved_clients):
-    run = laboratory(curved_clients, strategy="qfedavg", **HALVED)
-    for eta in (0.1, 0.05):
-        run.round()
-        assert run.strategy.wrapped.client_learning_rate == pytest.approx(eta)
