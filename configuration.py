@@ -212,6 +212,19 @@ class RunConfiguration(Section):
     )
     learning_rate: float = key(0.01, "Local step size η.", above=0.0, original="lr")
     momentum: float = key(0.9, "Local momentum ρ.", minimum=0.0, maximum=0.999, original="rho")
+    batch_norm: str = key(
+        "averaged",
+        "BatchNorm's running statistics. averaged: the mean of the local models'; measured: "
+        "what the clients' images give the averaged model, before it is judged, inverted or kept; "
+        "frozen: averaged, but local training leaves them alone in late rounds.",
+        choices=("averaged", "measured", "frozen"),
+    )
+    batch_norm_frozen_from: int = key(
+        0,
+        "First round with frozen statistics; 0: the first of the second half.",
+        unit="round",
+        minimum=0,
+    )
     weight_decay: float = key(1e-5, "Local weight decay λ.", minimum=0.0, original="reg")
     proximal_mu: float = key(
         0.01, "Weight μ of FedProx's proximal term (μ/2)·‖y − x‖².", minimum=0.0, original="mu"
@@ -463,6 +476,11 @@ class RunConfiguration(Section):
             "train_samples": self.train_samples,
             "class_names": self.classes,
         }
+
+    def freezes_statistics_at(self, server_round: int) -> bool:
+        """Tell whether local training of a round leaves BatchNorm's running statistics alone."""
+        first = self.batch_norm_frozen_from or self.num_server_rounds // 2 + 1
+        return self.batch_norm == "frozen" and server_round >= first
 
     def learning_rate_at(self, server_round: int) -> float:
         """Return the local step size η of a round, counted from 1, for the server and clients."""

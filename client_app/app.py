@@ -126,6 +126,7 @@ def train(message: Message, context: Context) -> Message:
         ),
         learning_rate=configuration.learning_rate_at(server_round),
         autocast=site.autocast(),
+        frozen_statistics=configuration.freezes_statistics_at(server_round),
     )
     metrics = MetricRecord(
         {

@@ -14,6 +14,7 @@ from torch.optim.sgd import sgd
 
 from configuration import RunConfiguration
 from models import Classifier
+from models.batch_norm import freeze_statistics
 from strategies import Algorithm, local_losses
 from strategies.client import ClientAlgorithm
 from strategies.local_loss import ClientLoss
@@ -111,6 +112,7 @@ def train_locally(
     epochs: int | None = None,
     autocast: torch.dtype | None = None,
     learning_rate: float | None = None,
+    frozen_statistics: bool = False,
 ) -> TrainingResult:
     """Train ``model`` in place with SGD, as the algorithm's configuration says.
 
@@ -130,6 +132,8 @@ def train_locally(
         :class:`~strategies.local_loss.ClientLoss` is shown the images first.
     learning_rate : float, optional
         Step size η of this round; ``learning-rate`` if not given.
+    frozen_statistics : bool (default: False)
+        Normalise with the running statistics of BatchNorm layers, which then stay.
     epochs : int, optional
         Passes over the data; ``local-epochs`` if not given.
     autocast : torch.dtype, optional
@@ -147,6 +151,8 @@ def train_locally(
     momenta: dict[Tensor, Tensor | None] = {}
     step_size = configuration.learning_rate if learning_rate is None else learning_rate
     model.train()
+    if frozen_statistics:
+        freeze_statistics(model)
     started = time.perf_counter()
     steps, seen = 0, 0
     # Summed on the device: reading it in the loop would make the device wait for the host.

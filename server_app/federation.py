@@ -37,10 +37,12 @@ from processes import Workers, threads
 from protocol.fingerprint import code_fingerprint
 from protocol.gather import gather
 from protocol.participants import MissingClients, Participants
+from protocol.reasons import grouped
 from protocol.shared_model import shared_model
 from reporting import MetricsFile
 from strategies import TooFewReplies, get
 
+from .batch_norm import measured_on_clients
 from .checkpoints import Checkpoint, Checkpoints
 from .evaluation import Evaluation, Evaluator
 from .label_counts import LabelCounts
@@ -371,8 +373,36 @@ class Federation:
         evaluation = self.evaluator(self._model)
         return {"accuracy": evaluation.accuracy, "loss": evaluation.loss}
 
+    def _measure_statistics(self, stage: str) -> None:
+        """Give the global model the BatchNorm statistics of the clients' images."""
+        started = time.perf_counter()
+        measured = measured_on_clients(
+            self.grid,
+            self.participants,
+            self.global_model(),
+            self.agreement(),
+            self.configuration.round_timeout,
+        )
+        self.set_global(measured.state)
+        self.ledger.note_traffic("batch norm", down=measured.bytes_down, up=measured.bytes_up)
+        if measured.failures:
+            log.warning("BatchNorm statistics: %s", grouped(measured.failures))
+        self.metrics.append(
+            "batch_norm",
+            stage=stage,
+            clients=list(measured.clients),
+            failures=[{"client": c, "reason": r} for c, r in measured.failures.items()],
+            seconds=time.perf_counter() - started,
+        )
+
     def close_stage(self, stage: str) -> Evaluation:
-        """Evaluate the global model as the result of a stage, with its confusion matrix."""
+        """Evaluate the global model as the result of a stage, with its confusion matrix.
+
+        With ``batch-norm=measured`` its running statistics are measured before: cheap, as it is
+        done once a stage, and everything that follows sees them.
+        """
+        if self.configuration.batch_norm == "measured":
+            self._measure_statistics(stage)
         load_state(self._model, self.state.global_state)
         evaluation = self.evaluator(self._model)
         self.metrics.append(
@@ -382,4 +412,5 @@ class Federation:
             loss=evaluation.loss,
             confusion=evaluation.confusion,
         )
+        self.ledger.note_result(stage, evaluation.accuracy)
         return evaluation

@@ -72,7 +72,6 @@ class TrainedFederation:
         federation = self._federation
         federation.set_global(state)
         evaluation = federation.close_stage(stage)
-        federation.ledger.note_result(stage, evaluation.accuracy)
         log.info("%s model: accuracy %.2f %%", stage, 100 * evaluation.accuracy)
 
     def evaluate(self, state: State, stage: str) -> float | None:
