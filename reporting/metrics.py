@@ -6,7 +6,7 @@ import json
 import math
 import os
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -151,35 +151,6 @@ class MetricsFile:
                     "changed or belongs to another run"
                 )
             os.ftruncate(self._descriptor, position)
-
-    def truncate_from(self, predicate: Callable[[Event], bool]) -> int:
-        """Drop the first event for which ``predicate`` holds and every event after it.
-
-        For a checkpoint that does not know its :meth:`position`, e.g.
-        ``metrics.truncate_from(lambda e: e["event"] == "round" and e["round"] > 3)``.
-
-        Parameters
-        ----------
-        predicate : Callable[[dict], bool]
-            Called with each event, first to last.
-
-        Returns
-        -------
-        int
-            How many events were dropped.
-        """
-        events = read_events(self.path)
-        kept = next((i for i, event in enumerate(events) if predicate(event)), len(events))
-        if kept < len(events):
-            # Blank lines are no events, so the cut is found by counting the lines that are.
-            position = seen = 0
-            for line in self.path.read_bytes().split(b"\n"):
-                if seen == kept and line.strip():
-                    break
-                seen += bool(line.strip())
-                position += len(line) + 1
-            self.truncate(position)
-        return len(events) - kept
 
     def close(self) -> None:
         """Put everything on disk and close the file; closing twice does nothing."""

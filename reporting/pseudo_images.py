@@ -59,8 +59,6 @@ class PseudoGrid:
         Which are shown.
     all_clients, all_classes : int
         How many there are with images.
-    stretched : bool
-        Whether each image was stretched to the full range of brightness.
     """
 
     tiles: NDArray[np.float32]
@@ -68,7 +66,6 @@ class PseudoGrid:
     classes: tuple[int, ...]
     all_clients: int
     all_classes: int
-    stretched: bool = False
 
     @property
     def note(self) -> str:
@@ -79,11 +76,7 @@ class PseudoGrid:
         if len(self.classes) < self.all_classes:
             said.append(f"{len(self.classes)} of {self.all_classes} classes")
         left_out = f"Shown: {' and '.join(said)}. " if said else ""
-        return left_out + (
-            "Each image is stretched to the full range of brightness."
-            if self.stretched
-            else "Brightness as the models see it, cut to the range of real images."
-        )
+        return f"{left_out}Brightness as the models see it, cut to the range of real images."
 
 
 def stored_sets(run_directory: Path | str) -> list[tuple[str, int]]:
@@ -103,7 +96,6 @@ def read_grid(
     kind: str = "common",
     competition_round: int = 0,
     *,
-    stretch: bool = False,
     max_clients: int = 12,
     max_classes: int = 12,
 ) -> PseudoGrid:
@@ -118,8 +110,6 @@ def read_grid(
         A run's directory.
     kind, competition_round : str, int
         Which set, see :func:`stored_sets`.
-    stretch : bool (default: False)
-        Stretch each image to the full range of brightness.
     max_clients, max_classes : int (default: 12)
         Most rows and columns: the first clients, and the classes most of them made.
 
@@ -151,7 +141,6 @@ def read_grid(
             np.concatenate(sources),
             read,
             (mean, std),
-            stretch,
             (max_clients, max_classes),
         )
     except (OSError, SafetensorError, ValueError, KeyError, IndexError, TypeError) as error:
@@ -159,7 +148,7 @@ def read_grid(
 
 
 def choose_grid(
-    pseudo: PseudoImages, *, stretch: bool = False, max_clients: int = 12, max_classes: int = 12
+    pseudo: PseudoImages, *, max_clients: int = 12, max_classes: int = 12
 ) -> PseudoGrid:
     """Do the same as :func:`read_grid` with images in memory.
 
@@ -179,7 +168,6 @@ def choose_grid(
         sources,
         lambda index: np.asarray(images[index], np.float32),
         (np.asarray(pseudo.mean, np.float32), np.asarray(pseudo.std, np.float32)),
-        stretch,
         (max_clients, max_classes),
     )
 
@@ -189,7 +177,6 @@ def pseudo_grid(
     path: Path | str | None = None,
     *,
     class_names: Sequence[str] = (),
-    stretch: bool = False,
 ) -> Path:
     """Draw one pseudo image per client (row) and class (column) as a PNG file.
 
@@ -202,8 +189,6 @@ def pseudo_grid(
         The file to write.
     class_names : Sequence[str] (default: the numbers of the classes)
         Names of all classes.
-    stretch : bool (default: False)
-        Stretch each image to the full range of brightness.
 
     Returns
     -------
@@ -218,12 +203,12 @@ def pseudo_grid(
     if isinstance(source, PseudoImages):
         if path is None:
             raise PseudoDataError("images in memory need a path to draw them to")
-        grid = choose_grid(source, stretch=stretch)
+        grid = choose_grid(source)
     else:
         sets = stored_sets(source)
         if not sets:
             raise PseudoDataError(f"{source} holds no pseudo data")
-        grid = read_grid(source, *sets[0], stretch=stretch)
+        grid = read_grid(source, *sets[0])
         path = Path(source) / "pseudo_data" / "grid.png" if path is None else path
     path = Path(path)
     picture = pseudo_image_grid(grid.tiles, grid.clients, grid.classes, class_names)
@@ -264,7 +249,6 @@ def _grid(
     sources: NDArray[Any],
     read: Callable[[int], NDArray[np.float32]],
     normalization: tuple[NDArray[np.float32], NDArray[np.float32]],
-    stretch: bool,
     most: tuple[int, int],
 ) -> PseudoGrid:
     """Choose rows and columns and lay out the first image of each."""
@@ -285,24 +269,19 @@ def _grid(
         for column, label in enumerate(classes):
             if (client, label) not in first:
                 continue
-            image = _rgb(read(first[client, label]) * std + mean, stretch)
+            image = _rgb(read(first[client, label]) * std + mean)
             if tiles is None:
                 tiles = np.full((len(clients), len(classes), *image.shape), np.nan, np.float32)
             tiles[row, column] = image
     assert tiles is not None  # every client shown made some class, so the commonest one is drawn
-    return PseudoGrid(
-        tiles, tuple(clients), tuple(classes), len(all_clients), len(all_classes), stretch
-    )
+    return PseudoGrid(tiles, tuple(clients), tuple(classes), len(all_clients), len(all_classes))
 
 
-def _rgb(image: NDArray[np.float32], stretch: bool) -> NDArray[np.float32]:
+def _rgb(image: NDArray[np.float32]) -> NDArray[np.float32]:
     """Bring an image (C, H, W) to (H, W, 3) in [0, 1]; other than 3 channels are averaged."""
     if image.shape[0] != 3:
         image = np.repeat(image.mean(axis=0, keepdims=True), 3, axis=0)
     image = np.nan_to_num(image)
-    if stretch:
-        low, high = float(image.min()), float(image.max())
-        image = (image - low) / (high - low) if high > low else np.full_like(image, 0.5)
     return np.clip(image, 0.0, 1.0).transpose(1, 2, 0)
 
 

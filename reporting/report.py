@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 
 from foundation import counted, write_whole
@@ -19,15 +18,13 @@ _MOST_ROWS = 50
 _MOST_LETTERS = 500
 
 
-def write_report(run_directory: Path | str, *, stretch_contrast: bool = False) -> Path:
+def write_report(run_directory: Path | str) -> Path:
     """Render ``report.html`` from whatever a run's directory holds.
 
     Parameters
     ----------
     run_directory : Path | str
         A run's directory, of a run that is finished, going on, or broken off.
-    stretch_contrast : bool (default: False)
-        Show each pseudo image stretched to the full range of brightness; the report says so.
 
     Returns
     -------
@@ -45,7 +42,7 @@ def write_report(run_directory: Path | str, *, stretch_contrast: bool = False) -
         ("the table of results", _results),
         ("the accuracy over the run", _accuracy),
         ("what the clients hold", _clients),
-        ("the generated images", partial(_pseudo_images, stretch=stretch_contrast)),
+        ("the generated images", _pseudo_images),
         ("the confusion matrices", _confusion),
         ("the dropped clients", _dropped),
         ("the traffic", _traffic),
@@ -235,7 +232,7 @@ def _why_uncounted(record: RunRecord) -> str:
     return "the run's settings are not known"
 
 
-def _pseudo_images(record: RunRecord, stretch: bool) -> str:
+def _pseudo_images(record: RunRecord) -> str:
     """The first common samples, and the last hard ones."""
     title = "Generated images"
     sets = stored_sets(record.directory)
@@ -247,7 +244,7 @@ def _pseudo_images(record: RunRecord, stretch: bool) -> str:
     drawings: list[str] = []
     for kind, competition_round in shown:
         try:
-            grid = read_grid(record.directory, kind, competition_round, stretch=stretch)
+            grid = read_grid(record.directory, kind, competition_round)
         except PseudoDataError as error:
             parts.append(paragraph(f"{str(error)[:1].upper()}{_cut(str(error)[1:])}.", "warning"))
             continue

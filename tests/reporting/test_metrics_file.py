@@ -131,21 +131,6 @@ def test_resuming_truncates_to_a_position(tmp_path: Path) -> None:
     assert [event.get("again") for event in read_events(path)] == [None, True]
 
 
-def test_resuming_truncates_from_an_event(tmp_path: Path) -> None:
-    path = tmp_path / "metrics.jsonl"
-    with MetricsFile(path) as metrics:
-        for number in (1, 2, 3):
-            metrics.append("round", round=number)
-        assert metrics.truncate_from(lambda event: event["round"] > 3) == 0
-        assert metrics.truncate_from(lambda event: event["round"] > 1) == 2
-        metrics.append("end")
-    assert [event["event"] for event in read_events(path)] == ["round", "end"]
-    path.write_bytes(b'\n{"event":"a"}\n\n{"event":"b"}\n')
-    with MetricsFile(path) as metrics:
-        assert metrics.truncate_from(lambda event: event["event"] == "b") == 1
-    assert read_events(path) == [{"event": "a"}]
-
-
 def test_threads_do_not_mix_lines(tmp_path: Path) -> None:
     with MetricsFile(tmp_path / "metrics.jsonl") as metrics:
 
