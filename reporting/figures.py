@@ -192,7 +192,11 @@ def accuracy_curve(measurements: Sequence[Measurement]) -> Figure:
 
 @in_style
 def label_counts(
-    counts: ArrayLike, class_names: Sequence[str] = (), *, row_name: str = "client"
+    counts: ArrayLike,
+    class_names: Sequence[str] = (),
+    *,
+    row_name: str = "client",
+    client_names: Sequence[str] = (),
 ) -> Figure:
     """Draw how many images of each class each client holds.
 
@@ -204,6 +208,8 @@ def label_counts(
         Names of all classes.
     row_name : str (default: "client")
         What a row is.
+    client_names : Sequence[str] (default: the numbers of the clients)
+        Names of all rows.
 
     Returns
     -------
@@ -230,7 +236,7 @@ def label_counts(
     axes.set_xlabel("class")
     axes.set_ylabel(row_name)
     ticks = _spread(rows, 40 if in_cells else 20)
-    axes.set_yticks(ticks, [str(tick) for tick in ticks])
+    axes.set_yticks(ticks, [_name(client_names, tick, 14) for tick in ticks])
     if rows <= 40:
         sums = axes.secondary_yaxis("right")
         sums.set_yticks(range(rows), [f"{int(total):,}" for total in table.sum(axis=1)])

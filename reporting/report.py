@@ -205,7 +205,9 @@ def _clients(record: RunRecord) -> str:
             f"clients, {len(counts[0])} classes, {100 * empty:.0f} % of the cells empty."
         )
         svg = figures.to_svg(
-            figures.label_counts(counts, record.class_names), "label-counts", described
+            figures.label_counts(counts, record.class_names, client_names=record.client_names()),
+            "label-counts",
+            described,
         )
         caption = (
             "Training images per client (row) and class (column), as the clients reported them; "

@@ -174,6 +174,11 @@ class RunRecord:
         values = [number(value) for value in counts] if isinstance(counts, list) else []
         return [value for value in values if value is not None] if None not in values else []
 
+    def client_names(self) -> tuple[str, ...]:
+        """Return the clients' names, where they have some: sites do, parts of a data set do not."""
+        names = self.last("clients").get("names")
+        return tuple(str(name) for name in names) if isinstance(names, list) else ()
+
     def measurements(self) -> list[Measurement]:
         """Return every measured accuracy, in the order of the stages.
 
@@ -212,15 +217,18 @@ class RunRecord:
     def failures(self) -> list[tuple[str, str, str]]:
         """Return (round, client, reason) for each client dropped from a round."""
         dropped = []
+        names = dict(enumerate(self.client_names()))
         for event in self.of_kind("round"):
             failures = event.get("failures")
             for failure in failures if isinstance(failures, list) else []:
                 failure = failure if isinstance(failure, Mapping) else {"reason": failure}
+                client = failure.get("client", "?")
+                name = names.get(client) if isinstance(client, int) else None
                 phase = "competition " if event.get("phase") == "competition" else ""
                 dropped.append(
                     (
                         f"{phase}{event.get('round', '?')}",
-                        str(failure.get("client", "?")),
+                        f"{client} ({name})" if name else str(client),
                         str(failure.get("reason", "")),
                     )
                 )

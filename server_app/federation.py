@@ -19,7 +19,7 @@ from flwr.app import ConfigRecord
 from flwr.serverapp import Grid
 
 from configuration import RunConfiguration
-from federated_data import client_indices, describe, load_split, to_assignment
+from federated_data import client_indices, describe, load_split, sites_in, to_assignment
 from federated_data.agreement import to_values
 from foundation import ExpectedError, counted
 from generation import forward_operations
@@ -247,7 +247,18 @@ class Federation:
                 "clients",
                 num_examples=counts,
                 label_counts=None if table is None else list(table.values()),
+                **self._client_names(),
             )
+
+    def _client_names(self) -> dict[str, list[str]]:
+        """Return the names of simulated sites for the metrics; nothing where clients have none."""
+        names, _ = sites_in(
+            self.configuration.dataset,
+            self.configuration.data_dir,
+            class_names=self.configuration.classes,
+        )
+        known = self.participants.simulated and len(names) == self.configuration.num_clients
+        return {"names": list(names)} if known else {}
 
     def _write_partition(self) -> None:
         """Write ``partition.npy``: for every row of the training split its client, -1 for none."""

@@ -300,3 +300,26 @@ def test_a_picture_that_cannot_be_drawn_leaves_the_rest_of_the_report(
     assert "The accuracy over the run could not be made" in page.text
     assert "What the clients hold" in page.text and "Confusion" in page.text
     assert "the accuracy over the run in the report could not be made (no font)" in app_log.text
+
+
+def test_sites_are_called_by_their_names(
+    write_run: WriteRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from reporting import figures
+
+    run = write_run(tmp_path)
+    lines = (run / "metrics.jsonl").read_text("utf-8").splitlines()
+    events = [json.loads(line) for line in lines]
+    (clients,) = [event for event in events if event["event"] == "clients"]
+    clients["names"] = [f"clinic <{number}>" for number in range(len(clients["num_examples"]))]
+    first = next(event for event in events if event["event"] == "round")
+    first["failures"] = [{"client": 2, "reason": "no reply in time"}]
+    (run / "metrics.jsonl").write_text("\n".join(map(json.dumps, events)) + "\n", "utf-8")
+    rows: list[object] = []
+    draw = figures.label_counts
+    monkeypatch.setattr(
+        figures, "label_counts", lambda *a, **k: rows.append(k["client_names"]) or draw(*a, **k)
+    )
+    page = Page(write_report(run))
+    assert rows == [tuple(clients["names"])]
+    assert "2 (clinic <2>)" in page.text

@@ -103,3 +103,24 @@ def test_the_example_sites_are_clients_of_a_simulation(tmp_path) -> None:
     for keys in ({}, {"partition": "folders", "num-clients": 4}):
         with pytest.raises((ConfigurationError, PartitionError), match=r"folders|num-clients=3"):
             preflight.check(preflight.parse({**data, **keys}), simulated=True)
+
+
+def test_a_run_of_sites_keeps_their_names(tiny_run, tmp_path) -> None:
+    from fedf2dg.deployment.example_sites import write_example_sites
+
+    write_example_sites(tmp_path / "sites")
+    run = tiny_run(
+        "run",
+        dataset="folder",
+        data_dir=str(tmp_path / "sites"),
+        partition="folders",
+        num_clients=3,
+        train_samples=0,
+        stages="train",
+        num_server_rounds=1,
+    )
+    (event,) = run.events("clients")
+    assert event["names"] == ["site-1", "site-2", "site-3"]
+    assert [bool(count) for count in event["label_counts"][1]] == [False] * 4 + [True] * 4 + [
+        False
+    ] * 2
