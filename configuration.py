@@ -151,6 +151,13 @@ class RunConfiguration(Section):
         minimum=0.0,
         maximum=0.5,
     )
+    acceptance: str = key(
+        "clients",
+        "Who judges the result of every stage of post-training: clients (on their held-out images; "
+        "a result that does not help is not kept, or only in part) or none (every result is kept).",
+        choices=("clients", "none"),
+        binds="distil",
+    )
     num_server_rounds: int = key(
         5, "Federated rounds.", unit="rounds", minimum=1, original="comm_round", binds="generate"
     )

@@ -5,6 +5,7 @@ Entry points: :class:`MetricsFile` while the run goes on; :func:`write_report`,
 """
 
 from reporting.follow import follow
+from reporting.judgements import plain, verdicts
 from reporting.metrics import MetricsError, MetricsFile, read_events
 from reporting.optional import only_warned
 from reporting.pseudo_images import PseudoImages, pseudo_grid
@@ -19,8 +20,10 @@ __all__ = [
     "RunRecord",
     "follow",
     "only_warned",
+    "plain",
     "pseudo_grid",
     "read_events",
     "terminal_table",
+    "verdicts",
     "write_report",
 ]

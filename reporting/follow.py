@@ -111,6 +111,8 @@ def event_line(event: Mapping[str, Any]) -> str:
     elif kind == "distillation":
         where = f" of competition round {competition}" if competition else ""
         said = [f"distillation epoch {event.get('epoch')}{where}: {accuracy}", time_taken]
+    elif kind == "judgement":
+        said = [str(event.get("sentence")), time_taken]
     elif kind == "evaluation":
         said = [f"{event.get('stage')} model: {accuracy}"]
     elif kind == "end":

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from foundation import counted, write_whole
 from reporting import figures
+from reporting.judgements import judgement_section
 from reporting.optional import only_warned
 from reporting.page import figure, page, pair, paragraph, section, text
 from reporting.pseudo_images import PseudoDataError, read_grid, stored_sets
@@ -40,6 +41,7 @@ def write_report(run_directory: Path | str) -> Path:
     made: list[tuple[str, Callable[[RunRecord], str]]] = [
         ("the headline", _headline),
         ("the table of results", _results),
+        ("the judgement of the clients", judgement_section),
         ("the accuracy over the run", _accuracy),
         ("what the clients hold", _clients),
         ("the generated images", _pseudo_images),

@@ -29,6 +29,7 @@ from .label_counts import Told
 from .ledger import Ledger
 
 FORMAT = 2
+_KEPT = "kept.safetensors"
 #: The file that marks a run carried out to its end.
 FINISHED = "finished"
 
@@ -66,6 +67,8 @@ class Checkpoint:
         What clients said of their labels.
     metrics_position : int
         Bytes of ``metrics.jsonl`` that belong to it.
+    kept : State, optional
+        The model that the judges kept last; None where nobody judges.
     """
 
     global_state: State
@@ -77,6 +80,7 @@ class Checkpoint:
     data: dict[str, list[Any]] = field(default_factory=dict)
     label_counts: Told = field(default_factory=dict)
     metrics_position: int = 0
+    kept: State | None = None
 
 
 class Checkpoints:
@@ -117,6 +121,8 @@ class Checkpoints:
         with whole_folder(target) as folder:
             write_state(folder / "global.safetensors", checkpoint.global_state)
             write_state(folder / "strategy.safetensors", checkpoint.memory)
+            if checkpoint.kept is not None:
+                write_state(folder / _KEPT, checkpoint.kept)
             (folder / "manifest.json").write_text(json.dumps(manifest, indent=1), "utf-8")
         self._drop_superseded()
 
@@ -184,6 +190,7 @@ class Checkpoints:
                 dict(manifest["data"]),
                 dict(manifest["label_counts"]),
                 int(manifest["metrics_position"]),
+                load_file(newest / _KEPT) if (newest / _KEPT).is_file() else None,
             )
         except (OSError, SafetensorError, KeyError, ValueError, TypeError, AttributeError) as error:
             raise CheckpointError(f"{newest} cannot be read: {error}") from error

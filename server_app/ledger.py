@@ -65,6 +65,12 @@ class Ledger:
         Answers of clients that were missing or of no use.
     generation : GenerationWork, optional
         None if no pseudo images were made.
+    kept : str
+        The stage whose model is kept.
+    offered : str, optional
+        A stage whose result waits for its judgement.
+    judged : dict, optional
+        What ``summary.json`` says of the judgements; None where there was none.
     """
 
     seconds: dict[str, float] = field(default_factory=dict)
@@ -73,6 +79,9 @@ class Ledger:
     traffic: dict[str, Traffic] = field(default_factory=dict)
     dropped: int = 0
     generation: GenerationWork | None = None
+    kept: str = "federated"
+    offered: str | None = None
+    judged: dict[str, Any] | None = None
 
     def __post_init__(self) -> None:
         """Begin to count the total time."""

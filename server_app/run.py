@@ -14,9 +14,10 @@ from flwr.serverapp import Grid
 from configuration import RunConfiguration
 from post_training import Settings, chosen
 from processes import Workers
-from reporting import only_warned, terminal_table, write_report
+from reporting import only_warned, plain, terminal_table, verdicts, write_report
 
 from . import run_directory
+from .acceptance import Acceptance
 from .federation import RESULTS, Federation
 from .trained import TrainedFederation
 
@@ -96,7 +97,7 @@ def _carry_out(federation: Federation) -> dict[str, Any]:
     summary = summarize(federation)
     federation.metrics.append("end", status=summary["status"])
     run_directory.write_json(directory / "summary.json", summary)
-    for line in terminal_table(summary).splitlines():
+    for line in [*terminal_table(summary).splitlines(), *map(plain, verdicts(summary))]:
         log.info("%s", line)
     with only_warned("the report"):
         log.info("report: %s", write_report(directory))
@@ -124,9 +125,10 @@ def post_train(federation: Federation) -> None:
     if not federation.strategy.has_global_model:
         log.info("strategy %r has no global model: no post-training", configuration.strategy)
         return
-    settings = Settings.of(configuration)
+    settings, acceptance = Settings.of(configuration), Acceptance(federation)
+    acceptance.settle()
     for method in chosen(configuration.post_training):
-        method.run(TrainedFederation(federation, method.prefix), settings)
+        method.run(TrainedFederation(federation, method.prefix, acceptance), settings)
         if method.has_stages and "compete" not in settings.stages:
             return  # what comes behind it wants its last stage's result
 
@@ -147,7 +149,8 @@ def summarize(federation: Federation) -> dict[str, Any]:
         "seed": configuration.seed,
         "clients": configuration.num_clients,
         "rounds": configuration.num_server_rounds,
-        "accuracy": by_stage(ledger.accuracy),
+        "accuracy": _with_selected(by_stage(ledger.accuracy), ledger.kept),
+        "judged": ledger.judged,
         "best_on_test": by_stage(ledger.best_on_test),
         "seconds": {
             **dict.fromkeys(("federated", "generation", "distillation", "competition", "total")),
@@ -157,3 +160,9 @@ def summarize(federation: Federation) -> dict[str, Any]:
         "dropped": ledger.dropped,
         "traffic": {kind: asdict(counted) for kind, counted in ledger.traffic.items()} or None,
     }
+
+
+def _with_selected(accuracy: dict[str, float | None], kept: str) -> dict[str, float | None]:
+    """Put the accuracy of the run's model behind those of the stages it was selected from."""
+    selected = accuracy.pop("selected", accuracy.get(kept))
+    return {**accuracy, "selected": selected}

@@ -14,6 +14,7 @@ from post_training import ClassStatistics, PseudoRequest, StatisticsRequest
 from protocol.pixel_range import pixel_range
 from reporting import only_warned, pseudo_grid
 
+from .acceptance import Acceptance
 from .class_statistics import ask_for_statistics
 from .client_generation import Generated, ask_for_images
 from .federation import Federation
@@ -33,10 +34,13 @@ class TrainedFederation:
     prefix : str
         What the names of the method's steps begin with in checkpoints, so that those of two methods
         in one run differ.
+    acceptance : Acceptance
+        Decides what of an offered result is kept.
     """
 
-    def __init__(self, federation: Federation, prefix: str) -> None:
+    def __init__(self, federation: Federation, prefix: str, acceptance: Acceptance) -> None:
         self._federation = federation
+        self._acceptance = acceptance
         self._prefix = prefix
         self.store = PseudoFiles(
             federation.directory / "pseudo_data",
@@ -68,11 +72,12 @@ class TrainedFederation:
         return {client: participants[client].num_examples for client in self.local_models}
 
     def offer(self, stage: str, state: State) -> None:
-        """Take a state as the result of a stage, and measure it."""
+        """Take a state as the result of a stage, measure it, and leave it to the judges."""
         federation = self._federation
         federation.set_global(state)
         evaluation = federation.close_stage(stage)
         log.info("%s model: accuracy %.2f %%", stage, 100 * evaluation.accuracy)
+        self._acceptance.offer(stage)
 
     def evaluate(self, state: State, stage: str) -> float | None:
         """Measure a model on the test set; the stage's best value is kept for reports."""
@@ -192,8 +197,9 @@ class TrainedFederation:
         return self._federation.done(self._prefix + step)
 
     def commit(self, step: str) -> None:
-        """Write a checkpoint."""
+        """Write a checkpoint; what the step offered is judged, and that is written too."""
         self._federation.commit(self._prefix + step)
+        self._acceptance.settle()
 
 
 class _LastLocalModels(Mapping[int, State]):

@@ -131,7 +131,7 @@ def try_rules(
     per_class = held_out_counts(table["counts"].astype(np.int64), share)
     generator = np.random.default_rng(seed)
     true = np.zeros(len(flags))
-    wins, losses = np.zeros((draws, len(flags))), np.zeros((draws, len(flags)))
+    gained, lost = np.zeros((draws, len(flags))), np.zeros((draws, len(flags)))
     for label, images in enumerate(per_class):
         members = flags[:, labels == label]
         true += weights[label] / weights.sum() * members.mean(1)
@@ -139,10 +139,10 @@ def try_rules(
         # Images that the candidates judge alike are interchangeable: draw the kinds of images.
         kinds, frequency = np.unique(differs, axis=1, return_counts=True)
         drawn = generator.multinomial(images, frequency / frequency.sum(), size=draws)
-        wins += drawn @ (kinds == 1).T
-        losses += drawn @ (kinds == -1).T
+        gained += drawn @ (kinds == 1).T
+        lost += drawn @ (kinds == -1).T
     total = int(per_class.sum())
-    gains, errors = (wins - losses) / total, paired_standard_error(wins, losses, total)
+    gains, errors = (gained - lost) / total, paired_standard_error(gained, lost, total)
     true_gains = 100 * (true - true[0])
     outcomes = {}
     for name, rule in rules.items():

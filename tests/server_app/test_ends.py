@@ -147,7 +147,7 @@ def test_a_finished_run_is_not_overwritten_by_accident(tiny_run) -> None:
     whole = tiny_run("whole")
     before = whole.files(), whole.summary()
     keys = {"resume_from": str(whole.directory), "stages": "distil"}
-    with pytest.raises(ConfigurationError, match="replace the results of distil, compete-01-train"):
+    with pytest.raises(ConfigurationError, match="replace the results of distil, distil-judged"):
         tiny_run("whole", output_dir="", **keys)
     assert (whole.files(), whole.summary()) == before
     tiny_run("elsewhere", **keys)

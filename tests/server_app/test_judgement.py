@@ -1,60 +1,53 @@
-"""The judgement of candidates: counts, their errors, and what a client that lies can do."""
+"""The judgement of candidates: their errors, the rule, and what it says."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from server_app.judgement import STEPS, Score, paired_standard_error, tally
+from protocol.evaluation import Scores
+from server_app.judgement import (
+    CAUTION,
+    STEPS,
+    Tally,
+    Verdict,
+    decide,
+    paired_standard_error,
+    tallies,
+)
 
 
-def score(before: np.ndarray, after: np.ndarray, labels: np.ndarray, classes: int) -> Score:
-    """What an honest client says of two models' answers (right or wrong) to its images."""
-
-    def by_class(flags: np.ndarray) -> tuple[int, ...]:
-        return tuple(np.bincount(labels[flags], minlength=classes).tolist())
-
-    return Score(by_class(after), by_class(after & ~before), by_class(before & ~after))
+def judge(candidates: tuple[Tally, ...], held_out: int = 100) -> Verdict:
+    return decide(candidates, before="federated", stage="distilled", clients=3, held_out=held_out)
 
 
-def federation(clients: int = 7, classes: int = 4, candidates: int = 5, seed: int = 0):
-    """Clients of different sizes with answers of several candidates drawn at random."""
+def candidates(*gains: tuple[int, int], images: int = 100) -> tuple[Tally, ...]:
+    """λ = 0 with half of the images right, and candidates that gain and lose so many."""
+    before = Tally(images // 2, 0, 0, images)
+    return before, *(Tally(images // 2 + up - down, up, down, images) for up, down in gains)
+
+
+def answers(seed: int = 0) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Labels, and right or wrong by candidate, of clients of different sizes."""
     generator = np.random.default_rng(seed)
-    scores, held_out, answers = {}, {}, []
-    for client in range(clients):
-        images = int(generator.integers(3, 60))
-        labels = generator.integers(0, classes, images)
-        right = generator.random((candidates, images)) < np.linspace(0.4, 0.8, candidates)[:, None]
-        scores[client] = [score(right[0], row, labels, classes) for row in right]
-        held_out[client] = tuple(np.bincount(labels, minlength=classes).tolist())
-        answers.append(right)
-    return scores, held_out, np.concatenate(answers, axis=1)
+    chances = np.linspace(0.4, 0.8, len(STEPS))[:, None]
+    return [
+        (generator.integers(0, 4, n), generator.random((len(STEPS), n)) < chances)
+        for n in generator.integers(3, 60, 7)
+    ]
 
 
-def test_honest_scores_add_up_to_the_pooled_images() -> None:
-    scores, held_out, answers = federation()
-    for candidate, counted in enumerate(tally(scores, held_out)):
-        assert counted.images == answers.shape[1]
-        assert counted.accuracy == pytest.approx(answers[candidate].mean())
-        difference = answers[candidate].astype(int) - answers[0]
-        assert counted.gain == pytest.approx(difference.mean())
-        assert counted.wins == (difference == 1).sum()
-        assert counted.losses == (difference == -1).sum()
-
-
-def test_totals_say_the_same_as_classes() -> None:
-    scores, held_out, _ = federation()
-    totals = {
-        client: [Score((sum(s.correct),), (sum(s.wins),), (sum(s.losses),)) for s in given]
-        for client, given in scores.items()
-    }
-    assert tally(totals, {c: (sum(row),) for c, row in held_out.items()}) == tally(scores, held_out)
-
-
-def test_the_order_of_the_answers_does_not_matter() -> None:
-    scores, held_out, _ = federation(clients=50)
-    backwards = {client: scores[client] for client in reversed(scores)}
-    assert tally(backwards, held_out) == tally(scores, held_out)
+@pytest.mark.parametrize("columns", [1, 4])
+def test_the_sums_over_clients_are_those_of_the_pooled_images(columns: int) -> None:
+    given = answers()
+    parts = [Scores.counted(labels, right, [0.0] * 5, columns) for labels, right in given]
+    pooled = np.concatenate([right for _, right in given], axis=1)
+    for row, tally in zip(pooled, tallies(Scores.sum(parts)), strict=True):
+        difference = row.astype(int) - pooled[0]
+        assert tally.images == pooled.shape[1]
+        assert tally.accuracy == pytest.approx(row.mean())
+        assert tally.gain == pytest.approx(difference.mean())
+        assert (tally.gained, tally.lost) == ((difference == 1).sum(), (difference == -1).sum())
 
 
 def test_the_standard_error_is_that_of_repeated_draws() -> None:
@@ -67,16 +60,15 @@ def test_the_standard_error_is_that_of_repeated_draws() -> None:
 
 
 @pytest.mark.parametrize("images", [1, 2, 60, 10_000])
-def test_one_image_never_decides(images: int) -> None:
+def test_one_image_is_less_than_its_standard_error(images: int) -> None:
     assert paired_standard_error(0, 0, images) > 0
     assert paired_standard_error(1, 0, images) >= 1 / images
     assert paired_standard_error(images, 0, images) > 0
 
 
-def test_strata_are_not_less_certain_than_the_pool() -> None:
-    """Clients are strata: the variance within them is at most the pooled one that is reported."""
-    _, _, answers = federation(clients=5, seed=3)
-    difference = answers[-1].astype(int) - answers[0]
+def test_clients_as_strata_are_no_less_certain_than_the_pool() -> None:
+    """The variance within clients is at most the pooled one, which is what is reported."""
+    difference = np.concatenate([right[-1].astype(int) - right[0] for _, right in answers(3)])
     parts = np.array_split(difference, 5)
     images = len(difference)
     within = sum(len(part) * part.var() for part in parts) / images**2
@@ -84,35 +76,71 @@ def test_strata_are_not_less_certain_than_the_pool() -> None:
     assert within**0.5 <= pooled
 
 
-@pytest.mark.parametrize("claim", [10**9, -(10**9)])
-def test_a_client_that_lies_moves_no_more_than_its_own_images(claim: int) -> None:
-    scores, held_out, _ = federation()
-    honest = tally(scores, held_out)
-    own = sum(held_out[2])
-    for wins, losses in ((claim, claim), (claim, 0), (0, claim)):
-        lie = Score((claim,) * 4, (wins,) * 4, (losses,) * 4)
-        lied = tally({**scores, 2: [scores[2][0], *[lie] * 4]}, held_out)
-        for before, after in zip(honest, lied, strict=True):
-            assert abs(after.correct - before.correct) <= own
-            assert abs(after.gain - before.gain) <= 2 * own / before.images
-            assert 0 <= after.correct <= after.images
-            assert after.wins >= 0 and after.losses >= 0
-            assert after.wins - after.losses == after.correct - lied[0].correct
+def test_equal_candidates_change_nothing() -> None:
+    verdict = judge(candidates(*[(0, 0)] * 4))
+    assert verdict.step == 0 and verdict.sentence.startswith("kept: federated; distilled gained +0")
 
 
-def test_clients_unknown_or_without_images_count_nothing() -> None:
-    scores, held_out, _ = federation()
-    more = {**scores, 98: scores[0], 99: scores[1]}
-    assert tally(more, {**held_out, 99: (0, 0, 0, 0)}) == tally(scores, held_out)
-    assert tally({99: scores[1]}, {99: (0, 0, 0, 0)}) == []
-    assert tally({}, held_out) == []
+def test_the_best_candidate_is_kept() -> None:
+    assert judge(candidates((4, 0), (15, 2), (12, 5), (3, 9))).step == 0.5
+    assert judge(candidates((4, 0), (8, 0), (12, 0), (20, 1))).step == 1
 
 
-def test_a_client_that_is_gone_takes_its_images_along() -> None:
-    scores, held_out, _ = federation()
-    gone = {client: given for client, given in scores.items() if client != 3}
-    assert tally(gone, held_out)[0].images == tally(scores, held_out)[0].images - sum(held_out[3])
+def test_of_equals_the_one_nearest_to_the_model_before_is_kept() -> None:
+    assert judge(candidates((9, 1), (9, 1), (9, 1), (9, 1))).step == 0.25
 
 
-def test_the_first_candidate_is_the_model_before() -> None:
-    assert STEPS[0] == 0.0 and STEPS[-1] == 1.0 and list(STEPS) == sorted(STEPS)
+def test_of_equal_gains_the_more_certain_one_is_kept() -> None:
+    assert judge(candidates((20, 10), (10, 0), (30, 20), (25, 15))).step == 0.5
+
+
+def test_a_gain_within_its_error_is_not_taken() -> None:
+    gained, lost = 21, 19
+    assert gained - lost < CAUTION * 100 * paired_standard_error(gained, lost, 100)
+    assert judge(candidates(*[(gained, lost)] * 4)).step == 0
+
+
+@pytest.mark.parametrize("harm", [1, 10, 50])
+def test_harm_is_never_taken(harm: int) -> None:
+    assert judge(candidates(*[(3, 3 + harm)] * 4)).step == 0
+
+
+def test_more_images_with_the_same_rates_decide_more() -> None:
+    assert judge(candidates(*[(3, 2)] * 4, images=20)).step == 0
+    assert judge(candidates(*[(300, 200)] * 4, images=2000)).step > 0
+
+
+def test_where_nobody_holds_images_out_the_result_is_kept_and_called_unjudged() -> None:
+    verdict = judge((), held_out=0)
+    assert verdict.step == 1 and verdict.images == 0
+    assert verdict.sentence == "kept: distilled, not judged: no client holds images out"
+
+
+def test_where_no_judge_answers_the_model_before_is_kept() -> None:
+    verdict = judge((), held_out=100)
+    assert verdict.step == 0
+    assert "federated" in verdict.sentence and "answered" in verdict.sentence
+
+
+def test_the_sentence_says_what_was_gained_on_how_many_images_of_whom() -> None:
+    refused = decide(
+        candidates(*[(9, 9)] * 4, images=140),
+        before="federated",
+        stage="distilled",
+        clients=1,
+        held_out=140,
+    )
+    assert refused.sentence == (
+        "kept: federated; distilled gained +0.0 ± 3.1 points on 140 held-out images of 1 client"
+    )
+    taken = judge(candidates((0, 0), (30, 0), (20, 0), (10, 0)))
+    assert taken.sentence.startswith(
+        "kept: distilled at λ = 0.5 (0: federated, 1: distilled); distilled gained +30.0 ± "
+    )
+    assert taken.sentence.endswith("points on 100 held-out images of 3 clients")
+
+
+def test_nothing_measured_makes_no_tally() -> None:
+    assert tallies(None) == ()
+    nothing = Scores.counted(np.array([], int), np.zeros((5, 0), bool), [0.0] * 5, 4)
+    assert tallies(nothing) == ()

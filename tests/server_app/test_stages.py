@@ -126,4 +126,4 @@ def test_a_used_directory_is_not_overwritten(tiny_run, tmp_path):
 
 def test_the_order_in_which_stages_are_written_does_not_matter(tiny_run):
     run = tiny_run("run", **KEYS, stages="distil, train,generate")
-    assert [step[5:] for step in run.steps()] == ["train-0002", "generate-01", "distil"]
+    assert [step[5:] for step in run.steps()] == ["train-0002", "generate-01", "distil-judged"]
