@@ -196,21 +196,23 @@ def _keys(chosen: argparse.Namespace) -> int:
 
 
 def key_reference() -> str:
-    """Return ``docs/reference.md``: every key with its meaning, range, default and origin."""
+    """Return ``docs/reference.md``: every key, and what its declaration says."""
     lines = [
         "# Configuration keys",
         "",
-        "Printed by `fedf2dg keys` from `configuration.py`, the one place where a key is declared.",
-        "The last column is the flag of the original research script.",
+        "Printed by `fedf2dg keys` from the declarations: those of a section `NAME.` stand in",
+        "`settings/`, all others in `configuration.py`. A symbol is the paper's; the last column",
+        "holds the flag of the original research script.",
         "",
-        "| key | default | meaning | range | original |",
-        "|---|---|---|---|---|",
+        "| key | default | meaning | symbol | range | original |",
+        "|---|---|---|---|---|---|",
     ]
     for name, default, info in key_table():
         shown = f'"{default}"' if isinstance(default, str) else str(default)
         unit = f" ({info.unit})" if info.unit else ""
         lines.append(
-            f"| `{name}` | `{shown}` | {info.meaning}{unit} | {info.range} | {info.original} |"
+            f"| `{name}` | `{shown}` | {info.meaning}{unit} | {info.symbol} | {info.range} "
+            f"| {info.original} |"
         )
     return "\n".join(lines) + "\n"
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import ast
 import importlib.util
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -39,8 +39,8 @@ def known_names() -> dict[str, tuple[str, ...]]:
     found = {
         "strategy": _declared_in("strategies", "algorithm"),
         "post-training": _declared_in("post_training", "method"),
-        "model": _keys("models", "registry.py", "MODELS"),
-        "dataset": _keys("federated_data", "sources/__init__.py", "SOURCES"),
+        "model": _keys("models", "MODELS"),
+        "dataset": _keys("federated_data", "SOURCES"),
     }
     return {name: tuple(sorted(names)) for name, names in found.items() if names}
 
@@ -49,40 +49,73 @@ def _declared_in(package: str, attribute: str) -> list[str]:
     """Return the names that the files of a folder declare; none if one is computed."""
     names = []
     for file in sorted(_folder(package).glob("*.py")):
-        for value in _assigned(file, attribute):
-            match value:
-                case ast.Call(args=[ast.Constant(value=str(name)), *_]):
+        for statement in _statements(file, attribute):
+            match statement:
+                case ast.Assign(
+                    targets=[ast.Name(id=target)],
+                    value=ast.Call(args=[ast.Constant(value=str(name)), *_]),
+                ) if target == attribute:
                     names.append(name)
-                case _:
+                case ast.FunctionDef() | ast.ClassDef():
+                    pass  # its variables are its own
+                case _ if _changes(statement, attribute):
                     return []
     return names
 
 
-def _keys(package: str, file: str, variable: str) -> list[str]:
-    """Return the keys of a dictionary as they are written; none if one of them is computed."""
-    path = _folder(package) / file
+def _keys(package: str, variable: str) -> list[str]:
+    """Return the keys that a package writes into a dictionary; none if one of them is computed.
+
+    Keys are those of the dictionary where it is made, and those of lines like ``MODELS["mine"] =``
+    in any file of the package.
+    """
     names: list[str] = []
-    for value in _assigned(path, variable):
-        if not isinstance(value, ast.Dict):
-            return []
-        for key, item in zip(value.keys, value.values, strict=True):
-            match key, item:
-                case ast.Constant(value=str(name)), _:
-                    names.append(name)
-                # {name: … for name in OTHER}, where OTHER is imported from a file beside this one.
-                case None, ast.DictComp(generators=[ast.comprehension(iter=ast.Name(id=other))]):
-                    inner = [
-                        name
-                        for beside in sorted(path.parent.glob("*.py"))
-                        if beside != path
-                        for name in _keys(package, str(beside.relative_to(_folder(package))), other)
+    for file in sorted(_folder(package).rglob("*.py")):
+        for statement in _statements(file, variable):
+            match statement:
+                case (
+                    ast.Assign(targets=[ast.Name(id=target)], value=ast.Dict() as made)
+                    | ast.AnnAssign(target=ast.Name(id=target), value=ast.Dict() as made)
+                ) if target == variable:
+                    for key, value in zip(made.keys, made.values, strict=True):
+                        match key, value:
+                            case ast.Constant(value=str(name)), _:
+                                names.append(name)
+                            # {name: … for name in OTHER}
+                            case None, ast.DictComp(
+                                generators=[ast.comprehension(iter=ast.Name(id=other), ifs=[])]
+                            ) if inner := _keys(package, other):
+                                names += inner
+                            case _:
+                                return []
+                case ast.Assign(
+                    targets=[
+                        ast.Subscript(
+                            value=ast.Name(id=target), slice=ast.Constant(value=str(name))
+                        )
                     ]
-                    if not inner:
-                        return []
-                    names += inner
-                case _:
+                ) if target == variable:
+                    names.append(name)
+                case _ if _changes(statement, variable):
                     return []
     return names
+
+
+def _changes(statement: ast.stmt, variable: str) -> bool:
+    """Tell whether a statement changes a dictionary in a way that is not read here."""
+    for node in ast.walk(statement):
+        match node:
+            case ast.Name(id=name, ctx=ast.Store() | ast.Del()) if name == variable:
+                return True
+            case ast.Subscript(value=ast.Name(id=name), ctx=ast.Store() | ast.Del()) if (
+                name == variable
+            ):
+                return True
+            case ast.Attribute(value=ast.Name(id=name), attr="update" | "setdefault" | "pop") if (
+                name == variable
+            ):
+                return True
+    return False
 
 
 def _folder(package: str) -> Path:
@@ -92,20 +125,12 @@ def _folder(package: str) -> Path:
     return Path(found.submodule_search_locations[0])
 
 
-def _assigned(file: Path, name: str) -> Iterator[ast.expr]:
-    """Yield what a file assigns to a global name."""
+def _statements(file: Path, name: str) -> list[ast.stmt]:
+    """Return the statements of a file that mentions a name."""
     text = file.read_text(encoding="utf-8")
     if name not in text:
-        return
+        return []
     try:
-        content = ast.parse(text)
+        return ast.parse(text).body
     except SyntaxError:
-        return  # the registry leaves the file out, and says so
-    for statement in content.body:
-        match statement:
-            case ast.Assign(targets=[ast.Name(id=target)], value=value) if target == name:
-                yield value
-            case ast.AnnAssign(target=ast.Name(id=target), value=ast.expr() as value) if (
-                target == name
-            ):
-                yield value
+        return []  # the registry leaves the file out, and says so

@@ -80,3 +80,26 @@ def test_where_a_name_is_computed_the_registry_decides(
     assert module._declared_in("strategies", "algorithm") == ["one"]
     (tmp_path / "two.py").write_text("algorithm = Algorithm(NAME, A, B)\n")
     assert module._declared_in("strategies", "algorithm") == []
+
+
+def test_names_that_are_added_line_by_line_are_known(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from fedf2dg import known_names as module
+
+    (tmp_path / "registry.py").write_text(
+        'MODELS: dict[str, int] = {"a": 1, **{name: 2 for name in MORE}}\nMODELS["b"] = 3\n'
+    )
+    (tmp_path / "more.py").write_text('MORE = {"c": 4}\n')
+    (tmp_path / "own.py").write_text('from .registry import MODELS\nMODELS["d"] = 5\n')
+    monkeypatch.setattr(module, "_folder", lambda package: tmp_path)
+    assert sorted(module._keys("models", "MODELS")) == ["a", "b", "c", "d"]
+    for computed in (
+        "MODELS.update(x=1)",
+        "MODELS[NAME] = 1",
+        "for name in NAMES:\n    MODELS[name] = 1",
+        "MODELS |= OTHER",
+        "MODELS = dict(a=1)",
+    ):
+        (tmp_path / "late.py").write_text(computed)
+        assert module._keys("models", "MODELS") == [], computed
