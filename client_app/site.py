@@ -25,7 +25,7 @@ from federated_data.agreement import from_values
 from generation import forward_operations
 from models import Classifier, bfloat16_pays, fit_threads, resolve_device
 from models.evaluation import LabelledImages
-from processes import running, threads
+from processes import cores, running, threads
 from protocol.shared_model import shared_model
 from strategies import get
 
@@ -190,7 +190,8 @@ def _threads_of(node_config: Mapping[str, Any]) -> int:
 
 def _share_of_threads() -> int:
     """Return the threads for one client's process: SuperNodes' clients train at the same time."""
-    return max(1, threads() // max(1, running("flower-supernode")))
+    beside = max(1, running("flower-supernode"))
+    return min(max(1, cores() // beside), threads())
 
 
 def simulated_data(configuration: RunConfiguration, client: int, split: str = "train") -> ImageData:

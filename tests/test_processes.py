@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+import processes
 from processes import (
     WORTH_PROCESSES,
     Event,
@@ -315,7 +316,33 @@ def test_a_task_is_not_charged_for_the_time_it_waited_for_a_free_process():
         assert all(event.error is None for event in collect(workers, 4))
 
 
+def test_threads_leave_the_processors_that_other_programs_use(monkeypatch):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.delenv("FEDF2DG_CORES", raising=False)
+    monkeypatch.setattr(os, "cpu_count", lambda: 16)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(8)), raising=False)
+    for busy, expected in ((0, 8), (8, 8), (10, 6), (15, 1), (40, 1)):
+        monkeypatch.setattr(processes, "running_elsewhere", lambda busy=busy: busy)
+        assert most_threads() == expected
+
+
+@pytest.mark.skipif(not Path("/proc/stat").exists(), reason="the system does not say")
+def test_programs_that_compute_are_noticed():
+    busy = [
+        subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(4 * cores())
+    ]
+    try:
+        time.sleep(1.0)
+        assert processes.running_elsewhere() >= 2 * cores()
+    finally:
+        for process in busy:
+            process.kill()
+            process.wait()
+
+
 def test_processes_share_out_what_their_starter_may_use(monkeypatch):
+    monkeypatch.setattr(processes, "running_elsewhere", lambda: 0)
+    monkeypatch.setattr(os, "cpu_count", lambda: 16)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(16)), raising=False)
     assert cores() == 16

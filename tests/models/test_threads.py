@@ -48,6 +48,7 @@ def test_a_large_model_behind_a_small_one_has_its_threads_again():
     ],
 )
 def test_a_clients_threads(monkeypatch, node, run, supernodes, chosen):
+    monkeypatch.setattr(client_app.site, "cores", lambda: 6)
     monkeypatch.setattr(client_app.site, "threads", lambda: 6)
     monkeypatch.setattr(client_app.site, "running", lambda program: supernodes)
     monkeypatch.setattr(client_app.site, "model_operations", lambda *_: LARGE)
