@@ -65,10 +65,30 @@ def label_counts(message: Message, context: Context) -> Message:
 
 @app.evaluate()
 def evaluate(message: Message, context: Context) -> Message:
-    """Evaluate candidates for the global model on the client's held-out images."""
+    """Evaluate candidates for the global model on the client's held-out images.
+
+    A server with one of Flower's plain strategies sends a model and no candidates, and averages
+    what it gets with the weight ``num-examples``.
+    """
     site = _site(message, context)
+    if "candidate-base" not in config_in(message):
+        return _answer(message, metrics=_plain_metrics(site, TrainRequest.of(message)))
     candidates = Candidates.received(message.content, config_in(message), site.model().state_dict())
     return _answer(message, **evaluated(site, candidates).record())
+
+
+def _plain_metrics(site: Site, request: TrainRequest) -> MetricRecord:
+    scores = evaluated(site, Candidates.whole([request.model(site.model().state_dict())]))
+    accuracy = scores.accuracy(0)
+    if accuracy is None:
+        raise ConfigurationError("this client holds no image out to evaluate on: validation-share")
+    return MetricRecord(
+        {
+            "num-examples": scores.images,
+            "accuracy": accuracy,
+            "loss": float(scores.loss[0]) / scores.images,
+        }
+    )
 
 
 @app.query("batch_norm")

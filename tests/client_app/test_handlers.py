@@ -226,3 +226,22 @@ def test_a_client_with_one_sample_trains_where_the_model_can(ask, settings, mode
         assert reply.content["metrics"]["num-examples"] == 1
         trained = reply.content["arrays"].to_torch_state_dict()
         assert all(torch.isfinite(v).all() for v in trained.values())
+
+
+def test_a_plain_servers_model_is_evaluated_and_weighed_by_the_held_out_images(ask, initial_arrays):
+    plain = {"any-name": initial_arrays}
+    reply = ask("evaluate", 1, plain, **{"validation-share": 0.3}).content["metrics"]
+    held_out = client_data(
+        "digits",
+        client=1,
+        split="held-out",
+        clients=CLIENTS,
+        seed=0,
+        dirichlet_alpha=1.0,
+        train_samples=90,
+        validation_share=0.3,
+    )
+    assert reply["num-examples"] == len(held_out) > 0
+    assert 0 <= reply["accuracy"] <= 1
+    assert reply["loss"] > 0
+    assert "validation-share" in reason(ask("evaluate", 1, plain, **{"validation-share": 0.0}))
