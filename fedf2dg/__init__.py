@@ -1,7 +1,9 @@
 """What a user calls: the command, the engines, comparisons, and the kit for real sites.
 
-As a library: ``from fedf2dg import RunConfiguration, simulate``. What a name needs is imported when
-the name is first used, so that the command starts at once.
+As a library: ``from fedf2dg import RunConfiguration, simulate`` for whole runs,
+``from fedf2dg import KeepLocalModels, post_train`` for what comes after training in anybody's
+Flower app, or in no Flower app at all. What a name needs is imported when the name is first used,
+so that the command starts at once.
 """
 
 from __future__ import annotations
@@ -11,14 +13,29 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from configuration import RunConfiguration
+    from fedf2dg.keep_local_models import KeepLocalModels
+    from fedf2dg.kept_models import KeptModels
     from fedf2dg.simulation.simulate import simulate
+    from post_training.library import PostTrained, post_train
     from strategies import from_flower
 
-__all__ = ["RunConfiguration", "from_flower", "simulate"]
+__all__ = [
+    "KeepLocalModels",
+    "KeptModels",
+    "PostTrained",
+    "RunConfiguration",
+    "from_flower",
+    "post_train",
+    "simulate",
+]
 
 _WHERE = {
+    "KeepLocalModels": "fedf2dg.keep_local_models",
+    "KeptModels": "fedf2dg.kept_models",
+    "PostTrained": "post_training.library",
     "RunConfiguration": "configuration",
     "from_flower": "strategies",
+    "post_train": "post_training.library",
     "simulate": "fedf2dg.simulation.simulate",
 }
 

@@ -93,6 +93,11 @@ class TrainedModels:
         self.seconds: dict[str, float] = {}
         self._done: set[str] = set()
 
+    def begin_method(self) -> None:
+        """Forget the steps and images of the method before; its result stays."""
+        self.store = {}
+        self._done = set()
+
     def model(self, state: State) -> nn.Module:
         """Return a new model that holds ``state``, in evaluation mode."""
         return load_state(copy.deepcopy(self._shell), state).to(self._device).eval()

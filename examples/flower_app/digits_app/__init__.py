@@ -1,0 +1,1 @@
+"""A plain Flower app that classifies handwritten digits."""

@@ -1,0 +1,269 @@
+"""Post-training as a function of models: for anybody's federated learning, without a run."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from configuration import ConfigurationError, RunConfiguration, flatten
+from generation import PseudoData
+from models import State, cpu_state, device_of, load_state, resolve_device
+
+from .in_memory import TrainedModels
+from .registry import chosen
+from .settings import Settings
+
+# What a setting of post-training may begin with; all others speak of runs.
+_SECTIONS = ("generation.", "distillation.", "competition.", "calibration.")
+
+
+class _Arrays(Protocol):
+    """What Flower's ``ArrayRecord`` offers."""
+
+    def to_torch_state_dict(self) -> Mapping[str, Tensor]:
+        """Return the state dictionary."""
+        ...
+
+
+@dataclass(frozen=True)
+class PostTrained:
+    """What :func:`post_train` made.
+
+    Parameters
+    ----------
+    state : State
+        The state dictionary of the result.
+    stages : dict of str to State
+        The results on the way, by stage, the last one being ``state``.
+    accuracy : dict of str to float or None
+        What ``evaluate`` said of them.
+    images : dict of str to PseudoData
+        The pseudo images by the step that made them; their sources count the clients from 0 on, in
+        the order of their numbers.
+    seconds : dict of str to float
+        Where the time went.
+    events : list of dict
+        All that happened, in its order.
+    """
+
+    state: State
+    stages: dict[str, State]
+    accuracy: dict[str, float | None]
+    images: dict[str, PseudoData]
+    seconds: dict[str, float]
+    events: list[dict[str, Any]]
+
+
+def post_train(
+    model: nn.Module,
+    global_state: Mapping[str, Tensor] | _Arrays,
+    local_models: Mapping[int, Mapping[str, Tensor]],
+    num_examples: Mapping[int, int] | None = None,
+    *,
+    image_shape: tuple[int, int, int],
+    normalization: tuple[Sequence[float], Sequence[float]] | None = None,
+    pixel_range: tuple[Sequence[float], Sequence[float]] | None = None,
+    label_counts: Mapping[int, Sequence[int]] | None = None,
+    method: str = "fedf2dg",
+    settings: Mapping[str, Any] | None = None,
+    device: str = "auto",
+    seed: int = 0,
+    evaluate: Callable[[nn.Module], float] | None = None,
+    progress: Callable[[str, int, int], None] | None = None,
+) -> PostTrained:
+    """Improve a federated model after training, from the local models alone: no data are needed.
+
+    Parameters
+    ----------
+    model : nn.Module
+        Any image classifier of the federation's architecture, whose output are logits
+        (n, classes). Best with BatchNorm layers, whose statistics the images are made to match. Its
+        weights do not matter, and it is not changed.
+    global_state : state dictionary, or Flower's ArrayRecord
+        The global model after the last round.
+    local_models : Mapping[int, state dictionary]
+        The clients' models of the last round, by whatever number the clients have. Read one at a
+        time, so a mapping that reads files will do: ``KeepLocalModels(…).kept`` is one.
+    num_examples : Mapping[int, int], optional
+        Training samples of each client; None: ``local_models.num_examples``.
+    image_shape : tuple of int
+        (C, H, W) of the model's input.
+    normalization : (mean, std), optional
+        Per channel, if inputs are images in [0, 1], normalised with them: pixels of pseudo images
+        then stay where real ones are, which makes better images.
+    pixel_range : (lowest, highest), optional
+        Per channel, instead of ``normalization``.
+    label_counts : Mapping[int, sequence of int], optional
+        (classes,) training labels of each client; None: labels are drawn evenly.
+    method : str (default: "fedf2dg")
+        The methods to run, as the key ``post-training`` names them, e.g. "calibration,fedf2dg".
+    settings : Mapping, optional
+        Keys of the sections generation, distillation, competition and calibration, as in a run:
+        ``{"generation.iterations": 200, "distillation.learning-rate": 0.002}``.
+    device : {"auto", "cpu", "cuda"} (default: "auto")
+        Where to compute.
+    seed : int (default: 0)
+        All randomness depends on it.
+    evaluate : callable, optional
+        Gives the accuracy of a model in evaluation mode, for ``PostTrained.accuracy`` and events.
+        Nothing is chosen by it.
+    progress : callable, optional
+        Called with (what, done, total).
+
+    Returns
+    -------
+    PostTrained
+        The result and how it came about.
+
+    Raises
+    ------
+    ConfigurationError
+        If a setting cannot work.
+    ValueError
+        If models, counts and shapes do not go together. Both before any work.
+    """
+    configuration = _configuration(settings or {}, seed, method)
+    methods = chosen(method)
+    expected = cpu_state(model)
+    state = _as_state(global_state, expected)
+    given = getattr(local_models, "num_examples", None) if num_examples is None else num_examples
+    if given is None:
+        raise ValueError("num_examples is missing, and local_models does not say it")
+    clients = _checked_clients(local_models, given)
+    model_copy = load_state(copy.deepcopy(model), state)
+    classes = _count_classes(model_copy, image_shape)
+    for member in methods:
+        if member.suits is not None:
+            member.suits(model_copy)
+    # Methods count clients from 0 on; here they have whatever numbers they have.
+    trained = TrainedModels(
+        model_copy,
+        state,
+        _LocalModels(local_models, clients, expected),
+        {index: int(given[client]) for index, client in enumerate(clients)},
+        image_shape=image_shape,
+        classes=classes,
+        label_counts=_checked_counts(label_counts, clients, classes),
+        pixel_range=_pixel_range(normalization, pixel_range),
+        device=resolve_device(device),
+        evaluate=evaluate,
+        progress=progress,
+    )
+    images: dict[str, PseudoData] = {}
+    for member in methods:
+        trained.begin_method()
+        member.run(trained, Settings.of(configuration))
+        images.update({member.prefix + step: data for step, data in trained.store.items()})
+    return PostTrained(
+        trained.global_state,
+        trained.results,
+        {e["stage"]: e["accuracy"] for e in trained.events if e["event"] == "evaluation"},
+        images,
+        trained.seconds,
+        trained.events,
+    )
+
+
+class _LocalModels(Mapping[int, State]):
+    """Local models by index, read one at a time."""
+
+    def __init__(self, models: Mapping[int, Any], clients: Sequence[int], expected: State) -> None:
+        self._models = models
+        self._clients = clients
+        self._expected = expected
+
+    def __getitem__(self, index: int) -> State:
+        return _as_state(self._models[self._clients[index]], self._expected)
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(range(len(self._clients)))
+
+    def __len__(self) -> int:
+        return len(self._clients)
+
+
+def _as_state(given: Any, expected: State) -> State:
+    """Return a state dictionary, whether it is one or Flower's record of one.
+
+    Entries have the types that the model has: an average of counters, as Flower makes it, is no
+    whole number any more.
+    """
+    state = given.to_torch_state_dict() if hasattr(given, "to_torch_state_dict") else given
+    return {
+        name: value.to(expected[name].dtype) if name in expected else value
+        for name, value in state.items()
+    }
+
+
+def _configuration(settings: Mapping[str, Any], seed: int, method: str) -> RunConfiguration:
+    flat = flatten(settings)
+    for name in flat:
+        if not name.startswith(_SECTIONS):
+            raise ConfigurationError(
+                f"{name!r} says nothing about post-training; the keys begin with "
+                f"{', '.join(_SECTIONS)}"
+            )
+        if name == "generation.place":
+            raise ConfigurationError("generation.place is for runs: there are no clients here")
+    return RunConfiguration.parse({**flat, "seed": seed, "post-training": method})
+
+
+def _checked_clients(models: Mapping[int, Any], num_examples: Mapping[int, int]) -> list[int]:
+    """Return the clients in ascending order, or refuse models and counts of different ones."""
+    clients = sorted(models)
+    if not clients:
+        raise ValueError("local_models is empty: there is nothing to learn from")
+    without = [client for client in clients if not num_examples.get(client, 0) > 0]
+    if without:
+        raise ValueError(f"num_examples has no positive number for clients {without}")
+    return clients
+
+
+def _checked_counts(
+    counts: Mapping[int, Sequence[int]] | None, clients: Sequence[int], classes: int
+) -> dict[int, list[int]] | None:
+    if counts is None:
+        return None
+    for client in clients:
+        row = list(counts.get(client, ()))
+        if len(row) != classes or min(row) < 0 or sum(row) == 0:
+            raise ValueError(
+                f"label_counts of client {client} are {row}: {classes} numbers are needed, 0 or "
+                "more, not all 0"
+            )
+    return {index: list(counts[client]) for index, client in enumerate(clients)}
+
+
+def _pixel_range(
+    normalization: tuple[Sequence[float], Sequence[float]] | None,
+    pixel_range: tuple[Sequence[float], Sequence[float]] | None,
+) -> tuple[Sequence[float], Sequence[float]] | None:
+    if normalization is None:
+        return pixel_range
+    if pixel_range is not None:
+        raise ValueError("give normalization or pixel_range, not both")
+    mean, std = normalization
+    return (
+        [-m / s for m, s in zip(mean, std, strict=True)],
+        [(1 - m) / s for m, s in zip(mean, std, strict=True)],
+    )
+
+
+@torch.no_grad()
+def _count_classes(model: nn.Module, image_shape: tuple[int, int, int]) -> int:
+    """Return how many logits the model gives for an image of that shape."""
+    device = device_of(model)
+    try:
+        logits = model.eval()(torch.zeros((1, *image_shape), device=device))
+    except RuntimeError as error:
+        raise ValueError(
+            f"the model does not take images of shape {image_shape}: {error}"
+        ) from error
+    if not isinstance(logits, Tensor) or logits.ndim != 2:
+        raise ValueError("the model must return logits (n, classes), one tensor")
+    return int(logits.shape[1])

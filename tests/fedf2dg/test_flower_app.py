@@ -1,0 +1,164 @@
+"""KeepLocalModels around Flower's strategies, and the example app that uses it."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import random
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from flwr.app import ArrayRecord, Error, Message, MetricRecord, RecordDict
+from flwr.serverapp.strategy import FedAvg, FedAvgM
+
+from fedf2dg import KeepLocalModels
+from fedf2dg.simulation.local_grid import LocalGrid
+
+EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "flower_app"
+CONFIG = {"num-server-rounds": 2, "local-epochs": 1, "learning-rate": 0.05, "iterations": 5}
+
+
+@pytest.fixture
+def example(monkeypatch, tmp_path):
+    """Return the example's modules, imported as Flower does, working in an empty folder."""
+    monkeypatch.syspath_prepend(str(EXAMPLE))
+    monkeypatch.chdir(tmp_path)
+    names = ("task", "client", "server")
+    yield SimpleNamespace(**{n: importlib.import_module(f"digits_app.{n}") for n in names})
+    for name in [name for name in sys.modules if name.startswith("digits_app")]:
+        del sys.modules[name]
+
+
+class Grid(LocalGrid):
+    """Tells nodes how many there are, as Flower's simulation does; notes what they trained."""
+
+    def __init__(self, app, nodes):
+        super().__init__(app, nodes, CONFIG)
+        self.trained = {}
+
+    def _reply(self, message):
+        reply = super()._reply(message)
+        if message.metadata.message_type == "train" and not reply.has_error():
+            state = reply.content["arrays"].to_torch_state_dict()
+            self.trained[message.metadata.dst_node_id] = {n: v.clone() for n, v in state.items()}
+        return reply
+
+
+def start(strategy, example, grid, rounds=2):
+    random.seed(0)  # the order in which Flower asks
+    torch.manual_seed(0)
+    arrays = ArrayRecord(example.task.make_model().state_dict())
+    return strategy.start(grid, arrays, num_rounds=rounds)
+
+
+@pytest.mark.parametrize("make", [FedAvg, FedAvgM])
+def test_the_last_rounds_models_are_kept_and_nothing_else_changes(example, tmp_path, make):
+    plain = start(make(fraction_evaluate=0.0), example, Grid(example.client.app, 4))
+    grid = Grid(example.client.app, 4)
+    strategy = KeepLocalModels(make(fraction_evaluate=0.0), tmp_path / "kept")
+    result = start(strategy, example, grid)
+    for name, value in plain.arrays.to_torch_state_dict().items():
+        assert torch.equal(result.arrays.to_torch_state_dict()[name], value), name
+    kept = strategy.kept
+    assert list(kept) == sorted(grid.trained) and len(kept) == 4
+    for node, state in grid.trained.items():
+        assert all(torch.equal(kept[node][name], value) for name, value in state.items())
+    sizes = [len(example.task.load_data(client, 4)[1]) for client in range(4)]
+    assert list(kept.num_examples.values()) == sizes
+    assert [path.name for path in (tmp_path / "kept").iterdir()] == ["round-000002"]
+    assert strategy.fraction_evaluate == 0.0  # the wrapped strategy's
+
+
+def reply_of(node, *, scale=1.0, examples=10, metric="num-examples", error=False):
+    message = Message(RecordDict(), dst_node_id=node, message_type="train")
+    if error:
+        reply = Message(Error(1, "gone"), reply_to=message)
+    else:
+        arrays = ArrayRecord({"w": scale * torch.ones(2)})
+        content = RecordDict({"arrays": arrays, "metrics": MetricRecord({metric: examples})})
+        reply = Message(content, reply_to=message)
+    reply.metadata.__dict__["_src_node_id"] = node
+    return reply
+
+
+def test_replies_that_are_of_no_use_are_not_kept(tmp_path, app_log):
+    class Anything(FedAvg):
+        def aggregate_train(self, server_round, replies):
+            return ArrayRecord({"w": torch.ones(2)}), None
+
+    strategy = KeepLocalModels(Anything(), tmp_path)
+    replies = [
+        reply_of(1),
+        reply_of(2, error=True),
+        reply_of(3, scale=float("nan")),
+        reply_of(4, examples=0),
+        reply_of(5, metric="samples"),
+        reply_of(6, scale=2.0),
+    ]
+    strategy.aggregate_train(1, iter(replies))
+    assert list(strategy.kept) == [1, 6]
+    for node in (3, 4, 5):
+        assert f"node {node}: its model is not kept" in app_log.text
+    other = KeepLocalModels(Anything(), tmp_path, num_examples_key="samples")
+    other.aggregate_train(2, replies)
+    assert other.kept.num_examples == {5: 10}
+
+
+def test_a_round_without_a_result_leaves_the_models_of_the_round_before(tmp_path):
+    class Failing(FedAvg):
+        def aggregate_train(self, server_round, replies):
+            return (ArrayRecord({"w": torch.ones(2)}) if server_round == 1 else None), None
+
+    strategy = KeepLocalModels(Failing(), tmp_path)
+    strategy.aggregate_train(1, [reply_of(1)])
+    strategy.aggregate_train(2, [reply_of(2)])
+    assert list(strategy.kept) == [1]
+
+
+def test_nothing_kept_and_a_strategy_with_its_own_loop_say_so(tmp_path):
+    class OwnLoop(FedAvg):
+        def start(self, *given, **named):
+            raise NotImplementedError
+
+    with pytest.raises(FileNotFoundError, match="finished a round"):
+        list(KeepLocalModels(FedAvg(), tmp_path).kept)
+    with pytest.raises(TypeError, match="OwnLoop has a round loop of its own"):
+        KeepLocalModels(OwnLoop(), tmp_path)
+
+
+def test_the_example_improves_its_model_in_process(example, tmp_path, capsys, monkeypatch):
+    nodes = 5
+    grid = Grid(example.client.app, nodes)
+    main = example.server.main
+    main(grid, SimpleNamespace(run_config={**CONFIG, "num-server-rounds": 3, "iterations": 30}))
+    said = capsys.readouterr().out
+    assert "federated: " in said and "post-trained: " in said
+    state = torch.load(tmp_path / "model.pt")
+    assert state.keys() == example.task.make_model().state_dict().keys()
+
+
+@pytest.mark.slow
+def test_the_example_runs_under_flwr(tmp_path):
+    app = tmp_path / "app"
+    shutil.copytree(EXAMPLE, app)
+    root = EXAMPLE.parents[1]
+    environment = {
+        **os.environ,
+        "FLWR_HOME": str(tmp_path / "flwr"),
+        "PYTHONPATH": str(root),
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+    }
+    ended = subprocess.run(
+        ["flwr", "run", ".", "--stream", "--federation-config", "num-supernodes=5"],
+        cwd=app,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=500,
+    )
+    assert "post-trained: " in ended.stdout, ended.stdout[-3000:] + ended.stderr[-3000:]
