@@ -37,8 +37,9 @@ def run(trained: Trained, settings: Settings) -> None:
         _distil(trained, settings, 0)
     if "compete" in settings.stages:
         for repetition in range(1, competition.rounds + 1):
-            if repetition == 1 or competition.retrain == "every":
-                _train(trained, repetition)
+            retrain = repetition == 1 or competition.retrain == "every"
+            if retrain and not _train(trained, repetition):
+                return
             for batch in range(competition.batches):
                 _generate(trained, settings, repetition, batch)
             _distil(trained, settings, repetition)
@@ -47,14 +48,21 @@ def run(trained: Trained, settings: Settings) -> None:
 method = Method("fedf2dg", run, has_stages=True)
 
 
-def _train(trained: Trained, repetition: int) -> None:
-    """Run one more federated round, from the distilled model."""
+def _train(trained: Trained, repetition: int) -> bool:
+    """Run one more federated round, from the distilled model; False if there are no clients.
 
-    def train() -> None:
+    The competition ends there: hard samples of models that have learned nothing new made the
+    distilled model worse wherever it was tried.
+    """
+    step = f"{_prefix(repetition)}train"
+    if trained.done(step):
+        return True
+    with trained.timed("competition"):
         if not trained.round():
-            log.info("no clients to train: hard samples are of the models there are")
-
-    carry_out(trained, f"{_prefix(repetition)}train", train, seconds="competition")
+            log.info("there are no clients to train: no competition")
+            return False
+    trained.commit(step)
+    return True
 
 
 def _generate(trained: Trained, settings: Settings, repetition: int, batch: int) -> None:

@@ -69,7 +69,7 @@ def post_train(
     normalization: tuple[Sequence[float], Sequence[float]] | None = None,
     pixel_range: tuple[Sequence[float], Sequence[float]] | None = None,
     label_counts: Mapping[int, Sequence[int]] | None = None,
-    method: str = "fedf2dg",
+    method: str = "calibration",
     settings: Mapping[str, Any] | None = None,
     device: str = "auto",
     seed: int = 0,
@@ -100,8 +100,10 @@ def post_train(
         Per channel, instead of ``normalization``.
     label_counts : Mapping[int, sequence of int], optional
         (classes,) training labels of each client; None: labels are drawn evenly.
-    method : str (default: "fedf2dg")
-        The methods to run, as the key ``post-training`` names them, e.g. "calibration,fedf2dg".
+    method : str (default: "calibration")
+        The methods to run, as the key ``post-training`` names them: "calibration", "fedf2dg",
+        "calibration,fedf2dg". There are no clients to train here, so FedF²DG ends with its first
+        distillation.
     settings : Mapping, optional
         Keys of the sections generation, distillation, competition and calibration, as in a run:
         ``{"generation.iterations": 200, "distillation.learning-rate": 0.002}``.

@@ -35,8 +35,21 @@ def test_every_method_runs_on_plain_states_and_repeats_itself(make_trained, name
     assert all(torch.equal(value, results[1][key]) for key, value in results[0].items())
 
 
+def with_rounds(trained):
+    """Let it have clients, which learn nothing."""
+    trained.round = lambda: True
+    return trained
+
+
+def test_fedf2dg_does_not_compete_without_clients(make_trained):
+    trained = make_trained()
+    methods()["fedf2dg"].run(trained, settings())
+    assert list(trained.results) == ["distilled"]
+    assert list(trained.store) == ["generate-00"]
+
+
 def test_fedf2dg_repeats_no_step_that_is_done(make_trained):
-    whole, parted = make_trained(), make_trained()
+    whole, parted = with_rounds(make_trained()), with_rounds(make_trained())
     run = methods()["fedf2dg"].run
     run(whole, settings(competition__rounds=2))
     run(parted, settings(stages="train,generate"))
@@ -52,7 +65,7 @@ def test_fedf2dg_repeats_no_step_that_is_done(make_trained):
 
 
 def test_fedf2dg_shares_images_out_by_data_and_takes_all_of_them(make_trained):
-    trained = make_trained()
+    trained = with_rounds(make_trained())
     methods()["fedf2dg"].run(trained, settings(generation__batches=2, competition__rounds=2))
     assert list(trained.store) == [
         "generate-00",
