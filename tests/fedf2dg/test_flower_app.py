@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import importlib
-import os
 import random
-import shutil
-import subprocess
 import sys
+from io import StringIO
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -17,6 +15,7 @@ from flwr.app import ArrayRecord, Error, Message, MetricRecord, RecordDict
 from flwr.serverapp.strategy import FedAvg, FedAvgM
 
 from fedf2dg import KeepLocalModels
+from fedf2dg.simulation import flower_engine
 from fedf2dg.simulation.local_grid import LocalGrid
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "flower_app"
@@ -143,24 +142,11 @@ def test_the_example_improves_its_model_in_process(example, tmp_path, capsys, mo
 
 
 @pytest.mark.slow
-def test_the_example_runs_under_flwr(tmp_path):
-    app = tmp_path / "app"
-    shutil.copytree(EXAMPLE, app)
-    root = EXAMPLE.parents[1]
-    environment = {
-        **os.environ,
-        "FLWR_HOME": str(tmp_path / "flwr"),
-        "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
-        "FLWR_TELEMETRY_ENABLED": "0",
-        "PYTHONPATH": str(root),
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-    }
-    ended = subprocess.run(
-        ["flwr", "run", ".", "--stream", "--federation-config", "num-supernodes=5"],
-        cwd=app,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=500,
-    )
-    assert "post-trained: " in ended.stdout, ended.stdout[-3000:] + ended.stderr[-3000:]
+def test_the_example_runs_under_flwr(tmp_path, monkeypatch):
+    """As ``flwr run`` does it, on a SuperLink of its own, which ends with the test."""
+    monkeypatch.setattr(flower_engine, "app_directory", lambda: EXAMPLE)
+    monkeypatch.setenv("PYTHONPATH", str(EXAMPLE.parents[1]))
+    log = tmp_path / "run.log"
+    flower_engine.run_through_flower(CONFIG, 5, StringIO(), log)
+    said = log.read_text("utf-8")
+    assert "federated: " in said and "post-trained: " in said
