@@ -93,7 +93,7 @@ class Federation:
 
 
 def read_run(directory: Path) -> Federation:
-    """Read a run with ``post-training=none``: its last global model and the local models it is made of."""
+    """Read a run: its model after the last round, and the local models that it is made of."""
     named = json.loads((directory / "config.json").read_text())["configuration"]
     configuration = RunConfiguration.parse(named)
     description = describe(configuration.dataset, configuration.data_dir)
