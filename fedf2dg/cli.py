@@ -176,6 +176,12 @@ def configured(chosen: argparse.Namespace) -> RunConfiguration:
         if changed:
             print(f"as before: {' '.join(changed)}", flush=True)
         values.update(taken)
+    if values.get("partition") == "folders" and "num-clients" not in values:
+        from server_app import (
+            preflight,  # looks at the folders, which tell how many sites there are
+        )
+
+        return preflight.parse(values)
     return parse_quickly(values)
 
 

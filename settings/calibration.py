@@ -19,7 +19,7 @@ class CalibrationSettings(Section):
         "bias",
         "What is corrected: the head's bias.",
         choices=get_args(Part),
-        binds="calibration",
+        binds="generate",
     )
     from_: Source = key(
         "auto",
@@ -27,19 +27,19 @@ class CalibrationSettings(Section):
         "training images, which they are asked for; pseudo images, for which nothing is sent; or "
         "auto, predictions where clients can answer and pseudo images otherwise.",
         choices=get_args(Source),
-        binds="calibration",
+        binds="generate",
     )
     exchanges: int = key(
         1,
         "How often clients are asked for predictions; the second time refines the bias.",
         minimum=1,
         maximum=2,
-        binds="calibration",
+        binds="generate",
     )
     penalty: float = key(
         0.3,
         "Shrinkage λ of a bias that is fitted on pseudo images, which can point the wrong way.",
         symbol="λ",
         minimum=0.0,
-        binds="calibration",
+        binds="generate",
     )

@@ -40,6 +40,8 @@ def run(words: list[str]) -> None:
         return
     if arguments[0] == "simulate":
         given = {word.partition("=")[0] for word in arguments}
+        if "partition=folders" in arguments:  # every site trains on all its images
+            given.add("train-samples")
         arguments += [f"{key}={value}" for key, value in TINY.items() if key not in given]
         arguments += ["--engine", "local"]
     status = cli.main(arguments)

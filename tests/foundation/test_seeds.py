@@ -16,4 +16,4 @@ def test_a_purpose_is_a_number_of_its_own() -> None:
     from foundation import seeds
 
     purposes = [value for name, value in vars(seeds).items() if name.isupper()]
-    assert len(purposes) == len(set(purposes)) == 7
+    assert len(purposes) == len(set(purposes)) == 8

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import numpy as np
 import pytest
@@ -10,6 +11,8 @@ import torch
 from flwr.app import ArrayRecord, Error, Message, MetricRecord
 from safetensors.torch import load_file, save_file
 
+from fedf2dg.simulation import local_run
+from fedf2dg.simulation.dead_actor import dead_actor
 from fedf2dg.simulation.local_grid import LocalGrid
 from strategies import TooFewReplies
 
@@ -65,14 +68,15 @@ def test_the_whole_run_equals_one_that_generates_on_the_server(tiny_run):
 
 
 def test_no_label_counts_leave_the_clients(tiny_run, wire):
-    run = tiny_run("run", strategy="scaffold", generation__place="client")
+    run = tiny_run("run", strategy="scaffold", generation__place="client", validation_share=0.25)
     assert run.events("clients")[0]["label_counts"] is None
     left = {kind: reply for kind, _, reply in wire}
-    assert left.keys() == {"query.describe", "train", "train.generate"}
+    assert left.keys() == {"query.describe", "train", "train.generate", "evaluate"}
     assert left["query.describe"]["metrics"].keys() == {
         "num-examples",
         "partition-id",
         "num-partitions",
+        "held-out",
     }
     assert left["train"].keys() == left["train.generate"].keys() == {"arrays", "metrics"}
     assert set("\n".join(left["train"]["arrays"]).split("\n")) == run.model().keys()
@@ -89,13 +93,16 @@ def test_no_label_counts_leave_the_clients(tiny_run, wire):
 @pytest.mark.parametrize("place", ["server", "client"])
 def test_the_summary_counts_every_byte_by_kind(tiny_run, wire, place):
     run = tiny_run("run", strategy="scaffold", generation__place=place)
-    up = dict.fromkeys(("model", "pseudo data", "label counts"), 0)
-    down = dict(up)
+    up = dict.fromkeys(("model", "pseudo data", "label counts", "evaluation"), 0)
+    down, judged = dict(up), 0
     for kind, message, reply in wire:
         arrays = [sum(record.values()) for name, record in message.items() if name != "metrics"]
         down["model"] += sum(arrays)
         if kind == "query.label_counts":
             up["label counts"] += sum(reply["metrics"].values())
+        elif kind == "evaluate":
+            up["evaluation"] += sum(reply["evaluation"].values())
+            judged += sum(arrays)
         elif kind != "query.describe":
             up["model" if kind == "train" else "pseudo data"] += sum(reply["arrays"].values())
     counted = run.summary()["traffic"]
@@ -105,7 +112,8 @@ def test_the_summary_counts_every_byte_by_kind(tiny_run, wire, place):
     assert (up["label counts"] > 0) == (place == "server")
     assert (up["pseudo data"] > 0) == (place == "client")
     events = run.events("round") + run.events("generation")
-    assert sum(event["bytes_down"] for event in events) == down["model"]
+    assert sum(event["bytes_down"] for event in events) == down["model"] - judged
+    assert judged > 0 and up["evaluation"] > 0
     assert sum(event["bytes_up"] for event in events) == up["model"] + up["pseudo data"]
 
 
@@ -177,7 +185,7 @@ def test_a_client_with_impossible_images_is_dropped_by_name(tiny_run, tamper, ap
 
 
 @pytest.mark.parametrize("place", ["server", "client"])
-@pytest.mark.parametrize("scale", [1e6, 1e30])
+@pytest.mark.parametrize("scale", [1e9, 1e30])
 def test_one_local_model_that_cannot_be_inverted_does_not_end_the_run(
     tiny_run, app_log, place, scale
 ):
@@ -206,8 +214,10 @@ def test_without_any_valid_images_the_run_fails_and_says_why(tiny_run, tamper):
 
 
 def test_a_dead_process_of_a_simulation_ends_the_run_before_its_clients_are_left_out(
-    tiny_run, tamper
+    tiny_run, tamper, monkeypatch
 ):
+    stopping = partial(local_run.run, must_stop=dead_actor)  # as the engine with Ray has it
+    monkeypatch.setattr(local_run, "run", stopping)
     reason = "ActorDiedError: …\nThe actor is dead because its worker process has died."
     tamper(lambda reply: raises(reply, reason), {1})
     with pytest.raises(TooFewReplies, match=r"process of a simulated client died.*resume-from"):

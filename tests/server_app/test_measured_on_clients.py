@@ -25,6 +25,7 @@ from protocol.records import InvalidContent
 from protocol.shared_model import shared_model
 from server_app.batch_norm import measured_on_clients
 from server_app.class_statistics import ask_for_statistics
+from server_app.ledger import Ledger
 
 CLIENTS = 3
 SETTINGS = {
@@ -47,16 +48,13 @@ class Clients:
         self.participants.discover(self.grid)
         self.model = shared_model(self.configuration, self.description)
         self.state = cpu_state(self.model)
-        self.traffic: dict[str, int] = {}
+        self.ledger = Ledger()
 
     def agreement(self):
         return to_values(self.description)
 
     def with_state(self, state):
         return self.model
-
-    def note_traffic(self, kind, *, down=0, up=0):
-        self.traffic[kind] = self.traffic.get(kind, 0) + down + up
 
     def training(self, client):
         return client_data(
@@ -122,7 +120,7 @@ def test_class_statistics_are_sums_over_all_clients_images(clients):
     for name in ("predictions", "feature_sums", "moment"):
         together = sum(getattr(part, name) for part in each)
         torch.testing.assert_close(getattr(found, name), together, rtol=1e-4, atol=1e-4)
-    assert clients.traffic["class statistics"] > 0
+    assert clients.ledger.traffic["class statistics"].bytes_up > 0
 
 
 def test_class_means_stay_where_label_counts_do():

@@ -46,14 +46,16 @@ def with_zero(monkeypatch):
 
 
 def test_a_method_of_ones_own(tiny_run, with_zero):
-    run = tiny_run("run", strategy="fedavg", num_server_rounds=1, post_training="zero")
+    run = tiny_run(
+        "run", strategy="fedavg", num_server_rounds=1, post_training="zero", acceptance="none"
+    )
     assert all(not value.any() for value in run.model().values())
     assert [event["stage"] for event in run.events("evaluation")] == ["federated", "zeroed"]
     assert run.steps()[-1] == "0002-zero-all"
 
 
 def test_several_in_a_row_each_from_what_the_one_before_left(tiny_run, with_zero):
-    keys = {"strategy": "fedavg", "num_server_rounds": 1}
+    keys = {"strategy": "fedavg", "num_server_rounds": 1, "acceptance": "none"}
     run = tiny_run("run", **keys, post_training="fedf2dg,zero")
     stages = [event["stage"] for event in run.events("evaluation")]
     assert stages == ["federated", "distilled", "competed", "zeroed"]

@@ -67,9 +67,12 @@ def test_pooled_data_is_what_the_clients_hold_together(site):
         "label_noise": "symmetric",
         "label_noise_rate": 0.5,
     }
-    parts = [site({"partition-id": i, "num-partitions": 4}, **keys) for i in range(4)]
-    pooled = parts[0].batches(pooled=True)
-    assert pooled.samples == sum(len(part.data()) for part in parts) == 200
+    for share, samples in ((0.0, 200), (0.2, 160)):
+        keys["validation_share"] = share
+        parts = [site({"partition-id": i, "num-partitions": 4}, **keys) for i in range(4)]
+        pooled = parts[0].batches(pooled=True)
+        assert pooled.samples == sum(len(part.data()) for part in parts)
+        assert abs(pooled.samples - samples) <= (20 if share else 0)
     together = torch.cat([torch.from_numpy(part.data().labels) for part in parts])
     assert torch.equal(pooled.labels.sort().values, together.sort().values)
 
