@@ -158,6 +158,21 @@ class RunConfiguration(Section):
         choices=("clients", "none"),
         binds="distil",
     )
+    evaluation: str = key(
+        "auto",
+        "Who measures the accuracies that are reported: server (on its test images), clients (on "
+        "their held-out images), both; auto: the server where it has test images, else clients.",
+        choices=("auto", "server", "clients", "both"),
+        binds="run",
+    )
+    evaluation_every: int = key(
+        1,
+        "Measure the model after every so many federated rounds, and after the last; 0: only at "
+        "the ends of stages. Where clients measure, each time is one more message to each.",
+        unit="rounds",
+        minimum=0,
+        binds="run",
+    )
     num_server_rounds: int = key(
         5, "Federated rounds.", unit="rounds", minimum=1, original="comm_round", binds="generate"
     )
@@ -428,6 +443,11 @@ class RunConfiguration(Section):
             raise ConfigurationError(
                 f"schedule.warm-up-rounds = {self.schedule.warm_up_rounds} must be below "
                 f"num-server-rounds = {self.num_server_rounds}"
+            )
+        if self.evaluation in ("clients", "both") and self.validation_share == 0:
+            raise ConfigurationError(
+                f"evaluation = {self.evaluation!r} needs a validation-share above 0: the clients "
+                "measure on the images that they hold out"
             )
         if self.min_successful_clients > self.clients_per_round:
             raise ConfigurationError(

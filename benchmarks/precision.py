@@ -110,7 +110,7 @@ class _Inversion:
 
     def __init__(self, federation: Federation) -> None:
         self.federation = federation
-        self.evaluator: Evaluator = federation.evaluator
+        self.evaluator: Evaluator = federation.measuring.evaluator
         configuration = federation.configuration
         self.clients = list(federation.strategy.last_local_models())
         examples = [federation.participants[client].num_examples for client in self.clients]

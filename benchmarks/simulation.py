@@ -113,7 +113,7 @@ def bare_loop(configuration: RunConfiguration) -> tuple[float, State]:
                 if value.is_floating_point():
                     mean[name].add_(value, alpha=share)
         state = mean
-        federation.evaluator(load_state(sites[0].model(), state))
+        federation.measuring.evaluator(load_state(sites[0].model(), state))
     return now() - start, state
 
 

@@ -15,7 +15,7 @@ from .errors import DataError, PartitionError
 from .images import ImageData, Normalization
 from .noise import FEATURE_NOISES, LABEL_NOISES, FeatureNoise, feature_noise, noisy_labels
 from .partitions import PARTITIONS, partition, to_assignment
-from .sources import AUGMENTATIONS, SOURCES, Description, describe, load_split, sites_in
+from .sources import AUGMENTATIONS, SOURCES, Description, describe, has_split, load_split, sites_in
 from .stratification import stratified_split, stratified_subset
 
 __all__ = [
@@ -38,6 +38,7 @@ __all__ = [
     "client_rows",
     "describe",
     "feature_noise",
+    "has_split",
     "load_split",
     "noisy_labels",
     "partition",

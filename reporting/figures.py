@@ -174,7 +174,7 @@ def accuracy_curve(measurements: Sequence[Measurement]) -> Figure:
     axes.yaxis.set_major_formatter(PercentFormatter(decimals=0, symbol=" %"))
     axes.yaxis.set_major_locator(MaxNLocator(7, steps=[1, 2, 5, 10], integer=True))
     axes.set_xticks([x for x, _ in ticks], [text for _, text in ticks])
-    axes.set_ylabel("test accuracy")
+    axes.set_ylabel("accuracy")
     axes.grid(axis="y", color=FAINT, linewidth=0.7)
     handles = [_handle(measurements, kind) for kind in ("federated", "distillation", "retrained")]
     shown = [handle for handle in handles if handle is not None]

@@ -10,8 +10,8 @@ from typing import Any
 from foundation import counted
 from reporting.metrics import Event, read_events
 from reporting.report import write_report
-from reporting.run_record import number
-from reporting.tables import duration, percent
+from reporting.run_record import mapping, number
+from reporting.tables import NOT_MEASURED, duration, percent
 
 Say = Callable[[str], None]
 
@@ -90,7 +90,10 @@ def event_line(event: Mapping[str, Any]) -> str:
     kind = event.get("event")
     took = number(event.get("seconds"))
     reached = number(event.get("accuracy"))
-    accuracy = f"accuracy {percent(reached)}" if reached is not None else ""
+    accuracy = f"accuracy {NOT_MEASURED if reached is None else percent(reached)}"
+    who = mapping(event.get("measured"))
+    if who.get("by") == "clients":
+        accuracy += f" on {who.get('images')} held-out images of the clients"
     time_taken = duration(took) if took is not None else ""
     competition = event.get("competition_round")
     if kind == "start":

@@ -13,7 +13,16 @@ from reporting.optional import only_warned
 from reporting.page import figure, page, pair, paragraph, section, text
 from reporting.pseudo_images import PseudoDataError, read_grid, stored_sets
 from reporting.run_record import RunRecord, number
-from reporting.tables import Cell, duration, html_table, percent, points, stage_table, stages
+from reporting.tables import (
+    Cell,
+    duration,
+    html_table,
+    measured_sentence,
+    percent,
+    points,
+    stage_table,
+    stages,
+)
 
 _MOST_ROWS = 50
 _MOST_LETTERS = 500
@@ -111,14 +120,20 @@ def _headline(record: RunRecord) -> str:
 def _results(record: RunRecord) -> str:
     """The table of stages."""
     notes = [
-        "Accuracy is that of the last round or epoch of a stage on the test set. “Best on test” is "
-        "the highest value met on the way, chosen on the test set itself: it serves comparison "
-        "with papers that report it, not as a result."
+        "Accuracy is that of the last round or epoch of a stage. “Best on test” is the highest "
+        "value met on the way on the server’s test set, chosen on it: it serves comparison with "
+        "papers that report it, not as a result."
     ]
+    if said := measured_sentence(record.summary):
+        notes.insert(0, f"{said}.")
     for stage in stages(record.summary):
         if stage.parts:
             notes.append(f"Time of the stage “{stage.name}”: {stage.parts}.")
-    skipped = [stage.name for stage in stages(record.summary) if stage.accuracy is None]
+    skipped = [
+        stage.name
+        for stage in stages(record.summary)
+        if stage.accuracy is None and stage.by != "nobody"
+    ]
     if skipped and record.completed:
         notes.append(f"Not part of this run: {', '.join(skipped)}.")
     return section(
@@ -184,14 +199,14 @@ def _accuracy(record: RunRecord) -> str:
     }
     axes = [meaning for stage, meaning in means.items() if any(m.stage == stage for m in measured)]
     caption = (
-        "Accuracy of the global model on the test set"
+        "Accuracy of the global model"
         + (f"; each stage has its own axis: {', '.join(axes)}" if len(axes) > 1 else "")
         + ". The value above is the last measurement of the stage."
     )
     svg = figures.to_svg(
         figures.accuracy_curve(measured),
         "accuracy",
-        f"Line chart of test accuracy over the run: {ran or 'see caption'}.",
+        f"Line chart of accuracy over the run: {ran or 'see caption'}.",
     )
     return section(title, figure(svg, caption))
 

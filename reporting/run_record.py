@@ -279,6 +279,7 @@ def _summary_so_far(events: Sequence[Event], config: Mapping[str, Any]) -> dict[
     settings = mapping(config.get("configuration"))
     accuracy: dict[str, float | None] = dict.fromkeys(STAGES)
     best: dict[str, float | None] = dict.fromkeys(STAGES)
+    measured: dict[str, Any] = dict.fromkeys(STAGES)
     seconds: dict[str, float] = {}
     clients = rounds = None
     images = 0.0
@@ -297,7 +298,9 @@ def _summary_so_far(events: Sequence[Event], config: Mapping[str, Any]) -> dict[
             stage = event["stage"]
         if stage and value is not None:
             accuracy[stage] = value
-            best[stage] = max(value, best[stage] or 0.0)
+            measured[stage] = event.get("measured", measured[stage])
+            if mapping(measured[stage]).get("by") != "clients":
+                best[stage] = max(value, best[stage] or 0.0)
         if kind in ("round", "generation", "distillation"):
             part = "competition" if competing else "federated" if kind == "round" else kind
             seconds[part] = seconds.get(part, 0.0) + (number(event.get("seconds")) or 0.0)
@@ -311,6 +314,7 @@ def _summary_so_far(events: Sequence[Event], config: Mapping[str, Any]) -> dict[
         "rounds": rounds,
         "accuracy": accuracy,
         "best_on_test": best,
+        "measured": measured,
         "seconds": {**seconds, "total": sum(seconds.values())} if seconds else {},
         "generation": {"images": int(images)} if images else None,
     }

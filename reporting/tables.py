@@ -10,6 +10,8 @@ from reporting.page import text
 from reporting.run_record import STAGES, mapping, number
 
 NONE = "–"
+#: What stands for the accuracy of a stage that ran and that nobody measured.
+NOT_MEASURED = "not measured"
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,11 @@ class Stage:
         Spent in the stage.
     parts : str
         What the seconds consist of.
+    by : str
+        Who measured the accuracy: "server", "clients", "nobody"; empty if the stage did not run, or
+        if the run does not say.
+    images : int
+        On how many images.
     """
 
     name: str
@@ -52,12 +59,19 @@ class Stage:
     gain: float | None
     seconds: float | None
     parts: str = ""
+    by: str = ""
+    images: int = 0
+
+    @property
+    def said(self) -> str:
+        """The accuracy in words."""
+        return NOT_MEASURED if self.by == "nobody" else percent(self.accuracy)
 
 
 def stages(summary: Mapping[str, Any]) -> list[Stage]:
     """Return the stages of a run from its summary, whatever of it is missing or null."""
     accuracy, best = mapping(summary.get("accuracy")), mapping(summary.get("best_on_test"))
-    seconds = mapping(summary.get("seconds"))
+    seconds, measured = mapping(summary.get("seconds")), mapping(summary.get("measured"))
     spent = {name: number(value) for name, value in seconds.items()}
     method = {name: spent.get(name) for name in ("generation", "distillation")}
     known = {name: value for name, value in method.items() if value is not None}
@@ -74,6 +88,7 @@ def stages(summary: Mapping[str, Any]) -> list[Stage]:
         if name != "federated" and reached is not None and base is not None:
             gain = 100 * (reached - base)
         parts = ", ".join(f"{part} {duration(value)}" for part, value in known.items())
+        who = mapping(measured.get(name))
         found.append(
             Stage(
                 name,
@@ -82,9 +97,27 @@ def stages(summary: Mapping[str, Any]) -> list[Stage]:
                 gain,
                 time.get(name, spent.get(name)),
                 parts if name == "distilled" and len(known) > 1 else "",
+                str(who.get("by", "")),
+                int(number(who.get("images")) or 0),
             )
         )
     return found
+
+
+def measured_sentence(summary: Mapping[str, Any]) -> str:
+    """Say who measured the accuracies of a run on how many images; empty if that is not known."""
+    names = {"server": "test images of the server", "clients": "held-out images of the clients"}
+    found: dict[tuple[str, int], list[str]] = {}
+    for stage in stages(summary):
+        if stage.by:
+            found.setdefault((stage.by, stage.images), []).append(stage.name)
+
+    def said(by: str, images: int) -> str:
+        return f"measured on {images} {names[by]}" if by in names else NOT_MEASURED
+
+    if len(found) == 1:
+        return f"Accuracy: {said(*next(iter(found)))}"
+    return "; ".join(f"{', '.join(which)}: {said(*who)}" for who, which in found.items())
 
 
 def terminal_table(summary: Mapping[str, Any]) -> str:
@@ -99,14 +132,14 @@ def terminal_table(summary: Mapping[str, Any]) -> str:
     -------
     str
         Lines of plain ASCII without a trailing line end: accuracy per stage, its gain over the
-        federated model, and seconds.
+        federated model, seconds, and who measured.
     """
     rows = [["stage", "accuracy", "gain", "seconds", ""]]
     for stage in stages(summary):
         rows.append(
             [
                 stage.name,
-                percent(stage.accuracy).replace(NONE, "-"),
+                stage.said.replace(NONE, "-"),
                 "" if stage.name == "federated" else points(stage.gain).replace(NONE, "-"),
                 "-" if stage.seconds is None else f"{stage.seconds:.1f}",
                 f"({stage.parts})" if stage.parts else "",
@@ -123,7 +156,8 @@ def terminal_table(summary: Mapping[str, Any]) -> str:
         for row in rows
     ]
     rule = "-" * max(len(line) for line in lines)
-    return "\n".join([lines[0], rule, *lines[1:-1], rule, lines[-1]])
+    said = measured_sentence(summary)
+    return "\n".join([lines[0], rule, *lines[1:-1], rule, lines[-1], *([said] if said else [])])
 
 
 def stage_table(summary: Mapping[str, Any]) -> str:
@@ -134,7 +168,7 @@ def stage_table(summary: Mapping[str, Any]) -> str:
         rows.append(
             [
                 Cell(stage.name),
-                Cell(percent(stage.accuracy), "number big"),
+                Cell(stage.said, "number big"),
                 Cell("" if stage.name == "federated" else points(stage.gain), kind),
                 Cell(percent(stage.best_on_test), "number"),
                 Cell(duration(stage.seconds), "number"),
@@ -142,7 +176,7 @@ def stage_table(summary: Mapping[str, Any]) -> str:
         )
     total = number(mapping(summary.get("seconds")).get("total"))
     return html_table(
-        ["stage", "test accuracy", "gain over federated", "best on test", "time"],
+        ["stage", "accuracy", "gain over federated", "best on test", "time"],
         rows,
         footer=[
             Cell("whole run"),

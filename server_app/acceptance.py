@@ -18,6 +18,7 @@ from protocol.evaluation import Candidates
 from .client_evaluation import ClientEvaluation, evaluate_on_clients
 from .federation import Federation
 from .judgement import STEPS, Verdict, decide, tallies
+from .measuring import CLIENTS, SERVER, Figures
 from .progress import ProgressLog
 
 log = logging.getLogger("flwr.fedf2dg")
@@ -78,14 +79,24 @@ class Acceptance:
             kept = interpolated(before, after, verdict.step)
             federation.set_global(kept)
             federation.state.kept = kept
-            evaluation = federation.evaluator(federation.global_model())
-            ledger.accuracy["selected"] = evaluation.accuracy
+            figures = self._figures_of(verdict)
+            ledger.note_result("selected", figures.accuracy, **figures.measured)
         ledger.note_traffic("model", down=answers.bytes_down)
         ledger.note_traffic("evaluation", up=answers.bytes_up)
         if verdict.chosen:
             ledger.kept = stage
         self._note(verdict, answers, time.perf_counter() - started)
         federation.commit(f"{federation.state.completed[-1]}-judged")
+
+    def _figures_of(self, verdict: Verdict) -> Figures:
+        """Return the figures of what is kept; the clients have just measured it."""
+        federation = self._federation
+        if federation.measuring.by == SERVER:
+            return federation.measuring.here(federation.global_model())
+        if not verdict.candidates:
+            return Figures()
+        tally = verdict.candidates[verdict.chosen]
+        return Figures(CLIENTS, tally.images, tally.accuracy)
 
     def _note(self, verdict: Verdict, answers: ClientEvaluation, seconds: float) -> None:
         """Write the verdict into the log, the metrics and the summary."""

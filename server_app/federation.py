@@ -44,8 +44,8 @@ from strategies import TooFewReplies, get
 
 from .batch_norm import measured_on_clients
 from .checkpoints import Checkpoint, Checkpoints
-from .evaluation import Evaluation, Evaluator
 from .label_counts import LabelCounts
+from .measuring import CLIENTS, Figures, Measuring
 from .pseudo_files import forget_repeated
 from .same_data import described_data, require_same_data
 from .worker_pool import WorkerPool
@@ -101,16 +101,6 @@ class Federation:
         )
         self.device = resolve_device(configuration.device)
         self._projection = get(configuration.strategy).projection
-        self.evaluator = Evaluator(
-            load_split(
-                configuration.dataset,
-                "test",
-                configuration.data_dir,
-                class_names=configuration.classes,
-            ),
-            self.description.normalization,
-            self.device,
-        )
         self._model = shared_model(configuration, self.description, self._projection).to(
             self.device
         )
@@ -124,6 +114,9 @@ class Federation:
             configuration.node_timeout,
             {"fingerprint": code_fingerprint(), **to_values(self.description)},
             configuration.client_identity,
+        )
+        self.measuring = Measuring(
+            grid, configuration, self.description, self.participants, self.device
         )
         self.strategy = get(configuration.strategy).server(
             configuration,
@@ -324,18 +317,19 @@ class Federation:
         self.set_global(combined)
         outcome = self.strategy.outcome
         assert outcome is not None
-        measured = self.strategy.evaluate(self.state.global_state, self._measure)
-        if not math.isfinite(measured["loss"]):
+        figures = self._figures_of(server_round)
+        if figures.loss is not None and not math.isfinite(figures.loss):
             raise DivergedModel(
-                f"round {server_round}: the global model's loss is {measured['loss']}. {_ADVICE}"
+                f"round {server_round}: the global model's loss is {figures.loss}. {_ADVICE}"
             )
         seconds = time.perf_counter() - started
         self.metrics.append(
             "round",
             round=server_round,
             phase=phase,
-            accuracy=measured["accuracy"],
-            loss=measured["loss"],
+            accuracy=figures.accuracy,
+            loss=figures.loss,
+            measured=figures.measured,
             train_loss=outcome.train_loss,
             seconds=seconds,
             clients=list(outcome.clients),
@@ -346,10 +340,10 @@ class Federation:
         )
         dropped = f", {len(outcome.failures)} dropped" if outcome.failures else ""
         log.info(
-            "%s round %d: accuracy %.2f %%, train loss %.4f, %s%s, %.1f s",
+            "%s round %d: %s, train loss %.4f, %s%s, %.1f s",
             phase,
             server_round,
-            100 * measured["accuracy"],
+            figures.sentence,
             outcome.train_loss,
             counted(len(outcome.clients), "client"),
             dropped,
@@ -358,7 +352,7 @@ class Federation:
         self.ledger.note_traffic("model", down=outcome.bytes_down, up=outcome.bytes_up)
         self.ledger.dropped += len(outcome.failures)
         stage = RESULTS[0] if phase == "federated" else RESULTS[2]
-        self.ledger.note_result(stage, measured["accuracy"])
+        self.ledger.note_result(stage, figures.accuracy, **figures.measured)
 
     # ------------------------------------------------------------------------------------ models
 
@@ -379,10 +373,27 @@ class Federation:
 
     # -------------------------------------------------------------------------------- evaluation
 
-    def _measure(self, state: State) -> dict[str, float]:
+    def _measure(self, state: State) -> tuple[Figures, ...]:
         load_state(self._model, state)
-        evaluation = self.evaluator(self._model)
-        return {"accuracy": evaluation.accuracy, "loss": evaluation.loss}
+        return self.measuring(self._model, state, self.ledger)
+
+    def _figures_of(self, server_round: int) -> Figures:
+        """Measure what a round's algorithm produced, if it is that round's turn."""
+        if not self.measuring.is_due(server_round, not self.strategy.has_global_model):
+            return Figures()
+        found: list[Figures] = []
+
+        def measure(state: State) -> dict[str, float]:
+            figures = self._measure(state)[0]
+            if figures.accuracy is None or figures.loss is None:
+                return {}
+            found.append(figures)
+            return {"accuracy": figures.accuracy, "loss": figures.loss}
+
+        values = self.strategy.evaluate(self.state.global_state, measure)
+        if not values:
+            return Figures()
+        return Figures(found[0].by, found[0].images, values["accuracy"], values["loss"])
 
     def _measure_statistics(self, stage: str) -> None:
         """Give the global model the BatchNorm statistics of the clients' images."""
@@ -406,22 +417,27 @@ class Federation:
             seconds=time.perf_counter() - started,
         )
 
-    def close_stage(self, stage: str) -> Evaluation:
-        """Evaluate the global model as the result of a stage, with its confusion matrix.
+    def close_stage(self, stage: str) -> Figures:
+        """Measure the global model as the result of a stage.
 
         With ``batch-norm=measured`` its running statistics are measured before: cheap, as it is
         done once a stage, and everything that follows sees them.
         """
         if self.configuration.batch_norm == "measured":
             self._measure_statistics(stage)
-        load_state(self._model, self.state.global_state)
-        evaluation = self.evaluator(self._model)
+        measured = self._measure(self.state.global_state)
+        for figures in measured:
+            if figures.by == CLIENTS:
+                self.ledger.on_clients[stage] = figures.on_clients
+        figures = measured[0]
         self.metrics.append(
             "evaluation",
             stage=stage,
-            accuracy=evaluation.accuracy,
-            loss=evaluation.loss,
-            confusion=evaluation.confusion,
+            accuracy=figures.accuracy,
+            loss=figures.loss,
+            confusion=figures.confusion,
+            measured=figures.measured,
+            on_clients=self.ledger.on_clients.get(stage),
         )
-        self.ledger.note_result(stage, evaluation.accuracy)
-        return evaluation
+        self.ledger.note_result(stage, figures.accuracy, **figures.measured)
+        return figures

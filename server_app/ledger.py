@@ -55,10 +55,15 @@ class Ledger:
     ----------
     seconds : dict[str, float]
         Wall-clock time by part of the run; ``total`` is all of it.
-    accuracy : dict[str, float]
-        Latest accuracy on the server's test set, by stage, 0 to 1.
+    accuracy : dict[str, float or None]
+        Latest accuracy, by stage, 0 to 1; None where it was not measured.
+    measured : dict[str, dict]
+        Of each of them: ``by`` whom (``"server"``, ``"clients"``, ``"nobody"``) it was measured, on
+        how many ``images``.
+    on_clients : dict[str, dict]
+        What the clients measured, by stage: ``images``, ``accuracy``, and each of the ``clients``.
     best_on_test : dict[str, float]
-        The best of them, to compare with papers; nothing is selected by it.
+        The best of the server's, to compare with papers; nothing is selected by it.
     traffic : dict[str, Traffic]
         By kind: ``"model"``, ``"pseudo data"``, ``"label counts"`` …
     dropped : int
@@ -74,7 +79,9 @@ class Ledger:
     """
 
     seconds: dict[str, float] = field(default_factory=dict)
-    accuracy: dict[str, float] = field(default_factory=dict)
+    accuracy: dict[str, float | None] = field(default_factory=dict)
+    measured: dict[str, dict[str, Any]] = field(default_factory=dict)
+    on_clients: dict[str, dict[str, Any]] = field(default_factory=dict)
     best_on_test: dict[str, float] = field(default_factory=dict)
     traffic: dict[str, Traffic] = field(default_factory=dict)
     dropped: int = 0
@@ -102,10 +109,24 @@ class Ledger:
         self.seconds["total"] = self.seconds.get("total", 0.0) + now - self._counted_until
         self._counted_until = now
 
-    def note_result(self, stage: str, accuracy: float) -> None:
-        """Record an accuracy as a stage's latest, and keep the best for comparison with papers."""
+    def note_result(self, stage: str, accuracy: float | None, *, by: str, images: int) -> None:
+        """Record an accuracy as a stage's latest, and the server's best to compare with papers.
+
+        Parameters
+        ----------
+        stage : str
+            Whose result was measured; ``"selected"``: the model that is kept.
+        accuracy : float or None
+            0 to 1; None if nothing was measured.
+        by : str
+            Who measured.
+        images : int
+            On how many images.
+        """
         self.accuracy[stage] = accuracy
-        self.best_on_test[stage] = max(self.best_on_test.get(stage, 0.0), accuracy)
+        self.measured[stage] = {"by": by, "images": images}
+        if by == "server" and accuracy is not None and stage != "selected":
+            self.best_on_test[stage] = max(self.best_on_test.get(stage, 0.0), accuracy)
 
     def note_traffic(self, kind: str, *, down: int = 0, up: int = 0) -> None:
         """Count bytes that went to the clients, and that left them."""

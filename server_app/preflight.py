@@ -15,6 +15,7 @@ from strategies import algorithms, get
 
 from . import run_directory
 from .checkpoints import Checkpoints
+from .measuring import measurers
 from .same_data import described_data, require_same_data
 
 
@@ -70,6 +71,7 @@ def check(configuration: RunConfiguration, simulated: bool) -> None:
                 method.suits(model)
     except ValueError as error:
         raise ConfigurationError(str(error)) from error
+    measurers(configuration)
     run_directory.locate(configuration)
     checkpoints = Checkpoints(Path(configuration.resume_from) / "checkpoints", configuration)
     start = (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
@@ -137,7 +137,7 @@ def summarize(federation: Federation) -> dict[str, Any]:
     """Return the content of ``summary.json``; a stage that did not run is None."""
     configuration, ledger = federation.configuration, federation.ledger
 
-    def by_stage(found: dict[str, float]) -> dict[str, float | None]:
+    def by_stage(found: Mapping[str, Any]) -> dict[str, Any]:
         # A method may have stages of its own, which stand where they came.
         return {**found, **{stage: None for stage in RESULTS if stage not in found}}
 
@@ -150,6 +150,8 @@ def summarize(federation: Federation) -> dict[str, Any]:
         "clients": configuration.num_clients,
         "rounds": configuration.num_server_rounds,
         "accuracy": _with_selected(by_stage(ledger.accuracy), ledger.kept),
+        "measured": _with_selected(by_stage(ledger.measured), ledger.kept),
+        "on_clients": ledger.on_clients or None,
         "judged": ledger.judged,
         "best_on_test": by_stage(ledger.best_on_test),
         "seconds": {
@@ -162,7 +164,7 @@ def summarize(federation: Federation) -> dict[str, Any]:
     }
 
 
-def _with_selected(accuracy: dict[str, float | None], kept: str) -> dict[str, float | None]:
-    """Put the accuracy of the run's model behind those of the stages it was selected from."""
-    selected = accuracy.pop("selected", accuracy.get(kept))
-    return {**accuracy, "selected": selected}
+def _with_selected(by_stage: dict[str, Any], kept: str) -> dict[str, Any]:
+    """Put what is known of the run's model behind the stages that it was selected from."""
+    selected = by_stage.pop("selected", by_stage.get(kept))
+    return {**by_stage, "selected": selected}

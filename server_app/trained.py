@@ -75,15 +75,19 @@ class TrainedFederation:
         """Take a state as the result of a stage, measure it, and leave it to the judges."""
         federation = self._federation
         federation.set_global(state)
-        evaluation = federation.close_stage(stage)
-        log.info("%s model: accuracy %.2f %%", stage, 100 * evaluation.accuracy)
+        log.info("%s model: %s", stage, federation.close_stage(stage).sentence)
         self._acceptance.offer(stage)
 
     def evaluate(self, state: State, stage: str) -> float | None:
-        """Measure a model on the test set; the stage's best value is kept for reports."""
-        accuracy = self._federation.evaluator(self.model(state)).accuracy
-        self._federation.ledger.note_result(stage, accuracy)
-        return accuracy
+        """Measure a model on the test set; the stage's best value is kept for reports.
+
+        None where the clients measure: they are asked at the ends of stages alone.
+        """
+        if not self._federation.measuring.measures_on_the_way:
+            return None
+        figures = self._federation.measuring.here(self.model(state))
+        self._federation.ledger.note_result(stage, figures.accuracy, **figures.measured)
+        return figures.accuracy
 
     # ------------------------------------------------------------------------------------ clients
 

@@ -32,12 +32,14 @@ class LocalOnly(FederatedStrategy):
     def evaluate(
         self, state: State, evaluate: Callable[[State], dict[str, float]]
     ) -> dict[str, float]:
-        """Return the mean over the clients' models."""
+        """Return the mean over the clients' models, of those that were measured."""
         clients = list(self.local_models.versions)
         if not clients:
             return evaluate(state)
-        measured = [evaluate(self.local_models.read(client)) for client in clients]
-        return {name: sum(m[name] for m in measured) / len(measured) for name in measured[0]}
+        found = [evaluate(self.local_models.read(client)) for client in clients]
+        measured = [figures for figures in found if figures]
+        names = measured[0] if measured else {}
+        return {name: sum(m[name] for m in measured) / len(measured) for name in names}
 
 
 class LocalOnlyClient(ClientAlgorithm):

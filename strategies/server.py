@@ -198,7 +198,10 @@ class FederatedStrategy(Strategy):
     def evaluate(
         self, state: State, evaluate: Callable[[State], dict[str, float]]
     ) -> dict[str, float]:
-        """Apply a function that measures one model to what this algorithm produces."""
+        """Apply a function that measures one model to what this algorithm produces.
+
+        Nothing is returned where nothing was measured.
+        """
         return evaluate(state)
 
     def expected_examples(self, client: int) -> int:

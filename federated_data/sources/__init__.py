@@ -28,6 +28,7 @@ __all__ = [
     "Description",
     "Source",
     "describe",
+    "has_split",
     "load_split",
     "own_files",
     "read_description",
@@ -36,6 +37,8 @@ __all__ = [
 ]
 
 SPLITS = ("train", "test")
+#: Data sets that a user brings: their classes and files are not known beforehand.
+OWN_SETS = ("parquet", "folder")
 
 
 def _digits(data_dir: str, class_names: tuple[str, ...]) -> Source:
@@ -133,6 +136,28 @@ def load_split(
     return read_split(_source(dataset, data_dir, tuple(class_names)), split)
 
 
+def has_split(
+    dataset: str, split: str, data_dir: str = "", *, class_names: tuple[str, ...] = ()
+) -> bool:
+    """Tell whether a data set has a split; a user's own without `data_dir` has none here.
+
+    Parameters
+    ----------
+    dataset, split, data_dir, class_names
+        See `load_split`.
+
+    Raises
+    ------
+    DataError
+        Files that cannot be read; see `load_split`.
+    """
+    if dataset in HUB_SETS:  # not looked for: that may be a download
+        return True
+    if dataset in OWN_SETS and not data_dir:
+        return False
+    return split in _source(dataset, data_dir, tuple(class_names)).splits
+
+
 def sites_in(
     dataset: str, data_dir: str = "", *, class_names: tuple[str, ...] = ()
 ) -> tuple[tuple[str, ...], tuple[int, ...]]:
@@ -206,7 +231,7 @@ def _warn_of_empty_classes(source: Source, data: ImageData) -> None:
 def _source(dataset: str, data_dir: str, class_names: tuple[str, ...]) -> Source:
     if dataset not in SOURCES:
         raise DataError(f"unknown data set '{dataset}': choose one of {', '.join(SOURCES)}")
-    if class_names and dataset not in ("parquet", "folder"):
+    if class_names and dataset not in OWN_SETS:
         raise DataError(f"class names are part of data set '{dataset}' and cannot be given")
     return SOURCES[dataset](data_dir, class_names)
 

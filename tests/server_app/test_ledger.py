@@ -16,8 +16,8 @@ def filled() -> Ledger:
     ledger = Ledger()
     with ledger.timed("federated"):
         time.sleep(0.01)
-    ledger.note_result("federated", 0.75)
-    ledger.note_result("federated", 0.5)
+    ledger.note_result("federated", 0.75, by="server", images=360)
+    ledger.note_result("federated", 0.5, by="server", images=360)
     ledger.note_traffic("model", down=3, up=4)
     ledger.note_traffic("model", up=1)
     ledger.note_generation(8, 5, 2.0)

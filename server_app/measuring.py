@@ -1,0 +1,259 @@
+"""What a run's models are worth, and who says so: the server's test set, or the clients.
+
+Figures are for people to read. Nothing is selected by them; what a run keeps is decided in
+:mod:`server_app.acceptance`.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from flwr.serverapp import Grid
+from torch import nn
+
+from configuration import ConfigurationError, RunConfiguration
+from federated_data import Description, has_split, load_split
+from federated_data.agreement import to_values
+from foundation import counted
+from models import State
+from protocol.evaluation import Candidates, Scores
+from protocol.participants import Participants
+from protocol.reasons import grouped
+
+from .client_evaluation import evaluate_on_clients
+from .evaluation import Evaluator
+from .ledger import Ledger
+
+log = logging.getLogger("flwr.fedf2dg")
+
+#: Who measures, as summary and metrics name them.
+SERVER, CLIENTS, NOBODY = "server", "clients", "nobody"
+
+
+def measurers(configuration: RunConfiguration) -> tuple[str, ...]:
+    """Return who measures a run's models; the figures of the first are the run's.
+
+    Raises
+    ------
+    ConfigurationError
+        If the server is to measure and has no test set.
+    """
+    wish = configuration.evaluation
+    if wish == CLIENTS:
+        return (CLIENTS,)
+    there = has_split(
+        configuration.dataset, "test", configuration.data_dir, class_names=configuration.classes
+    )
+    if wish == "auto":
+        return (SERVER,) if there else (CLIENTS,)
+    if not there:
+        raise ConfigurationError(
+            f"evaluation = {wish!r}: the server has no test images (dataset = "
+            f"{configuration.dataset!r}, data-dir = {configuration.data_dir!r}). Give it some, or "
+            "set evaluation=clients"
+        )
+    return (SERVER,) if wish == SERVER else (SERVER, CLIENTS)
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What somebody measured of one model; without an image nothing is known.
+
+    Parameters
+    ----------
+    by : str (default: "nobody")
+        Who measured.
+    images : int (default: 0)
+        On how many images.
+    accuracy, loss : float, optional
+        Fraction of images classified correctly, 0 to 1, and mean cross-entropy.
+    confusion : list of list of int, optional
+        Counts; row: true class, column: predicted class. The server's alone.
+    by_client : tuple of dict (default: ())
+        Each client's own ``client``, ``name``, ``images`` and ``accuracy``.
+    """
+
+    by: str = NOBODY
+    images: int = 0
+    accuracy: float | None = None
+    loss: float | None = None
+    confusion: list[list[int]] | None = None
+    by_client: tuple[dict[str, Any], ...] = ()
+
+    @property
+    def measured(self) -> dict[str, Any]:
+        """Who measured on how many images, as summary and metrics say it."""
+        return {"by": self.by, "images": self.images}
+
+    @property
+    def on_clients(self) -> dict[str, Any]:
+        """What the clients measured, as summary and metrics say it."""
+        return {"images": self.images, "accuracy": self.accuracy, "clients": list(self.by_client)}
+
+    @property
+    def sentence(self) -> str:
+        """The accuracy in words."""
+        if self.accuracy is None:
+            return "accuracy not measured"
+        said = f"accuracy {100 * self.accuracy:.2f} %"
+        if self.by == CLIENTS:
+            return f"{said} on {counted(self.images, 'held-out image')} of the clients"
+        return said
+
+
+class Measuring:
+    """Measures models by the test set, the clients, or both.
+
+    Parameters
+    ----------
+    grid : Grid
+        Flower's grid, or the in-process one.
+    configuration : RunConfiguration
+        The run's settings.
+    description : Description
+        What the federation agreed on about its images.
+    participants : Participants
+        The clients.
+    device : torch.device
+        Where the server evaluates.
+
+    Raises
+    ------
+    ConfigurationError
+        If the server is to measure and has no test set.
+    """
+
+    def __init__(
+        self,
+        grid: Grid,
+        configuration: RunConfiguration,
+        description: Description,
+        participants: Participants,
+        device: torch.device,
+    ) -> None:
+        self._grid = grid
+        self._configuration = configuration
+        self._description = description
+        self._participants = participants
+        self._by = measurers(configuration)
+        # The latest model and its figures: a stage ends with the model of its last round.
+        self._latest: tuple[State, tuple[Figures, ...]] | None = None
+        self._evaluator: Evaluator | None = None
+        if SERVER in self._by:
+            test = load_split(
+                configuration.dataset,
+                "test",
+                configuration.data_dir,
+                class_names=configuration.classes,
+            )
+            self._evaluator = Evaluator(test, description.normalization, device)
+            self._test_images = len(test)
+
+    @property
+    def by(self) -> str:
+        """Whose figures are the run's."""
+        return self._by[0]
+
+    @property
+    def evaluator(self) -> Evaluator:
+        """The server's test set; a run without one has none to ask for."""
+        assert self._evaluator is not None, "this run's server has no test set"
+        return self._evaluator
+
+    def is_due(self, server_round: int, closes_itself: bool) -> bool:
+        """Tell whether the model of a round is measured: every n-th one, and the last.
+
+        Parameters
+        ----------
+        server_round : int
+            Counted from 1; rounds of a competition count on.
+        closes_itself : bool
+            Whether the last round is the end of its stage, after which nobody else measures.
+        """
+        every, last = self._configuration.evaluation_every, self._configuration.num_server_rounds
+        if every == 0:
+            return closes_itself and server_round == last
+        return server_round % every == 0 or server_round == last
+
+    @property
+    def measures_on_the_way(self) -> bool:
+        """Whether models inside a stage are measured too, where that costs no message."""
+        return self.by == SERVER and self._configuration.evaluation_every > 0
+
+    def __call__(self, model: nn.Module, state: State, ledger: Ledger) -> tuple[Figures, ...]:
+        """Measure one model.
+
+        Parameters
+        ----------
+        model : nn.Module
+            Holds `state`, on the server's device.
+        state : State
+            What the clients are sent.
+        ledger : Ledger
+            Counts what travels.
+
+        Returns
+        -------
+        tuple of Figures
+            Of each who measures; the first are the run's.
+        """
+        if self._latest is not None and self._latest[0] is state:
+            return self._latest[1]
+        found = []
+        for who in self._by:
+            found.append(self.here(model) if who == SERVER else self._there(state, ledger))
+        self._latest = (state, tuple(found))
+        return self._latest[1]
+
+    def here(self, model: nn.Module) -> Figures:
+        """Measure a model on the server's test set alone."""
+        found = self.evaluator(model)
+        return Figures(SERVER, self._test_images, found.accuracy, found.loss, found.confusion)
+
+    def _there(self, state: State, ledger: Ledger) -> Figures:
+        answers = evaluate_on_clients(
+            self._grid,
+            self._participants,
+            Candidates.whole([state]),
+            to_values(self._description),
+            self._configuration.round_timeout,
+        )
+        ledger.note_traffic("model", down=answers.bytes_down)
+        ledger.note_traffic("evaluation", up=answers.bytes_up)
+        if answers.failures:
+            log.warning("evaluation: %s", grouped(answers.failures))
+        total, names = answers.total, self._participants.names()
+        if total is None:
+            return Figures()
+        by_client = (
+            {
+                "client": client,
+                "name": names[client],
+                "images": scores.images,
+                "accuracy": scores.accuracy(0),
+            }
+            for client, scores in answers.scores.items()
+        )
+        return Figures(
+            CLIENTS,
+            total.images,
+            total.accuracy(0),
+            mean_loss(tuple(answers.scores.values())),
+            by_client=tuple(by_client),
+        )
+
+
+def mean_loss(scores: Sequence[Scores]) -> float:
+    """Return the mean cross-entropy over the images of clients whose sum is finite.
+
+    It is infinite only where every client says so: a single one cannot make a model look diverged.
+    """
+    finite = [part for part in scores if math.isfinite(part.loss[0])]
+    if not finite:
+        return math.inf
+    return float(sum(part.loss[0] for part in finite)) / sum(part.images for part in finite)

@@ -1,0 +1,203 @@
+"""Who measures a run's models: the server's test set, the clients, both, or nobody."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from client_app.site import simulated_data
+from configuration import ConfigurationError, RunConfiguration
+from federated_data import describe, has_split, load_split
+from fedf2dg.deployment.example_sites import write_folders
+from models import load_state
+from protocol.evaluation import Scores
+from protocol.shared_model import shared_model
+from reporting import terminal_table, write_report
+from reporting.follow import event_line
+from server_app.evaluation import Evaluator
+from server_app.measuring import Measuring, mean_loss
+from server_app.preflight import parse
+from server_app.run_directory import settings_to_resume
+
+KEYS = {"validation_share": 0.3, "stages": "train,generate,distil", "num_server_rounds": 2}
+
+
+@pytest.fixture(scope="module")
+def without_test(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Return a data directory that has training images alone."""
+    root = tmp_path_factory.mktemp("images")
+    write_folders(root / "train", load_split("digits", "train").subset(range(120)), "L")
+    return str(root)
+
+
+@pytest.fixture
+def untested_run(tiny_run: Callable, without_test: str) -> Callable:
+    """Return a function that carries out a run whose server has no test set."""
+
+    def carry_out(name: str, **keys):
+        own = {"dataset": "folder", "data_dir": without_test, "min_partition_size": 5}
+        return tiny_run(name, **{**KEYS, **own, **keys})
+
+    return carry_out
+
+
+def test_without_a_test_set_the_clients_measure(untested_run) -> None:
+    run = untested_run("run")
+    summary = run.summary()
+    images = summary["judged"]["images"]
+    assert images > 0
+    for stage in ("federated", "distilled", "selected"):
+        assert 0 <= summary["accuracy"][stage] <= 1
+        assert summary["measured"][stage] == {"by": "clients", "images": images}
+    assert summary["measured"]["competed"] is None
+    # Nobody looked at a test set.
+    assert summary["best_on_test"] == dict.fromkeys(("federated", "distilled", "competed"))
+    # The same model on the same images, asked in another message.
+    assert summary["accuracy"]["distilled"] == summary["judged"]["distilled"]
+    assert summary["accuracy"]["federated"] == summary["judged"]["federated"]
+    told = summary["on_clients"]["distilled"]
+    assert sum(c["images"] for c in told["clients"]) == told["images"] == images
+    mean = sum(c["images"] * c["accuracy"] for c in told["clients"]) / images
+    assert told["accuracy"] == pytest.approx(mean)
+    rounds = run.events("round")
+    assert all(r["measured"] == {"by": "clients", "images": images} for r in rounds)
+    assert all(math.isfinite(r["loss"]) for r in rounds)
+    # Clients are asked at the ends of stages, not after every epoch.
+    assert [event["accuracy"] for event in run.events("distillation")] == [None, None]
+
+
+def test_what_the_clients_say_agrees_with_the_same_images_here(untested_run) -> None:
+    run = untested_run("run", post_training="none")
+    configuration = RunConfiguration.parse(settings_to_resume(run.directory))
+    description = describe(configuration.dataset, configuration.data_dir)
+    model = load_state(shared_model(configuration, description), run.model())
+    parts = [simulated_data(configuration, client, "held-out") for client in range(3)]
+    correct = 0
+    for part in parts:
+        if len(part):
+            found = Evaluator(part, description.normalization, next(model.parameters()).device)
+            correct += int(np.trace(found(model).confusion))
+    images = sum(map(len, parts))
+    assert run.summary()["accuracy"]["federated"] == correct / images
+    assert run.summary()["measured"]["federated"] == {"by": "clients", "images": images}
+
+
+def test_where_nothing_is_measured_no_number_is_written(untested_run) -> None:
+    run = untested_run("run", validation_share=0.0)
+    summary = run.summary()
+    assert set(summary["accuracy"].values()) == {None}
+    assert summary["measured"]["federated"] == {"by": "nobody", "images": 0}
+    lines = terminal_table(summary).splitlines()
+    for stage in ("federated", "distilled", "selected"):
+        assert "not measured" in next(line for line in lines if line.startswith(stage))
+    assert "not measured" not in next(line for line in lines if line.startswith("competed"))
+    assert not any("%" in line for line in lines)
+    for event in [*run.events("round"), *run.events("evaluation"), *run.events("distillation")]:
+        assert event["accuracy"] is None
+        assert "accuracy not measured" in event_line(event)
+
+
+def test_the_report_says_who_measured(untested_run) -> None:
+    run = untested_run("run", post_training="none")
+    images = run.summary()["measured"]["federated"]["images"]
+    page = write_report(run.directory).read_text("utf-8")
+    assert f"measured on {images} held-out images of the clients" in page
+
+
+def test_a_run_without_a_test_set_resumes(untested_run) -> None:
+    whole = untested_run("whole")
+    untested_run("part", stages="train")
+    resumed = untested_run(
+        "resumed", stages="generate,distil", resume_from=str(whole.directory.parent / "part")
+    )
+    ours, theirs = resumed.summary(), whole.summary()
+    for name in ("accuracy", "measured", "on_clients", "judged"):
+        assert ours[name] == theirs[name], name
+
+
+def test_the_servers_figures_do_not_depend_on_who_else_measures(tiny_run) -> None:
+    alone, auto, both = (
+        tiny_run(wish, evaluation=wish, **KEYS) for wish in ("server", "auto", "both")
+    )
+    assert alone.summary() == auto.summary()
+    assert alone.events("round") == auto.events("round")
+    for name in ("accuracy", "best_on_test", "measured", "judged"):
+        assert alone.summary()[name] == both.summary()[name], name
+    assert alone.summary()["measured"]["selected"] == {
+        "by": "server",
+        "images": len(load_split("digits", "test")),
+    }
+    assert alone.summary()["on_clients"] is None
+    judged = both.summary()["judged"]
+    for stage in ("federated", "distilled"):
+        assert both.summary()["on_clients"][stage]["accuracy"] == judged[stage]
+    # Evaluating leaves the models as they are.
+    assert all(bool((alone.model()[n] == v).all()) for n, v in both.model().items())
+
+
+@pytest.mark.parametrize(("every", "measured"), [(0, []), (2, [2, 3]), (5, [3])])
+def test_evaluation_every(tiny_run, every: int, measured: list[int]) -> None:
+    run = tiny_run("run", evaluation_every=every, stages="train")
+    told = [event["round"] for event in run.events("round") if event["accuracy"] is not None]
+    assert told == measured
+    assert run.summary()["measured"]["federated"]["by"] == "server"
+
+
+def test_a_baseline_without_a_global_model_is_measured_after_its_last_round(tiny_run) -> None:
+    run = tiny_run("run", strategy="local", evaluation_every=0, stages="train")
+    accuracies = [event["accuracy"] for event in run.events("round")]
+    assert accuracies[:-1] == [None, None]
+    assert run.summary()["accuracy"]["federated"] == accuracies[-1] is not None
+
+
+@pytest.mark.parametrize("wish", ["server", "both"])
+def test_a_server_without_a_test_set_cannot_measure(untested_run, wish: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"evaluation = '{wish}'.*evaluation=clients"):
+        untested_run("run", evaluation=wish)
+
+
+@pytest.mark.parametrize("wish", ["clients", "both"])
+def test_clients_that_hold_nothing_out_cannot_measure(wish: str) -> None:
+    with pytest.raises(ConfigurationError, match="validation-share"):
+        parse({"evaluation": wish, "validation-share": 0.0})
+
+
+def _scores(images: int, loss: float) -> Scores:
+    right = np.ones((1, images), dtype=bool)
+    return Scores.counted(np.zeros(images, dtype=np.int64), right, [loss], 1)
+
+
+def test_one_client_cannot_make_a_model_look_diverged() -> None:
+    assert mean_loss([_scores(4, 2.0), _scores(1, math.inf)]) == 0.5
+    assert mean_loss([_scores(4, 2.0), _scores(4, 6.0)]) == 1.0
+    assert mean_loss([_scores(4, math.inf)]) == math.inf
+
+
+def test_a_model_that_was_just_measured_is_not_measured_again() -> None:
+    configuration = RunConfiguration.parse({"evaluation": "server"})
+    calls: list[object] = []
+
+    class Counting(Measuring):
+        def here(self, model: object) -> object:  # type: ignore[override]
+            calls.append(model)
+            return model
+
+    digits = describe("digits")
+    measuring = Counting(None, configuration, digits, None, torch.device("cpu"))  # type: ignore[arg-type]
+    first, second = {}, {}
+    for state in (first, first, second):
+        measuring("model", state, None)  # type: ignore[arg-type]
+    assert len(calls) == 2
+
+
+def test_a_folder_is_looked_at_for_its_test_images(without_test: str, tmp_path: Path) -> None:
+    assert has_split("folder", "train", without_test)
+    assert not has_split("folder", "test", without_test)
+    assert not has_split("folder", "test", "")
+    assert has_split("digits", "test")
+    assert has_split("cifar10", "test", str(tmp_path))
