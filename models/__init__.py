@@ -3,6 +3,12 @@
 from .bfloat16 import bfloat16_pays, native_bfloat16
 from .classifier import Classifier
 from .device import device_of, fit_threads, resolve_device
+from .directory import (
+    ModelDescription,
+    ModelDirectoryError,
+    read_model,
+    write_model,
+)
 from .interpolation import interpolated
 from .registry import MODELS, build
 from .state import (
@@ -18,6 +24,8 @@ from .state import (
 __all__ = [
     "MODELS",
     "Classifier",
+    "ModelDescription",
+    "ModelDirectoryError",
     "State",
     "StateLayout",
     "bfloat16_pays",
@@ -29,7 +37,9 @@ __all__ = [
     "interpolated",
     "load_state",
     "native_bfloat16",
+    "read_model",
     "resolve_device",
     "size_in_bytes",
     "state_difference",
+    "write_model",
 ]

@@ -29,6 +29,8 @@ class Classifier(nn.Module):
     ) -> None:
         super().__init__()
         self.encoder = encoder
+        #: Output size of the projection head; 0: there is none.
+        self.projection_dim = projection_dim
         self.projection: nn.Module = nn.Identity()
         if projection_dim > 0:
             self.projection = nn.Sequential(

@@ -7,6 +7,7 @@ Entry points: :class:`MetricsFile` while the run goes on; :func:`write_report`,
 from reporting.follow import follow
 from reporting.judgements import plain, verdicts
 from reporting.metrics import MetricsError, MetricsFile, read_events
+from reporting.model_card import model_card
 from reporting.optional import only_warned
 from reporting.pseudo_images import PseudoImages, pseudo_grid
 from reporting.report import write_report
@@ -19,6 +20,7 @@ __all__ = [
     "PseudoImages",
     "RunRecord",
     "follow",
+    "model_card",
     "only_warned",
     "plain",
     "pseudo_grid",

@@ -113,8 +113,21 @@ def _headline(record: RunRecord) -> str:
             f'<p class="lead">{text(way or "No accuracy measured yet.")}</p>',
             f'<ul class="facts">{items}</ul></header>',
             *warnings,
+            _model(record),
         ]
     )
+
+
+def _model(record: RunRecord) -> str:
+    """Where the run's result is."""
+    if (record.directory / "model" / "config.json").is_file():
+        return paragraph(
+            "The model that was kept is in the folder model/ beside this page. Its README.md is "
+            "its card; “fedf2dg predict” and “fedf2dg export” take the folder as it is."
+        )
+    if record.completed:
+        return paragraph("There is no folder model/: this run has no global model to keep.")
+    return ""
 
 
 def _results(record: RunRecord) -> str:

@@ -19,6 +19,7 @@ from reporting import only_warned, plain, terminal_table, verdicts, write_report
 from . import run_directory
 from .acceptance import Acceptance
 from .federation import RESULTS, Federation
+from .kept_model import forget_kept_model, write_kept_model
 from .trained import TrainedFederation
 
 log = logging.getLogger("flwr.fedf2dg")
@@ -60,6 +61,7 @@ def run(
             # Before anything of that run is replaced.
             federation.meet_clients()
         federation.begin()
+        forget_kept_model(directory)
         try:
             return _carry_out(federation)
         except BaseException as error:
@@ -95,6 +97,7 @@ def _carry_out(federation: Federation) -> dict[str, Any]:
     federation.ledger.note_total_time()
     federation.checkpoints.finish()
     summary = summarize(federation)
+    write_kept_model(federation, summary)
     federation.metrics.append("end", status=summary["status"])
     run_directory.write_json(directory / "summary.json", summary)
     for line in [*terminal_table(summary).splitlines(), *map(plain, verdicts(summary))]:

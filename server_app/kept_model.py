@@ -1,0 +1,67 @@
+"""Write the model that a run keeps: the directory ``model/``, its result."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from models import ModelDescription, write_model
+from reporting import model_card
+
+from .federation import Federation
+
+log = logging.getLogger("flwr.fedf2dg")
+
+#: The folder's name in a run's directory.
+FOLDER = "model"
+
+
+def write_kept_model(federation: Federation, summary: Mapping[str, Any]) -> Path | None:
+    """Write ``model/``: weights, description and card.
+
+    Parameters
+    ----------
+    federation : Federation
+        After its last stage.
+    summary : Mapping
+        What ``summary.json`` will say; the card repeats it.
+
+    Returns
+    -------
+    Path, optional
+        None where the strategy has no global model.
+    """
+    if not federation.strategy.has_global_model:
+        name = federation.configuration.strategy
+        log.info("strategy %r has no global model: no model/ is written", name)
+        return None
+    data = federation.description
+    description = ModelDescription(
+        architecture=federation.configuration.model,
+        projection_dim=federation.global_model().projection_dim,
+        classes=data.class_names,
+        channels=data.channels,
+        image_size=data.image_size,
+        mean=data.normalization.mean,
+        std=data.normalization.std,
+    )
+    card = model_card(
+        summary,
+        kept=federation.ledger.kept,
+        classes=data.class_names,
+        channels=data.channels,
+        image_size=data.image_size,
+        architecture=description.architecture,
+    )
+    target = federation.directory / FOLDER
+    write_model(target, description, federation.state.global_state, card)
+    log.info("model: %s", target)
+    return target
+
+
+def forget_kept_model(directory: Path) -> None:
+    """Remove ``model/`` of a run that goes on: like the summary, it is there when a run is done."""
+    shutil.rmtree(directory / FOLDER, ignore_errors=True)
