@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 
@@ -32,7 +33,7 @@ def test_a_diverged_model_stops_the_run_and_the_round_before_is_kept(
     def broken(federation, state):
         calls.append(1)
         measured = measure(federation, state)
-        return {**measured, "loss": math.nan} if len(calls) == 2 else measured
+        return (replace(measured[0], loss=math.nan),) if len(calls) == 2 else measured
 
     monkeypatch.setattr(Federation, "_measure", broken)
     with pytest.raises(DivergedModel, match=r"round 2: .*resume-from"):
