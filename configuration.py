@@ -111,6 +111,11 @@ class RunConfiguration(Section):
         "Classes of a data set of your own, separated by commas, in the order of their labels; "
         "empty: those its files show.",
     )
+    image_shape: str = key(
+        "",
+        "Channels, height and width of the federation's images, such as 3x32x32, for a server that "
+        "has none (data-dir empty; class-names names the classes). Empty: those of its images.",
+    )
     train_samples: int = key(
         0,
         "Training images to use, a stratified subset drawn by seed; 0 means all.",

@@ -8,6 +8,7 @@ Knows nothing of Flower: plain arguments in, arrays and tensors out.
 - `Batches` trains on a client's images: resident on the device, augmented in batches.
 """
 
+from .announced import announced, parsed_shape
 from .batches import Batches
 from .cache import cache_directory
 from .clients import FOLDERS, client_data, client_indices, client_rows, site_data
@@ -15,7 +16,16 @@ from .errors import DataError, PartitionError
 from .images import ImageData, Normalization
 from .noise import FEATURE_NOISES, LABEL_NOISES, FeatureNoise, feature_noise, noisy_labels
 from .partitions import PARTITIONS, partition, to_assignment
-from .sources import AUGMENTATIONS, SOURCES, Description, describe, has_split, load_split, sites_in
+from .sources import (
+    AUGMENTATIONS,
+    OWN_SETS,
+    SOURCES,
+    Description,
+    describe,
+    has_split,
+    load_split,
+    sites_in,
+)
 from .stratification import stratified_split, stratified_subset
 
 __all__ = [
@@ -23,6 +33,7 @@ __all__ = [
     "FEATURE_NOISES",
     "FOLDERS",
     "LABEL_NOISES",
+    "OWN_SETS",
     "PARTITIONS",
     "SOURCES",
     "Batches",
@@ -32,6 +43,7 @@ __all__ = [
     "ImageData",
     "Normalization",
     "PartitionError",
+    "announced",
     "cache_directory",
     "client_data",
     "client_indices",
@@ -41,6 +53,7 @@ __all__ = [
     "has_split",
     "load_split",
     "noisy_labels",
+    "parsed_shape",
     "partition",
     "site_data",
     "sites_in",

@@ -19,7 +19,7 @@ from flwr.app import ConfigRecord
 from flwr.serverapp import Grid
 
 from configuration import RunConfiguration
-from federated_data import client_indices, describe, load_split, sites_in, to_assignment
+from federated_data import client_indices, load_split, sites_in, to_assignment
 from federated_data.agreement import to_values
 from foundation import ExpectedError, counted
 from generation import forward_operations
@@ -44,6 +44,7 @@ from strategies import TooFewReplies, get
 
 from .batch_norm import measured_on_clients
 from .checkpoints import Checkpoint, Checkpoints
+from .images import description_of
 from .label_counts import LabelCounts
 from .measuring import CLIENTS, Figures, Measuring
 from .pseudo_files import forget_repeated
@@ -96,9 +97,7 @@ class Federation:
         self.grid = grid
         self.configuration = configuration
         self.directory = directory
-        self.description = describe(
-            configuration.dataset, configuration.data_dir, class_names=configuration.classes
-        )
+        self.description = description_of(configuration)
         self.device = resolve_device(configuration.device)
         self._projection = get(configuration.strategy).projection
         self._model = shared_model(configuration, self.description, self._projection).to(
@@ -245,13 +244,14 @@ class Federation:
 
     def _client_names(self) -> dict[str, list[str]]:
         """Return the names of simulated sites for the metrics; nothing where clients have none."""
+        if not self.participants.simulated:
+            return {}
         names, _ = sites_in(
             self.configuration.dataset,
             self.configuration.data_dir,
             class_names=self.configuration.classes,
         )
-        known = self.participants.simulated and len(names) == self.configuration.num_clients
-        return {"names": list(names)} if known else {}
+        return {"names": list(names)} if len(names) == self.configuration.num_clients else {}
 
     def _write_partition(self) -> None:
         """Write ``partition.npy``: for every row of the training split its client, -1 for none."""

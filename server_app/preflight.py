@@ -15,6 +15,7 @@ from strategies import algorithms, get
 
 from . import run_directory
 from .checkpoints import Checkpoints
+from .images import description_of
 from .measuring import measurers
 from .same_data import described_data, require_same_data
 
@@ -60,9 +61,10 @@ def check(configuration: RunConfiguration, simulated: bool) -> None:
     ConfigurationError, DataError, PartitionError, CheckpointError
         The message says what is wrong and what to do.
     """
-    description = describe(
-        configuration.dataset, configuration.data_dir, class_names=configuration.classes
-    )
+    if simulated:
+        # Simulated clients take their images from data-dir, whatever the server is told of them.
+        describe(configuration.dataset, configuration.data_dir, class_names=configuration.classes)
+    description = description_of(configuration)
     try:
         resolve_device(configuration.device)
         model = shared_model(configuration, description, get(configuration.strategy).projection)

@@ -24,6 +24,7 @@ from .sites import holds_sites, sites
 
 __all__ = [
     "AUGMENTATIONS",
+    "OWN_SETS",
     "SOURCES",
     "Description",
     "Source",
