@@ -2,7 +2,8 @@
 
 As a library: ``from fedf2dg import RunConfiguration, simulate`` for whole runs,
 ``from fedf2dg import KeepLocalModels, post_train`` for what comes after training in anybody's
-Flower app, or in no Flower app at all. What a name needs is imported when the name is first used,
+Flower app, or in no Flower app at all; ``from fedf2dg import load_model`` for the model that a run
+kept. What a name needs is imported when the name is first used,
 so that the command starts at once.
 """
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from fedf2dg.keep_local_models import KeepLocalModels
     from fedf2dg.kept_models import KeptModels
     from fedf2dg.simulation.simulate import simulate
+    from fedf2dg.use.trained_model import load_model
     from post_training.library import PostTrained, post_train
     from strategies import from_flower
 
@@ -25,6 +27,7 @@ __all__ = [
     "PostTrained",
     "RunConfiguration",
     "from_flower",
+    "load_model",
     "post_train",
     "simulate",
 ]
@@ -35,6 +38,7 @@ _WHERE = {
     "PostTrained": "post_training.library",
     "RunConfiguration": "configuration",
     "from_flower": "strategies",
+    "load_model": "fedf2dg.use.trained_model",
     "post_train": "post_training.library",
     "simulate": "fedf2dg.simulation.simulate",
 }

@@ -22,6 +22,7 @@ from configuration import (
 from fedf2dg.ending import FAILED, exit_status
 from fedf2dg.engines import ENGINES
 from fedf2dg.known_names import parse_quickly
+from fedf2dg.use.formats import FORMATS
 from processes import prepare, terminable
 
 
@@ -35,11 +36,12 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """Read a command line; what is wrong with it ends the process, as argparse does."""
     parser = _parser()
     chosen, rest = parser.parse_known_args(arguments)
-    # argparse gives up on positional arguments behind an option; KEY=VALUE may stand anywhere.
+    # argparse gives up on positional arguments behind an option; these may stand anywhere.
     if rest:
-        if not hasattr(chosen, "settings") or any(text.startswith("-") for text in rest):
+        several = next((name for name in ("settings", "images") if hasattr(chosen, name)), None)
+        if several is None or any(text.startswith("-") for text in rest):
             parser.error(f"unrecognized arguments: {' '.join(rest)}")
-        chosen.settings = [*chosen.settings, *rest]
+        setattr(chosen, several, [*getattr(chosen, several), *rest])
     return chosen
 
 
@@ -142,7 +144,30 @@ def _parser() -> argparse.ArgumentParser:
         "--follow", action="store_true", help="watch a run that goes on, until it ends"
     )
     report.set_defaults(action=_report)
+    predict = commands.add_parser("predict", help="classify images with the model of a run")
+    predict.add_argument("model", type=Path, metavar="RUN_OR_MODEL", help="a directory")
+    predict.add_argument("images", nargs="+", metavar="IMAGE", help="a file, or a folder of images")
+    predict.add_argument(
+        "--top", type=_positive, default=3, metavar="N", help="classes to name (default: 3)"
+    )
+    form = predict.add_mutually_exclusive_group()
+    for name, text in (("json", "print a list of objects"), ("csv", "print a line for each image")):
+        form.add_argument(f"--{name}", dest="form", action="store_const", const=name, help=text)
+    predict.set_defaults(action=_predict, form="text")
+    export = commands.add_parser("export", help="hand the model of a run to another program")
+    export.add_argument("model", type=Path, metavar="RUN_OR_MODEL", help="a directory")
+    export.add_argument("--to", type=Path, required=True, metavar="DIR", help="a new directory")
+    export.add_argument(
+        "--format", choices=FORMATS, default=FORMATS[0], help="default: %(default)s"
+    )
+    export.set_defaults(action=_export)
     return parser
+
+
+def _positive(text: str) -> int:
+    if (number := int(text)) < 1:
+        raise ValueError(text)
+    return number
 
 
 def configured(chosen: argparse.Namespace) -> RunConfiguration:
@@ -263,6 +288,29 @@ def _report(chosen: argparse.Namespace) -> int:
     if not (chosen.run_directory / "config.json").is_file():
         raise ConfigurationError(f"{chosen.run_directory} is not the directory of a run")
     print(write_report(chosen.run_directory))
+    return 0
+
+
+def _predict(chosen: argparse.Namespace) -> int:
+    from fedf2dg.use.predict import predict_files
+    from fedf2dg.use.trained_model import load_model
+
+    failed = predict_files(
+        load_model(chosen.model),
+        [Path(name) for name in chosen.images],
+        top=chosen.top,
+        form=chosen.form,
+        output=sys.stdout,
+        warn=lambda line: print(line, file=sys.stderr),
+    )
+    return FAILED if failed else 0
+
+
+def _export(chosen: argparse.Namespace) -> int:
+    from fedf2dg.use.export import export
+
+    file, difference = export(chosen.model, chosen.to, chosen.format)
+    print(f"{file}: its logits differ from the original's by {difference:.2g} at most")
     return 0
 
 

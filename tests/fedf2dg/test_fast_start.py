@@ -35,6 +35,8 @@ sys.exit(status)
         (["--help"], 0),
         (["simulate", "--help"], 0),
         (["compare", "--help"], 0),
+        (["predict", "--help"], 0),
+        (["export", "--help"], 0),
         (["keys"], 0),
         (["simulate", "strategy=nope"], 2),
         (["simulate", "--engine", "local", "model=nope"], 2),

@@ -1,0 +1,170 @@
+"""Hand a trained model to another program, and check that it says the same there."""
+
+from __future__ import annotations
+
+import shutil
+import warnings
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from foundation import ExpectedError, UsageError, whole_folder
+from models import ModelDescription, read_model
+from models.directory import CARD, DESCRIPTION, WEIGHTS
+
+from .formats import ONNX, SAFETENSORS, TORCHSCRIPT
+from .trained_model import model_directory
+
+_NEEDED_FOR_ONNX = ("onnx", "onnxscript", "onnxruntime")
+# Of the largest logit: other programs add numbers in another order.
+_TOLERANCE = 1e-4
+
+Run = Callable[[Tensor], Tensor]
+
+
+class ExportError(ExpectedError):
+    """The exported model does not say what the original says."""
+
+
+class FromPixels(nn.Module):
+    """A classifier with its normalisation inside.
+
+    Maps pixels in [0, 1], float32 of shape (n, channels, height, width), to logits (n, classes).
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, description: ModelDescription, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+        self.register_buffer("mean", torch.tensor(description.mean).reshape(-1, 1, 1))
+        self.register_buffer("std", torch.tensor(description.std).reshape(-1, 1, 1))
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Return logits."""
+        logits: Tensor = self.network((pixels - self.mean) / self.std)
+        return logits
+
+
+def export(source: Path, target: Path, form: str) -> tuple[Path, float]:
+    """Write a model in another format, beside its description and its card.
+
+    Parameters
+    ----------
+    source : Path
+        A run's directory, or that of a model.
+    target : Path
+        A directory that does not exist yet, or is empty.
+    form : str
+        One of :data:`.formats.FORMATS`.
+
+    Returns
+    -------
+    (Path, float)
+        The model's file, and the largest difference between its logits and the original's on
+        random images.
+
+    Raises
+    ------
+    UsageError
+        If the target is in use, or a package is missing.
+    ExportError
+        If the exported model, loaded and run, differs; then nothing is left behind.
+    """
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise UsageError(f"{target} is not an empty directory: choose another one with --to")
+    if missing := missing_for(form):
+        raise UsageError(
+            f"format {form} needs {', '.join(missing)}: python -m pip install "
+            f"{' '.join(_NEEDED_FOR_ONNX)}"
+        )
+    directory = model_directory(source)
+    description, network = read_model(directory)
+    original = FromPixels(description, network).eval()
+    write, name = {
+        SAFETENSORS: (_safetensors, WEIGHTS),
+        TORCHSCRIPT: (_torchscript, "model.pt"),
+        ONNX: (_onnx, "model.onnx"),
+    }[form]
+    with whole_folder(target) as folder:
+        for copied in (DESCRIPTION, CARD, *([WEIGHTS] if form == SAFETENSORS else [])):
+            if (directory / copied).is_file():
+                shutil.copyfile(directory / copied, folder / copied)
+        difference = _difference(original, write(original, description, folder / name), description)
+    return target / name, difference
+
+
+def missing_for(form: str) -> list[str]:
+    """Return the packages that a format needs and that are not installed."""
+    needed = _NEEDED_FOR_ONNX if form == ONNX else ()
+    return [name for name in needed if find_spec(name) is None]
+
+
+def _safetensors(original: FromPixels, description: ModelDescription, file: Path) -> Run:
+    return FromPixels(*read_model(file.parent)).eval()
+
+
+def _torchscript(original: FromPixels, description: ModelDescription, file: Path) -> Run:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # PyTorch advises torch.export, which C++ cannot read
+        torch.jit.trace(original, _images(description, 2)).save(str(file))
+        loaded: Run = torch.jit.load(str(file)).eval()
+    return loaded
+
+
+def _onnx(original: FromPixels, description: ModelDescription, file: Path) -> Run:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            original,
+            (_images(description, 2),),
+            file,
+            input_names=["pixels"],
+            output_names=["logits"],
+            dynamic_shapes=({0: torch.export.Dim("images")},),
+            dynamo=True,
+            external_data=False,
+            verbose=False,
+        )
+    from onnxruntime import InferenceSession
+
+    session = InferenceSession(str(file), providers=["CPUExecutionProvider"])
+
+    def run(pixels: Tensor) -> Tensor:
+        (logits,) = session.run(["logits"], {"pixels": pixels.numpy()})
+        return torch.from_numpy(np.asarray(logits))
+
+    return run
+
+
+def _images(description: ModelDescription, count: int) -> Tensor:
+    shape = (count, description.channels, *description.image_size)
+    return torch.rand(shape, generator=torch.Generator().manual_seed(count))
+
+
+def _difference(original: Run, exported: Run, description: ModelDescription) -> float:
+    """Return the largest difference of logits, on one image and on several.
+
+    Raises
+    ------
+    ExportError
+        If it is more than rounding.
+    """
+    largest = 0.0
+    with torch.inference_mode():
+        for count in (1, 5):
+            images = _images(description, count)
+            expected, found = original(images), exported(images)
+            difference = float((expected - found).abs().max())
+            if not difference <= _TOLERANCE * max(1.0, float(expected.abs().max())):
+                raise ExportError(
+                    f"the exported model differs from the original: logits by {difference:.3g}. "
+                    "Nothing was written"
+                )
+            largest = max(largest, difference)
+    return largest
