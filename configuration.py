@@ -116,6 +116,20 @@ class RunConfiguration(Section):
         "Channels, height and width of the federation's images, such as 3x32x32, for a server that "
         "has none (data-dir empty; class-names names the classes). Empty: those of its images.",
     )
+    image_size: int = key(
+        0,
+        "Side of the square that every image is brought to: its shorter side is resized, and its "
+        "centre is cut out. 0: the images' own size, which must be one for all.",
+        unit="pixels",
+        minimum=0,
+        maximum=4096,
+    )
+    unreadable_images: str = key(
+        "refuse",
+        "What happens to image files that cannot be read: refuse (the run stops and names the "
+        "first) or leave-out (the run goes on without them and names them).",
+        choices=("refuse", "leave-out"),
+    )
     train_samples: int = key(
         0,
         "Training images to use, a stratified subset drawn by seed; 0 means all.",
@@ -279,7 +293,8 @@ class RunConfiguration(Section):
     )
     augmentation: str = key(
         "auto",
-        "Augmentation of the training images; auto is the data set's usual one.",
+        "Augmentation of the training images; auto is the data set's usual one, and for images of "
+        "your own crop-flip where they are in colour and have 16 pixels or more a side, else none.",
         choices=("auto", "none", "crop-flip", "crop-flip-rotate"),
     )
     feature_noise: float = key(
@@ -492,12 +507,31 @@ class RunConfiguration(Section):
         return tuple(name.strip() for name in self.class_names.split(",") if name.strip())
 
     @property
+    def data_set(self) -> dict[str, Any]:
+        """What the images of a run depend on, for ``federated_data``'s functions.
+
+        The keyword arguments of ``describe``, ``load_split`` and ``sites_in``.
+        """
+        return {
+            "dataset": self.dataset,
+            "data_dir": self.data_dir,
+            "class_names": self.classes,
+            "image_size": self.image_size,
+            "leave_out_unreadable": self.unreadable_images == "leave-out",
+        }
+
+    def augmentation_for(self, usual: str) -> str:
+        """Return the augmentation of the training images, where ``usual`` is what suits them."""
+        return usual if self.augmentation == "auto" else self.augmentation
+
+    @property
     def partitioning(self) -> dict[str, Any]:
-        """What the division of the training data over simulated clients depends on.
+        """What the images and their division over simulated clients depend on.
 
         The keyword arguments of ``federated_data.client_indices`` and ``client_data``.
         """
         return {
+            **self.data_set,
             "clients": self.num_clients,
             "seed": self.seed,
             "kind": self.partition,
@@ -506,7 +540,6 @@ class RunConfiguration(Section):
             "quantity_alpha": self.quantity_alpha,
             "min_samples": self.min_partition_size,
             "train_samples": self.train_samples,
-            "class_names": self.classes,
         }
 
     def freezes_statistics_at(self, server_round: int) -> bool:

@@ -98,9 +98,7 @@ class Site:
                 "this node has no data: start its SuperNode with --node-config "
                 '"data-path=\'/path/to/images\'" or "partition-id=0 num-partitions=10"'
             )
-        description = from_values(sent) or describe(
-            configuration.dataset, configuration.data_dir, class_names=configuration.classes
-        )
+        description = from_values(sent) or describe(**configuration.data_set)
         return cls(
             configuration,
             description,
@@ -172,9 +170,7 @@ def _own_name(configuration: RunConfiguration, node_config: Mapping[str, Any]) -
     """Return the name of a client's folder; empty where a simulated client has none of its own."""
     if data_path := str(node_config.get("data-path", "")):
         return Path(data_path).name
-    names, _ = sites_in(
-        configuration.dataset, configuration.data_dir, class_names=configuration.classes
-    )
+    names, _ = sites_in(**configuration.data_set)
     return dict(enumerate(names)).get(int(node_config["partition-id"]), "")
 
 
@@ -197,8 +193,6 @@ def _share_of_threads() -> int:
 def simulated_data(configuration: RunConfiguration, client: int, split: str = "train") -> ImageData:
     """Return what one simulated client trains on, or holds out (``split="held-out"``)."""
     return client_data(
-        configuration.dataset,
-        configuration.data_dir,
         client=client,
         split=split,
         validation_share=configuration.validation_share,
@@ -220,11 +214,21 @@ def pooled_data(configuration: RunConfiguration) -> ImageData:
     )
 
 
+def _own_data(site: Site, split: str) -> ImageData:
+    """Return a part of a real edge client's own files."""
+    return site_data(
+        site.data_path,
+        split,
+        like=site.description,
+        holdout=site.configuration.validation_share,
+        leave_out_unreadable=site.configuration.data_set["leave_out_unreadable"],
+    )
+
+
 @lru_cache(maxsize=_RESIDENT_CLIENTS)
 def _resident_data(site: Site) -> ImageData:
     if site.data_path:
-        share = site.configuration.validation_share
-        return site_data(site.data_path, like=site.description, holdout=share)
+        return _own_data(site, "train")
     return simulated_data(site.configuration, site.partition_id)
 
 
@@ -235,7 +239,7 @@ def _resident_held_out(site: Site) -> ImageData:
         return simulated_data(site.configuration, site.partition_id, "held-out")
     if share == 0:
         return site.data().subset([])
-    return site_data(site.data_path, "test", like=site.description, holdout=share)
+    return _own_data(site, "test")
 
 
 @lru_cache(maxsize=_RESIDENT_CLIENTS)
@@ -250,12 +254,11 @@ def _resident_judging_images(site: Site) -> LabelledImages:
 def _resident_batches(site: Site, pooled: bool) -> Batches:
     configuration, description = site.configuration, site.description
     data = pooled_data(configuration) if pooled else site.data()
-    chosen = configuration.augmentation
     return Batches(
         data,
         normalization=description.normalization,
         batch_size=configuration.batch_size,
-        augmentation=description.augmentation if chosen == "auto" else chosen,
+        augmentation=configuration.augmentation_for(description.augmentation),
         device=site.device,
         channels_last=True,
         drop_singleton=site.model().has_batch_norm,

@@ -27,6 +27,7 @@ def to_values(description: Description) -> dict[str, Any]:
         "data-mean": [float(value) for value in description.normalization.mean],
         "data-std": [float(value) for value in description.normalization.std],
         "data-augmentation": description.augmentation,
+        "data-resized": description.resized,
     }
 
 
@@ -58,6 +59,7 @@ def from_values(values: Mapping[str, Any]) -> Description | None:
             image_size=(height, width),
             normalization=Normalization(mean, std),
             augmentation=str(values["data-augmentation"]),
+            resized=bool(values["data-resized"]),
         )
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise DataError(f"the server's description of the data cannot be read: {error}") from error

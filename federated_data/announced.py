@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from .errors import DataError
 from .images import Normalization
-from .sources import Description
+from .sources import Description, usual_augmentation
 
 _LARGEST_SIDE = 16_384
 
@@ -47,6 +47,7 @@ def announced(dataset: str, class_names: Sequence[str], shape: str) -> Descripti
         image_size=(height, width),
         # As for images that are there: no site's own constants are measured.
         normalization=Normalization((0.5,) * channels, (0.5,) * channels),
+        augmentation=usual_augmentation(channels, (height, width)),
     )
 
 

@@ -1,5 +1,6 @@
 """The data of one client: a part of a simulated federation, or a site's own files."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -43,6 +44,8 @@ def client_indices(
     min_samples: int = 10,
     train_samples: int = 0,
     class_names: tuple[str, ...] = (),
+    image_size: int = 0,
+    leave_out_unreadable: bool = False,
 ) -> tuple[Indices, ...]:
     """Divide a data set's training split over simulated clients.
 
@@ -51,8 +54,8 @@ def client_indices(
 
     Parameters
     ----------
-    dataset, data_dir, class_names
-        See `sources.load_split`.
+    dataset, data_dir, class_names, image_size, leave_out_unreadable
+        See `sources.describe`.
     clients, seed, kind, dirichlet_alpha, classes_per_client, quantity_alpha, min_samples
         See `partitions.partition`; the kind ``folders`` makes each site of a folder of sites one
         client (see `sources.sites`).
@@ -81,6 +84,8 @@ def client_indices(
         classes_per_client,
         quantity_alpha,
         min_samples,
+        image_size,
+        leave_out_unreadable,
     )
 
 
@@ -91,7 +96,6 @@ def client_rows(
     client: int,
     seed: int,
     validation_share: float = 0.0,
-    class_names: tuple[str, ...] = (),
     **division: Any,
 ) -> tuple[Indices, Indices]:
     """Say which rows of the training split a simulated client trains on, and which it holds out.
@@ -106,7 +110,7 @@ def client_rows(
     validation_share : float (default: 0.0)
         Share of each class to hold out, in [0, 1); a class of `HELD_OUT_FROM` images or more gives
         at least one, and no class gives all. 0: none.
-    dataset, data_dir, seed, class_names, division
+    dataset, data_dir, seed, division
         See `client_indices`.
 
     Returns
@@ -119,13 +123,13 @@ def client_rows(
     DataError, PartitionError
         See `client_indices`; and a `client` outside the federation.
     """
-    parts = client_indices(dataset, data_dir, seed=seed, class_names=tuple(class_names), **division)
+    parts = client_indices(dataset, data_dir, seed=seed, **division)
     if not 0 <= client < len(parts):
         raise PartitionError(f"client {client} is not one of the clients 0..{len(parts) - 1}")
     rows = parts[client]
     if validation_share == 0:
         return rows, rows[:0]
-    labels = load_split(dataset, "train", data_dir, class_names=tuple(class_names)).labels[rows]
+    labels = load_split(dataset, "train", data_dir, **_of_images(division)).labels[rows]
     kept, held_out = stratified_split(
         labels, validation_share, [seed, client], at_least_one_of=HELD_OUT_FROM
     )
@@ -141,7 +145,6 @@ def client_data(
     seed: int,
     split: str = "train",
     validation_share: float = 0.0,
-    class_names: tuple[str, ...] = (),
     feature_noise: float = 0.0,
     feature_noise_kind: str = "level",
     label_noise: str = "none",
@@ -164,7 +167,7 @@ def client_data(
         See `noise.feature_noise`; the noise is carried in the result and added by `Batches`.
     label_noise, label_noise_rate
         See `noise.noisy_labels`.
-    dataset, data_dir, clients, seed, class_names, division
+    dataset, data_dir, clients, seed, division
         See `client_indices`.
 
     Returns
@@ -184,10 +187,9 @@ def client_data(
         clients=clients,
         seed=seed,
         validation_share=validation_share,
-        class_names=class_names,
         **division,
     )
-    whole = load_split(dataset, "train", data_dir, class_names=tuple(class_names))
+    whole = load_split(dataset, "train", data_dir, **_of_images(division))
     if split == "held-out":
         return whole.subset(held_out)
     data = whole.subset(trained)
@@ -220,6 +222,8 @@ def site_data(
     class_names: tuple[str, ...] = (),
     holdout: float = 0.0,
     site: str = "",
+    image_size: int = 0,
+    leave_out_unreadable: bool = False,
 ) -> ImageData:
     """Load the data of a real site (an edge client that has its own files).
 
@@ -233,7 +237,8 @@ def site_data(
         be no image.
     like : Description or None (default: None)
         What the federation agreed on. Labels are numbered by its classes, images are brought to
-        its channels and must have its size. None: the site's own.
+        its channels, and to its size if it says so; else they must have that size. None: the
+        site's own.
     class_names : tuple of str (default: ())
         The federation's classes in order, where there is no `like`.
     holdout : float (default: 0.0)
@@ -242,6 +247,10 @@ def site_data(
         so an image set aside once is never trained on.
     site : str (default: "")
         How to call the site in messages; empty: its path.
+    image_size : int (default: 0)
+        See `sources.describe`; used where there is no `like`.
+    leave_out_unreadable : bool (default: False)
+        See `sources.describe`.
 
     Returns
     -------
@@ -261,6 +270,9 @@ def site_data(
     try:
         source = own_files(where, like.class_names if like is not None else tuple(class_names))
         if like is not None:
+            image_size = like.image_size[0] if like.resized else 0
+        source = replace(source, image_size=image_size, leave_out_unreadable=leave_out_unreadable)
+        if like is not None:
             _check_fit(read_description(source), like, name)
             source = replace(source, description=like)
         if "test" in source.splits or holdout == 0:
@@ -278,11 +290,18 @@ def site_data(
     return data
 
 
+def _of_images(division: Mapping[str, Any]) -> dict[str, Any]:
+    """Return those of `client_indices`' arguments that the images themselves depend on."""
+    names = ("class_names", "image_size", "leave_out_unreadable")
+    return {name: division[name] for name in names if name in division}
+
+
 def _check_fit(own: Description, like: Description, name: str) -> None:
     if own.image_size != like.image_size:
         raise DataError(
             f"images are {own.image_size[0]}x{own.image_size[1]} pixels, the federation's are "
-            f"{like.image_size[0]}x{like.image_size[1]} (height x width): resize them"
+            f"{like.image_size[0]}x{like.image_size[1]} (height x width): resize them, or set "
+            f"image-size={min(like.image_size)} for the run"
         )
     if own.channels != like.channels:
         kinds = {1: "grey", 3: "RGB"}
@@ -346,11 +365,18 @@ def _client_indices(
     classes_per_client: int,
     quantity_alpha: float,
     min_samples: int,
+    image_size: int,
+    leave_out_unreadable: bool,
 ) -> tuple[Indices, ...]:
-    sites, sizes = sites_in(dataset, data_dir, class_names=class_names)
+    images: dict[str, Any] = {
+        "class_names": class_names,
+        "image_size": image_size,
+        "leave_out_unreadable": leave_out_unreadable,
+    }
+    sites, sizes = sites_in(dataset, data_dir, **images)
     if sites or kind == FOLDERS:
         return _rows_of_sites(sites, sizes, kind, clients, train_samples)
-    labels = load_split(dataset, "train", data_dir, class_names=class_names).labels
+    labels = load_split(dataset, "train", data_dir, **images).labels
     rows: npt.NDArray[np.int64] | None = None
     if train_samples:
         if not 0 < train_samples <= len(labels):

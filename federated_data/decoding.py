@@ -53,8 +53,27 @@ class Shape:
     image_size: tuple[int, int]
 
 
-def inspect(records: Records, name: str) -> tuple[Shape, str]:
+#: What to do about images of several sizes.
+RESIZING = (
+    "image-size=64 brings all to 64x64 pixels (the shorter side is resized, the centre cut out)"
+)
+
+
+def inspect(
+    records: Records, name: str, *, resized: bool = False, leave_out_unreadable: bool = False
+) -> tuple[Shape, str]:
     """Read the headers of all images and find what they share.
+
+    Parameters
+    ----------
+    records : Records
+        The images.
+    name : str
+        What they are, for messages.
+    resized : bool (default: False)
+        Whether they may differ in size; the size in the result is then the first image's.
+    leave_out_unreadable : bool (default: False)
+        Whether to pass over images that cannot be read.
 
     Returns
     -------
@@ -64,32 +83,61 @@ def inspect(records: Records, name: str) -> tuple[Shape, str]:
     Raises
     ------
     DataError
-        No image at all, an unreadable header, a mode without an 8-bit form, or two sizes (naming
-        an image of each).
+        No image at all, an unreadable header, a mode without an 8-bit form, or several sizes
+        (naming an image of the first two, and how many there are).
     """
-    size: tuple[int, int] | None = None
+    first_of_size: dict[tuple[int, int], str] = {}
     first_of_channels: dict[int, str] = {}
     for index, encoded in enumerate(records.images()):
         where = records.where(index)
-        channels, this_size = _header(encoded, where)
-        if size is None:
-            size, first = this_size, where
-        elif this_size != size:
-            raise _sizes_differ(where, this_size, first, size)
+        try:
+            channels, size = _header(encoded, where)
+        except DataError:
+            if not leave_out_unreadable:
+                raise
+            continue
+        first_of_size.setdefault(size, where)
         first_of_channels.setdefault(channels, where)
-    if size is None:
-        raise DataError(f"{name} holds no image")
+    if not first_of_size:
+        raise DataError(f"{name} holds no image that can be read")
+    if len(first_of_size) > 1 and not resized:
+        raise _sizes_differ(first_of_size)
     warning = ""
     if len(first_of_channels) > 1:
         warning = (
             f"{name} mixes grey images ({first_of_channels[1]}) and colour images "
             f"({first_of_channels[3]}): all are used as RGB"
         )
-    return Shape(max(first_of_channels), size), warning
+    return Shape(max(first_of_channels), next(iter(first_of_size))), warning
 
 
-def decode(records: Records, shape: Shape, out: npt.NDArray[np.uint8]) -> None:
-    """Decode every image of a split into ``out``, uint8 of shape (n, C, H, W).
+def decode(
+    records: Records,
+    shape: Shape,
+    out: npt.NDArray[np.uint8],
+    *,
+    resize: bool = False,
+    leave_out_unreadable: bool = False,
+) -> npt.NDArray[np.int64]:
+    """Decode the images of a split into the first rows of ``out``, uint8 (n, C, H, W).
+
+    Parameters
+    ----------
+    records : Records
+        The images.
+    shape : Shape
+        What they shall be.
+    out : np.ndarray
+        Receives them.
+    resize : bool (default: False)
+        Whether to bring images of other sizes to that of `shape`.
+    leave_out_unreadable : bool (default: False)
+        Whether to pass over images that cannot be read.
+
+    Returns
+    -------
+    np.ndarray
+        int64: which of the records stand in ``out``, in order.
 
     Raises
     ------
@@ -97,25 +145,40 @@ def decode(records: Records, shape: Shape, out: npt.NDArray[np.uint8]) -> None:
         A corrupt image, or one of another size than `shape` says (naming it).
     """
     index = -1
+    rows: list[int] = []
+    target = shape.image_size if resize else None
     for index, encoded in enumerate(records.images()):
-        pixels = decode_image(encoded, shape.channels, records.where(index))
-        if pixels.shape[1:] != shape.image_size:
-            raise _sizes_differ(
-                records.where(index), pixels.shape[1:], "the data set", shape.image_size
-            )
-        out[index] = pixels
+        where = records.where(index)
+        try:
+            pixels = decode_image(encoded, shape.channels, where, target)
+        except DataError:
+            if not leave_out_unreadable:
+                raise
+            continue
+        height, width = pixels.shape[1:]
+        if (height, width) != shape.image_size:
+            raise _sizes_differ({shape.image_size: "the data set", (height, width): where})
+        out[len(rows)] = pixels
+        rows.append(index)
     if index + 1 != len(out):
         raise DataError(
             f"{records.where(max(index, 0))} is the last image, but there are {len(out)} labels"
         )
+    if len(out) and not rows:
+        raise DataError(f"none of the {len(out)} images can be read, the first is {where}")
+    return np.array(rows, dtype=np.int64)
 
 
-def decode_image(encoded: Encoded, channels: int, where: str) -> npt.NDArray[np.uint8]:
+def decode_image(
+    encoded: Encoded, channels: int, where: str, size: tuple[int, int] | None = None
+) -> npt.NDArray[np.uint8]:
     """Decode one image to uint8 of shape (channels, H, W), converting grey and colour.
 
-    It is turned as its EXIF orientation says, and transparent parts are laid on white.
+    It is turned as its EXIF orientation says, and transparent parts are laid on white. Where a
+    `size` (height, width) is given, the image is scaled until it covers that, and the centre is
+    cut out.
     """
-    from PIL import Image
+    from PIL import Image, ImageOps
 
     try:
         if isinstance(encoded, np.ndarray):
@@ -124,7 +187,13 @@ def decode_image(encoded: Encoded, channels: int, where: str) -> npt.NDArray[np.
             image = Image.open(io.BytesIO(encoded) if isinstance(encoded, bytes) else encoded)
         with image:
             _channels_of(image, where)
-            pixels = np.asarray(_as_seen(image).convert("L" if channels == 1 else "RGB"))
+            if size is not None:
+                # JPEG can be decoded at a fraction of its size; twice the target loses nothing.
+                image.draft(None, (2 * max(size), 2 * max(size)))
+            upright = _as_seen(image).convert("L" if channels == 1 else "RGB")
+            if size is not None:
+                upright = ImageOps.fit(upright, size[::-1], Image.Resampling.BICUBIC)
+            pixels = np.asarray(upright)
     except DataError:
         raise
     except Exception as error:  # Pillow's decoders raise a dozen types on damaged files
@@ -173,10 +242,17 @@ def _unreadable(where: str, error: Exception) -> DataError:
     return DataError(f"{where} is not a readable image ({error}): replace or remove it")
 
 
-def _sizes_differ(
-    where: str, size: tuple[int, ...], other: str, other_size: tuple[int, ...]
-) -> DataError:
-    return DataError(
-        f"images differ in size: {where} is {size[0]}x{size[1]} pixels, {other} is "
-        f"{other_size[0]}x{other_size[1]} (height x width): resize them all to one size"
+def _sizes_differ(first_of_size: dict[tuple[int, int], str]) -> DataError:
+    """Name the first image of two sizes, and the range of all of them."""
+    ((size, where), (other_size, other)) = list(first_of_size.items())[:2]
+    message = (
+        f"images differ in size: {other} is {other_size[0]}x{other_size[1]} pixels, {where} is "
+        f"{size[0]}x{size[1]} (height x width)"
     )
+    if len(first_of_size) > 2:
+        heights, widths = zip(*first_of_size, strict=True)
+        message += (
+            f"; there are {len(first_of_size)} sizes, {min(heights)} to {max(heights)} pixels high "
+            f"and {min(widths)} to {max(widths)} wide"
+        )
+    return DataError(f"{message}: {RESIZING}")

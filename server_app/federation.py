@@ -246,26 +246,13 @@ class Federation:
         """Return the names of simulated sites for the metrics; nothing where clients have none."""
         if not self.participants.simulated:
             return {}
-        names, _ = sites_in(
-            self.configuration.dataset,
-            self.configuration.data_dir,
-            class_names=self.configuration.classes,
-        )
+        names, _ = sites_in(**self.configuration.data_set)
         return {"names": list(names)} if len(names) == self.configuration.num_clients else {}
 
     def _write_partition(self) -> None:
         """Write ``partition.npy``: for every row of the training split its client, -1 for none."""
-        parts = client_indices(
-            self.configuration.dataset,
-            self.configuration.data_dir,
-            **self.configuration.partitioning,
-        )
-        rows = load_split(
-            self.configuration.dataset,
-            "train",
-            self.configuration.data_dir,
-            class_names=self.configuration.classes,
-        )
+        parts = client_indices(**self.configuration.partitioning)
+        rows = load_split(split="train", **self.configuration.data_set)
         np.save(self.directory / "partition.npy", to_assignment(parts, len(rows)))
 
     def agreement(self) -> ConfigRecord:

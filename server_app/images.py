@@ -14,14 +14,21 @@ def description_of(configuration: RunConfiguration) -> Description:
     Raises
     ------
     ConfigurationError
-        If ``image-shape`` is not that of the server's images.
+        If ``image-shape`` is not that of the server's images, or not what ``image-size`` makes.
     DataError
         If the images cannot be read, or nothing is said of images that are not there.
     """
     dataset, names, shape = configuration.dataset, configuration.classes, configuration.image_shape
     if dataset in OWN_SETS and not configuration.data_dir:
-        return announced(dataset, names, shape)
-    description = describe(dataset, configuration.data_dir, class_names=names)
+        side = configuration.image_size
+        description = announced(dataset, names, shape).resized_to(side)
+        if parsed_shape(shape) != description.image_shape:
+            raise ConfigurationError(
+                f"image-shape = {shape!r} and image-size = {side} contradict each other: with "
+                f"image-size, all images are {side}x{side} pixels"
+            )
+        return description
+    description = describe(**configuration.data_set)
     if shape and parsed_shape(shape) != description.image_shape:
         own = "x".join(map(str, description.image_shape))
         raise ConfigurationError(f"image-shape = {shape!r}: the server's own images are {own}")

@@ -46,9 +46,7 @@ def measurers(configuration: RunConfiguration) -> tuple[str, ...]:
     wish = configuration.evaluation
     if wish == CLIENTS:
         return (CLIENTS,)
-    there = has_split(
-        configuration.dataset, "test", configuration.data_dir, class_names=configuration.classes
-    )
+    there = has_split(split="test", **configuration.data_set)
     if wish == "auto":
         return (SERVER,) if there else (CLIENTS,)
     if not there:
@@ -145,12 +143,7 @@ class Measuring:
         self._latest: tuple[State, tuple[Figures, ...]] | None = None
         self._evaluator: Evaluator | None = None
         if SERVER in self._by:
-            test = load_split(
-                configuration.dataset,
-                "test",
-                configuration.data_dir,
-                class_names=configuration.classes,
-            )
+            test = load_split(split="test", **configuration.data_set)
             self._evaluator = Evaluator(test, description.normalization, device)
             self._test_images = len(test)
 

@@ -35,9 +35,7 @@ def parse(values: Mapping[str, Any]) -> RunConfiguration:
     }
     configuration = RunConfiguration.parse(values, choices)
     if configuration.partition == FOLDERS and "num-clients" not in values:
-        names, _ = sites_in(
-            configuration.dataset, configuration.data_dir, class_names=configuration.classes
-        )
+        names, _ = sites_in(**configuration.data_set)
         if names:
             values = {**values, "num-clients": len(names)}
             configuration = RunConfiguration.parse(values, choices)
@@ -63,7 +61,7 @@ def check(configuration: RunConfiguration, simulated: bool) -> None:
     """
     if simulated:
         # Simulated clients take their images from data-dir, whatever the server is told of them.
-        describe(configuration.dataset, configuration.data_dir, class_names=configuration.classes)
+        describe(**configuration.data_set)
     description = description_of(configuration)
     try:
         resolve_device(configuration.device)
@@ -88,17 +86,13 @@ def check(configuration: RunConfiguration, simulated: bool) -> None:
                 f"output-dir=ANOTHER, or say output-dir={configuration.resume_from} to replace them"
             )
     if simulated:
-        parts = client_indices(
-            configuration.dataset, configuration.data_dir, **configuration.partitioning
-        )
+        parts = client_indices(**configuration.partitioning)
         begun = {} if start is None else checkpoints.data_at(start)
         if begun:
             now = described_data(
                 [
                     len(
                         client_rows(
-                            configuration.dataset,
-                            configuration.data_dir,
                             client=client,
                             validation_share=configuration.validation_share,
                             **configuration.partitioning,

@@ -87,8 +87,9 @@ def _carry_out(federation: Federation) -> dict[str, Any]:
         )
         federation.meet_clients()
     run_directory.write_configuration(
-        directory, configuration, str(federation.device), federation.description.class_names
+        directory, configuration, str(federation.device), federation.description
     )
+    _log_images(federation)
     federation.note_clients()
     if "train" in configuration.stage_names:
         train(federation)
@@ -105,6 +106,19 @@ def _carry_out(federation: Federation) -> dict[str, Any]:
     with only_warned("the report"):
         log.info("report: %s", write_report(directory))
     return summary
+
+
+def _log_images(federation: Federation) -> None:
+    description = federation.description
+    height, width = description.image_size
+    log.info(
+        "images: %dx%d pixels%s, %s; augmentation: %s",
+        height,
+        width,
+        " (resized)" if description.resized else "",
+        "grey" if description.channels == 1 else "RGB",
+        federation.configuration.augmentation_for(description.augmentation),
+    )
 
 
 def train(federation: Federation) -> None:

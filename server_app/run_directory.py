@@ -7,7 +7,7 @@ import logging
 import os
 import platform
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -17,6 +17,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from configuration import ConfigurationError, RunConfiguration
+from federated_data import Description
 from foundation import write_whole
 
 from .checkpoints import FINISHED, CheckpointError
@@ -185,16 +186,22 @@ def _link_or_copy(source: str, target: str) -> None:
 
 
 def write_configuration(
-    directory: Path, configuration: RunConfiguration, device: str, class_names: Sequence[str]
+    directory: Path, configuration: RunConfiguration, device: str, description: Description
 ) -> None:
-    """Write ``config.json``: the resolved configuration, versions, device and seed."""
+    """Write ``config.json``: the resolved configuration, versions, device, seed and images."""
     content = {
         "configuration": configuration.flat(),
         "versions": {"python": platform.python_version(), **_installed()},
         "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} CPUs",
         "device": device,
         "seed": configuration.seed,
-        "class_names": list(class_names),
+        "class_names": list(description.class_names),
+        "images": {
+            "size": list(description.image_size),
+            "channels": description.channels,
+            "resized": description.resized,
+            "augmentation": configuration.augmentation_for(description.augmentation),
+        },
     }
     write_json(directory / "config.json", content)
 

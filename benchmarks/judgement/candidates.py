@@ -105,7 +105,7 @@ def read_run(directory: Path) -> Federation:
         _model(configuration.model, description),
         load_file(steps[-1] / "global.safetensors"),
         [load_file(file) for file in files],
-        client_indices(configuration.dataset, configuration.data_dir, **configuration.partitioning),
+        client_indices(**configuration.partitioning),
         configuration.dataset,
         configuration.data_dir,
         configuration.seed,

@@ -5,16 +5,18 @@ A new data set is one function that returns a `Source`, and a line in `SOURCES`.
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from functools import lru_cache, partial
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from ..cache import entry, open_arrays
-from ..decoding import Shape, decode, inspect
+from ..decoding import RESIZING, Shape, decode, inspect
 from ..errors import DataError, warn_once
 from ..images import ImageData, Normalization
-from .base import AUGMENTATIONS, SPLIT_NAMES, Description, Source
+from .base import AUGMENTATIONS, SPLIT_NAMES, Description, Source, usual_augmentation
 from .digits import digits
 from .folder import folder, refuse_a_single_class
 from .hub import HUB_SETS, hub
@@ -35,6 +37,7 @@ __all__ = [
     "read_description",
     "read_split",
     "sites_in",
+    "usual_augmentation",
 ]
 
 SPLITS = ("train", "test")
@@ -79,7 +82,14 @@ SOURCES: dict[str, Callable[[str, tuple[str, ...]], Source]] = {
 }
 
 
-def describe(dataset: str, data_dir: str = "", *, class_names: tuple[str, ...] = ()) -> Description:
+def describe(
+    dataset: str,
+    data_dir: str = "",
+    *,
+    class_names: tuple[str, ...] = (),
+    image_size: int = 0,
+    leave_out_unreadable: bool = False,
+) -> Description:
     """Describe a data set: classes, channels, image size, normalisation, augmentation.
 
     Known data sets are described without being loaded. For a user's own files the images' headers
@@ -93,6 +103,11 @@ def describe(dataset: str, data_dir: str = "", *, class_names: tuple[str, ...] =
         Directory of the files; needed for ``parquet`` and ``folder``, optional for hub data sets.
     class_names : tuple of str (default: ())
         For ``parquet`` and ``folder``: the classes in order, instead of those the files show.
+    image_size : int (default: 0)
+        Side of the square that every image is brought to, in pixels: its shorter side is resized
+        and its centre cut out. 0: the images' own size, which must be one for all.
+    leave_out_unreadable : bool (default: False)
+        Go on without images that cannot be read, naming them in a warning; else they are errors.
 
     Raises
     ------
@@ -101,13 +116,21 @@ def describe(dataset: str, data_dir: str = "", *, class_names: tuple[str, ...] =
     """
     if dataset in HUB_SETS and not class_names:
         # What `data_dir` holds is known, and a client need not have the server's directory.
-        return HUB_SETS[dataset].description
-    return read_description(_source(dataset, data_dir, tuple(class_names)))
+        return HUB_SETS[dataset].description.resized_to(image_size)
+    return read_description(
+        _source(dataset, data_dir, tuple(class_names), image_size, leave_out_unreadable)
+    )
 
 
 @lru_cache(maxsize=16)
 def load_split(
-    dataset: str, split: str, data_dir: str = "", *, class_names: tuple[str, ...] = ()
+    dataset: str,
+    split: str,
+    data_dir: str = "",
+    *,
+    class_names: tuple[str, ...] = (),
+    image_size: int = 0,
+    leave_out_unreadable: bool = False,
 ) -> ImageData:
     """Load one split of a data set, decoding its images if no process on this machine has yet.
 
@@ -116,7 +139,7 @@ def load_split(
 
     Parameters
     ----------
-    dataset, data_dir, class_names
+    dataset, data_dir, class_names, image_size, leave_out_unreadable
         See `describe`.
     split : str
         ``train`` or ``test``.
@@ -134,17 +157,25 @@ def load_split(
     """
     if split not in SPLITS:
         raise DataError(f"unknown split '{split}': choose one of {', '.join(SPLITS)}")
-    return read_split(_source(dataset, data_dir, tuple(class_names)), split)
+    return read_split(
+        _source(dataset, data_dir, tuple(class_names), image_size, leave_out_unreadable), split
+    )
 
 
 def has_split(
-    dataset: str, split: str, data_dir: str = "", *, class_names: tuple[str, ...] = ()
+    dataset: str,
+    split: str,
+    data_dir: str = "",
+    *,
+    class_names: tuple[str, ...] = (),
+    image_size: int = 0,
+    leave_out_unreadable: bool = False,
 ) -> bool:
     """Tell whether a data set has a split; a user's own without `data_dir` has none here.
 
     Parameters
     ----------
-    dataset, split, data_dir, class_names
+    dataset, split, data_dir, class_names, image_size, leave_out_unreadable
         See `load_split`.
 
     Raises
@@ -156,11 +187,17 @@ def has_split(
         return True
     if dataset in OWN_SETS and not data_dir:
         return False
-    return split in _source(dataset, data_dir, tuple(class_names)).splits
+    source = _source(dataset, data_dir, tuple(class_names), image_size, leave_out_unreadable)
+    return split in source.splits
 
 
 def sites_in(
-    dataset: str, data_dir: str = "", *, class_names: tuple[str, ...] = ()
+    dataset: str,
+    data_dir: str = "",
+    *,
+    class_names: tuple[str, ...] = (),
+    image_size: int = 0,
+    leave_out_unreadable: bool = False,
 ) -> tuple[tuple[str, ...], tuple[int, ...]]:
     """Return the sites that a data set came from, and how many training images each has.
 
@@ -169,14 +206,19 @@ def sites_in(
     """
     if dataset != "folder":
         return (), ()
-    source = _source(dataset, data_dir, tuple(class_names))
-    return source.sites, source.site_sizes
+    source = _source(dataset, data_dir, tuple(class_names), image_size, leave_out_unreadable)
+    if not (source.sites and leave_out_unreadable):
+        return source.sites, source.site_sizes
+    # Which images can be read is known once all are decoded.
+    _, _, rows = _decoded(source, "train")
+    ends = np.searchsorted(rows, np.cumsum(source.site_sizes))
+    return source.sites, tuple(int(size) for size in np.diff(ends, prepend=0))
 
 
 def read_description(source: Source) -> Description:
     """Describe a source; see `describe`."""
     if source.description is not None:
-        return source.description
+        return source.description.resized_to(source.image_size)
     return _measured_description(source)
 
 
@@ -186,6 +228,20 @@ def read_split(source: Source, split: str) -> ImageData:
         raise DataError(
             f"data set '{source.name}' has no {split} split, only {', '.join(source.splits)}"
         )
+    images, labels, rows = _decoded(source, split)
+    data = ImageData(images, labels, read_description(source).class_names)
+    if not len(data):
+        raise DataError(f"data set '{source.name}' has no image in its {split} split")
+    _warn_of_left_out(source, split, rows)
+    if split == "train":
+        _warn_of_empty_classes(source, data)
+    return data
+
+
+def _decoded(
+    source: Source, split: str
+) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Return a split's images and labels, and their rows among the source's records."""
     description = read_description(source)
     shape = Shape(description.channels, description.image_size)
 
@@ -195,29 +251,44 @@ def read_split(source: Source, split: str) -> ImageData:
         images = np.lib.format.open_memmap(
             directory / "images.npy", mode="w+", dtype=np.uint8, shape=size
         )
-        decode(records, shape, images)
+        rows = decode(
+            records,
+            shape,
+            images,
+            resize=description.resized,
+            leave_out_unreadable=source.leave_out_unreadable,
+        )
         images.flush()
-        np.save(directory / "labels.npy", records.labels)
+        np.save(directory / "labels.npy", records.labels[rows])
+        np.save(directory / "rows.npy", rows)
 
-    name = f"{source.name}-{split}"
-    images, labels = open_arrays(
-        name,
-        f"{source.identity}\n{shape}",
+    images, labels, rows = open_arrays(
+        f"{source.name}-{split}",
+        f"{source.identity}\n{shape}\n{_reading(source)}",
         make,
-        ("images", "labels"),
-        private=_is_private(source),
+        ("images", "labels", "rows"),
+        private=not source.public,
     )
-    data = ImageData(images, labels, description.class_names)
-    if not len(data):
-        raise DataError(f"data set '{source.name}' has no image in its {split} split")
-    if split == "train":
-        _warn_of_empty_classes(source, data)
-    return data
+    return images[: len(rows)], labels, rows
 
 
-def _is_private(source: Source) -> bool:
-    """Tell whether the images are a user's own: the cache must not show them to others."""
-    return source.description is None
+def _reading(source: Source) -> str:
+    """Say how a source's images are read, for the identity of what the cache holds."""
+    unreadable = "left out" if source.leave_out_unreadable else "refused"
+    return f"image size {source.image_size}, unreadable {unreadable}"
+
+
+def _warn_of_left_out(source: Source, split: str, rows: npt.NDArray[np.int64]) -> None:
+    if not source.leave_out_unreadable:
+        return
+    records = source.records(split)
+    missing = np.setdiff1d(np.arange(len(records.labels)), rows)
+    if len(missing):
+        shown = ", ".join(records.where(int(row)) for row in missing[:5])
+        more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
+        warn_once(
+            f"data set '{source.name}', {split} split: left out, because unreadable: {shown}{more}"
+        )
 
 
 def _warn_of_empty_classes(source: Source, data: ImageData) -> None:
@@ -229,12 +300,19 @@ def _warn_of_empty_classes(source: Source, data: ImageData) -> None:
 
 
 @lru_cache(maxsize=16)
-def _source(dataset: str, data_dir: str, class_names: tuple[str, ...]) -> Source:
+def _source(
+    dataset: str,
+    data_dir: str,
+    class_names: tuple[str, ...],
+    image_size: int,
+    leave_out_unreadable: bool,
+) -> Source:
     if dataset not in SOURCES:
         raise DataError(f"unknown data set '{dataset}': choose one of {', '.join(SOURCES)}")
     if class_names and dataset not in OWN_SETS:
         raise DataError(f"class names are part of data set '{dataset}' and cannot be given")
-    return SOURCES[dataset](data_dir, class_names)
+    source = SOURCES[dataset](data_dir, class_names)
+    return replace(source, image_size=image_size, leave_out_unreadable=leave_out_unreadable)
 
 
 def _own_directory(dataset: str, data_dir: str) -> Path:
@@ -250,36 +328,43 @@ def _own_directory(dataset: str, data_dir: str) -> Path:
 def _measured_description(source: Source) -> Description:
     def make(directory: Path) -> None:
         found = {
-            split: inspect(source.records(split), f"data set '{source.name}', {split} split")
+            split: inspect(
+                source.records(split),
+                f"data set '{source.name}', {split} split",
+                resized=bool(source.image_size),
+                leave_out_unreadable=source.leave_out_unreadable,
+            )
             for split in source.splits
         }
         shapes = {split: shape for split, (shape, _) in found.items()}
         sizes = {shape.image_size for shape in shapes.values()}
-        if len(sizes) > 1:
+        if len(sizes) > 1 and not source.image_size:
             raise DataError(
                 f"data set '{source.name}': images differ in size between splits ("
                 + ", ".join(f"{s}: {v.image_size[0]}x{v.image_size[1]}" for s, v in shapes.items())
-                + "): resize them all to one size"
+                + f"): {RESIZING}"
             )
         channels = max(shape.channels for shape in shapes.values())
         warnings = [warning for _, warning in found.values() if warning]
         text = json.dumps({"channels": channels, "image_size": sizes.pop(), "warnings": warnings})
         (directory / "shape.json").write_text(text)
 
-    place = entry(f"{source.name}-shape", source.identity, make, private=_is_private(source))
+    identity = f"{source.identity}\n{_reading(source)}"
+    place = entry(f"{source.name}-shape", identity, make, private=not source.public)
     stored = json.loads((place / "shape.json").read_text())
     # Kept with the result, so that the user reads them in every run and not in the first alone.
     for warning in stored["warnings"]:
         warn_once(warning)
     channels = int(stored["channels"])
-    height, width = stored["image_size"]
+    height, width = (int(side) for side in stored["image_size"])
+    size = (source.image_size,) * 2 if source.image_size else (height, width)
     return Description(
         name=source.name,
         class_names=source.class_names,
         channels=channels,
-        image_size=(int(height), int(width)),
+        image_size=size,
         # Not measured: every site of a federation would measure other constants, and agreeing on
         # them would mean sharing statistics of private images.
         normalization=Normalization((0.5,) * channels, (0.5,) * channels),
-        augmentation="none",
-    )
+        augmentation=usual_augmentation(channels, size),
+    ).resized_to(source.image_size)

@@ -1,7 +1,7 @@
 """What a source of images is: the one type for public data sets and a user's own files."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ..decoding import Records
 from ..images import Normalization
@@ -13,6 +13,19 @@ SPLIT_NAMES = {
     "train": ("train", "training"),
     "test": ("test", "testing", "val", "valid", "validation"),
 }
+
+
+# Fewest pixels a side of what may be a photograph.
+_PHOTOGRAPH_SIDE = 16
+
+
+def usual_augmentation(channels: int, size: tuple[int, int]) -> str:
+    """Choose what suits images of a user's own: flips and crops for photographs.
+
+    Grey images are often digits, letters or scans, which a flip turns into something else; smaller
+    ones than `_PHOTOGRAPH_SIDE` lose too much of themselves to a crop.
+    """
+    return "crop-flip" if channels == 3 and min(size) >= _PHOTOGRAPH_SIDE else "none"
 
 
 @dataclass(frozen=True)
@@ -33,6 +46,8 @@ class Description:
         Constants per channel.
     augmentation : str
         The augmentation that suits the data: ``none``, ``crop-flip`` or ``crop-flip-rotate``.
+    resized : bool
+        Whether images of other sizes are brought to `image_size`; else they are refused.
     """
 
     name: str
@@ -41,6 +56,7 @@ class Description:
     image_size: tuple[int, int]
     normalization: Normalization
     augmentation: str = "none"
+    resized: bool = False
 
     @property
     def classes(self) -> int:
@@ -51,6 +67,10 @@ class Description:
     def image_shape(self) -> tuple[int, int, int]:
         """(channels, height, width)."""
         return (self.channels, *self.image_size)
+
+    def resized_to(self, side: int) -> "Description":
+        """Describe the same images brought to a square of `side` pixels; 0: their own size."""
+        return replace(self, image_size=(side, side), resized=True) if side else self
 
 
 @dataclass(frozen=True)
@@ -79,6 +99,12 @@ class Source:
         Whose the training images are, where they came from several sites.
     site_sizes : tuple of int
         How many training images each site has; its rows follow those of the site before it.
+    public : bool
+        Whether anybody may see the images; else the cache shows them to nobody but their owner.
+    image_size : int
+        Side of the square that images are brought to, in pixels; 0: they must share one size.
+    leave_out_unreadable : bool
+        Whether images that cannot be read are left out; else the first of them is an error.
     """
 
     name: str
@@ -90,3 +116,6 @@ class Source:
     announced: tuple[str, ...] = ()
     sites: tuple[str, ...] = ()
     site_sizes: tuple[int, ...] = ()
+    public: bool = False
+    image_size: int = 0
+    leave_out_unreadable: bool = False

@@ -28,6 +28,7 @@ def digits() -> Source:
         splits=("train", "test"),
         records=_records,
         announced=names,
+        public=True,
         description=Description(
             name="digits",
             class_names=names,

@@ -1,7 +1,7 @@
 """The field's public data sets, from the Hugging Face hub or from the same files on disk."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -152,7 +152,7 @@ def hub(name: str, data_dir: str = "") -> Source:
                 f"{data_dir} holds no train.parquet or test.parquet (or train-*.parquet): "
                 f"{_what_to_download(known, data_dir)}, or leave data-dir empty to download it"
             )
-        return parquet(
+        source = parquet(
             name,
             files,
             known.description.class_names,
@@ -160,6 +160,7 @@ def hub(name: str, data_dir: str = "") -> Source:
             label_columns=(known.label_column,),
             description=known.description,
         )
+        return replace(source, public=True)
     return Source(
         name=name,
         # The hub is asked only when nothing is cached: once decoded, a data set needs no network.
@@ -169,6 +170,7 @@ def hub(name: str, data_dir: str = "") -> Source:
         records=lambda split: _records(known, split),
         description=known.description,
         announced=known.description.class_names,
+        public=True,
     )
 
 

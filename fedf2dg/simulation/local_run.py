@@ -55,14 +55,7 @@ def _processes(configuration: RunConfiguration) -> int:
     tasks = configuration.clients_per_round
     if configuration.processes:
         return suitable(configuration.processes, tasks, 0.0)
-    samples = len(
-        load_split(
-            configuration.dataset,
-            "train",
-            configuration.data_dir,
-            class_names=configuration.classes,
-        )
-    )
+    samples = len(load_split(split="train", **configuration.data_set))
     if configuration.train_samples:
         samples = min(samples, configuration.train_samples)
     # A step costs about three forward passes.
@@ -72,6 +65,4 @@ def _processes(configuration: RunConfiguration) -> int:
 
 
 def _description(configuration: RunConfiguration) -> Description:
-    return describe(
-        configuration.dataset, configuration.data_dir, class_names=configuration.classes
-    )
+    return describe(**configuration.data_set)

@@ -63,9 +63,11 @@ def decodes(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     seen: list[str] = []
     real = decoding.decode_image
 
-    def counting(encoded: decoding.Encoded, channels: int, where: str) -> Pixels:
+    def counting(
+        encoded: decoding.Encoded, channels: int, where: str, size: tuple[int, int] | None = None
+    ) -> Pixels:
         seen.append(where)
-        return real(encoded, channels, where)
+        return real(encoded, channels, where, size)
 
     monkeypatch.setattr(decoding, "decode_image", counting)
     return seen

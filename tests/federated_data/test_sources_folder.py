@@ -106,7 +106,9 @@ def test_a_file_cut_short_is_named(tmp_path: Path) -> None:
 
 def test_two_sizes_are_named_with_their_files(tmp_path: Path) -> None:
     write_folder(two_splits(tmp_path) / "train", {"cat": pictures(1, size=(7, 6))})
-    with pytest.raises(DataError, match=r"cat/001.png is 8x6 pixels, .*cat/000.png is 7x6.*resize"):
+    with pytest.raises(
+        DataError, match=r"cat/001.png is 8x6 pixels, .*cat/000.png is 7x6.*image-size=64"
+    ):
         describe("folder", str(tmp_path))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +11,13 @@ import pytest
 from flwr.app import Context, RecordDict
 
 from client_app.app import app as client_app
-from configuration import ConfigurationError
+from configuration import ConfigurationError, RunConfiguration
 from federated_data import DataError, site_data
 from federated_data.announced import announced, parsed_shape
 from fedf2dg.deployment.example_sites import write_example_sites
 from fedf2dg.simulation.local_grid import LocalGrid
 from server_app import preflight
+from server_app.images import description_of
 from server_app.run import run
 
 SITES = ("site-1", "site-2", "site-3.parquet")
@@ -120,3 +122,13 @@ def test_what_is_announced() -> None:
     for names in (("cat",), ("cat", "cat")):
         with pytest.raises(DataError, match="two or more, each once"):
             announced("folder", names, "1x8x8")
+
+
+def test_a_server_without_images_agrees_on_a_size_to_resize_to() -> None:
+    values = {"dataset": "folder", "class-names": "ant,bee", "image-shape": "3x64x64"}
+    plain = description_of(RunConfiguration.parse(values))
+    assert (plain.resized, plain.augmentation) == (False, "crop-flip")
+    resized = description_of(RunConfiguration.parse({**values, "image-size": 64}))
+    assert resized == replace(plain, resized=True)
+    with pytest.raises(ConfigurationError, match=r"image-size = 32 contradict"):
+        description_of(RunConfiguration.parse({**values, "image-size": 32}))
