@@ -126,7 +126,10 @@ def _model(record: RunRecord) -> str:
             "its card; “fedf2dg predict” and “fedf2dg export” take the folder as it is."
         )
     if record.completed:
-        return paragraph("There is no folder model/: this run has no global model to keep.")
+        return paragraph(
+            "There is no folder model/ beside this page: the strategy has no global model, or the "
+            "run was made by a version that kept none."
+        )
     return ""
 
 

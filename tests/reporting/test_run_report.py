@@ -120,6 +120,16 @@ def test_a_complete_run(complete: Path) -> None:
     assert not page.of("p") or all(p.get("class") != "warning" for p in page.of("p"))
 
 
+def test_the_report_says_where_the_model_is(write_run: WriteRun, tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run")
+    assert "There is no folder model/" in Page(write_report(run)).text
+    (run / "model").mkdir()
+    (run / "model" / "config.json").write_text("{}")
+    text = Page(write_report(run)).text
+    assert "is in the folder model/ beside this page" in text
+    assert "There is no folder model/" not in text
+
+
 def test_the_same_run_gives_the_same_report_also_in_a_thread(complete: Path) -> None:
     first = (complete / "report.html").read_bytes()
     (complete / "report.html").unlink()
