@@ -15,8 +15,6 @@ from federated_data import Normalization
 from federated_data.decoding import decode_image
 from models import Classifier, ModelDescription, ModelDirectoryError, read_model, resolve_device
 
-from .fitting import fitted
-
 Image = str | Path | bytes | npt.NDArray[np.uint8]
 
 #: Images that are in memory at once.
@@ -97,7 +95,7 @@ class TrainedModel:
             image = Path(image)
             where = str(image)
         size = self.description.image_size
-        pixels = fitted(decode_image(image, self.description.channels, where), size)
+        pixels = decode_image(image, self.description.channels, where, size)
         return self._normalization.apply(torch.from_numpy(pixels.copy()))
 
     @torch.inference_mode()

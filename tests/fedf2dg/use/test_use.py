@@ -229,3 +229,29 @@ def test_a_folder_in_use_and_a_missing_package_are_refused(
     assert cli.main(command) == 2
     assert "python -m pip install onnx onnxscript onnxruntime" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_photographs_are_brought_to_size_as_in_training(tmp_path: Path) -> None:
+    draw = np.random.default_rng(1)
+    for split, count in (("train", 8), ("test", 2)):
+        for name in ("cat", "dog", "owl"):
+            folder = tmp_path / "data" / split / name
+            folder.mkdir(parents=True)
+            for index in range(count):
+                shape = (*draw.integers(90, 200, 2), 3)
+                photograph = Image.fromarray(draw.integers(0, 256, shape, dtype=np.uint8))
+                photograph.save(folder / f"{index}.jpg")
+    source = {"dataset": "folder", "data_dir": str(tmp_path / "data"), "image_size": 24}
+    test = load_split(split="test", **source)
+    seen = describe(**source)
+    description = replace(
+        COLOUR,
+        image_size=seen.image_size,
+        mean=seen.normalization.mean,
+        std=seen.normalization.std,
+    )
+    model = load_model(random_model(tmp_path / "model", description))
+    files = sorted((tmp_path / "data" / "test").rglob("*.jpg"))
+    for file, image in zip(files, test.images, strict=True):
+        expected = seen.normalization.apply(torch.tensor(image))
+        assert torch.equal(model.preprocess(file), expected)
