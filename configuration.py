@@ -455,6 +455,13 @@ class RunConfiguration(Section):
 
     def _check_together(self) -> None:
         names = self.stage_names
+        untold = self.label_counts == "uniform" or self.generation.place == "client"
+        if untold and self.distillation.teacher in ("prior-corrected", "class-weighted", "masked"):
+            raise ConfigurationError(
+                f"distillation.teacher = {self.distillation.teacher!r} needs every client's label "
+                "counts, which label-counts=uniform and generation.place=client keep from the "
+                "server: choose auto, own or uniform"
+            )
         if self.label_noise != "none" and self.label_noise_rate == 0.0:
             raise ConfigurationError(
                 f"label-noise = {self.label_noise!r} needs a label-noise-rate above 0"

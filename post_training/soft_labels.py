@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from distillation import teachers
 from generation import PseudoData
 from models import device_of, load_state
-from settings import Teacher
+from settings import ConfigurationError, Teacher
 
 from .trained import Trained
 
@@ -41,7 +41,7 @@ def soft_labels(trained: Trained, data: PseudoData, teacher: Teacher) -> Tensor:
 
     Raises
     ------
-    ValueError
+    ConfigurationError
         If the teacher needs label counts that the server does not know.
     """
     tiny = min(data.images.shape[2:]) < _SMALLEST_SIDE
@@ -53,7 +53,7 @@ def soft_labels(trained: Trained, data: PseudoData, teacher: Teacher) -> Tensor:
         log.info("teacher: each image's own model, as not all label counts are known")
         return data.logits
     if counts is None and teacher != "uniform":
-        raise ValueError(
+        raise ConfigurationError(
             f"distillation.teacher = {teacher!r} needs every client's label counts, which the "
             "server does not know (label-counts, generation.place): choose own or uniform"
         )

@@ -77,6 +77,10 @@ def run(
 
 def _carry_out(federation: Federation) -> dict[str, Any]:
     configuration, directory = federation.configuration, federation.directory
+    # Before anything else is done: whoever resumes the run must find what it was.
+    run_directory.write_configuration(
+        directory, configuration, str(federation.device), federation.description
+    )
     if not federation.state.completed:
         federation.metrics.append(
             "start",
@@ -86,9 +90,6 @@ def _carry_out(federation: Federation) -> dict[str, Any]:
             seed=configuration.seed,
         )
         federation.meet_clients()
-    run_directory.write_configuration(
-        directory, configuration, str(federation.device), federation.description
-    )
     _log_images(federation)
     federation.note_clients()
     if "train" in configuration.stage_names:

@@ -109,7 +109,12 @@ def settings_to_resume(source: Path) -> dict[str, Any]:
     -------
     dict[str, Any]
         Flat keys and values; without the directories, and, if the run was carried out to its end,
-        without the stages: what comes next is a new question. Empty if it left no configuration.
+        without the stages: what comes next is a new question. Empty if there is no such run.
+
+    Raises
+    ------
+    ConfigurationError
+        If the run was stopped before its settings were written.
     """
     source = source.expanduser()
     manifests = sorted((source / "checkpoints").glob("[0-9]*/manifest.json"), reverse=True)
@@ -120,6 +125,12 @@ def settings_to_resume(source: Path) -> dict[str, Any]:
             break
         except (OSError, ValueError, KeyError, TypeError):
             continue
+    if not settings and (source / "checkpoints").is_dir():
+        # Unknown is not default: without them, another experiment would be carried out.
+        raise ConfigurationError(
+            f"{source} holds no settings (config.json): that run was stopped before it had begun, "
+            "and there is nothing to go on from. Start it again, without resume-from"
+        )
     aside = {"output-dir", "resume-from"}
     if (source / "checkpoints" / FINISHED).exists():
         aside.add("stages")

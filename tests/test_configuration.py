@@ -288,3 +288,10 @@ def test_the_meaning_of_a_key_lists_what_a_registry_holds():
     for name, choices in offered.items():
         words = set(re.findall(r"[a-z0-9-]+", meanings[name]))
         assert set(choices) <= words, name
+
+
+@pytest.mark.parametrize("teacher", ["prior-corrected", "class-weighted", "masked"])
+@pytest.mark.parametrize("kept", [{"label-counts": "uniform"}, {"generation.place": "client"}])
+def test_a_teacher_that_needs_label_counts_is_refused_where_none_are_told(teacher, kept):
+    with pytest.raises(ConfigurationError, match="label counts"):
+        RunConfiguration.parse({"distillation.teacher": teacher, **kept})

@@ -18,8 +18,11 @@ import torch
 import server_app.evaluation
 import server_app.federation
 import server_app.trained
+from configuration import ConfigurationError
 from fedf2dg.simulation.local_grid import LocalGrid
 from protocol import client_store
+from protocol.participants import MissingClients
+from server_app import run_directory
 from server_app.checkpoints import CheckpointError
 from server_app.federation import Federation
 from tests import sampling
@@ -393,3 +396,21 @@ def test_a_run_that_failed_can_be_resumed(tiny_run, tmp_path, monkeypatch):
     run = tiny_run("run", strategy="scaffold", stages="train", resume_from=str(tmp_path / "run"))
     assert all(torch.equal(run.model()[n], value) for n, value in whole.model().items())
     assert run.events() == whole.events()
+
+
+def test_a_run_without_settings_is_not_taken_for_one_with_the_defaults(tmp_path):
+    """Killed before its settings were written, it leaves folders and nothing else."""
+    (tmp_path / "run" / "checkpoints").mkdir(parents=True)
+    with pytest.raises(ConfigurationError, match="stopped before it had begun"):
+        run_directory.settings_to_resume(tmp_path / "run")
+
+
+def test_settings_are_written_before_the_clients_are_met(tiny_run, result_in, monkeypatch):
+    def nobody(federation):
+        raise MissingClients("nobody is there")
+
+    monkeypatch.setattr(server_app.federation.Federation, "meet_clients", nobody)
+    with pytest.raises(MissingClients):
+        tiny_run("run", strategy="fedavg", seed=7)
+    known = run_directory.settings_to_resume(result_in("run").directory)
+    assert (known["seed"], known["strategy"], known["num-clients"]) == (7, "fedavg", 3)
