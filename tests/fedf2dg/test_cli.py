@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from configuration import RunConfiguration
+from configuration import ConfigurationError, RunConfiguration
 from fedf2dg import cli
 from server_app import run_directory
 
@@ -170,11 +170,11 @@ def test_a_home_directory_and_a_lost_record_lose_no_settings(tmp_path, monkeypat
     assert cli.configured(cli.parse(["simulate", "resume-from=~/run"])).num_clients == 4
 
 
-def test_a_resumed_run_without_a_record_has_the_defaults(tmp_path):
+def test_a_resumed_run_without_a_record_is_refused(tmp_path):
     (tmp_path / "checkpoints").mkdir()
     (tmp_path / "config.json").write_text("{")
-    chosen = cli.parse(["simulate", f"resume-from={tmp_path}"])
-    assert cli.configured(chosen).num_clients == RunConfiguration().num_clients
+    with pytest.raises(ConfigurationError, match="holds no settings"):
+        cli.configured(cli.parse(["simulate", f"resume-from={tmp_path}"]))
 
 
 def test_a_reader_that_has_seen_enough_ends_the_command_quietly():

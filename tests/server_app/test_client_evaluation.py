@@ -58,9 +58,7 @@ class Federation:
     def held_out(self, client: int) -> ImageData:
         partitioning = self.configuration.partitioning
         share = self.configuration.validation_share
-        return client_data(
-            "digits", client=client, split="held-out", validation_share=share, **partitioning
-        )
+        return client_data(client=client, split="held-out", validation_share=share, **partitioning)
 
 
 @pytest.fixture(scope="module")

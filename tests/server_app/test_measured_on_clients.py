@@ -57,9 +57,7 @@ class Clients:
         return self.model
 
     def training(self, client):
-        return client_data(
-            "digits", client=client, validation_share=0.1, **self.configuration.partitioning
-        )
+        return client_data(client=client, validation_share=0.1, **self.configuration.partitioning)
 
     def normalised(self, client):
         images = torch.tensor(self.training(client).images)
