@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import shutil
 import sys
 import textwrap
@@ -28,6 +29,9 @@ from processes import prepare, terminable
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; the exit status is 0 only if everything it was asked for succeeded."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # an ASCII terminal must not end a command
+            stream.reconfigure(errors="replace")
     chosen = parse(arguments)
     return exit_status(lambda: chosen.action(chosen))
 

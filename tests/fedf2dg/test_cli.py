@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from configuration import ConfigurationError, RunConfiguration
+from federated_data import load_split
 from fedf2dg import cli
 from server_app import run_directory
 
@@ -125,6 +127,8 @@ def test_output_that_cannot_be_made(command, tmp_path, monkeypatch):
     def refuse(*_, **__):
         raise PermissionError(13, "Permission denied")
 
+    load_split("digits", "train")  # the cache's folders are there already
+    load_split("digits", "test")
     monkeypatch.setattr(Path, "mkdir", refuse)
     status, _, err = simulate(command, "--output", "new")
     assert status == 2
@@ -350,3 +354,17 @@ def test_a_run_that_is_terminated_ends_like_one_that_is_interrupted(tmp_path, se
         run.send_signal(sent)
         assert "interrupted" in run.stdout.read()  # to its end: every process has closed it
     assert run.returncode == 130
+
+
+@pytest.mark.parametrize("arguments", [["keys"], ["simulate", "--help"]])
+def test_a_stream_that_cannot_show_every_letter_ends_no_command(arguments):
+    done = subprocess.run(
+        [sys.executable, "-m", "fedf2dg", *arguments],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONIOENCODING": "ascii"},
+        capture_output=True,
+        timeout=120,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert b"dirichlet-alpha" in done.stdout
