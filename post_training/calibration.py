@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import logging
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from foundation import ExpectedError
 from foundation.seeds import CALIBRATION, derived_seed
-from generation import PseudoData, budgets
+from generation import budgets
 from models import State
 from models.head import add_to_bias, head_name
+from models.predictions import predicted_logits
 from settings import inversion_of
 
 from .class_statistics import StatisticsRequest
@@ -28,8 +28,6 @@ from .steps import carry_out
 from .trained import PseudoRequest, Trained
 
 log = logging.getLogger("flwr.fedf2dg")
-
-_IMAGES_AT_ONCE = 256
 
 
 class NoAnswer(ExpectedError, RuntimeError):
@@ -80,7 +78,9 @@ def _from_pseudo_images(trained: Trained, settings: Settings) -> State:
     carry_out(trained, "images", lambda: _make_images(trained, settings), seconds="calibrated")
     data = trained.store["images"]
     model = trained.model(trained.global_state)
-    bias = bias_from_images(_logits(model, data), data.labels, settings.calibration.penalty)
+    bias = bias_from_images(
+        predicted_logits(model, data.images), data.labels, settings.calibration.penalty
+    )
     trained.note("calibration", source="pseudo", images=len(data), bias=bias.tolist())
     return _corrected(trained, trained.global_state, bias)
 
@@ -104,10 +104,3 @@ def _make_images(trained: Trained, settings: Settings) -> None:
 def _corrected(trained: Trained, state: State, bias: Tensor) -> State:
     log.info("bias of the head changes by %s", ", ".join(f"{value:+.2f}" for value in bias))
     return add_to_bias(state, head_name(trained.model(state)), bias)
-
-
-@torch.inference_mode()
-def _logits(model: nn.Module, data: PseudoData) -> Tensor:
-    device = next(model.parameters()).device
-    parts = data.images.split(_IMAGES_AT_ONCE)
-    return torch.cat([model(images.to(device)).float().cpu() for images in parts])

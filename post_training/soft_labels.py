@@ -6,18 +6,18 @@ import logging
 from collections.abc import Iterator, Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from distillation import teachers
 from generation import PseudoData
-from models import device_of, load_state
+from models import load_state
+from models.predictions import predicted_logits
 from settings import ConfigurationError, Teacher
 
 from .trained import Trained
 
 log = logging.getLogger("flwr.fedf2dg")
 
-_AT_ONCE = 256
 # Below so many pixels a side, auto takes the own model: inversion of 8x8 digits reaches images that
 # are as good as real ones, and the ensemble knows less than each image's own model (93.0 against
 # 86.1 % on one seed); on 32x32 photographs it is the other way round (61.2 against 66.3 %).
@@ -63,7 +63,7 @@ def soft_labels(trained: Trained, data: PseudoData, teacher: Teacher) -> Tensor:
     if teacher == "class-weighted":
         return teachers.class_weighted(answers, counts, data.labels)
     if teacher == "masked":
-        known = _predict(trained.model(trained.global_state), data.images)
+        known = predicted_logits(trained.model(trained.global_state), data.images)
         return teachers.masked(data.logits, counts, _rows(clients, data.sources), known)
     mean, prior = teachers.uniform(answers), teachers.mean_log_prior(counts)
     strength = teachers.fitted_strength(mean, prior, data.labels)
@@ -95,10 +95,4 @@ def _answers(trained: Trained, clients: Sequence[int], images: Tensor) -> Iterat
     shell = trained.model(trained.global_state)
     for client in clients:
         load_state(shell, trained.local_models[client])
-        yield _predict(shell, images)
-
-
-@torch.no_grad()
-def _predict(model: nn.Module, images: Tensor) -> Tensor:
-    device = device_of(model)
-    return torch.cat([model(part.to(device)).float().cpu() for part in images.split(_AT_ONCE)])
+        yield predicted_logits(shell, images)

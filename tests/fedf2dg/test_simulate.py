@@ -68,10 +68,10 @@ def test_every_path_is_made_absolute_where_it_is_read(
     key: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("HOME", "/home/somebody")
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
     for given, meant in (
         ("a/../b", tmp_path / "b"),
-        ("~/data", Path("/home/somebody/data")),
+        ("~/data", tmp_path / "home" / "data"),
         (str(tmp_path / "c"), tmp_path / "c"),
     ):
         assert RunConfiguration.parse({key: given}).flat()[key] == str(meant)
