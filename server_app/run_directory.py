@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
@@ -33,10 +34,40 @@ _VERSIONS_OF = ("flwr", "torch", "torchvision", "numpy", "ray")
 
 
 def default_directory(configuration: RunConfiguration) -> Path:
-    """Return ``outputs/<UTC time>-<strategy>-<dataset>-s<seed>`` under the current directory."""
+    """Return ``outputs/<UTC time>-<strategy>-<dataset>-s<seed>`` under the current directory.
+
+    Runs that start in the same second end in ``-2``, ``-3`` and so on: the name is a free one.
+    """
     started = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
     name = f"{started}-{configuration.strategy}-{configuration.dataset}-s{configuration.seed}"
-    return Path.cwd() / "outputs" / name
+    outputs = Path.cwd() / "outputs"
+    names = chain([name], (f"{name}-{number}" for number in count(2)))
+    return next(outputs / name for name in names if not (outputs / name).exists())
+
+
+def claim(configuration: RunConfiguration) -> Path:
+    """Return the run's directory; one that the user did not name is created.
+
+    Runs that start at the same moment never share a directory: only one process can create it.
+
+    Raises
+    ------
+    ConfigurationError, CheckpointError
+        As from `locate`.
+    """
+    while True:
+        directory = locate(configuration).absolute()
+        if configuration.output_dir or configuration.resume_from:
+            return directory
+        try:
+            directory.mkdir(parents=True)
+        except FileExistsError:
+            continue  # another run took this name since it was looked for
+        except OSError as error:
+            raise ConfigurationError(
+                f"output-dir = {str(directory)!r}: {error.strerror}"
+            ) from error
+        return directory
 
 
 def locate(configuration: RunConfiguration) -> Path:
@@ -140,7 +171,7 @@ def settings_to_resume(source: Path) -> dict[str, Any]:
 
 def prepare(configuration: RunConfiguration) -> Path:
     """Create the run's directory; a run resumed into another directory is copied there first."""
-    directory = locate(configuration).resolve()
+    directory = claim(configuration).resolve()
     # By this folder a run is known, and can be resumed even if it is killed before its first round.
     try:
         (directory / "checkpoints").mkdir(parents=True, exist_ok=True)

@@ -58,7 +58,7 @@ def simulate(
             )
     preflight.check(parsed, simulated=True)
     # Named here: processes of the Flower engine have working directories of their own.
-    directory = parsed.output_dir or str(run_directory.locate(parsed))
+    directory = parsed.output_dir or str(run_directory.claim(parsed))
     placed = replace(parsed, output_dir=directory)
     if engine == "local":
         from .local_run import run_locally
