@@ -376,7 +376,8 @@ class RunConfiguration(Section):
     post_training: str = key(
         "fedf2dg",
         "What is done to the global model after training: calibration, fedf2dg, none, a file of "
-        "your own in post_training/, or several, separated by commas, one after the other.",
+        "your own in post_training/, or several, one after the other, separated by commas (in "
+        "fedf2dg compare, whose commas separate values, by plus signs).",
         binds="generate",
     )
     label_counts: str = key(
@@ -443,6 +444,9 @@ class RunConfiguration(Section):
             Unknown key, wrong type, value out of range or not among the choices.
         """
         flat = with_present_names(flatten(values))
+        if isinstance(methods := flat.get("post-training"), str):
+            # A plus sign is a comma that fedf2dg compare does not take for its own.
+            flat["post-training"] = methods.replace("+", ",")
         known = {name for name, _ in _declared()}
         for name in flat:
             if name not in known:
@@ -455,8 +459,11 @@ class RunConfiguration(Section):
 
     def _check_together(self) -> None:
         names = self.stage_names
-        untold = self.label_counts == "uniform" or self.generation.place == "client"
-        if untold and self.distillation.teacher in ("prior-corrected", "class-weighted", "masked"):
+        if not self.label_counts_told and self.distillation.teacher in (
+            "prior-corrected",
+            "class-weighted",
+            "masked",
+        ):
             raise ConfigurationError(
                 f"distillation.teacher = {self.distillation.teacher!r} needs every client's label "
                 "counts, which label-counts=uniform and generation.place=client keep from the "
@@ -507,6 +514,11 @@ class RunConfiguration(Section):
             if name not in STAGES:
                 raise ConfigurationError(unknown("stage in stages", name, STAGES))
         return tuple(name for name in STAGES if name in given)
+
+    @property
+    def label_counts_told(self) -> bool:
+        """Whether the server may know how many images of each class the clients have."""
+        return self.label_counts != "uniform" and self.generation.place == "server"
 
     @property
     def classes(self) -> tuple[str, ...]:

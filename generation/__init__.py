@@ -6,7 +6,7 @@ A library of its own: tensors, modules and plain arguments in, tensors out.
 from settings import InversionSettings
 
 from .acceleration import forward_operations
-from .engine import Inversion, InversionEngine
+from .engine import Inversion, InversionEngine, PixelRange
 from .errors import InversionError, UninvertibleModel
 from .inversion import invert
 from .plausibility import implausible
@@ -19,6 +19,7 @@ __all__ = [
     "InversionEngine",
     "InversionError",
     "InversionSettings",
+    "PixelRange",
     "PseudoData",
     "UninvertibleModel",
     "budgets",

@@ -8,10 +8,11 @@ from .class_statistics import ClassStatistics, StatisticsRequest
 from .method import Method
 from .registry import chosen, methods
 from .settings import Settings
-from .trained import PseudoRequest, Trained
+from .trained import Inputs, PseudoRequest, Trained
 
 __all__ = [
     "ClassStatistics",
+    "Inputs",
     "Method",
     "PseudoRequest",
     "Settings",

@@ -50,7 +50,7 @@ def run(trained: Trained, settings: Settings) -> None:
     carry_out(trained, "bias", correct, seconds="calibrated")
 
 
-method = Method("calibration", run, suits=head_name)
+method = Method("calibration", run, suits=lambda model, settings: head_name(model))
 
 
 def _from_predictions(trained: Trained, settings: Settings) -> State | None:

@@ -16,7 +16,7 @@ from generation import PseudoData, generate
 from models import State, load_state
 
 from .class_statistics import ClassStatistics, StatisticsRequest
-from .trained import PseudoRequest
+from .trained import Inputs, PseudoRequest
 
 log = logging.getLogger("flwr.fedf2dg")
 
@@ -75,10 +75,8 @@ class TrainedModels:
         self.global_state = dict(global_state)
         self.local_models = local_models
         self.num_examples = num_examples
-        self._image_shape = image_shape
-        self._classes = classes
+        self.inputs = Inputs(image_shape, classes, pixel_range)
         self._label_counts = label_counts
-        self._pixel_range = pixel_range
         self._device = torch.device(device)
         self._evaluate = evaluate
         self._progress = progress
@@ -137,11 +135,11 @@ class TrainedModels:
             lambda client: load_state(local, self.local_models[client]).eval(),
             budgets=[request.budgets.get(client, 0) for client in range(length)],
             label_counts=labels,
-            image_shape=self._image_shape,
+            image_shape=self.inputs.shape,
             settings=request.inversion,
-            classes=self._classes,
+            classes=self.inputs.classes,
             global_model=self.model(self.global_state) if competes else None,
-            pixel_range=self._pixel_range,
+            pixel_range=self.inputs.pixel_range,
             seed=request.seed,
             device=self._device,
             progress=self.progress(f"inversion of {request.kind} samples", "image-iterations"),

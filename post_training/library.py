@@ -139,9 +139,10 @@ def post_train(
     clients = _checked_clients(local_models, given)
     model_copy = load_state(copy.deepcopy(model), state)
     classes = _count_classes(model_copy, image_shape)
+    sections = Settings.of(configuration)
     for member in methods:
         if member.suits is not None:
-            member.suits(model_copy)
+            member.suits(model_copy, sections)
     # Methods count clients from 0 on; here they have whatever numbers they have.
     trained = TrainedModels(
         model_copy,
@@ -159,7 +160,7 @@ def post_train(
     images: dict[str, PseudoData] = {}
     for member in methods:
         trained.begin_method()
-        member.run(trained, Settings.of(configuration))
+        member.run(trained, sections)
         images.update({member.prefix + step: data for step, data in trained.store.items()})
     return PostTrained(
         trained.global_state,

@@ -24,13 +24,14 @@ class Method:
     has_stages : bool (default: False)
         Whether its steps are the run's own stages ``generate``, ``distil`` and ``compete``.
     suits : callable, optional
-        Raises ValueError for a model that the method cannot work on; called before any work.
+        Called with (model, settings) before any work; raises ValueError for a model that the method
+        cannot work on, or settings that it cannot work with.
     """
 
     name: str
     run: Callable[[Trained, Settings], None]
     has_stages: bool = False
-    suits: Callable[[nn.Module], object] | None = None
+    suits: Callable[[nn.Module, Settings], object] | None = None
 
     @property
     def prefix(self) -> str:

@@ -25,12 +25,15 @@ class Settings:
         The run's seed; see :func:`foundation.seeds.derived_seed`.
     stages : tuple of str
         Which of FedF²DG's stages ``generate``, ``distil`` and ``compete`` to run.
+    label_counts_told : bool
+        Whether the server may know how many images of each class the clients have.
     generation, distillation, competition, calibration
         The sections of those names.
     """
 
     seed: int
     stages: tuple[str, ...]
+    label_counts_told: bool
     generation: GenerationSettings
     distillation: DistillationSettings
     competition: CompetitionSettings
@@ -42,6 +45,7 @@ class Settings:
         return cls(
             seed=configuration.seed,
             stages=configuration.stage_names,
+            label_counts_told=configuration.label_counts_told,
             generation=configuration.generation,
             distillation=configuration.distillation,
             competition=configuration.competition,

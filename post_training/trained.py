@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from torch import nn
 
-from generation import InversionSettings, PseudoData
+from generation import InversionSettings, PixelRange, PseudoData
 from models import State
 
 from .class_statistics import ClassStatistics, StatisticsRequest
@@ -44,6 +44,26 @@ class PseudoRequest:
     seed: int
 
 
+@dataclass(frozen=True)
+class Inputs:
+    """What the models take, and how many classes they tell apart.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        (C, H, W) of one image.
+    classes : int
+        Number of classes.
+    pixel_range : pair of sequences of float, optional
+        Lowest and highest value of a real pixel, for each channel, in the models' input space;
+        None: not known, or not to be kept to.
+    """
+
+    shape: tuple[int, int, int]
+    classes: int
+    pixel_range: PixelRange | None = None
+
+
 class PseudoStore(Protocol):
     """Pseudo images by the step that made them; a dict is one."""
 
@@ -71,6 +91,11 @@ class Trained(Protocol):
 
     def model(self, state: State) -> nn.Module:
         """Return a new model that holds ``state``, in evaluation mode, on the device to work on."""
+        ...
+
+    @property
+    def inputs(self) -> Inputs:
+        """What the models take."""
         ...
 
     @property

@@ -9,7 +9,7 @@ from typing import Any
 from configuration import ConfigurationError, RunConfiguration
 from federated_data import FOLDERS, SOURCES, client_indices, client_rows, describe, sites_in
 from models import MODELS, resolve_device
-from post_training import chosen
+from post_training import Settings, chosen
 from protocol.shared_model import shared_model
 from strategies import algorithms, get
 
@@ -66,9 +66,10 @@ def check(configuration: RunConfiguration, simulated: bool) -> None:
     try:
         resolve_device(configuration.device)
         model = shared_model(configuration, description, get(configuration.strategy).projection)
+        settings = Settings.of(configuration)
         for method in chosen(configuration.post_training):
             if method.suits is not None:
-                method.suits(model)
+                method.suits(model, settings)
     except ValueError as error:
         raise ConfigurationError(str(error)) from error
     measurers(configuration)

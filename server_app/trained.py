@@ -10,7 +10,7 @@ from typing import Any
 
 from generation import PseudoData, generate
 from models import Classifier, State, load_state
-from post_training import ClassStatistics, PseudoRequest, StatisticsRequest
+from post_training import ClassStatistics, Inputs, PseudoRequest, StatisticsRequest
 from protocol.pixel_range import pixel_range
 from reporting import only_warned, pseudo_grid
 
@@ -59,6 +59,17 @@ class TrainedFederation:
     def model(self, state: State) -> Classifier:
         """Return a new model that holds ``state``, in evaluation mode, on the run's device."""
         return self._federation.with_state(state)
+
+    @property
+    def inputs(self) -> Inputs:
+        """What the models take, by the federation's description of its images."""
+        federation = self._federation
+        description = federation.description
+        return Inputs(
+            description.image_shape,
+            description.classes,
+            pixel_range(federation.configuration, description),
+        )
 
     @property
     def local_models(self) -> Mapping[int, State]:
@@ -138,6 +149,7 @@ class TrainedFederation:
         """Invert the local models in this process, or in processes beside it."""
         federation = self._federation
         local_models, shell = self.local_models, self.model(self.global_state)
+        inputs = self.inputs
         competes = request.inversion.competition_weight > 0
         models = 2 if competes else 1
         operations = 2.0 * models * federation.operations * sum(request.budgets.values())
@@ -145,10 +157,10 @@ class TrainedFederation:
             lambda client: load_state(shell, local_models[client]).eval(),
             budgets=_by_index(federation, request.budgets),
             label_counts=self._labels_to_draw_from(request.budgets),
-            image_shape=federation.description.image_shape,
+            image_shape=inputs.shape,
             settings=request.inversion,
-            pixel_range=pixel_range(federation.configuration, federation.description),
-            classes=federation.description.classes,
+            pixel_range=inputs.pixel_range,
+            classes=inputs.classes,
             global_model=self.model(self.global_state) if competes else None,
             seed=request.seed,
             device=federation.device,

@@ -149,7 +149,7 @@ def test_a_head_without_bias_is_refused_with_a_reason(model, message):
         head_name(model)
     suits = methods()["calibration"].suits
     with pytest.raises(ValueError, match=message):
-        suits(model)
+        suits(model, settings())
 
 
 def test_logits_change_by_exactly_the_bias(make_trained, images):
