@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from .errors import DataError
 from .images import Normalization
+from .names import composed
 from .sources import Description, usual_augmentation
 
 _LARGEST_SIDE = 16_384
@@ -37,12 +38,13 @@ def announced(dataset: str, class_names: Sequence[str], shape: str) -> Descripti
             "images needs class-names and image-shape instead, e.g. class-names='cat,dog' "
             "image-shape='3x32x32' (channels x height x width)"
         )
-    if len(class_names) < 2 or len(set(class_names)) < len(class_names):
+    names = tuple(composed(name) for name in class_names)
+    if len(names) < 2 or len(set(names)) < len(names):
         raise DataError(f"class-names = '{','.join(class_names)}': name two or more, each once")
     channels, height, width = parsed_shape(shape)
     return Description(
         name=dataset,
-        class_names=tuple(class_names),
+        class_names=names,
         channels=channels,
         image_size=(height, width),
         # As for images that are there: no site's own constants are measured.

@@ -61,7 +61,12 @@ def _parquet(data_dir: str, class_names: tuple[str, ...]) -> Source:
             f"{directory} holds no train.parquet or test.parquet (or train-*.parquet, "
             f"test-*.parquet)"
         )
-    return parquet("parquet", files, class_names)
+    source = parquet("parquet", files, class_names)
+    if len(source.class_names) == 1:
+        raise DataError(
+            f"{directory}: all labels are '{source.class_names[0]}': two classes are needed or more"
+        )
+    return source
 
 
 def _folder(data_dir: str, class_names: tuple[str, ...]) -> Source:

@@ -8,6 +8,7 @@ import numpy as np
 
 from ..decoding import Encoded, Records
 from ..errors import DataError, warn_once
+from ..names import composed, listed
 from ..stratification import stratified_split
 from .base import SPLIT_NAMES, Source
 from .walk import SUFFIXES, LeftOut, file_identity, folders_in, has_images, images_below
@@ -65,13 +66,13 @@ def folder(
             beside = " and ".join(path.name for path in split_folders.values())
             left_out.add(f"folders beside {beside}", child)
     roots = list(split_folders.values()) or [directory]
-    found_names = sorted({child.name for root in roots for child in folders_in(root)})
-    names = tuple(class_names) or tuple(found_names)
+    found_names = sorted({composed(child.name) for root in roots for child in folders_in(root)})
+    names = tuple(composed(name) for name in class_names) or tuple(found_names)
     unknown = [found for found in found_names if found not in names]
     if unknown:
         raise DataError(
             f"{directory} has the class folder '{unknown[0]}', which is not one of the classes "
-            f"{', '.join(names)}: rename or remove it"
+            f"{listed(names)}: rename or remove it"
         )
     if not found_names and has_images(directory):
         raise DataError(
@@ -126,8 +127,8 @@ def refuse_a_single_class(source: Source, directory: Path) -> None:
     if len(source.class_names) > 1:
         return
     (only,) = source.class_names
-    meant = directory / only
-    if meant.is_dir() and not has_images(meant) and folders_in(meant):
+    meant = folders_in(directory)[0]
+    if not has_images(meant) and folders_in(meant):
         advice = f"is one folder above the data: did you mean data-dir={meant}?"
     else:
         advice = "needs two classes or more"
@@ -152,7 +153,7 @@ def _entries(root: Path, left_out: LeftOut) -> list[_Entry]:
     for class_folder in folders_in(root):
         passed = LeftOut()
         found = [
-            _Entry(path, class_folder.name, file_identity(path, status))
+            _Entry(path, composed(class_folder.name), file_identity(path, status))
             for path, status in images_below(class_folder, passed)
         ]
         kinds = {reason: n for reason, n in passed.counts.items() if reason.startswith(".")}

@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from ..decoding import Encoded, Records
 from ..errors import DataError
+from ..names import are_numbers, composed, in_order, listed
 from .base import Description, Source
 from .walk import file_identity
 
@@ -24,6 +25,8 @@ IMAGE_COLUMNS = ("img", "image")
 LABEL_COLUMNS = ("label", "fine_label", "labels")
 
 _ROWS_AT_ONCE = 1024
+# So many different labels may be classes however few images there are.
+_CERTAINLY_CLASSES = 100
 
 
 def find_files(directory: Path, names: Mapping[str, Sequence[str]]) -> dict[str, list[Path]]:
@@ -67,8 +70,9 @@ def parquet(
 ) -> Source:
     """Read images from parquet files.
 
-    Classes are named by `class_names`; without it by the ``datasets`` metadata in the file, by
-    the texts in a label column of text (sorted), or by the numbers 0 .. highest label.
+    Classes are named by `class_names`; without it by the ``datasets`` metadata in the file, or by
+    the labels that occur (sorted). Classes named by numbers, such as 100 and 20240101, are found by
+    these numbers; where the names are others, a number is a position among them.
 
     Parameters
     ----------
@@ -87,13 +91,13 @@ def parquet(
     ------
     DataError
         An unreadable file, a missing column, a label that is empty, negative or not among
-        `class_names` (its row is named).
+        `class_names` (its row is named), or a column that has a label of its own for most images.
     """
     columns = {
         split: _Columns(paths, image_columns, label_columns) for split, paths in files.items()
     }
     raw = {split: column.raw_labels() for split, column in columns.items()}
-    names = tuple(class_names) or _infer_names(columns, raw)
+    names = tuple(composed(name) for name in class_names) or _infer_names(columns, raw)
     labels = {
         split: _number(raw[split], column, names, trust_metadata=description is None)
         for split, column in columns.items()
@@ -165,6 +169,8 @@ class _Columns:
         labels = pa.concat_tables(tables).column(self.label)
         if pa.types.is_dictionary(labels.type):
             labels = labels.cast(labels.type.value_type)
+        if pa.types.is_string_view(labels.type):  # of which PyArrow makes no dictionary
+            labels = labels.cast(pa.large_string())
         if not (pa.types.is_integer(labels.type) or _is_text(labels)):
             raise DataError(
                 f"{self.files[0]} column '{self.label}' holds {labels.type}: labels are integers "
@@ -182,7 +188,7 @@ class _Columns:
             names = stored["info"]["features"][self.label]["names"]
         except (KeyError, TypeError, ValueError):
             return ()
-        return tuple(str(name) for name in names)
+        return tuple(composed(str(name)) for name in names)
 
     def images(self) -> Iterator[Encoded]:
         import pyarrow as pa
@@ -224,11 +230,16 @@ def _infer_names(
     for column in columns.values():
         if names := column.metadata_names():
             return names
-    if any(_is_text(labels) for labels in raw.values()):
-        texts = {text for labels in raw.values() for text in labels.unique().to_pylist()}
-        return tuple(sorted(texts))
-    numbers = [int(labels.to_numpy().max()) for labels in raw.values() if len(labels)]
-    return tuple(str(label) for label in range(max(numbers, default=-1) + 1))
+    found = {label for labels in raw.values() for label in labels.unique().to_pylist()}
+    rows = sum(len(labels) for labels in raw.values())
+    if len(found) > max(_CERTAINLY_CLASSES, rows // 2):
+        column = next(iter(columns.values()))
+        raise DataError(
+            f"{column.files[0]} column '{column.label}' has {len(found):,} different values for "
+            f"{rows:,} images: it names images rather than classes"
+        )
+    # Negative numbers are no classes: they usually stand for "not labelled".
+    return in_order(composed(str(label)) for label in found if isinstance(label, str) or label >= 0)
 
 
 def _number(
@@ -239,10 +250,13 @@ def _number(
     labels: npt.NDArray[np.int64]
     if _is_text(raw):
         dictionary = raw.combine_chunks().dictionary_encode()
-        stored_names = tuple(str(name) for name in dictionary.dictionary.to_pylist())
+        stored_names = tuple(composed(str(name)) for name in dictionary.dictionary.to_pylist())
         labels = dictionary.indices.to_numpy(zero_copy_only=False).astype(np.int64)
     else:
         labels = raw.to_numpy().astype(np.int64)
+        if not stored_names and are_numbers(names):
+            values, labels = np.unique(labels, return_inverse=True)
+            stored_names = tuple(str(value) for value in values)
     limit = len(stored_names) or len(names)
     outside = np.flatnonzero((labels < 0) | (labels >= limit))
     if len(outside):
@@ -261,8 +275,8 @@ def _number(
     if len(unknown):
         row = int(unknown[0])
         raise DataError(
-            f"{column.where(row)} has class '{stored_names[labels[row]]}', which is not one of "
-            f"the classes {', '.join(names)}"
+            f"{column.where(row)} has label '{stored_names[labels[row]]}', which is not one of "
+            f"the classes {listed(names)}"
         )
     return numbered
 

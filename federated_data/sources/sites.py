@@ -13,6 +13,7 @@ import numpy as np
 
 from ..decoding import Encoded, Records
 from ..errors import DataError
+from ..names import composed, in_order
 from .base import SPLIT_NAMES, Source
 from .folder import splits_in
 from .own import own_files
@@ -39,8 +40,8 @@ def holds_sites(directory: Path, class_names: Sequence[str] = ()) -> bool:
     """
     if splits_in(directory) or find_files(directory, SPLIT_NAMES):
         return False
-    children = folders_in(directory)
-    if any(child.name in class_names or has_images(child) for child in children):
+    children, known = folders_in(directory), {composed(name) for name in class_names}
+    if any(composed(child.name) in known or has_images(child) for child in children):
         return False
     tables = [path for path in directory.glob("*.parquet") if not path.name.startswith(".")]
     if tables and (children or len(tables) > 1):
@@ -49,8 +50,8 @@ def holds_sites(directory: Path, class_names: Sequence[str] = ()) -> bool:
         below and folders_in(below) for child in children for below in splits_in(child).values()
     ):
         return True
-    names = Counter(below.name for child in children for below in folders_in(child))
-    return any(count > 1 for count in names.values()) or any(name in names for name in class_names)
+    names = Counter(composed(below.name) for child in children for below in folders_in(child))
+    return any(count > 1 for count in names.values()) or not known.isdisjoint(names)
 
 
 def sites(name: str, directory: Path, class_names: Sequence[str] = ()) -> Source:
@@ -88,7 +89,7 @@ def sites(name: str, directory: Path, class_names: Sequence[str] = ()) -> Source
         raise DataError(f"{directory}: only one folder may hold nothing but test images: {listed}")
     if not training:
         raise DataError(f"{directory}: no site has training images")
-    known = tuple(class_names) or (
+    known = tuple(composed(name) for name in class_names) or (
         read[common[0]].class_names if common else _united(read, training)
     )
     share = 0.0 if common else _TEST_SHARE
@@ -130,7 +131,7 @@ def _united(read: dict[Path, Source], training: Sequence[Path]) -> tuple[str, ..
                     f"site {place.name} has the class '{name}', site {where.name} '{other}': give "
                     "a class one name"
                 )
-    return tuple(sorted(name for name, _ in first.values()))
+    return in_order(name for name, _ in first.values())
 
 
 def _joined(parts: Sequence[Records]) -> Records:

@@ -119,7 +119,7 @@ def test_more_clients_than_the_data_can_feed_are_refused() -> None:
 
 
 def test_a_client_with_one_image_is_a_warning(tmp_path: Path, warnings_seen: list[str]) -> None:
-    write_parquet(tmp_path / "train.parquet", pictures(3), [0, 0, 0])
+    write_parquet(tmp_path / "train.parquet", pictures(3), [0, 1, 0])
     data = client_data(
         "parquet", str(tmp_path), client=1, clients=3, kind="iid", min_samples=1, seed=0
     )

@@ -160,7 +160,7 @@ def test_a_label_outside_the_set_is_named(
     hub: list[tuple[Any, ...]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_parquet(tmp_path / "train.parquet", pictures(2, 1, (28, 28)), [0, 10])
-    with pytest.raises(DataError, match=r"train.parquet row 1 has label 10, outside 0\.\.9"):
+    with pytest.raises(DataError, match=r"train.parquet row 1 has label '10', which is not"):
         load_split("mnist", "train", str(tmp_path))
     # The hub's way of saying "no label".
     real = datasets.load_dataset

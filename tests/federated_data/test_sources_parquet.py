@@ -6,7 +6,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from federated_data import DataError, describe, load_split
+from federated_data import DataError, describe, load_split, site_data
 from tests.federated_data.tiny_files import Pixels, encode, pictures, write_parquet
 
 
@@ -62,18 +62,20 @@ def test_given_class_names_number_a_files_own(tmp_path: Path) -> None:
     data = load_split("parquet", "train", str(tmp_path), class_names=names)
     assert data.class_names == names
     assert data.labels.tolist() == [1, 3, 3]
-    with pytest.raises(DataError, match=r"row 1 has class 'owl', which is not one of .* ant, dog"):
+    with pytest.raises(DataError, match=r"row 1 has label 'owl', which is not one of .* ant, dog"):
         load_split("parquet", "train", str(tmp_path), class_names=("ant", "dog"))
 
 
-@pytest.mark.parametrize("encoded_as", ["text", "categories"])
-def test_labels_may_be_text(tmp_path: Path, encoded_as: str) -> None:
+@pytest.mark.parametrize(
+    "kind",
+    [pa.string(), pa.large_string(), pa.string_view(), pa.dictionary(pa.int32(), pa.string())],
+    ids=str,
+)
+def test_labels_may_be_text(tmp_path: Path, kind: pa.DataType) -> None:
     labels = pa.array(["owl", "cat", "owl"])
-    write_parquet(
-        tmp_path / "train.parquet",
-        pictures(3),
-        labels.dictionary_encode() if encoded_as == "categories" else labels,
-    )
+    stored = labels.dictionary_encode() if pa.types.is_dictionary(kind) else labels.cast(kind)
+    write_parquet(tmp_path / "train.parquet", pictures(3), stored)
+    assert pq.read_schema(tmp_path / "train.parquet").field("label").type == kind
     data = load_split("parquet", "train", str(tmp_path))
     assert data.class_names == ("cat", "owl")
     assert data.labels.tolist() == [1, 0, 1]
@@ -170,7 +172,7 @@ def test_grey_and_colour_mixed_become_colour_with_a_warning(
 
 
 def test_sixteen_bit_images_are_refused(tmp_path: Path) -> None:
-    write_parquet(tmp_path / "train.parquet", [np.zeros((8, 6), np.uint16)], [0])
+    write_parquet(tmp_path / "train.parquet", [np.zeros((8, 6), np.uint16)] * 2, [0, 1])
     with pytest.raises(DataError, match=r"row 0 has mode I;16: convert the images to 8 bits"):
         describe("parquet", str(tmp_path))
 
@@ -178,7 +180,7 @@ def test_sixteen_bit_images_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("labels", "message"),
     [
-        ([0, -1], r"row 1 has label -1, outside 0\.\.0"),
+        ([0, -1], "row 1 has label '-1', which is not one of the classes 0"),
         ([0, None], "row 1 has no label"),
         ([0.0, 1.5], "holds double: labels are integers or class names"),
     ],
@@ -199,9 +201,39 @@ def test_a_class_without_training_images_is_a_warning(
     tmp_path: Path, warnings_seen: list[str]
 ) -> None:
     write_parquet(tmp_path / "train.parquet", pictures(3), [0, 3, 1])
+    write_parquet(tmp_path / "test.parquet", pictures(1), [2])
     data = load_split("parquet", "train", str(tmp_path))
     assert data.label_counts().tolist() == [1, 1, 0, 1]
     assert warnings_seen == ["data set 'parquet': no training image of class 2"]
+
+
+def test_only_numbers_that_occur_are_classes(tmp_path: Path) -> None:
+    """Dates and keys of another data base are no positions in a list of 20 million classes."""
+    write_parquet(tmp_path / "train.parquet", pictures(4), [20240102, 100, 20240101, 100])
+    data = load_split("parquet", "train", str(tmp_path))
+    assert data.class_names == ("100", "20240101", "20240102")
+    assert data.labels.tolist() == [2, 0, 1, 0]
+
+
+def test_a_site_that_misses_numbered_classes_agrees_on_them(tmp_path: Path) -> None:
+    path = write_parquet(tmp_path / "site.parquet", pictures(3), [10, 2, 10])
+    data = site_data(path, class_names=("1", "2", "10"))
+    assert data.labels.tolist() == [2, 1, 2]
+    with pytest.raises(DataError, match=r"row 0 has label '10', which is not one of .* 1, 2"):
+        site_data(path, class_names=("1", "2"))
+
+
+@pytest.mark.parametrize("labels", [list(range(300)), [f"photo-{i}" for i in range(300)]])
+def test_a_column_that_names_images_is_no_label(tmp_path: Path, labels: list[object]) -> None:
+    write_parquet(tmp_path / "train.parquet", pictures(300), labels)
+    with pytest.raises(DataError, match="300 different values for 300 images"):
+        describe("parquet", str(tmp_path))
+
+
+def test_a_single_class_is_refused(tmp_path: Path) -> None:
+    write_parquet(tmp_path / "train.parquet", pictures(3), [7, 7, 7])
+    with pytest.raises(DataError, match="all labels are '7': two classes are needed"):
+        describe("parquet", str(tmp_path))
 
 
 def test_what_is_not_there_is_named(tmp_path: Path, forget: Callable[[], None]) -> None:
