@@ -21,7 +21,7 @@ from .digits import digits
 from .folder import folder, refuse_a_single_class
 from .hub import HUB_SETS, hub
 from .own import own_files
-from .parquet import find_files, parquet
+from .parquet import find_files, parquet, warn_of_others
 from .sites import holds_sites, sites
 
 __all__ = [
@@ -61,6 +61,7 @@ def _parquet(data_dir: str, class_names: tuple[str, ...]) -> Source:
             f"{directory} holds no train.parquet or test.parquet (or train-*.parquet, "
             f"test-*.parquet)"
         )
+    warn_of_others(files)
     source = parquet("parquet", files, class_names)
     if len(source.class_names) == 1:
         raise DataError(

@@ -1,13 +1,14 @@
 """Images as files, one folder per class."""
 
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from ..decoding import Encoded, Records
-from ..errors import DataError, warn_once
+from ..errors import DataError
 from ..names import composed, listed
 from ..stratification import stratified_split
 from .base import SPLIT_NAMES, Source
@@ -15,6 +16,8 @@ from .walk import SUFFIXES, LeftOut, file_identity, folders_in, has_images, imag
 
 _TEST_SHARE = 0.2
 _SPLIT_SEED = 0
+
+_SPLIT_WORDS = frozenset(name for names in SPLIT_NAMES.values() for name in names)
 
 
 @dataclass(frozen=True)
@@ -60,13 +63,14 @@ def folder(
     if not directory.is_dir():
         raise DataError(f"{directory} is not a directory")
     left_out = LeftOut()
-    split_folders = splits_in(directory)
-    for child in folders_in(directory) if split_folders else ():
-        if child not in split_folders.values():
-            beside = " and ".join(path.name for path in split_folders.values())
-            left_out.add(f"folders beside {beside}", child)
-    roots = list(split_folders.values()) or [directory]
-    found_names = sorted({composed(child.name) for root in roots for child in folders_in(root)})
+    split_folders = splits_in(directory, class_names)
+    classes_in = {root: folders_in(root, left_out) for root in (directory, *split_folders.values())}
+    if split_folders:
+        beside = " and ".join(path.name for path in split_folders.values())
+        for child in classes_in.pop(directory):
+            if child not in split_folders.values():
+                left_out.add(f"folders beside {beside}", child)
+    found_names = sorted({composed(each.name) for found in classes_in.values() for each in found})
     names = tuple(composed(name) for name in class_names) or tuple(found_names)
     unknown = [found for found in found_names if found not in names]
     if unknown:
@@ -74,6 +78,8 @@ def folder(
             f"{directory} has the class folder '{unknown[0]}', which is not one of the classes "
             f"{listed(names)}: rename or remove it"
         )
+    if not class_names:
+        refuse_names_of_splits(directory, found_names)
     if not found_names and has_images(directory):
         raise DataError(
             f"{directory} holds images itself, and no class folders: did you mean "
@@ -82,15 +88,15 @@ def folder(
     if not found_names:
         raise DataError(
             f"{directory} holds no class folders: expected train/<class>/*.png and "
-            f"test/<class>/*.png, or <class>/*.png"
+            f"test/<class>/*.png, or <class>/*.png (a class that is called train or test needs "
+            f"class-names=NAME,NAME)"
         )
     entries = {split: _entries(root, left_out) for split, root in split_folders.items()}
     if not entries:
         entries = _hold_out(_entries(directory, left_out), names, test_share)
     if not any(entries.values()):
         raise DataError(f"{directory} holds no image ({', '.join(SUFFIXES)})")
-    if left_out.counts:
-        warn_once(left_out.sentence(directory))
+    left_out.warn(directory)
     identity = "\n".join(
         f"{split} {entry.identity}" for split, files in entries.items() for entry in files
     )
@@ -104,16 +110,37 @@ def folder(
     )
 
 
-def splits_in(directory: Path) -> dict[str, Path]:
-    """Return the folders for training and testing in a directory, by what they are for."""
+def splits_in(directory: Path, class_names: Sequence[str] = ()) -> dict[str, Path]:
+    """Return the folders for training and testing in a directory, by what they are for.
+
+    A folder whose name is one of `class_names` is a class: "train" may be a vehicle.
+    """
     by_name: dict[str, Path] = {}
     for child in folders_in(directory):
-        by_name.setdefault(child.name.lower(), child)
+        if composed(child.name) not in class_names:
+            by_name.setdefault(child.name.lower(), child)
     return {
         split: next(by_name[usual] for usual in usuals if usual in by_name)
         for split, usuals in SPLIT_NAMES.items()
         if any(usual in by_name for usual in usuals)
     }
+
+
+def refuse_names_of_splits(directory: Path, names: Iterable[str]) -> None:
+    """Refuse folders that a split seems to be in, such as train_images, as classes or sites.
+
+    Raises
+    ------
+    DataError
+        Saying what to call the folder.
+    """
+    for name in names:
+        words = re.split(r"[\W_\d]+", name.lower())
+        for word in _SPLIT_WORDS.intersection((words[0], words[-1])):
+            raise DataError(
+                f"{directory} holds the folder '{name}', which seems to be for {word}, not a "
+                f"class: call it {word}, or name the classes with class-names=NAME,NAME"
+            )
 
 
 def refuse_a_single_class(source: Source, directory: Path) -> None:
@@ -124,15 +151,15 @@ def refuse_a_single_class(source: Source, directory: Path) -> None:
     DataError
         Naming the folder that was probably meant.
     """
-    if len(source.class_names) > 1:
+    present = np.unique(np.concatenate([source.records(s).labels for s in source.splits]))
+    if len(present) > 1:
         return
-    (only,) = source.class_names
-    meant = folders_in(directory)[0]
-    if not has_images(meant) and folders_in(meant):
-        advice = f"is one folder above the data: did you mean data-dir={meant}?"
-    else:
-        advice = "needs two classes or more"
-    raise DataError(f"{directory} holds the single class '{only}': it {advice}")
+    only = source.class_names[present[0]]
+    advice = "needs two classes or more"
+    for meant in folders_in(directory):
+        if composed(meant.name) == only and not has_images(meant) and folders_in(meant):
+            advice = f"is one folder above the data: did you mean data-dir={meant}?"
+    raise DataError(f"{directory} holds images of the single class '{only}': it {advice}")
 
 
 def _records(entries: Sequence[_Entry], names: tuple[str, ...]) -> Records:

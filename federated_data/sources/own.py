@@ -5,7 +5,7 @@ from pathlib import Path
 from ..errors import DataError
 from .base import SPLIT_NAMES, Source
 from .folder import folder
-from .parquet import find_files, parquet
+from .parquet import find_files, parquet, warn_of_others
 
 
 def own_files(path: Path, class_names: tuple[str, ...] = (), *, test_share: float = 0.0) -> Source:
@@ -24,5 +24,6 @@ def own_files(path: Path, class_names: tuple[str, ...] = (), *, test_share: floa
         raise DataError(f"{path} is neither a directory nor a .parquet file")
     files = find_files(path, SPLIT_NAMES)
     if files:
+        warn_of_others(files)
         return parquet(path.name, files, class_names)
     return folder(path.name, path, class_names, test_share=test_share)

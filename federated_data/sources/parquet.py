@@ -16,7 +16,7 @@ from ..decoding import Encoded, Records
 from ..errors import DataError
 from ..names import are_numbers, composed, in_order, listed
 from .base import Description, Source
-from .walk import file_identity
+from .walk import LeftOut, file_identity, folders_in
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -45,8 +45,7 @@ def find_files(directory: Path, names: Mapping[str, Sequence[str]]) -> dict[str,
     dict
         Split to its files, sorted; a split without files is left out.
     """
-    below = (child for child in sorted(directory.iterdir()) if child.is_dir())
-    for place in (directory, *below):
+    for place in (directory, *folders_in(directory)):
         found: dict[str, list[Path]] = {}
         for split, stems in names.items():
             for stem in stems:
@@ -57,6 +56,17 @@ def find_files(directory: Path, names: Mapping[str, Sequence[str]]) -> dict[str,
         if found:
             return found
     return {}
+
+
+def warn_of_others(files: Mapping[str, Sequence[Path]]) -> None:
+    """Name parquet files beside those of the splits, which nobody reads."""
+    read = {file for found in files.values() for file in found}
+    left_out = LeftOut()
+    for place in {file.parent for file in read}:
+        for file in sorted(place.glob("*.parquet")):
+            if file not in read:
+                left_out.add("parquet files beside those of the splits", file)
+    left_out.warn(next(iter(read)).parent)
 
 
 def parquet(

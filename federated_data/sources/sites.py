@@ -15,10 +15,10 @@ from ..decoding import Encoded, Records
 from ..errors import DataError
 from ..names import composed, in_order
 from .base import SPLIT_NAMES, Source
-from .folder import splits_in
+from .folder import refuse_names_of_splits, splits_in
 from .own import own_files
 from .parquet import find_files
-from .walk import folders_in, has_images
+from .walk import LeftOut, folders_in, has_images
 
 _TEST_SHARE = 0.2
 
@@ -38,12 +38,12 @@ def holds_sites(directory: Path, class_names: Sequence[str] = ()) -> bool:
     class_names : sequence of str (default: ())
         Its classes, if they are known.
     """
-    if splits_in(directory) or find_files(directory, SPLIT_NAMES):
-        return False
     children, known = folders_in(directory), {composed(name) for name in class_names}
+    if splits_in(directory, tuple(known)) or find_files(directory, SPLIT_NAMES):
+        return False
     if any(composed(child.name) in known or has_images(child) for child in children):
         return False
-    tables = [path for path in directory.glob("*.parquet") if not path.name.startswith(".")]
+    tables = _tables_in(directory)
     if tables and (children or len(tables) > 1):
         return True
     if any(
@@ -52,6 +52,11 @@ def holds_sites(directory: Path, class_names: Sequence[str] = ()) -> bool:
         return True
     names = Counter(composed(below.name) for child in children for below in folders_in(child))
     return any(count > 1 for count in names.values()) or not known.isdisjoint(names)
+
+
+def _tables_in(directory: Path) -> list[Path]:
+    """Return the parquet files of one's own in a directory; each is a site's."""
+    return [path for path in directory.glob("*.parquet") if not path.name.startswith(".")]
 
 
 def sites(name: str, directory: Path, class_names: Sequence[str] = ()) -> Source:
@@ -78,9 +83,15 @@ def sites(name: str, directory: Path, class_names: Sequence[str] = ()) -> Source
     DataError
         A site that cannot be read, or has a class that the federation does not have, by name.
     """
-    places = sorted(
-        [*folders_in(directory), *(p for p in directory.glob("*.parquet") if p.name[0] != ".")]
-    )
+    left_out, tables = LeftOut(), _tables_in(directory)
+    places = sorted([*folders_in(directory, left_out, read=tables), *tables])
+    left_out.warn(directory)
+    if len(places) == 1:
+        raise DataError(
+            f"{directory} is one folder above the data: did you mean data-dir={places[0]}?"
+        )
+    if not class_names:
+        refuse_names_of_splits(directory, [place.stem for place in places])
     read = {place: _opened(place, (), 0.0) for place in places}
     common = [place for place, source in read.items() if source.splits == ("test",)]
     training = [place for place in places if place not in common]

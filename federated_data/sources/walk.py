@@ -1,9 +1,11 @@
 """What lies in a folder: its images, and by reason what was left out."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from ..errors import warn_once
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
 
@@ -19,6 +21,7 @@ _SYSTEM_FOLDERS = frozenset(
     }
 )
 _SYSTEM_FILES = frozenset({"thumbs.db", "desktop.ini"})
+_SYSTEM = "folders that are hidden or a system's"
 
 
 @dataclass
@@ -47,6 +50,11 @@ class LeftOut:
         ]
         return f"not read in {directory}: {'; '.join(said)}" if said else ""
 
+    def warn(self, directory: Path) -> None:
+        """Say it in a warning."""
+        if self.counts:
+            warn_once(self.sentence(directory))
+
     def _example(self, reason: str, directory: Path) -> Path:
         path = self.examples[reason]
         return path.relative_to(directory) if path.is_relative_to(directory) else path
@@ -57,13 +65,29 @@ def is_system_folder(name: str) -> bool:
     return name.startswith(".") or name.lower() in _SYSTEM_FOLDERS
 
 
-def folders_in(directory: Path) -> list[Path]:
-    """Return the folders of one's own in a directory, sorted; links to folders count."""
-    return sorted(
-        child
-        for child in directory.iterdir()
-        if child.is_dir() and not is_system_folder(child.name)
-    )
+def folders_in(
+    directory: Path, left_out: LeftOut | None = None, *, read: Container[Path] = ()
+) -> list[Path]:
+    """Return the folders of one's own in a directory, sorted; links to folders count.
+
+    Parameters
+    ----------
+    directory : Path
+        Where to look, not in its depths.
+    left_out : LeftOut or None (default: None)
+        Receives what else is there.
+    read : container of Path (default: none)
+        Files that are read all the same, and not counted.
+    """
+    found = []
+    for child in sorted(directory.iterdir()):
+        if child.is_dir() and not is_system_folder(child.name):
+            found.append(child)
+        elif left_out is not None and child.is_dir():
+            left_out.add(_SYSTEM, child)
+        elif left_out is not None and child not in read:
+            left_out.add(_why_not_read(child) or "images outside the folders", child)
+    return found
 
 
 def images_below(directory: Path, left_out: LeftOut) -> Iterator[tuple[Path, os.stat_result]]:
@@ -87,27 +111,31 @@ def images_below(directory: Path, left_out: LeftOut) -> Iterator[tuple[Path, os.
             continue
         been.add(here.resolve())
         for name in [name for name in folders if is_system_folder(name)]:
-            left_out.add("folders that are hidden or a system's", here / name)
+            left_out.add(_SYSTEM, here / name)
         folders[:] = sorted(name for name in folders if not is_system_folder(name))
         for name in sorted(files):
             path = here / name
-            if not path.exists():
-                left_out.add("links that lead nowhere", path)
-            elif name.startswith(".") or name.lower() in _SYSTEM_FILES:
-                left_out.add("files that are hidden or a system's", path)
-            elif not name.lower().endswith(SUFFIXES):
-                kind = path.suffix.lower()
-                left_out.add(f"{kind} files" if kind else "files without a suffix", path)
+            if reason := _why_not_read(path):
+                left_out.add(reason, path)
             else:
                 yield path, path.stat()
 
 
+def _why_not_read(path: Path) -> str:
+    """Say why a file is passed over; empty for an image."""
+    if not path.exists():
+        return "links that lead nowhere"
+    if path.name.startswith(".") or path.name.lower() in _SYSTEM_FILES:
+        return "files that are hidden or a system's"
+    if path.name.lower().endswith(SUFFIXES):
+        return ""
+    kind = path.suffix.lower()
+    return f"{kind} files" if kind else "files without a suffix"
+
+
 def has_images(directory: Path) -> bool:
     """Tell whether images lie in a folder itself."""
-    return any(
-        path.name.lower().endswith(SUFFIXES) and not path.name.startswith(".")
-        for path in directory.iterdir()
-    )
+    return any(path.is_file() and not _why_not_read(path) for path in directory.iterdir())
 
 
 def file_identity(path: Path, status: os.stat_result) -> str:

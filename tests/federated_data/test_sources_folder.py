@@ -180,7 +180,7 @@ def test_systems_and_hidden_folders_are_no_classes_and_hold_no_images(
     assert describe("folder", str(tmp_path)).class_names == ("a", "b")
     assert sum(len(load_split("folder", split, str(tmp_path))) for split in SPLITS) == 10
     (warning,) = warnings_seen
-    assert "folders that are hidden or a system's: 4 (a/" in warning
+    assert "folders that are hidden or a system's: 8 (.ipynb_checkpoints, …)" in warning
     assert "files that are hidden or a system's: 1 (b/Thumbs.db)" in warning
 
 
@@ -191,12 +191,18 @@ def test_what_is_left_out_is_counted_by_reason(tmp_path: Path, warnings_seen: li
     (tmp_path / "train" / "owl" / "still.gif").write_bytes(b"")
     (tmp_path / "train" / "owl" / "gone.png").symlink_to(tmp_path / "nowhere.png")
     write_folder(tmp_path, {"unsorted": pictures(1)})
+    (tmp_path / "train" / "elk").symlink_to(tmp_path / "nowhere", target_is_directory=True)
+    for place in (tmp_path, tmp_path / "test"):
+        (place / "stray.png").write_bytes(encode(pictures(1)[0]))
+    (tmp_path / "README").write_text("")
     load_split("folder", "train", str(tmp_path))
     (warning,) = warnings_seen
     for said in (
         ".gif files: 2 (train/owl/moving.gif, …)",
         ".txt files: 1 (train/cat/notes.txt)",
-        "links that lead nowhere: 1 (train/owl/gone.png)",
+        "links that lead nowhere: 2 (train/elk, …)",
+        "images outside the folders: 2 (stray.png, …)",
+        "files without a suffix: 1 (README)",
         "folders beside train and test: 1 (unsorted)",
     ):
         assert said in warning
@@ -225,9 +231,38 @@ def test_one_class_is_refused_with_the_folder_that_was_meant(tmp_path: Path) -> 
         describe("folder", str(tmp_path / "above"))
     with pytest.raises(DataError, match=f"holds images itself, .*data-dir={data}"):
         describe("folder", str(data / "a"))
+    beside = write_folder(tmp_path / "beside", {"images/a": pictures(2), "images/b": pictures(2)})
+    (beside / "labels").mkdir()
+    with pytest.raises(DataError, match=f"one folder above the data: .*data-dir={beside}/images"):
+        describe("folder", str(beside))
+    split = two_splits(tmp_path / "higher" / "split")
+    with pytest.raises(DataError, match=f"one folder above the data: .*data-dir={split}"):
+        describe("folder", str(split.parent))
     alone = write_folder(tmp_path / "alone", {"a": pictures(2)})
     with pytest.raises(DataError, match="single class 'a': it needs two"):
         describe("folder", str(alone))
+
+
+def test_folders_that_seem_to_be_splits_are_no_classes(tmp_path: Path) -> None:
+    flat = write_folder(tmp_path / "flat", {"my-train": pictures(5), "test2": pictures(5)})
+    deep = {f"{split}_images/{name}": pictures(5) for split in SPLITS for name in "ab"}
+    for place in (flat, write_folder(tmp_path / "deep", deep)):
+        with pytest.raises(DataError, match=r"seems to be for t.*, not a class: call it t"):
+            describe("folder", str(place))
+    given = describe("folder", str(flat), class_names=("my-train", "test2"))
+    assert given.class_names == ("my-train", "test2")
+    write_folder(tmp_path / "other", {"trainer": pictures(5), "contest": pictures(5)})
+    assert describe("folder", str(tmp_path / "other")).class_names == ("contest", "trainer")
+
+
+def test_a_class_may_be_called_train_if_the_user_says_so(tmp_path: Path) -> None:
+    write_folder(tmp_path, {"train": pictures(5), "boat": pictures(5)})
+    with pytest.raises(DataError, match=r"called train or test needs class-names"):
+        describe("folder", str(tmp_path))
+    names = ("boat", "train")
+    assert describe("folder", str(tmp_path), class_names=names).class_names == names
+    data = load_split("folder", "train", str(tmp_path), class_names=names)
+    assert data.label_counts().tolist() == [4, 4]
 
 
 def test_another_file_of_equal_size_and_age_is_read_anew(

@@ -230,6 +230,22 @@ def test_a_column_that_names_images_is_no_label(tmp_path: Path, labels: list[obj
         describe("parquet", str(tmp_path))
 
 
+def test_tables_that_nobody_reads_are_named(tmp_path: Path, warnings_seen: list[str]) -> None:
+    for name in ("train", "test", "validation", "more"):
+        write_parquet(tmp_path / f"{name}.parquet", pictures(2), [0, 1])
+    write_parquet(tmp_path / ".ipynb_checkpoints" / "train.parquet", pictures(2), [0, 1])
+    describe("parquet", str(tmp_path))
+    assert warnings_seen == [
+        f"not read in {tmp_path}: parquet files beside those of the splits: 2 (more.parquet, …)"
+    ]
+
+
+def test_a_hidden_folder_holds_no_tables(tmp_path: Path) -> None:
+    write_parquet(tmp_path / ".cache" / "train.parquet", pictures(2), [0, 1])
+    with pytest.raises(DataError, match=r"holds no train\.parquet"):
+        describe("parquet", str(tmp_path))
+
+
 def test_a_single_class_is_refused(tmp_path: Path) -> None:
     write_parquet(tmp_path / "train.parquet", pictures(3), [7, 7, 7])
     with pytest.raises(DataError, match="all labels are '7': two classes are needed"):
