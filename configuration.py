@@ -469,6 +469,12 @@ class RunConfiguration(Section):
                 "counts, which label-counts=uniform and generation.place=client keep from the "
                 "server: choose auto, own or uniform"
             )
+        if self.generation.labels == "balanced" and self.generation.place == "client":
+            raise ConfigurationError(
+                "generation.labels = 'balanced' weighs clients' label counts against each other, "
+                "which generation.place=client keeps from the server: choose principle, or "
+                "generation.place=server"
+            )
         if self.label_noise != "none" and self.label_noise_rate == 0.0:
             raise ConfigurationError(
                 f"label-noise = {self.label_noise!r} needs a label-noise-rate above 0"

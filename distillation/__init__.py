@@ -6,6 +6,7 @@ A library of its own: tensors, modules and plain arguments in, tensors out.
 from settings import DistillationSettings, Statistics
 
 from .errors import DistillationError
+from .layers import trained_parameters
 from .loss import distillation_loss
 from .training import Distillation, distil
 
@@ -16,4 +17,5 @@ __all__ = [
     "Statistics",
     "distil",
     "distillation_loss",
+    "trained_parameters",
 ]

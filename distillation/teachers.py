@@ -108,8 +108,10 @@ def prior_corrected(logits: Iterable[Tensor], counts: Tensor, strength: float = 
     return mean - strength * mean_log_prior(counts).to(mean)
 
 
-def fitted_strength(mean_logits: Tensor, log_prior: Tensor, labels: Tensor) -> float:
-    """Return the τ in [0, 1.5] whose corrected ensemble fits the labels of pseudo images best.
+def fitted_strength(
+    mean_logits: Tensor, log_prior: Tensor, labels: Tensor, largest: float = LARGEST_STRENGTH
+) -> float:
+    """Return the τ in [0, largest] whose corrected ensemble fits the labels of pseudo images best.
 
     Models that were trained with a balanced loss hold no prior that could be taken out, and a
     second correction harms them. The images tell: their labels are known, and the cross-entropy of
@@ -123,9 +125,12 @@ def fitted_strength(mean_logits: Tensor, log_prior: Tensor, labels: Tensor) -> f
         (classes,), :func:`mean_log_prior`.
     labels : Tensor
         (n,) int64, the classes that the images were made for.
+    largest : float (default: 1.5)
+        0 or more. Where training is known to have taken priors out, 0 leaves the ensemble alone
+        whatever the images, which models of skewed clients made, seem to say.
     """
     logits, direction = mean_logits.double(), log_prior.to(mean_logits.device).double()
-    low, high = 0.0, LARGEST_STRENGTH
+    low, high = 0.0, largest
     # The derivative of a convex function changes its sign once: halve the interval around it.
     for _ in range(_HALVINGS):
         strength = (low + high) / 2

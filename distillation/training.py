@@ -8,9 +8,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from settings import DistillationSettings
+from settings import DistillationSettings, Layers
 
 from .errors import DistillationError
+from .layers import trained_parameters
 from .loss import distillation_loss
 
 Progress = Callable[[int, int], None]
@@ -87,6 +88,7 @@ def distil(
         raise ValueError(f"{len(images)} images, but soft labels for {len(logits)}")
     generator = torch.Generator().manual_seed(seed)
     model = copy.deepcopy(student).to(device).to(memory_format=torch.channels_last)
+    parameters = trained_parameters(model, settings.layers)
     if len(images) == 0:
         return Distillation(model=model.eval().cpu(), losses=[])
     images = images.to(device=device, memory_format=torch.channels_last)
@@ -94,16 +96,20 @@ def distil(
     limit = settings.shift_for(*images.shape[2:])
     if settings.form == "reference":
         images = torch.roll(images, _draw_shift(limit, generator), dims=(2, 3))
-    optimizer = _optimizer(model, settings)
+    required = [parameter.requires_grad for parameter in model.parameters()]
+    model.requires_grad_(False)
+    for parameter in parameters:
+        parameter.requires_grad_(True)
+    optimizer = _optimizer(parameters, settings)
     # Batches of nearly equal size, none of a single image: BatchNorm cannot train on one.
     steps = max(1, min(math.ceil(len(images) / settings.batch_size), len(images) // 2))
     frozen = settings.statistics == "frozen" or len(images) == 1
     losses: list[float] = []
     done = 0
     for epoch in range(1, settings.epochs + 1):
-        _set_training_mode(model, frozen)
+        _set_training_mode(model, frozen, settings.layers)
         if settings.form == "reference":
-            optimizer = _optimizer(model, settings)
+            optimizer = _optimizer(parameters, settings)
         order = torch.randperm(len(images), generator=generator)
         total = torch.zeros((), device=device)
         for rows in order.to(device).tensor_split(steps):
@@ -125,18 +131,20 @@ def distil(
         if after_epoch is not None:
             after_epoch(epoch, model, losses[-1])
     model.zero_grad(set_to_none=True)
+    for parameter, before in zip(model.parameters(), required, strict=True):
+        parameter.requires_grad_(before)
     return Distillation(model=model.eval().cpu(), losses=losses)
 
 
-def _optimizer(model: nn.Module, settings: DistillationSettings) -> torch.optim.SGD:
+def _optimizer(parameters: list[nn.Parameter], settings: DistillationSettings) -> torch.optim.SGD:
     return torch.optim.SGD(
-        model.parameters(),
+        parameters,
         lr=settings.learning_rate,
         momentum=settings.momentum,
         nesterov=settings.nesterov and settings.momentum > 0,
         weight_decay=settings.weight_decay,
         # One launch for all parameters; on a CPU there is nothing to launch.
-        fused=all(parameter.is_cuda for parameter in model.parameters()),
+        fused=all(parameter.is_cuda for parameter in parameters),
     )
 
 
@@ -145,12 +153,13 @@ def _draw_shift(limit: int, generator: torch.Generator) -> tuple[int, int]:
     return down, right
 
 
-def _set_training_mode(model: nn.Module, frozen_statistics: bool) -> None:
+def _set_training_mode(model: nn.Module, frozen_statistics: bool, layers: Layers) -> None:
     model.train()
-    if frozen_statistics:
-        for module in model.modules():
-            if isinstance(module, nn.modules.batchnorm._BatchNorm):
-                module.eval()
+    for module in model.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            # A layer that is not trained itself belongs to the features that are to stay.
+            trained = layers == "all" or any(p.requires_grad for p in module.parameters())
+            module.train(trained and not frozen_statistics)
 
 
 def _require_finite(loss: float, epoch: int) -> float:

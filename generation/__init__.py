@@ -10,7 +10,7 @@ from .engine import Inversion, InversionEngine, PixelRange
 from .errors import InversionError, UninvertibleModel
 from .inversion import invert
 from .plausibility import implausible
-from .principle import budgets, draw_labels, quality, shares
+from .principle import budgets, class_balanced, draw_labels, quality, shares
 from .pseudo_data import Generation, PseudoData, generate, quality_losses
 
 __all__ = [
@@ -23,6 +23,7 @@ __all__ = [
     "PseudoData",
     "UninvertibleModel",
     "budgets",
+    "class_balanced",
     "draw_labels",
     "forward_operations",
     "generate",

@@ -16,13 +16,13 @@ QUALITY_PART = 1 / 3
 """Weight of the quality term against the share of samples, from the second batch on."""
 
 
-def shares(num_examples: Sequence[int]) -> np.ndarray:
+def shares(num_examples: Sequence[float]) -> np.ndarray:
     """Share of each client in all samples: share_i = n_i / sum_j n_j.
 
     Parameters
     ----------
-    num_examples : sequence of int
-        n_i, 0 or more, not all 0.
+    num_examples : sequence of float
+        n_i, or anything proportional to it; 0 or more, not all 0.
 
     Returns
     -------
@@ -65,7 +65,7 @@ def quality(losses: Sequence[float]) -> np.ndarray:
 
 
 def budgets(
-    images: int, num_examples: Sequence[int], losses: Sequence[float] | None = None
+    images: int, num_examples: Sequence[float], losses: Sequence[float] | None = None
 ) -> list[int]:
     """Number of images to generate from each client's model.
 
@@ -73,7 +73,7 @@ def budgets(
     ----------
     images : int
         Images of this batch over all clients: B·N, images per client and batch times clients.
-    num_examples : sequence of int
+    num_examples : sequence of float
         n_i of every client.
     losses : sequence of float or None (default: None)
         As for ``quality``; None for the first batch, in which shares alone count.
@@ -94,6 +94,31 @@ def budgets(
             raise ValueError(f"{len(losses)} losses for {len(weights)} clients")
         weights = QUALITY_PART * quality(losses) + (1 - QUALITY_PART) * weights
     return largest_remainder(images, weights)
+
+
+def class_balanced(label_counts: Sequence[Sequence[float]]) -> np.ndarray:
+    """Return label weights under which every class that somebody holds counts the same.
+
+    w_i,c = n_i,c / Σ_j n_j,c. Taken in place of the counts n_i,c, budgets share out by Σ_c w_i,c
+    and labels are drawn in the shares w_i,c, so that every class gets the same number of images,
+    each client being asked for a class as far as it holds it.
+
+    Parameters
+    ----------
+    label_counts : sequence of sequences of float
+        (clients, classes) n_i,c: training images, 0 or more.
+
+    Returns
+    -------
+    ndarray
+        (clients, classes) float64; the column of a class that nobody holds is 0, all others sum
+        to 1.
+    """
+    counts = np.asarray(label_counts, dtype=np.float64)
+    if counts.ndim != 2 or not np.all(np.isfinite(counts)) or np.any(counts < 0):
+        raise ValueError("label_counts: must be a table (clients, classes) of numbers, 0 or more")
+    weights: np.ndarray = counts / np.maximum(counts.sum(axis=0), np.finfo(np.float64).tiny)
+    return weights
 
 
 def draw_labels(budget: int, label_counts: Sequence[float], seed: int) -> Tensor:

@@ -14,18 +14,17 @@ from torch import Tensor
 
 from foundation import ExpectedError
 from foundation.seeds import CALIBRATION, derived_seed
-from generation import budgets
 from models import State
 from models.head import add_to_bias, head_name
 from models.predictions import predicted_logits
-from settings import inversion_of
 
 from .class_statistics import StatisticsRequest
 from .head_bias import bias_from_images, bias_from_predictions
 from .method import Method
+from .pseudo_order import order_images
 from .settings import Settings
 from .steps import carry_out
-from .trained import PseudoRequest, Trained
+from .trained import Trained
 
 log = logging.getLogger("flwr.fedf2dg")
 
@@ -86,19 +85,8 @@ def _from_pseudo_images(trained: Trained, settings: Settings) -> State:
 
 
 def _make_images(trained: Trained, settings: Settings) -> None:
-    examples = trained.num_examples
-    images = settings.generation.images_per_client * len(examples)
-    shared_out = budgets(images, list(examples.values()))
-    trained.store["images"] = trained.pseudo_images(
-        PseudoRequest(
-            "common",
-            0,
-            0,
-            dict(zip(examples, shared_out, strict=True)),
-            inversion_of("common", settings.generation, settings.competition),
-            derived_seed(settings.seed, CALIBRATION),
-        )
-    )
+    seed = derived_seed(settings.seed, CALIBRATION)
+    trained.store["images"] = order_images(trained, settings, "common", seed)
 
 
 def _corrected(trained: Trained, state: State, bias: Tensor) -> State:

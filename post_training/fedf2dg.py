@@ -12,17 +12,17 @@ import time
 
 from torch import nn
 
-from distillation import distil
+from distillation import distil, trained_parameters
 from foundation.seeds import DISTILLATION, GENERATION, derived_seed
-from generation import PseudoData, budgets, quality_losses
+from generation import PseudoData, quality_losses
 from models import cpu_state, device_of
-from settings import inversion_of
 
 from .method import Method
+from .pseudo_order import order_images
 from .settings import Settings
 from .soft_labels import soft_labels
 from .steps import carry_out
-from .trained import PseudoRequest, Trained
+from .trained import Trained
 
 log = logging.getLogger("flwr.fedf2dg")
 
@@ -45,7 +45,12 @@ def run(trained: Trained, settings: Settings) -> None:
             _distil(trained, settings, repetition)
 
 
-method = Method("fedf2dg", run, has_stages=True)
+method = Method(
+    "fedf2dg",
+    run,
+    has_stages=True,
+    suits=lambda model, settings: trained_parameters(model, settings.distillation.layers),
+)
 
 
 def _train(trained: Trained, repetition: int) -> bool:
@@ -78,17 +83,14 @@ def _generate(trained: Trained, settings: Settings, repetition: int, batch: int)
             clients = 1 + max(*examples, *before.sources.tolist())
             every = quality_losses(global_model, before, clients, device=device_of(global_model))
             losses = [every[client] for client in examples]
-        images = settings.generation.images_per_client * len(examples)
-        shared_out = budgets(images, list(examples.values()), losses)
-        trained.store[step] = trained.pseudo_images(
-            PseudoRequest(
-                kind,
-                repetition,
-                batch,
-                dict(zip(examples, shared_out, strict=True)),
-                inversion_of(kind, settings.generation, settings.competition),
-                derived_seed(settings.seed, GENERATION, kind == "hard", repetition, batch),
-            )
+        trained.store[step] = order_images(
+            trained,
+            settings,
+            kind,
+            derived_seed(settings.seed, GENERATION, kind == "hard", repetition, batch),
+            repetition=repetition,
+            batch=batch,
+            losses=losses,
         )
 
     carry_out(trained, step, generate, seconds="competition" if repetition else "generation")
@@ -122,7 +124,7 @@ def _distil(trained: Trained, settings: Settings, repetition: int) -> None:
         result = distil(
             student,
             data.images,
-            soft_labels(trained, data, settings.distillation.teacher),
+            soft_labels(trained, data, settings.distillation.teacher, settings.prior_left),
             settings.distillation,
             seed=derived_seed(settings.seed, DISTILLATION, repetition),
             device=device_of(student),

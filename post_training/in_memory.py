@@ -127,10 +127,8 @@ class TrainedModels:
         competes = request.inversion.competition_weight > 0
         local = self.model(self.global_state)
         length = max(request.budgets) + 1
-        counts = self.label_counts()
-        labels: list[list[int]] | None = None
-        if counts is not None:
-            labels = [counts.get(client, []) for client in range(length)]
+        told: Mapping[int, Sequence[float]] | None = request.label_weights or self.label_counts()
+        labels = None if told is None else [told.get(client, []) for client in range(length)]
         generated = generate(
             lambda client: load_state(local, self.local_models[client]).eval(),
             budgets=[request.budgets.get(client, 0) for client in range(length)],

@@ -29,6 +29,9 @@ class Settings:
         Whether the server may know how many images of each class the clients have.
     generation, distillation, competition, calibration
         The sections of those names.
+    prior_left : float (default: 1)
+        How many times a client's log prior is in the logits of its model; 0 after training with a
+        loss that takes it out.
     """
 
     seed: int
@@ -38,9 +41,10 @@ class Settings:
     distillation: DistillationSettings
     competition: CompetitionSettings
     calibration: CalibrationSettings
+    prior_left: float = 1.0
 
     @classmethod
-    def of(cls, configuration: RunConfiguration) -> Settings:
+    def of(cls, configuration: RunConfiguration, prior_left: float = 1.0) -> Settings:
         """Return a run's settings of what comes after training."""
         return cls(
             seed=configuration.seed,
@@ -50,4 +54,5 @@ class Settings:
             distillation=configuration.distillation,
             competition=configuration.competition,
             calibration=configuration.calibration,
+            prior_left=prior_left,
         )

@@ -24,7 +24,9 @@ log = logging.getLogger("flwr.fedf2dg")
 _SMALLEST_SIDE = 16
 
 
-def soft_labels(trained: Trained, data: PseudoData, teacher: Teacher) -> Tensor:
+def soft_labels(
+    trained: Trained, data: PseudoData, teacher: Teacher, prior_left: float = 1.0
+) -> Tensor:
     """Return the teacher's logits for every image, (n, classes), on the CPU.
 
     Parameters
@@ -38,6 +40,8 @@ def soft_labels(trained: Trained, data: PseudoData, teacher: Teacher) -> Tensor:
         out as the images' labels show to be there (:func:`distillation.teachers.fitted_strength`).
         auto: prior-corrected where the label counts of all clients are known and the images have
         16 pixels a side or more, own elsewhere.
+    prior_left : float (default: 1)
+        See :class:`post_training.Settings`: bounds how much of the priors is taken out.
 
     Raises
     ------
@@ -66,7 +70,9 @@ def soft_labels(trained: Trained, data: PseudoData, teacher: Teacher) -> Tensor:
         known = predicted_logits(trained.model(trained.global_state), data.images)
         return teachers.masked(data.logits, counts, _rows(clients, data.sources), known)
     mean, prior = teachers.uniform(answers), teachers.mean_log_prior(counts)
-    strength = teachers.fitted_strength(mean, prior, data.labels)
+    strength = teachers.fitted_strength(
+        mean, prior, data.labels, prior_left * teachers.LARGEST_STRENGTH
+    )
     log.info(
         "teacher: the mean of %d local models, with %.2f times their priors taken out",
         len(clients),

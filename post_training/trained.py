@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -34,6 +34,9 @@ class PseudoRequest:
         What to optimise and how.
     seed : int
         Source of all randomness.
+    label_weights : Mapping[int, sequence of float], optional
+        (classes,) by client, what its images' classes are drawn in the shares of; None: each
+        client's label counts, or evenly where those are not known.
     """
 
     kind: str
@@ -42,6 +45,7 @@ class PseudoRequest:
     budgets: Mapping[int, int]
     inversion: InversionSettings
     seed: int
+    label_weights: Mapping[int, Sequence[float]] | None = None
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from configuration import RunConfiguration
 from post_training import Settings, chosen
 from processes import Workers
 from reporting import only_warned, plain, terminal_table, verdicts, write_report
+from strategies import prior_left
 
 from . import run_directory
 from .acceptance import Acceptance
@@ -143,7 +144,8 @@ def post_train(federation: Federation) -> None:
     if not federation.strategy.has_global_model:
         log.info("strategy %r has no global model: no post-training", configuration.strategy)
         return
-    settings, acceptance = Settings.of(configuration), Acceptance(federation)
+    settings = Settings.of(configuration, prior_left(configuration))
+    acceptance = Acceptance(federation)
     acceptance.settle()
     for method in chosen(configuration.post_training):
         method.run(TrainedFederation(federation, method.prefix, acceptance), settings)

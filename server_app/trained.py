@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -156,7 +156,7 @@ class TrainedFederation:
         generated = generate(
             lambda client: load_state(shell, local_models[client]).eval(),
             budgets=_by_index(federation, request.budgets),
-            label_counts=self._labels_to_draw_from(request.budgets),
+            label_counts=self._labels_to_draw_from(request),
             image_shape=inputs.shape,
             settings=request.inversion,
             pixel_range=inputs.pixel_range,
@@ -172,14 +172,18 @@ class TrainedFederation:
         )
         return Generated(generated.data, generated.objective, generated.failures)
 
-    def _labels_to_draw_from(self, budgets: Mapping[int, int]) -> list[list[int]] | None:
-        """Return label counts by client index; those who have no images to make get none."""
+    def _labels_to_draw_from(self, request: PseudoRequest) -> list[Sequence[float]] | None:
+        """Return label weights by client index; those who have no images to make get none."""
         federation = self._federation
-        asked = [client for client, images in budgets.items() if images]
+        table: list[Sequence[float]] = [[]] * len(_by_index(federation, request.budgets))
+        if request.label_weights is not None:
+            for client, weights in request.label_weights.items():
+                table[client] = weights
+            return table
+        asked = [client for client, images in request.budgets.items() if images]
         counts = federation.label_counts.of(asked)
         if counts is None:
             return None
-        table: list[list[int]] = [[]] * len(_by_index(federation, budgets))
         for client, row in counts.items():
             if row is None:
                 log.warning(

@@ -3,12 +3,12 @@
 from .calibration import CalibrationSettings
 from .competition import CompetitionSettings
 from .declaration import ConfigurationError, KeyInfo, Section, Value, key, setting
-from .distillation import DistillationSettings, Statistics, Teacher
+from .distillation import DistillationSettings, Layers, Statistics, Teacher
 from .fedntd import FedNTDSettings
 from .fedrs import FedRSSettings
 from .fedvls import FedVLSSettings
 from .forms import FORMS, Form
-from .generation import GenerationSettings, Place, inversion_of
+from .generation import GenerationSettings, Labels, Place, inversion_of
 from .inversion import PUBLISHED, Compile, InversionSettings, Precision, Schedule
 from .logit_adjustment import LogitAdjustmentSettings
 from .moon import MoonSettings
@@ -31,6 +31,8 @@ __all__ = [
     "GenerationSettings",
     "InversionSettings",
     "KeyInfo",
+    "Labels",
+    "Layers",
     "LogitAdjustmentSettings",
     "MoonSettings",
     "Place",

@@ -10,6 +10,7 @@ from .forms import FORMS, Form
 from .inversion import usual_roll
 
 Statistics = Literal["frozen", "update"]
+Layers = Literal["all", "head", "affine"]
 Teacher = Literal["auto", "own", "uniform", "prior-corrected", "class-weighted", "masked"]
 
 
@@ -35,6 +36,9 @@ class DistillationSettings(Section):
         What BatchNorm layers of the student do: keep the federated statistics, which come from real
         images, or normalise with the pseudo batch and let its statistics move them. Which is better
         depends on how well the federated statistics fit; see ``docs/results.md``.
+    layers : Layers
+        Which parameters of the student are trained; see ``distillation.layers``. BatchNorm layers
+        whose scale and shift are not trained keep their statistics whatever ``statistics`` says.
     teacher : Teacher
         Whose answer to an image is its soft label; see ``distillation.teachers``. The library's
         :func:`distillation.distil` is given soft labels and does not read it.
@@ -87,6 +91,13 @@ class DistillationSettings(Section):
         choices=get_args(Statistics),
         binds="distil",
     )
+    layers: Layers = key(
+        "all",
+        "Which parameters of the global model are trained: all, the head alone, or the head and "
+        "the scales and shifts of the normalisation layers (affine).",
+        choices=get_args(Layers),
+        binds="distil",
+    )
     teacher: Teacher = key(
         "auto",
         "Whose answer is the soft label of an image: the model it was made from (own: the paper), "
@@ -98,7 +109,13 @@ class DistillationSettings(Section):
         choices=get_args(Teacher),
         binds="distil",
     )
-    form: Form = setting("corrected", "How the loop is written.", choices=FORMS)
+    form: Form = key(
+        "corrected",
+        "The loop: corrected, or as the reference implementation writes it (an optimizer built "
+        "anew for every epoch, which forgets its momentum; all images rolled once and together).",
+        choices=FORMS,
+        binds="distil",
+    )
 
     def shift_for(self, height: int, width: int) -> int:
         """Largest roll in pixels for images of a size, as :func:`.usual_roll` has it."""

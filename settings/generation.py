@@ -10,6 +10,7 @@ from .declaration import key
 from .inversion import InversionSettings
 
 Place = Literal["server", "client"]
+Labels = Literal["principle", "balanced"]
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,14 @@ class GenerationSettings(InversionSettings):
         "Batches of common samples; from the second on budgets follow the quality term.",
         minimum=1,
         original="num_batch",
+        binds="generate",
+    )
+    labels: Labels = key(
+        "principle",
+        "Which classes images are made for. principle: each client's own label distribution (the "
+        "paper), which makes few images of rare classes, or none. balanced: as many of every "
+        "class, each shared out over the clients by how many images of it they hold.",
+        choices=get_args(Labels),
         binds="generate",
     )
     place: Place = key(

@@ -3,7 +3,7 @@
 from .algorithm import Algorithm
 from .client import ClientAlgorithm
 from .flower import from_flower
-from .registry import algorithms, get, local_losses
+from .registry import algorithms, get, local_losses, prior_left
 from .server import FederatedStrategy, LocalUpdate, RoundOutcome, TooFewReplies
 
 __all__ = [
@@ -17,4 +17,5 @@ __all__ = [
     "from_flower",
     "get",
     "local_losses",
+    "prior_left",
 ]

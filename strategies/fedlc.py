@@ -47,6 +47,11 @@ class Calibrated(ClientLoss):
         super().__init__(configuration, label_counts, model)
         self._calibration = calibration(label_counts, configuration.logit_adjustment.tau)
 
+    @staticmethod
+    def prior_left(configuration: RunConfiguration) -> float:
+        """Return 0 unless τ = 0: absent classes, whose prior weighs most, are not pushed down."""
+        return 1.0 if configuration.logit_adjustment.tau == 0.0 else 0.0
+
     def __call__(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Return the cross-entropy of the calibrated logits."""
         return F.cross_entropy(logits + self._calibration, labels)

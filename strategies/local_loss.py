@@ -38,6 +38,15 @@ class ClientLoss:
         self.configuration = configuration
         self.label_counts = label_counts
 
+    @staticmethod
+    def prior_left(configuration: RunConfiguration) -> float:
+        """Return how many times a client's log prior is in the logits that this loss trains.
+
+        Cross-entropy trains a posterior, which holds it once. A loss that takes it out during
+        training says so here: taken out of an ensemble's logits once more, it would do harm.
+        """
+        return 1.0
+
     def observe(self, images: Tensor) -> None:
         """Look at a batch, (n, channels, height, width), in the precision of the training."""
 

@@ -48,6 +48,11 @@ class LogitAdjusted(ClientLoss):
         settings = configuration.logit_adjustment
         self._adjustment = log_prior(label_counts, settings.tau, settings.epsilon)
 
+    @staticmethod
+    def prior_left(configuration: RunConfiguration) -> float:
+        """Return 1 − τ: at τ = 1 the logits are likelihoods."""
+        return max(0.0, 1.0 - configuration.logit_adjustment.tau)
+
     def __call__(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Return the cross-entropy of the adjusted logits."""
         return F.cross_entropy(logits + self._adjustment, labels)

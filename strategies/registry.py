@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from functools import cache
 
-from configuration import ConfigurationError
+from configuration import ConfigurationError, RunConfiguration
 from foundation.registry import declared_in
 
 from .algorithm import Algorithm
@@ -40,3 +40,12 @@ def get(name: str) -> Algorithm:
             f"unknown strategy {name!r}; choose one of {', '.join(algorithms())}"
         )
     return algorithms()[name]
+
+
+def prior_left(configuration: RunConfiguration) -> float:
+    """Return how many times a client's log prior is in its model's logits after training.
+
+    See :meth:`strategies.local_loss.ClientLoss.prior_left`.
+    """
+    name = get(configuration.strategy).loss_name(configuration)
+    return local_losses()[name].loss.prior_left(configuration) if name in local_losses() else 1.0

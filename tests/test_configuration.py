@@ -295,3 +295,9 @@ def test_the_meaning_of_a_key_lists_what_a_registry_holds():
 def test_a_teacher_that_needs_label_counts_is_refused_where_none_are_told(teacher, kept):
     with pytest.raises(ConfigurationError, match="label counts"):
         RunConfiguration.parse({"distillation.teacher": teacher, **kept})
+
+
+def test_balanced_labels_are_refused_where_clients_keep_their_counts_to_themselves():
+    with pytest.raises(ConfigurationError, match=r"generation\.labels.*principle"):
+        RunConfiguration.parse({"generation.labels": "balanced", "generation.place": "client"})
+    RunConfiguration.parse({"generation.labels": "balanced", "label-counts": "uniform"})

@@ -6,7 +6,13 @@ import pytest
 import torch
 from torch import nn
 
-from distillation import DistillationError, DistillationSettings, distil, distillation_loss
+from distillation import (
+    DistillationError,
+    DistillationSettings,
+    distil,
+    distillation_loss,
+    trained_parameters,
+)
 
 
 def small_model(seed: int) -> nn.Module:
@@ -190,3 +196,56 @@ def test_without_momentum_the_form_of_nesterov_changes_nothing() -> None:
         for nesterov in (True, False)
     )
     assert same_state(first.model, second.model)
+
+
+@pytest.mark.parametrize("statistics", ["frozen", "update"])
+@pytest.mark.parametrize(
+    ("layers", "moving"),
+    [
+        ("all", {"0.weight", "1.weight", "1.bias", "5.weight", "5.bias", "6.weight", "6.bias"}),
+        ("affine", {"1.weight", "1.bias", "5.weight", "5.bias", "6.weight", "6.bias"}),
+        ("head", {"6.weight", "6.bias"}),
+    ],
+)
+def test_only_the_chosen_layers_move(layers: str, moving: set[str], statistics: str) -> None:
+    """With momentum and weight decay, neither of which may reach a layer that stays."""
+    student = small_model(4)
+    before = {name: value.clone() for name, value in student.state_dict().items()}
+    settings = DistillationSettings(
+        epochs=2, batch_size=4, layers=layers, statistics=statistics, weight_decay=0.1, weight=1.0
+    )
+    result = distil(student, torch.randn(12, 1, 8, 8) + 3, torch.randn(12, 3), settings, seed=0)
+    after = result.model.state_dict()
+    if statistics == "update" and layers != "head":
+        moving = moving | {
+            f"{layer}.{what}"
+            for layer in (1, 5)
+            for what in ("running_mean", "running_var", "num_batches_tracked")
+        }
+    assert {name for name in before if not torch.equal(before[name], after[name])} == moving
+    assert all(parameter.requires_grad for parameter in result.model.parameters())
+
+
+def test_a_head_that_is_trained_alone_leaves_the_features() -> None:
+    student = small_model(5).eval()
+    images = torch.randn(12, 1, 8, 8)
+    settings = DistillationSettings(epochs=3, layers="head", statistics="update", weight=1.0)
+    model = distil(student, images, torch.randn(12, 3), settings, seed=0).model
+    torch.testing.assert_close(model[:-1](images), student[:-1](images))
+    assert (model(images) - student(images)).abs().max() > 0.01
+
+
+def test_layers_of_a_model_without_a_head_are_refused() -> None:
+    model = nn.Sequential(nn.Conv2d(1, 3, 8), nn.Flatten())
+    assert len(trained_parameters(model, "all")) == 2
+    with pytest.raises(ValueError, match="no linear layer"):
+        trained_parameters(model, "head")
+
+
+def test_parameters_that_the_caller_froze_stay_frozen() -> None:
+    student = small_model(6)
+    student[0].weight.requires_grad_(False)
+    settings = DistillationSettings(epochs=1, weight=1.0)
+    result = distil(student, torch.randn(8, 1, 8, 8), torch.randn(8, 3), settings, seed=0)
+    assert torch.equal(result.model[0].weight, student[0].weight)
+    assert not result.model[0].weight.requires_grad

@@ -111,3 +111,10 @@ def test_balanced_models_are_left_alone_and_biased_ones_corrected(draw):
     prior = teachers.mean_log_prior(counts)
     assert teachers.fitted_strength(clean, prior, labels) == pytest.approx(0.0, abs=0.05)
     assert teachers.fitted_strength(clean + prior, prior, labels) == pytest.approx(1.0, abs=0.05)
+
+
+def test_no_prior_is_taken_out_where_none_is_left(logits, counts):
+    mean, prior = teachers.uniform(logits) + 3, teachers.mean_log_prior(counts)
+    labels = torch.tensor([4] * 7)  # the rarest class: the fit alone would take all of it out
+    assert teachers.fitted_strength(mean, prior, labels) > 1.4
+    assert teachers.fitted_strength(mean, prior, labels, 0.0) == 0.0

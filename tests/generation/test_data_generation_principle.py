@@ -13,6 +13,7 @@ from generation import (
     InversionSettings,
     PseudoData,
     budgets,
+    class_balanced,
     draw_labels,
     generate,
     quality,
@@ -181,3 +182,40 @@ def test_quality_losses_are_the_global_models_mean_per_client() -> None:
 def test_pseudo_data_of_unequal_parts_is_refused() -> None:
     with pytest.raises(ValueError, match="different lengths"):
         PseudoData(torch.zeros(2, 1, 4, 4), torch.zeros(2), torch.zeros(3), torch.zeros(2, 3))
+
+
+tables = st.integers(1, 6).flatmap(
+    lambda classes: st.lists(
+        st.lists(st.integers(0, 500), min_size=classes, max_size=classes), min_size=1, max_size=8
+    )
+)
+
+
+@given(tables)
+def test_balanced_weights_give_every_class_that_somebody_holds_the_same(
+    table: list[list[int]],
+) -> None:
+    counts, weights = np.array(table), class_balanced(table)
+    assert np.allclose(weights.sum(0), counts.sum(0) > 0)
+    assert np.all((weights > 0) == (counts > 0))
+    # Whoever holds twice as many images of a class is asked for twice as many.
+    assert np.allclose(weights * counts.sum(0), counts)
+
+
+def test_equal_classes_are_shared_out_as_the_principle_has_it() -> None:
+    counts = [[10, 30], [90, 70]]
+    assert budgets(50, class_balanced(counts).sum(1).tolist()) == budgets(50, [40, 160])
+
+
+def test_a_rare_class_gets_as_many_images_as_any_other() -> None:
+    counts = [[900, 2, 0], [100, 0, 300]]
+    weights = class_balanced(counts)
+    shared_out = budgets(60, weights.sum(1).tolist())
+    labels = [draw_labels(n, w, 3) for n, w in zip(shared_out, weights.tolist(), strict=True)]
+    assert torch.cat(labels).bincount(minlength=3).tolist() == pytest.approx([20] * 3, abs=1)
+
+
+@pytest.mark.parametrize("table", [[1, 2], [[1, -1]], [[1, math.nan]]])
+def test_tables_that_are_none_are_refused(table: object) -> None:
+    with pytest.raises(ValueError, match="label_counts"):
+        class_balanced(table)

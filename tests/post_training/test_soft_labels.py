@@ -104,3 +104,10 @@ def test_no_images_need_no_teacher(models, data):
 def test_auto_leaves_tiny_images_to_the_models_they_came_from(models, data):
     tiny = PseudoData(data.images[..., :8, :8], data.labels, data.sources, data.logits)
     assert torch.equal(soft_labels(trained(models, COUNTS), tiny, "auto"), data.logits)
+
+
+def test_models_of_a_balanced_training_are_not_corrected_again(models, data):
+    known = trained(models, COUNTS)
+    twice = soft_labels(known, data, "prior-corrected", prior_left=0.0)
+    assert torch.equal(twice, soft_labels(known, data, "uniform"))
+    assert known.events[0]["prior_strength"] == 0.0

@@ -10,7 +10,7 @@ from torch import nn
 from client_app.training import LOSSES, train_locally
 from configuration import ConfigurationError, RunConfiguration, key_table
 from server_app import preflight
-from strategies import get, local_losses
+from strategies import get, local_losses, prior_left
 from strategies.fedlc import calibration
 from strategies.fedntd import not_true_distillation
 from strategies.fedrs import restriction
@@ -274,3 +274,44 @@ def test_two_losses_that_contradict_each_other_are_refused():
 def test_the_key_offers_what_there_is():
     (choices,) = [info.choices for name, _, info in key_table() if name == "local-loss"]
     assert set(choices) == {*LOSSES, *local_losses()}
+
+
+@pytest.mark.parametrize(
+    ("keys", "left"),
+    [
+        ({}, 1.0),
+        ({"local-loss": "symmetric-cross-entropy"}, 1.0),
+        ({"local-loss": "logit-adjusted"}, 0.0),
+        ({"local-loss": "logit-adjusted", "logit-adjustment.tau": 0.25}, 0.75),
+        ({"strategy": "fedlc"}, 0.0),
+        ({"strategy": "fedlc", "logit-adjustment.tau": 0.0}, 1.0),
+        ({"strategy": "fedvls"}, 0.0),
+        ({"strategy": "fedntd"}, 1.0),
+    ],
+)
+def test_what_training_left_of_the_prior_is_known_from_the_configuration(keys, left):
+    assert prior_left(RunConfiguration.parse({"strategy": "fedavg", **keys})) == left
+
+
+def test_a_model_that_fits_a_prior_has_what_is_said_to_be_left_of_it():
+    """With no input but a bias, the loss's minimum shows how much of log π the logits hold."""
+    counts = torch.tensor([60, 30, 10])
+    labels = torch.arange(3).repeat_interleave(counts)
+    for tau in (0.0, 0.25, 1.0):
+        configuration = RunConfiguration.parse(
+            {"strategy": "fedavg", "local-loss": "logit-adjusted", "logit-adjustment.tau": tau}
+        )
+        loss = local_losses()["logit-adjusted"].loss(configuration, counts, network())
+        bias = torch.zeros(3, requires_grad=True)
+        optimizer = torch.optim.LBFGS([bias], max_iter=100, line_search_fn="strong_wolfe")
+
+        def closure(loss=loss, bias=bias, optimizer=optimizer):
+            optimizer.zero_grad()
+            value = loss(bias.expand(len(labels), -1), labels)
+            value.backward()
+            return value
+
+        optimizer.step(closure)
+        prior = (counts / counts.sum()).log()
+        wanted = prior_left(configuration) * (prior - prior.mean())
+        torch.testing.assert_close(bias.detach() - bias.mean(), wanted, atol=5e-3, rtol=0)

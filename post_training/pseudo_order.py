@@ -1,0 +1,80 @@
+"""How many pseudo images of which classes a method has made of every client's model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from generation import PseudoData, budgets, class_balanced
+from settings import inversion_of
+
+from .settings import Settings
+from .trained import PseudoRequest, Trained
+
+
+def order_images(
+    trained: Trained,
+    settings: Settings,
+    kind: str,
+    seed: int,
+    *,
+    repetition: int = 0,
+    batch: int = 0,
+    losses: Sequence[float] | None = None,
+) -> PseudoData:
+    """Have a batch made, ``generation.images-per-client`` for each client on the mean.
+
+    Parameters
+    ----------
+    trained : Trained
+        Makes the images.
+    settings : Settings
+        ``generation`` and ``competition``.
+    kind : {"common", "hard"}
+        Of which kind; see :class:`PseudoRequest`.
+    seed : int
+        Source of all randomness.
+    repetition, batch : int (default: 0)
+        What it is called.
+    losses : sequence of float, optional
+        For every client, how little the global model knows of its images; see
+        :func:`generation.budgets`.
+    """
+    examples = trained.num_examples
+    weights = None
+    if settings.generation.labels == "balanced":
+        weights = _balanced_weights(trained)
+    sizes: Mapping[int, float] = examples
+    if weights is not None:
+        sizes = {client: sum(row) for client, row in weights.items()}
+    shared_out = budgets(
+        settings.generation.images_per_client * len(examples),
+        [sizes[client] for client in examples],
+        losses,
+    )
+    return trained.pseudo_images(
+        PseudoRequest(
+            kind,
+            repetition,
+            batch,
+            dict(zip(examples, shared_out, strict=True)),
+            inversion_of(kind, settings.generation, settings.competition),
+            seed,
+            weights,
+        )
+    )
+
+
+def _balanced_weights(trained: Trained) -> dict[int, list[float]] | None:
+    """Return label weights by client; None where no counts are known and labels are even anyway.
+
+    A client that did not tell its counts is taken to hold its images in even shares.
+    """
+    known = trained.label_counts()
+    if known is None:
+        return None
+    classes = trained.inputs.classes
+    table: list[Sequence[float]] = []
+    for client, examples in trained.num_examples.items():
+        counts = known.get(client, [])
+        table.append(counts if sum(counts) > 0 else [examples / classes] * classes)
+    return dict(zip(trained.num_examples, class_balanced(table).tolist(), strict=True))
