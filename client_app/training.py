@@ -144,9 +144,13 @@ def train_locally(
     ------
     NoTrainingStep
         If the data gave no batch.
+    ValueError
+        If all parameters are frozen.
     """
     configuration = algorithm.configuration
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    if not parameters:
+        raise ValueError("all parameters of the model are frozen: there is nothing to train")
     device = parameters[0].device
     momenta: dict[Tensor, Tensor | None] = {}
     step_size = configuration.learning_rate if learning_rate is None else learning_rate

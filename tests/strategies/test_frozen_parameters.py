@@ -9,7 +9,20 @@ from flwr.app import ArrayRecord
 from models import StateLayout
 
 STRATEGIES = ["fedavg", "fedprox", "scaffold", "fednova", "moon", "local", "centralized"]
+FLOWERS = [
+    "fedadam",
+    "fedyogi",
+    "fedadagrad",
+    "fedavgm",
+    "qfedavg",
+    "fedmedian",
+    "fedtrimmedavg",
+    "krum",
+    "multikrum",
+    "bulyan",
+]
 KEYS = {"momentum": 0.9, "weight_decay": 0.01, "learning_rate": 0.05, "clip_update_norm": 1.0}
+KEYS["robust__malicious_clients"] = 0  # with one, krum and bulyan would need more than four clients
 
 
 class Scaled(torch.nn.Module):
@@ -31,7 +44,7 @@ class Scaled(torch.nn.Module):
         return features @ self.weight
 
 
-@pytest.mark.parametrize("name", STRATEGIES)
+@pytest.mark.parametrize("name", STRATEGIES + FLOWERS)
 def test_stay_and_the_others_move_as_if_they_were_constants(laboratory, curved_clients, name):
     plain = laboratory(curved_clients, strategy=name, model=Scaled(frozen=False), **KEYS)
     plain.rounds(3)

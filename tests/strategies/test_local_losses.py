@@ -58,17 +58,24 @@ def network(seed=0):
 
 def trained(name, counts=SKEWED, strategy="fedavg", **keys):
     """Train a small network for two epochs and return its parameters, joined."""
+    return torch.cat([value.flatten() for value in trained_state(name, counts, strategy, **keys)])
+
+
+def trained_state(name, counts=SKEWED, strategy="fedavg", frozen=(), **keys):
+    """Train a small network, but for parameters that are named; return its state's values."""
     values = {key.replace("__", ".").replace("_", "-"): value for key, value in keys.items()}
     configuration = RunConfiguration.parse(
         {"learning-rate": 0.1, "local-epochs": 2, "strategy": strategy, **values}
     )
     model = network()
+    for parameter in frozen:
+        model.get_parameter(parameter).requires_grad_(False)
     declared = get(strategy)
     plan = declared.client(configuration)
     plan.begin_round(model, {})
     loss = LOSSES.get(name) or local_losses()[name].loss(configuration, counts, model)
     train_locally(model, Source(), plan, generator=torch.Generator(), loss=loss)
-    return torch.cat([value.flatten() for value in model.state_dict().values()])
+    return list(model.state_dict().values())
 
 
 def batch(seed=3, dtype=torch.float64):
@@ -113,6 +120,22 @@ def test_fedvls_without_vacant_classes_needs_no_teacher():
     loss = local_losses()["vacant-class-distillation"].loss(configuration, EQUAL, network())
     loss.observe(torch.zeros(2, 4))
     assert torch.isfinite(loss(torch.zeros(2, CLASSES), torch.tensor([0, 1])))
+
+
+@pytest.mark.parametrize("strategy", ["fedavg", "fedprox"])
+@pytest.mark.parametrize("name", sorted(local_losses()))
+def test_frozen_parameters_stay_and_the_others_move(name, strategy):
+    frozen = ["norm.weight", "norm.bias", "layer.bias"]
+    begin = network().state_dict()
+    end = dict(zip(begin, trained_state(name, strategy=strategy, frozen=frozen), strict=True))
+    for parameter in frozen:
+        assert torch.equal(end[parameter], begin[parameter])
+    assert not torch.equal(end["layer.weight"], begin["layer.weight"])
+
+
+def test_a_model_that_is_frozen_whole_is_refused():
+    with pytest.raises(ValueError, match="all parameters of the model are frozen"):
+        trained_state("cross-entropy", frozen=[name for name, _ in network().named_parameters()])
 
 
 # ------------------------------------------------------------------------------------ mathematics
