@@ -49,10 +49,6 @@ class ClientEvaluation:
         total = self.total
         return None if total is None else total.accuracy(candidate)
 
-    def accuracy_by_client(self, candidate: int = 0) -> dict[int, float | None]:
-        """Return every client's own accuracy."""
-        return {client: scores.accuracy(candidate) for client, scores in self.scores.items()}
-
 
 def evaluate_on_clients(
     grid: Grid,

@@ -128,5 +128,5 @@ def _checked_images(
         classes=federation.description.classes,
     )
     teacher = federation.with_state(federation.strategy.local_models.read(client))
-    check_soft_labels(part.data, teacher, federation.device)
+    check_soft_labels(part.data, teacher)
     return part
