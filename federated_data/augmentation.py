@@ -10,9 +10,39 @@ import math
 import torch
 from torch import Tensor
 
+from .errors import DataError
+from .sources.base import AUGMENTATIONS
+
 # Pixels of padding on each side that a random crop may reach into, and the largest rotation.
 CROP_PADDING = 4
 MAX_ROTATION_DEGREES = 15.0
+
+
+def require_room(augmentation: str, image_size: tuple[int, int]) -> None:
+    """Refuse an augmentation that images are too small for.
+
+    Parameters
+    ----------
+    augmentation : str
+        One of `AUGMENTATIONS`.
+    image_size : tuple of int
+        (height, width) in pixels.
+
+    Raises
+    ------
+    DataError
+        If there is no such augmentation, or no room for its crops.
+    """
+    if augmentation not in AUGMENTATIONS:
+        raise DataError(
+            f"unknown augmentation '{augmentation}': choose one of {', '.join(AUGMENTATIONS)}"
+        )
+    if augmentation != "none" and min(image_size) <= CROP_PADDING:
+        raise DataError(
+            f"augmentation = '{augmentation}' moves images by {CROP_PADDING} pixels and needs "
+            f"larger ones than {image_size[0]}x{image_size[1]}: take 'none', or an image-size of "
+            f"more than {CROP_PADDING}"
+        )
 
 
 def random_moves(samples: int, *, rotate: bool, generator: torch.Generator) -> Tensor:

@@ -15,15 +15,14 @@ from torch import Tensor
 from foundation.steps import steps_per_epoch
 
 from .augmentation import (
-    CROP_PADDING,
     crop_flip_positions,
     crop_flip_rotate_positions,
     random_moves,
+    require_room,
 )
 from .errors import DataError
 from .images import ImageData, Normalization
 from .noise import FeatureNoise
-from .sources.base import AUGMENTATIONS
 
 Batch = tuple[Tensor, Tensor]
 
@@ -214,15 +213,7 @@ def _check(
         )
     if batch_size < 1:
         raise DataError(f"batch-size must be at least 1, not {batch_size}")
-    if augmentation not in AUGMENTATIONS:
-        raise DataError(
-            f"unknown augmentation '{augmentation}': choose one of {', '.join(AUGMENTATIONS)}"
-        )
-    if augmentation != "none" and min(data.image_size) <= CROP_PADDING:
-        raise DataError(
-            f"augmentation '{augmentation}' crops with {CROP_PADDING} pixels of padding and needs "
-            f"larger images than {data.image_size[0]}x{data.image_size[1]}: use 'none'"
-        )
+    require_room(augmentation, data.image_size)
     if len(data) == 0:
         raise DataError("there is no image to make batches of")
     if len(data) == 1 and drop_singleton:

@@ -8,6 +8,8 @@ from typing import Any
 
 from configuration import ConfigurationError, RunConfiguration
 from federated_data import FOLDERS, SOURCES, client_indices, client_rows, describe, sites_in
+from federated_data.augmentation import require_room
+from foundation import counted
 from models import MODELS, resolve_device
 from post_training import Settings, chosen
 from protocol.shared_model import shared_model
@@ -72,6 +74,12 @@ def check(configuration: RunConfiguration, simulated: bool) -> None:
                 method.suits(model, settings)
     except ValueError as error:
         raise ConfigurationError(str(error)) from error
+    require_room(configuration.augmentation_for(description.augmentation), description.image_size)
+    if configuration.batch_size == 1 and model.has_batch_norm:
+        raise ConfigurationError(
+            f"batch-size = 1: model {configuration.model!r} has BatchNorm, which needs several "
+            "images to compute with: take 2 or more"
+        )
     measurers(configuration)
     run_directory.locate(configuration)
     checkpoints = Checkpoints(Path(configuration.resume_from) / "checkpoints", configuration)
@@ -87,23 +95,34 @@ def check(configuration: RunConfiguration, simulated: bool) -> None:
                 f"output-dir=ANOTHER, or say output-dir={configuration.resume_from} to replace them"
             )
     if simulated:
-        parts = client_indices(**configuration.partitioning)
-        begun = {} if start is None else checkpoints.data_at(start)
-        if begun:
-            now = described_data(
-                [
-                    len(
-                        client_rows(
-                            client=client,
-                            validation_share=configuration.validation_share,
-                            **configuration.partitioning,
-                        )[0]
-                    )
-                    for client in range(len(parts))
-                ],
-                description.class_names,
-            )
-            require_same_data(begun, now)
+        counts = _training_counts(configuration)
+        if model.has_batch_norm and configuration.strategy != "centralized":
+            _require_several_images(configuration, counts)
+        if start is not None and (begun := checkpoints.data_at(start)):
+            require_same_data(begun, described_data(counts, description.class_names))
+
+
+def _training_counts(configuration: RunConfiguration) -> list[int]:
+    """Return how many images each simulated client trains on."""
+    parts = client_indices(**configuration.partitioning)
+    if configuration.validation_share == 0:
+        return [len(part) for part in parts]
+    share = configuration.validation_share
+    return [
+        len(client_rows(client=client, validation_share=share, **configuration.partitioning)[0])
+        for client in range(len(parts))
+    ]
+
+
+def _require_several_images(configuration: RunConfiguration, counts: list[int]) -> None:
+    few = [client for client, count in enumerate(counts) if count < 2]
+    if few:
+        raise ConfigurationError(
+            f"{counted(len(few), 'client')} would have fewer than 2 images to train on (the first "
+            f"is client {few[0]}): model {configuration.model!r} has BatchNorm, which needs "
+            f"several. Raise min-partition-size ({configuration.min_partition_size}), take fewer clients, or "
+            f"a lower validation-share ({configuration.validation_share})"
+        )
 
 
 def _shortened(steps: list[str]) -> str:

@@ -241,7 +241,7 @@ def test_what_does_not_fit_is_refused() -> None:
         batches_of(data, 0)
     with pytest.raises(DataError, match="choose one of none, crop-flip, crop-flip-rotate"):
         batches_of(data, augmentation="mixup")
-    with pytest.raises(DataError, match="needs larger images than 4x9"):
+    with pytest.raises(DataError, match="needs larger ones than 4x9"):
         batches_of(some_data(4, size=(4, 9)), augmentation="crop-flip")
 
 
