@@ -5,6 +5,7 @@ renamed, so an entry that exists is complete; readers take no lock. Arrays are o
 memory-mapped, which lets the processes of a machine share their pages.
 """
 
+import errno
 import hashlib
 import logging
 import os
@@ -20,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from foundation import whole_folder
+from foundation.disks import disk_problem, is_full
 
 from .errors import DataError, warn_once
 
@@ -32,9 +34,18 @@ _QUIET_WAIT_SECONDS = 5.0
 
 
 def cache_directory() -> Path:
-    """Directory of the cache: ``$FEDF2DG_CACHE``, else ``~/.cache/fedf2dg``."""
+    """Directory of the cache: ``$FEDF2DG_CACHE``, else ``~/.cache/fedf2dg``.
+
+    Raises
+    ------
+    OSError
+        If there is neither the variable nor a home directory.
+    """
     configured = os.environ.get("FEDF2DG_CACHE", "")
-    return Path(configured).expanduser() if configured else Path.home() / ".cache" / "fedf2dg"
+    try:
+        return Path(configured or "~/.cache/fedf2dg").expanduser()
+    except RuntimeError as error:
+        raise OSError(errno.ENOENT, "this user has no home directory") from error
 
 
 def entry(name: str, identity: str, make: Callable[[Path], None], *, private: bool = False) -> Path:
@@ -64,26 +75,35 @@ def entry(name: str, identity: str, make: Callable[[Path], None], *, private: bo
     if private and hasattr(os, "getuid"):
         identity += f"\nof user {os.getuid()}"
     digest = hashlib.sha256(f"{_FORMAT}\n{name}\n{identity}".encode()).hexdigest()[:16]
-    directory = cache_directory()
-    place = directory / f"{re.sub(r'[^A-Za-z0-9._-]', '_', name)}-{digest}"
-    if place.is_dir():
-        return place
+    file_name = f"{re.sub(r'[^A-Za-z0-9._-]', '_', name)}-{digest}"
     try:
+        directory = cache_directory()
+        place = directory / file_name
+        if place.is_dir():
+            return place
         directory.mkdir(parents=True, exist_ok=True)
-        lock = _acquire(directory / f"{place.name}.lock", name)
+        lock = _acquire(directory / f"{file_name}.lock", name)
     except OSError as error:
         warn_once(
-            f"the cache {directory} cannot be written ({error.strerror}); every process prepares "
-            f"its data anew. Set FEDF2DG_CACHE to a writable directory"
+            f"the cache of decoded images cannot be written ({error.strerror}); every process "
+            f"prepares its data anew. Set FEDF2DG_CACHE to a writable directory"
         )
-        place = _private_directory() / place.name
+        place = _private_directory() / file_name
         if not place.is_dir():
             place.mkdir()
             make(place)
         return place
     try:
         if not place.is_dir():
-            _make(place, make, private)
+            with whole_folder(place, private=private) as folder:
+                make(folder)
+    except OSError as error:
+        if problem := disk_problem(error):
+            raise DataError(
+                f"the cache of decoded images in {directory}: {problem}. Free some space, or set "
+                "FEDF2DG_CACHE to a directory with more"
+            ) from error
+        raise
     finally:
         lock.release()
     return place
@@ -119,6 +139,28 @@ def open_arrays(
     raise AssertionError("unreachable")
 
 
+def new_array(path: Path, shape: tuple[int, ...]) -> npt.NDArray[np.uint8]:
+    """Create a memory-mapped array of bytes in an entry that is being made.
+
+    Its space is reserved at once: a disk that fills up later would kill a process that writes to
+    mapped memory, without a word.
+
+    Raises
+    ------
+    OSError
+        If the disk has not so much space.
+    """
+    array = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
+    if hasattr(os, "posix_fallocate"):
+        with path.open("rb+") as file:
+            try:
+                os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+            except OSError as error:  # some file systems cannot reserve
+                if is_full(error):
+                    raise
+    return array
+
+
 def _acquire(path: Path, name: str) -> Any:
     from filelock import FileLock, Timeout
 
@@ -129,11 +171,6 @@ def _acquire(path: Path, name: str) -> Any:
         logger.info("another process is preparing '%s'; waiting for it", name)
         lock.acquire()
     return lock
-
-
-def _make(place: Path, make: Callable[[Path], None], private: bool) -> None:
-    with whole_folder(place, private=private) as folder:
-        make(folder)
 
 
 @cache

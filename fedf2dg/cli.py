@@ -20,6 +20,7 @@ from configuration import (
     read_toml,
     typed,
 )
+from fedf2dg.console import plain_warnings
 from fedf2dg.ending import FAILED, exit_status
 from fedf2dg.engines import ENGINES
 from fedf2dg.known_names import parse_quickly
@@ -33,7 +34,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if isinstance(stream, io.TextIOWrapper):  # an ASCII terminal must not end a command
             stream.reconfigure(errors="replace")
     chosen = parse(arguments)
-    return exit_status(lambda: chosen.action(chosen))
+    # The log of a run is what its command prints; other commands have results of their own.
+    with plain_warnings(sys.stdout if chosen.action is _simulate else sys.stderr):
+        return exit_status(lambda: chosen.action(chosen))
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
@@ -113,7 +114,7 @@ class MetricsFile:
             written = os.write(self._descriptor, line)
             if written != len(line):
                 os.ftruncate(self._descriptor, before)
-                raise OSError(f"{self.path}: the event was not written whole (is the disk full?)")
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path))
         return record
 
     def position(self) -> int:

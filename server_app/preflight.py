@@ -120,8 +120,8 @@ def _require_several_images(configuration: RunConfiguration, counts: list[int]) 
         raise ConfigurationError(
             f"{counted(len(few), 'client')} would have fewer than 2 images to train on (the first "
             f"is client {few[0]}): model {configuration.model!r} has BatchNorm, which needs "
-            f"several. Raise min-partition-size ({configuration.min_partition_size}), take fewer clients, or "
-            f"a lower validation-share ({configuration.validation_share})"
+            f"several. Raise min-partition-size ({configuration.min_partition_size}), take fewer "
+            f"clients, or a lower validation-share ({configuration.validation_share})"
         )
 
 

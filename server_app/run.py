@@ -19,6 +19,7 @@ from strategies import prior_left
 
 from . import run_directory
 from .acceptance import Acceptance
+from .disk import disk_errors_explained
 from .federation import RESULTS, Federation
 from .kept_model import forget_kept_model, write_kept_model
 from .trained import TrainedFederation
@@ -55,6 +56,7 @@ def run(
     directory = run_directory.prepare(configuration)
     log.info("run directory: %s", directory)
     with (
+        disk_errors_explained(directory),
         run_directory.reserved(directory),
         Federation(grid, configuration, directory, workers, must_stop) as federation,
     ):

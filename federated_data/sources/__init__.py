@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from ..cache import entry, open_arrays
+from ..cache import entry, new_array, open_arrays
 from ..decoding import RESIZING, Shape, decode, inspect
 from ..errors import DataError, warn_once
 from ..images import ImageData, Normalization
@@ -254,9 +254,7 @@ def _decoded(
     def make(directory: Path) -> None:
         records = source.records(split)
         size = (len(records.labels), shape.channels, *shape.image_size)
-        images = np.lib.format.open_memmap(
-            directory / "images.npy", mode="w+", dtype=np.uint8, shape=size
-        )
+        images = new_array(directory / "images.npy", size)
         rows = decode(
             records,
             shape,

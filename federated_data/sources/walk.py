@@ -103,7 +103,7 @@ def images_below(directory: Path, left_out: LeftOut) -> Iterator[tuple[Path, os.
         Receives what is passed over.
     """
     been: set[Path] = set()
-    for parent, folders, files in os.walk(directory, followlinks=True):
+    for parent, folders, files in os.walk(directory, onerror=_refuse, followlinks=True):
         here = Path(parent)
         if here.resolve() in been:
             folders.clear()
@@ -119,6 +119,10 @@ def images_below(directory: Path, left_out: LeftOut) -> Iterator[tuple[Path, os.
                 left_out.add(reason, path)
             else:
                 yield path, path.stat()
+
+
+def _refuse(error: OSError) -> None:
+    raise error  # a folder that may not be read is not taken for an empty one
 
 
 def _why_not_read(path: Path) -> str:

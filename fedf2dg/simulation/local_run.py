@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 from flwr.clientapp import ClientApp
+from flwr.common.logger import update_console_handler
 
 from client_app.app import app as client_app
 from client_app.site import model_operations, reduced_type
@@ -45,6 +47,8 @@ def run_locally(configuration: RunConfiguration) -> dict[str, Any]:
 
 
 def _client_app() -> ClientApp:
+    """Return the app in a process of its own, whose warnings go where this process's would."""
+    update_console_handler(colored=sys.stderr.isatty())
     return client_app
 
 

@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import Any, TextIO, cast
 
 from configuration import ConfigurationError, RunConfiguration
+from fedf2dg.console import logged_to
 from fedf2dg.engines import ENGINES, Engine
 from server_app import preflight, run_directory
-
-from .console import logged_to
 
 
 def simulate(

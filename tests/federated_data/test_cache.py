@@ -1,3 +1,4 @@
+import errno
 import os
 import subprocess
 import sys
@@ -7,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from federated_data import cache_directory
-from federated_data.cache import entry, open_arrays
+from federated_data import DataError, cache_directory
+from federated_data.cache import entry, new_array, open_arrays
 
 
 def test_the_directory_is_configured_or_in_the_users_home(
@@ -96,6 +97,43 @@ def test_without_a_writable_directory_the_data_come_all_the_same(
         np.testing.assert_array_equal(array, np.arange(5))
     assert len(warnings_seen) == 1
     assert "Set FEDF2DG_CACHE" in warnings_seen[0]
+
+
+def test_a_user_without_a_home_directory(
+    monkeypatch: pytest.MonkeyPatch, warnings_seen: list[str]
+) -> None:
+    def homeless(path: Path) -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("FEDF2DG_CACHE")
+    monkeypatch.setattr(Path, "expanduser", homeless)
+    (array,) = open_arrays("things", "a", numbers, ("numbers",))
+    np.testing.assert_array_equal(array, np.arange(5))
+    assert "no home directory" in warnings_seen[0] and "Set FEDF2DG_CACHE" in warnings_seen[0]
+
+
+def test_a_full_disk_is_met_before_the_images_are_written(
+    empty_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Writing to mapped memory that has no place on the disk kills the process."""
+
+    def full(*_: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "posix_fallocate", full, raising=False)
+    with pytest.raises(DataError, match=f"cache .* {empty_cache}: No space .* set FEDF2DG_CACHE"):
+        entry("things", "a", lambda directory: new_array(directory / "images.npy", (10, 10)))
+    assert [path for path in empty_cache.iterdir() if path.is_dir()] == []
+
+
+def test_a_file_system_that_reserves_nothing_is_used_all_the_same(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def cannot(*_: int) -> None:
+        raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+
+    monkeypatch.setattr(os, "posix_fallocate", cannot, raising=False)
+    assert new_array(tmp_path / "images.npy", (2, 3)).shape == (2, 3)
 
 
 def test_of_processes_that_start_together_one_makes_the_entry(
