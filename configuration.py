@@ -409,6 +409,12 @@ class RunConfiguration(Section):
         minimum=0.0,
         binds="generate",
     )
+    sinks: str = key(
+        "",
+        "Where the run's numbers and pictures go beside its directory, several separated by "
+        "commas: csv, mlflow, tensorboard, wandb (each but csv needs the library of that name).",
+        binds="run",
+    )
     moon: MoonSettings = field(default_factory=MoonSettings)
     server_optimizer: ServerOptimizerSettings = field(default_factory=ServerOptimizerSettings)
     robust: RobustSettings = field(default_factory=RobustSettings)
@@ -530,6 +536,12 @@ class RunConfiguration(Section):
     def classes(self) -> tuple[str, ...]:
         """The names in ``class-names``."""
         return tuple(name.strip() for name in self.class_names.split(",") if name.strip())
+
+    @property
+    def sink_names(self) -> tuple[str, ...]:
+        """The names in ``sinks``; a plus sign separates them in a comparison."""
+        names = self.sinks.replace("+", ",").split(",")
+        return tuple(dict.fromkeys(name.strip() for name in names if name.strip()))
 
     @property
     def data_set(self) -> dict[str, Any]:

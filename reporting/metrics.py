@@ -7,7 +7,7 @@ import json
 import math
 import os
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -69,6 +69,11 @@ class MetricsFile:
     path : Path | str
         The file, created with its folder if missing and continued otherwise.
 
+    Attributes
+    ----------
+    listener : callable, optional
+        Gets every event behind the file.
+
     Examples
     --------
     >>> with MetricsFile("outputs/run/metrics.jsonl") as metrics:      # doctest: +SKIP
@@ -77,6 +82,7 @@ class MetricsFile:
 
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path)
+        self.listener: Callable[[Event], None] | None = None
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self._lock = threading.Lock()
         self._descriptor = os.open(
@@ -115,6 +121,8 @@ class MetricsFile:
             if written != len(line):
                 os.ftruncate(self._descriptor, before)
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path))
+        if self.listener is not None:
+            self.listener(record)
         return record
 
     def position(self) -> int:

@@ -39,7 +39,8 @@ from protocol.gather import gather
 from protocol.participants import MissingClients, Participants
 from protocol.reasons import grouped
 from protocol.shared_model import shared_model
-from reporting import MetricsFile
+from reporting import MetricsFile, read_events
+from reporting.sinks import Relay
 from strategies import TooFewReplies, get
 
 from .batch_norm import measured_on_clients
@@ -125,6 +126,7 @@ class Federation:
         )
         self.checkpoints = Checkpoints(directory / "checkpoints", configuration)
         self.metrics = MetricsFile(directory / "metrics.jsonl")
+        self._relay: Relay | None = None
         self._take_up(Checkpoint(cpu_state(self._model)))
 
     def __enter__(self) -> Federation:
@@ -132,8 +134,10 @@ class Federation:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """End the processes that were started."""
+        """End the processes that were started, and what follows the run."""
         self.pool.close()
+        if self._relay is not None:
+            self._relay.close()
 
     def _take_up(self, state: Checkpoint) -> None:
         #: What the next checkpoint will hold.
@@ -177,7 +181,22 @@ class Federation:
             self.strategy.prune()
             log.info("resuming behind step %s", self.state.completed[-1])
         self.metrics.truncate(self.state.metrics_position)
+        self._open_sinks()
         forget_repeated(self.directory / "pseudo_data", self.state.completed)
+
+    def _open_sinks(self) -> None:
+        """Have other places follow the run; they are told again what it had done before."""
+        if not self.configuration.sink_names:
+            return
+        self._relay = Relay(
+            self.configuration.sink_names,
+            self.directory,
+            self.configuration.flat(),
+            self.description.class_names,
+        )
+        for event in read_events(self.metrics.path):
+            self._relay(event)
+        self.metrics.listener = self._relay
 
     def done(self, step: str) -> bool:
         """Tell whether a step was completed, in this process or before a resume."""

@@ -13,6 +13,7 @@ from foundation import counted
 from models import MODELS, resolve_device
 from post_training import Settings, chosen
 from protocol.shared_model import shared_model
+from reporting.sinks import chosen_sinks
 from strategies import algorithms, get
 
 from . import run_directory
@@ -81,6 +82,7 @@ def check(configuration: RunConfiguration, simulated: bool) -> None:
             "images to compute with: take 2 or more"
         )
     measurers(configuration)
+    chosen_sinks(configuration.sink_names)
     run_directory.locate(configuration)
     checkpoints = Checkpoints(Path(configuration.resume_from) / "checkpoints", configuration)
     start = (

@@ -1,0 +1,34 @@
+"""A table of all numbers: ``metrics.csv`` in the run's directory."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+
+class CsvFile:
+    """One line for each number: group, step, name, value. It takes no pictures."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("w", encoding="utf-8", newline="")
+        self._writer = csv.writer(self._file, lineterminator="\n")
+        self._writer.writerow(["group", "step", "name", "value"])
+
+    def numbers(self, group: str, step: int, values: Mapping[str, float]) -> None:
+        """Write a line for each number, at once."""
+        self._writer.writerows([group, step, name, value] for name, value in values.items())
+        self._file.flush()
+
+    def picture(self, name: str, step: int, png: bytes) -> None:
+        """Do nothing: a table holds no pictures."""
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+def open_sink(directory: Path, configuration: Mapping[str, Any]) -> CsvFile:
+    """Begin the file anew; a resumed run's events come again."""
+    return CsvFile(directory / "metrics.csv")

@@ -1,0 +1,45 @@
+"""A run of MLflow; its own environment variables say where it is kept."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+
+class MlflowRun:
+    """Numbers as metrics ``group/name``, pictures as artifacts, the settings as parameters."""
+
+    def __init__(self, directory: Path, configuration: Mapping[str, Any]) -> None:
+        import mlflow
+
+        self._mlflow: Any = mlflow
+        mlflow.start_run(run_name=directory.name)
+        mlflow.log_params(dict(configuration))
+
+    def numbers(self, group: str, step: int, values: Mapping[str, float]) -> None:
+        """Log the numbers of a step."""
+        named = {_permitted(f"{group}/{name}"): value for name, value in values.items()}
+        self._mlflow.log_metrics(named, step=step)
+
+    def picture(self, name: str, step: int, png: bytes) -> None:
+        """Log an image."""
+        from PIL import Image
+
+        self._mlflow.log_image(Image.open(io.BytesIO(png)), f"{_permitted(name)} {step}.png")
+
+    def close(self) -> None:
+        """End the run."""
+        self._mlflow.end_run()
+
+
+def open_sink(directory: Path, configuration: Mapping[str, Any]) -> MlflowRun:
+    """Begin a run that is called like the directory."""
+    return MlflowRun(directory, configuration)
+
+
+def _permitted(name: str) -> str:
+    """Return a name without what MLflow refuses: clients choose their own names."""
+    return re.sub(r"[^A-Za-z0-9_\-. /]", "_", name)
