@@ -211,8 +211,9 @@ class RunConfiguration(Section):
     )
     round_timeout: float = key(
         3600.0,
-        "Longest wait for the replies of one round. In the local engine's processes: the longest "
-        "that one client may take; a client in this process (processes=1) is not bounded.",
+        "Longest wait for the replies to one question (a round, a judgement, images), after its "
+        "last message. In the local engine's processes: the longest that one client may take; a "
+        "client in this process (processes=1) is not bounded, nor is an upload that has begun.",
         unit="seconds",
         above=0.0,
         binds="run",

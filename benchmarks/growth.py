@@ -245,6 +245,7 @@ def draw(growths: Sequence[Growth]) -> str:
         _figure(growths),
         "growth",
         "Seconds against images, iterations, clients and operations, with the fitted exponents",
+        in_page=False,
     )
 
 

@@ -2,14 +2,16 @@
 
 Each function takes plain values and returns a :class:`matplotlib.figure.Figure`;
 :func:`to_svg` and :func:`to_png` render one. Colours are Okabe and Ito's (stages) and one blue
-from light to dark (quantities), which colour-blind readers and grey printers can tell apart;
-stages also differ in marker and label, so nothing rests on colour alone.
+from clear to full (quantities), which colour-blind readers and grey printers can tell apart;
+stages also differ in marker and label, so nothing rests on colour alone. Nothing has a background,
+and in a page the ink follows the page's colours, so that figures suit light and dark pages.
 """
 
 from __future__ import annotations
 
 import io
 import math
+import re
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -23,7 +25,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.cm import ScalarMappable
-from matplotlib.colors import Colormap, ListedColormap, Normalize, PowerNorm
+from matplotlib.colors import Colormap, ListedColormap, Normalize, PowerNorm, to_rgba
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator, PercentFormatter
@@ -36,19 +38,34 @@ BLUE, VERMILLION, GREEN, ORANGE = "#0072B2", "#D55E00", "#009E73", "#E69F00"
 COLOURS = {"federated": BLUE, "distillation": VERMILLION, "competition": GREEN}
 
 WIDTH = 9.0  # inches: text of 9 pt then reads well on a page of 900 px and in a two-column print
+_TILE = 1.1  # inches that a generated image may take
 NUMBERS_UP_TO = 12  # columns that leave room for a number in each cell
 
 _SVG = "http://www.w3.org/2000/svg"
 ElementTree.register_namespace("", _SVG)
 
-INK, FAINT = "#222222", "#d9d9d9"
+INK, SOFT, FAINT, PAPER = "#222222", "#555555", "#d9d9d9", "#ffffff"
+# White that stays white on a dark page: numbers on full blue.
+_WHITE = "#fffffe"
+# A page's own colours (see reporting.page), each with what it is where there is no page.
+_OF_PAGE = {
+    INK: "--ink",
+    SOFT: "--soft",
+    FAINT: "--line",
+    PAPER: "--sheet",
+    BLUE.lower(): "--blue",
+    VERMILLION.lower(): "--vermillion",
+    GREEN.lower(): "--green",
+    ORANGE.lower(): "--orange",
+}
+_COLOUR = re.compile("|".join(_OF_PAGE))
 _STYLE: dict[Any, Any] = {
     "font.family": "sans-serif",
     "font.size": 9.0,
     "axes.titlesize": 10.0,
     "axes.titleweight": "bold",
     "axes.labelsize": 9.0,
-    "axes.edgecolor": "#555555",
+    "axes.edgecolor": SOFT,
     "axes.linewidth": 0.8,
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -57,9 +74,10 @@ _STYLE: dict[Any, Any] = {
     "axes.labelcolor": INK,
     "xtick.color": INK,
     "ytick.color": INK,
-    "figure.facecolor": "white",
-    "axes.facecolor": "white",
-    "savefig.facecolor": "white",
+    "figure.facecolor": "none",
+    "axes.facecolor": "none",
+    "savefig.facecolor": "none",
+    "legend.facecolor": PAPER,
     "hatch.linewidth": 0.6,
     "svg.fonttype": "none",  # text stays text: searchable, and readable to screen readers
     "svg.hashsalt": "fedf2dg",  # the same run gives the same file
@@ -89,7 +107,7 @@ def in_style(draw: Callable[P, Figure]) -> Callable[P, Figure]:
 
 
 @in_style
-def accuracy_curve(measurements: Sequence[Measurement]) -> Figure:
+def accuracy_curve(measurements: Sequence[Measurement], chance: float | None = None) -> Figure:
     """Draw the accuracy of the global model over the whole run, its stages side by side.
 
     Parameters
@@ -97,6 +115,8 @@ def accuracy_curve(measurements: Sequence[Measurement]) -> Figure:
     measurements : Sequence[Measurement]
         Sorted by stage, at least one. Each stage has an axis of its own: rounds, epochs of
         distillation, competition rounds.
+    chance : float, optional
+        Accuracy of guessing, in [0, 1], drawn as a line.
 
     Returns
     -------
@@ -117,7 +137,7 @@ def accuracy_curve(measurements: Sequence[Measurement]) -> Figure:
     }
     figure = Figure(figsize=(WIDTH, 3.9), layout="constrained")
     axes = figure.add_subplot()
-    lowest = min(m.accuracy for m in measurements) * 100
+    lowest = min([m.accuracy for m in measurements] + ([chance] if chance else [])) * 100
     bottom = float(np.clip(10 * math.floor((lowest - 4) / 10), 0, 80))
     edge = 0.0
     previous: tuple[float, float] | None = None
@@ -134,7 +154,7 @@ def accuracy_curve(measurements: Sequence[Measurement]) -> Figure:
         y = [point.accuracy * 100 for point in points]
         axes.axvspan(edge, edge + width, color=colour, alpha=0.055, linewidth=0)
         if edge:
-            axes.axvline(edge, color="#888888", linewidth=0.8, linestyle=(0, (4, 3)))
+            axes.axvline(edge, color=SOFT, linewidth=0.8, linestyle=(0, (4, 3)))
         if previous:
             axes.plot(
                 [previous[0], x[0]], [previous[1], y[0]], color=colour, linewidth=1.0, alpha=0.5
@@ -167,6 +187,18 @@ def accuracy_curve(measurements: Sequence[Measurement]) -> Figure:
         previous = (x[-1], y[-1])
         edge += width
     axes.set_xlim(0, edge)
+    if chance is not None:
+        axes.axhline(100 * chance, color=SOFT, linewidth=1.0, linestyle=(0, (1, 2)))
+        axes.annotate(
+            f"chance {100 * chance:.1f} %",
+            (0, 100 * chance),
+            (4, 3),
+            textcoords="offset points",
+            ha="left",
+            va="bottom",
+            color=SOFT,
+            fontsize=8.5,
+        )
     # A little above, or a mark at 100 % would be cut in half.
     top = 101.0 if max(m.accuracy for m in measurements) <= 1 else None
     axes.set_ylim(bottom, top)
@@ -320,6 +352,7 @@ def pseudo_image_grid(
     clients: Sequence[int],
     classes: Sequence[int],
     class_names: Sequence[str] = (),
+    client_names: Sequence[str] = (),
 ) -> Figure:
     """Draw one image per client and class.
 
@@ -329,8 +362,8 @@ def pseudo_image_grid(
         RGB in [0, 1]; NaN where there is no image.
     clients, classes : Sequence[int]
         Which rows and columns these are.
-    class_names : Sequence[str] (default: the numbers of the classes)
-        Names of all classes.
+    class_names, client_names : Sequence[str] (default: their numbers)
+        Names of all classes and clients.
 
     Returns
     -------
@@ -339,13 +372,16 @@ def pseudo_image_grid(
     """
     rows, columns, height, width = tiles.shape[:4]
     gap = max(1, round(0.08 * max(height, width)))
-    page = np.ones((rows * (height + gap) + gap, columns * (width + gap) + gap, 3), np.float32)
+    # Clear between the images, so that they suit any page.
+    page = np.zeros((rows * (height + gap) + gap, columns * (width + gap) + gap, 4), np.float32)
     for row in range(rows):
         for column in range(columns):
             top, left = gap + row * (height + gap), gap + column * (width + gap)
-            tile = np.where(np.isnan(tiles[row, column]), 0.945, tiles[row, column])
-            page[top : top + height, left : left + width] = tile
-    across = min(0.45 * columns, 4.8)
+            place = page[top : top + height, left : left + width]
+            missing = np.isnan(tiles[row, column])
+            place[..., :3] = np.where(missing, 0.5, tiles[row, column])
+            place[..., 3] = np.where(missing.any(axis=-1), 0.12, 1.0)
+    across = min(_TILE * columns, WIDTH - 0.6)
     tall = across * page.shape[0] / page.shape[1] + 0.6
     across += 0.6
     figure = Figure(figsize=(across, tall), layout="constrained")
@@ -356,7 +392,7 @@ def pseudo_image_grid(
     middle_y = [gap + height / 2 - 0.5 + place * (height + gap) for place in range(rows)]
     names = [_name(class_names, label) for label in classes]
     axes.set_xticks(middle_x, names)
-    axes.set_yticks(middle_y, [str(client) for client in clients])
+    axes.set_yticks(middle_y, [_name(client_names, client) for client in clients])
     axes.tick_params(length=0, top=True, labeltop=True, bottom=False, labelbottom=False)
     if max(len(name) for name in names) > 5:
         for mark in axes.get_xticklabels():
@@ -392,7 +428,7 @@ def bytes_per_round(rounds: Sequence[str], down: Sequence[float], up: Sequence[f
             color=ORANGE,
             label="clients to server",
             hatch="///",
-            edgecolor="white",
+            edgecolor=PAPER,
             linewidth=0,
         )
     else:
@@ -425,16 +461,20 @@ def byte_unit(value: float) -> tuple[float, str]:
 
 
 def to_png(figure: Figure, *, dots_per_inch: float = 200.0) -> bytes:
-    """Render a figure as the content of a PNG file."""
+    """Render a figure as the content of a PNG file, on white."""
     content = io.BytesIO()
     with _styled():
         FigureCanvasAgg(figure).print_figure(
-            content, format="png", dpi=dots_per_inch, metadata={"Software": None}
+            content,
+            format="png",
+            dpi=dots_per_inch,
+            facecolor="white",
+            metadata={"Software": None},
         )
     return content.getvalue()
 
 
-def to_svg(figure: Figure, identifier: str, description: str) -> str:
+def to_svg(figure: Figure, identifier: str, description: str, *, in_page: bool = True) -> str:
     """Render a figure as an ``<svg>`` element that can stand in a page with others.
 
     Parameters
@@ -445,6 +485,9 @@ def to_svg(figure: Figure, identifier: str, description: str) -> str:
         Put before every id in it, so that two figures of a page share none.
     description : str
         What a screen reader says.
+    in_page : bool (default: True)
+        Whether its colours are those of :mod:`reporting.page`; else it is a file of its own, on
+        white.
 
     Returns
     -------
@@ -464,6 +507,9 @@ def to_svg(figure: Figure, identifier: str, description: str) -> str:
                 parent.remove(child)
     used: set[str] = set()
     for element in root.iter():
+        style = element.get("style")
+        if in_page and style is not None:
+            element.set("style", _COLOUR.sub(_of_page, style))
         own = element.attrib.pop("id", None)
         # Equal images share an id made of their content; the first may keep it.
         if own is not None and own not in used:
@@ -481,10 +527,15 @@ def to_svg(figure: Figure, identifier: str, description: str) -> str:
     width = float(str(root.get("width")).removesuffix("pt"))
     for name in ("width", "height", "version"):
         root.attrib.pop(name, None)
-    root.set("style", f"--width: {width / 72 / WIDTH:.4f}; stroke-linejoin: round")
+    ground = "" if in_page else "; background: white"
+    root.set("style", f"--width: {width / 72 / WIDTH:.4f}; stroke-linejoin: round{ground}")
     root.set("role", "img")
     root.set("aria-label", description)
     return ElementTree.tostring(root, encoding="unicode")
+
+
+def _of_page(colour: re.Match[str]) -> str:
+    return f"var({_OF_PAGE[colour[0]]}, {colour[0]})"
 
 
 def _band_label(stage: str, last: float) -> tuple[str, str]:
@@ -602,9 +653,10 @@ def _class_ticks(
 
 
 def _shades() -> Colormap:
-    """Return blue from light to dark, the lightest still to be told from white paper."""
-    shades = matplotlib.colormaps["Blues"](np.linspace(0.12, 1.0, 256))
-    return ListedColormap(shades, name="shades").with_extremes(bad="white")
+    """Return blue from almost clear to full: more is more on light and on dark pages."""
+    shades = np.tile(to_rgba("#1768ac"), (256, 1))
+    shades[:, 3] = np.linspace(0.12, 1.0, 256)
+    return ListedColormap(shades, name="shades").with_extremes(bad=(0, 0, 0, 0))
 
 
 def _cell_borders(axes: Axes, rows: int, columns: int) -> None:
@@ -614,7 +666,7 @@ def _cell_borders(axes: Axes, rows: int, columns: int) -> None:
     if rows <= 40 and columns <= 40:
         axes.set_xticks(np.arange(columns + 1) - 0.5, minor=True)
         axes.set_yticks(np.arange(rows + 1) - 0.5, minor=True)
-        axes.grid(which="minor", color="#e6e6e6", linewidth=0.8)
+        axes.grid(which="minor", color=PAPER, linewidth=0.8)
         axes.tick_params(which="minor", length=0)
     else:
         axes.spines[:].set_visible(True)
@@ -624,8 +676,7 @@ def _cell_borders(axes: Axes, rows: int, columns: int) -> None:
 def _numbers(
     axes: Axes, table: NDArray[np.floating[Any]], rgba: NDArray[Any], size: float = 8.5
 ) -> None:
-    """Write each number that is not zero into its cell, dark or light by the cell's brightness."""
-    light = rgba[..., :3] @ np.array([0.299, 0.587, 0.114])
+    """Write each number that is not zero into its cell, white where the cell's colour is full."""
     for (row, column), value in np.ndenumerate(table):
         if value:
             text = f"{int(value)}" if value < 10_000 else f"{value / 1000:.0f}k"
@@ -636,5 +687,5 @@ def _numbers(
                 ha="center",
                 va="center",
                 fontsize=size,
-                color="black" if light[row, column] > 0.5 else "white",
+                color=_WHITE if rgba[row, column, 3] > 0.75 else INK,
             )

@@ -11,12 +11,13 @@ _CSS = """
 :root {
   color-scheme: light dark;
   --paper: #ffffff; --ink: #1c1f23; --soft: #5a626b; --line: #dfe3e8; --tint: #f5f7f9;
-  --good: #00664a; --bad: #a34500;
+  --good: #00664a; --bad: #a34500; --sheet: #ffffff;
 }
 @media (prefers-color-scheme: dark) {
   :root {
     --paper: #15181c; --ink: #e7eaee; --soft: #a3acb6; --line: #333a42; --tint: #1e2329;
-    --good: #4fd1a5; --bad: #f2a15f;
+    --good: #4fd1a5; --bad: #f2a15f; --sheet: #1a1e23;
+    --blue: #5cb3ea; --vermillion: #ff9152; --green: #3fd0a4; --orange: #f0b63c;
   }
 }
 * { box-sizing: border-box; }
@@ -27,6 +28,7 @@ body {
   font: 16px/1.5 system-ui, -apple-system, "Segoe UI", Roboto, "Liberation Sans", sans-serif;
 }
 h1 { font-size: 1.75rem; line-height: 1.2; margin: 0 0 .3rem; letter-spacing: -.01em; }
+h3 { font-size: 1rem; margin: 1.4rem 0 .4rem; }
 h2 { font-size: 1.15rem; margin: 2.6rem 0 .7rem; padding-bottom: .3rem;
   border-bottom: 1px solid var(--line); }
 p { margin: .5rem 0; max-width: 46rem; }
@@ -34,6 +36,8 @@ p { margin: .5rem 0; max-width: 46rem; }
 .facts { display: flex; flex-wrap: wrap; gap: .3rem 1.6rem; margin: .8rem 0 1.4rem; padding: 0;
   list-style: none; color: var(--soft); font-size: .93rem; }
 .facts b { color: var(--ink); font-weight: 600; }
+.way { color: var(--soft); margin: 0 0 .8rem; }
+.soft { color: var(--soft); font-size: .85rem; }
 .note { color: var(--soft); font-size: .9rem; }
 .warning { border-left: 4px solid var(--bad); background: var(--tint); padding: .6rem .9rem;
   max-width: none; }
@@ -58,17 +62,13 @@ thead .number { white-space: normal; }
 .settings tbody th { font-weight: 400; white-space: normal; color: var(--soft); }
 .settings td { overflow-wrap: anywhere; }
 figure { margin: .8rem 0 1.6rem; }
-figure .sheet { background: #ffffff; border: 1px solid var(--line); border-radius: 6px;
-  padding: .8rem; overflow-x: auto; color-scheme: light; }
+figure .sheet { background: var(--sheet); border: 1px solid var(--line); border-radius: 6px;
+  padding: .8rem; overflow-x: auto; }
 figure svg { display: block; width: calc(100% * var(--width, 1)); height: auto; margin: 0 auto;
   min-width: calc(38rem * var(--width, 1)); }
 figure svg text { font-family: system-ui, -apple-system, "Segoe UI", Roboto, "Liberation Sans",
   sans-serif !important; }
 figure svg image { image-rendering: pixelated; }
-.pair { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 26rem), 1fr));
-  gap: 0 1.5rem; align-items: start; }
-.pair figure svg { width: min(100%, calc(60rem * var(--width, 1))); max-width: 34rem;
-  min-width: min(18rem, calc(60rem * var(--width, 1))); }
 figcaption { color: var(--soft); font-size: .9rem; margin-top: .5rem; max-width: 50rem; }
 @media (max-width: 36rem) {
   body { padding: 1.2rem .9rem 3rem; } h1 { font-size: 1.4rem; }
@@ -81,13 +81,13 @@ figcaption { color: var(--soft); font-size: .9rem; margin-top: .5rem; max-width:
   :root {
     color-scheme: light;
     --paper: #ffffff; --ink: #000000; --soft: #444444; --line: #bbbbbb; --tint: #ffffff;
-    --good: #00513a; --bad: #7d3500;
+    --good: #00513a; --bad: #7d3500; --sheet: #ffffff;
+    --blue: #0072b2; --vermillion: #d55e00; --green: #009e73; --orange: #e69f00;
   }
   body { max-width: none; padding: 0; font-size: 10pt; }
   section, figure, tr { break-inside: avoid; }
   section.long { break-inside: auto; }
   h2 { break-after: avoid; margin-top: 1.6rem; }
-  .pair { grid-template-columns: 1fr 1fr; }
   .scroll, figure .sheet { overflow: visible; }
   figure .sheet { border: 0; padding: 0; }
   figure svg { min-width: 0; }
@@ -126,18 +126,18 @@ def paragraph(content: str, kind: str = "") -> str:
     return f'<p class="{kind}">{text(content)}</p>' if kind else f"<p>{text(content)}</p>"
 
 
+def subheading(content: str) -> str:
+    """Return the title of a part of a section."""
+    return f"<h3>{text(content)}</h3>"
+
+
 def figure(svg: str, caption: str) -> str:
-    """Return a figure with its caption (plain text) on a light sheet, also in dark mode."""
+    """Return a figure with its caption (plain text); its colours follow the page's."""
     # A sheet that scrolls on a narrow screen has to be reachable from the keyboard.
     return (
         f'<figure><div class="sheet" tabindex="0">{svg}</div>'
         f"<figcaption>{text(caption)}</figcaption></figure>"
     )
-
-
-def pair(*figures: str) -> str:
-    """Return figures side by side where the page is wide enough, else below each other."""
-    return f'<div class="pair">{"".join(figures)}</div>'
 
 
 def text(content: object) -> str:

@@ -8,24 +8,34 @@ from pathlib import Path
 
 from foundation import counted, write_whole
 from reporting import figures
-from reporting.judgements import judgement_section
+from reporting.judgements import clients_table, judgement_section
 from reporting.optional import only_warned
-from reporting.page import figure, page, pair, paragraph, section, text
+from reporting.page import figure, page, paragraph, section, subheading, text
 from reporting.pseudo_images import PseudoDataError, read_grid, stored_sets
-from reporting.run_record import RunRecord, number
+from reporting.run_record import RunRecord, mapping, number
 from reporting.tables import (
+    MEASURED_ON,
+    MOST_ROWS,
+    NONE,
     Cell,
     duration,
     html_table,
+    left_out,
     measured_sentence,
     percent,
     points,
     stage_table,
     stages,
 )
+from reporting.verdict import title, verdict
 
-_MOST_ROWS = 50
 _MOST_LETTERS = 500
+_MEANING = (
+    "Nobody photographed these images. Each was computed from a client's model alone, until that "
+    "model was sure of the class; the global model then learned from them. They show what the "
+    "models react to, and need not look like anything. Where a frame is empty, none was made for "
+    "that client and class."
+)
 
 
 def write_report(run_directory: Path | str) -> Path:
@@ -61,10 +71,9 @@ def write_report(run_directory: Path | str) -> Path:
         ("the versions", _versions),
     ]
     parts = [_part(name, make, record) for name, make in made]
-    title = f"{_fact(record, 'strategy')} on {_fact(record, 'dataset')}"
     path = record.directory / "report.html"
     # The run and someone who follows it may render at the same time.
-    write_whole(path, page(title, parts), rivals=True)
+    write_whole(path, page(title(record), parts), rivals=True)
     return path
 
 
@@ -83,13 +92,15 @@ def _fact(record: RunRecord, name: str) -> str:
 
 
 def _headline(record: RunRecord) -> str:
-    """What was run, on what, and how it ended."""
+    """What was learned from what, what came of it, and how it ended."""
     ran = [stage for stage in stages(record.summary) if stage.accuracy is not None]
     way = " → ".join(f"{percent(stage.accuracy)} {stage.name}" for stage in ran)
     facts = {
         "strategy": _fact(record, "strategy"),
+        "then": str(record.summary.get("post_training") or "nothing"),
         "data set": _fact(record, "dataset"),
         "clients": _fact(record, "clients"),
+        **_images(record),
         "seed": _fact(record, "seed"),
         "started": str(record.last("start").get("time", "unknown")),
         "status": record.status,
@@ -107,15 +118,31 @@ def _headline(record: RunRecord) -> str:
                 "warning",
             ),
         )
+    lead = verdict(record) or way or "No accuracy measured yet."
     return "\n".join(
         [
-            f"<header><h1>{text(facts['strategy'])} on {text(facts['data set'])}</h1>",
-            f'<p class="lead">{text(way or "No accuracy measured yet.")}</p>',
+            f"<header><h1>{text(title(record))}</h1>",
+            f'<p class="lead">{text(lead)}</p>',
+            paragraph(way, "way") if way and lead != way else "",
             f'<ul class="facts">{items}</ul></header>',
             *warnings,
             _model(record),
         ]
     )
+
+
+def _images(record: RunRecord) -> dict[str, str]:
+    """How many images were trained on, and measured on by whom."""
+    facts, examples = {}, record.examples_per_client()
+    if examples:
+        facts["training images"] = f"{sum(examples):,.0f}"
+    for stage in stages(record.summary):
+        if stage.by in MEASURED_ON and stage.images:
+            facts[MEASURED_ON[stage.by]] = f"{stage.images:,}"
+    judged = number(mapping(record.summary.get("judged")).get("images"))
+    if judged:
+        facts[MEASURED_ON["clients"]] = f"{judged:,.0f}"
+    return facts
 
 
 def _model(record: RunRecord) -> str:
@@ -138,7 +165,10 @@ def _results(record: RunRecord) -> str:
     notes = [
         "Accuracy is that of the last round or epoch of a stage. “Best on test” is the highest "
         "value met on the way on the server’s test set, chosen on it: it serves comparison with "
-        "papers that report it, not as a result."
+        "papers that report it, not as a result.",
+        "Intervals are those of other images of the same kind (Wilson; of a gain Newcombe, as if "
+        "the two models had been asked about different images, so that it is at most so wide). "
+        "They say nothing of other seeds.",
     ]
     if said := measured_sentence(record.summary):
         notes.insert(0, f"{said}.")
@@ -191,16 +221,16 @@ def _generation(record: RunRecord) -> str:
         "time",
         "image iterations/s",
     ]
-    table = html_table(header, rows[:_MOST_ROWS], label="Generation of pseudo images")
-    return table + _left_out(len(rows))
+    table = html_table(header, rows[:MOST_ROWS], label="Generation of pseudo images")
+    return table + left_out(len(rows), "metrics.jsonl")
 
 
 def _accuracy(record: RunRecord) -> str:
     """The curve."""
-    title = "Accuracy over the run"
+    heading = "Accuracy over the run"
     measured = record.measurements()
     if not measured:
-        return section(title, paragraph("No accuracy measured yet."))
+        return section(heading, paragraph("No accuracy measured yet."))
     ran = ", then ".join(
         f"{stage.name} at {percent(stage.accuracy)}"
         + (f" ({points(stage.gain)})" if stage.gain is not None else "")
@@ -219,17 +249,21 @@ def _accuracy(record: RunRecord) -> str:
         + (f"; each stage has its own axis: {', '.join(axes)}" if len(axes) > 1 else "")
         + ". The value above is the last measurement of the stage."
     )
+    classes = len(record.class_names)
+    chance = 1 / classes if classes > 1 else None
+    if chance is not None:
+        caption += f" Guessing among {classes} classes of equal size gives {percent(chance)}."
     svg = figures.to_svg(
-        figures.accuracy_curve(measured),
+        figures.accuracy_curve(measured, chance),
         "accuracy",
         f"Line chart of accuracy over the run: {ran or 'see caption'}.",
     )
-    return section(title, figure(svg, caption))
+    return section(heading, figure(svg, caption))
 
 
 def _clients(record: RunRecord) -> str:
     """Who holds what."""
-    title = "What the clients hold"
+    heading = "What the clients hold"
     counts, examples = record.label_counts(), record.examples_per_client()
     if counts:
         empty = sum(value == 0 for row in counts for value in row) / (len(counts) * len(counts[0]))
@@ -247,15 +281,21 @@ def _clients(record: RunRecord) -> str:
             "empty cells hold none. The colour scale is that of square roots, so that small counts "
             "show."
         )
-        return section(title, figure(svg, caption))
+        return section(heading, figure(svg, caption), *_by_client(record))
     if not examples:
-        return section(title, paragraph("Not reported yet."))
+        return section(heading, paragraph("Not reported yet."), *_by_client(record))
     said = (
         f"{counted(len(examples), 'client')} with {sum(examples):,.0f} training images in all, "
         f"{min(examples):,.0f} to {max(examples):,.0f} each. Label counts were not sent to the "
         f"server ({_why_uncounted(record)}), so they cannot be shown."
     )
-    return section(title, paragraph(said))
+    return section(heading, paragraph(said), *_by_client(record))
+
+
+def _by_client(record: RunRecord) -> list[str]:
+    """What each model does on each client's held-out images."""
+    table = clients_table(record)
+    return [subheading("Accuracy by client, on its own held-out images"), table] if table else []
 
 
 def _why_uncounted(record: RunRecord) -> str:
@@ -269,14 +309,13 @@ def _why_uncounted(record: RunRecord) -> str:
 
 def _pseudo_images(record: RunRecord) -> str:
     """The first common samples, and the last hard ones."""
-    title = "Generated images"
+    heading = "Generated images"
     sets = stored_sets(record.directory)
     made = [_generation(record)] if record.of_kind("generation") else []
     if not sets:
-        return section(title, paragraph("No pseudo images stored."), *made)
+        return section(heading, paragraph("No pseudo images stored."), *made)
     shown = sets[:1] + [s for s in sets[1:] if s[0] != sets[0][0]][-1:]
-    parts: list[str] = []
-    drawings: list[str] = []
+    parts = [paragraph(_MEANING)]
     for kind, competition_round in shown:
         try:
             grid = read_grid(record.directory, kind, competition_round)
@@ -284,7 +323,7 @@ def _pseudo_images(record: RunRecord) -> str:
             parts.append(paragraph(f"{str(error)[:1].upper()}{_cut(str(error)[1:])}.", "warning"))
             continue
         drawn = figures.pseudo_image_grid(
-            grid.tiles, grid.clients, grid.classes, record.class_names
+            grid.tiles, grid.clients, grid.classes, record.class_names, record.client_names()
         )
         when = f" of competition round {competition_round}" if competition_round else ""
         described = (
@@ -295,17 +334,16 @@ def _pseudo_images(record: RunRecord) -> str:
             f"{kind.capitalize()} samples{when}: the first image made from each client's model "
             f"(row) for each class (column). No real image was used. {grid.note}"
         )
-        name = f"pseudo-{len(drawings)}"
-        drawings.append(figure(figures.to_svg(drawn, name, described), caption))
-    parts.append(pair(*drawings))
+        name = f"pseudo-{len(parts)}"
+        parts.append(figure(figures.to_svg(drawn, name, described), caption))
     if len(sets) > len(shown):
         parts.append(paragraph(f"{len(sets)} sets are stored; {len(shown)} are shown.", "note"))
-    return section(title, *parts, *made, long=True)
+    return section(heading, *parts, *made, long=True)
 
 
 def _confusion(record: RunRecord) -> str:
     """Confusion matrices before and after distillation."""
-    title = "Confusion before and after distillation"
+    heading = "Classes, before and after distillation"
     titles = {
         "federated": "federated (before)",
         "distilled": "distilled (after)",
@@ -315,7 +353,7 @@ def _confusion(record: RunRecord) -> str:
         titles[stage]: matrix for stage in titles if (matrix := record.confusion(stage)) is not None
     }
     if not matrices:
-        return section(title, paragraph("No confusion matrix measured yet."))
+        return section(heading, paragraph("No confusion matrix measured yet."))
     svg = figures.to_svg(
         figures.confusion_matrices(matrices, record.class_names),
         "confusion",
@@ -324,31 +362,48 @@ def _confusion(record: RunRecord) -> str:
     )
     caption = (
         "Test images by true class (row) and predicted class (column). Colour is the share of a "
-        "row, numbers are images; the diagonal is right, and a dark column off it is a class the "
+        "row, numbers are images; the diagonal is right, and a full column off it is a class the "
         "model predicts too often."
     )
+    recalls = _recalls(matrices, record.class_names)
     missing = [stage for stage in ("federated", "distilled") if titles[stage] not in matrices]
     note = [paragraph(f"Not measured: {', '.join(missing)}.", "note")] if missing else []
-    return section(title, figure(svg, caption), *note)
+    return section(heading, recalls, figure(svg, caption), *note)
+
+
+def _recalls(matrices: Mapping[str, Sequence[Sequence[float]]], names: Sequence[str]) -> str:
+    """How many of each class's test images every stage classifies correctly."""
+    rows = []
+    for label, row in enumerate(next(iter(matrices.values()))):
+        shares = [
+            percent(matrix[label][label] / sum(matrix[label])) if sum(matrix[label]) else NONE
+            for matrix in matrices.values()
+        ]
+        name = names[label] if label < len(names) else str(label)
+        rows.append([Cell(name), Cell(f"{sum(row):,.0f}", "number")])
+        rows[-1] += [Cell(share, "number") for share in shares]
+    header = ["class", "test images", *(f"recall, {stage}" for stage in matrices)]
+    table = html_table(header, rows[:MOST_ROWS], label="Recall of each class")
+    return table + left_out(len(rows), "metrics.jsonl")
 
 
 def _dropped(record: RunRecord) -> str:
     """Clients whose reply was not used."""
-    title = "Dropped clients"
+    heading = "Dropped clients"
     failures = record.failures()
     if not failures:
-        return section(title, paragraph("None: every reply that came was used."))
+        return section(heading, paragraph("None: every reply that came was used."))
     rows = [
         [Cell(when), Cell(client), Cell(_cut(reason), "any")]
-        for when, client, reason in failures[:_MOST_ROWS]
+        for when, client, reason in failures[:MOST_ROWS]
     ]
     table = html_table(["round", "client", "reason"], rows, label="Dropped clients")
-    return section(title, table, _left_out(len(failures)), long=True)
+    return section(heading, table, left_out(len(failures), "metrics.jsonl"), long=True)
 
 
 def _traffic(record: RunRecord) -> str:
     """Bytes on the wire."""
-    title = "Bytes per round"
+    heading = "Bytes per round"
     names, down, up = [], [], []
     for event in record.of_kind("round"):
         sent, received = number(event.get("bytes_down")), number(event.get("bytes_up"))
@@ -358,7 +413,7 @@ def _traffic(record: RunRecord) -> str:
         down.append(sent or 0.0)
         up.append(received or 0.0)
     if not names:
-        return section(title, paragraph("Not measured in this run."))
+        return section(heading, paragraph("Not measured in this run."))
     in_all = f"{_bytes(sum(down))} from the server to the clients, {_bytes(sum(up))} back"
     svg = figures.to_svg(
         figures.bytes_per_round(names, down, up),
@@ -409,13 +464,6 @@ def _settings(title: str, rows: Sequence[Sequence[Cell]], nothing: str) -> str:
         return section(title, paragraph(nothing))
     table = html_table([], rows, label=title)
     return section(title, f'<div class="settings">{table}</div>', long=True)
-
-
-def _left_out(count: int) -> str:
-    """Say how many rows of a long table are not shown."""
-    if count <= _MOST_ROWS:
-        return ""
-    return paragraph(f"{count - _MOST_ROWS} more rows stand in metrics.jsonl.", "note")
 
 
 def _cut(content: str) -> str:

@@ -6,12 +6,20 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from reporting.page import text
+from reporting.intervals import difference_interval, share_interval
+from reporting.page import paragraph, text
 from reporting.run_record import STAGES, mapping, number
 
 NONE = "–"
+#: Rows of a table that a page shows.
+MOST_ROWS = 50
 #: What stands for the accuracy of a stage that ran and that nobody measured.
 NOT_MEASURED = "not measured"
+#: What whoever measured measured on.
+MEASURED_ON = {
+    "server": "test images of the server",
+    "clients": "held-out images of the clients",
+}
 
 
 @dataclass(frozen=True)
@@ -106,14 +114,15 @@ def stages(summary: Mapping[str, Any]) -> list[Stage]:
 
 def measured_sentence(summary: Mapping[str, Any]) -> str:
     """Say who measured the accuracies of a run on how many images; empty if that is not known."""
-    names = {"server": "test images of the server", "clients": "held-out images of the clients"}
     found: dict[tuple[str, int], list[str]] = {}
     for stage in stages(summary):
         if stage.by:
             found.setdefault((stage.by, stage.images), []).append(stage.name)
 
     def said(by: str, images: int) -> str:
-        return f"measured on {images} {names[by]}" if by in names else NOT_MEASURED
+        if by not in MEASURED_ON:
+            return NOT_MEASURED
+        return f"measured on {images:,} {MEASURED_ON[by]}"
 
     if len(found) == 1:
         return f"Accuracy: {said(*next(iter(found)))}"
@@ -161,32 +170,49 @@ def terminal_table(summary: Mapping[str, Any]) -> str:
 
 
 def stage_table(summary: Mapping[str, Any]) -> str:
-    """Return the table of a run's stages as HTML."""
-    rows = []
-    for stage in stages(summary):
-        kind = "number" if not stage.gain else "number gain" if stage.gain > 0 else "number loss"
+    """Return the table of a run's stages as HTML, with 95 % intervals where images were counted."""
+    rows, found = [], stages(summary)
+    base = next((stage for stage in found if stage.name == "federated"), None)
+    for stage in found:
+        kind, share, change = "number", "", ""
+        if stage.accuracy is not None and stage.images:
+            share = _ends(share_interval(stage.accuracy, stage.images), "%")
+            if stage.gain is not None and base is not None and base.accuracy is not None:
+                low, high = difference_interval(stage.accuracy, base.accuracy, stage.images)
+                change = _ends((low, high), "points")
+                kind += " gain" if low > 0 else " loss" if high < 0 else ""
         rows.append(
             [
                 Cell(stage.name),
                 Cell(stage.said, "number big"),
+                Cell(share, "number soft"),
                 Cell("" if stage.name == "federated" else points(stage.gain), kind),
+                Cell(change, "number soft"),
                 Cell(percent(stage.best_on_test), "number"),
                 Cell(duration(stage.seconds), "number"),
             ]
         )
     total = number(mapping(summary.get("seconds")).get("total"))
     return html_table(
-        ["stage", "accuracy", "gain over federated", "best on test", "time"],
-        rows,
-        footer=[
-            Cell("whole run"),
-            Cell(""),
-            Cell(""),
-            Cell(""),
-            Cell(duration(total), "number"),
+        [
+            "stage",
+            "accuracy",
+            "95 % interval",
+            "gain over federated",
+            "95 % interval at most",
+            "best on test",
+            "time",
         ],
+        rows,
+        footer=[Cell("whole run"), *[Cell("")] * 5, Cell(duration(total), "number")],
         label="Accuracy and time of each stage",
     )
+
+
+def _ends(interval: tuple[float, float], unit: str) -> str:
+    low, high = (100 * end for end in interval)
+    signed = "+" if unit == "points" else ""
+    return f"{low:{signed}.1f} to {high:{signed}.1f} {unit}"
 
 
 def html_table(
@@ -225,6 +251,13 @@ def html_table(
         lines.append(f"<tfoot>{_row(footer)}</tfoot>")
     lines.append("</table></div>")
     return "\n".join(lines)
+
+
+def left_out(count: int, file: str) -> str:
+    """Say how many rows of a long table are not shown."""
+    if count <= MOST_ROWS:
+        return ""
+    return paragraph(f"{count - MOST_ROWS} more rows stand in {file}.", "note")
 
 
 def percent(share: float | None) -> str:

@@ -97,7 +97,8 @@ def test_a_complete_run(complete: Path) -> None:
     gain = 100 * (summary["accuracy"]["distilled"] - summary["accuracy"]["federated"])
     assert f"+{gain:.1f} points" in page.text
     for words in (
-        "scaffold on digits",
+        "A classifier of 10 classes (digits), learned from",
+        "strategy scaffold",
         "status completed",
         "seed 0",
         "clients 10",
@@ -118,6 +119,66 @@ def test_a_complete_run(complete: Path) -> None:
         assert words in page.text, words
     assert len(page.of("svg")) == 6
     assert not page.of("p") or all(p.get("class") != "warning" for p in page.of("p"))
+
+
+def test_every_class_has_its_recall(complete: Path) -> None:
+    page = Page(complete / "report.html")
+    matrix = RunRecord.read(complete).confusion("distilled")
+    assert matrix is not None
+    for label, row in enumerate(matrix):
+        found = re.search(rf"(?<!\S){label} {sum(row):.0f} ((?:[\d.]+ % ?){{3}})", page.text)
+        assert found, label
+        assert found[1].split(" % ")[1] == f"{100 * row[label] / sum(row):.1f}"
+
+
+def test_clients_are_listed_with_what_each_model_does_on_their_images(
+    write_run: WriteRun, tmp_path: Path
+) -> None:
+    run = write_run(tmp_path / "run", clients=2)
+    rows = [
+        {"client": 0, "name": "north", "images": 7, "before": 0.5, "stage": 0.6, "kept": 0.55},
+        {"client": 1, "name": "<b>south", "images": 9, "before": 0.1, "stage": None, "kept": 0.2},
+    ]
+    event = {"event": "judgement", "stage": "distilled", "before": "federated", "clients": rows}
+    event |= {"gain": 0.034, "standard_error": 0.01, "images": 16, "sentence": "kept: distilled"}
+    with (run / "metrics.jsonl").open("a") as file:
+        file.write(json.dumps(event) + "\n")
+    page = Page(write_report(run))
+    check_alone(page)
+    examples = RunRecord.read(run).examples_per_client()
+    assert f"north {examples[0]:,.0f} 7 50.0 % 60.0 % 55.0 %" in page.text
+    assert f"<b>south {examples[1]:,.0f} 9 10.0 % – 20.0 %" in page.text
+    assert "+3.4 ± 2.0 points" in page.text
+
+
+def test_the_images_that_were_measured_on_and_intervals(
+    write_run: WriteRun, tmp_path: Path
+) -> None:
+    run = write_run(tmp_path / "run")
+    summary = json.loads((run / "summary.json").read_text())
+    summary["accuracy"] = {"federated": 0.5, "distilled": 0.9, "competed": 0.51}
+    summary["measured"] = {name: {"by": "server", "images": 400} for name in summary["accuracy"]}
+    (run / "summary.json").write_text(json.dumps(summary))
+    page = Page(write_report(run))
+    assert "test images of the server 400" in page.text
+    # Wilson's interval of 200 of 400.
+    assert "45.1 to 54.9 %" in page.text
+    kinds = [cell.get("class") or "" for cell in page.of("td")]
+    assert sum("gain" in kind for kind in kinds) == 1  # +1 point of 400 images is none
+
+
+def test_figures_follow_the_pages_colours(complete: Path) -> None:
+    """No white sheet on a dark page: what is drawn in ink or on paper is drawn in the page's."""
+    source = (complete / "report.html").read_text("utf-8")
+    assert "prefers-color-scheme: dark" in source
+    svg = "".join(re.findall(r"<svg.*?</svg>", source, re.DOTALL))
+    outside = re.sub(r"var\(--\w+, #[0-9a-f]{6}\)", "", svg)
+    assert "var(--ink, #222222)" in svg and "var(--sheet, #ffffff)" in svg
+    assert not re.search("#(222222|ffffff|000000)", outside)
+
+
+def test_guessing_is_drawn(complete: Path) -> None:
+    assert "chance 10.0 %" in Page(complete / "report.html").text
 
 
 def test_the_report_says_where_the_model_is(write_run: WriteRun, tmp_path: Path) -> None:
@@ -236,7 +297,7 @@ def test_a_broken_file_is_named_and_the_rest_is_shown(
     page = Page(write_report(run))
     check_alone(page)
     assert page.text.count("could not be read") == len(broken)
-    assert "scaffold on digits" in page.text
+    assert "learned from" in page.text
 
 
 def test_values_of_a_wrong_kind_do_not_stop_the_report(write_run: WriteRun, tmp_path: Path) -> None:
@@ -308,7 +369,7 @@ def test_a_picture_that_cannot_be_drawn_leaves_the_rest_of_the_report(
     monkeypatch.setattr("reporting.figures.accuracy_curve", broken)
     page = Page(write_report(run))
     assert "The accuracy over the run could not be made" in page.text
-    assert "What the clients hold" in page.text and "Confusion" in page.text
+    assert "What the clients hold" in page.text and "Classes, before and after" in page.text
     assert "the accuracy over the run in the report could not be made (no font)" in app_log.text
 
 

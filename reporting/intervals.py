@@ -1,0 +1,56 @@
+"""How far a share of some images may be from that of all such images: 95 % intervals."""
+
+from __future__ import annotations
+
+import math
+
+#: Standard normal quantile: 95 % lie within so many standard errors.
+Z = 1.959964
+
+
+def share_interval(share: float, images: int) -> tuple[float, float]:
+    """Return the interval of a share by Wilson (1927), which stays within [0, 1].
+
+    Parameters
+    ----------
+    share : float
+        Fraction of the images, in [0, 1].
+    images : int
+        How many, at least 1.
+
+    Returns
+    -------
+    tuple[float, float]
+        Lower and upper end.
+    """
+    weight = Z * Z / images
+    middle = (share + weight / 2) / (1 + weight)
+    half = Z * math.sqrt(share * (1 - share) / images + weight / (4 * images)) / (1 + weight)
+    return max(0.0, middle - half), min(1.0, middle + half)
+
+
+def difference_interval(after: float, before: float, images: int) -> tuple[float, float]:
+    """Return the interval of a difference of two shares of as many images by Newcombe (1998).
+
+    His method 10 is for two independent samples. Two models on the same images are often right
+    together, which makes the difference more certain than this says.
+
+    Parameters
+    ----------
+    after, before : float
+        Fractions in [0, 1].
+    images : int
+        How many each was measured on, at least 1.
+
+    Returns
+    -------
+    tuple[float, float]
+        Lower and upper end of ``after - before``.
+    """
+    low_after, high_after = share_interval(after, images)
+    low_before, high_before = share_interval(before, images)
+    difference = after - before
+    return (
+        difference - math.hypot(after - low_after, high_before - before),
+        difference + math.hypot(high_after - after, before - low_before),
+    )

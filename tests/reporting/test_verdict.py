@@ -1,0 +1,80 @@
+"""The two sentences at the top of a report say what the run's numbers say."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from reporting import RunRecord
+from reporting.verdict import title, verdict
+
+WriteRun = Callable[..., Path]
+
+
+def judged(run: Path, *verdicts: tuple[str, float, float, float], selected: str) -> RunRecord:
+    """Add judgements to a run: stage, step, gain, standard error."""
+    summary: dict[str, Any] = json.loads((run / "summary.json").read_text())
+    rows = [
+        {"stage": stage, "step": step, "gain": gain, "standard_error": error}
+        for stage, step, gain, error in verdicts
+    ]
+    summary["judged"] = {"images": 60, "selected": selected, "verdicts": rows}
+    summary["accuracy"]["selected"] = 0.75
+    summary["measured"] = {"selected": {"by": "server", "images": 1600}}
+    (run / "summary.json").write_text(json.dumps(summary))
+    return RunRecord.read(run)
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "selected", "said"),
+    [
+        ([("distilled", 1.0, 0.10, 0.02)], "distilled", "Post-training helped: +10.0 ± 3.9 points"),
+        ([("distilled", 1.0, 0.03, 0.02)], "distilled", "Undecided whether post-training helped"),
+        ([("distilled", 0.0, -0.1, 0.02)], "federated", "Post-training did not help"),
+        # Only what was taken counts, and independent errors add in squares.
+        (
+            [("distilled", 1.0, 0.1, 0.03), ("hard", 0.0, -0.9, 0.1), ("competed", 0.5, 0.1, 0.04)],
+            "competed",
+            "Post-training helped: +20.0 ± 9.8 points",
+        ),
+    ],
+)
+def test_whether_post_training_helped(
+    write_run: WriteRun, tmp_path: Path, verdicts: Any, selected: str, said: str
+) -> None:
+    sentence = verdict(judged(write_run(tmp_path / "run"), *verdicts, selected=selected))
+    assert said in sentence
+    assert "the clients' 60 held-out images" in sentence
+    assert "It classifies 75.0 % of 1,600 test images of the server correctly." in sentence
+
+
+def test_a_run_that_nobody_judged_says_what_it_reached(write_run: WriteRun, tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run")
+    accuracy = json.loads((run / "summary.json").read_text())["accuracy"]["competed"]
+    assert f"The model of competition classifies {100 * accuracy:.1f} %" in verdict(
+        RunRecord.read(run)
+    )
+
+
+def test_a_run_that_goes_on_has_no_verdict(write_run: WriteRun, tmp_path: Path) -> None:
+    assert verdict(RunRecord.read(write_run(tmp_path / "run", stop_after="round 3"))) == ""
+
+
+def test_what_was_learned_from_what(write_run: WriteRun, tmp_path: Path) -> None:
+    few = write_run(
+        tmp_path / "few",
+        classes=3,
+        clients=1,
+        class_names=["cat", "dog", "owl"],
+        configuration={"dataset": "folder"},
+    )
+    images = sum(RunRecord.read(few).examples_per_client())
+    expected = f"A classifier of cat, dog and owl, learned from {images:,.0f} images of 1 client"
+    assert title(RunRecord.read(few)) == expected
+    many = RunRecord.read(write_run(tmp_path / "many", clients=7))
+    assert title(many).startswith("A classifier of 10 classes (digits), learned from ")
+    assert title(many).endswith(" of 7 clients")
