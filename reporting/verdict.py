@@ -37,7 +37,8 @@ def title(record: RunRecord) -> str:
         what += f" ({dataset})"
     clients = len(examples) or int(number(record.summary.get("clients")) or 0)
     images = f"{sum(examples):,.0f} images" if examples else "the images"
-    return f"{what}, learned from {images} of {counted(clients, 'client')}"
+    pooled = " in one place" if record.summary.get("strategy") == "centralized" else ""
+    return f"{what}, learned from {images} of {counted(clients, 'client')}{pooled}"
 
 
 def verdict(record: RunRecord) -> str:
@@ -81,6 +82,8 @@ def _reached(summary: Mapping[str, Any]) -> str:
         images = int(number(who.get("images")) or 0)
         where = MEASURED_ON.get(str(who.get("by")), "images")
         on = f" of {images:,} {where}" if images else ""
+        if summary.get("strategy") == "local":
+            return f"The clients' own models classify {percent(share)}{on} correctly, on average."
         of = "It classifies" if stage == "selected" else f"The model of {_called(stage)} classifies"
         return f"{of} {percent(share)}{on} correctly."
     return "Nobody measured an accuracy."

@@ -60,6 +60,17 @@ def test_a_run_that_nobody_judged_says_what_it_reached(write_run: WriteRun, tmp_
     )
 
 
+def test_the_baselines_are_not_called_what_they_are_not(
+    write_run: WriteRun, tmp_path: Path
+) -> None:
+    named = {
+        name: RunRecord.read(write_run(tmp_path / name, configuration={"strategy": name}))
+        for name in ("local", "centralized")
+    }
+    assert verdict(named["local"]).startswith("The clients' own models classify ")
+    assert title(named["centralized"]).endswith(" of 10 clients in one place")
+
+
 def test_a_run_that_goes_on_has_no_verdict(write_run: WriteRun, tmp_path: Path) -> None:
     assert verdict(RunRecord.read(write_run(tmp_path / "run", stop_after="round 3"))) == ""
 
