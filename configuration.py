@@ -220,7 +220,8 @@ class RunConfiguration(Section):
     )
     node_timeout: float = key(
         120.0,
-        "Longest wait for num-clients nodes to be connected.",
+        "Longest wait for num-clients nodes to be connected. Those that are have 180 seconds or "
+        "more to look at their data.",
         unit="seconds",
         above=0.0,
         binds="run",

@@ -139,7 +139,7 @@ def open_arrays(
     raise AssertionError("unreachable")
 
 
-def new_array(path: Path, shape: tuple[int, ...]) -> npt.NDArray[np.uint8]:
+def new_array(path: Path, shape: tuple[int, ...]) -> "np.memmap[Any, np.dtype[np.uint8]]":
     """Create a memory-mapped array of bytes in an entry that is being made.
 
     Its space is reserved at once: a disk that fills up later would kill a process that writes to
@@ -150,7 +150,9 @@ def new_array(path: Path, shape: tuple[int, ...]) -> npt.NDArray[np.uint8]:
     OSError
         If the disk has not so much space.
     """
-    array = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
+    array: np.memmap[Any, np.dtype[np.uint8]] = np.lib.format.open_memmap(
+        path, mode="w+", dtype=np.uint8, shape=shape
+    )
     if hasattr(os, "posix_fallocate"):
         with path.open("rb+") as file:
             try:

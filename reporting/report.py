@@ -422,7 +422,7 @@ def _traffic(record: RunRecord) -> str:
     )
     competed = " Rounds of the competition are marked c." if "c" in "".join(names) else ""
     return section(
-        title,
+        heading,
         figure(svg, f"All clients together; in all {in_all}.{competed}"),
         *_traffic_by_kind(record),
     )

@@ -33,7 +33,9 @@ def test_round_timeout_bounds_every_wait_for_clients(tiny_run, monkeypatch) -> N
         return exchange(grid, seen(), timeout)
 
     monkeypatch.setattr(protocol.gather, "exchange", watched)
-    tiny_run("run", round_timeout=1234.5, **EVERYTHING)
+    tiny_run("run", round_timeout=1234.5, node_timeout=200.0, **EVERYTHING)
+    # Who joins is waited for by a key of its own.
+    assert waits.pop("query.describe") == {200.0}
     assert len(waits) >= 3, waits
     assert set.union(*waits.values()) == {1234.5}
 
