@@ -57,7 +57,7 @@ class Relay:
         """Take one event of ``metrics.jsonl``."""
         if not self._sinks:
             return
-        found = list(self._numbers(event))
+        found = [numbers for numbers in self._numbers(event) if numbers[2]]
         pictures = list(self._pictures()) if event["event"] in ("evaluation", "end") else []
         for name, sink in list(self._sinks.items()):
             try:
