@@ -57,24 +57,42 @@ def _handler(output: TextIO) -> logging.Handler:
     return handler
 
 
-class _Console(logging.StreamHandler[TextIO]):
-    """Ends when its stream does: a run has its results on disk, whoever reads its log."""
+class Printer:
+    """Prints lines as long as the stream takes them.
 
-    _ended = False
+    A run has its results on disk, whoever reads its log: a reader that has seen enough, or a full
+    disk, ends the log and not the run.
+
+    Parameters
+    ----------
+    output : TextIO
+        The stream.
+    """
+
+    def __init__(self, output: TextIO) -> None:
+        self._output = output
+        self._ended = False
+
+    def __call__(self, line: str) -> None:
+        """Print a line."""
+        if self._ended:
+            return
+        try:
+            print(line, file=self._output, flush=True)
+        except OSError as error:
+            self._ended = True
+            if not isinstance(error, BrokenPipeError):
+                said = f"warning: the log ends here ({error.strerror}); the run goes on"
+                print(said, file=sys.stderr)
+
+
+class _Console(logging.Handler):
+    def __init__(self, output: TextIO) -> None:
+        super().__init__()
+        self._print = Printer(output)
 
     def emit(self, record: logging.LogRecord) -> None:
-        if not self._ended:
-            super().emit(record)
-
-    def handleError(self, record: logging.LogRecord) -> None:
-        error = sys.exc_info()[1]
-        if not isinstance(error, OSError):
-            return super().handleError(record)
-        self._ended = True
-        if not isinstance(error, BrokenPipeError):
-            print(
-                f"warning: the log ends here ({error.strerror}); the run goes on", file=sys.stderr
-            )
+        self._print(self.format(record))
 
 
 class _LevelFormatter(logging.Formatter):

@@ -24,6 +24,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
 
+from fedf2dg.console import Printer
 from foundation import ExpectedError
 from processes import cores
 
@@ -263,7 +264,7 @@ def _flwr_json(environment: Mapping[str, str], *arguments: str) -> dict[str, Any
 
 def _stream(environment: Mapping[str, str], run_id: str, output: TextIO, log_file: Path) -> None:
     binary = Path(sys.executable).parent / "flwr"
-    readable = ReadableLog()
+    readable, show = ReadableLog(), Printer(output)
     with (
         log_file.open("w", encoding="utf-8") as everything,
         subprocess.Popen(
@@ -281,7 +282,7 @@ def _stream(environment: Mapping[str, str], run_id: str, output: TextIO, log_fil
             everything.write(_COLOURS.sub("", raw))
             line = readable(raw)
             if line is not None:
-                print(line, file=output, flush=True)
+                show(line)
 
 
 class ReadableLog:

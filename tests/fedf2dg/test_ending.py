@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from fedf2dg.console import logged_to, plain_warnings
+from fedf2dg.console import Printer, logged_to, plain_warnings
 from fedf2dg.ending import FAILED, exit_status
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -73,11 +73,17 @@ class Gone(io.StringIO):
 def test_a_run_goes_on_without_its_log(
     capsys: pytest.CaptureFixture[str], error: OSError, said: str
 ) -> None:
-    with logged_to(Gone(error)):
+    """One engine logs, the other prints what Flower's log says."""
+    stream = Gone(error)
+    with logged_to(stream):
         for number in range(5):
             logging.getLogger("flwr.fedf2dg").info("round %d", number)
+    show = Printer(Gone(error))
+    for number in range(5):
+        show(f"round {number}")
     lines = capsys.readouterr().err.splitlines()
-    assert len(lines) == bool(said) and said in "".join(lines)
+    assert len(lines) == 2 * bool(said) and said in "".join(lines)
+    assert stream.getvalue().splitlines() == ["round 0", "round 1"]
 
 
 def test_warnings_are_plain_before_and_while_a_run_logs_and_come_once() -> None:
