@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from foundation import counted
-from reporting.intervals import Z
+from reporting.intervals import Z, difference_interval
 from reporting.run_record import RunRecord, mapping, number
-from reporting.tables import MEASURED_ON, percent
+from reporting.tables import MEASURED_ON, percent, points, stages
 
 _NAMES_SHOWN = 6
 _IN_WORDS = {
@@ -53,7 +53,7 @@ def verdict(record: RunRecord) -> str:
     judged = mapping(record.summary.get("judged"))
     verdicts = [mapping(row) for row in judged.get("verdicts") or ()]
     if not verdicts:
-        return reached
+        return f"{_unjudged(record.summary)}{reached}"
     taken = [row for row in verdicts if number(row.get("step"))]
     kept = _called(judged.get("selected"))
     who = f"the clients' {counted(int(number(judged.get('images')) or 0), 'held-out image')}"
@@ -71,10 +71,26 @@ def verdict(record: RunRecord) -> str:
     )
 
 
+def _unjudged(summary: Mapping[str, Any]) -> str:
+    """Say what the last stage changed where no client judged it; empty if there was none."""
+    found = [s for s in stages(summary) if s.name != "selected" and s.accuracy is not None]
+    first, last = next((s for s in found if s.name == "federated"), None), found[-1:]
+    if first is None or first.accuracy is None or not last or last[0] is first:
+        return ""
+    (stage,) = last
+    if not stage.images or stage.accuracy is None or stage.gain is None:
+        return ""
+    low, high = difference_interval(stage.accuracy, first.accuracy, stage.images)
+    return (
+        f"No client judged post-training: {_called(stage.name)} changed the accuracy by "
+        f"{points(stage.gain)} ({100 * low:+.1f} to {100 * high:+.1f} at most) on {stage.images:,} "
+        f"{MEASURED_ON.get(stage.by, 'images')}. "
+    )
+
+
 def _reached(summary: Mapping[str, Any]) -> str:
     accuracy, measured = mapping(summary.get("accuracy")), mapping(summary.get("measured"))
-    stages = ["selected", *reversed([name for name in accuracy if name != "selected"])]
-    for stage in stages:
+    for stage in ("selected", *reversed([name for name in accuracy if name != "selected"])):
         share = number(accuracy.get(stage))
         if share is None:
             continue

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from reporting import RunRecord
+from reporting.intervals import difference_interval
 from reporting.verdict import title, verdict
 
 WriteRun = Callable[..., Path]
@@ -57,6 +58,22 @@ def test_a_run_that_nobody_judged_says_what_it_reached(write_run: WriteRun, tmp_
     accuracy = json.loads((run / "summary.json").read_text())["accuracy"]["competed"]
     assert f"The model of competition classifies {100 * accuracy:.1f} %" in verdict(
         RunRecord.read(run)
+    )
+
+
+def test_a_stage_that_no_client_judged_is_compared_on_what_measured_it(
+    write_run: WriteRun, tmp_path: Path
+) -> None:
+    run = write_run(tmp_path / "run")
+    summary = json.loads((run / "summary.json").read_text())
+    summary["accuracy"] = {"federated": 0.5, "distilled": 0.6, "competed": None, "selected": 0.6}
+    summary["measured"] = {"federated": {}, "distilled": {"by": "server", "images": 400}}
+    (run / "summary.json").write_text(json.dumps(summary))
+    sentence = verdict(RunRecord.read(run))
+    low, high = (100 * end for end in difference_interval(0.6, 0.5, 400))
+    assert sentence.startswith(
+        "No client judged post-training: distillation changed the accuracy by +10.0 points "
+        f"({low:+.1f} to {high:+.1f} at most) on 400 test images of the server."
     )
 
 
