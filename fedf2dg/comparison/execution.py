@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from configuration import ConfigurationError, RunConfiguration
+from fedf2dg.console import plain_warnings
 from fedf2dg.ending import exit_status
 from fedf2dg.engines import Engine
 from processes import share_of_cores, start_context, terminable, threads
@@ -224,7 +225,7 @@ def _carry_out(
     torch.set_num_threads(threads())
 
     def work() -> int:
-        with terminable():
+        with plain_warnings(sys.stdout), terminable():
             simulate(configuration, engine, sys.stdout)
         return 0
 
