@@ -41,6 +41,7 @@ from settings import (
     key,
 )
 from settings.declaration import checked, meant, unknown
+from settings.post_training import AUTO, methods_for
 
 SomeSection = TypeVar("SomeSection", bound=Section)
 
@@ -376,10 +377,12 @@ class RunConfiguration(Section):
         is_path=True,
     )
     post_training: str = key(
-        "fedf2dg",
+        AUTO,
         "What is done to the global model after training: calibration, fedf2dg, none, a file of "
         "your own in post_training/, or several, one after the other, separated by commas (in "
-        "fedf2dg compare, whose commas separate values, by plus signs).",
+        "fedf2dg compare, whose commas separate values, by plus signs). auto: fedf2dg, and "
+        "calibration behind it for images of 16 pixels a side or more whose clients' label counts "
+        "are known.",
         binds="generate",
     )
     label_counts: str = key(
@@ -562,6 +565,10 @@ class RunConfiguration(Section):
     def augmentation_for(self, usual: str) -> str:
         """Return the augmentation of the training images, where ``usual`` is what suits them."""
         return usual if self.augmentation == "auto" else self.augmentation
+
+    def post_training_for(self, image_size: tuple[int, int]) -> str:
+        """Return the names of the methods for images of (height, width) pixels."""
+        return methods_for(self.post_training, image_size, self.label_counts_told)
 
     @property
     def partitioning(self) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from configuration import RunConfiguration
-from settings.post_training import method_names
+from settings.post_training import AUTO, method_names
 
 
 def parse_quickly(values: Mapping[str, Any]) -> RunConfiguration:
@@ -29,7 +29,7 @@ def parse_quickly(values: Mapping[str, Any]) -> RunConfiguration:
     names = known_names()
     methods = names.pop("post-training", ())
     configuration = RunConfiguration.parse(values, names)
-    if methods:
+    if methods and configuration.post_training != AUTO:
         method_names(configuration.post_training, methods)
     return configuration
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from configuration import ConfigurationError, RunConfiguration, flatten
 from generation import PseudoData
 from models import State, cpu_state, device_of, load_state, resolve_device
+from settings.post_training import methods_for
 
 from .in_memory import TrainedModels
 from .registry import chosen
@@ -102,8 +103,8 @@ def post_train(
         (classes,) training labels of each client; None: labels are drawn evenly.
     method : str (default: "calibration")
         The methods to run, as the key ``post-training`` names them: "calibration", "fedf2dg",
-        "calibration,fedf2dg". There are no clients to train here, so FedF²DG ends with its first
-        distillation.
+        "fedf2dg,calibration", "auto". There are no clients to train here, so FedF²DG ends with its
+        first distillation.
     settings : Mapping, optional
         Keys of the sections generation, distillation, competition and calibration, as in a run:
         ``{"generation.iterations": 200, "distillation.learning-rate": 0.002}``.
@@ -130,7 +131,7 @@ def post_train(
         If models, counts and shapes do not go together. Both before any work.
     """
     configuration = _configuration(settings or {}, seed, method)
-    methods = chosen(method)
+    methods = chosen(methods_for(method, image_shape[1:], label_counts is not None))
     expected = cpu_state(model)
     state = _as_state(global_state, expected)
     given = getattr(local_models, "num_examples", None) if num_examples is None else num_examples

@@ -14,6 +14,7 @@ from models import MODELS, resolve_device
 from post_training import Settings, chosen
 from protocol.shared_model import shared_model
 from reporting.sinks import chosen_sinks
+from settings.post_training import AUTO
 from strategies import algorithms, get
 
 from . import run_directory
@@ -42,7 +43,8 @@ def parse(values: Mapping[str, Any]) -> RunConfiguration:
         if names:
             values = {**values, "num-clients": len(names)}
             configuration = RunConfiguration.parse(values, choices)
-    chosen(configuration.post_training)
+    if configuration.post_training != AUTO:
+        chosen(configuration.post_training)
     get(configuration.strategy).require(configuration)
     return configuration
 
@@ -70,7 +72,7 @@ def check(configuration: RunConfiguration, simulated: bool) -> None:
         resolve_device(configuration.device)
         model = shared_model(configuration, description, get(configuration.strategy).projection)
         settings = Settings.of(configuration)
-        for method in chosen(configuration.post_training):
+        for method in chosen(configuration.post_training_for(description.image_size)):
             if method.suits is not None:
                 method.suits(model, settings)
     except ValueError as error:

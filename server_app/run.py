@@ -149,7 +149,9 @@ def post_train(federation: Federation) -> None:
     settings = Settings.of(configuration, prior_left(configuration))
     acceptance = Acceptance(federation)
     acceptance.settle()
-    for method in chosen(configuration.post_training):
+    names = configuration.post_training_for(federation.description.image_size)
+    log.info("post-training: %s", names)
+    for method in chosen(names):
         method.run(TrainedFederation(federation, method.prefix, acceptance), settings)
         if method.has_stages and "compete" not in settings.stages:
             return  # what comes behind it wants its last stage's result
@@ -166,7 +168,7 @@ def summarize(federation: Federation) -> dict[str, Any]:
     return {
         "status": "completed",
         "strategy": configuration.strategy,
-        "post_training": configuration.post_training,
+        "post_training": configuration.post_training_for(federation.description.image_size),
         "dataset": configuration.dataset,
         "seed": configuration.seed,
         "clients": configuration.num_clients,

@@ -237,6 +237,7 @@ def write_configuration(
         "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} CPUs",
         "device": device,
         "seed": configuration.seed,
+        "post_training": configuration.post_training_for(description.image_size),
         "class_names": list(description.class_names),
         "images": {
             "size": list(description.image_size),

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 import torch
 
 import server_app.run
-from configuration import ConfigurationError
+from configuration import ConfigurationError, RunConfiguration
 from post_training import Method
 
 
@@ -125,3 +127,27 @@ def test_baselines_without_a_global_model_have_no_post_training(tiny_run, app_lo
     run = tiny_run("run", strategy="local", num_server_rounds=1)
     assert run.summary()["accuracy"]["distilled"] is None
     assert "no global model" in app_log.text
+
+
+@pytest.mark.parametrize(
+    ("keys", "size", "names"),
+    [
+        ({}, (8, 8), "fedf2dg"),
+        ({}, (28, 15), "fedf2dg"),
+        ({}, (16, 16), "fedf2dg,calibration"),
+        ({"label-counts": "uniform"}, (32, 32), "fedf2dg"),
+        ({"generation.place": "client"}, (32, 32), "fedf2dg"),
+        ({"post-training": "none"}, (32, 32), "none"),
+    ],
+)
+def test_auto_chooses_by_the_images_and_what_may_be_known(keys, size, names):
+    assert RunConfiguration.parse(keys).post_training_for(size) == names
+
+
+def test_what_auto_chose_stands_in_log_configuration_and_summary(tiny_run, app_log):
+    run = tiny_run("run", strategy="fedavg", num_server_rounds=1, stages="train,generate,distil")
+    assert run.summary()["post_training"] == "fedf2dg"
+    written = json.loads((run.directory / "config.json").read_text("utf-8"))
+    assert written["post_training"] == "fedf2dg"
+    assert written["configuration"]["post-training"] == "auto"
+    assert "post-training: fedf2dg" in app_log.text
