@@ -330,16 +330,18 @@ class RunConfiguration(Section):
     )
     device: str = key(
         "auto",
-        "Where tensors live.",
+        "Where tensors live. cuda: every GPU of this machine, a client and a model to invert on "
+        "each; cuda:N: that one, counted from 0; auto: cuda where there is one.",
         choices=("auto", "cpu", "cuda"),
+        numbered="cuda",
         original="device",
         binds="run",
     )
     processes: int = key(
         0,
         "Processes to share work over on this machine: clients of the local engine, and the models "
-        "to invert. 0: one per processor, at most 8, where the work is worth it; 1: none but this. "
-        "On CUDA always 1.",
+        "to invert. 0: one per processor, at most 8, where the work is worth it, or one per GPU; "
+        "1: none but this. More than there are GPUs share them.",
         minimum=0,
         binds="run",
     )

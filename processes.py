@@ -16,7 +16,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
@@ -123,7 +123,7 @@ def _positive(text: str | None, otherwise: int) -> int:
     return int(text) if text and text.isdigit() and int(text) else otherwise
 
 
-def suitable(wish: int, tasks: int, operations: float) -> int:
+def suitable(wish: int, tasks: int, operations: float, gpus: int = 0) -> int:
     """Return how many processes to share tasks over; 1 means none but this one.
 
     Parameters
@@ -134,8 +134,13 @@ def suitable(wish: int, tasks: int, operations: float) -> int:
         Tasks that could be done at the same time.
     operations : float
         Floating-point operations of all of them.
+    gpus : int (default: 0)
+        GPUs that the work is done on: one process for each is enough, whatever the work; 0: it is
+        done on the processors.
     """
-    if wish == 0:
+    if wish == 0 and gpus:
+        wish = gpus
+    elif wish == 0:
         wish = min(cores(), _AT_MOST) if operations >= WORTH_PROCESSES else 1
     return max(1, min(wish, tasks))
 
@@ -184,12 +189,15 @@ class Workers:
     ----------
     count : int
         Number of processes.
+    variables : sequence of mappings, optional
+        Environment variables of the processes, in turn: process k gets the (k mod length)-th.
     """
 
-    def __init__(self, count: int) -> None:
+    def __init__(self, count: int, variables: Sequence[Mapping[str, str]] = ()) -> None:
         if count < 1:
             raise ValueError(f"count = {count}: must be 1 or more")
         self.count = count
+        self._variables = [dict(each) for each in variables] or [{}]
         self._context = start_context(_PRELOAD)
         self._open()
 
@@ -240,7 +248,8 @@ class Workers:
         self._unfinished += 1
         self._tasks.put((key, task, arguments, timeout))
         if len(self._attendants) < min(self.count, self._unfinished):
-            attendant = threading.Thread(target=self._attend, daemon=True)
+            variables = self._variables[len(self._attendants) % len(self._variables)]
+            attendant = threading.Thread(target=self._attend, args=(variables,), daemon=True)
             attendant.start()
             self._attendants.append(attendant)
 
@@ -281,7 +290,7 @@ class Workers:
         """End the processes."""
         self.close()
 
-    def _attend(self) -> None:
+    def _attend(self, variables: Mapping[str, str]) -> None:
         """Give a process of one's own one task after the other: a thread for each process."""
         own: tuple[BaseProcess, Connection] | None = None
         while (item := self._tasks.get()) is not None and not self._closing:
@@ -294,7 +303,7 @@ class Workers:
                 self._events.put(Event(key, True, error=uncopied))
                 continue
             try:
-                own = own or self._start()
+                own = own or self._start(variables)
             except Exception as unstarted:
                 self._events.put(Event(key, True, error=unstarted))
                 continue
@@ -335,30 +344,31 @@ class Workers:
             return failure
         return None
 
-    def _start(self) -> tuple[BaseProcess, Connection] | None:
+    def _start(self, variables: Mapping[str, str]) -> tuple[BaseProcess, Connection] | None:
         """Return a new process, or None if there shall be no more."""
         try:
-            return self._try_start(self._context)
+            return self._try_start(self._context, variables)
         except Exception as error:
             first = error
         time.sleep(_PAUSE_SECONDS)
         try:
             # A start that breaks off ends the fork server too, which takes seconds and refuses
             # everyone meanwhile: this time without it.
-            return self._try_start(multiprocessing.get_context("spawn"))
+            return self._try_start(multiprocessing.get_context("spawn"), variables)
         except Exception as second:
             reasons = dict.fromkeys(f"{type(each).__name__}: {each}" for each in (first, second))
             raise ProcessDied(f"no process could be started: {'; '.join(reasons)}") from first
 
-    def _try_start(self, context: Any) -> tuple[BaseProcess, Connection] | None:
+    def _try_start(
+        self, context: Any, variables: Mapping[str, str]
+    ) -> tuple[BaseProcess, Connection] | None:
         with self._starting:
             if self._closing:
                 return None
             ours, theirs = self._context.Pipe()
             try:
-                process = context.Process(
-                    target=_serve, args=(theirs, share_of_cores(self.count)), daemon=True
-                )
+                environment = {**share_of_cores(self.count), **variables}
+                process = context.Process(target=_serve, args=(theirs, environment), daemon=True)
                 process.start()
             except BaseException:
                 ours.close()

@@ -7,7 +7,8 @@ Where the time goes, and what is done about it:
   batch statistics, losses, images and optimizer stay in float32.
 - The objective is fused by ``torch.compile`` where that pays (on a GPU with CUDA graphs). One
   engine serves any number of models of one architecture: their weights are copied into the resident
-  one, and the batch size is a symbol, so ten clients with ten budgets cost one compilation.
+  one, and the batch size is a symbol, so ten clients with ten budgets cost one compilation. CUDA
+  graphs hold for one size each: there, batches are filled up to few sizes (``generation.buckets``).
 - Nothing is read back from the device inside the loop but a look at the objective every
   ``CHECK_INTERVAL`` steps, or ``CHECK_SECONDS`` where steps are long.
 """
@@ -23,9 +24,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from models import release_memory
 from settings import InversionSettings
 
 from .acceleration import Compiled, Work, choose_compilation, choose_precision
+from .buckets import Batch, mean
 from .errors import InversionError, UninvertibleModel
 from .objective import (
     StatisticsRecorder,
@@ -36,7 +39,7 @@ from .objective import (
 )
 from .optimizer import Adam
 from .plausibility import implausible
-from .statistics_layer import freeze_statistics
+from .statistics_layer import Measured, freeze_statistics
 
 Progress = Callable[[int, int], None]
 """Called with (done, total); the unit is stated where it is used."""
@@ -92,7 +95,7 @@ class Objective:
         The model to disagree with; needed where the competition weight is above 0.
     settings : InversionSettings
         Weights and form of the terms.
-    deviations : list of Tensor
+    measured : Measured
         Where the local model's layers, hooked or replaced, put the deviation of their statistics.
     autocast : torch.dtype or None (default: None)
         Type of the models' convolutions and matrix products; None: that of their weights.
@@ -103,7 +106,7 @@ class Objective:
         local_model: nn.Module,
         global_model: nn.Module | None,
         settings: InversionSettings,
-        deviations: list[Tensor],
+        measured: Measured,
         autocast: torch.dtype | None = None,
     ) -> None:
         if settings.competition_weight > 0 and global_model is None:
@@ -111,33 +114,44 @@ class Objective:
         self._local_model = local_model
         self._global_model = global_model
         self._settings = settings
-        self._deviations = deviations
+        self._measured = measured
         self._autocast = autocast
 
-    def __call__(self, images: Tensor, labels: Tensor) -> Tensor:
-        """Objective of images (n, C, H, W) with labels (n,); a scalar."""
+    def __call__(self, images: Tensor, labels: Tensor, weights: Tensor | None = None) -> Tensor:
+        """Objective of images (n, C, H, W) with labels (n,); a scalar.
+
+        ``weights`` (n,), summing to 1, say how much each image counts; None: all count alike.
+        """
         settings = self._settings
+        self._measured.weights = weights
         local_logits = self._predict(self._local_model, images)
-        loss = F.cross_entropy(local_logits, labels)
-        if settings.bn_weight > 0 and self._deviations:
-            loss = loss + settings.bn_weight * torch.stack(self._deviations).sum()
-        self._deviations.clear()
+        if weights is None:
+            loss = F.cross_entropy(local_logits, labels)
+        else:
+            loss = mean(F.cross_entropy(local_logits, labels, reduction="none"), weights)
+        if settings.bn_weight > 0 and self._measured.deviations:
+            loss = loss + settings.bn_weight * torch.stack(self._measured.deviations).sum()
+        self._measured.clear()
         if settings.tv_weight > 0:
-            loss = loss + settings.tv_weight * total_variation(images, settings.form)
+            loss = loss + settings.tv_weight * total_variation(images, settings.form, weights)
         if settings.l2_weight > 0:
-            loss = loss + settings.l2_weight * l2_penalty(images, settings.form)
+            loss = loss + settings.l2_weight * l2_penalty(images, settings.form, weights)
         if settings.competition_weight > 0:
             assert self._global_model is not None
             global_logits = self._predict(self._global_model, images)
             loss = loss + settings.competition_weight * competition(
-                local_logits, global_logits, settings.competition_temperature, settings.form
+                local_logits,
+                global_logits,
+                settings.competition_temperature,
+                settings.form,
+                weights,
             )
         return loss
 
     def predict(self, images: Tensor) -> Tensor:
         """Return the local model's logits (n, classes) for images."""
         logits = self._predict(self._local_model, images)
-        self._deviations.clear()
+        self._measured.clear()
         return logits
 
     def _predict(self, model: nn.Module, images: Tensor) -> Tensor:
@@ -226,24 +240,40 @@ class InversionEngine:
             else resident_copy(global_model, self.device, dtype)
             for dtype in (torch.float32, self.precision)
         )
+        recorder = StatisticsRecorder(self._exact)
         self._objective = Objective(
-            self._exact, exact_global, settings, StatisticsRecorder(self._exact).deviations
+            self._exact, exact_global, settings, Measured(recorder.deviations)
         )
-        deviations: list[Tensor] = []
-        freeze_statistics(self._fast, deviations if settings.bn_weight > 0 else None)
+        measured = Measured()
+        freeze_statistics(self._fast, measured if settings.bn_weight > 0 else None)
         if fast_global is not None:
             freeze_statistics(fast_global)
         step_objective = Objective(
             self._fast,
             fast_global,
             settings,
-            deviations,
+            measured,
             None if self.precision == torch.float32 else self.precision,
         )
         self.compiled = choose_compilation(settings.compile, self.device, work)
-        self._step_objective: Callable[[Tensor, Tensor], Tensor] = (
+        #: Whether batches are filled up to few sizes; where that gains nothing, none is.
+        self.bucketed = self.compiled and self.device.type == "cuda"
+        #: The sizes of the batches that were optimised: a CUDA graph each, where there are any.
+        self.batch_sizes: set[int] = set()
+        self._step_objective: Callable[[Tensor, Tensor, Tensor | None], Tensor] = (
             Compiled(step_objective.__call__, self.device) if self.compiled else step_objective
         )
+
+    def close(self) -> None:
+        """Give the device's memory back, with all that was compiled; the engine is of no use then.
+
+        What ``torch.compile`` made lives as long as the process otherwise, and after eight engines
+        it would compile for no further one.
+        """
+        if isinstance(self._step_objective, Compiled):
+            self._step_objective.close()
+        del self._step_objective, self._objective, self._exact, self._fast
+        release_memory(self.device)
 
     def invert(
         self, model: nn.Module, labels: Tensor, *, seed: int, progress: Progress | None = None
@@ -282,8 +312,7 @@ class InversionEngine:
                 logits = self._objective.predict(images.new_zeros((1, *self.image_shape)))[:0]
             return Inversion(images.cpu(), labels, logits.cpu(), float("nan"), 0)
         try:
-            objective = self._optimise(images, targets, offsets, progress)
-            images = images.detach()
+            images, objective = self._optimise(images, targets, offsets, progress)
             with torch.no_grad():
                 logits = self._objective.predict(images)
         except torch.OutOfMemoryError as error:
@@ -307,13 +336,17 @@ class InversionEngine:
         targets: Tensor,
         offsets: Sequence[tuple[int, int]],
         progress: Progress | None,
-    ) -> float:
-        """Change images in place, a step for each offset; return their final objective."""
+    ) -> tuple[Tensor, float]:
+        """Take a step for each offset; return the images and their final objective."""
+        batch = Batch.filled(images, targets) if self.bucketed else Batch(images, targets)
+        self.batch_sizes.add(len(batch.labels))
+        count, images = len(images), batch.images
         images.requires_grad_()
         optimizer = Adam(images, self.settings)
         looked = time.monotonic()
         for iteration, offset in enumerate(offsets, start=1):
-            loss = self._step_objective(torch.roll(images, offset, dims=(2, 3)), targets)
+            rolled = torch.roll(images, offset, dims=(2, 3))
+            loss = self._step_objective(rolled, batch.labels, batch.weights)
             loss.backward()
             optimizer.step(iteration)
             if self._bounds is not None:
@@ -324,8 +357,9 @@ class InversionEngine:
                 _require_finite(loss, iteration)
                 if progress is not None:
                     progress(iteration, len(offsets))
+        images = images.detach()[:count]
         with torch.no_grad():
-            return _require_finite(self._objective(images, targets), len(offsets))
+            return images, _require_finite(self._objective(images, targets), len(offsets))
 
     def _load(self, model: nn.Module) -> None:
         state = model.state_dict()

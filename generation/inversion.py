@@ -68,4 +68,7 @@ def invert(
         device=device,
         expected_images=len(labels),
     )
-    return engine.invert(local_model, labels, seed=seed, progress=progress)
+    try:
+        return engine.invert(local_model, labels, seed=seed, progress=progress)
+    finally:
+        engine.close()

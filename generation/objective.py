@@ -32,11 +32,15 @@ from torch.nn import functional as F
 
 from settings import Form
 
+from .buckets import mean
+
 BATCH_CALIBRATION = math.sqrt(256.0)
 """Factor on per-image means that gives the reference's strength at batch 256 (see above)."""
 
 
-def total_variation(images: Tensor, form: Form = "corrected") -> Tensor:
+def total_variation(
+    images: Tensor, form: Form = "corrected", weights: Tensor | None = None
+) -> Tensor:
     """Roughness of images: differences to the right, lower and both diagonal neighbours.
 
     Parameters
@@ -45,6 +49,9 @@ def total_variation(images: Tensor, form: Form = "corrected") -> Tensor:
         (n, C, H, W), n >= 1.
     form : {"corrected", "reference"}
         Per-image mean times ``BATCH_CALIBRATION``, or norms over the whole batch.
+    weights : Tensor or None (default: None)
+        (n,) share of each image in the batch, summing to 1 (see ``generation.buckets``); None: all
+        count alike.
 
     Returns
     -------
@@ -61,10 +68,10 @@ def total_variation(images: Tensor, form: Form = "corrected") -> Tensor:
         images[..., 1:, 1:] - images[..., :-1, :-1],
         images[..., 1:, :-1] - images[..., :-1, 1:],
     )
-    return torch.stack([_norm(difference, form) for difference in differences]).sum()
+    return torch.stack([_norm(each, form, weights) for each in differences]).sum()
 
 
-def l2_penalty(images: Tensor, form: Form = "corrected") -> Tensor:
+def l2_penalty(images: Tensor, form: Form = "corrected", weights: Tensor | None = None) -> Tensor:
     """Size of images (Yin et al. 2020, eq. 3, R_l2): the norm itself, not its square.
 
     Parameters
@@ -73,21 +80,26 @@ def l2_penalty(images: Tensor, form: Form = "corrected") -> Tensor:
         (n, C, H, W), n >= 1.
     form : {"corrected", "reference"}
         Per-image mean times ``BATCH_CALIBRATION``, or the norm of the whole batch.
+    weights : Tensor or None (default: None)
+        (n,) share of each image in the batch, summing to 1 (see ``generation.buckets``); None: all
+        count alike.
 
     Returns
     -------
     Tensor
         Scalar.
     """
-    return _norm(images, form)
+    return _norm(images, form, weights)
 
 
-def _norm(values: Tensor, form: Form) -> Tensor:
+def _norm(values: Tensor, form: Form, weights: Tensor | None) -> Tensor:
     if form == "reference":
+        if weights is not None:
+            values = values * (weights > 0).view(-1, 1, 1, 1)
         whole: Tensor = torch.linalg.vector_norm(values)
         return whole
     norms: Tensor = torch.linalg.vector_norm(values, dim=(1, 2, 3))
-    return BATCH_CALIBRATION * norms.mean()
+    return BATCH_CALIBRATION * mean(norms, weights)
 
 
 def statistics_deviation(features: Tensor, running_mean: Tensor, running_var: Tensor) -> Tensor:
@@ -168,7 +180,9 @@ class StatisticsRecorder:
         self.close()
 
 
-def jensen_shannon(logits_p: Tensor, logits_q: Tensor, temperature: float) -> Tensor:
+def jensen_shannon(
+    logits_p: Tensor, logits_q: Tensor, temperature: float, weights: Tensor | None = None
+) -> Tensor:
     """Jensen-Shannon divergence of two models' softened predictions, as a fraction of its maximum.
 
     Parameters
@@ -177,6 +191,9 @@ def jensen_shannon(logits_p: Tensor, logits_q: Tensor, temperature: float) -> Te
         (n, classes).
     temperature : float
         Divides the logits before the softmax.
+    weights : Tensor or None (default: None)
+        (n,) share of each image in the batch, summing to 1 (see ``generation.buckets``); None: all
+        count alike.
 
     Returns
     -------
@@ -187,10 +204,12 @@ def jensen_shannon(logits_p: Tensor, logits_q: Tensor, temperature: float) -> Te
     log_q = F.log_softmax(logits_q / temperature, dim=1)
     log_m = torch.logaddexp(log_p, log_q) - math.log(2.0)
     divergence = 0.5 * (log_p.exp() * (log_p - log_m) + log_q.exp() * (log_q - log_m))
-    return divergence.sum(dim=1).mean() / math.log(2.0)
+    return mean(divergence.sum(dim=1), weights) / math.log(2.0)
 
 
-def clamped_divergence(logits_p: Tensor, logits_q: Tensor, temperature: float) -> Tensor:
+def clamped_divergence(
+    logits_p: Tensor, logits_q: Tensor, temperature: float, weights: Tensor | None = None
+) -> Tensor:
     """Reference form of the divergence: KL from the mixture, probabilities clamped to [.01, .99].
 
     Close to ``jensen_shannon`` times ln 2 for ten classes. From about a hundred classes on nearly
@@ -202,6 +221,9 @@ def clamped_divergence(logits_p: Tensor, logits_q: Tensor, temperature: float) -
         (n, classes).
     temperature : float
         Divides the logits before the softmax.
+    weights : Tensor or None (default: None)
+        (n,) share of each image in the batch, summing to 1 (see ``generation.buckets``); None: all
+        count alike.
 
     Returns
     -------
@@ -213,11 +235,15 @@ def clamped_divergence(logits_p: Tensor, logits_q: Tensor, temperature: float) -
     m = (0.5 * (p + q)).clamp(0.01, 0.99)
     p, q = p.clamp(0.01, 0.99), q.clamp(0.01, 0.99)
     divergence = 0.5 * (m * (2 * m.log() - p.log() - q.log()))
-    return divergence.sum(dim=1).mean().clamp(0.0, 1.0)
+    return mean(divergence.sum(dim=1), weights).clamp(0.0, 1.0)
 
 
 def competition(
-    local_logits: Tensor, global_logits: Tensor, temperature: float, form: Form = "corrected"
+    local_logits: Tensor,
+    global_logits: Tensor,
+    temperature: float,
+    form: Form = "corrected",
+    weights: Tensor | None = None,
 ) -> Tensor:
     """Agreement of local and global model, 1 - JS: small where the two disagree (hard samples).
 
@@ -229,6 +255,9 @@ def competition(
         Softens both predictions (3 in the paper).
     form : {"corrected", "reference"}
         True or clamped divergence.
+    weights : Tensor or None (default: None)
+        (n,) share of each image in the batch, summing to 1 (see ``generation.buckets``); None: all
+        count alike.
 
     Returns
     -------
@@ -240,4 +269,4 @@ def competition(
     Yin et al. 2020, eq. 5-6, R_compete; used by Zhao et al. 2024 between local and global model.
     """
     divergence = jensen_shannon if form == "corrected" else clamped_divergence
-    return 1.0 - divergence(local_logits, global_logits, temperature)
+    return 1.0 - divergence(local_logits, global_logits, temperature, weights)

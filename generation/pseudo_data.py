@@ -131,7 +131,7 @@ def generate(
     progress : callable or None (default: None)
         Called with (done, total) in image-iterations: images times optimizer steps.
     workers : Workers or None (default: None)
-        Processes to share the clients over, on the CPU; None: one client after the other, here. The
+        Processes to share the clients over; None: one client after the other, here. The
         images are the same, up to rounding where the processes use another number of threads.
 
     Returns

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from models import fit_threads
+from models import fit_threads, resolve_device
 from processes import Workers, threads
 from settings import InversionSettings
 
@@ -101,7 +101,7 @@ def invert_all(
     progress : callable, optional
         Called with (done, total) in image-iterations: images times optimizer steps.
     workers : Workers, optional
-        Processes to share the orders over, on the CPU. What is computed does not depend on them, up
+        Processes to share the orders over. What is computed does not depend on them, up
         to rounding where they use another number of threads.
     """
     count = _Count(progress, conditions)
@@ -115,16 +115,22 @@ def _one_by_one(
     orders: Iterable[Order], conditions: Conditions, count: _Count
 ) -> Iterator[tuple[int, Inversion | UninvertibleModel]]:
     engine: InversionEngine | None = None
-    for order in orders:
-        engine = engine or conditions.engine(order.model)
-        report = partial(count, order.client, len(order.labels))
-        try:
-            inversion = engine.invert(order.model, order.labels, seed=order.seed, progress=report)
-        except UninvertibleModel as error:
-            report(conditions.settings.iterations)
-            yield order.client, error
-        else:
-            yield order.client, inversion
+    try:
+        for order in orders:
+            engine = engine or conditions.engine(order.model)
+            report = partial(count, order.client, len(order.labels))
+            try:
+                inversion = engine.invert(
+                    order.model, order.labels, seed=order.seed, progress=report
+                )
+            except UninvertibleModel as error:
+                report(conditions.settings.iterations)
+                yield order.client, error
+            else:
+                yield order.client, inversion
+    finally:
+        if engine is not None:
+            engine.close()
 
 
 def _shared_out(
@@ -133,7 +139,9 @@ def _shared_out(
     job = uuid.uuid4().hex
     # Compiling, too, is done by each process.
     conditions = replace(
-        conditions, expected_images=math.ceil(conditions.expected_images / workers.count)
+        conditions,
+        global_model=conditions.global_model and _to_send(conditions.global_model),
+        expected_images=math.ceil(conditions.expected_images / workers.count),
     )
     own: dict[str, tuple[int, int]] = {}
     waiting = iter(orders)
@@ -146,8 +154,8 @@ def _shared_out(
                 break
             key = f"{job}-{order.client}"
             # A copy at once: the same module may hold the next client's weights in a moment.
-            model = copy.deepcopy(order.model)
-            workers.submit(key, _carry_out, job, conditions, replace(order, model=model))
+            sent = replace(order, model=_to_send(order.model))
+            workers.submit(key, _carry_out, job, conditions, sent)
             own[key] = (order.client, len(order.labels))
         for event in workers.events():
             if event.key not in own:
@@ -168,6 +176,11 @@ def _shared_out(
                 count(client, images, event.value)
 
 
+def _to_send(model: nn.Module) -> nn.Module:
+    """Return a copy on the CPU: another process may compute on another GPU."""
+    return copy.deepcopy(model).cpu()
+
+
 _resident: tuple[str, InversionEngine] | None = None
 """In a worker: the engine of the job it is part of, kept for the next order."""
 
@@ -175,8 +188,12 @@ _resident: tuple[str, InversionEngine] | None = None
 def _carry_out(report: Any, job: str, conditions: Conditions, order: Order) -> Inversion:
     global _resident
     if _resident is None or _resident[0] != job:
+        if _resident is not None:
+            _resident[1].close()
         fit_threads(forward_operations(order.model, conditions.image_shape), threads())
-        _resident = (job, conditions.engine(order.model))
+        # The device by name: with several GPUs, "cuda" is another one in each process.
+        here = replace(conditions, device=resolve_device(str(conditions.device)))
+        _resident = (job, here.engine(order.model))
     engine = _resident[1]
     return engine.invert(
         order.model, order.labels, seed=order.seed, progress=lambda iteration, _: report(iteration)

@@ -2,7 +2,7 @@
 
 from .bfloat16 import bfloat16_pays, native_bfloat16
 from .classifier import Classifier
-from .device import device_of, fit_threads, resolve_device
+from .device import device_of, fit_threads, gpu_shares, release_memory, resolve_device
 from .directory import (
     ModelDescription,
     ModelDirectoryError,
@@ -34,10 +34,12 @@ __all__ = [
     "device_of",
     "first_non_finite",
     "fit_threads",
+    "gpu_shares",
     "interpolated",
     "load_state",
     "native_bfloat16",
     "read_model",
+    "release_memory",
     "resolve_device",
     "size_in_bytes",
     "state_difference",

@@ -2,23 +2,67 @@
 
 from __future__ import annotations
 
+import gc
+import os
+
 import torch
 from torch import nn
 
+# Which of the GPUs a process computes on that shares the work of another (see gpu_shares).
+_OWN_GPU = "FEDF2DG_GPU"
+
 
 def resolve_device(name: str) -> torch.device:
-    """Return the device that ``auto``, ``cpu`` or ``cuda`` means on this machine.
+    """Return the device that ``auto``, ``cpu``, ``cuda`` or ``cuda:N`` means in this process.
 
     Raises
     ------
     ValueError
-        If CUDA is asked for and there is none.
+        If CUDA is asked for and there is none, or no GPU of that number.
     """
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    if name == "cuda" and not torch.cuda.is_available():
-        raise ValueError("device = 'cuda', but this machine has no usable CUDA device")
-    return torch.device(name)
+    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if name == "cpu" or (name == "auto" and not gpus):
+        return torch.device("cpu")
+    if not gpus:
+        raise ValueError(f"device = {name!r}, but this machine has no usable CUDA device")
+    own = os.environ.get(_OWN_GPU, "")
+    device = torch.device(name if ":" in name else f"cuda:{own}" if own else "cuda")
+    if device.index is not None and device.index >= gpus:
+        there = ", ".join(f"cuda:{index}" for index in range(gpus))
+        raise ValueError(f"device = {name!r}, but this machine has {there}")
+    return device
+
+
+def gpu_shares(name: str) -> list[dict[str, str]]:
+    """Return what to tell processes that share out this one's work, so that each has a GPU.
+
+    Parameters
+    ----------
+    name : str
+        As for :func:`resolve_device`.
+
+    Returns
+    -------
+    list of dict
+        Environment variables for each GPU: the k-th process takes the (k mod length)-th. Empty
+        where the work is done on the processor.
+    """
+    device = resolve_device(name)
+    if device.type != "cuda":
+        return []
+    if device.index is not None:
+        return [{_OWN_GPU: str(device.index)}]
+    return [{_OWN_GPU: str(index)} for index in range(torch.cuda.device_count())]
+
+
+def release_memory(device: torch.device) -> None:
+    """Give the memory that a stage used on a device back to it, for the next stage's other sizes.
+
+    PyTorch keeps what was freed in pieces of the sizes that were asked for.
+    """
+    if device.type == "cuda":
+        gc.collect()
+        torch.cuda.empty_cache()
 
 
 def device_of(model: nn.Module) -> torch.device:

@@ -108,8 +108,8 @@ def post_train(
     settings : Mapping, optional
         Keys of the sections generation, distillation, competition and calibration, as in a run:
         ``{"generation.iterations": 200, "distillation.learning-rate": 0.002}``.
-    device : {"auto", "cpu", "cuda"} (default: "auto")
-        Where to compute.
+    device : str (default: "auto")
+        Where to compute: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
     seed : int (default: 0)
         All randomness depends on it.
     evaluate : callable, optional

@@ -31,6 +31,7 @@ from models import (
     first_non_finite,
     fit_threads,
     load_state,
+    release_memory,
     resolve_device,
 )
 from processes import Workers, threads
@@ -108,7 +109,7 @@ class Federation:
         self.operations = forward_operations(self._model, self.description.image_shape)
         fit_threads(self.operations, threads(), configuration.threads)
         #: Processes for the server's own work.
-        self.pool = WorkerPool(configuration.processes, self.device.type == "cpu", workers)
+        self.pool = WorkerPool(configuration.processes, configuration.device, workers)
         self.participants = Participants(
             configuration.num_clients,
             configuration.node_timeout,
@@ -212,6 +213,7 @@ class Federation:
         self.state.metrics_position = self.metrics.position()
         self.checkpoints.save(self.state)
         self.strategy.retained = self.checkpoints.retained()
+        release_memory(self.device)
 
     # ----------------------------------------------------------------------------------- clients
 

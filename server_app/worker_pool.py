@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from models import gpu_shares
 from processes import Workers, suitable
 
 
@@ -12,15 +13,15 @@ class WorkerPool:
     ----------
     wish : int
         The key ``processes``: how many; 0 leaves it to the machine and the work.
-    on_cpu : bool
-        Whether the work is done on the processor; otherwise there are none.
+    device : str
+        The key ``device``: with several GPUs, each gets a process.
     given : Workers, optional
         The engine's.
     """
 
-    def __init__(self, wish: int, on_cpu: bool, given: Workers | None = None) -> None:
+    def __init__(self, wish: int, device: str, given: Workers | None = None) -> None:
         self._wish = wish
-        self._on_cpu = on_cpu
+        self._gpus = gpu_shares(device)
         self._given = given
         self._own: Workers | None = None
 
@@ -34,13 +35,13 @@ class WorkerPool:
         operations : float
             Floating-point operations of all of them.
         """
-        count = suitable(self._wish, tasks, operations)
-        if not self._on_cpu or count == 1:
+        count = suitable(self._wish, tasks, operations, len(self._gpus))
+        if count == 1:
             return None
         if self._given is not None:
             return self._given
         if self._own is None:
-            self._own = Workers(count)
+            self._own = Workers(count, self._gpus)
         return self._own
 
     def close(self) -> None:

@@ -13,6 +13,7 @@ import difflib
 import math
 import operator
 import os
+import re
 from collections.abc import Collection
 from dataclasses import dataclass, field, fields
 from typing import Any
@@ -47,6 +48,8 @@ class KeyInfo:
     choices : tuple[str, ...] (default: ())
         Permitted values; empty if the choices are open (data set, model, strategy: they are
         registries, and are passed to ``RunConfiguration.parse``).
+    numbered : str (default: "")
+        A choice that a number may follow, behind a colon: ``cuda`` permits ``cuda:1``.
     original : str (default: "")
         The flag of the original research script.
     binds : str (default: "train")
@@ -68,6 +71,7 @@ class KeyInfo:
     above: float | None = None
     below: float | None = None
     choices: tuple[str, ...] = ()
+    numbered: str = ""
     original: str = ""
     binds: str = "train"
     is_path: bool = False
@@ -77,7 +81,7 @@ class KeyInfo:
     def range(self) -> str:
         """The permitted values in words; empty if any will do."""
         if self.choices:
-            return ", ".join(self.choices)
+            return ", ".join([*self.choices, *([f"{self.numbered}:N"] if self.numbered else [])])
         ends = (
             ("above", self.above),
             ("at least", self.minimum),
@@ -166,7 +170,10 @@ def checked(name: str, value: Any, info: KeyInfo, choices: Collection[str] = ())
             f"{name} = {value!r} must be {_EXPECTED[info.kind]}, not {type(value).__name__}"
         )
     choices = choices or info.choices
-    if choices and value not in choices:
+    numbered = info.numbered and re.fullmatch(f"{info.numbered}:[0-9]+", str(value))
+    if choices and value not in choices and not numbered:
+        if info.numbered:
+            choices = [*choices, f"{info.numbered}:N"]
         raise ConfigurationError(unknown(name, str(value), choices))
     if isinstance(value, float) and not math.isfinite(value):
         raise ConfigurationError(f"{name} = {value} must be finite")

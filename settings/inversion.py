@@ -108,10 +108,20 @@ class InversionSettings(Section):
     jitter: int | None = setting(
         None, "Largest roll of the images.", kind=int, unit="pixels", minimum=0
     )
-    precision: Precision = setting(
-        "auto", "Type of convolutions and matrix products.", choices=get_args(Precision)
+    precision: Precision = key(
+        "auto",
+        "Type of convolutions and matrix products; statistics, losses and images stay in float32. "
+        "auto: bfloat16 on hardware that multiplies it, where the model is large enough to gain.",
+        choices=get_args(Precision),
+        binds="generate",
     )
-    compile: Compile = setting("auto", "Whether to compile.", choices=get_args(Compile))
+    compile: Compile = key(
+        "auto",
+        "Whether the objective is compiled (on a GPU with CUDA graphs). auto: where the work "
+        "outweighs the compilation. Without a compiler it goes on uncompiled, and says so.",
+        choices=get_args(Compile),
+        binds="run",
+    )
 
     def __post_init__(self) -> None:
         """Refuse values no inversion can run with."""

@@ -8,6 +8,7 @@ dependencies a second time, and would keep other runs' state.
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import shutil
@@ -31,6 +32,8 @@ from processes import cores
 from .guard import end_groups, groups_of
 
 _GUARD = Path(__file__).with_name("guard.py")
+# Each has a CUDA context of its own, of about half a gigabyte, and its clients' images.
+_ACTORS_PER_GPU = 4
 _STARTUP_SECONDS = 60.0
 _SHUTDOWN_SECONDS = 10.0
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
@@ -71,6 +74,7 @@ def run_through_flower(
     num_nodes: int,
     output: TextIO,
     log_file: Path,
+    gpus: int = 0,
 ) -> None:
     """Submit the app, stream its log, and return when the run has completed.
 
@@ -84,6 +88,8 @@ def run_through_flower(
         Receives the run's log, line by line, without what tells a reader nothing.
     log_file : Path
         Receives everything that Flower printed, with the tracebacks.
+    gpus : int (default: 0)
+        GPUs of this machine that the clients are to share; 0: they compute on processors.
 
     Raises
     ------
@@ -105,7 +111,7 @@ def run_through_flower(
             "--run-config",
             str(settings),
             "--federation-config",
-            federation_settings(num_nodes),
+            federation_settings(num_nodes, gpus),
         )
         if not submitted.get("success"):
             raise FlowerRunError(str(submitted.get("error-message", submitted)))
@@ -126,20 +132,26 @@ def run_through_flower(
             raise FlowerRunError(f"{reason}{known}")
 
 
-def federation_settings(num_nodes: int) -> str:
+def federation_settings(num_nodes: int, gpus: int = 0) -> str:
     """Return what Flower shall know of the simulation.
 
     Flower starts an actor, a process with PyTorch in it, for every processor that Ray has. Ray gets
     no more processors than there are clients; a cluster that runs already (``RAY_ADDRESS``) keeps
-    its own.
+    its own. With GPUs, as many actors are started as can each have a part of one, the rest of the
+    processors stays free: an actor that is given no part is shown no GPU.
     """
     settings = [
         f"num-supernodes={num_nodes}",
         "client-resources-num-cpus=1",
         "init-args-logging-level='error'",
     ]
+    actors = min(cores(), num_nodes)
     if not os.environ.get("RAY_ADDRESS"):
-        settings.append(f"init-args-num-cpus={min(cores(), num_nodes)}")
+        settings.append(f"init-args-num-cpus={actors}")
+    if gpus:
+        share = min(_ACTORS_PER_GPU, max(1, actors // gpus))
+        # Rounded down, in the digits that Ray counts in, so that the parts fit.
+        settings.append(f"client-resources-num-gpus={math.floor(1e4 / share) / 1e4:g}")
     return " ".join(settings)
 
 

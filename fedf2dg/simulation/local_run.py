@@ -12,7 +12,7 @@ from client_app.app import app as client_app
 from client_app.site import model_operations, reduced_type
 from configuration import RunConfiguration
 from federated_data import Description, describe, load_split
-from models import resolve_device
+from models import gpu_shares, resolve_device
 from processes import Workers, suitable
 from server_app.run import run
 
@@ -35,7 +35,7 @@ def run_locally(configuration: RunConfiguration) -> dict[str, Any]:
     # Where this has to be measured: here, and handed down, so that all clients train in one type.
     operations = model_operations(configuration, _description(configuration))
     reduced_type(configuration.precision, resolve_device(configuration.device), operations)
-    with Workers(processes) as workers:
+    with Workers(processes, gpu_shares(configuration.device)) as workers:
         parallel = ParallelGrid(
             _client_app,
             configuration.num_clients,
@@ -54,11 +54,10 @@ def _client_app() -> ClientApp:
 
 def _processes(configuration: RunConfiguration) -> int:
     """Return how many processes the clients' training is worth; 1 means this one alone."""
-    if resolve_device(configuration.device).type != "cpu":
-        return 1
     tasks = configuration.clients_per_round
-    if configuration.processes:
-        return suitable(configuration.processes, tasks, 0.0)
+    gpus = len(gpu_shares(configuration.device))
+    if configuration.processes or gpus:
+        return suitable(configuration.processes, tasks, 0.0, gpus)
     samples = len(load_split(split="train", **configuration.data_set))
     if configuration.train_samples:
         samples = min(samples, configuration.train_samples)

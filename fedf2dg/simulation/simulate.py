@@ -55,6 +55,12 @@ def simulate(
                 f"{section} has values that no key of a run can hold: "
                 f"{getattr(configuration, section)}"
             )
+    if engine == "flower" and parsed.device.startswith("cuda:"):
+        raise ConfigurationError(
+            f"device = {parsed.device!r} cannot be kept by the engine flower, where Ray gives out "
+            f"the GPUs: use device=cuda and show it that one alone "
+            f"(CUDA_VISIBLE_DEVICES={parsed.device[5:]}), or --engine local"
+        )
     preflight.check(parsed, simulated=True)
     # Named here: processes of the Flower engine have working directories of their own.
     directory = parsed.output_dir or str(run_directory.claim(parsed))
@@ -68,6 +74,8 @@ def simulate(
 
 
 def _through_flower(configuration: RunConfiguration, output: TextIO | None) -> dict[str, Any]:
+    from models import gpu_shares
+
     from .flower_engine import FlowerRunError, run_through_flower
 
     directory = Path(configuration.output_dir)
@@ -77,6 +85,7 @@ def _through_flower(configuration: RunConfiguration, output: TextIO | None) -> d
             configuration.num_clients,
             output or nowhere,
             directory / "flower.log",
+            len(gpu_shares(configuration.device)),
         )
     try:
         return cast(dict[str, Any], json.loads((directory / "summary.json").read_text("utf-8")))

@@ -138,7 +138,7 @@ def load_model(path: str | Path, device: str = "auto") -> TrainedModel:
     path : str or Path
         A run's directory, or a copy of its ``model/``.
     device : str (default: "auto")
-        ``auto``, ``cpu`` or ``cuda``.
+        ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
 
     Raises
     ------

@@ -189,7 +189,7 @@ def test_without_a_compiler_the_plain_objective_is_used_and_said(
     model: nn.Module, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def no_compiler(function: object, **_: object) -> object:
-        def fail(images: Tensor, labels: Tensor) -> Tensor:
+        def fail(*_: object) -> Tensor:
             raise RuntimeError("no working C++ compiler")
 
         return fail
