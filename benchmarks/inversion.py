@@ -15,10 +15,16 @@ from settings.inversion import Compile, Precision
 
 REPEATS = 5
 
+_ALL_WAYS: list[tuple[Precision, Compile]] = [
+    (precision, compilation)
+    for precision in ("float32", "bfloat16")
+    for compilation in ("off", "on")
+]
 WAYS: dict[str, list[tuple[Precision, Compile]]] = {
     "tiny": [("float32", "off")],
     "small": [("float32", "off"), ("bfloat16", "on")],
-    "full": [("float32", "off"), ("float32", "on"), ("bfloat16", "off"), ("bfloat16", "on")],
+    "gpu": _ALL_WAYS,
+    "full": _ALL_WAYS,
 }
 """Precision and compilation of the engine's variants, on hardware that multiplies bfloat16."""
 
@@ -26,6 +32,7 @@ WAYS: dict[str, list[tuple[Precision, Compile]]] = {
 SETUPS = {
     "tiny": [("resnet8", 1, 8, 4, 2)],
     "small": [("resnet8", 1, 8, 64, 40), ("resnet18", 3, 32, 64, 3)],
+    "gpu": [("resnet18", 3, 32, 256, 50)],
     "full": [
         ("resnet8", 1, 8, 64, 100),
         ("resnet20", 3, 32, 64, 20),
@@ -77,13 +84,17 @@ def _compare(
         "textbook": partial(_textbook_step, model, labels, shape, steps, device)
     }
     precisions = {"textbook": "float32"}
+    engines: list[InversionEngine] = []
     for precision, compilation in ways_of_engine:
         settings = InversionSettings(iterations=steps + 1, precision=precision, compile=compilation)
         engine = InversionEngine(model, shape, settings, device=device)
+        engines.append(engine)
         way = f"{precision}{', compiled' if compilation == 'on' else ''}"
         ways[way] = partial(_engine_step, engine, model, labels)
         precisions[way] = precision
     times = alternate(ways, REPEATS)
+    for engine in engines:
+        engine.close()
     return Comparison(
         stage="inversion",
         setup=f"{name}, {batch} images of {channels}x{image_size}x{image_size}",

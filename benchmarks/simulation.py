@@ -20,19 +20,16 @@ import pyarrow.parquet as pq
 import torch
 from PIL import Image
 
+from benchmarks.bare_loop import federated_averaging
 from benchmarks.measure import Comparison, Timed, Variant, alternate, now
 from benchmarks.memory import PeakMemory
 from client_app.app import app as client_app
-from client_app.site import Site
-from client_app.training import train_locally
 from configuration import RunConfiguration
 from fedf2dg.simulation import LocalGrid
-from models import State, cpu_state, load_state
-from protocol.seeds import training_generator
+from models import State, cpu_state
 from server_app.federation import Federation
 from server_app.run import train
 from server_app.run_directory import prepare
-from strategies import get
 
 REPEATS = 5
 
@@ -91,30 +88,8 @@ def local_engine(configuration: RunConfiguration) -> tuple[float, State]:
 
 def bare_loop(configuration: RunConfiguration) -> tuple[float, State]:
     """Do the same training, averaging and evaluation with nothing around it."""
-    grid = LocalGrid(client_app, configuration.num_clients)
-    # Only to have the run's first model and its test set.
-    with tempfile.TemporaryDirectory() as folder:
-        federation = Federation(grid, configuration, Path(folder))
-    clients = range(configuration.num_clients)
-    node = {"num-partitions": configuration.num_clients}
-    sites = [Site.of(configuration, {"partition-id": c, **node}, {}) for c in clients]
-    state = federation.state.global_state
-    algorithm = get(configuration.strategy).client(configuration)
-    start = now()
-    for server_round in range(1, configuration.num_server_rounds + 1):
-        total = sum(site.batches().samples for site in sites)
-        mean = {name: torch.zeros_like(value) for name, value in state.items()}
-        for client, site in enumerate(sites):
-            model = load_state(site.model(), state)
-            generator = training_generator(configuration.seed, server_round, client)
-            train_locally(model, site.batches(), algorithm, generator=generator)
-            share = site.batches().samples / total
-            for name, value in cpu_state(model).items():
-                if value.is_floating_point():
-                    mean[name].add_(value, alpha=share)
-        state = mean
-        federation.measuring.evaluator(load_state(sites[0].model(), state))
-    return now() - start, state
+    federation = federated_averaging(configuration)
+    return federation.seconds, cpu_state(federation.model)
 
 
 def loop_configuration(

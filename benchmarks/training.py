@@ -32,12 +32,14 @@ REPEATS = 5
 CLASSES = 10
 
 ALGORITHMS = ("fedavg", "fedprox", "scaffold", "moon", "fedlc", "fedrs", "fedntd", "fedvls")
-"""The first is plain SGD, which the others are compared with."""
+"""Every local step there is; other strategies differ on the server. The first is plain SGD, which
+the others are compared with."""
 
 # (model, channels, image size, batch, steps timed)
 SETUPS = {
     "tiny": [("resnet8", 1, 8, 4, 2)],
     "small": [("resnet8", 1, 8, 16, 40), ("resnet8", 3, 32, 64, 8), ("resnet18", 3, 32, 64, 2)],
+    "gpu": [("resnet18", 3, 32, 64, 20)],
     "full": [("resnet8", 1, 8, 16, 200), ("resnet8", 3, 32, 64, 50), ("resnet18", 3, 32, 64, 10)],
 }
 
@@ -45,6 +47,7 @@ SETUPS = {
 HOOK_SETUPS = {
     "tiny": [("resnet8", 1, 8, 4, 2)],
     "small": [("resnet8", 1, 8, 16, 40), ("resnet8", 3, 32, 64, 8)],
+    "gpu": SETUPS["gpu"],
     "full": SETUPS["full"],
 }
 
@@ -113,6 +116,26 @@ def _epoch(
         autocast=autocast,
     )
     return (now() - start) / steps
+
+
+def seconds_per_step(
+    name: str, channels: int, image_size: int, batch: int, steps: int, *, device: torch.device
+) -> float:
+    """Return what a step of local training takes under FedAvg, in the type the product chooses."""
+    batches = _resident(
+        _pictures(batch * steps, channels, image_size),
+        Normalization((0.5,) * channels, (0.25,) * channels),
+        batch,
+        device,
+    )
+    model = models.build(name, classes=CLASSES, channels=channels, image_size=image_size, seed=0)
+    autocast = reduced_type(
+        "auto", device, forward_operations(model, (channels, *[image_size] * 2))
+    )
+    model = model.to(device).to(memory_format=torch.channels_last)
+    configuration = RunConfiguration.parse({"strategy": "fedavg"})
+    _epoch(model, batches, configuration, {}, steps, device, autocast)  # warms up
+    return _epoch(model, batches, configuration, {}, steps, device, autocast)
 
 
 def _compare(

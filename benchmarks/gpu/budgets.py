@@ -1,0 +1,80 @@
+"""Ten models with ten budgets through one engine, as the data generation principle gives them.
+
+Every batch size has a CUDA graph of its own. With buckets several budgets share one; the same
+budgets once more, one graph for each, show what that saves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+
+import models
+from benchmarks.measure import now, synchronise
+from generation import InversionEngine, InversionSettings
+from models import release_memory
+
+from .parts import Task, memory
+
+# (model, channels, image size, budgets, steps)
+SETUPS: dict[str, tuple[str, int, int, list[int], int]] = {
+    "toy": ("resnet8", 1, 8, [2, 3, 9], 2),
+    "gpu": ("resnet18", 3, 32, [37, 64, 91, 118, 145, 187, 243, 301, 402, 530], 50),
+}
+
+
+@dataclass(frozen=True)
+class Budgets:
+    """What one way of sizing the batches cost."""
+
+    way: str
+    budgets: list[int]
+    batch_sizes: list[int]
+    """Those that were computed with: where CUDA graphs are recorded, one for each."""
+    compiled: bool
+    seconds: dict[str, float]
+    """Of the first time, with what is compiled and recorded, and of the second."""
+    engine_memory: dict[str, int]
+    closed_memory: dict[str, int]
+    stage: str = "budgets"
+
+    def report(self) -> str:
+        reserved = self.engine_memory.get("reserved", 0) / 1e9
+        left = self.closed_memory.get("reserved", 0) / 1e9
+        return (
+            f"budgets: {len(self.budgets)} models, {self.way}: {len(self.batch_sizes)} batch sizes,"
+            f" first {self.seconds['first']:.1f} s, then {self.seconds['second']:.1f} s,"
+            f" {reserved:.2f} GB reserved, {left:.2f} GB when the stage was over"
+        )
+
+    def record(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def many_budgets(task: Task) -> Iterator[Budgets]:
+    """Invert the same models for the same budgets, with and without buckets."""
+    device = torch.device(task.device)
+    name, channels, side, budgets, steps = SETUPS[task.size]
+    compilation = "on" if device.type == "cuda" else "auto"
+    settings = InversionSettings(iterations=steps, compile=compilation)
+    for way in ("buckets", "a size for every budget"):
+        model = models.build(name, classes=10, channels=channels, image_size=side, seed=0).eval()
+        engine = InversionEngine(
+            model, (channels, side, side), settings, device=device, expected_images=sum(budgets)
+        )
+        engine.bucketed = way == "buckets"
+        seconds = {}
+        for turn in ("first", "second"):
+            start = now()
+            for client, budget in enumerate(budgets):
+                engine.invert(model, torch.arange(budget) % 10, seed=client)
+            synchronise(device)
+            seconds[turn] = now() - start
+        used = memory(task.device)
+        sizes, compiled = sorted(engine.batch_sizes), engine.compiled
+        engine.close()
+        release_memory(device)
+        yield Budgets(way, budgets, sizes, compiled, seconds, used, memory(task.device))

@@ -1,0 +1,133 @@
+"""The parts of the measurement, and the process that carries out one of them.
+
+``python -m benchmarks.gpu.parts NAME --out FILE …`` writes a line of JSON for every result as soon
+as it is there, so that what was measured before an error, or before the time was up, is kept.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+# Seconds' worth of each part in a hundred; what one leaves over is shared by those behind it.
+SHARES = {
+    "machine": 5,
+    "tests": 12,
+    "inversion": 20,
+    "budgets": 13,
+    "training": 12,
+    "distillation": 8,
+    "preset": 30,
+}
+
+
+class Result(Protocol):
+    """What a part yields."""
+
+    def report(self) -> str:
+        """Return it in words, for the log."""
+        ...
+
+    def record(self) -> dict[str, Any]:
+        """Return it as JSON's types, for the file."""
+        ...
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a part is told.
+
+    Parameters
+    ----------
+    device : str
+        A device of PyTorch.
+    size : {"gpu", "toy"}
+        toy: seconds, to see that everything works; its figures say nothing.
+    seconds : float
+        What is left for it.
+    data : Path or None
+        A folder with CIFAR-10, for the preset.
+    """
+
+    device: str
+    size: str
+    seconds: float
+    data: Path | None
+
+    @property
+    def stage_size(self) -> str:
+        """What the benchmarks' own stages call the size."""
+        return "tiny" if self.size == "toy" else "gpu"
+
+
+def run(name: str, task: Task) -> Iterator[Result]:
+    """Carry out a part."""
+    # Imported here: a part whose imports fail leaves the others alone.
+    import torch
+
+    from .without_flower import allow_missing_flower
+
+    allow_missing_flower()
+    device = torch.device(task.device)
+    if name in ("inversion", "training", "distillation"):
+        import importlib
+
+        yield from importlib.import_module(f"benchmarks.{name}").run(task.stage_size, device)
+    elif name == "machine":
+        from .facts import facts
+
+        yield facts(device)
+    elif name == "tests":
+        from .tests import run_tests
+
+        yield run_tests(task)
+    elif name == "budgets":
+        from .budgets import many_budgets
+
+        yield from many_budgets(task)
+    elif name == "preset":
+        from .preset import shrunk_preset
+
+        yield from shrunk_preset(task)
+    else:
+        raise ValueError(f"unknown part {name!r}: choose from {', '.join(SHARES)}")
+
+
+def memory(device: str) -> dict[str, int]:
+    """Return the bytes of a GPU's memory in use now, reserved now, and reserved at most."""
+    import torch
+
+    if torch.device(device).type != "cuda":
+        return {}
+    return {
+        "allocated": torch.cuda.memory_allocated(device),
+        "reserved": torch.cuda.memory_reserved(device),
+        "most": torch.cuda.max_memory_reserved(device),
+    }
+
+
+def main() -> None:
+    """Carry out one part in this process."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu.parts")
+    parser.add_argument("name", choices=SHARES)
+    parser.add_argument("--device", required=True)
+    parser.add_argument("--size", required=True)
+    parser.add_argument("--seconds", type=float, required=True)
+    parser.add_argument("--data", type=Path, default=None)
+    parser.add_argument("--out", type=Path, required=True)
+    given = parser.parse_args()
+    task = Task(given.device, given.size, given.seconds, given.data)
+    with given.out.open("a", encoding="utf-8") as lines:
+        for result in run(given.name, task):
+            print(result.report(), flush=True)
+            line = {**result.record(), "memory": memory(given.device)}
+            lines.write(json.dumps(line) + "\n")
+            lines.flush()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,63 @@
+"""The tests that hold a device's results against the processor's, where pytest is installed."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import subprocess
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from .parts import Task
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+# The first needs a GPU for its tests; tests/conftest.py needs Flower, which these do not.
+FILES = ("tests/federated_data/test_batches.py", "tests/test_on_device.py")
+
+
+@dataclass(frozen=True)
+class Tests:
+    """How they ended."""
+
+    counts: dict[str, int]
+    """By outcome: passed, failed, skipped, error."""
+    output: str
+    """What pytest said at last."""
+    stage: str = "tests"
+
+    def report(self) -> str:
+        found = ", ".join(f"{count} {outcome}" for outcome, count in self.counts.items())
+        return f"tests: {found or self.output}"
+
+    def record(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def run_tests(task: Task) -> Tests:
+    """Run the tests on the task's device.
+
+    Raises
+    ------
+    ModuleNotFoundError
+        If pytest is not installed.
+    """
+    if importlib.util.find_spec("pytest") is None:
+        raise ModuleNotFoundError("pytest is not installed: pip install pytest")
+    command = [sys.executable, "-m", "pytest", "--noconftest", "-p", "no:cacheprovider", "-q"]
+    done = subprocess.run(
+        [*command, *FILES],
+        cwd=REPOSITORY,
+        env={**os.environ, "FEDF2DG_TEST_DEVICE": task.device},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=0.9 * task.seconds,  # it must not outlive the part
+    )
+    counts = {word: int(number) for number, word in _OUTCOME.findall(done.stdout.splitlines()[-1])}
+    return Tests(counts, done.stdout[-4000:] if done.returncode else "")
+
+
+_OUTCOME = re.compile(r"(\d+) (passed|failed|skipped|error)")

@@ -1,0 +1,116 @@
+"""The GPU kit comes to its end on a machine that has none, and without Flower."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchmarks.gpu.__main__ import carry_out, main, share_of
+from benchmarks.gpu.parts import SHARES
+from benchmarks.gpu.preset import PRESET, shrunk, write_learnable_pictures
+from configuration import RunConfiguration, read_toml
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+TOY = ("--device", "cpu", "--size", "toy")
+
+
+@pytest.mark.slow
+def test_every_part_is_measured_and_written_down(tmp_path: Path) -> None:
+    parts = [part for part in SHARES if part != "tests"]  # those run here anyway
+    assert main(["--minutes", "12", "--out", str(tmp_path), "--only", ",".join(parts), *TOY]) == 0
+    record = json.loads((tmp_path / "gpu.json").read_text("utf-8"))
+    assert {name: part["status"] for name, part in record["parts"].items()} == dict.fromkeys(
+        parts, "done"
+    )
+    by_part = {name: part["results"] for name, part in record["parts"].items()}
+    assert by_part["machine"][0]["ceilings"]["float32"] > 0
+    strategies = {variant["name"] for variant in by_part["training"][-1]["variants"]}
+    assert {"fedavg", "scaffold", "moon"} <= strategies
+    sizes = [each["batch_sizes"] for each in by_part["budgets"]]
+    assert sizes == [[8, 16], [2, 3, 9]]
+    accuracy = by_part["preset"][0]["accuracy"]
+    assert 0 <= accuracy["federated"] <= 1 and 0 <= accuracy["distilled"] <= 1
+    page = (tmp_path / "gpu.md").read_text("utf-8")
+    assert all(f"## {part}" in page for part in parts) and "synthetic pictures" in page
+
+
+def test_a_part_that_fails_is_written_down_and_the_next_goes_on(tmp_path: Path) -> None:
+    # A device that PyTorch does not know.
+    arguments = ["--device", "gpu9", "--size", "toy", "--only", "machine,budgets"]
+    assert main(["--minutes", "5", "--out", str(tmp_path), *arguments]) == 1
+    parts = json.loads((tmp_path / "gpu.json").read_text("utf-8"))["parts"]
+    assert list(parts) == ["machine", "budgets"]
+    assert all(part["status"] == "failed" and "gpu9" in part["error"] for part in parts.values())
+    assert "gpu9" in (tmp_path / "gpu.md").read_text("utf-8")
+
+
+def test_a_part_without_time_is_ended(tmp_path: Path) -> None:
+    told = argparse.Namespace(device="cpu", size="toy", data=None)
+    assert carry_out("machine", 0.01, told)["status"] == "out of time"
+
+
+def test_time_that_is_left_over_goes_to_the_parts_behind() -> None:
+    names = list(SHARES)
+    assert share_of(names, 100.0) == pytest.approx(100 * SHARES[names[0]] / sum(SHARES.values()))
+    assert share_of(names[-1:], 40.0) == pytest.approx(40.0)
+    assert share_of(names, -1.0) == 0.0
+
+
+def test_a_preset_is_shrunk_to_the_time_and_never_grows() -> None:
+    preset = read_toml(PRESET)
+    before: dict[str, int] = {"num-server-rounds": 0, "generation.iterations": 0}
+    for seconds in (0.1, 60.0, 600.0, 6000.0, 1e9):
+        keys = shrunk(preset, seconds, images=50_000, step=0.01, inversion_step=0.02)
+        RunConfiguration.parse({**preset, **keys})
+        for name in before:
+            assert max(1, before[name]) <= keys[name] <= preset[name]
+            before[name] = keys[name]
+    assert before == {name: preset[name] for name in before}
+
+
+def test_synthetic_pictures_can_be_told_apart(tmp_path: Path) -> None:
+    from federated_data import load_split
+
+    write_learnable_pictures(tmp_path, each=10)
+    train, test = (
+        load_split(split=split, dataset="folder", data_dir=str(tmp_path))
+        for split in ("train", "test")
+    )
+    means = [train.images[train.labels == label].mean(axis=0) for label in range(10)]
+    nearest = [
+        min(range(10), key=lambda k: ((image - means[k]) ** 2).sum()) for image in test.images
+    ]
+    assert (nearest == test.labels).mean() > 0.5
+
+
+def test_local_training_needs_no_flower() -> None:
+    """In a process in which Flower cannot be found."""
+    program = """
+import importlib.machinery
+plain = importlib.machinery.PathFinder.find_spec
+def without(name, path=None, target=None):
+    return None if name.split(".")[0] in ("flwr", "ray") else plain(name, path, target)
+importlib.machinery.PathFinder.find_spec = staticmethod(without)
+import benchmarks.gpu.without_flower as kit
+assert not kit.is_installed()
+kit.allow_missing_flower()
+assert not kit.is_installed()
+from benchmarks import bare_loop, distillation, inversion, training
+from strategies import get
+client = get("scaffold").client
+try:
+    import flwr.serverapp
+    flwr.serverapp.Grid()
+except ModuleNotFoundError as error:
+    assert "Flower is not installed" in str(error)
+    print("fine", client.__name__)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=REPOSITORY, capture_output=True, text=True, check=False
+    )
+    assert done.stdout.split() == ["fine", "ScaffoldClient"], done.stderr[-2000:]
