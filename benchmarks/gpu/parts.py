@@ -84,7 +84,10 @@ def run(name: str, task: Task) -> Iterator[Result]:
     elif name == "tests":
         from .tests import run_tests
 
-        yield run_tests(task)
+        tests = run_tests(task)
+        yield tests
+        if tests.output:
+            raise RuntimeError("tests failed")
     elif name == "budgets":
         from .budgets import many_budgets
 

@@ -30,6 +30,7 @@ PRESET = Path(__file__).resolve().parents[2] / "presets" / "fedf2dg_cifar10.toml
 
 # Parts of the time for the rounds, and for the inversion; the rest is distillation, and starting.
 _ROUNDS, _INVERSION = 0.4, 0.3
+_TOY_SECONDS = 3.0
 _TOY = {
     "model": "resnet8",
     "num-clients": 2,
@@ -114,6 +115,8 @@ def shrunk_preset(task: Task) -> Iterator[Accuracy]:
         step, inversion_step = _measured_steps(configuration, task.device)
         images = _images(configuration)
         left = task.seconds - (time.monotonic() - began)
+        if toy:
+            left = min(left, _TOY_SECONDS)
         settings = shrunk(preset, left, images, step, inversion_step)
         configuration = RunConfiguration.parse(
             {**preset, **settings, "output-dir": str(Path(folder, "run"))}

@@ -43,10 +43,12 @@ def run_tests(task: Task) -> Tests:
     ------
     ModuleNotFoundError
         If pytest is not installed.
+    RuntimeError
+        If it says of no test how it ended.
     """
     if importlib.util.find_spec("pytest") is None:
         raise ModuleNotFoundError("pytest is not installed: pip install pytest")
-    command = [sys.executable, "-m", "pytest", "--noconftest", "-p", "no:cacheprovider", "-q"]
+    command = [sys.executable, "-m", "pytest", "--noconftest", "-p", "no:cacheprovider"]
     done = subprocess.run(
         [*command, *FILES],
         cwd=REPOSITORY,
@@ -56,7 +58,10 @@ def run_tests(task: Task) -> Tests:
         check=False,
         timeout=0.9 * task.seconds,  # it must not outlive the part
     )
-    counts = {word: int(number) for number, word in _OUTCOME.findall(done.stdout.splitlines()[-1])}
+    last = (done.stdout.splitlines() or [""])[-1]
+    counts = {word: int(number) for number, word in _OUTCOME.findall(last)}
+    if not counts:
+        raise RuntimeError(f"pytest did not come to its end: {(done.stdout + done.stderr)[-3000:]}")
     return Tests(counts, done.stdout[-4000:] if done.returncode else "")
 
 
