@@ -540,6 +540,11 @@ class RunConfiguration(Section):
         return self.label_counts != "uniform" and self.generation.place == "server"
 
     @property
+    def exact_counts_told(self) -> bool:
+        """Whether clients answer by class, with exact numbers; otherwise in totals alone."""
+        return self.label_counts == "uploaded" and self.label_counts_told
+
+    @property
     def classes(self) -> tuple[str, ...]:
         """The names in ``class-names``."""
         return tuple(name.strip() for name in self.class_names.split(",") if name.strip())

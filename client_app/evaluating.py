@@ -6,7 +6,6 @@ import numpy as np
 
 from models import load_state
 from protocol.evaluation import Candidates, Scores
-from protocol.label_privacy import classes_are_told
 
 from .site import Site
 
@@ -14,7 +13,7 @@ from .site import Site
 def held_out_counts(site: Site) -> list[int]:
     """Return how many images judge here, by class where that may be told, else in total."""
     counts = [int(count) for count in site.held_out().label_counts()]
-    return counts if classes_are_told(site.configuration) else [sum(counts)]
+    return counts if site.configuration.exact_counts_told else [sum(counts)]
 
 
 def evaluated(site: Site, candidates: Candidates) -> Scores:

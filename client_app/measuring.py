@@ -13,8 +13,14 @@ from models import State, load_state
 from models.batch_norm import input_moments
 from models.class_statistics import class_sums, noised
 from protocol.batch_norm import SAMPLE, MeasuredInputs
-from protocol.class_statistics import MEANS, MOMENT, PARTS, PREDICTIONS, ClientStatistics
-from protocol.label_privacy import classes_are_told
+from protocol.class_statistics import (
+    CLASS_MOMENTS,
+    MEANS,
+    MOMENT,
+    PARTS,
+    PREDICTIONS,
+    ClientStatistics,
+)
 
 from .site import Site
 
@@ -70,7 +76,8 @@ def client_statistics(
     unknown = sorted(set(parts) - set(PARTS))
     if unknown or not parts:
         raise ConfigurationError(f"statistics {unknown or 'none'}: choose of {', '.join(PARTS)}")
-    if MEANS in parts and not classes_are_told(site.configuration):
+    by_class = MEANS in parts or CLASS_MOMENTS in parts
+    if by_class and not site.configuration.exact_counts_told:
         raise ConfigurationError(
             "class means show how many images of each class there are, which label-counts="
             f"{site.configuration.label_counts} and generation.place="
@@ -82,8 +89,9 @@ def client_statistics(
         batches.ordered(),
         torch.from_numpy(site.data().label_counts()),
         predictions=PREDICTIONS in parts,
-        means=MEANS in parts,
+        means=by_class,
         moment=MOMENT in parts,
+        class_moments=CLASS_MOMENTS in parts,
         minimum=site.configuration.class_statistics_minimum,
     )
     noise = site.configuration.class_statistics_noise

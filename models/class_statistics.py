@@ -28,6 +28,8 @@ class ClassSums:
     moment : Tensor, optional
         (d, d) float64, Σ f·fᵀ over the images that ``feature_counts`` counts, or over all images if
         feature sums were not asked for.
+    class_moments : Tensor, optional
+        (C, d, d) float64, Σ f·fᵀ of each class; 0 where the class has too few images.
     feature_size : float (default: 0.0)
         Root mean square of a feature over the images that were added up. It says how much noise is
         enough, and stays with who computed it.
@@ -37,6 +39,7 @@ class ClassSums:
     feature_sums: Tensor | None = None
     feature_counts: Tensor | None = None
     moment: Tensor | None = None
+    class_moments: Tensor | None = None
     feature_size: float = 0.0
 
 
@@ -49,6 +52,7 @@ def class_sums(
     predictions: bool = False,
     means: bool = False,
     moment: bool = False,
+    class_moments: bool = False,
     minimum: int = 1,
 ) -> ClassSums:
     """Run a model in evaluation mode over labelled images, and add up its answers in float64.
@@ -61,8 +65,8 @@ def class_sums(
         (images, labels), on the model's device.
     label_counts : Tensor
         (C,) int64, the images of each class in ``batches``.
-    predictions, means, moment : bool (default: False)
-        What is asked for.
+    predictions, means, moment, class_moments : bool (default: False)
+        What is asked for; class moments go with means.
     minimum : int (default: 1)
         Fewest images of a class whose features are added up: the mean of few is close to each.
     """
@@ -76,6 +80,8 @@ def class_sums(
     answer = torch.zeros(classes, dtype=torch.float64, device=device)
     sums = torch.zeros(classes, width, dtype=torch.float64, device=device)
     second = torch.zeros(width, width, dtype=torch.float64, device=device)
+    rows = classes if class_moments else 0
+    of_class = torch.zeros(rows, width, width, dtype=torch.float64, device=device)
     squares = torch.zeros((), dtype=torch.float64, device=device)
     for images, labels in batches:
         features = model.embed(images)
@@ -86,12 +92,16 @@ def class_sums(
             squares += kept.square().sum()
             sums.index_add_(0, labels, kept)
             second.addmm_(kept.T, kept)
+            for label in labels.unique().tolist() if class_moments else ():
+                own = kept[labels == label]
+                of_class[label].addmm_(own.T, own)
     count = int((counted if means else label_counts).sum())
     return ClassSums(
         predictions=answer.cpu() if predictions else None,
         feature_sums=sums.cpu() if means else None,
         feature_counts=counted if means else None,
         moment=second.cpu() if moment else None,
+        class_moments=of_class.cpu() if class_moments else None,
         feature_size=(float(squares) / max(count * width, 1)) ** 0.5,
     )
 
@@ -100,7 +110,7 @@ def noised(sums: ClassSums, scale: float, generator: torch.Generator) -> ClassSu
     """Add Gaussian noise to sums of features, so that no one image can be read from them.
 
     The noise on a class's sum has ``scale`` times the size of a feature (``feature_size``), that on
-    the second moment ``scale`` times its square. It blurs what an image adds; it is no differential
+    second moments ``scale`` times its square. It blurs what an image adds; it is no differential
     privacy, since features are not bounded.
 
     Parameters
@@ -114,13 +124,19 @@ def noised(sums: ClassSums, scale: float, generator: torch.Generator) -> ClassSu
     """
     if scale == 0:
         return sums
-    feature_sums, moment = sums.feature_sums, sums.moment
-    if feature_sums is not None and sums.feature_counts is not None:
+    feature_sums, moment, class_moments = sums.feature_sums, sums.moment, sums.class_moments
+    held = torch.ones(0) if sums.feature_counts is None else sums.feature_counts > 0
+    if feature_sums is not None:
         noise = torch.randn(feature_sums.shape, generator=generator, dtype=torch.float64)
-        held = (sums.feature_counts > 0).unsqueeze(1)
-        feature_sums = feature_sums + scale * sums.feature_size * noise * held
+        feature_sums = feature_sums + scale * sums.feature_size * noise * held.unsqueeze(1)
     if moment is not None:
-        noise = torch.randn(moment.shape, generator=generator, dtype=torch.float64)
-        symmetric = noise.triu() + noise.triu(1).T
-        moment = moment + scale * sums.feature_size**2 * symmetric
-    return replace(sums, feature_sums=feature_sums, moment=moment)
+        moment = moment + scale * sums.feature_size**2 * _symmetric_noise(moment, generator)
+    if class_moments is not None:
+        noise = _symmetric_noise(class_moments, generator) * held.view(-1, 1, 1)
+        class_moments = class_moments + scale * sums.feature_size**2 * noise
+    return replace(sums, feature_sums=feature_sums, moment=moment, class_moments=class_moments)
+
+
+def _symmetric_noise(like: Tensor, generator: torch.Generator) -> Tensor:
+    noise = torch.randn(like.shape, generator=generator, dtype=torch.float64)
+    return noise.triu() + noise.triu(1).mT

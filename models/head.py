@@ -28,6 +28,23 @@ def head_name(model: nn.Module) -> str:
     return linear[-1]
 
 
+def head_parameters(state: Mapping[str, Tensor], head: str) -> tuple[Tensor, Tensor]:
+    """Return a head's weight (C, d) and bias (C,), float64 on the CPU."""
+    weight, bias = (state[name].double().cpu() for name in _names(head))
+    return weight, bias
+
+
+def with_head(state: Mapping[str, Tensor], head: str, weight: Tensor, bias: Tensor) -> State:
+    """Return a copy of a state with another head, in the types and places of the old one."""
+    new = dict(zip(_names(head), (weight, bias), strict=True))
+    return {**state, **{name: value.to(state[name]) for name, value in new.items()}}
+
+
+def _names(head: str) -> tuple[str, str]:
+    prefix = f"{head}." if head else ""
+    return f"{prefix}weight", f"{prefix}bias"
+
+
 def add_to_bias(state: Mapping[str, Tensor], head: str, bias: Tensor) -> State:
     """Return a copy of a state whose head has ``bias`` (C,) added to its own.
 
@@ -40,6 +57,5 @@ def add_to_bias(state: Mapping[str, Tensor], head: str, bias: Tensor) -> State:
     bias : Tensor
         (C,), any float type; added in float64.
     """
-    name = f"{head}.bias" if head else "bias"
-    old = state[name]
-    return {**state, name: (old.double() + bias.to(old.device).double()).to(old.dtype)}
+    weight, old = head_parameters(state, head)
+    return with_head(state, head, weight, old + bias.cpu().double())

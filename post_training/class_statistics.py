@@ -23,12 +23,15 @@ class StatisticsRequest:
         Ask for the sum of its features by class.
     moment : bool (default: False)
         Ask for the sum of f·fᵀ over all images, f being an image's features.
+    class_moments : bool (default: False)
+        Ask for the sum of f·fᵀ by class; goes with ``means``.
     """
 
     state: State
     predictions: bool = False
     means: bool = False
     moment: bool = False
+    class_moments: bool = False
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,13 @@ class ClassStatistics:
     moment : Tensor, optional
         (d, d) float64, Σ f·fᵀ over the images that ``feature_counts`` counts; over all images if
         feature sums were not asked for.
+    class_moments : Tensor, optional
+        (C, d, d) float64, Σ f·fᵀ of each class over the images that ``feature_counts`` counts.
+    mean_products : Tensor, optional
+        (d, d) float64, Σ s·sᵀ/n over clients and their classes, s being the sum of the features of
+        n images; there with feature sums.
+    means_added : int (default: 0)
+        How many pairs of client and class are in ``mean_products``.
     """
 
     clients: tuple[int, ...]
@@ -64,3 +74,6 @@ class ClassStatistics:
     feature_sums: Tensor | None = None
     feature_counts: Tensor | None = None
     moment: Tensor | None = None
+    class_moments: Tensor | None = None
+    mean_products: Tensor | None = None
+    means_added: int = 0

@@ -26,7 +26,9 @@ class Settings:
     stages : tuple of str
         Which of FedF²DG's stages ``generate``, ``distil`` and ``compete`` to run.
     label_counts_told : bool
-        Whether the server may know how many images of each class the clients have.
+        Whether the server may know how many images of each class the clients have, be it roughly.
+    exact_counts_told : bool
+        Whether it may know exactly, so that clients answer by class.
     generation, distillation, competition, calibration
         The sections of those names.
     prior_left : float (default: 1)
@@ -37,6 +39,7 @@ class Settings:
     seed: int
     stages: tuple[str, ...]
     label_counts_told: bool
+    exact_counts_told: bool
     generation: GenerationSettings
     distillation: DistillationSettings
     competition: CompetitionSettings
@@ -50,6 +53,7 @@ class Settings:
             seed=configuration.seed,
             stages=configuration.stage_names,
             label_counts_told=configuration.label_counts_told,
+            exact_counts_told=configuration.exact_counts_told,
             generation=configuration.generation,
             distillation=configuration.distillation,
             competition=configuration.competition,

@@ -15,8 +15,8 @@ from models.class_statistics import ClassSums
 from .numbers import metrics_of, whole_numbers
 from .records import InvalidContent, from_record, packed, template
 
-PREDICTIONS, MEANS, MOMENT = "predictions", "means", "moment"
-PARTS = (PREDICTIONS, MEANS, MOMENT)
+PREDICTIONS, MEANS, MOMENT, CLASS_MOMENTS = "predictions", "means", "moment", "class-moments"
+PARTS = (PREDICTIONS, MEANS, MOMENT, CLASS_MOMENTS)
 # Relative; float32 probabilities add up to 1 within about 1e-6.
 _TOLERANCE = 1e-4
 
@@ -41,12 +41,9 @@ class ClientStatistics:
 
     def content(self) -> RecordDict:
         """Return the answer as a reply carries it."""
-        tensors = (
-            (PREDICTIONS, self.sums.predictions),
-            (MEANS, self.sums.feature_sums),
-            (MOMENT, self.sums.moment),
-        )
-        counts = self.sums.feature_counts
+        sums, counts = self.sums, self.sums.feature_counts
+        values = (sums.predictions, sums.feature_sums, sums.moment, sums.class_moments)
+        tensors = zip(PARTS, values, strict=True)
         return RecordDict(
             {
                 "statistics": packed({name: value for name, value in tensors if value is not None}),
@@ -93,6 +90,7 @@ class Expected:
             PREDICTIONS: (self.classes,),
             MEANS: (self.classes, self.features),
             MOMENT: (self.features, self.features),
+            CLASS_MOMENTS: (self.classes, self.features, self.features),
         }
         return {part: template(torch.float64, *shapes[part]) for part in self.parts}
 
@@ -119,8 +117,14 @@ def checked_statistics(
     counts = _feature_counts(record, expected, images, labels)
     _check_predictions(state.get(PREDICTIONS), images)
     if not expected.noised:
-        _check_features(state.get(MEANS), counts, state.get(MOMENT))
-    sums = ClassSums(state.get(PREDICTIONS), state.get(MEANS), counts, state.get(MOMENT))
+        _check_features(state.get(MEANS), counts, state.get(MOMENT), state.get(CLASS_MOMENTS))
+    sums = ClassSums(
+        state.get(PREDICTIONS),
+        state.get(MEANS),
+        counts,
+        state.get(MOMENT),
+        state.get(CLASS_MOMENTS),
+    )
     return ClientStatistics(images, sums, labels)
 
 
@@ -161,17 +165,30 @@ def _check_predictions(predictions: Tensor | None, images: int) -> None:
         raise InvalidContent(f"the predictions add up to {total:g} instead of {images}")
 
 
-def _check_features(sums: Tensor | None, counts: Tensor | None, moment: Tensor | None) -> None:
-    if sums is not None and counts is not None and sums[counts == 0].any():
-        raise InvalidContent("it adds up features of a class that it leaves out")
-    if moment is None:
-        return
-    diagonal = moment.diagonal()
-    if not torch.allclose(moment, moment.T, rtol=1e-6, atol=1e-6 * float(diagonal.abs().max())):
-        raise InvalidContent("the second moment is not symmetric")
-    least = torch.zeros_like(diagonal)
+def _check_features(
+    sums: Tensor | None,
+    counts: Tensor | None,
+    moment: Tensor | None,
+    class_moments: Tensor | None,
+) -> None:
+    least = torch.zeros(())
     if sums is not None and counts is not None:
-        held = counts > 0
-        least = (sums[held].square() / counts[held].unsqueeze(1)).sum(dim=0)
+        if sums[counts == 0].any():
+            raise InvalidContent("it adds up features of a class that it leaves out")
+        least = sums.square() / counts.clamp_min(1).unsqueeze(1)
+        if class_moments is not None and class_moments[counts == 0].any():
+            raise InvalidContent("it adds up products of a class that it leaves out")
+    if moment is not None:
+        _check_moments(moment, least.sum(dim=0) if least.ndim else least)
+    if class_moments is not None:
+        _check_moments(class_moments, least)
+
+
+def _check_moments(moments: Tensor, least: Tensor) -> None:
+    """Hold second moments (…, d, d) against what their diagonals (…, d) must at least be."""
+    diagonal = moments.diagonal(dim1=-2, dim2=-1)
+    tolerance = 1e-6 * float(diagonal.abs().max())
+    if not torch.allclose(moments, moments.mT, rtol=1e-6, atol=tolerance):
+        raise InvalidContent("the second moment is not symmetric")
     if (diagonal * (1 + _TOLERANCE) < least).any():
         raise InvalidContent("the second moment is too small for the sums of features")

@@ -13,15 +13,12 @@ from models import size_in_bytes
 from models.class_statistics import ClassSums
 from post_training import ClassStatistics, StatisticsRequest
 from protocol.class_statistics import (
-    MEANS,
-    MOMENT,
-    PREDICTIONS,
+    PARTS,
     ClientStatistics,
     Expected,
     checked_statistics,
 )
 from protocol.gather import gather
-from protocol.label_privacy import classes_are_told
 from protocol.reasons import grouped
 from protocol.records import packed
 
@@ -42,7 +39,7 @@ def ask_for_statistics(
         the server what is asked for.
     """
     configuration, participants = federation.configuration, federation.participants
-    if request.means and not classes_are_told(configuration):
+    if request.means and not configuration.exact_counts_told:
         log.warning(
             "class means are not asked for: label-counts=%s and generation.place=%s keep from the "
             "server how many images of each class a client has",
@@ -50,17 +47,17 @@ def ask_for_statistics(
             configuration.generation.place,
         )
         return None
-    wanted = ((PREDICTIONS, request.predictions), (MEANS, request.means), (MOMENT, request.moment))
+    wishes = (request.predictions, request.means, request.moment, request.class_moments)
     expected = Expected(
-        parts=[part for part, wish in wanted if wish],
+        parts=[part for part, wish in zip(PARTS, wishes, strict=True) if wish],
         classes=federation.description.classes,
         features=int(federation.with_state(request.state).head.in_features),
         minimum=configuration.class_statistics_minimum,
         noised=configuration.class_statistics_noise > 0,
         label_counts="exact"
-        if classes_are_told(configuration)
+        if configuration.exact_counts_told
         else "noised"
-        if configuration.label_counts == "noised" and configuration.generation.place == "server"
+        if configuration.label_counts_told
         else "none",
     )
     participants.refresh(federation.grid)
@@ -91,6 +88,7 @@ def ask_for_statistics(
 def added(clients: tuple[int, ...], parts: Sequence[ClientStatistics]) -> ClassStatistics:
     """Return the sums over at least one client."""
     labels = [torch.tensor(p.label_counts) for p in parts if p.label_counts is not None]
+    means = [_mean_products(part.sums) for part in parts]
     return ClassStatistics(
         clients=clients,
         images=sum(part.images for part in parts),
@@ -99,7 +97,22 @@ def added(clients: tuple[int, ...], parts: Sequence[ClientStatistics]) -> ClassS
         feature_sums=_sum([part.sums.feature_sums for part in parts]),
         feature_counts=_sum([part.sums.feature_counts for part in parts]),
         moment=_sum([part.sums.moment for part in parts]),
+        class_moments=_sum([part.sums.class_moments for part in parts]),
+        mean_products=_sum(means),
+        means_added=sum(
+            int((part.sums.feature_counts > 0).sum())
+            for part in parts
+            if part.sums.feature_counts is not None
+        ),
     )
+
+
+def _mean_products(sums: ClassSums) -> Tensor | None:
+    """Return Σ s·sᵀ/n over a client's classes, (d, d)."""
+    if sums.feature_sums is None or sums.feature_counts is None:
+        return None
+    means = sums.feature_sums / sums.feature_counts.clamp_min(1).unsqueeze(1)
+    return sums.feature_sums.T @ means
 
 
 def _sum(tensors: Sequence[Tensor | None]) -> Tensor | None:
@@ -108,6 +121,12 @@ def _sum(tensors: Sequence[Tensor | None]) -> Tensor | None:
 
 
 def _size(part: ClientStatistics) -> int:
-    sums: ClassSums = part.sums
-    tensors = (sums.predictions, sums.feature_sums, sums.feature_counts, sums.moment)
+    sums = part.sums
+    tensors = (
+        sums.predictions,
+        sums.feature_sums,
+        sums.feature_counts,
+        sums.moment,
+        sums.class_moments,
+    )
     return size_in_bytes([t for t in tensors if t is not None]) + 8 * len(part.label_counts or ())

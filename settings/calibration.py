@@ -5,10 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from .declaration import Section, key
+from .declaration import ConfigurationError, Section, key
 
-Part = Literal["bias"]
-Source = Literal["auto", "predictions", "pseudo"]
+Part = Literal["bias", "head"]
+Source = Literal["auto", "pseudo", "predictions", "means", "moments", "covariances"]
+Covariance = Literal["pseudo", "spread"]
+
+#: What each part can be corrected from.
+SOURCES: dict[Part, tuple[Source, ...]] = {
+    "bias": ("auto", "pseudo", "predictions"),
+    "head": ("auto", "pseudo", "means", "moments", "covariances"),
+}
+#: What clients answer with exact numbers of images of each class.
+BY_CLASS: tuple[Source, ...] = ("means", "moments", "covariances")
 
 
 @dataclass(frozen=True)
@@ -17,16 +26,25 @@ class CalibrationSettings(Section):
 
     of: Part = key(
         "bias",
-        "What is corrected: the head's bias.",
+        "What is corrected: the head's bias, one number per class, or the whole head.",
         choices=get_args(Part),
         binds="generate",
     )
     from_: Source = key(
         "auto",
-        "What it is corrected from: predictions, the mean of the model's softmax over the clients' "
-        "training images, which they are asked for; pseudo images, for which nothing is sent; or "
-        "auto, predictions where clients can answer and pseudo images otherwise.",
+        "What it is corrected from: pseudo images, for which nothing is sent; what the clients "
+        "tell of the model's answers to their training images (the bias: predictions, the mean of "
+        "its softmax; the head: means, its mean features of each class; moments, also their pooled "
+        "second moment; covariances, a second moment of each class); or auto, predictions for the "
+        "bias and moments for the head where clients can answer, and pseudo images otherwise.",
         choices=get_args(Source),
+        binds="generate",
+    )
+    covariance: Covariance = key(
+        "pseudo",
+        "How features vary within a class, where calibration.from=means: like those of pseudo "
+        "images, or as the spread of the clients' means shows.",
+        choices=get_args(Covariance),
         binds="generate",
     )
     exchanges: int = key(
@@ -43,3 +61,12 @@ class CalibrationSettings(Section):
         minimum=0.0,
         binds="generate",
     )
+
+    def __post_init__(self) -> None:
+        """Refuse sources that say nothing of the part."""
+        super().__post_init__()
+        if self.from_ not in SOURCES[self.of]:
+            raise ConfigurationError(
+                f"calibration.from = {self.from_!r} does not tell what calibration.of = "
+                f"{self.of!r} needs: choose one of {', '.join(SOURCES[self.of])}"
+            )

@@ -17,7 +17,6 @@ import numpy.typing as npt
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
-from torch.nn import functional as F
 
 from configuration import RunConfiguration
 from distillation import DistillationSettings, distil
@@ -29,13 +28,15 @@ from federated_data import (
 )
 from generation import InversionSettings, PseudoData, generate
 from models import Classifier, State, build, cpu_state, interpolated, load_state
+from models.head import add_to_bias
+from post_training.head_bias import bias_from_images, bias_from_predictions
 from server_app.judgement import STEPS
 
 Flags = npt.NDArray[np.bool_]
 
 IMAGES_PER_CLIENT = 64
 INVERSION = InversionSettings(iterations=100, learning_rate=1.6, schedule="cosine")
-#: Shrinkage of a bias fitted on pseudo images: λ‖b‖² beside the mean cross-entropy.
+#: Shrinkage of a bias fitted on pseudo images: this times ‖b‖² beside the mean cross-entropy.
 PENALTY = 0.3
 #: Images of a client whose predictions are averaged.
 ASKED = 500
@@ -84,6 +85,11 @@ class Federation:
         data = load_split(self.dataset, split, self.data_dir)
         images = data.images if rows is None else data.images[rows]
         return self.description.normalization.apply(torch.tensor(images))
+
+    def loaded(self, state: State) -> Classifier:
+        """Return the one module there is, in evaluation mode, with a state."""
+        load_state(self.model, state)
+        return self.model.eval()
 
     def label_counts(self) -> npt.NDArray[np.int64]:
         """Return (clients, classes) training labels."""
@@ -140,12 +146,14 @@ def _model(name: str, description: Description) -> Classifier:
 def results(federation: Federation) -> dict[str, State]:
     """Make the five results of post-training: two biases and three distillations."""
     federated = federation.global_state
-    data = _pseudo_images(federation)
+    data = made_images(federation)
     default = DistillationSettings(batch_size=64)
     head_only = replace(default, learning_rate=0.05, layers="head")
     return {
-        "bias from predictions": _with_bias(federated, _bias_from_predictions(federation)),
-        "bias from pseudo images": _with_bias(federated, _bias_from_pseudo(federation, data)),
+        "bias from predictions": add_to_bias(federated, "head", _bias_from_predictions(federation)),
+        "bias from pseudo images": add_to_bias(
+            federated, "head", _bias_from_pseudo(federation, data)
+        ),
         "head, own teacher": _distilled(federation, data, head_only),
         "whole network, lr 0.002": _distilled(
             federation, data, replace(default, learning_rate=0.002)
@@ -154,15 +162,11 @@ def results(federation: Federation) -> dict[str, State]:
     }
 
 
-def _load(federation: Federation, state: State) -> Classifier:
-    load_state(federation.model, state)
-    return federation.model.eval()
-
-
-def _pseudo_images(federation: Federation) -> PseudoData:
+def made_images(federation: Federation) -> PseudoData:
+    """Invert every local model: IMAGES_PER_CLIENT images each, of the client's own classes."""
     description = federation.description
     return generate(
-        lambda client: _load(federation, federation.local_states[client]),
+        lambda client: federation.loaded(federation.local_states[client]),
         budgets=[IMAGES_PER_CLIENT] * len(federation.local_states),
         label_counts=federation.label_counts().tolist(),
         image_shape=(description.channels, *description.image_size),
@@ -174,13 +178,9 @@ def _pseudo_images(federation: Federation) -> PseudoData:
 
 
 def _distilled(federation: Federation, data: PseudoData, settings: DistillationSettings) -> State:
-    student = _load(federation, federation.global_state)
+    student = federation.loaded(federation.global_state)
     result = distil(student, data.images, data.logits, settings, seed=federation.seed)
     return cpu_state(result.model)
-
-
-def _with_bias(state: State, bias: Tensor) -> State:
-    return {**state, "head.bias": state["head.bias"] + bias.to(state["head.bias"].dtype)}
 
 
 @torch.inference_mode()
@@ -191,36 +191,19 @@ def logits(model: Classifier, images: Tensor) -> Tensor:
 
 def _bias_from_predictions(federation: Federation) -> Tensor:
     """Bias = log(share of the labels) - log(mean prediction): sums over clients, one exchange."""
-    model = _load(federation, federation.global_state)
+    model = federation.loaded(federation.global_state)
     counts = federation.label_counts()
     predicted = torch.zeros(counts.shape[1], dtype=torch.float64)
     for client, rows in enumerate(federation.rows):
         asked = np.random.default_rng(federation.seed).permutation(rows)[:ASKED]
         mean = logits(model, federation.images("train", asked)).softmax(1).mean(0)
         predicted += counts[client].sum() * mean
-    labels = torch.tensor(counts.sum(0), dtype=torch.float64)
-    bias: Tensor = torch.log(labels / labels.sum()) - torch.log(predicted / predicted.sum())
-    return bias - bias.mean()
+    return bias_from_predictions(torch.tensor(counts.sum(0)), predicted)
 
 
 def _bias_from_pseudo(federation: Federation, data: PseudoData) -> Tensor:
-    """argmin_b CE(z(u) + b, t) + λ‖b‖², images weighted so that every class counts the same."""
-    z = logits(_load(federation, federation.global_state), data.images).clone()
-    present = torch.bincount(data.labels, minlength=z.shape[1]).double()
-    weight = 1.0 / present[data.labels]
-    weight /= weight.sum()
-    bias = torch.zeros(z.shape[1], dtype=torch.float64, requires_grad=True)
-    optimizer = torch.optim.LBFGS([bias], max_iter=100, line_search_fn="strong_wolfe")
-
-    def closure() -> Tensor:
-        optimizer.zero_grad()
-        losses = F.cross_entropy(z + bias, data.labels, reduction="none")
-        loss = (weight * losses).sum() + PENALTY * bias.square().sum()
-        loss.backward()  # type: ignore[no-untyped-call]
-        return loss
-
-    optimizer.step(closure)  # type: ignore[no-untyped-call]
-    return bias.detach()
+    z = logits(federation.loaded(federation.global_state), data.images)
+    return bias_from_images(z, data.labels, PENALTY * z.shape[1])
 
 
 def correct_images(federation: Federation) -> dict[str, Flags]:
@@ -237,7 +220,7 @@ def correct_images(federation: Federation) -> dict[str, Flags]:
     labels, images = every[scored], federation.images("test", scored)
 
     def flags(state: State) -> Flags:
-        predicted = logits(_load(federation, state), images).argmax(1).numpy()
+        predicted = logits(federation.loaded(state), images).argmax(1).numpy()
         return np.asarray(predicted == labels)
 
     federated = flags(federation.global_state)

@@ -30,7 +30,9 @@ def sums(model, data, size=5, **asked) -> ClassSums:
 
 
 def test_sums_are_those_of_summing_image_by_image(model, data):
-    found = sums(model, data, predictions=True, means=True, moment=True, minimum=3)
+    found = sums(
+        model, data, predictions=True, means=True, moment=True, class_moments=True, minimum=3
+    )
     model.eval()
     predictions, features, moment = torch.zeros(4), torch.zeros(4, 64), torch.zeros(64, 64)
     with torch.no_grad():
@@ -43,6 +45,8 @@ def test_sums_are_those_of_summing_image_by_image(model, data):
     torch.testing.assert_close(found.predictions, predictions.double(), rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(found.feature_sums, features.double(), rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(found.moment, moment.double(), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(found.class_moments.sum(0), found.moment)
+    assert found.class_moments[[0, 3]].any() and not found.class_moments[[1, 2]].any()
     assert found.feature_counts.tolist() == [6, 0, 0, 8]
     assert float(found.predictions.sum()) == pytest.approx(16, rel=1e-6)
 
@@ -71,7 +75,9 @@ def test_two_places_add_up_to_one(model, data):
 
 
 def test_noise_has_the_size_it_says_and_spares_what_is_left_out(model, data):
-    exact = sums(model, data, predictions=True, means=True, moment=True, minimum=3)
+    exact = sums(
+        model, data, predictions=True, means=True, moment=True, class_moments=True, minimum=3
+    )
     generator = torch.Generator().manual_seed(0)
     blurred = noised(exact, 0.5, generator)
     difference = blurred.feature_sums - exact.feature_sums
@@ -81,5 +87,9 @@ def test_noise_has_the_size_it_says_and_spares_what_is_left_out(model, data):
     second = blurred.moment - exact.moment
     assert torch.equal(second, second.T)
     assert float(second.std()) == pytest.approx(0.5 * exact.feature_size**2, rel=0.1)
+    by_class = blurred.class_moments - exact.class_moments
+    torch.testing.assert_close(by_class, by_class.mT)
+    assert not by_class[1:3].any()
+    assert float(by_class[[0, 3]].std()) == pytest.approx(0.5 * exact.feature_size**2, rel=0.1)
     assert torch.equal(blurred.predictions, exact.predictions)
     assert noised(exact, 0.0, generator) is exact

@@ -10,7 +10,7 @@ from configuration import RunConfiguration
 from models import build, load_state
 from models.head import head_name
 from post_training import ClassStatistics, Settings, methods
-from post_training.calibration import NoAnswer
+from post_training.calibration_sources import NoAnswer
 
 run = methods()["calibration"].run
 

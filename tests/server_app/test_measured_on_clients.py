@@ -19,7 +19,7 @@ from models.batch_norm import InputMoments, input_moments, pooled_statistics
 from models.class_statistics import ClassSums, class_sums
 from post_training import StatisticsRequest
 from protocol.batch_norm import MeasuredInputs, checked_inputs
-from protocol.class_statistics import ClientStatistics, Expected, checked_statistics
+from protocol.class_statistics import PARTS, ClientStatistics, Expected, checked_statistics
 from protocol.participants import Participants
 from protocol.records import InvalidContent
 from protocol.shared_model import shared_model
@@ -95,8 +95,8 @@ def test_a_model_without_batch_norm_asks_nobody():
 
 
 def test_class_statistics_are_sums_over_all_clients_images(clients):
-    request = StatisticsRequest(clients.state, predictions=True, means=True, moment=True)
-    found = ask_for_statistics(clients, request)
+    asked = {"predictions": True, "means": True, "moment": True, "class_moments": True}
+    found = ask_for_statistics(clients, StatisticsRequest(clients.state, **asked))
     counts = np.array([clients.training(c).label_counts() for c in range(CLIENTS)])
     assert found.images == counts.sum()
     assert found.label_counts.tolist() == counts.sum(axis=0).tolist()
@@ -108,14 +108,20 @@ def test_class_statistics_are_sums_over_all_clients_images(clients):
             clients.model,
             [(clients.normalised(c), torch.from_numpy(clients.training(c).labels))],
             torch.from_numpy(counts[c]),
-            predictions=True,
-            means=True,
-            moment=True,
             minimum=4,
+            **asked,
         )
         for c in range(CLIENTS)
     ]
-    for name in ("predictions", "feature_sums", "moment"):
+    products = sum(
+        total.outer(total) / count
+        for part in each
+        for total, count in zip(part.feature_sums, part.feature_counts, strict=True)
+        if count
+    )
+    torch.testing.assert_close(found.mean_products, products, rtol=1e-4, atol=1e-4)
+    assert found.means_added == (kept > 0).sum()
+    for name in ("predictions", "feature_sums", "moment", "class_moments"):
         together = sum(getattr(part, name) for part in each)
         torch.testing.assert_close(getattr(found, name), together, rtol=1e-4, atol=1e-4)
     assert clients.ledger.traffic["class statistics"].bytes_up > 0
@@ -172,8 +178,9 @@ def honest() -> tuple[ClientStatistics, Expected]:
         feature_sums=torch.stack([features[labels == c].sum(0) for c in (0, 1)]),
         feature_counts=torch.tensor([5, 4]),
         moment=features.T @ features,
+        class_moments=torch.stack([part.T @ part for part in (features[:5], features[5:])]),
     )
-    expected = Expected(("predictions", "means", "moment"), 2, 3, 4, False, "exact")
+    expected = Expected(PARTS, 2, 3, 4, False, "exact")
     return ClientStatistics(9, sums, [5, 4]), expected
 
 
@@ -181,6 +188,7 @@ def test_honest_statistics_pass():
     sent, expected = honest()
     found = checked_statistics(sent.content(), expected, 9)
     assert torch.equal(found.sums.moment, sent.sums.moment)
+    assert torch.equal(found.sums.class_moments, sent.sums.class_moments)
     assert found.label_counts == [5, 4]
 
 
@@ -192,6 +200,8 @@ def test_honest_statistics_pass():
         ("moment", lambda t: t + torch.tensor([[0, 9.0, 0], [0] * 3, [0] * 3]), "symmetric"),
         ("moment", lambda t: 0 * t, "too small"),
         ("feature_sums", lambda t: 100 * t, "too small"),
+        ("class_moments", lambda t: 0 * t, "too small"),
+        ("class_moments", lambda t: t.triu(), "symmetric"),
         ("feature_counts", lambda t: torch.tensor([5, 3]), "fewer than"),
         ("feature_counts", lambda t: torch.tensor([4, 4]), "other images"),
         ("feature_counts", lambda t: torch.tensor([5, 0]), "leaves out"),

@@ -1,0 +1,116 @@
+"""The head, refitted on what clients or pseudo images tell of the features; the body stays.
+
+Whatever the source, features of a class count as Gaussian. With one covariance for all classes the
+best head is the linear discriminant, in closed form; with one for each class a head is trained on
+virtual features.
+"""
+
+from __future__ import annotations
+
+import logging
+
+from foundation.seeds import CALIBRATION, derived_seed
+from models import State
+from models.head import head_name, head_parameters, with_head
+
+from .calibration_sources import NoAnswer, pseudo_images
+from .class_statistics import ClassStatistics, StatisticsRequest
+from .discriminant import discriminant_head
+from .feature_gaussians import Gaussians, gaussians_of
+from .head_on_features import fitted_scale, trained_head
+from .linear_head import LinearHead
+from .settings import Settings
+from .trained import Trained
+from .virtual_features import virtual_features
+
+log = logging.getLogger("flwr.fedf2dg")
+
+# Virtual features of a class at most, and of all classes.
+_PER_CLASS, _AT_MOST = 500, 20_000
+
+
+def refitted_head(trained: Trained, settings: Settings) -> State:
+    """Return the global model with a new head.
+
+    Raises
+    ------
+    NoAnswer
+        If the clients do not tell what the source needs, or tell of too few images.
+    """
+    chosen = settings.calibration
+    told = None
+    if chosen.from_ != "pseudo":
+        with trained.timed("calibrated"):
+            told = _told(trained, chosen.from_)
+        if told is None and chosen.from_ != "auto":
+            raise NoAnswer(
+                f"calibration.from = {chosen.from_}: no client tells the features of its classes. "
+                "Choose calibration.from=pseudo"
+            )
+    data = None
+    if told is None or (chosen.from_ == "means" and chosen.covariance == "pseudo"):
+        data = pseudo_images(trained, settings)
+    with trained.timed("calibrated"):
+        try:
+            gaussians = gaussians_of(trained, told, data)
+        except ValueError as error:
+            raise NoAnswer(
+                f"calibration.from = {chosen.from_}: {error}. Choose calibration.of=bias, or "
+                "another calibration.from"
+            ) from error
+        return _fitted(trained, gaussians, settings)
+
+
+def _told(trained: Trained, source: str) -> ClassStatistics | None:
+    told = trained.class_statistics(
+        StatisticsRequest(
+            trained.global_state,
+            means=True,
+            moment=source in ("auto", "moments"),
+            class_moments=source == "covariances",
+        )
+    )
+    return None if told is None or told.feature_sums is None else told
+
+
+def _fitted(trained: Trained, gaussians: Gaussians, settings: Settings) -> State:
+    """Return the global model with the head that is best for the Gaussians.
+
+    Its logits are scaled so that their softmax is right on virtual features: that of a discriminant
+    whose covariance was shrunk as a precaution is not. The order of the classes does not change.
+    """
+    state = trained.global_state
+    known = gaussians.shares > 0
+    if int(known.sum()) < 2:
+        raise NoAnswer("calibration of the head: features of two classes or more are needed")
+    each = gaussians.covariance.ndim == 3
+    shares = gaussians.shares[known] / gaussians.shares.sum()
+    means = gaussians.means[known]
+    observed = gaussians.observed[known] if each else gaussians.observed
+    per_class = min(_PER_CLASS, max(_AT_MOST // len(means), 1))
+    seed = derived_seed(settings.seed, CALIBRATION, 1)
+    features, labels = virtual_features(means, observed, per_class, seed)
+    if each:
+        head, scale = trained_head(features, labels, shares), 1.0
+    else:
+        head = discriminant_head(means, gaussians.covariance, shares)
+        scale = fitted_scale(head.logits(features), labels, shares)
+    name = head_name(trained.model(state))
+    old = LinearHead(*head_parameters(state, name))
+    new = head.scaled(scale).within(old, known)
+    log.info(
+        "head of %d of %d classes refitted: shrinkage %.3f, temperature %.2f",
+        len(means),
+        len(known),
+        gaussians.shrinkage,
+        1 / scale,
+    )
+    trained.note(
+        "calibration",
+        of="head",
+        source=settings.calibration.from_,
+        classes=len(means),
+        shrinkage=gaussians.shrinkage,
+        temperature=1 / scale,
+    )
+    return with_head(state, name, new.weight, new.bias)
