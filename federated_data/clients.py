@@ -193,7 +193,7 @@ def client_data(
     if split == "held-out":
         return whole.subset(held_out)
     data = whole.subset(trained)
-    _check_count(data, f"client {client}")
+    _require_images(data, f"client {client}")
     return replace(
         data,
         labels=noisy_labels(
@@ -286,7 +286,7 @@ def site_data(
     except DataError as error:
         raise DataError(f"{name}: {error}") from error
     if split == "train":
-        _check_count(data, name)
+        _require_images(data, name)
     return data
 
 
@@ -311,13 +311,9 @@ def _check_fit(own: Description, like: Description, name: str) -> None:
         )
 
 
-def _check_count(data: ImageData, owner: str) -> None:
+def _require_images(data: ImageData, owner: str) -> None:
     if len(data) == 0:
         raise DataError(f"{owner} has no training image: give it data or leave it out")
-    if len(data) == 1:
-        warn_once(
-            f"{owner} has a single training image: a model with BatchNorm cannot be trained on it"
-        )
 
 
 def _rows_of_sites(

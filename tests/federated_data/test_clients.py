@@ -118,15 +118,13 @@ def test_more_clients_than_the_data_can_feed_are_refused() -> None:
         client_data("digits", client=0, clients=200, seed=0)
 
 
-def test_a_client_with_one_image_is_a_warning(tmp_path: Path, warnings_seen: list[str]) -> None:
+def test_a_client_may_have_one_image(tmp_path: Path, warnings_seen: list[str]) -> None:
+    """Whether a model can be trained on it is for those to say who know the model."""
     write_parquet(tmp_path / "train.parquet", pictures(3), [0, 1, 0])
     data = client_data(
         "parquet", str(tmp_path), client=1, clients=3, kind="iid", min_samples=1, seed=0
     )
-    assert len(data) == 1
-    assert warnings_seen == [
-        "client 1 has a single training image: a model with BatchNorm cannot be trained on it"
-    ]
+    assert len(data) == 1 and not warnings_seen
 
 
 # Real sites.
@@ -200,7 +198,7 @@ def test_a_site_may_hold_a_known_set(tmp_path: Path) -> None:
     assert data.class_names[data.labels[0]] == "truck"
 
 
-def test_bad_sites_are_named(tmp_path: Path, warnings_seen: list[str]) -> None:
+def test_bad_sites_are_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"nowhere: .*neither a directory nor a .parquet file"):
         site_data(tmp_path / "nowhere")
     broken = write_folder(tmp_path / "broken", {"a": [encode(pictures(1)[0]), b"broken"]})
@@ -208,7 +206,6 @@ def test_bad_sites_are_named(tmp_path: Path, warnings_seen: list[str]) -> None:
         site_data(broken, site="clinic")
     single = write_folder(tmp_path / "single", {"a": pictures(1)})
     assert len(site_data(single, site="clinic")) == 1
-    assert warnings_seen[0].startswith("clinic has a single training image")
     only_test = write_parquet(tmp_path / "only" / "test.parquet", pictures(2), [0, 1]).parent
     with pytest.raises(DataError, match="has no train split, only test"):
         site_data(only_test)
