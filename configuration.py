@@ -290,9 +290,34 @@ class RunConfiguration(Section):
     )
     model: str = key(
         "resnet8",
-        "The classifier: resnet8, resnet18, resnet20, resnet32, resnet34, vgg11, cnn, or, with "
-        "GroupNorm, resnet8-gn, resnet18-gn.",
+        "The classifier: resnet8, resnet18, resnet20, resnet32, resnet34, vgg11, cnn; with "
+        "GroupNorm resnet8-gn, resnet18-gn; for images of 32 pixels and more torchvision/resnet18, "
+        "torchvision/resnet34, torchvision/resnet50, torchvision/mobilenet_v3_small, "
+        "torchvision/efficientnet_b0, torchvision/shufflenet_v2_x0_5, "
+        "torchvision/shufflenet_v2_x1_0, torchvision/convnext_tiny, torchvision/vit_b_16.",
         original="model",
+    )
+    initial_weights: str = key(
+        "",
+        "Weights that training starts from: a safetensors file, the directory of an earlier run "
+        "or its model/, a checkpoint of torchvision's (.pth), or imagenet, which downloads "
+        "torchvision's own. The server alone needs them; a head for other classes is replaced. "
+        "Empty: fresh weights, drawn by seed.",
+        is_path=True,
+        words=("imagenet",),
+    )
+    freeze: str = key(
+        "",
+        "Layers that are not trained, separated by commas: encoder (all but projection and head), "
+        "or names of layers, such as encoder.0; their BatchNorm statistics stay as well. Empty: "
+        "all are trained.",
+    )
+    normalization: str = key(
+        "auto",
+        "Mean and deviation that pixels are brought to 0 and 1 from: data-set, the data set's own; "
+        "imagenet, those that torchvision's weights were trained with; auto, imagenet where "
+        "initial-weights start a model of torchvision's, else the data set's.",
+        choices=("auto", "data-set", "imagenet"),
     )
     augmentation: str = key(
         "auto",
@@ -556,6 +581,11 @@ class RunConfiguration(Section):
         return tuple(dict.fromkeys(name.strip() for name in names if name.strip()))
 
     @property
+    def frozen_layers(self) -> tuple[str, ...]:
+        """The names in ``freeze``."""
+        return tuple(name.strip() for name in self.freeze.split(",") if name.strip())
+
+    @property
     def data_set(self) -> dict[str, Any]:
         """What the images of a run depend on, for ``federated_data``'s functions.
 
@@ -568,6 +598,12 @@ class RunConfiguration(Section):
             "image_size": self.image_size,
             "leave_out_unreadable": self.unreadable_images == "leave-out",
         }
+
+    @property
+    def normalizes_as_imagenet(self) -> bool:
+        """Whether pixels are normalised as torchvision's weights want them."""
+        pretrained = bool(self.initial_weights) and self.model.startswith("torchvision/")
+        return self.normalization == "imagenet" or (self.normalization == "auto" and pretrained)
 
     def augmentation_for(self, usual: str) -> str:
         """Return the augmentation of the training images, where ``usual`` is what suits them."""

@@ -15,6 +15,7 @@ from torch.optim.sgd import sgd
 from configuration import RunConfiguration
 from models import Classifier
 from models.batch_norm import freeze_statistics
+from models.freezing import hold_frozen_statistics
 from strategies import Algorithm, local_losses
 from strategies.client import ClientAlgorithm
 from strategies.local_loss import ClientLoss
@@ -155,6 +156,7 @@ def train_locally(
     momenta: dict[Tensor, Tensor | None] = {}
     step_size = configuration.learning_rate if learning_rate is None else learning_rate
     model.train()
+    hold_frozen_statistics(model)
     if frozen_statistics:
         freeze_statistics(model)
     started = time.perf_counter()

@@ -38,6 +38,14 @@ class Normalization:
         if min(self.std) <= 0:
             raise DataError(f"normalization needs positive standard deviations, not {self.std}")
 
+    @classmethod
+    def imagenet(cls, channels: int) -> "Normalization":
+        """Return the constants of torchvision's weights; for grey images their means."""
+        mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+        if channels == 1:
+            return cls((round(sum(mean) / 3, 4),), (round(sum(std) / 3, 4),))
+        return cls(mean, std)
+
     @property
     def channels(self) -> int:
         """How many channels the constants are for."""

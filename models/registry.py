@@ -14,6 +14,7 @@ from torch import nn
 
 from .classifier import Classifier
 from .resnet import group_norm, residual_encoder
+from .torchvision_models import TORCHVISION_MODELS
 
 EncoderBuilder = Callable[[int, tuple[int, int]], tuple[nn.Module, int]]
 
@@ -89,6 +90,7 @@ MODELS: dict[str, EncoderBuilder] = {
     "resnet18-gn": partial(_residual, width=64, blocks=(2, 2, 2, 2), norm_layer=group_norm),
     "cnn": small_cnn,
     "vgg11": vgg11,
+    **TORCHVISION_MODELS,
 }
 
 

@@ -7,6 +7,7 @@ from typing import Protocol
 from configuration import RunConfiguration
 from foundation.seeds import MODEL, derived_seed
 from models import Classifier, build
+from models.freezing import freeze
 
 
 class ImageDescription(Protocol):
@@ -41,8 +42,13 @@ def shared_model(
         Classes, channels and size of the images.
     projection : bool (default: False)
         Whether the algorithm needs a projection head: ``Algorithm.projection``.
+
+    Raises
+    ------
+    ValueError
+        If the model cannot be built for such images, or ``freeze`` fits none of its layers.
     """
-    return build(
+    model = build(
         configuration.model,
         classes=description.classes,
         channels=description.channels,
@@ -50,3 +56,5 @@ def shared_model(
         projection_dim=configuration.moon.projection_dim if projection else 0,
         seed=derived_seed(configuration.seed, MODEL),
     )
+    freeze(model, configuration.frozen_layers)
+    return model

@@ -47,6 +47,7 @@ from strategies import TooFewReplies, get
 from .batch_norm import measured_on_clients
 from .checkpoints import Checkpoint, Checkpoints
 from .images import description_of
+from .initial_model import initial_state
 from .label_counts import LabelCounts
 from .measuring import CLIENTS, Figures, Measuring
 from .pseudo_files import forget_repeated
@@ -174,7 +175,12 @@ class Federation:
         return True
 
     def begin(self) -> None:
-        """Drop what was done behind the state that was taken up: it is done again."""
+        """Take the initial weights, or drop what was done behind the state that was taken up.
+
+        What is dropped is done again.
+        """
+        if not self.state.completed:
+            self.set_global(initial_state(self.configuration, self.description, self._model))
         (self.directory / "summary.json").unlink(missing_ok=True)
         if self.state.completed:
             self.checkpoints.drop_later(self.state)

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from configuration import ConfigurationError, RunConfiguration
-from federated_data import OWN_SETS, Description, announced, describe, parsed_shape
+from federated_data import (
+    OWN_SETS,
+    Description,
+    Normalization,
+    announced,
+    describe,
+    parsed_shape,
+)
 
 
 def description_of(configuration: RunConfiguration) -> Description:
-    """Describe the federation's images.
+    """Describe the federation's images, and how their pixels are normalised.
 
     A server that has none takes the keys ``class-names`` and ``image-shape`` at their word.
 
@@ -18,6 +27,13 @@ def description_of(configuration: RunConfiguration) -> Description:
     DataError
         If the images cannot be read, or nothing is said of images that are not there.
     """
+    description = _described(configuration)
+    if configuration.normalizes_as_imagenet:
+        return replace(description, normalization=Normalization.imagenet(description.channels))
+    return description
+
+
+def _described(configuration: RunConfiguration) -> Description:
     dataset, names, shape = configuration.dataset, configuration.classes, configuration.image_shape
     if dataset in OWN_SETS and not configuration.data_dir:
         side = configuration.image_size

@@ -20,6 +20,7 @@ from strategies import algorithms, get
 from . import run_directory
 from .checkpoints import Checkpoints
 from .images import description_of
+from .initial_model import initial_state
 from .measuring import measurers
 from .same_data import described_data, require_same_data
 
@@ -72,6 +73,8 @@ def check(configuration: RunConfiguration, simulated: bool) -> None:
         resolve_device(configuration.device)
         model = shared_model(configuration, description, get(configuration.strategy).projection)
         settings = Settings.of(configuration)
+        if not configuration.resume_from:
+            initial_state(configuration, description, model)
         for method in chosen(configuration.post_training_for(description.image_size)):
             if method.suits is not None:
                 method.suits(model, settings)

@@ -58,6 +58,8 @@ class KeyInfo:
     is_path : bool (default: False)
         Whether the value is a path, which is made absolute where a configuration is parsed: other
         processes of the run have working directories of their own.
+    words : tuple of str (default: ())
+        Values of a path key that are no path.
     in_library_only : bool (default: False)
         Whether only the libraries' users can set it; it is no key of the run's configuration.
     """
@@ -75,6 +77,7 @@ class KeyInfo:
     original: str = ""
     binds: str = "train"
     is_path: bool = False
+    words: tuple[str, ...] = ()
     in_library_only: bool = False
 
     @property
@@ -186,7 +189,7 @@ def checked(name: str, value: Any, info: KeyInfo, choices: Collection[str] = ())
         ):
             if end is not None and not holds(value, end):
                 raise ConfigurationError(f"{name} = {value} must be {word} {end:g}")
-    if info.is_path and value:
+    if info.is_path and value and value not in info.words:
         return os.path.abspath(os.path.expanduser(str(value)))
     return value
 

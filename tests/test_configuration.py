@@ -286,7 +286,7 @@ def test_the_meaning_of_a_key_lists_what_a_registry_holds():
     }
     meanings = {name: info.meaning for name, _, info in key_table()}
     for name, choices in offered.items():
-        words = set(re.findall(r"[a-z0-9-]+", meanings[name]))
+        words = set(re.findall(r"[a-z0-9_/-]+", meanings[name]))
         assert set(choices) <= words, name
 
 

@@ -1,0 +1,48 @@
+"""The model that a run starts from: fresh, or with weights that the user gives."""
+
+from __future__ import annotations
+
+import logging
+
+from configuration import RunConfiguration
+from federated_data import Description
+from models import Classifier, State, cpu_state
+from models.initial_weights import fitted, read_weights
+
+log = logging.getLogger("flwr.fedf2dg")
+
+
+def initial_state(
+    configuration: RunConfiguration, description: Description, model: Classifier
+) -> State:
+    """Return the state of the global model before the first round.
+
+    Parameters
+    ----------
+    configuration : RunConfiguration
+        ``initial-weights`` names the weights, if any.
+    description : Description
+        The federation's images; a head that was trained on other classes is not taken.
+    model : Classifier
+        The run's model with its fresh weights.
+
+    Raises
+    ------
+    InitialWeightsError
+        If the weights cannot be read, or are another network's.
+    """
+    source = configuration.initial_weights
+    if not source:
+        return cpu_state(model)
+    given, known = read_weights(source, configuration.model)
+    same = known is None or known.classes == description.class_names
+    state, left = fitted(model, given, same_classes=same)
+    here = description.normalization
+    if known is not None and (known.mean, known.std) != (here.mean, here.std):
+        log.warning(
+            "initial weights: they were trained on pixels of mean %s and deviation %s; here these "
+            "are %s and %s",
+            *(known.mean, known.std, here.mean, here.std),
+        )
+    log.info("initial weights: %s%s", source, "".join(f"; {sentence}" for sentence in left))
+    return state
