@@ -14,7 +14,7 @@ import logging
 import math
 import tomllib
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import Field, dataclass, field, fields
+from dataclasses import Field, dataclass, field, fields, replace
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
@@ -638,7 +638,23 @@ class RunConfiguration(Section):
 
     def learning_rate_at(self, server_round: int) -> float:
         """Return the local step size η of a round, counted from 1, for the server and clients."""
-        return self.learning_rate * self.schedule.factor(server_round, self.num_server_rounds)
+        return self.learning_rate * self._factor("learning-rate", server_round)
+
+    def with_mu_at(self, server_round: int) -> RunConfiguration:
+        """Return the configuration with the weights μ that FedProx and MOON have in a round."""
+        factor = self._factor("mu", server_round)
+        if factor == 1.0:
+            return self
+        return replace(
+            self,
+            proximal_mu=self.proximal_mu * factor,
+            moon=replace(self.moon, mu=self.moon.mu * factor),
+        )
+
+    def _factor(self, of: str, server_round: int) -> float:
+        if self.schedule.of not in (of, "both"):
+            return 1.0
+        return self.schedule.factor(server_round, self.num_server_rounds)
 
     @property
     def clients_per_round(self) -> int:

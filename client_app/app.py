@@ -120,7 +120,8 @@ def train(message: Message, context: Context) -> Message:
     """Train the received model on the client's data under the run's strategy."""
     site = _site(message, context)
     request = TrainRequest.of(message)
-    configuration = site.configuration
+    server_round = number(request.config, "server-round")
+    configuration = site.configuration.with_mu_at(server_round)
     declared = get(configuration.strategy)
     mu = request.proximal_mu()
     if mu is not None:
@@ -131,7 +132,6 @@ def train(message: Message, context: Context) -> Message:
     algorithm = declared.client(configuration)
     algorithm.begin_round(model, request.received(layout))
     batches = site.batches(pooled=bool(request.config.get("pooled", False)))
-    server_round = number(request.config, "server-round")
     client = request.client(site.partition_id, context.node_id)
     result = train_locally(
         model,

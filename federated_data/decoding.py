@@ -22,7 +22,9 @@ Encoded = Path | bytes | npt.NDArray[np.uint8]
 _ORIENTATION = 0x0112
 _TURNED = frozenset({5, 6, 7, 8})
 
-_GREY_MODES = frozenset({"1", "L", "LA"})
+# Grey of more than 8 bits; Pillow's own conversion would clip some of them in silence.
+_DEEP_GREY_MODES = frozenset({"I;16", "I;16L", "I;16B", "I;16N", "I"})
+_GREY_MODES = frozenset({"1", "L", "LA"}) | _DEEP_GREY_MODES
 _COLOUR_MODES = frozenset({"P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "HSV", "LAB"})
 
 
@@ -174,9 +176,9 @@ def decode_image(
 ) -> npt.NDArray[np.uint8]:
     """Decode one image to uint8 of shape (channels, H, W), converting grey and colour.
 
-    It is turned as its EXIF orientation says, and transparent parts are laid on white. Where a
-    `size` (height, width) is given, the image is scaled until it covers that, and the centre is
-    cut out.
+    It is turned as its EXIF orientation says, and transparent parts are laid on white. Grey of 16
+    bits is scaled by its whole range, so that 65535 becomes 255. Where a `size` (height, width) is
+    given, the image is scaled until it covers that, and the centre is cut out.
     """
     from PIL import Image, ImageOps
 
@@ -190,7 +192,7 @@ def decode_image(
             if size is not None:
                 # JPEG can be decoded at a fraction of its size; twice the target loses nothing.
                 image.draft(None, (2 * max(size), 2 * max(size)))
-            upright = _as_seen(image).convert("L" if channels == 1 else "RGB")
+            upright = _as_seen(image, where).convert("L" if channels == 1 else "RGB")
             if size is not None:
                 upright = ImageOps.fit(upright, size[::-1], Image.Resampling.BICUBIC)
             pixels = np.asarray(upright)
@@ -201,15 +203,28 @@ def decode_image(
     return pixels[np.newaxis] if channels == 1 else pixels.transpose(2, 0, 1)
 
 
-def _as_seen(image: "Image") -> "Image":
+def _as_seen(image: "Image", where: str) -> "Image":
     """Return an image as a viewer shows it: upright, and on white where it is transparent."""
     from PIL import Image, ImageOps
 
     image = ImageOps.exif_transpose(image)
+    if image.mode in _DEEP_GREY_MODES:
+        return Image.fromarray(_eight_bits(np.asarray(image), where))
     if image.mode not in ("LA", "PA", "RGBA") and "transparency" not in image.info:
         return image
     layer = image.convert("RGBA")
     return Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
+
+
+def _eight_bits(pixels: npt.NDArray[np.generic], where: str) -> npt.NDArray[np.uint8]:
+    """Scale grey of 16 bits, (H, W), to 8."""
+    values = pixels.astype(np.int64)
+    if values.min() < 0 or values.max() > 0xFFFF:
+        raise DataError(
+            f"{where} has pixels from {values.min()} to {values.max()}, more than 16 bits hold: "
+            "convert the images to 8 bits per channel"
+        )
+    return np.rint(values / 257).astype(np.uint8)
 
 
 def _header(encoded: Encoded, where: str) -> tuple[int, tuple[int, int]]:
@@ -234,7 +249,7 @@ def _channels_of(image: "Image", where: str) -> int:
         return 1
     if image.mode in _COLOUR_MODES:
         return 3
-    # 16-bit and float images: Pillow would clip them to 8 bits in silence.
+    # Float images and the like: Pillow would clip them to 8 bits in silence.
     raise DataError(f"{where} has mode {image.mode}: convert the images to 8 bits per channel")
 
 

@@ -10,11 +10,18 @@ from .declaration import Section, key
 
 @dataclass(frozen=True)
 class ScheduleSettings(Section):
-    """The local step size over the rounds."""
+    """The local step size, and the weight of a proximal term, over the rounds."""
+
+    of: str = key(
+        "learning-rate",
+        "What the schedule multiplies: learning-rate; mu, the weight of FedProx's proximal term "
+        "(proximal-mu) and of MOON's contrastive loss (moon.mu); or both.",
+        choices=("learning-rate", "mu", "both"),
+    )
 
     kind: str = key(
         "constant",
-        "How learning-rate changes over the rounds: constant; cosine, from the whole of it along "
+        "How it changes over the rounds: constant; cosine, from the whole of it along "
         "half a cosine towards 0; step, multiplied by schedule.decay every schedule.every rounds. "
         "Rounds of the competition loop keep the last one's.",
         choices=("constant", "cosine", "step"),
@@ -29,7 +36,7 @@ class ScheduleSettings(Section):
     every: int = key(10, "Rounds between two factors of the schedule step.", minimum=1)
 
     def factor(self, server_round: int, rounds: int) -> float:
-        """Return what the learning rate is multiplied by in a round; above 0, at most 1.
+        """Return the schedule's factor in a round; above 0, at most 1.
 
         Parameters
         ----------

@@ -1,3 +1,4 @@
+import io
 from collections.abc import Callable
 from pathlib import Path
 
@@ -5,8 +6,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from PIL import Image
 
 from federated_data import DataError, describe, load_split, site_data
+from federated_data.decoding import decode_image
 from tests.federated_data.tiny_files import Pixels, encode, pictures, write_parquet
 
 
@@ -171,10 +174,32 @@ def test_grey_and_colour_mixed_become_colour_with_a_warning(
     assert "row 0" in warning and "row 1" in warning and "used as RGB" in warning
 
 
-def test_sixteen_bit_images_are_refused(tmp_path: Path) -> None:
-    write_parquet(tmp_path / "train.parquet", [np.zeros((8, 6), np.uint16)] * 2, [0, 1])
-    with pytest.raises(DataError, match=r"row 0 has mode I;16: convert the images to 8 bits"):
-        describe("parquet", str(tmp_path))
+def test_grey_of_sixteen_bits_is_scaled_by_its_whole_range(tmp_path: Path) -> None:
+    deep = np.linspace(0, 65535, 48).reshape(8, 6).round().astype(np.uint16)
+    write_parquet(tmp_path / "train.parquet", [deep, deep[::-1].copy()], [0, 1])
+    data = load_split("parquet", "train", str(tmp_path))
+    assert data.images.shape == (2, 1, 8, 6)
+    np.testing.assert_array_equal(data.images[0, 0], np.rint(deep / 257))
+    assert (data.images[0].min(), data.images[0].max()) == (0, 255)
+
+
+def encoded_tiff(pixels: np.ndarray, mode: str) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(pixels).convert(mode).save(file, "TIFF")
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("values", "mode", "message"),
+    [
+        (np.zeros((8, 6), np.float32), "F", "mode F: convert the images to 8 bits"),
+        (np.full((8, 6), 70000, np.int32), "I", "pixels from 70000 to 70000, more than 16 bits"),
+        (np.full((8, 6), -1, np.int32), "I", "pixels from -1 to -1, more than 16 bits"),
+    ],
+)
+def test_pixels_without_a_scale_are_refused(values: np.ndarray, mode: str, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        decode_image(encoded_tiff(values, mode), 1, "scan.tif")
 
 
 @pytest.mark.parametrize(

@@ -94,3 +94,37 @@ def test_fednova_takes_the_step_of_the_rounds_learning_rate(laboratory, curved_c
         gradient = sum(client.images.sum(0) for client in curved_clients) / total + decay * before
         expected = before - eta * effective * gradient
         assert torch.allclose(run.round()["weight"], expected, rtol=1e-9)
+
+
+def test_mu_follows_the_schedule_where_it_is_said_and_the_step_size_then_does_not():
+    settings = {"schedule.kind": "step", "schedule.decay": 0.5, "schedule.every": 1}
+    for of, mus, steps in (
+        ("learning-rate", [0.01, 0.01], [0.01, 0.005]),
+        ("mu", [0.01, 0.005], [0.01, 0.01]),
+        ("both", [0.01, 0.005], [0.01, 0.005]),
+    ):
+        configuration = RunConfiguration.parse({"schedule.of": of, **settings})
+        rounds = [configuration.with_mu_at(r) for r in (1, 2)]
+        assert [found.proximal_mu for found in rounds] == pytest.approx(mus)
+        assert [found.moon.mu for found in rounds] == pytest.approx(
+            [configuration.moon.mu * mu / 0.01 for mu in mus]
+        )
+        assert [configuration.learning_rate_at(r) for r in (1, 2)] == pytest.approx(steps)
+
+
+def test_clients_of_fedprox_train_with_the_mu_of_the_round(laboratory, curved_clients):
+    plain = laboratory(curved_clients, strategy="fedprox", proximal_mu=2.0)
+    falling = laboratory(
+        curved_clients, strategy="fedprox", proximal_mu=2.0, schedule__of="mu", **HALVED
+    )
+    weaker = laboratory(curved_clients, strategy="fedprox", proximal_mu=1.0)
+    for run in (plain, falling):
+        run.round()
+    (name,) = plain.state
+    assert torch.equal(falling.state[name], plain.state[name])
+    weaker.state = {name: plain.state[name].clone()}
+    falling.round()
+    weaker.round()
+    assert torch.allclose(falling.state[name], weaker.state[name], atol=1e-12)
+    plain.round()
+    assert not torch.allclose(falling.state[name], plain.state[name])
