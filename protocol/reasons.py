@@ -10,6 +10,11 @@ _LONGEST = 300
 _CONTROL = re.compile(r"\x1b(\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(\x07|\x1b\\)?|.)?", re.DOTALL)
 # Flower's own form of an exception, from clients of Ray and of SuperNodes.
 _RAISED = re.compile(r"<class '[^']*'>:<['\"](.*)['\"]>\s*$", re.DOTALL)
+# What Ray says of a process whose machine is gone; its last line does not name the machine.
+_DEAD_NODE = re.compile(
+    r"^\s*ip: (\S+)$.*^The actor died because its node has died\. Node Id: (\w+)",
+    re.MULTILINE | re.DOTALL,
+)
 _WRAPPED = re.compile(r"Exception ClientAppException occurred\. Message: (.*)", re.DOTALL)
 
 
@@ -21,6 +26,8 @@ def short_reason(reason: str | None) -> str:
     text = _uncontrolled(reason or "")
     if raised := _RAISED.search(text):
         text = raised.group(1)
+    if node := _DEAD_NODE.search(text):
+        return f"The actor is dead because its Ray node {node[1]} (id {node[2][:12]}) died"
     wrapped = _WRAPPED.search(text)
     if wrapped:
         text = wrapped.group(1).rstrip("'> \n")

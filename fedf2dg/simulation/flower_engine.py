@@ -34,6 +34,7 @@ from .guard import end_groups, groups_of
 _GUARD = Path(__file__).with_name("guard.py")
 # Each has a CUDA context of its own, of about half a gigabyte, and its clients' images.
 _ACTORS_PER_GPU = 4
+_CLUSTER_SECONDS = 5.0
 _STARTUP_SECONDS = 60.0
 _SHUTDOWN_SECONDS = 10.0
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
@@ -99,6 +100,7 @@ def run_through_flower(
         After the run was stopped.
     """
     app = app_directory()
+    _require_cluster(os.environ.get("RAY_ADDRESS", ""))
     with _private_superlink() as (environment, folder):
         settings = folder / "run-config.toml"
         settings.write_text(
@@ -132,6 +134,20 @@ def run_through_flower(
             raise FlowerRunError(f"{reason}{known}")
 
 
+def _require_cluster(address: str) -> None:
+    """Refuse the address (host:port) of a Ray cluster where nobody answers; Ray tries for long."""
+    host, separator, port = address.rpartition(":")
+    if not separator or not port.isdigit() or "/" in host:
+        return  # "auto", "local", ray://…: Ray's own ways to find one
+    try:
+        socket.create_connection((host, int(port)), timeout=_CLUSTER_SECONDS).close()
+    except OSError as error:
+        raise FlowerRunError(
+            f"RAY_ADDRESS = {address!r}: no Ray cluster answers there ({error}). Start one with "
+            "ray start --head, or unset the variable to simulate on this machine alone"
+        ) from error
+
+
 def federation_settings(num_nodes: int, gpus: int = 0) -> str:
     """Return what Flower shall know of the simulation.
 
@@ -161,6 +177,8 @@ def _private_superlink() -> Iterator[tuple[dict[str, str], Path]]:
     port, control_port = _free_ports(2)
     binaries = Path(sys.executable).parent
     environment = {
+        # Without it Ray joins whatever cluster was last started on this machine.
+        "RAY_ADDRESS": "local",
         # Ray's own value, 15, lets clients starve beside anything else that computes.
         "RAY_worker_niceness": "0",
         **os.environ,

@@ -16,6 +16,7 @@ from flwr.app import Error, Message
 from client_app.app import app as client_app
 from fedf2dg.simulation.dead_actor import dead_actor
 from fedf2dg.simulation.local_grid import LocalGrid
+from protocol.reasons import short_reason
 from server_app import preflight
 from server_app.run import run
 from strategies import TooFewReplies
@@ -51,6 +52,25 @@ def test_the_round_is_kept_and_the_next_one_does_not_start(tmp_path):
         run(grid, configuration, must_stop=dead_actor)
     assert (tmp_path / "run" / "checkpoints" / "0001-train-0001").is_dir()
     assert not (tmp_path / "run" / "checkpoints" / "0002-train-0002").exists()
+
+
+# As Ray 2.55 says it, when the second of two nodes was killed.
+LOST_NODE = """The actor died unexpectedly before finishing this task.
+\tclass_name: ClientAppActor
+\tactor_id: bf1b660be227bad0e8785bcc01000000
+\tpid: 27517
+\tnamespace: 577769c6-7166-4434-93af-88e0b32874c4
+\tip: 192.0.2.2
+The actor died because its node has died. Node Id: 62f96b972831649d1e178eb11aa3c5a0ea65dc83038e3
+\tthe actor's node was terminated unexpectedly: health check failed
+"""
+
+
+def test_a_node_of_a_cluster_that_died_is_named_with_the_way_on():
+    said = dead_actor(short_reason(LOST_NODE))
+    assert said is not None
+    assert said.startswith("the Ray node 192.0.2.2 (id 62f96b972831) died")
+    assert "resume-from" in said and "memory" not in said
 
 
 def test_whatever_else_a_client_says_does_not_stop_a_run():
