@@ -32,7 +32,7 @@ WAYS: dict[str, list[tuple[Precision, Compile]]] = {
 SETUPS = {
     "tiny": [("resnet8", 1, 8, 4, 2)],
     "small": [("resnet8", 1, 8, 64, 40), ("resnet18", 3, 32, 64, 3)],
-    "gpu": [("resnet18", 3, 32, 256, 50)],
+    "gpu": [("resnet18", 3, 32, 256, 20)],
     "full": [
         ("resnet8", 1, 8, 64, 100),
         ("resnet20", 3, 32, 64, 20),

@@ -22,7 +22,7 @@ from .parts import Task, memory
 # (model, channels, image size, budgets, steps)
 SETUPS: dict[str, tuple[str, int, int, list[int], int]] = {
     "toy": ("resnet8", 1, 8, [2, 3, 9], 2),
-    "gpu": ("resnet18", 3, 32, [37, 64, 91, 118, 145, 187, 243, 301, 402, 530], 50),
+    "gpu": ("resnet18", 3, 32, [37, 64, 91, 118, 145, 187, 243, 301, 402, 530], 20),
 }
 
 

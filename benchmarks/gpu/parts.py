@@ -16,12 +16,12 @@ from typing import Any, Protocol
 # Seconds' worth of each part in a hundred; what one leaves over is shared by those behind it.
 SHARES = {
     "machine": 5,
-    "tests": 12,
-    "inversion": 20,
-    "budgets": 13,
+    "tests": 14,
+    "inversion": 24,
+    "budgets": 15,
     "training": 12,
-    "distillation": 8,
-    "preset": 30,
+    "distillation": 6,
+    "preset": 24,
 }
 
 
