@@ -220,6 +220,7 @@ def _own_data(site: Site, split: str) -> ImageData:
         site.data_path,
         split,
         like=site.description,
+        site=f"site {site.name}",
         holdout=site.configuration.validation_share,
         leave_out_unreadable=site.configuration.data_set["leave_out_unreadable"],
     )

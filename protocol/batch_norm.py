@@ -17,7 +17,8 @@ from .records import InvalidContent, from_record, packed, template
 SAMPLE = 512
 # Σx² may fall short of (Σx)²/n by what float64 rounds.
 _TOLERANCE = 1e-9
-_MOST_POSITIONS = 10**9
+# Mean of x² from which on a pooled variance would near the largest float32.
+_LARGEST_SQUARE = 1e30
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ class MeasuredInputs:
 
 
 def checked_inputs(
-    content: RecordDict, channels: Mapping[str, int], num_examples: int
+    content: RecordDict, layers: Mapping[str, tuple[int, int]], num_examples: int
 ) -> MeasuredInputs:
     """Return a client's answer.
 
@@ -61,8 +62,9 @@ def checked_inputs(
     ----------
     content : RecordDict
         The reply.
-    channels : Mapping of str to int
-        Channels of every BatchNorm layer, in the model's order.
+    layers : Mapping of str to (int, int)
+        Of every BatchNorm layer, in the model's order: its channels, and how many values of each an
+        image has there. A client that says another number would change its weight.
     num_examples : int
         Training samples that the client joined with.
 
@@ -75,7 +77,8 @@ def checked_inputs(
     (images,) = whole_numbers(record, "images", 1, num_examples)
     if images != min(SAMPLE, num_examples):
         raise InvalidContent(f"it measured {images} images instead of its sample")
-    counts = whole_numbers(record, "counts", len(channels), images * _MOST_POSITIONS)
+    expected = [images * values for _, values in layers.values()]
+    counts = whole_numbers(record, "counts", len(layers), max(expected, default=0))
     arrays = content.array_records.get("moments")
     if arrays is None:
         raise InvalidContent("the reply lacks its moments")
@@ -83,17 +86,19 @@ def checked_inputs(
         arrays,
         {
             f"{name}.{kind}": template(torch.float64, width)
-            for name, width in channels.items()
+            for name, (width, _) in layers.items()
             for kind in ("total", "squares")
         },
     )
     moments = {}
-    for name, count in zip(channels, counts, strict=True):
+    for name, count, right in zip(layers, counts, expected, strict=True):
         total, squares = state[f"{name}.total"], state[f"{name}.squares"]
-        if count == 0 or count % images:
+        if count != right:
             raise InvalidContent(f"{name!r}: {count} values are not those of {images} images")
         if (squares * (1 + _TOLERANCE) < total.square() / count).any():
             raise InvalidContent(f"{name!r}: the sum of squares is too small for the sum")
+        if (squares > _LARGEST_SQUARE * count).any():
+            raise InvalidContent(f"{name!r}: no float32 can hold such a variance")
         moments[name] = InputMoments(count, total, squares)
     return MeasuredInputs(images, moments)
 

@@ -19,6 +19,8 @@ PREDICTIONS, MEANS, MOMENT, CLASS_MOMENTS = "predictions", "means", "moment", "c
 PARTS = (PREDICTIONS, MEANS, MOMENT, CLASS_MOMENTS)
 # Relative; float32 probabilities add up to 1 within about 1e-6.
 _TOLERANCE = 1e-4
+# Sums of larger features over the clients could overflow in float32.
+_LARGEST_FEATURE = 1e15
 
 
 @dataclass(frozen=True)
@@ -118,6 +120,9 @@ def checked_statistics(
     _check_predictions(state.get(PREDICTIONS), images)
     if not expected.noised:
         _check_features(state.get(MEANS), counts, state.get(MOMENT), state.get(CLASS_MOMENTS))
+    for part, power in ((MEANS, 1), (MOMENT, 2), (CLASS_MOMENTS, 2)):
+        if part in state and (state[part].abs() > images * _LARGEST_FEATURE**power).any():
+            raise InvalidContent(f"the {part} add up features beyond {_LARGEST_FEATURE:g}")
     sums = ClassSums(
         state.get(PREDICTIONS),
         state.get(MEANS),

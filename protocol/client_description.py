@@ -57,8 +57,15 @@ class ClientDescription:
         )
 
     @classmethod
-    def received(cls, content: RecordDict) -> ClientDescription:
+    def received(cls, content: RecordDict, columns: int | None = None) -> ClientDescription:
         """Read what :meth:`content` wrote.
+
+        Parameters
+        ----------
+        content : RecordDict
+            The reply.
+        columns : int, optional
+            In how many columns held-out images are told, if they are; None: in any number.
 
         Raises
         ------
@@ -78,10 +85,10 @@ class ClientDescription:
         if partition >= _MOST_CLIENTS:
             raise InvalidContent(f"it claims partition-id {partition}")
         held_out = metrics.get("held-out", [])
-        columns = len(held_out) if isinstance(held_out, list) else 0
-        if columns > _MOST_CLASSES:
-            raise InvalidContent(f"it claims held-out images of {columns} classes")
-        counts = whole_numbers(metrics, "held-out", columns, _MOST_SAMPLES) if columns else []
+        told = len(held_out) if isinstance(held_out, list) else 0
+        if told > _MOST_CLASSES or (told and columns is not None and told != columns):
+            raise InvalidContent(f"it claims held-out images of {told} classes")
+        counts = whole_numbers(metrics, "held-out", told, _MOST_SAMPLES) if told else []
         site = content.config_records.get("site", ConfigRecord())
         name = printable(str(site.get("site-name", "")))[:_LONGEST_NAME].strip()
         return cls(num_examples, partition, partitions, tuple(counts), name)

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from flwr.app import ConfigRecord, RecordDict
@@ -79,6 +79,9 @@ class Participants:
     identity : {"node-id", "partition-id"} (default: "node-id")
         What gives a client that comes back its index again. What the server keeps of a client, its
         model first of all, goes by index: whoever takes another's index is sent it.
+    columns : int, optional
+        In how many columns clients tell their held-out images: the number of classes, or 1 where
+        the server may not know the classes. None: in any number.
     """
 
     def __init__(
@@ -87,11 +90,13 @@ class Participants:
         timeout: float = 120.0,
         greeting: Mapping[str, Any] | None = None,
         identity: str = "node-id",
+        columns: int | None = None,
     ) -> None:
         self.expected = expected
         self.timeout = timeout
         self.greeting = dict(greeting or {})
         self.identity = identity
+        self.columns = columns
         #: Whether all clients are partitions of one data set, as in a simulation.
         self.simulated = False
         self._with_partition: set[int] = set()
@@ -215,21 +220,24 @@ class Participants:
             time.sleep(_RECONNECT_POLL_SECONDS)
             self._meet(grid, set(grid.get_node_ids()))
 
-    def remember(self) -> dict[str, list[int]]:
-        """Return index → [node id, samples] of a deployment's clients, for a checkpoint."""
+    def remember(self) -> dict[str, dict[str, Any]]:
+        """Return what is known of a deployment's clients, by index, for a checkpoint."""
         if self.simulated:
             return {}
-        return {str(p.client): [p.node_id, p.num_examples] for p in self._by_client.values()}
+        known = {p.client: asdict(p) for p in self._by_client.values()}
+        return {str(known[client].pop("client")): known[client] for client in sorted(known)}
 
-    def recall(self, remembered: Mapping[str, Sequence[int]]) -> None:
+    def recall(self, remembered: Mapping[str, Mapping[str, Any]]) -> None:
         """Give the nodes of the run being resumed their indices back.
 
         What the server keeps of a client (its model, its control variate) goes by index; another
         client must not inherit it.
         """
         self._before = {
-            int(client): Participant(int(client), int(node), int(samples))
-            for client, (node, samples) in remembered.items()
+            int(client): Participant(
+                int(client), **{**known, "held_out": tuple(known.get("held_out", ()))}
+            )
+            for client, known in remembered.items()
         }
 
     def _meet(self, grid: Grid, nodes: set[int]) -> None:
@@ -245,14 +253,20 @@ class Participants:
             {node: node for node in new},
             DESCRIBE,
             lambda node: question,
-            lambda node, content: ClientDescription.received(content),
+            lambda node, content: ClientDescription.received(content, self.columns),
             timeout=min(
                 _LONGEST_DESCRIPTION_SECONDS, max(self.timeout, _SHORTEST_DESCRIPTION_SECONDS)
             ),
         )
-        for node in sorted(answers.refused):
-            reason = f"a client refused to take part: node {node}: {answers.failures[node]}"
-            self._turn_away(reason, MissingClients(reason))
+        if answers.refused:
+            # All of them at once: whoever mends one site should not meet the next one's reason
+            # only in the next run.
+            reason = "refused to take part: " + "; ".join(
+                f"node {node}: {answers.failures[node]}" for node in sorted(answers.refused)
+            )
+            many = len(answers.refused)
+            who = "a client" if many == 1 else f"{many} clients"
+            self._turn_away(f"{who} {reason}", MissingClients(f"{who} {reason}"))
         for node, description in answers.valid.items():
             try:
                 self._admit(node, description)

@@ -116,6 +116,8 @@ def _accuracy(summary: Mapping[str, Any], kept: str) -> str:
     rows = []
     if accuracy is not None:
         who = _MEASURED_BY.get(str(measured.get("by")), str(measured.get("by")))
+        if measured.get("also_chose") is True:
+            who += ": images that also chose it of several models, which flatters it"
         rows.append((who, _images(measured), percent(accuracy)))
     rows += [
         (f"{row.get('name', 'a client')}, on what it held out", _images(row), percent(share))

@@ -59,6 +59,8 @@ class Stage:
         if the run does not say.
     images : int
         On how many images.
+    also_chose : bool
+        Whether these images also chose the model of several.
     """
 
     name: str
@@ -69,6 +71,12 @@ class Stage:
     parts: str = ""
     by: str = ""
     images: int = 0
+    also_chose: bool = False
+
+    @property
+    def ran(self) -> bool:
+        """Whether the run has had this stage."""
+        return self.accuracy is not None or bool(self.by) or self.seconds is not None
 
     @property
     def said(self) -> str:
@@ -107,6 +115,7 @@ def stages(summary: Mapping[str, Any]) -> list[Stage]:
                 parts if name == "distilled" and len(known) > 1 else "",
                 str(who.get("by", "")),
                 int(number(who.get("images")) or 0),
+                who.get("also_chose") is True,
             )
         )
     return found
@@ -114,19 +123,26 @@ def stages(summary: Mapping[str, Any]) -> list[Stage]:
 
 def measured_sentence(summary: Mapping[str, Any]) -> str:
     """Say who measured the accuracies of a run on how many images; empty if that is not known."""
-    found: dict[tuple[str, int], list[str]] = {}
+    found: dict[tuple[str, int, bool], list[str]] = {}
     for stage in stages(summary):
         if stage.by:
-            found.setdefault((stage.by, stage.images), []).append(stage.name)
+            key = (stage.by, stage.images, stage.also_chose)
+            found.setdefault(key, []).append(stage.name)
 
-    def said(by: str, images: int) -> str:
+    def said(by: str, images: int, also_chose: bool) -> str:
         if by not in MEASURED_ON:
             return NOT_MEASURED
-        return f"measured on {images:,} {MEASURED_ON[by]}"
+        flatters = " that also chose the model, which flatters it" if also_chose else ""
+        return f"measured on {images:,} {MEASURED_ON[by]}{flatters}"
 
     if len(found) == 1:
         return f"Accuracy: {said(*next(iter(found)))}"
     return "; ".join(f"{', '.join(which)}: {said(*who)}" for who, which in found.items())
+
+
+def _shown(summary: Mapping[str, Any]) -> list[Stage]:
+    """Return the stages that a table has a row for: those that ran, and the federated one."""
+    return [stage for stage in stages(summary) if stage.ran or stage.name == STAGES[0]]
 
 
 def terminal_table(summary: Mapping[str, Any]) -> str:
@@ -144,7 +160,7 @@ def terminal_table(summary: Mapping[str, Any]) -> str:
         federated model, seconds, and who measured.
     """
     rows = [["stage", "accuracy", "gain", "seconds", ""]]
-    for stage in stages(summary):
+    for stage in _shown(summary):
         rows.append(
             [
                 stage.name,
@@ -171,7 +187,7 @@ def terminal_table(summary: Mapping[str, Any]) -> str:
 
 def stage_table(summary: Mapping[str, Any]) -> str:
     """Return the table of a run's stages as HTML, with 95 % intervals where images were counted."""
-    rows, found = [], stages(summary)
+    rows, found = [], _shown(summary)
     base = next((stage for stage in found if stage.name == "federated"), None)
     for stage in found:
         kind, share, change = "number", "", ""

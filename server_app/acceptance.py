@@ -1,8 +1,8 @@
 """The model that a run keeps: a stage's result replaces it only where the clients judge so.
 
-A stage's result is *offered* when it is made and *settled* in a step of its own: killed in between,
-a run goes on with the judgement. Both the offered model and the one kept so far are in the
-checkpoint until then. The rule is in :mod:`server_app.judgement`.
+A stage's result is *offered* when it is made, and measured and *settled* in a step of its own:
+killed in between, a run goes on with the judgement. Both the offered model and the one kept so far
+are in the checkpoint until then. The rule is in :mod:`server_app.judgement`.
 """
 
 from __future__ import annotations
@@ -40,12 +40,17 @@ class Acceptance:
             federation.state.kept = federation.state.global_state
 
     def offer(self, stage: str) -> None:
-        """Note that the global model is now a stage's result, for :meth:`settle` to judge."""
-        ledger = self._federation.ledger
+        """Note that the global model is now a stage's result, for :meth:`settle` to judge.
+
+        Where there are judges they measure it in the same message: each costs a site a process.
+        """
+        federation, ledger = self._federation, self._federation.ledger
         if self._judges:
+            federation.measure_statistics(stage)
             ledger.offered = stage
         else:
             ledger.kept = stage
+            log.info("%s model: %s", stage, federation.close_stage(stage).sentence)
 
     def settle(self) -> None:
         """Judge what was offered, if anything was, and go on from what is kept.
@@ -68,6 +73,10 @@ class Acceptance:
                 federation.configuration.round_timeout,
                 ProgressLog(f"judgement of the {stage} model", "clients"),
             )
+            measured = federation.measuring.by_the_way(
+                federation.global_model(), answers, len(STEPS) - 1
+            )
+            log.info("%s model: %s", stage, federation.note_figures(stage, measured).sentence)
             participants = federation.participants
             verdict = decide(
                 tallies(answers.total),
@@ -80,7 +89,10 @@ class Acceptance:
             federation.set_global(kept)
             federation.state.kept = kept
             figures = self._figures_of(verdict)
-            ledger.note_result("selected", figures.accuracy, **figures.measured)
+            also_chose = figures.by == CLIENTS
+            ledger.note_result(
+                "selected", figures.accuracy, **figures.measured, also_chose=also_chose
+            )
         ledger.note_traffic("model", down=answers.bytes_down)
         ledger.note_traffic("evaluation", up=answers.bytes_up)
         if verdict.chosen:

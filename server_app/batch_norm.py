@@ -6,12 +6,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from flwr.app import ConfigRecord, RecordDict
 from flwr.serverapp import Grid
 from torch import nn
 
 from models import State, cpu_state, size_in_bytes
-from models.batch_norm import batch_norm_layers, pooled_statistics, with_statistics
+from models.batch_norm import input_moments, pooled_statistics, with_statistics
 from protocol.batch_norm import checked_inputs, sample_weights
 from protocol.gather import gather
 from protocol.participants import Participants
@@ -45,6 +46,7 @@ def measured_on_clients(
     grid: Grid,
     participants: Participants,
     model: nn.Module,
+    image_shape: tuple[int, int, int],
     agreement: Mapping[str, Any],
     timeout: float,
     progress: Callable[[int, int], None] | None = None,
@@ -61,6 +63,8 @@ def measured_on_clients(
         The clients; those that are connected are asked.
     model : nn.Module
         The model; it is not changed.
+    image_shape : tuple of int
+        Channels, height and width of the images.
     agreement : Mapping
         What every message says of the data.
     timeout : float
@@ -69,8 +73,8 @@ def measured_on_clients(
         Called with how many have answered, and how many were asked.
     """
     state = cpu_state(model)
-    channels = {name: layer.num_features for name, layer in batch_norm_layers(model).items()}
-    if not channels:
+    layers = _layers(model, image_shape)
+    if not layers:
         return MeasuredModel(state, (), {})
     participants.refresh(grid)
     addresses = participants.addresses(participants.clients)
@@ -80,9 +84,7 @@ def measured_on_clients(
         addresses,
         "query.batch_norm",
         lambda client: question,
-        lambda client, content: checked_inputs(
-            content, channels, participants[client].num_examples
-        ),
+        lambda client, content: checked_inputs(content, layers, participants[client].num_examples),
         timeout,
         progress,
     )
@@ -99,5 +101,13 @@ def measured_on_clients(
         tuple(gathered.valid),
         gathered.failures,
         bytes_down=sent * size_in_bytes(state.values()),
-        bytes_up=len(parts) * 8 * (1 + sum(1 + 2 * width for width in channels.values())),
+        bytes_up=len(parts) * 8 * (1 + sum(1 + 2 * width for width, _ in layers.values())),
     )
+
+
+def _layers(model: nn.Module, image_shape: tuple[int, int, int]) -> dict[str, tuple[int, int]]:
+    """Return the channels of each BatchNorm layer, and the values that an image has in each."""
+    # Two images: a layer cannot normalise with a single value.
+    images = torch.zeros(2, *image_shape, device=next(model.parameters()).device)
+    found = input_moments(model, [images])
+    return {name: (len(moments.total), moments.count // 2) for name, moments in found.items()}

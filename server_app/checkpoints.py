@@ -59,7 +59,7 @@ class Checkpoint:
         The steps done, in order; the last one gives the checkpoint its name.
     ledger : Ledger
         What was measured so far: accuracies, seconds, traffic.
-    nodes : dict[str, list[int]]
+    nodes : dict[str, dict]
         A deployment's clients; see :meth:`protocol.participants.Participants.remember`.
     data : dict[str, list]
         What simulated clients' data looked like; empty for real sites. See :mod:`.same_data`.
@@ -76,7 +76,7 @@ class Checkpoint:
     versions: Versions = field(default_factory=dict)
     completed: list[str] = field(default_factory=list)
     ledger: Ledger = field(default_factory=Ledger)
-    nodes: dict[str, list[int]] = field(default_factory=dict)
+    nodes: dict[str, dict[str, Any]] = field(default_factory=dict)
     data: dict[str, list[Any]] = field(default_factory=dict)
     label_counts: Told = field(default_factory=dict)
     metrics_position: int = 0

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -37,6 +37,7 @@ from models import (
 from processes import Workers, threads
 from protocol.fingerprint import code_fingerprint
 from protocol.gather import gather
+from protocol.label_privacy import classes_are_told
 from protocol.participants import MissingClients, Participants
 from protocol.reasons import grouped
 from protocol.shared_model import shared_model
@@ -116,6 +117,7 @@ class Federation:
             configuration.node_timeout,
             {"fingerprint": code_fingerprint(), **to_values(self.description)},
             configuration.client_identity,
+            self.description.classes if classes_are_told(configuration) else 1,
         )
         self.measuring = Measuring(
             grid, configuration, self.description, self.participants, self.device
@@ -409,13 +411,20 @@ class Federation:
             return Figures()
         return Figures(found[0].by, found[0].images, values["accuracy"], values["loss"])
 
-    def _measure_statistics(self, stage: str) -> None:
-        """Give the global model the BatchNorm statistics of the clients' images."""
+    def measure_statistics(self, stage: str) -> None:
+        """Give the result of a stage the BatchNorm statistics of the clients' images.
+
+        Only with ``batch-norm=measured``: cheap, as it is done once a stage, and everything that
+        follows sees them.
+        """
+        if self.configuration.batch_norm != "measured":
+            return
         started = time.perf_counter()
         measured = measured_on_clients(
             self.grid,
             self.participants,
             self.global_model(),
+            self.description.image_shape,
             self.agreement(),
             self.configuration.round_timeout,
         )
@@ -432,14 +441,12 @@ class Federation:
         )
 
     def close_stage(self, stage: str) -> Figures:
-        """Measure the global model as the result of a stage.
+        """Measure the global model as the result of a stage."""
+        self.measure_statistics(stage)
+        return self.note_figures(stage, self._measure(self.state.global_state))
 
-        With ``batch-norm=measured`` its running statistics are measured before: cheap, as it is
-        done once a stage, and everything that follows sees them.
-        """
-        if self.configuration.batch_norm == "measured":
-            self._measure_statistics(stage)
-        measured = self._measure(self.state.global_state)
+    def note_figures(self, stage: str, measured: Sequence[Figures]) -> Figures:
+        """Write down what was measured of a stage's result; the first figures are the run's."""
         for figures in measured:
             if figures.by == CLIENTS:
                 self.ledger.on_clients[stage] = figures.on_clients

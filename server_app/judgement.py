@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from foundation import counted
 from protocol.evaluation import Scores
 
 #: λ of the candidates, in the order in which the clients are asked; λ = 0 is the model before.
@@ -57,6 +58,11 @@ class Tally:
     def standard_error(self) -> float:
         """Of the gain; see :func:`paired_standard_error`."""
         return float(paired_standard_error(self.gained, self.lost, self.images))
+
+    @property
+    def undecided(self) -> bool:
+        """Whether the gain or loss is no larger than its standard error: it may be chance."""
+        return abs(self.gain) <= self.standard_error
 
     @property
     def bound(self) -> float:
@@ -160,7 +166,8 @@ class Verdict:
         return (
             f"{kept}; {self.stage} gained {100 * self.best.gain:+.1f} ± "
             f"{100 * self.best.standard_error:.1f} points on {self.images} held-out images of "
-            f"{self.clients} client{'' if self.clients == 1 else 's'}"
+            f"{counted(self.clients, 'client')}"
+            + (": undecided, within the standard error" if self.best.undecided else "")
         )
 
 

@@ -59,7 +59,7 @@ class Ledger:
         Latest accuracy, by stage, 0 to 1; None where it was not measured.
     measured : dict[str, dict]
         Of each of them: ``by`` whom (``"server"``, ``"clients"``, ``"nobody"``) it was measured, on
-        how many ``images``.
+        how many ``images``; ``also_chose`` is true where these images chose the model, too.
     on_clients : dict[str, dict]
         What the clients measured, by stage: ``images``, ``accuracy``, and each of the ``clients``.
     best_on_test : dict[str, float]
@@ -109,7 +109,15 @@ class Ledger:
         self.seconds["total"] = self.seconds.get("total", 0.0) + now - self._counted_until
         self._counted_until = now
 
-    def note_result(self, stage: str, accuracy: float | None, *, by: str, images: int) -> None:
+    def note_result(
+        self,
+        stage: str,
+        accuracy: float | None,
+        *,
+        by: str,
+        images: int,
+        also_chose: bool = False,
+    ) -> None:
         """Record an accuracy as a stage's latest, and the server's best to compare with papers.
 
         Parameters
@@ -122,9 +130,14 @@ class Ledger:
             Who measured.
         images : int
             On how many images.
+        also_chose : bool (default: False)
+            Whether the model was chosen of several by what it does on these very images: the best
+            of several is a little better there than on others.
         """
         self.accuracy[stage] = accuracy
         self.measured[stage] = {"by": by, "images": images}
+        if also_chose:
+            self.measured[stage]["also_chose"] = True
         if by == "server" and accuracy is not None and stage != "selected":
             self.best_on_test[stage] = max(self.best_on_test.get(stage, 0.0), accuracy)
 

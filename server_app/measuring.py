@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,7 +25,7 @@ from protocol.evaluation import Candidates, Scores
 from protocol.participants import Participants
 from protocol.reasons import grouped
 
-from .client_evaluation import evaluate_on_clients
+from .client_evaluation import ClientEvaluation, evaluate_on_clients
 from .evaluation import Evaluator
 from .ledger import Ledger
 
@@ -208,6 +208,26 @@ class Measuring:
         found = self.evaluator(model)
         return Figures(SERVER, self._test_images, found.accuracy, found.loss, found.confusion)
 
+    def by_the_way(
+        self, model: nn.Module, answers: ClientEvaluation, index: int
+    ) -> Sequence[Figures]:
+        """Measure a model that the clients were asked about among others: no message more.
+
+        Parameters
+        ----------
+        model : nn.Module
+            The model, on the server's device.
+        answers : ClientEvaluation
+            What the clients said.
+        index : int
+            Which of the candidates the model is.
+        """
+        names = self._participants.names()
+        return [
+            self.here(model) if who == SERVER else figures_of(answers, names, index)
+            for who in self._by
+        ]
+
     def _there(self, state: State, ledger: Ledger) -> Figures:
         answers = evaluate_on_clients(
             self._grid,
@@ -220,33 +240,38 @@ class Measuring:
         ledger.note_traffic("evaluation", up=answers.bytes_up)
         if answers.failures:
             log.warning("evaluation: %s", grouped(answers.failures))
-        total, names = answers.total, self._participants.names()
-        if total is None:
-            return Figures()
-        by_client = (
-            {
-                "client": client,
-                "name": names[client],
-                "images": scores.images,
-                "accuracy": scores.accuracy(0),
-            }
-            for client, scores in answers.scores.items()
-        )
-        return Figures(
-            CLIENTS,
-            total.images,
-            total.accuracy(0),
-            mean_loss(tuple(answers.scores.values())),
-            by_client=tuple(by_client),
-        )
+        return figures_of(answers, self._participants.names())
 
 
-def mean_loss(scores: Sequence[Scores]) -> float:
-    """Return the mean cross-entropy over the images of clients whose sum is finite.
+def figures_of(answers: ClientEvaluation, names: Mapping[int, str], index: int = 0) -> Figures:
+    """Return the figures of one of the candidates that the clients were asked about."""
+    total = answers.total
+    if total is None:
+        return Figures()
+    by_client = (
+        {
+            "client": client,
+            "name": names[client],
+            "images": scores.images,
+            "accuracy": scores.accuracy(index),
+        }
+        for client, scores in answers.scores.items()
+    )
+    return Figures(
+        CLIENTS,
+        total.images,
+        total.accuracy(index),
+        mean_loss(tuple(answers.scores.values()), index),
+        by_client=tuple(by_client),
+    )
+
+
+def mean_loss(scores: Sequence[Scores], index: int = 0) -> float:
+    """Return a candidate's mean cross-entropy over the images of clients whose sum is finite.
 
     It is infinite only where every client says so: a single one cannot make a model look diverged.
     """
-    finite = [part for part in scores if math.isfinite(part.loss[0])]
+    finite = [part for part in scores if math.isfinite(part.loss[index])]
     if not finite:
         return math.inf
-    return float(sum(part.loss[0] for part in finite)) / sum(part.images for part in finite)
+    return float(sum(part.loss[index] for part in finite)) / sum(part.images for part in finite)

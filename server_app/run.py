@@ -22,6 +22,7 @@ from .acceptance import Acceptance
 from .disk import disk_errors_explained
 from .federation import RESULTS, Federation
 from .kept_model import forget_kept_model, write_kept_model
+from .measuring import CLIENTS
 from .trained import TrainedFederation
 
 log = logging.getLogger("flwr.fedf2dg")
@@ -95,6 +96,7 @@ def _carry_out(federation: Federation) -> dict[str, Any]:
         federation.meet_clients()
     _log_images(federation)
     federation.note_clients()
+    _warn_of_what_is_left_out(federation)
     if "train" in configuration.stage_names:
         train(federation)
     if configuration.stage_names != ("train",):
@@ -125,6 +127,41 @@ def _log_images(federation: Federation) -> None:
     )
 
 
+def _warn_of_what_is_left_out(federation: Federation) -> None:
+    """Say before any work what this run's settings and clients rule out."""
+    configuration, participants = federation.configuration, federation.participants
+    post_trains = configuration.stage_names != ("train",) and configuration.post_training != "none"
+    if post_trains and not federation.strategy.has_global_model:
+        log.warning(
+            "strategy %r has no global model: post-training=%s is left out, and no model is kept",
+            configuration.strategy,
+            configuration.post_training,
+        )
+        return
+    without = [c for c in participants.clients if not sum(participants[c].held_out)]
+    judged = post_trains and configuration.acceptance == "clients"
+    measured = federation.measuring.by == CLIENTS
+    if not without or not (judged or measured):
+        return
+    if len(without) < len(participants):
+        names = participants.names()
+        log.warning(
+            "%s hold no image out: they measure and judge nothing",
+            ", ".join(names[client] for client in without),
+        )
+        return
+    if judged:
+        log.warning(
+            "nobody will judge: no client holds an image out (validation-share=%g). The result of "
+            "every stage will be kept, whether it helps or harms",
+            configuration.validation_share,
+        )
+    if measured:
+        log.warning(
+            "nothing will be measured: the server has no test image, and no client holds one out"
+        )
+
+
 def train(federation: Federation) -> None:
     """Run the federated rounds that are not done yet."""
     rounds = federation.configuration.num_server_rounds
@@ -144,7 +181,6 @@ def post_train(federation: Federation) -> None:
     """Run the post-training methods, each from what the one before it left."""
     configuration = federation.configuration
     if not federation.strategy.has_global_model:
-        log.info("strategy %r has no global model: no post-training", configuration.strategy)
         return
     settings = Settings.of(configuration, prior_left(configuration))
     acceptance = Acceptance(federation)
@@ -160,6 +196,9 @@ def post_train(federation: Federation) -> None:
 def summarize(federation: Federation) -> dict[str, Any]:
     """Return the content of ``summary.json``; a stage that did not run is None."""
     configuration, ledger = federation.configuration, federation.ledger
+    has_model = federation.strategy.has_global_model
+    methods = configuration.post_training_for(federation.description.image_size)
+    kept = ledger.kept if has_model else None
 
     def by_stage(found: Mapping[str, Any]) -> dict[str, Any]:
         # A method may have stages of its own, which stand where they came.
@@ -168,13 +207,13 @@ def summarize(federation: Federation) -> dict[str, Any]:
     return {
         "status": "completed",
         "strategy": configuration.strategy,
-        "post_training": configuration.post_training_for(federation.description.image_size),
+        "post_training": methods if has_model else "none",
         "dataset": configuration.dataset,
         "seed": configuration.seed,
         "clients": configuration.num_clients,
         "rounds": configuration.num_server_rounds,
-        "accuracy": _with_selected(by_stage(ledger.accuracy), ledger.kept),
-        "measured": _with_selected(by_stage(ledger.measured), ledger.kept),
+        "accuracy": _with_selected(by_stage(ledger.accuracy), kept),
+        "measured": _with_selected(by_stage(ledger.measured), kept),
         "on_clients": ledger.on_clients or None,
         "judged": ledger.judged,
         "best_on_test": by_stage(ledger.best_on_test),
@@ -188,7 +227,7 @@ def summarize(federation: Federation) -> dict[str, Any]:
     }
 
 
-def _with_selected(by_stage: dict[str, Any], kept: str) -> dict[str, Any]:
-    """Put what is known of the run's model behind the stages that it was selected from."""
-    selected = by_stage.pop("selected", by_stage.get(kept))
+def _with_selected(by_stage: dict[str, Any], kept: str | None) -> dict[str, Any]:
+    """Put what is known of the run's model, if it has one, behind the stages it came from."""
+    selected = by_stage.pop("selected", None if kept is None else by_stage.get(kept))
     return {**by_stage, "selected": selected}

@@ -83,10 +83,8 @@ class TrainedFederation:
         return {client: participants[client].num_examples for client in self.local_models}
 
     def offer(self, stage: str, state: State) -> None:
-        """Take a state as the result of a stage, measure it, and leave it to the judges."""
-        federation = self._federation
-        federation.set_global(state)
-        log.info("%s model: %s", stage, federation.close_stage(stage).sentence)
+        """Take a state as the result of a stage, and leave it to the judges."""
+        self._federation.set_global(state)
         self._acceptance.offer(stage)
 
     def evaluate(self, state: State, stage: str) -> float | None:

@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 
+from federated_data import load_split
 from fedf2dg import cli
+from fedf2dg.deployment.example_sites import write_folders
 
 TINY = {
     "num-clients": 3,
@@ -234,10 +236,15 @@ SMALL = {
 @pytest.mark.slow
 @pytest.mark.xdist_group("ray")
 def test_flower_engine_gives_what_the_local_engine_gives(tmp_path, capfd):
-    """Same partition, same sampled clients, same bits drawn; only the order of sums may differ."""
-    assert simulate("flower", tmp_path / "flower", **SMALL) == 0
+    """Same partition, same sampled clients, same bits drawn; only the order of sums may differ.
+
+    The server has no test set: the clients measure and judge.
+    """
+    write_folders(tmp_path / "images" / "train", load_split("digits", "train"), "L")
+    keys = {**SMALL, "dataset": "folder", "data-dir": str(tmp_path / "images")}
+    assert simulate("flower", tmp_path / "flower", **keys) == 0
     streamed = capfd.readouterr().out
-    assert simulate("local", tmp_path / "local", **SMALL) == 0
+    assert simulate("local", tmp_path / "local", **keys) == 0
     runs = {name: tmp_path / name for name in ("flower", "local")}
     rounds = {name: events(run, "round") for name, run in runs.items()}
     sampled = {name: [event["clients"] for event in found] for name, found in rounds.items()}
@@ -251,9 +258,15 @@ def test_flower_engine_gives_what_the_local_engine_gives(tmp_path, capfd):
     for flower, local in zip(rounds["flower"], rounds["local"], strict=True):
         assert flower["accuracy"] == pytest.approx(local["accuracy"], abs=0.1)
         assert flower["train_loss"] == pytest.approx(local["train_loss"], rel=0.1)
-    accuracies = {name: summary(run)["accuracy"] for name, run in runs.items()}
+    summaries = {name: summary(run) for name, run in runs.items()}
+    assert summaries["flower"]["measured"] == summaries["local"]["measured"]
+    held_out = summaries["flower"]["judged"]["images"]
     for stage in ("federated", "distilled", "competed"):
-        assert accuracies["flower"][stage] == pytest.approx(accuracies["local"][stage], abs=0.02)
+        assert summaries["flower"]["measured"][stage] == {"by": "clients", "images": held_out}
+        flower, local = (summaries[name]["accuracy"][stage] for name in ("flower", "local"))
+        # On a tenth of 1,438 images, seven of which may be judged differently.
+        assert flower == pytest.approx(local, abs=0.05)
+    assert 120 < held_out < 150
     names = {name: {path.name for path in run.iterdir()} for name, run in runs.items()}
     assert names["local"] <= names["flower"]
     assert "round 1: accuracy" in streamed

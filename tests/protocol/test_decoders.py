@@ -26,6 +26,10 @@ from federated_data import DataError
 from federated_data.agreement import from_values, to_values
 from federated_data.sources import describe
 from models import State, build, cpu_state
+from models.batch_norm import InputMoments, pooled_statistics
+from models.class_statistics import ClassSums
+from protocol.batch_norm import MeasuredInputs, checked_inputs, sample_weights
+from protocol.class_statistics import ClientStatistics, Expected, checked_statistics
 from protocol.client_description import ClientDescription
 from protocol.records import InvalidContent, from_record, names_in, packed, to_record
 from server_app.replies import checked_label_counts, checked_pseudo_data
@@ -251,6 +255,84 @@ def test_label_counts(seed: int) -> None:
         assert len(counts) == 3
         assert all(0 <= count <= 10**10 for count in counts)
         assert sum(counts) > 0
+
+
+def hostile_numbers(draw: random.Random, record: MetricRecord) -> MetricRecord:
+    """Change some of a record's numbers, or leave some out."""
+    kept: dict[str, Any] = {}
+    for name, value in record.items():
+        new = hostile_value(draw) if draw.random() < 0.2 else value
+        numbers = new if isinstance(new, list) else [new]
+        valid = all(isinstance(number, int | float) for number in numbers)
+        if draw.random() < 0.95:
+            kept[name] = new if valid else value
+    return MetricRecord(kept)
+
+
+def extreme(draw: random.Random, tensor: torch.Tensor) -> torch.Tensor:
+    """Replace all numbers of a tensor by one, or one of them, or none."""
+    changed, value = tensor.clone(), draw.choice([*FLOATS, 1e20, 1e40, 1e200])
+    kind = draw.randrange(3)
+    if kind == 0:
+        changed.fill_(value)
+    elif kind == 1:
+        changed.view(-1)[draw.randrange(changed.numel())] = value
+    return changed
+
+
+@fuzz
+@given(seeds)
+def test_batch_norm_inputs(seed: int) -> None:
+    """What is let through gives, with an honest client, statistics that a model can have."""
+    draw = random.Random(seed)
+    honest = torch.randn(24, 2, dtype=torch.float64)
+    moments = InputMoments(24, honest.sum(0), honest.square().sum(0))
+    valid = MeasuredInputs(4, {"a": moments})
+    for _ in range(PER_EXAMPLE):
+        lied = InputMoments(24, extreme(draw, moments.total), extreme(draw, moments.squares))
+        content = MeasuredInputs(4, {"a": lied}).content()
+        if draw.random() < 0.3:
+            content["moments"] = hostile_record(draw, content.array_records["moments"])
+        content["batch-norm"] = hostile_numbers(draw, content.metric_records["batch-norm"])
+        try:
+            found = checked_inputs(content, {"a": (2, 6)}, 4)
+        except InvalidContent:
+            continue
+        parts = [found, valid]
+        pooled = pooled_statistics([p.moments for p in parts], sample_weights(parts, [4, 4]))
+        for name, value in pooled.items():
+            assert bool(torch.isfinite(value.float()).all()), name
+        assert bool((pooled["a.running_var"] >= 0).all())
+
+
+@fuzz
+@given(seeds)
+def test_class_statistics(seed: int) -> None:
+    draw = random.Random(seed)
+    features, labels = torch.randn(9, 3).double(), torch.tensor([0] * 5 + [1] * 4)
+    valid = {
+        "predictions": torch.tensor([4.0, 5.0]).double(),
+        "feature_sums": torch.stack([features[labels == c].sum(0) for c in (0, 1)]),
+        "feature_counts": torch.tensor([5, 4]),
+        "moment": features.T @ features,
+    }
+    for _ in range(PER_EXAMPLE):
+        noised = draw.random() < 0.5
+        expected = Expected(("predictions", "means", "moment"), 2, 3, 4, noised, "exact")
+        sent = {n: extreme(draw, v) if v.is_floating_point() else v for n, v in valid.items()}
+        content = ClientStatistics(9, ClassSums(**sent), [5, 4]).content()
+        if draw.random() < 0.3:
+            content["statistics"] = hostile_record(draw, content.array_records["statistics"])
+        numbers = content.metric_records["class-statistics"]
+        content["class-statistics"] = hostile_numbers(draw, numbers)
+        try:
+            found = checked_statistics(content, expected, 9).sums
+        except InvalidContent:
+            continue
+        for name in valid:
+            assert bool(torch.isfinite(getattr(found, name).float()).all()), name
+            assert getattr(found, name).shape == valid[name].shape
+        assert float(found.predictions.min()) >= 0
 
 
 @fuzz

@@ -33,6 +33,11 @@ def says(num_examples=10, partition=None, partitions=0):
     }
 
 
+def remembered(*nodes):
+    """What a checkpoint holds of clients with ten images each."""
+    return {str(i): {"node_id": node, "num_examples": 10} for i, node in enumerate(nodes)}
+
+
 def test_clients_are_known_by_their_partition():
     grid = grid_of(says(), 3)
     grid._partitions = {31: 2, 77: 0, 5: 1}
@@ -89,11 +94,29 @@ def test_two_nodes_with_one_partition_are_refused():
         lambda index: {"num-examples": 3},
         lambda index: {**says()(index), "partition-id": [1]},
         lambda index: {**says()(index), "num-examples": float("nan")},
+        lambda index: {**says()(index), "held-out": [-1, 2, 3]},
+        # Sums over clients are by class: others than the federation's cannot be added up.
+        lambda index: {**says()(index), "held-out": [1, 2]},
+        lambda index: {**says()(index), "held-out": [5]},
     ],
 )
 def test_an_impossible_description_stops_the_start(answer):
     with pytest.raises(MissingClients, match="node 100"):
-        Participants(1, 1.0).discover(grid_of(answer, 1))
+        Participants(1, 1.0, columns=3).discover(grid_of(answer, 1))
+
+
+def test_all_that_refuse_are_named_at_once():
+    def refuse(index):
+        if index:
+            raise RuntimeError(f"site {index}: images are 16x16 pixels")
+        return says()(index)
+
+    with pytest.raises(MissingClients) as error:
+        Participants(3, 1.0).discover(grid_of(refuse, 3))
+    assert str(error.value) == (
+        "2 clients refused to take part: node 101: RuntimeError: site 1: images are 16x16 pixels; "
+        "node 102: RuntimeError: site 2: images are 16x16 pixels"
+    )
 
 
 def test_a_refusal_is_told_with_its_reason():
@@ -164,7 +187,7 @@ def test_nobody_takes_the_place_of_a_client_that_is_away(app_log):
 def test_nor_after_a_resume():
     grid = grid_of(says(), 2)
     participants = Participants(2, 1.0)
-    participants.recall({"0": [100, 10], "1": [101, 10]})
+    participants.recall(remembered(100, 101))
     grid._partitions = {555: 0, 101: 1}
     with pytest.raises(
         MissingClients, match=r"1 of 2 clients .* 0, which is the place of node 100"
@@ -180,7 +203,7 @@ def test_nor_after_a_resume():
 def test_a_node_never_has_two_places(identity):
     grid = grid_of(says(), 2)
     participants = Participants(2, 0.3, identity=identity)
-    participants.recall({"0": [100, 10], "1": [101, 10], "2": [102, 10]})
+    participants.recall(remembered(100, 101, 102))
     grid._partitions = {101: 0, 102: 2}
     if identity == "node-id":
         with pytest.raises(MissingClients, match="claims partition-id 0, and was client 1"):

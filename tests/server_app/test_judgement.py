@@ -131,13 +131,37 @@ def test_the_sentence_says_what_was_gained_on_how_many_images_of_whom() -> None:
         held_out=140,
     )
     assert refused.sentence == (
-        "kept: federated; distilled gained +0.0 ± 3.1 points on 140 held-out images of 1 client"
+        "kept: federated; distilled gained +0.0 ± 3.1 points on 140 held-out images of 1 client: "
+        "undecided, within the standard error"
     )
     taken = judge(candidates((0, 0), (30, 0), (20, 0), (10, 0)))
     assert taken.sentence.startswith(
         "kept: distilled at λ = 0.5 (0: federated, 1: distilled); distilled gained +30.0 ± "
     )
     assert taken.sentence.endswith("points on 100 held-out images of 3 clients")
+
+
+@pytest.mark.parametrize(
+    ("gained", "lost", "images", "step", "undecided"),
+    [
+        (2, 1, 19, 0.25, True),
+        (2, 0, 19, 0.25, False),
+        (1, 3, 19, 0, True),
+        (12, 7, 100, 0.25, False),
+    ],
+)
+def test_a_gain_within_its_error_is_called_undecided_whatever_is_kept(
+    gained: int, lost: int, images: int, step: float, undecided: bool
+) -> None:
+    verdict = judge(candidates(*[(gained, lost)] * 4, images=images))
+    assert verdict.step == step
+    assert ("undecided" in verdict.sentence) == undecided
+
+
+def test_a_single_image_that_decides_is_called_undecided() -> None:
+    verdict = judge(candidates(*[(1, 0)] * 4, images=19))
+    assert verdict.step == 0.25
+    assert verdict.sentence.endswith("undecided, within the standard error")
 
 
 def test_nothing_measured_makes_no_tally() -> None:

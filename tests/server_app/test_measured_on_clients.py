@@ -28,6 +28,7 @@ from server_app.class_statistics import ask_for_statistics
 from server_app.ledger import Ledger
 
 CLIENTS = 3
+SHAPE = (1, 8, 8)
 SETTINGS = {
     "num-clients": CLIENTS,
     "dirichlet-alpha": 0.5,
@@ -71,7 +72,7 @@ def clients():
 
 def test_batch_norm_statistics_are_those_of_pooled_moments(clients):
     found = measured_on_clients(
-        clients.grid, clients.participants, clients.model, clients.agreement(), 60.0
+        clients.grid, clients.participants, clients.model, SHAPE, clients.agreement(), 60.0
     )
     assert found.clients == (0, 1, 2)
     parts = [input_moments(clients.model, [clients.normalised(c)]) for c in range(CLIENTS)]
@@ -88,7 +89,7 @@ def test_batch_norm_statistics_are_those_of_pooled_moments(clients):
 def test_a_model_without_batch_norm_asks_nobody():
     clients = Clients(model="cnn")
     found = measured_on_clients(
-        clients.grid, clients.participants, clients.model, clients.agreement(), 60.0
+        clients.grid, clients.participants, clients.model, SHAPE, clients.agreement(), 60.0
     )
     assert found.clients == ()
     assert found.bytes_down == 0
@@ -155,6 +156,9 @@ MOMENTS = {
         (MOMENTS, 4, None),
         (MOMENTS, 3, "instead of its sample"),
         ({"a": InputMoments(7, MOMENTS["a"].total, MOMENTS["a"].squares)}, 4, "not those of"),
+        ({"a": InputMoments(4, MOMENTS["a"].total, MOMENTS["a"].squares)}, 4, "not those of"),
+        ({"a": InputMoments(800, MOMENTS["a"].total, MOMENTS["a"].squares)}, 4, "whole numbers"),
+        ({"a": InputMoments(8, MOMENTS["a"].total, 1e40 * MOMENTS["a"].squares)}, 4, "float32"),
         ({"a": InputMoments(8, MOMENTS["a"].total, -MOMENTS["a"].squares)}, 4, "too small"),
         ({"a": InputMoments(8, MOMENTS["a"].total * 9, MOMENTS["a"].squares)}, 4, "too small"),
         ({"b": MOMENTS["a"]}, 4, "names"),
@@ -164,10 +168,10 @@ MOMENTS = {
 def test_impossible_moments_are_refused(moments, images, words):
     content = MeasuredInputs(images, moments).content()
     if words is None:
-        assert checked_inputs(content, {"a": 2}, 4).moments["a"].count == 8
+        assert checked_inputs(content, {"a": (2, 2)}, 4).moments["a"].count == 8
         return
     with pytest.raises(InvalidContent, match=words):
-        checked_inputs(content, {"a": 2}, 4)
+        checked_inputs(content, {"a": (2, 2)}, 4)
 
 
 def honest() -> tuple[ClientStatistics, Expected]:

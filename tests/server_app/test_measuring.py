@@ -53,7 +53,8 @@ def test_without_a_test_set_the_clients_measure(untested_run) -> None:
     assert images > 0
     for stage in ("federated", "distilled", "selected"):
         assert 0 <= summary["accuracy"][stage] <= 1
-        assert summary["measured"][stage] == {"by": "clients", "images": images}
+        chose = {"also_chose": True} if stage == "selected" else {}
+        assert summary["measured"][stage] == {"by": "clients", "images": images, **chose}
     assert summary["measured"]["competed"] is None
     # Nobody looked at a test set.
     assert summary["best_on_test"] == dict.fromkeys(("federated", "distilled", "competed"))
@@ -69,6 +70,37 @@ def test_without_a_test_set_the_clients_measure(untested_run) -> None:
     assert all(math.isfinite(r["loss"]) for r in rounds)
     # Clients are asked at the ends of stages, not after every epoch.
     assert [event["accuracy"] for event in run.events("distillation")] == [None, None]
+
+
+@pytest.mark.parametrize(
+    ("keys", "evaluated"),
+    [
+        # After training, and the judgement of either stage.
+        ({"stages": "train,generate,distil,compete"}, 3),
+        ({"stages": "train,generate,distil"}, 2),
+        # Without judges, the ends of the same stages.
+        ({"stages": "train,generate,distil,compete", "acceptance": "none"}, 3),
+        # After each of two rounds.
+        ({"stages": "train,generate,distil", "evaluation_every": 1}, 3),
+    ],
+)
+def test_a_result_is_measured_and_judged_by_one_message(
+    untested_run, monkeypatch, keys: dict, evaluated: int
+) -> None:
+    import server_app.client_evaluation as asking
+
+    asked: list[str] = []
+    gather = asking.gather
+
+    def counting(grid, addresses, message_type, *rest):
+        asked.append(message_type)
+        return gather(grid, addresses, message_type, *rest)
+
+    monkeypatch.setattr(asking, "gather", counting)
+    run = untested_run("run", **{"evaluation_every": 0, **keys})
+    assert asked == ["evaluate"] * evaluated
+    for stage, accuracy in run.summary()["accuracy"].items():
+        assert (accuracy is None) == (stage == "competed" and "compete" not in keys["stages"])
 
 
 def test_what_the_clients_say_agrees_with_the_same_images_here(untested_run) -> None:
@@ -87,6 +119,28 @@ def test_what_the_clients_say_agrees_with_the_same_images_here(untested_run) -> 
     assert run.summary()["measured"]["federated"] == {"by": "clients", "images": images}
 
 
+def test_whoever_reads_the_kept_models_accuracy_learns_that_the_images_chose_it(
+    untested_run,
+) -> None:
+    run = untested_run("run")
+    card = (run.directory / "model" / "README.md").read_text("utf-8")
+    page = write_report(run.directory).read_text("utf-8")
+    for said in (card, page, terminal_table(run.summary())):
+        assert said.count("flatters") == 1
+    taken = untested_run("taken", acceptance="none")
+    assert "also_chose" not in taken.summary()["measured"]["selected"]
+    assert "flatters" not in terminal_table(taken.summary())
+
+
+def test_before_any_work_the_log_says_that_nobody_measures_or_judges(untested_run, app_log) -> None:
+    untested_run("run", validation_share=0.0)
+    said = [record.getMessage() for record in app_log.records]
+    first_round = next(i for i, line in enumerate(said) if line.startswith("federated round 1"))
+    before = "\n".join(said[:first_round])
+    assert "nobody will judge: no client holds an image out (validation-share=0)" in before
+    assert "nothing will be measured" in before
+
+
 def test_where_nothing_is_measured_no_number_is_written(untested_run) -> None:
     run = untested_run("run", validation_share=0.0)
     summary = run.summary()
@@ -95,7 +149,7 @@ def test_where_nothing_is_measured_no_number_is_written(untested_run) -> None:
     lines = terminal_table(summary).splitlines()
     for stage in ("federated", "distilled", "selected"):
         assert "not measured" in next(line for line in lines if line.startswith(stage))
-    assert "not measured" not in next(line for line in lines if line.startswith("competed"))
+    assert not any(line.startswith("competed") for line in lines)
     assert not any("%" in line for line in lines)
     for event in [*run.events("round"), *run.events("evaluation"), *run.events("distillation")]:
         assert event["accuracy"] is None
@@ -152,7 +206,10 @@ def test_a_baseline_without_a_global_model_is_measured_after_its_last_round(tiny
     run = tiny_run("run", strategy="local", evaluation_every=0, stages="train")
     accuracies = [event["accuracy"] for event in run.events("round")]
     assert accuracies[:-1] == [None, None]
-    assert run.summary()["accuracy"]["federated"] == accuracies[-1] is not None
+    summary = run.summary()
+    assert summary["accuracy"]["federated"] == accuracies[-1] is not None
+    # There is no model that could have been selected.
+    assert summary["accuracy"]["selected"] is summary["measured"]["selected"] is None
 
 
 @pytest.mark.parametrize("wish", ["server", "both"])

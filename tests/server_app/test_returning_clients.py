@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 
 import pytest
@@ -12,6 +13,7 @@ from flwr.common.constant import ErrorCode
 
 from client_app import site
 from fedf2dg.simulation.local_grid import LocalGrid
+from protocol.client_description import ClientDescription
 from protocol.participants import MissingClients, Participants
 
 
@@ -77,6 +79,25 @@ def test_a_resumed_run_gives_every_node_its_index_back(grid):
     assert resumed.available == [1, 2, 3]
 
 
+def test_a_resumed_run_knows_the_name_and_the_held_out_images_of_a_site_that_is_away(
+    grid, monkeypatch
+):
+    """It is a judge that did not answer, and not a client that has no image to judge with."""
+    told = ClientDescription(10, held_out=(2, 3), site_name="Clinic North")
+    monkeypatch.setattr(ClientDescription, "received", lambda content, columns: told)
+    first = Participants(3, 0.2)
+    first.discover(grid)
+    del grid._partitions[20]
+    resumed = Participants(3, 0.2)
+    # Through JSON, as a checkpoint does.
+    resumed.recall(json.loads(json.dumps(first.remember())))
+    resumed.discover(grid, at_least=2)
+    assert resumed.available == [0, 2]
+    assert resumed[1] == first[1]
+    assert resumed[1].held_out == (2, 3)
+    assert resumed.names() == first.names()
+
+
 def test_a_resumed_run_goes_on_without_a_site_that_is_gone(grid, app_log):
     first = Participants(3, 0.2)
     first.discover(grid)
@@ -120,7 +141,7 @@ def test_a_site_that_vanishes_while_it_is_asked_is_waited_for(grid):
 
 def test_a_returning_site_may_have_other_data(grid):
     participants = Participants(3, 1.0)
-    participants.recall({"0": [10, 999]})
+    participants.recall({"0": {"node_id": 10, "num_examples": 999}})
     participants.discover(grid)
     assert participants[0].num_examples == 10
 
