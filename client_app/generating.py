@@ -6,6 +6,7 @@ import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from foundation import ProgressLog
 from generation import Generation, generate
 from models import State, load_state
 from protocol.pixel_range import pixel_range
@@ -87,4 +88,9 @@ def generate_at(
         global_model=global_model,
         seed=request.seed,
         device=site.device,
+        progress=ProgressLog(
+            f"inversion of {request.kind} samples of client {request.client}",
+            "image-iterations",
+            brief=True,
+        ),
     )

@@ -1,4 +1,4 @@
-"""The ground that every room stands on: errors, whole files, seeds, whole-number shares.
+"""The ground that every room stands on: errors, whole files, seeds, shares, progress.
 
 It imports nothing of this project, and neither torch nor Flower. What needs numpy is imported from
 its own file, so that the command starts at once.
@@ -6,10 +6,12 @@ its own file, so that the command starts at once.
 
 from .errors import ExpectedError, UsageError
 from .files import clear_unfinished, whole_file, whole_folder, write_whole
+from .progress import ProgressLog
 from .wording import counted
 
 __all__ = [
     "ExpectedError",
+    "ProgressLog",
     "UsageError",
     "clear_unfinished",
     "counted",

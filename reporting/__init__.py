@@ -4,7 +4,7 @@ Entry points: :class:`MetricsFile` while the run goes on; :func:`write_report`,
 :func:`terminal_table` and :func:`pseudo_grid` afterwards.
 """
 
-from reporting.follow import follow
+from reporting.follow import PROGRESS, follow
 from reporting.judgements import plain, verdicts
 from reporting.metrics import MetricsError, MetricsFile, read_events
 from reporting.model_card import model_card
@@ -12,9 +12,10 @@ from reporting.optional import only_warned
 from reporting.pseudo_images import PseudoImages, pseudo_grid
 from reporting.report import write_report
 from reporting.run_record import RunRecord
-from reporting.tables import terminal_table
+from reporting.tables import rounds_left, terminal_table
 
 __all__ = [
+    "PROGRESS",
     "MetricsError",
     "MetricsFile",
     "PseudoImages",
@@ -25,6 +26,7 @@ __all__ = [
     "plain",
     "pseudo_grid",
     "read_events",
+    "rounds_left",
     "terminal_table",
     "verdicts",
     "write_report",

@@ -11,7 +11,10 @@ from foundation import counted
 from reporting.metrics import Event, read_events
 from reporting.report import write_report
 from reporting.run_record import mapping, number
-from reporting.tables import NOT_MEASURED, duration, percent
+from reporting.tables import NOT_MEASURED, duration, percent, rounds_left
+
+#: The file in a run's directory that holds the latest line of progress, while there is some.
+PROGRESS = "progress.txt"
 
 Say = Callable[[str], None]
 
@@ -50,6 +53,7 @@ def follow(
     """
     directory = Path(run_directory)
     shown: list[Event] = []
+    last_progress = ""
     waiting = False
     broken_off = False
     while True:
@@ -82,7 +86,19 @@ def follow(
                 return report
         elif shown and shown[-1].get("event") == "end" and not broken_off:
             return write_report(directory)
+        if (progress := _progress(directory)) and progress != last_progress:
+            say(progress)
+            last_progress = progress
         sleep(every)
+
+
+def _progress(directory: Path) -> str:
+    """Return the line of the work that goes on; empty if there is none, or half of it."""
+    try:
+        content = (directory / PROGRESS).read_text("utf-8")
+    except (OSError, UnicodeDecodeError):
+        return ""
+    return content.rstrip("\n") if content.endswith("\n") else ""
 
 
 def event_line(event: Mapping[str, Any]) -> str:
@@ -109,6 +125,9 @@ def event_line(event: Mapping[str, Any]) -> str:
         dropped = len(failures) if isinstance(failures, list) else 0
         said = [f"{event.get('phase')} round {event.get('round')}: {accuracy}"]
         said += [f"{dropped} dropped" if dropped else "", time_taken]
+        done, rounds = number(event.get("round")), number(event.get("rounds"))
+        if done is not None and rounds is not None:
+            said.append(rounds_left(int(done), int(rounds), took))
     elif kind == "generation":
         said = [f"{event.get('images')} {event.get('kind')} samples generated", time_taken]
     elif kind == "distillation":

@@ -95,7 +95,7 @@ figcaption { color: var(--soft); font-size: .9rem; margin-top: .5rem; max-width:
 """
 
 
-def page(title: str, body: Iterable[str]) -> str:
+def page(title: str, body: Iterable[str], *, refresh: int = 0) -> str:
     """Return a whole page.
 
     Parameters
@@ -104,10 +104,14 @@ def page(title: str, body: Iterable[str]) -> str:
         Plain text.
     body : Iterable[str]
         HTML of the page's parts; whoever made it has escaped it.
+    refresh : int (default: 0)
+        Seconds after which a browser loads the page again; 0: never.
     """
+    again = f'<meta http-equiv="refresh" content="{refresh}">\n' if refresh else ""
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">\n'
+        f"{again}"
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f"<title>{text(title)}</title>\n<style>{_CSS}</style>\n</head>\n<body>\n<main>\n"
         + "\n".join(body)

@@ -29,6 +29,7 @@ from reporting.tables import (
 )
 from reporting.verdict import title, verdict
 
+_REFRESH_SECONDS = 10
 _MOST_LETTERS = 500
 _MEANING = (
     "Nobody photographed these images. Each was computed from a client's model alone, until that "
@@ -73,7 +74,8 @@ def write_report(run_directory: Path | str) -> Path:
     parts = [_part(name, make, record) for name, make in made]
     path = record.directory / "report.html"
     # The run and someone who follows it may render at the same time.
-    write_whole(path, page(title(record), parts), rivals=True)
+    refresh = 0 if record.ended else _REFRESH_SECONDS
+    write_whole(path, page(title(record), parts, refresh=refresh), rivals=True)
     return path
 
 

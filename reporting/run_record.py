@@ -155,6 +155,11 @@ class RunRecord:
         # A run that ends with "completed" has a summary, unless that file was lost.
         return str(ended) if ended else "unfinished"
 
+    @property
+    def ended(self) -> bool:
+        """Whether the run says that it goes on no more, completed or not."""
+        return "status" in self.summary or bool(self.last("end"))
+
     def confusion(self, stage: str) -> list[list[float]] | None:
         """Return a stage's confusion matrix (row = true class), or None if there is none."""
         for event in reversed(self.of_kind("evaluation")):

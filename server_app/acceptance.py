@@ -19,7 +19,6 @@ from .client_evaluation import ClientEvaluation, evaluate_on_clients
 from .federation import Federation
 from .judgement import STEPS, Verdict, decide, tallies
 from .measuring import CLIENTS, SERVER, Figures
-from .progress import ProgressLog
 
 log = logging.getLogger("flwr.fedf2dg")
 
@@ -71,7 +70,7 @@ class Acceptance:
                 Candidates.between(before, after, STEPS),
                 to_values(federation.description),
                 federation.configuration.round_timeout,
-                ProgressLog(f"judgement of the {stage} model", "clients"),
+                federation.progress(f"judgement of the {stage} model", "clients"),
             )
             measured = federation.measuring.by_the_way(
                 federation.global_model(), answers, len(STEPS) - 1

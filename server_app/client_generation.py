@@ -21,7 +21,6 @@ from protocol.records import packed
 from strategies import TooFewReplies
 
 from .federation import Federation
-from .progress import ProgressLog
 from .replies import PseudoReply, check_soft_labels, checked_pseudo_data
 
 log = logging.getLogger("flwr.fedf2dg")
@@ -74,7 +73,7 @@ def ask_for_images(federation: Federation, request: PseudoRequest) -> Generated:
         lambda client: _content(federation, client, request, global_record),
         lambda client, content: _checked_images(federation, client, request, content),
         federation.configuration.round_timeout,
-        ProgressLog(f"inversion of {request.kind} samples on the clients", "clients"),
+        federation.progress(f"inversion of {request.kind} samples on the clients", "clients"),
     )
     parts, failures = list(gathered.valid.values()), gathered.failures
     federation.stop_if_hopeless(failures.values())

@@ -21,7 +21,7 @@ from flwr.serverapp import Grid
 from configuration import RunConfiguration
 from federated_data import client_indices, load_split, sites_in, to_assignment
 from federated_data.agreement import to_values
-from foundation import ExpectedError, counted
+from foundation import ExpectedError, ProgressLog, counted
 from generation import forward_operations
 from models import (
     Classifier,
@@ -41,7 +41,7 @@ from protocol.label_privacy import classes_are_told
 from protocol.participants import MissingClients, Participants
 from protocol.reasons import grouped
 from protocol.shared_model import shared_model
-from reporting import MetricsFile, read_events
+from reporting import PROGRESS, MetricsFile, read_events, rounds_left
 from reporting.sinks import Relay
 from strategies import TooFewReplies, get
 
@@ -183,7 +183,8 @@ class Federation:
         """
         if not self.state.completed:
             self.set_global(initial_state(self.configuration, self.description, self._model))
-        (self.directory / "summary.json").unlink(missing_ok=True)
+        for name in ("summary.json", PROGRESS):
+            (self.directory / name).unlink(missing_ok=True)
         if self.state.completed:
             self.checkpoints.drop_later(self.state)
             self.strategy.retained = self.checkpoints.retained()
@@ -288,6 +289,10 @@ class Federation:
         """Return what every message says of the data."""
         return ConfigRecord(to_values(self.description))
 
+    def progress(self, what: str, unit: str) -> ProgressLog:
+        """Return a function that logs progress, and tells those who watch the directory."""
+        return ProgressLog(what, unit, self.directory / PROGRESS)
+
     def stop_if_hopeless(self, reasons: Iterable[str]) -> None:
         """Stop the run if the engine says that clients that failed so will be missing ever after.
 
@@ -339,9 +344,12 @@ class Federation:
                 f"round {server_round}: the global model's loss is {figures.loss}. {_ADVICE}"
             )
         seconds = time.perf_counter() - started
+        # Rounds of a competition count on, and how many come is not known here.
+        rounds = self.configuration.num_server_rounds if phase == "federated" else None
         self.metrics.append(
             "round",
             round=server_round,
+            rounds=rounds,
             phase=phase,
             accuracy=figures.accuracy,
             loss=figures.loss,
@@ -356,7 +364,7 @@ class Federation:
         )
         dropped = f", {len(outcome.failures)} dropped" if outcome.failures else ""
         log.info(
-            "%s round %d: %s, train loss %.4f, %s%s, %.1f s",
+            "%s round %d: %s, train loss %.4f, %s%s, %.1f s%s",
             phase,
             server_round,
             figures.sentence,
@@ -364,6 +372,7 @@ class Federation:
             counted(len(outcome.clients), "client"),
             dropped,
             seconds,
+            "" if rounds is None else f"; {rounds_left(server_round, rounds, seconds)}",
         )
         self.ledger.note_traffic("model", down=outcome.bytes_down, up=outcome.bytes_up)
         self.ledger.dropped += len(outcome.failures)

@@ -18,7 +18,6 @@ from .acceptance import Acceptance
 from .class_statistics import ask_for_statistics
 from .client_generation import Generated, ask_for_images
 from .federation import Federation
-from .progress import ProgressLog
 from .pseudo_files import PseudoFiles
 
 log = logging.getLogger("flwr.fedf2dg")
@@ -203,8 +202,8 @@ class TrainedFederation:
         self._federation.metrics.append(event, **values)
 
     def progress(self, what: str, unit: str) -> Callable[[int, int], None]:
-        """Return a function that logs progress."""
-        return ProgressLog(what, unit)
+        """Return a function that shows progress."""
+        return self._federation.progress(what, unit)
 
     def timed(self, name: str) -> AbstractContextManager[None]:
         """Add the time spent inside to the summary's seconds."""

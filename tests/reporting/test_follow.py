@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from reporting import MetricsFile, follow
-from reporting.follow import event_line
+from reporting.follow import PROGRESS, event_line
 
 
 def _sleeper(steps: Iterator[Callable[[], None]]) -> Callable[[float], None]:
@@ -53,8 +53,11 @@ def test_a_run_is_followed_from_before_its_start_to_its_end(tmp_path: Path) -> N
     ]
     assert "50.0 % federated" in reports[0] and "75.0 % federated" in reports[1]
     assert "unfinished" in reports[1]
+    # A browser loads the report of a running run again by itself.
+    assert all('<meta http-equiv="refresh" content="10">' in report for report in reports)
     final = report.read_text("utf-8")
     assert "completed" in final and "unfinished" not in final
+    assert 'http-equiv="refresh"' not in final
     assert not list(directory.glob(".*.partial"))
 
 
@@ -86,6 +89,30 @@ def test_events_that_a_resumed_run_took_back_are_said_again(tmp_path: Path) -> N
         "federated round 1: accuracy 50.0 %",
         "the run was resumed from an earlier step",
         "federated round 1: accuracy 25.0 %",
+    ]
+
+
+def test_progress_inside_a_stage_is_told_as_it_changes(tmp_path: Path) -> None:
+    lines: list[str] = []
+    seen: list[str] = []
+    with MetricsFile(tmp_path / "metrics.jsonl") as metrics:
+        metrics.append("round", round=2, rounds=4, phase="federated", accuracy=0.5, seconds=3.0)
+
+    def progress(content: str) -> Callable[[], None]:
+        return lambda: seen.append(content) or (tmp_path / PROGRESS).write_text(content)
+
+    def stop() -> None:
+        raise KeyboardInterrupt
+
+    written = ["inversion: 1/4 images\n", "inversion: 1/4 images\n", "inver", "inversion: 3/4\n"]
+    steps = [*map(progress, written), (tmp_path / PROGRESS).unlink, stop]
+    with pytest.raises(KeyboardInterrupt):
+        follow(tmp_path, say=lines.append, sleep=_sleeper(iter(steps)))
+    assert seen == written
+    assert lines == [
+        "federated round 2: accuracy 50.0 %, 3.0 s, 2 of 4 rounds, 6.0 s left",
+        "inversion: 1/4 images",
+        "inversion: 3/4",
     ]
 
 

@@ -20,6 +20,7 @@ import server_app.federation
 import server_app.trained
 from configuration import ConfigurationError
 from fedf2dg.simulation.local_grid import LocalGrid
+from foundation import ProgressLog
 from protocol import client_store
 from protocol.participants import MissingClients
 from server_app import run_directory
@@ -123,7 +124,7 @@ class Reaper:
         # The first client of a round has answered, the first iterations or epochs are done.
         for owner, name in (
             (LocalGrid, "_reply"),
-            (server_app.trained.ProgressLog, "__call__"),
+            (ProgressLog, "__call__"),
             (server_app.evaluation.Evaluator, "__call__"),
         ):
             monkeypatch.setattr(owner, name, inside(owner.__name__, getattr(owner, name)))

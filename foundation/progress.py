@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
+from pathlib import Path
 
 log = logging.getLogger("flwr.fedf2dg")
 
@@ -20,11 +22,20 @@ class ProgressLog:
         The work, e.g. ``"inversion"``.
     unit : str
         What is counted, e.g. ``"image-iterations"``.
+    file : Path, optional
+        Holds the latest line while the work goes on, for those who watch the run's directory. It
+        is no event: how many there are depends on the time that the work takes.
+    brief : bool (default: False)
+        Say nothing of work that ends before its first line: what one of many clients does.
     """
 
-    def __init__(self, what: str, unit: str) -> None:
+    def __init__(
+        self, what: str, unit: str, file: Path | None = None, *, brief: bool = False
+    ) -> None:
         self.what = what
         self.unit = unit
+        self._file = file
+        self._silent_end = brief
         self._started = self._last = time.monotonic()
 
     def __call__(self, done: int, total: int) -> None:
@@ -33,20 +44,23 @@ class ProgressLog:
         finished = done >= total
         if not finished and now - self._last < _SECONDS_BETWEEN_LINES:
             return
+        if finished and self._silent_end:
+            return
         self._last = now
+        self._silent_end = False
         elapsed = max(now - self._started, 1e-9)
         rate = done / elapsed
         # Starting is slow: an estimate from the first few units would be far off.
         early = done < _ESTIMATE_FROM * total
         left = "" if finished or early else f", {(total - done) / rate:.0f} s left"
-        log.info(
-            "%s: %d/%d %s (%.0f %%), %.0f/s, %.1f s%s",
-            self.what,
-            done,
-            total,
-            self.unit,
-            100 * done / max(total, 1),
-            rate,
-            elapsed,
-            left,
+        line = (
+            f"{self.what}: {done}/{total} {self.unit} ({100 * done / max(total, 1):.0f} %), "
+            f"{rate:.0f}/s, {elapsed:.1f} s{left}"
         )
+        log.info("%s", line)
+        if self._file is not None:
+            with contextlib.suppress(OSError):  # a full disk, say, which does not end the work
+                if finished:
+                    self._file.unlink(missing_ok=True)
+                else:
+                    self._file.write_text(line + "\n", "utf-8")
