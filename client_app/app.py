@@ -14,6 +14,7 @@ from models import cpu_state, load_state
 from protocol.client_description import ClientDescription
 from protocol.evaluation import Candidates
 from protocol.fingerprint import code_fingerprint
+from protocol.label_privacy import classes_are_told
 from protocol.records import from_record, to_record
 from protocol.seeds import training_generator
 from strategies import get
@@ -35,7 +36,11 @@ _SECRET = "secret"
 
 @app.query("describe")
 def describe(message: Message, context: Context) -> Message:
-    """Say which client this node is, and how many images it trains on and holds out."""
+    """Say which client this node is, and what images it trains on and holds out.
+
+    By class only where the run's configuration says that the server is to know exactly: a noised
+    answer is given once, and when it is asked for.
+    """
     expected = str(config_in(message).get("fingerprint", ""))
     if expected and expected != code_fingerprint():
         raise ConfigurationError(
@@ -43,12 +48,14 @@ def describe(message: Message, context: Context) -> Message:
             "the app (a simulation's clients import from the folder it was started in)"
         )
     site = _site(message, context)
+    told = classes_are_told(site.configuration)
     description = ClientDescription(
         num_examples=len(site.data()),
         partition=site.partition_id,
         partitions=site.num_partitions,
         held_out=tuple(held_out_counts(site)),
         site_name=site.name,
+        label_counts=tuple(map(int, site.data().label_counts())) if told else (),
     )
     return Message(content=description.content(), reply_to=message)
 

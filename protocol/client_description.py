@@ -32,6 +32,9 @@ class ClientDescription:
         client's weight when it judges. Empty if it did not say.
     site_name : str (default: "")
         What the site calls itself; empty if it has no name.
+    label_counts : tuple of int (default: ())
+        Training images by class, where the server may know them exactly: a message of its own
+        would cost the client's site another process. Empty if it did not say.
     """
 
     num_examples: int
@@ -39,6 +42,7 @@ class ClientDescription:
     partitions: int = 0
     held_out: tuple[int, ...] = ()
     site_name: str = ""
+    label_counts: tuple[int, ...] = ()
 
     def content(self) -> RecordDict:
         """Return the description as a reply carries it."""
@@ -50,6 +54,7 @@ class ClientDescription:
                         "partition-id": self.partition,
                         "num-partitions": self.partitions,
                         "held-out": list(self.held_out),
+                        **({"label-counts": list(self.label_counts)} if self.label_counts else {}),
                     }
                 ),
                 "site": ConfigRecord({"site-name": self.site_name}),
@@ -65,7 +70,7 @@ class ClientDescription:
         content : RecordDict
             The reply.
         columns : int, optional
-            In how many columns held-out images are told, if they are; None: in any number.
+            In how many columns images are told by class, if they are; None: in any number.
 
         Raises
         ------
@@ -84,11 +89,21 @@ class ClientDescription:
             raise InvalidContent(f"it claims {num_examples} training samples")
         if partition >= _MOST_CLIENTS:
             raise InvalidContent(f"it claims partition-id {partition}")
-        held_out = metrics.get("held-out", [])
-        told = len(held_out) if isinstance(held_out, list) else 0
-        if told > _MOST_CLASSES or (told and columns is not None and told != columns):
-            raise InvalidContent(f"it claims held-out images of {told} classes")
-        counts = whole_numbers(metrics, "held-out", told, _MOST_SAMPLES) if told else []
+        held_out = _by_class(metrics, "held-out", columns)
+        labels = _by_class(metrics, "label-counts", columns)
+        if labels and sum(labels) != num_examples:
+            raise InvalidContent(
+                f"its label counts sum to {sum(labels)}, but it claims {num_examples} images"
+            )
         site = content.config_records.get("site", ConfigRecord())
         name = printable(str(site.get("site-name", "")))[:_LONGEST_NAME].strip()
-        return cls(num_examples, partition, partitions, tuple(counts), name)
+        return cls(num_examples, partition, partitions, held_out, name, labels)
+
+
+def _by_class(metrics: MetricRecord, name: str, columns: int | None) -> tuple[int, ...]:
+    """Return images by class; empty if they are not told."""
+    values = metrics.get(name, [])
+    told = len(values) if isinstance(values, list) else 0
+    if told > _MOST_CLASSES or (told and columns is not None and told != columns):
+        raise InvalidContent(f"it claims {name} of {told} classes")
+    return tuple(whole_numbers(metrics, name, told, _MOST_SAMPLES)) if told else ()

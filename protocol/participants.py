@@ -55,6 +55,8 @@ class Participant:
         Held-out images by class, or in one column; empty if it is not known.
     site_name : str (default: "")
         What the client's site calls itself; empty for a client without a name.
+    label_counts : tuple of int (default: ())
+        Training images by class; empty if they were not told when it joined.
     """
 
     client: int
@@ -62,6 +64,7 @@ class Participant:
     num_examples: int
     held_out: tuple[int, ...] = ()
     site_name: str = ""
+    label_counts: tuple[int, ...] = ()
 
 
 class Participants:
@@ -80,8 +83,8 @@ class Participants:
         What gives a client that comes back its index again. What the server keeps of a client, its
         model first of all, goes by index: whoever takes another's index is sent it.
     columns : int, optional
-        In how many columns clients tell their held-out images: the number of classes, or 1 where
-        the server may not know the classes. None: in any number.
+        In how many columns clients tell their images: the number of classes, or 1 where the server
+        may not know the classes. None: in any number.
     """
 
     def __init__(
@@ -235,7 +238,8 @@ class Participants:
         """
         self._before = {
             int(client): Participant(
-                int(client), **{**known, "held_out": tuple(known.get("held_out", ()))}
+                int(client),
+                **{n: tuple(v) if isinstance(v, list) else v for n, v in known.items()},
             )
             for client, known in remembered.items()
         }
@@ -303,6 +307,7 @@ class Participants:
             description.num_examples,
             description.held_out,
             description.site_name,
+            description.label_counts,
         )
 
     def _takeover(self, node: int, partition: int) -> str:

@@ -57,7 +57,9 @@ class LabelCounts:
     ledger: Ledger
 
     def of(self, clients: Sequence[int]) -> dict[int, list[int] | None] | None:
-        """Return clients' label counts, (classes,) each; clients not asked before are asked now.
+        """Return clients' label counts, (classes,) each.
+
+        Clients that told none when they joined, and were not asked before, are asked now.
 
         Parameters
         ----------
@@ -73,6 +75,10 @@ class LabelCounts:
         configuration = self.configuration
         if configuration.label_counts == "uniform" or configuration.generation.place == "client":
             return None
+        for client in clients:
+            described = self.participants[client].label_counts
+            if described and not self._is_told(client):
+                self._note(client, list(described))
         unknown = [client for client in clients if not self._is_told(client)]
         if unknown:
             self._ask(unknown)
@@ -112,5 +118,8 @@ class LabelCounts:
         for client, reason in gathered.failures.items():
             log.warning("client %d sent no label counts: %s", client, reason)
         for client, counts in gathered.valid.items():
-            self._by_client[str(client)] = counts
-            self.ledger.note_traffic("label counts", up=_BYTES_PER_COUNT * len(counts))
+            self._note(client, counts)
+
+    def _note(self, client: int, counts: list[int]) -> None:
+        self._by_client[str(client)] = counts
+        self.ledger.note_traffic("label counts", up=_BYTES_PER_COUNT * len(counts))

@@ -342,6 +342,7 @@ def test_introductions(seed: int) -> None:
     for _ in range(PER_EXAMPLE):
         content = RecordDict()
         values = {"num-examples": 10, "partition-id": 0, "num-partitions": 2, "held-out": [2, 3]}
+        values["label-counts"] = [4, 6]
         for name in values:
             value = hostile_value(draw) if draw.random() < 0.5 else values[name]
             numbers = value if isinstance(value, list) else [value]

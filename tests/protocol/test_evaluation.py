@@ -136,7 +136,7 @@ def test_whatever_a_client_says_of_itself_is_possible_or_is_refused(values, name
 
 
 def test_a_description_arrives_as_it_was_sent():
-    sent = ClientDescription(50, 2, 4, (3, 0, 2), "Clinic North")
+    sent = ClientDescription(50, 2, 4, (3, 0, 2), "Clinic North", (20, 30, 0))
     assert ClientDescription.received(sent.content()) == sent
 
 

@@ -98,6 +98,9 @@ def test_two_nodes_with_one_partition_are_refused():
         # Sums over clients are by class: others than the federation's cannot be added up.
         lambda index: {**says()(index), "held-out": [1, 2]},
         lambda index: {**says()(index), "held-out": [5]},
+        lambda index: {**says()(index), "label-counts": [5, 5]},
+        lambda index: {**says()(index), "label-counts": [5, 5, 1]},
+        lambda index: {**says()(index), "label-counts": [11, -1, 0]},
     ],
 )
 def test_an_impossible_description_stops_the_start(answer):

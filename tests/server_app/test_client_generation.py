@@ -98,12 +98,12 @@ def test_the_summary_counts_every_byte_by_kind(tiny_run, wire, place):
     for kind, message, reply in wire:
         arrays = [sum(record.values()) for name, record in message.items() if name != "metrics"]
         down["model"] += sum(arrays)
-        if kind == "query.label_counts":
-            up["label counts"] += sum(reply["metrics"].values())
+        if kind == "query.describe":
+            up["label counts"] += reply["metrics"].get("label-counts", 0)
         elif kind == "evaluate":
             up["evaluation"] += sum(reply["evaluation"].values())
             judged += sum(arrays)
-        elif kind != "query.describe":
+        else:
             up["model" if kind == "train" else "pseudo data"] += sum(reply["arrays"].values())
     counted = run.summary()["traffic"]
     for kind in up:
