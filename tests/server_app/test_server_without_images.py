@@ -7,7 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 from flwr.app import Context, RecordDict
 
 from client_app.app import app as client_app
@@ -16,7 +18,9 @@ from federated_data import DataError, site_data
 from federated_data.announced import announced, parsed_shape
 from fedf2dg.deployment.example_sites import write_example_sites
 from fedf2dg.simulation.local_grid import LocalGrid
+from models import read_model
 from server_app import preflight
+from server_app.evaluation import Evaluator
 from server_app.images import description_of
 from server_app.run import run
 
@@ -80,6 +84,19 @@ def test_a_run_of_real_sites_needs_no_image_on_the_server(sites: Path, tmp_path:
     assert [client["name"] for client in told] == list(SITES)
     written = json.loads((tmp_path / "run" / "summary.json").read_text("utf-8"))
     assert written["measured"] == summary["measured"]
+    # The saved model, on the same images in one place, says exactly what the sites said together.
+    description, model = read_model(tmp_path / "run" / "model")
+    like = announced("folder", description.classes, "1x8x8")
+    right = {
+        site: np.trace(
+            Evaluator(held_out, like.normalization, torch.device("cpu"))(model).confusion
+        )
+        for site in SITES
+        if len(held_out := site_data(sites / site, "test", like=like, holdout=0.1))
+    }
+    assert summary["accuracy"]["selected"] == sum(right.values()) / images
+    judged = summary["judged"]["clients"]["distilled"]
+    assert {row["name"]: row["kept"] * row["images"] for row in judged} == pytest.approx(right)
 
 
 def test_sites_whose_images_are_of_another_size_refuse(sites: Path, tmp_path: Path) -> None:
