@@ -39,16 +39,6 @@ class ClientEvaluation:
         """The sums over clients; None where nothing was measured."""
         return Scores.sum(list(self.scores.values())) if self.scores else None
 
-    @property
-    def images(self) -> int:
-        """The held-out images that judged."""
-        return sum(scores.images for scores in self.scores.values())
-
-    def accuracy(self, candidate: int = 0) -> float | None:
-        """Return the fraction of held-out images classified correctly; None: not measured."""
-        total = self.total
-        return None if total is None else total.accuracy(candidate)
-
 
 def evaluate_on_clients(
     grid: Grid,

@@ -92,9 +92,9 @@ def test_agrees_exactly_with_an_evaluation_of_the_same_images(federation, found)
     whole = Evaluator(together, federation.description.normalization, torch.device("cpu"))
     for index, state in enumerate(federation.candidates):
         measured = whole(load_state(federation.model, state))
-        assert found.accuracy(index) == measured.accuracy
+        assert found.total.accuracy(index) == measured.accuracy
         assert found.total.loss[index] == pytest.approx(measured.loss * len(together))
-    assert found.images == len(together)
+    assert found.total.images == len(together)
 
 
 def test_candidates_differ_and_are_compared_image_by_image(federation, found):
@@ -149,14 +149,13 @@ def test_a_client_cannot_weigh_more_than_it_joined_with(found):
     lied = Federation(Liar).evaluate()
     assert list(lied.failures) == [1]
     assert list(lied.scores) == [0, 2, 3]
-    assert lied.images == found.images - found.scores[1].images
+    assert lied.total.images == found.total.images - found.scores[1].images
 
 
 def test_nobody_is_asked_where_nothing_is_held_out():
     nobody = Federation(**{"validation-share": 0.0}).evaluate()
     assert nobody.scores == {}
     assert nobody.failures == {}
-    assert nobody.accuracy() is None
     assert nobody.total is None
     assert nobody.bytes_down == 0
 
