@@ -108,6 +108,7 @@ def main() -> None:
     limits = (torch.tensor(low).view(-1, 1, 1), torch.tensor(high).view(-1, 1, 1))
     # By k: how like to the mean of the k, how like to the first of them, and its place.
     found: dict[int, list[tuple[float, float, int]]] = {count: [] for count in COUNTS}
+    missed: list[float] = []
     rows: list[list[Tensor]] = []
     for index, (client, label, images) in enumerate(crowds(configuration)):
         if index == arguments.classes:
@@ -117,6 +118,8 @@ def main() -> None:
             picture = image_of(model, features[:count].mean(0), tuple(images.shape[1:]), limits)
             likes = [likeness(picture, image) for image in images]
             place = 1 + sum(other > likes[0] for other in likes[1:])
+            miss = model.embed(picture[None])[0] - features[:count].mean(0)
+            missed.append(float(miss.square().sum() / features[:count].mean(0).square().sum()))
             like_mean = likeness(picture, images[:count].mean(0))
             found[count].append((like_mean, likes[0], place))
             if index == 0:
@@ -129,6 +132,7 @@ def main() -> None:
             f"mean of {count}: correlation with the mean image {means[0]:.2f}, with the first of "
             f"the images {means[1]:.2f}, whose place among {CROWD} of its class is {places}"
         )
+    print(f"squared distance to the means, relative: up to {max(missed):.1e}")
     _draw(rows, limits).savefig(arguments.output, dpi=120)
 
 

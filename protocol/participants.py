@@ -236,13 +236,14 @@ class Participants:
         What the server keeps of a client (its model, its control variate) goes by index; another
         client must not inherit it.
         """
-        self._before = {
-            int(client): Participant(
-                int(client),
-                **{n: tuple(v) if isinstance(v, list) else v for n, v in known.items()},
-            )
-            for client, known in remembered.items()
-        }
+        self._before = {}
+        for client, known in remembered.items():
+            # JSON knows no tuples.
+            values: dict[str, Any] = {
+                name: tuple(value) if isinstance(value, list) else value
+                for name, value in known.items()
+            }
+            self._before[int(client)] = Participant(int(client), **values)
 
     def _meet(self, grid: Grid, nodes: set[int]) -> None:
         self._online = nodes
