@@ -39,7 +39,7 @@ def image_of(
     *,
     steps: int = 1500,
     learning_rate: float = 0.05,
-    prior: float = 1e-3,
+    prior: float = 1e-5,
 ) -> Tensor:
     """Return an image whose features are as near as can be to given ones.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -71,7 +72,7 @@ def follow(
             if same < len(shown):
                 say("the run was resumed from an earlier step")
             for event in events[same:]:
-                line = event_line(event)
+                line = event_line(event, _rounds(directory))
                 if line:
                     say(line)
             end = events[-1] if events and events[-1].get("event") == "end" else {}
@@ -101,8 +102,26 @@ def _progress(directory: Path) -> str:
     return content.rstrip("\n") if content.endswith("\n") else ""
 
 
-def event_line(event: Mapping[str, Any]) -> str:
-    """Say an event of ``metrics.jsonl`` in one line; empty if it is not worth one."""
+def _rounds(directory: Path) -> int | None:
+    """Return how many federated rounds a run is to have, if it says so."""
+    try:
+        config = mapping(json.loads((directory / "config.json").read_bytes()))
+    except (OSError, ValueError):
+        return None
+    rounds = number(mapping(config.get("configuration")).get("num-server-rounds"))
+    return None if rounds is None else int(rounds)
+
+
+def event_line(event: Mapping[str, Any], rounds: int | None = None) -> str:
+    """Say an event of ``metrics.jsonl`` in one line; empty if it is not worth one.
+
+    Parameters
+    ----------
+    event : Mapping
+        The event.
+    rounds : int, optional
+        Federated rounds that the run is to have, if that is known.
+    """
     kind = event.get("event")
     took = number(event.get("seconds"))
     reached = number(event.get("accuracy"))
@@ -125,9 +144,9 @@ def event_line(event: Mapping[str, Any]) -> str:
         dropped = len(failures) if isinstance(failures, list) else 0
         said = [f"{event.get('phase')} round {event.get('round')}: {accuracy}"]
         said += [f"{dropped} dropped" if dropped else "", time_taken]
-        done, rounds = number(event.get("round")), number(event.get("rounds"))
-        if done is not None and rounds is not None:
-            said.append(rounds_left(int(done), int(rounds), took))
+        done = number(event.get("round"))
+        if rounds is not None and done is not None and event.get("phase") == "federated":
+            said.append(rounds_left(int(done), rounds, took))
     elif kind == "generation":
         said = [f"{event.get('images')} {event.get('kind')} samples generated", time_taken]
     elif kind == "distillation":

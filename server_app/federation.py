@@ -344,12 +344,9 @@ class Federation:
                 f"round {server_round}: the global model's loss is {figures.loss}. {_ADVICE}"
             )
         seconds = time.perf_counter() - started
-        # Rounds of a competition count on, and how many come is not known here.
-        rounds = self.configuration.num_server_rounds if phase == "federated" else None
         self.metrics.append(
             "round",
             round=server_round,
-            rounds=rounds,
             phase=phase,
             accuracy=figures.accuracy,
             loss=figures.loss,
@@ -363,6 +360,8 @@ class Federation:
             **outcome.notes,
         )
         dropped = f", {len(outcome.failures)} dropped" if outcome.failures else ""
+        # Rounds of a competition count on, and how many will come is not known here.
+        rounds = self.configuration.num_server_rounds if phase == "federated" else None
         log.info(
             "%s round %d: %s, train loss %.4f, %s%s, %.1f s%s",
             phase,

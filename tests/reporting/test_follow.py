@@ -96,7 +96,9 @@ def test_progress_inside_a_stage_is_told_as_it_changes(tmp_path: Path) -> None:
     lines: list[str] = []
     seen: list[str] = []
     with MetricsFile(tmp_path / "metrics.jsonl") as metrics:
-        metrics.append("round", round=2, rounds=4, phase="federated", accuracy=0.5, seconds=3.0)
+        metrics.append("round", round=2, phase="federated", accuracy=0.5, seconds=3.0)
+    config = {"configuration": {"num-server-rounds": 4}}
+    (tmp_path / "config.json").write_text(json.dumps(config))
 
     def progress(content: str) -> Callable[[], None]:
         return lambda: seen.append(content) or (tmp_path / PROGRESS).write_text(content)
