@@ -12,6 +12,7 @@ from typing import Any
 from flwr.serverapp import Grid
 
 from configuration import RunConfiguration
+from foundation import counted
 from post_training import Settings, chosen
 from processes import Workers
 from reporting import only_warned, plain, terminal_table, verdicts, write_report
@@ -26,6 +27,8 @@ from .measuring import CLIENTS
 from .trained import TrainedFederation
 
 log = logging.getLogger("flwr.fedf2dg")
+
+_MOST_NAMES = 10
 
 
 def run(
@@ -145,9 +148,11 @@ def _warn_of_what_is_left_out(federation: Federation) -> None:
         return
     if len(without) < len(participants):
         names = participants.names()
+        more = len(without) - _MOST_NAMES
         log.warning(
-            "%s hold no image out: they measure and judge nothing",
-            ", ".join(names[client] for client in without),
+            "no image is held out by %s%s: nothing is measured or judged there",
+            ", ".join(names[client] for client in without[:_MOST_NAMES]),
+            f" and {counted(more, 'other')}" if more > 0 else "",
         )
         return
     if judged:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,12 +17,14 @@ from federated_data import describe, has_split, load_split
 from fedf2dg.deployment.example_sites import write_folders
 from models import load_state
 from protocol.evaluation import Scores
+from protocol.participants import Participant, Participants
 from protocol.shared_model import shared_model
 from reporting import terminal_table, write_report
 from reporting.follow import event_line
 from server_app.evaluation import Evaluator
 from server_app.measuring import Measuring, mean_loss
 from server_app.preflight import parse
+from server_app.run import _warn_of_what_is_left_out
 from server_app.run_directory import settings_to_resume
 
 KEYS = {"validation_share": 0.3, "stages": "train,generate,distil", "num_server_rounds": 2}
@@ -139,6 +142,24 @@ def test_before_any_work_the_log_says_that_nobody_measures_or_judges(untested_ru
     before = "\n".join(said[:first_round])
     assert "nobody will judge: no client holds an image out (validation-share=0)" in before
     assert "nothing will be measured" in before
+
+
+def test_clients_without_an_image_to_judge_with_are_named_before_any_work(app_log) -> None:
+    participants = Participants(14)
+    participants._by_client = {
+        client: Participant(client, client, 10, (client % 14 // 13, 0), f"site {client}")
+        for client in range(14)
+    }
+    federation = SimpleNamespace(
+        configuration=RunConfiguration.parse({}),
+        participants=participants,
+        strategy=SimpleNamespace(has_global_model=True),
+        measuring=SimpleNamespace(by="server"),
+    )
+    _warn_of_what_is_left_out(federation)  # type: ignore[arg-type]
+    (said,) = [record.getMessage() for record in app_log.records]
+    assert said.startswith("no image is held out by site 0, site 1, ")
+    assert said.endswith("site 9 and 3 others: nothing is measured or judged there")
 
 
 def test_where_nothing_is_measured_no_number_is_written(untested_run) -> None:
