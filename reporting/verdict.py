@@ -98,6 +98,8 @@ def _reached(summary: Mapping[str, Any]) -> str:
         images = int(number(who.get("images")) or 0)
         where = MEASURED_ON.get(str(who.get("by")), "images")
         on = f" of {images:,} {where}" if images else ""
+        if who.get("also_chose") is True:
+            on += ", which also chose it,"
         if summary.get("strategy") == "local":
             return f"The clients' own models classify {percent(share)}{on} correctly, on average."
         of = "It classifies" if stage == "selected" else f"The model of {_called(stage)} classifies"

@@ -106,3 +106,16 @@ def test_what_was_learned_from_what(write_run: WriteRun, tmp_path: Path) -> None
     many = RunRecord.read(write_run(tmp_path / "many", clients=7))
     assert title(many).startswith("A classifier of 10 classes (digits), learned from ")
     assert title(many).endswith(" of 7 clients")
+
+
+def test_images_that_also_chose_the_model_are_called_so(
+    write_run: WriteRun, tmp_path: Path
+) -> None:
+    run = judged(
+        write_run(tmp_path / "run"), ("distilled", 1.0, 0.1, 0.02), selected="distilled"
+    ).directory
+    summary = json.loads((run / "summary.json").read_text())
+    summary["measured"]["selected"] = {"by": "clients", "images": 60, "also_chose": True}
+    (run / "summary.json").write_text(json.dumps(summary))
+    said = "of 60 held-out images of the clients, which also chose it, correctly."
+    assert said in verdict(RunRecord.read(run))
