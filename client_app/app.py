@@ -14,7 +14,6 @@ from models import cpu_state, load_state
 from protocol.client_description import ClientDescription
 from protocol.evaluation import Candidates
 from protocol.fingerprint import code_fingerprint
-from protocol.label_privacy import classes_are_told
 from protocol.records import from_record, to_record
 from protocol.seeds import training_generator
 from strategies import get
@@ -48,7 +47,7 @@ def describe(message: Message, context: Context) -> Message:
             "the app (a simulation's clients import from the folder it was started in)"
         )
     site = _site(message, context)
-    told = classes_are_told(site.configuration)
+    told = site.configuration.exact_counts_told
     description = ClientDescription(
         num_examples=len(site.data()),
         partition=site.partition_id,

@@ -37,7 +37,6 @@ from models import (
 from processes import Workers, threads
 from protocol.fingerprint import code_fingerprint
 from protocol.gather import gather
-from protocol.label_privacy import classes_are_told
 from protocol.participants import MissingClients, Participants
 from protocol.reasons import grouped
 from protocol.shared_model import shared_model
@@ -117,7 +116,7 @@ class Federation:
             configuration.node_timeout,
             {"fingerprint": code_fingerprint(), **to_values(self.description)},
             configuration.client_identity,
-            self.description.classes if classes_are_told(configuration) else 1,
+            self.description.classes if configuration.exact_counts_told else 1,
         )
         self.measuring = Measuring(
             grid, configuration, self.description, self.participants, self.device
