@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from flwr.app import Message
 from flwr.common.constant import ErrorCode
+from flwr.common.logger import update_console_handler
 from flwr.supercore.task_identity import TaskIdentity
 
-__all__ = ["ErrorCode", "as_a_task", "name_message"]
+__all__ = ["ErrorCode", "as_a_task", "name_message", "update_console_handler"]
 
 
 def as_a_task() -> None:

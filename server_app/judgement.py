@@ -17,6 +17,7 @@ from typing import Any
 
 from foundation import counted
 from protocol.evaluation import Scores
+from reporting.intervals import Z
 
 #: λ of the candidates, in the order in which the clients are asked; λ = 0 is the model before.
 STEPS = (0.0, 0.25, 0.5, 0.75, 1.0)
@@ -61,8 +62,13 @@ class Tally:
 
     @property
     def undecided(self) -> bool:
-        """Whether the gain or loss is no larger than its standard error: it may be chance."""
-        return abs(self.gain) <= self.standard_error
+        """Whether 0 is in the gain's 95 % interval: it may be chance."""
+        return abs(self.gain) <= self.half_width
+
+    @property
+    def half_width(self) -> float:
+        """Half the gain's 95 % interval."""
+        return Z * self.standard_error
 
     @property
     def bound(self) -> float:
@@ -165,9 +171,9 @@ class Verdict:
             return f"{kept}, not judged: no client holds images out"
         return (
             f"{kept}; {self.stage} gained {100 * self.best.gain:+.1f} ± "
-            f"{100 * self.best.standard_error:.1f} points on {self.images} held-out images of "
+            f"{100 * self.best.half_width:.1f} points on {self.images} held-out images of "
             f"{counted(self.clients, 'client')}"
-            + (": undecided, within the standard error" if self.best.undecided else "")
+            + (": undecided, less than these images can tell apart" if self.best.undecided else "")
         )
 
 

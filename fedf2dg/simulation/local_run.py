@@ -6,7 +6,6 @@ import sys
 from typing import Any
 
 from flwr.clientapp import ClientApp
-from flwr.common.logger import update_console_handler
 
 from client_app.app import app as client_app
 from client_app.site import model_operations, reduced_type
@@ -14,6 +13,7 @@ from configuration import RunConfiguration
 from federated_data import Description, describe, load_split
 from models import gpu_shares, resolve_device
 from processes import Workers, suitable
+from protocol.flower_private import update_console_handler
 from server_app.run import run
 
 from .local_grid import LocalGrid

@@ -131,8 +131,8 @@ def test_the_sentence_says_what_was_gained_on_how_many_images_of_whom() -> None:
         held_out=140,
     )
     assert refused.sentence == (
-        "kept: federated; distilled gained +0.0 ± 3.1 points on 140 held-out images of 1 client: "
-        "undecided, within the standard error"
+        "kept: federated; distilled gained +0.0 ± 6.1 points on 140 held-out images of 1 client: "
+        "undecided, less than these images can tell apart"
     )
     taken = judge(candidates((0, 0), (30, 0), (20, 0), (10, 0)))
     assert taken.sentence.startswith(
@@ -145,9 +145,10 @@ def test_the_sentence_says_what_was_gained_on_how_many_images_of_whom() -> None:
     ("gained", "lost", "images", "step", "undecided"),
     [
         (2, 1, 19, 0.25, True),
-        (2, 0, 19, 0.25, False),
+        (2, 0, 19, 0.25, True),
         (1, 3, 19, 0, True),
-        (12, 7, 100, 0.25, False),
+        (12, 7, 100, 0.25, True),
+        (20, 5, 100, 0.25, False),
     ],
 )
 def test_a_gain_within_its_error_is_called_undecided_whatever_is_kept(
@@ -161,7 +162,7 @@ def test_a_gain_within_its_error_is_called_undecided_whatever_is_kept(
 def test_a_single_image_that_decides_is_called_undecided() -> None:
     verdict = judge(candidates(*[(1, 0)] * 4, images=19))
     assert verdict.step == 0.25
-    assert verdict.sentence.endswith("undecided, within the standard error")
+    assert verdict.sentence.endswith("undecided, less than these images can tell apart")
 
 
 def test_nothing_measured_makes_no_tally() -> None:
