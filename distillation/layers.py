@@ -2,13 +2,43 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from models.head import head_name
 from settings import Layers
+from settings.photographs import SMALLEST_PHOTOGRAPH
 
 _Normalisation = (_BatchNorm, nn.GroupNorm, nn.LayerNorm)
+
+
+def chosen_layers(model: nn.Module, layers: Layers, image_size: Sequence[int]) -> Layers:
+    """Return which parameters auto means; any other value is returned as it is.
+
+    Parameters
+    ----------
+    model : nn.Module
+        A classifier.
+    layers : {"auto", "all", "head", "affine"}
+        The setting. auto: affine for photographs, whose pseudo images are no match for the real
+        images that made the features; all for tiny images, which inversion reaches nearly as good
+        as real ones, and for models without a linear head.
+    image_size : sequence of int
+        Height and width in pixels.
+    """
+    if layers != "auto":
+        return layers
+    return "affine" if min(image_size) >= SMALLEST_PHOTOGRAPH and _has_head(model) else "all"
+
+
+def _has_head(model: nn.Module) -> bool:
+    try:
+        head_name(model)
+    except ValueError:
+        return False
+    return True
 
 
 def trained_parameters(model: nn.Module, layers: Layers) -> list[nn.Parameter]:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from settings import DistillationSettings, Layers
 
 from .errors import DistillationError
-from .layers import trained_parameters
+from .layers import chosen_layers, trained_parameters
 from .loss import distillation_loss
 
 Progress = Callable[[int, int], None]
@@ -88,9 +88,10 @@ def distil(
         raise ValueError(f"{len(images)} images, but soft labels for {len(logits)}")
     generator = torch.Generator().manual_seed(seed)
     model = copy.deepcopy(student).to(device).to(memory_format=torch.channels_last)
-    parameters = trained_parameters(model, settings.layers)
     if len(images) == 0:
         return Distillation(model=model.eval().cpu(), losses=[])
+    layers = chosen_layers(model, settings.layers, images.shape[2:])
+    parameters = trained_parameters(model, layers)
     images = images.to(device=device, memory_format=torch.channels_last)
     logits = logits.to(device)
     limit = settings.shift_for(*images.shape[2:])
@@ -107,7 +108,7 @@ def distil(
     losses: list[float] = []
     done = 0
     for epoch in range(1, settings.epochs + 1):
-        _set_training_mode(model, frozen, settings.layers)
+        _set_training_mode(model, frozen, layers)
         if settings.form == "reference":
             optimizer = _optimizer(parameters, settings)
         order = torch.randperm(len(images), generator=generator)

@@ -45,11 +45,16 @@ def run(trained: Trained, settings: Settings) -> None:
             _distil(trained, settings, repetition)
 
 
+def _require_layers(model: nn.Module, settings: Settings) -> None:
+    if settings.distillation.layers != "auto":
+        trained_parameters(model, settings.distillation.layers)
+
+
 method = Method(
     "fedf2dg",
     run,
     has_stages=True,
-    suits=lambda model, settings: trained_parameters(model, settings.distillation.layers),
+    suits=_require_layers,
 )
 
 

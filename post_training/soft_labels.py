@@ -13,7 +13,7 @@ from generation import PseudoData
 from models import load_state
 from models.predictions import predicted_logits
 from settings import ConfigurationError, Teacher
-from settings.post_training import SMALLEST_PHOTOGRAPH
+from settings.photographs import SMALLEST_PHOTOGRAPH
 
 from .trained import Trained
 

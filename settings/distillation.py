@@ -10,7 +10,7 @@ from .forms import FORMS, Form
 from .inversion import usual_roll
 
 Statistics = Literal["frozen", "update"]
-Layers = Literal["all", "head", "affine"]
+Layers = Literal["auto", "all", "head", "affine"]
 Teacher = Literal["auto", "own", "uniform", "prior-corrected", "class-weighted", "masked"]
 
 
@@ -92,9 +92,10 @@ class DistillationSettings(Section):
         binds="distil",
     )
     layers: Layers = key(
-        "all",
+        "auto",
         "Which parameters of the global model are trained: all, the head alone, or the head and "
-        "the scales and shifts of the normalisation layers (affine).",
+        "the scales and shifts of the normalisation layers (affine). auto: affine for images of "
+        "16 pixels a side or more, all for smaller ones.",
         choices=get_args(Layers),
         binds="distil",
     )

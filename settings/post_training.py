@@ -5,13 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from .declaration import ConfigurationError, unknown
+from .photographs import SMALLEST_PHOTOGRAPH
 
 #: The methods are chosen by the images.
 AUTO = "auto"
-
-#: Pixels a side from which on images count as photographs. Inversion reaches smaller ones, such as
-#: digits of 8x8, nearly as good as real ones; what suits them does not suit photographs.
-SMALLEST_PHOTOGRAPH = 16
 
 
 def methods_for(text: str, image_size: tuple[int, int], label_counts_told: bool) -> str:

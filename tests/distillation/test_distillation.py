@@ -13,6 +13,7 @@ from distillation import (
     distillation_loss,
     trained_parameters,
 )
+from distillation.layers import chosen_layers
 
 
 def small_model(seed: int) -> nn.Module:
@@ -249,3 +250,16 @@ def test_parameters_that_the_caller_froze_stay_frozen() -> None:
     result = distil(student, torch.randn(8, 1, 8, 8), torch.randn(8, 3), settings, seed=0)
     assert torch.equal(result.model[0].weight, student[0].weight)
     assert not result.model[0].weight.requires_grad
+
+
+@pytest.mark.parametrize(("side", "layers"), [(8, "all"), (15, "all"), (16, "affine")])
+def test_auto_leaves_the_features_of_photographs_alone(side: int, layers: str) -> None:
+    settings = DistillationSettings(epochs=1, weight=1.0)
+    student = small_model(7)
+    assert chosen_layers(student, "auto", (side, 40)) == layers
+    assert chosen_layers(student[:-1], "auto", (side, 40)) == "all"
+    assert chosen_layers(student, "head", (side, 40)) == "head"
+    images = torch.randn(8, 1, side, side)
+    model = distil(student, images, torch.randn(8, 3), settings, seed=0).model
+    assert torch.equal(model[0].weight, student[0].weight) == (layers == "affine")
+    assert not torch.equal(model[1].weight, student[1].weight)

@@ -151,3 +151,21 @@ def test_what_auto_chose_stands_in_log_configuration_and_summary(tiny_run, app_l
     assert written["post_training"] == "fedf2dg"
     assert written["configuration"]["post-training"] == "auto"
     assert "post-training: fedf2dg" in app_log.text
+
+
+def test_balanced_labels_reach_the_inversion_of_a_run(tiny_run):
+    run = tiny_run(
+        "run",
+        strategy="fedavg",
+        num_server_rounds=1,
+        stages="train,generate",
+        dirichlet_alpha=0.2,
+        generation__labels="balanced",
+        generation__images_per_client=40,
+        generation__iterations=1,
+    )
+    (made,) = run.pseudo_data().values()
+    images = torch.tensor(made["labels"]).bincount(minlength=10)
+    # 120 images over ten classes; each of the three clients rounds by less than one.
+    assert (images - 12).abs().max() <= 3
+    assert len(made["labels"]) == 120
