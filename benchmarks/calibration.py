@@ -43,7 +43,7 @@ from .judgement.candidates import Federation, made_images, read_base, read_run
 WAYS: dict[str, dict[str, object]] = {
     "bias, pseudo, λ = 0": {"from": "pseudo", "penalty": 0.0},
     "bias, pseudo, λ = 0.1": {"from": "pseudo", "penalty": 0.1},
-    "bias, pseudo, λ = 0.3": {"from": "pseudo"},
+    "bias, pseudo, λ = 0.3": {"from": "pseudo", "penalty": 0.3},
     "bias, pseudo, λ = 1": {"from": "pseudo", "penalty": 1.0},
     "bias, predictions": {"from": "predictions"},
     "bias, predictions, twice": {"from": "predictions", "exchanges": 2},

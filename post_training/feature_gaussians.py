@@ -22,8 +22,8 @@ from .shrinkage import oracle_approximating, shrunk
 from .trained import Trained
 
 # Pseudo images are alike in ways that real ones are not, which no formula for random errors of a
-# covariance knows of: half is a precaution.
-_SHRINKAGE_OF_PSEUDO_IMAGES = 0.5
+# covariance knows of. Chosen on images that no client trained on: docs/lab/2026-11-calibration.md.
+_SHRINKAGE_OF_PSEUDO_IMAGES = 0.8
 
 
 @dataclass(frozen=True)
@@ -38,9 +38,10 @@ class Gaussians:
         (C, d).
     covariance : Tensor
         (d, d), or (C, d, d) one for each class; positive definite.
-    observed : Tensor
-        How far the features were seen to vary. The same where shrinkage is an estimate's; before it
-        where shrinkage is a precaution.
+    measured : bool
+        Whether the covariance is that of the clients' features, so that a head which is right for
+        the Gaussians is as sure as it may be. Features of pseudo images vary less than real ones,
+        and the spread of few means is a rough measure.
     shrinkage : float
         How much of the covariance is a sphere, 0 to 1; the mean where there are several.
     """
@@ -48,7 +49,7 @@ class Gaussians:
     shares: Tensor
     means: Tensor
     covariance: Tensor
-    observed: Tensor
+    measured: bool
     shrinkage: float
 
 
@@ -80,19 +81,17 @@ def gaussians_of(
     shares = torch.where(counts > 0, counts if told.label_counts is None else told.label_counts, 0)
     means = class_means(sums, counts)
     if covariance is not None:
-        return Gaussians(
-            shares, means, covariance.covariance, covariance.observed, covariance.shrinkage
-        )
+        return Gaussians(shares, means, covariance.covariance, False, covariance.shrinkage)
     if told.class_moments is not None:
         return _with_own_covariances(shares, means, told)
+    measured = told.moment is not None
     if told.moment is not None:
         raw, freedom = pooled_covariance(told.moment, sums, counts)
     else:
         assert told.mean_products is not None
         raw, freedom = covariance_of_spread(told.mean_products, told.means_added, sums, counts)
     amount = oracle_approximating(raw, freedom)
-    estimate = shrunk(raw, amount)
-    return Gaussians(shares, means, estimate, estimate, amount)
+    return Gaussians(shares, means, shrunk(raw, amount), measured, amount)
 
 
 def _with_own_covariances(shares: Tensor, means: Tensor, told: ClassStatistics) -> Gaussians:
@@ -109,8 +108,8 @@ def _with_own_covariances(shares: Tensor, means: Tensor, told: ClassStatistics) 
         matrix, free = (matrix, free) if usable else (pooled, freedom)
         amounts.append(oracle_approximating(matrix, free))
         covariances.append(shrunk(matrix, amounts[-1]))
-    estimates = torch.stack(covariances)
-    return Gaussians(shares, means, estimates, estimates, sum(amounts) / len(amounts))
+    shrinkage = sum(amounts) / len(amounts)
+    return Gaussians(shares, means, torch.stack(covariances), True, shrinkage)
 
 
 def _of_pseudo_images(trained: Trained, data: PseudoData) -> Gaussians:
@@ -124,6 +123,6 @@ def _of_pseudo_images(trained: Trained, data: PseudoData) -> Gaussians:
         (counts > 0).double(),
         class_means(sums, counts),
         shrunk(raw, amount),
-        shrunk(raw, 0.0),
+        False,
         amount,
     )

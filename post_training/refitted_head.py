@@ -17,16 +17,17 @@ from .calibration_sources import NoAnswer, pseudo_images
 from .class_statistics import ClassStatistics, StatisticsRequest
 from .discriminant import discriminant_head
 from .feature_gaussians import Gaussians, gaussians_of
-from .head_on_features import fitted_scale, trained_head
+from .head_on_features import trained_head
 from .linear_head import LinearHead
 from .settings import Settings
+from .temperature import logit_spread
 from .trained import Trained
 from .virtual_features import virtual_features
 
 log = logging.getLogger("flwr.fedf2dg")
 
-# Virtual features of a class at most, and of all classes.
-_PER_CLASS, _AT_MOST = 500, 20_000
+# Virtual features: so many of a class at least and at most, and in between so many of all classes.
+_FEWEST, _MOST, _TOGETHER = 100, 1000, 10_000
 
 
 def refitted_head(trained: Trained, settings: Settings) -> State:
@@ -76,34 +77,39 @@ def _told(trained: Trained, source: str) -> ClassStatistics | None:
 def _fitted(trained: Trained, gaussians: Gaussians, settings: Settings) -> State:
     """Return the global model with the head that is best for the Gaussians.
 
-    Its logits are scaled so that their softmax is right on virtual features: that of a discriminant
-    whose covariance was shrunk as a precaution is not. The order of the classes does not change.
+    Where the covariance is not measured, the new head would be far too sure; it gets a temperature
+    that makes it as sure as the old one. The order of the classes does not change by that.
     """
     state = trained.global_state
     known = gaussians.shares > 0
     if int(known.sum()) < 2:
         raise NoAnswer("calibration of the head: features of two classes or more are needed")
-    each = gaussians.covariance.ndim == 3
-    shares = gaussians.shares[known] / gaussians.shares.sum()
-    means = gaussians.means[known]
-    observed = gaussians.observed[known] if each else gaussians.observed
-    per_class = min(_PER_CLASS, max(_AT_MOST // len(means), 1))
-    seed = derived_seed(settings.seed, CALIBRATION, 1)
-    features, labels = virtual_features(means, observed, per_class, seed)
-    if each:
-        head, scale = trained_head(features, labels, shares), 1.0
-    else:
-        head = discriminant_head(means, gaussians.covariance, shares)
-        scale = fitted_scale(head.logits(features), labels, shares)
     name = head_name(trained.model(state))
     old = LinearHead(*head_parameters(state, name))
-    new = head.scaled(scale).within(old, known)
+    shares = gaussians.shares[known] / gaussians.shares.sum()
+    means = gaussians.means[known]
+    temperature = 1.0
+    if gaussians.covariance.ndim == 3:
+        per_class = max(_FEWEST, min(_MOST, _TOGETHER // len(means)))
+        seed = derived_seed(settings.seed, CALIBRATION, 1)
+        head = trained_head(
+            *virtual_features(means, gaussians.covariance[known], per_class, seed), shares
+        )
+    else:
+        head = discriminant_head(means, gaussians.covariance, shares)
+        if not gaussians.measured:
+            spreads = [
+                logit_spread(each, means, gaussians.covariance, shares)
+                for each in (head, LinearHead(old.weight[known], old.bias[known]))
+            ]
+            temperature = spreads[0] / spreads[1] if spreads[1] > 0 else 1.0
+    new = head.scaled(1 / temperature).within(old, known)
     log.info(
         "head of %d of %d classes refitted: shrinkage %.3f, temperature %.2f",
         len(means),
         len(known),
         gaussians.shrinkage,
-        1 / scale,
+        temperature,
     )
     trained.note(
         "calibration",
@@ -111,6 +117,6 @@ def _fitted(trained: Trained, gaussians: Gaussians, settings: Settings) -> State
         source=settings.calibration.from_,
         classes=len(means),
         shrinkage=gaussians.shrinkage,
-        temperature=1 / scale,
+        temperature=temperature,
     )
     return with_head(state, name, new.weight, new.bias)

@@ -55,7 +55,7 @@ class CalibrationSettings(Section):
         binds="generate",
     )
     penalty: float = key(
-        0.3,
+        0.1,
         "Shrinkage λ of a bias that is fitted on pseudo images, which can point the wrong way.",
         symbol="λ",
         minimum=0.0,

@@ -8,8 +8,9 @@ from torch.nn import functional as F
 
 from post_training.class_gaussians import class_means, pooled_covariance
 from post_training.discriminant import discriminant_head
-from post_training.head_on_features import fitted_scale, trained_head
+from post_training.head_on_features import trained_head
 from post_training.linear_head import LinearHead
+from post_training.temperature import logit_spread
 from post_training.virtual_features import virtual_features
 
 
@@ -88,24 +89,19 @@ def test_a_trained_head_does_not_mind_where_features_are_nor_how_often_a_class_i
     torch.testing.assert_close(repeated, plain, atol=1e-3, rtol=1e-3)
 
 
-@pytest.mark.parametrize("factor", [0.02, 0.5, 1.0, 40.0])
-def test_the_scale_makes_up_for_a_factor(problem, factor):
+def test_the_spread_of_logits_is_that_of_drawn_features(problem):
     means, covariance, shares = problem
-    features, labels = virtual_features(means, covariance, 4000, 2)
-    logits = discriminant_head(means, covariance, shares).logits(features)
-    # The shares stand in the logits' bias, so that 1 is right for the true model.
-    assert factor * fitted_scale(factor * logits, labels, shares) == pytest.approx(1, abs=0.05)
-
-
-def test_the_scale_is_where_the_derivative_is_zero(problem):
-    means, covariance, shares = problem
-    features, labels = virtual_features(means, covariance, 50, 2)
-    logits = discriminant_head(means, torch.eye(4), shares).logits(features)
-    scale = torch.tensor(
-        fitted_scale(logits, labels, shares), dtype=torch.float64, requires_grad=True
-    )
-    F.cross_entropy(scale * logits, labels, weight=shares.double()).backward()
-    assert abs(float(scale.grad)) < 1e-8
+    features, labels = virtual_features(means, covariance, 50_000, 4)
+    head = LinearHead(torch.randn(3, 4).double(), torch.randn(3).double())
+    logits = head.logits(features)
+    squares = (logits - logits.mean(1, keepdim=True)).square().mean(1)
+    drawn = sum(share * squares[labels == c].mean() for c, share in enumerate(shares)) ** 0.5
+    found = logit_spread(head, means, covariance, shares)
+    assert found == pytest.approx(float(drawn), rel=0.01)
+    # A factor on the logits is a factor on the spread; what all logits share is none.
+    assert logit_spread(head.scaled(3.0), means, covariance, shares) == pytest.approx(3 * found)
+    moved = LinearHead(head.weight + torch.randn(4).double(), head.bias + 5)
+    assert logit_spread(moved, means, covariance, shares) == pytest.approx(found)
 
 
 def test_classes_of_which_nothing_is_known_stay_where_they_were(problem):

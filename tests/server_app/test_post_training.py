@@ -70,10 +70,15 @@ def test_several_in_a_row_each_from_what_the_one_before_left(tiny_run, with_zero
 
 
 @pytest.mark.parametrize(
-    ("source", "last"), [("pseudo", "calibration-images"), ("predictions", "calibration-bias")]
+    ("part", "source", "last"),
+    [
+        ("bias", "pseudo", "calibration-images"),
+        ("bias", "predictions", "calibration-bias"),
+        ("head", "moments", "calibration-head"),
+    ],
 )
 def test_calibration_before_fedf2dg_and_resumed_between(
-    tiny_run, tmp_path, monkeypatch, source, last
+    tiny_run, tmp_path, monkeypatch, part, source, last
 ):
     from server_app.federation import Federation
 
@@ -81,6 +86,7 @@ def test_calibration_before_fedf2dg_and_resumed_between(
         "strategy": "fedavg",
         "num_server_rounds": 1,
         "post_training": "calibration,fedf2dg",
+        "calibration__of": part,
         "calibration__from": source,
     }
     whole = tiny_run("whole", **keys)
@@ -92,7 +98,7 @@ def test_calibration_before_fedf2dg_and_resumed_between(
     ]
     assert list(whole.summary()["accuracy"])[:3] == ["federated", "calibrated", "distilled"]
     (event,) = whole.events("calibration")
-    assert event["source"] == source and any(event["bias"])
+    assert (event["of"], event["source"]) == (part, source)
     commit = Federation.commit
 
     def dying(federation, step):
