@@ -38,10 +38,6 @@ class Gaussians:
         (C, d).
     covariance : Tensor
         (d, d), or (C, d, d) one for each class; positive definite.
-    measured : bool
-        Whether the covariance is that of the clients' features, so that a head which is right for
-        the Gaussians is as sure as it may be. Features of pseudo images vary less than real ones,
-        and the spread of few means is a rough measure.
     shrinkage : float
         How much of the covariance is a sphere, 0 to 1; the mean where there are several.
     """
@@ -49,7 +45,6 @@ class Gaussians:
     shares: Tensor
     means: Tensor
     covariance: Tensor
-    measured: bool
     shrinkage: float
 
 
@@ -81,17 +76,16 @@ def gaussians_of(
     shares = torch.where(counts > 0, counts if told.label_counts is None else told.label_counts, 0)
     means = class_means(sums, counts)
     if covariance is not None:
-        return Gaussians(shares, means, covariance.covariance, False, covariance.shrinkage)
+        return Gaussians(shares, means, covariance.covariance, covariance.shrinkage)
     if told.class_moments is not None:
         return _with_own_covariances(shares, means, told)
-    measured = told.moment is not None
     if told.moment is not None:
         raw, freedom = pooled_covariance(told.moment, sums, counts)
     else:
         assert told.mean_products is not None
         raw, freedom = covariance_of_spread(told.mean_products, told.means_added, sums, counts)
     amount = oracle_approximating(raw, freedom)
-    return Gaussians(shares, means, shrunk(raw, amount), measured, amount)
+    return Gaussians(shares, means, shrunk(raw, amount), amount)
 
 
 def _with_own_covariances(shares: Tensor, means: Tensor, told: ClassStatistics) -> Gaussians:
@@ -109,7 +103,7 @@ def _with_own_covariances(shares: Tensor, means: Tensor, told: ClassStatistics) 
         amounts.append(oracle_approximating(matrix, free))
         covariances.append(shrunk(matrix, amounts[-1]))
     shrinkage = sum(amounts) / len(amounts)
-    return Gaussians(shares, means, torch.stack(covariances), True, shrinkage)
+    return Gaussians(shares, means, torch.stack(covariances), shrinkage)
 
 
 def _of_pseudo_images(trained: Trained, data: PseudoData) -> Gaussians:
@@ -123,6 +117,5 @@ def _of_pseudo_images(trained: Trained, data: PseudoData) -> Gaussians:
         (counts > 0).double(),
         class_means(sums, counts),
         shrunk(raw, amount),
-        False,
         amount,
     )

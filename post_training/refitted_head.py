@@ -77,8 +77,9 @@ def _told(trained: Trained, source: str) -> ClassStatistics | None:
 def _fitted(trained: Trained, gaussians: Gaussians, settings: Settings) -> State:
     """Return the global model with the head that is best for the Gaussians.
 
-    Where the covariance is not measured, the new head would be far too sure; it gets a temperature
-    that makes it as sure as the old one. The order of the classes does not change by that.
+    A discriminant is too sure, since features are not quite Gaussian, and those of pseudo images
+    vary less than real ones. It gets a temperature that makes it as sure as the old head. The order
+    of the classes does not change by that.
     """
     state = trained.global_state
     known = gaussians.shares > 0
@@ -97,12 +98,11 @@ def _fitted(trained: Trained, gaussians: Gaussians, settings: Settings) -> State
         )
     else:
         head = discriminant_head(means, gaussians.covariance, shares)
-        if not gaussians.measured:
-            spreads = [
-                logit_spread(each, means, gaussians.covariance, shares)
-                for each in (head, LinearHead(old.weight[known], old.bias[known]))
-            ]
-            temperature = spreads[0] / spreads[1] if spreads[1] > 0 else 1.0
+        spreads = [
+            logit_spread(each, means, gaussians.covariance, shares)
+            for each in (head, LinearHead(old.weight[known], old.bias[known]))
+        ]
+        temperature = spreads[0] / spreads[1] if spreads[1] > 0 else 1.0
     new = head.scaled(1 / temperature).within(old, known)
     log.info(
         "head of %d of %d classes refitted: shrinkage %.3f, temperature %.2f",

@@ -129,8 +129,7 @@ def test_a_head_that_knows_nothing_becomes_a_good_one(classes, way):
     assert accuracy(trained, images, labels) > before + 0.5 * (reached - before)
     (event,) = trained.events
     assert event["of"] == "head" and event["classes"] == classes
-    measured = way["from_"] in ("moments", "auto", "covariances")
-    assert (event["temperature"] == 1) == measured
+    assert (event["temperature"] == 1) == (way["from_"] == "covariances")
 
 
 def test_auto_takes_pseudo_images_where_nobody_answers():
