@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from torch import Tensor
 
 from .linear_head import LinearHead
@@ -28,4 +30,4 @@ def logit_spread(head: LinearHead, means: Tensor, covariance: Tensor, shares: Te
     weight, bias = head.weight - head.weight.mean(0), head.bias - head.bias.mean()
     between = shares.double() @ (means.double() @ weight.T + bias).square().mean(1)
     within = ((weight @ covariance.double()) * weight).sum(1).mean()
-    return float(between + within) ** 0.5
+    return math.sqrt(float(between + within))
