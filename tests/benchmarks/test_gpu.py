@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.gpu import preset
 from benchmarks.gpu.__main__ import carry_out, main, share_of
-from benchmarks.gpu.parts import SHARES
+from benchmarks.gpu.parts import SHARES, Task
 from benchmarks.gpu.preset import PRESET, shrunk, write_learnable_pictures
 from configuration import RunConfiguration, read_toml
 
@@ -62,15 +63,15 @@ def test_time_that_is_left_over_goes_to_the_parts_behind() -> None:
 
 
 def test_a_preset_is_shrunk_to_the_time_and_never_grows() -> None:
-    preset = read_toml(PRESET)
+    keys_of_preset = read_toml(PRESET)
     before: dict[str, int] = {"num-server-rounds": 0, "generation.iterations": 0}
     for seconds in (0.1, 60.0, 600.0, 6000.0, 1e9):
-        keys = shrunk(preset, seconds, images=50_000, step=0.01, inversion_step=0.02)
-        RunConfiguration.parse({**preset, **keys})
+        keys = shrunk(keys_of_preset, seconds, images=50_000, step=0.01, inversion_step=0.02)
+        RunConfiguration.parse({**keys_of_preset, **keys})
         for name in before:
-            assert max(1, before[name]) <= keys[name] <= preset[name]
+            assert max(1, before[name]) <= keys[name] <= keys_of_preset[name]
             before[name] = keys[name]
-    assert before == {name: preset[name] for name in before}
+    assert before == {name: keys_of_preset[name] for name in before}
 
 
 def test_synthetic_pictures_can_be_told_apart(tmp_path: Path) -> None:
@@ -114,3 +115,15 @@ except ModuleNotFoundError as error:
         [sys.executable, "-c", program], cwd=REPOSITORY, capture_output=True, text=True, check=False
     )
     assert done.stdout.split() == ["fine", "ScaffoldClient"], done.stderr[-2000:]
+
+
+@pytest.mark.slow
+def test_without_flower_the_preset_is_a_bare_loop_and_the_library(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(preset, "is_installed", lambda: False)
+    (found,) = preset.shrunk_preset(Task("cpu", "toy", 60.0, None))
+    assert found.how.startswith("a bare loop")
+    assert set(found.accuracy) >= {"federated", "distilled"}
+    assert all(value is not None and 0 <= value <= 1 for value in found.accuracy.values())
+    assert found.seconds["federated"] > 0 and found.seconds["generation"] > 0
