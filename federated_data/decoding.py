@@ -209,7 +209,12 @@ def _as_seen(image: "Image", where: str) -> "Image":
 
     image = ImageOps.exif_transpose(image)
     if image.mode in _DEEP_GREY_MODES:
-        return Image.fromarray(_eight_bits(np.asarray(image), where))
+        values = np.asarray(image)
+        pixels = _eight_bits(values, where)
+        # The PNG format can declare one grey value transparent.
+        if isinstance(transparent := image.info.get("transparency"), int):
+            pixels[values == transparent] = 255
+        return Image.fromarray(pixels)
     if image.mode not in ("LA", "PA", "RGBA") and "transparency" not in image.info:
         return image
     layer = image.convert("RGBA")

@@ -20,10 +20,10 @@ from .local_loss import ClientLoss, LocalLoss
 
 
 def calibration(label_counts: Tensor, tau: float) -> Tensor:
-    """Return -τ·n_c^(-1/4), shifted so that the largest entry is 0, (C,) (their equation 8).
+    """Return -τ·n_c^(-1/4), shifted so that the largest entry is 0, (C,).
 
-    The shift leaves the softmax as it is, and makes equal counts the plain cross-entropy, bit for
-    bit.
+    It is the margin of the paper's fine-grained calibrated cross-entropy. The shift leaves the
+    softmax as it is, and makes equal counts the plain cross-entropy, bit for bit.
 
     Parameters
     ----------

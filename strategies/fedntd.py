@@ -23,7 +23,7 @@ from .local_loss import ClientLoss, LocalLoss, Teacher
 def not_true_distillation(
     logits: Tensor, teacher_logits: Tensor, labels: Tensor, temperature: float
 ) -> Tensor:
-    """Return T²·KL(q̃_teacher ‖ q̃), a mean over the batch (Lee et al., equations 5 and 6).
+    """Return T²·KL(q̃_teacher ‖ q̃), a mean over the batch (Lee et al., section 3, "FedNTD").
 
     T² keeps the size of the gradient where T is not the paper's 1.
 

@@ -18,7 +18,7 @@ from .local_loss import ClientLoss, LocalLoss
 
 
 def restriction(label_counts: Tensor, alpha: float) -> Tensor:
-    """Return α_c, (C,) (Li and Zhan, equation 5).
+    """Return α_c, (C,) (Li and Zhan, "Restricted Softmax").
 
     Parameters
     ----------

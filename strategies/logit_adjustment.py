@@ -19,10 +19,10 @@ from .local_loss import ClientLoss, LocalLoss
 
 
 def log_prior(label_counts: Tensor, tau: float, epsilon: float) -> Tensor:
-    """Return τ·log(π + ε), shifted so that its largest entry is 0, (C,) (Menon et al., eq. 10).
+    """Return τ·log(π + ε), shifted so that its largest entry is 0, (C,).
 
-    The shift leaves the softmax as it is, and makes equal counts the plain cross-entropy, bit for
-    bit.
+    It is what Menon et al.'s logit adjusted softmax cross-entropy adds. The shift leaves the
+    softmax as it is, and makes equal counts the plain cross-entropy, bit for bit.
 
     Parameters
     ----------

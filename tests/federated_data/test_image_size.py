@@ -76,6 +76,30 @@ def test_every_mode_is_resized(mode: str) -> None:
     assert (decoded(saved(image, kind), 16) >= 249).all()
 
 
+def test_sixteen_bit_grey_is_turned_and_resized() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    stored = np.repeat(np.repeat(np.array([[0], [65535]], np.uint16), 30, axis=0), 60, axis=1)
+    (pixels,) = decode_image(saved(Image.fromarray(stored), exif=exif), 1, "here", (20, 20))
+    assert (pixels[:, :8] > 250).all()
+    assert (pixels[:, 12:] < 5).all()
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_transparent_colour_of_a_palette_and_a_transparent_deep_grey_are_white(
+    channels: int,
+) -> None:
+    palette = Image.new("P", (4, 4), 1)
+    palette.putpalette([0, 0, 0, 9, 9, 9])
+    palette.putpixel((0, 0), 0)
+    deep = np.full((4, 4), 514, np.uint16)
+    deep[0, 0] = 0
+    for stored, transparent in ((palette, 1), (Image.fromarray(deep), 514)):
+        pixels = decode_image(saved(stored, transparency=transparent), channels, "here")
+        assert (pixels[:, 0, 0] == 0).all()
+        assert (pixels[:, 1:] == 255).all()
+
+
 def twenty_sizes(root: Path) -> Path:
     """Two classes of photographs in 20 sizes, portrait and landscape, and three formats."""
     exif = Image.Exif()
