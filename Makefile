@@ -43,7 +43,7 @@ ROOMS := fedf2dg server_app client_app strategies post_training protocol generat
 	models federated_data reporting settings foundation configuration processes
 
 docs: install
-	$(BIN)/python -W error::UserWarning -m pdoc --docformat numpy --output-directory docs/api $(ROOMS)
+	$(BIN)/python -W error::UserWarning docs/api.py $(ROOMS)
 	@echo 'docs/api/index.html'
 
 bench: install

@@ -48,4 +48,5 @@ def __getattr__(name: str) -> Any:
     """Import a name of the library on its first use."""
     if name not in _WHERE:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_WHERE[name]), name)
+    value = globals()[name] = getattr(import_module(_WHERE[name]), name)
+    return value
