@@ -21,9 +21,13 @@ from typing import Any, TypeVar
 
 from settings import (
     CalibrationSettings,
+    CoBoostingSettings,
     CompetitionSettings,
     ConfigurationError,
+    DenseSettings,
     DistillationSettings,
+    FedADISettings,
+    FedFTGSettings,
     FedNTDSettings,
     FedRSSettings,
     FedVLSSettings,
@@ -405,11 +409,11 @@ class RunConfiguration(Section):
     )
     post_training: str = key(
         AUTO,
-        "What is done to the global model after training: calibration, fedf2dg, none, a file of "
-        "your own in post_training/, or several, one after the other, separated by commas (in "
-        "fedf2dg compare, whose commas separate values, by plus signs). auto: fedf2dg, and "
-        "calibration behind it for images of 16 pixels a side or more whose clients' label counts "
-        "are known.",
+        "What is done to the global model after training: calibration, fedf2dg, its peers fedadi, "
+        "dense, co_boosting and fedftg, none, a file of your own in post_training/, or several, "
+        "one after the other, separated by commas (in fedf2dg compare, whose commas separate "
+        "values, by plus signs). auto: fedf2dg, and calibration behind it for images of 16 pixels "
+        "a side or more whose clients' label counts are known.",
         binds="generate",
     )
     label_counts: str = key(
@@ -459,6 +463,10 @@ class RunConfiguration(Section):
     distillation: DistillationSettings = field(default_factory=DistillationSettings)
     competition: CompetitionSettings = field(default_factory=CompetitionSettings)
     calibration: CalibrationSettings = field(default_factory=CalibrationSettings)
+    fedadi: FedADISettings = field(default_factory=FedADISettings)
+    dense: DenseSettings = field(default_factory=DenseSettings)
+    co_boosting: CoBoostingSettings = field(default_factory=CoBoostingSettings)
+    fedftg: FedFTGSettings = field(default_factory=FedFTGSettings)
 
     @classmethod
     def parse(

@@ -140,6 +140,26 @@ def fitted_strength(
     return (low + high) / 2
 
 
+def client_shares(counts: Tensor, labels: Tensor) -> Tensor:
+    """Return q_k,y, the share of client k among the images of the class y of each image.
+
+    Parameters
+    ----------
+    counts : Tensor
+        (models, classes), 0 or more. Where no model's client holds a class, all count the same.
+    labels : Tensor
+        (n,) int64, y.
+
+    Returns
+    -------
+    Tensor
+        (models, n) float32; columns sum to 1.
+    """
+    held = counts[:, labels].float()
+    total = held.sum(dim=0)
+    return torch.where(total > 0, held / total.clamp_min(1.0), 1.0 / len(held))
+
+
 def class_weighted(logits: Iterable[Tensor], counts: Tensor, labels: Tensor) -> Tensor:
     """Return log Σ_k q_k,y·softmax(z_k) for an image made for class y: FedFTG (Zhang et al. 2022).
 
@@ -157,11 +177,8 @@ def class_weighted(logits: Iterable[Tensor], counts: Tensor, labels: Tensor) -> 
     Tensor
         (n, classes) logarithms of probabilities.
     """
-    held = counts[:, labels].float()
-    total = held.sum(dim=0)
-    weights = torch.where(total > 0, held / total.clamp_min(1.0), 1.0 / len(held))
     mixed = None
-    for values, weight in zip(logits, weights, strict=True):
+    for values, weight in zip(logits, client_shares(counts, labels), strict=True):
         part = weight.to(values)[:, None] * values.softmax(dim=1)
         mixed = part if mixed is None else mixed.add_(part)
     return _at_least_one(mixed).clamp_min(_SMALLEST).log()

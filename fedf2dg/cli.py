@@ -8,6 +8,7 @@ import shutil
 import sys
 import textwrap
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -151,6 +152,14 @@ def _parser() -> argparse.ArgumentParser:
         "--follow", action="store_true", help="watch a run that goes on, until it ends"
     )
     report.set_defaults(action=_report)
+    diagnose = commands.add_parser(
+        "diagnose",
+        help="say what a trained federation could gain: teacher, head or images",
+        description="Measure, on the server's test images, what the local models say together and, "
+        "in a simulation, a head refitted on real images and a distillation from real images.",
+    )
+    diagnose.add_argument("run_directory", type=Path, metavar="RUN_DIR")
+    diagnose.set_defaults(action=_diagnose)
     predict = commands.add_parser("predict", help="classify images with the model of a run")
     predict.add_argument("model", type=Path, metavar="RUN_OR_MODEL", help="a directory")
     predict.add_argument("images", nargs="+", metavar="IMAGE", help="a file, or a folder of images")
@@ -256,7 +265,11 @@ def key_reference() -> str:
 
 
 def _compare(chosen: argparse.Namespace) -> int:
-    from fedf2dg.comparison import compare
+    from fedf2dg.comparison import read_plan
+
+    # What can be seen at once to be wrong is refused before PyTorch and Flower are loaded.
+    read_plan(chosen.config, chosen.settings, parse_quickly, chosen.baseline)
+    from fedf2dg.comparison.comparison import compare
 
     failed = compare(
         chosen.config,
@@ -295,6 +308,21 @@ def _report(chosen: argparse.Namespace) -> int:
     if not (chosen.run_directory / "config.json").is_file():
         raise ConfigurationError(f"{chosen.run_directory} is not the directory of a run")
     print(write_report(chosen.run_directory))
+    return 0
+
+
+def _diagnose(chosen: argparse.Namespace) -> int:
+    from fedf2dg.diagnosis import diagnose
+    from reporting import only_warned, write_report
+    from reporting.diagnosis import FILE, table_rows
+
+    rows = table_rows([asdict(found) for found in diagnose(chosen.run_directory)])
+    width = max(len(what) for _, what, _ in rows)
+    for part, what, accuracy in rows:
+        print(f"{part:<10}{what:<{width}}{accuracy:>9}")
+    print(chosen.run_directory / FILE)
+    with only_warned("the report"):
+        print(write_report(chosen.run_directory))
     return 0
 
 

@@ -180,31 +180,37 @@ class StatisticsRecorder:
         self.close()
 
 
-def jensen_shannon(
-    logits_p: Tensor, logits_q: Tensor, temperature: float, weights: Tensor | None = None
-) -> Tensor:
-    """Jensen-Shannon divergence of two models' softened predictions, as a fraction of its maximum.
+def jensen_shannon_each(logits_p: Tensor, logits_q: Tensor, temperature: float) -> Tensor:
+    """Jensen-Shannon divergence of two softened predictions, as a fraction of its maximum ln 2.
 
     Parameters
     ----------
     logits_p, logits_q : Tensor
-        (n, classes).
+        (..., classes), of shapes that broadcast.
     temperature : float
         Divides the logits before the softmax.
-    weights : Tensor or None (default: None)
-        (n,) share of each image in the batch, summing to 1 (see ``generation.buckets``); None: all
-        count alike.
 
     Returns
     -------
     Tensor
-        Scalar in [0, 1]: mean over the batch, divided by ln 2.
+        (...), each in [0, 1].
     """
-    log_p = F.log_softmax(logits_p / temperature, dim=1)
-    log_q = F.log_softmax(logits_q / temperature, dim=1)
+    log_p = F.log_softmax(logits_p / temperature, dim=-1)
+    log_q = F.log_softmax(logits_q / temperature, dim=-1)
     log_m = torch.logaddexp(log_p, log_q) - math.log(2.0)
     divergence = 0.5 * (log_p.exp() * (log_p - log_m) + log_q.exp() * (log_q - log_m))
-    return mean(divergence.sum(dim=1), weights) / math.log(2.0)
+    return divergence.sum(dim=-1) / math.log(2.0)
+
+
+def jensen_shannon(
+    logits_p: Tensor, logits_q: Tensor, temperature: float, weights: Tensor | None = None
+) -> Tensor:
+    """Mean of :func:`jensen_shannon_each` over a batch (n, classes): a scalar in [0, 1].
+
+    ``weights`` are the images' shares, (n,), summing to 1 (see ``generation.buckets``); None: all
+    count alike.
+    """
+    return mean(jensen_shannon_each(logits_p, logits_q, temperature), weights)
 
 
 def clamped_divergence(

@@ -20,7 +20,16 @@ from .registry import chosen
 from .settings import Settings
 
 # What a setting of post-training may begin with; all others speak of runs.
-_SECTIONS = ("generation.", "distillation.", "competition.", "calibration.")
+_SECTIONS = (
+    "generation.",
+    "distillation.",
+    "competition.",
+    "calibration.",
+    "fedadi.",
+    "dense.",
+    "co-boosting.",
+    "fedftg.",
+)
 
 
 class _Arrays(Protocol):
@@ -106,7 +115,7 @@ def post_train(
         "fedf2dg,calibration", "auto". There are no clients to train here, so FedF²DG ends with its
         first distillation.
     settings : Mapping, optional
-        Keys of the sections generation, distillation, competition and calibration, as in a run:
+        Keys of the sections of post-training, as in a run:
         ``{"generation.iterations": 200, "distillation.learning-rate": 0.002}``.
     device : str (default: "auto")
         Where to compute: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.

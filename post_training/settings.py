@@ -7,8 +7,12 @@ from dataclasses import dataclass
 from configuration import RunConfiguration
 from settings import (
     CalibrationSettings,
+    CoBoostingSettings,
     CompetitionSettings,
+    DenseSettings,
     DistillationSettings,
+    FedADISettings,
+    FedFTGSettings,
     GenerationSettings,
 )
 
@@ -29,7 +33,7 @@ class Settings:
         Whether the server may know how many images of each class the clients have, be it roughly.
     exact_counts_told : bool
         Whether it may know exactly, so that clients answer by class.
-    generation, distillation, competition, calibration
+    generation, distillation, competition, calibration, fedadi, dense, co_boosting, fedftg
         The sections of those names.
     prior_left : float (default: 1)
         How many times a client's log prior is in the logits of its model; 0 after training with a
@@ -44,6 +48,10 @@ class Settings:
     distillation: DistillationSettings
     competition: CompetitionSettings
     calibration: CalibrationSettings
+    fedadi: FedADISettings
+    dense: DenseSettings
+    co_boosting: CoBoostingSettings
+    fedftg: FedFTGSettings
     prior_left: float = 1.0
 
     @classmethod
@@ -59,4 +67,8 @@ class Settings:
             competition=configuration.competition,
             calibration=configuration.calibration,
             prior_left=prior_left,
+            fedadi=configuration.fedadi,
+            dense=configuration.dense,
+            co_boosting=configuration.co_boosting,
+            fedftg=configuration.fedftg,
         )

@@ -8,11 +8,12 @@ from pathlib import Path
 
 from foundation import counted, write_whole
 from reporting import figures
+from reporting.diagnosis import diagnosis_section
 from reporting.judgements import clients_table, judgement_section
 from reporting.optional import only_warned
 from reporting.page import figure, page, paragraph, section, subheading, text
 from reporting.pseudo_images import PseudoDataError, read_grid, stored_sets
-from reporting.run_record import RunRecord, mapping, number
+from reporting.run_record import STAGES, RunRecord, mapping, number
 from reporting.tables import (
     MEASURED_ON,
     MOST_ROWS,
@@ -62,6 +63,7 @@ def write_report(run_directory: Path | str) -> Path:
         ("the headline", _headline),
         ("the table of results", _results),
         ("the judgement of the clients", judgement_section),
+        ("the diagnosis", diagnosis_section),
         ("the accuracy over the run", _accuracy),
         ("what the clients hold", _clients),
         ("the generated images", _pseudo_images),
@@ -351,6 +353,8 @@ def _confusion(record: RunRecord) -> str:
         "distilled": "distilled (after)",
         "competed": "competed",
     }
+    others = [str(event.get("stage")) for event in record.of_kind("evaluation")]
+    titles |= {stage: stage for stage in others if stage not in titles}
     matrices = {
         titles[stage]: matrix for stage in titles if (matrix := record.confusion(stage)) is not None
     }
@@ -368,7 +372,8 @@ def _confusion(record: RunRecord) -> str:
         "model predicts too often."
     )
     recalls = _recalls(matrices, record.class_names)
-    missing = [stage for stage in ("federated", "distilled") if titles[stage] not in matrices]
+    wanted = ("federated", "distilled") if set(others) <= set(STAGES) else ("federated",)
+    missing = [stage for stage in wanted if titles[stage] not in matrices]
     note = [paragraph(f"Not measured: {', '.join(missing)}.", "note")] if missing else []
     return section(heading, recalls, figure(svg, caption), *note)
 

@@ -17,7 +17,7 @@ STAGES = ("federated", "distilled", "competed")
 _IDENTITY = {
     "round": ("phase", "round"),
     "generation": ("competition_round", "kind", "batch"),
-    "distillation": ("competition_round", "epoch"),
+    "distillation": ("stage", "competition_round", "epoch"),
     "evaluation": ("stage",),
 }
 
@@ -298,16 +298,18 @@ def _summary_so_far(events: Sequence[Event], config: Mapping[str, Any]) -> dict[
             stage = "competed" if competing else "federated"
             rounds = event.get("round") if not competing else rounds
         if kind == "distillation":
-            stage = "competed" if competing else "distilled"
-        if kind == "evaluation" and event.get("stage") in STAGES:
+            # Other methods' stages have their names.
+            stage = str(event.get("stage") or ("competed" if competing else "distilled"))
+        if kind == "evaluation" and isinstance(event.get("stage"), str):
             stage = event["stage"]
         if stage and value is not None:
             accuracy[stage] = value
-            measured[stage] = event.get("measured", measured[stage])
+            measured[stage] = event.get("measured", measured.get(stage))
             if mapping(measured[stage]).get("by") != "clients":
-                best[stage] = max(value, best[stage] or 0.0)
+                best[stage] = max(value, best.get(stage) or 0.0)
         if kind in ("round", "generation", "distillation"):
             part = "competition" if competing else "federated" if kind == "round" else kind
+            part = str(event.get("stage", part)) if kind == "distillation" else part
             seconds[part] = seconds.get(part, 0.0) + (number(event.get("seconds")) or 0.0)
         if kind == "generation":
             images += number(event.get("images")) or 0.0

@@ -1,9 +1,13 @@
 """What every part of a run can be told: one file per section, each setting declared once."""
 
 from .calibration import CalibrationSettings
+from .co_boosting import CoBoostingSettings
 from .competition import CompetitionSettings
 from .declaration import ConfigurationError, KeyInfo, Section, Value, key, setting
+from .dense import DenseSettings
 from .distillation import DistillationSettings, Layers, Statistics, Teacher
+from .fedadi import FedADISettings
+from .fedftg import FedFTGSettings
 from .fedntd import FedNTDSettings
 from .fedrs import FedRSSettings
 from .fedvls import FedVLSSettings
@@ -20,10 +24,14 @@ __all__ = [
     "FORMS",
     "PUBLISHED",
     "CalibrationSettings",
+    "CoBoostingSettings",
     "CompetitionSettings",
     "Compile",
     "ConfigurationError",
+    "DenseSettings",
     "DistillationSettings",
+    "FedADISettings",
+    "FedFTGSettings",
     "FedNTDSettings",
     "FedRSSettings",
     "FedVLSSettings",

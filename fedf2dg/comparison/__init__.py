@@ -1,9 +1,10 @@
 """Compare methods over seeds: run what is missing, then tables, figures and intervals.
 
-Entry point: :func:`compare`.
+Entry points: :func:`fedf2dg.comparison.comparison.compare`, and :func:`read_plan` for what it would
+make. The former draws figures, whose library takes a second to load; a plan that cannot be is
+refused before.
 """
 
-from .comparison import compare
 from .plan import Plan, read_plan
 
-__all__ = ["Plan", "compare", "read_plan"]
+__all__ = ["Plan", "read_plan"]

@@ -22,7 +22,7 @@ from reporting.run_record import STAGES
 from .execution import Outcome, Workshop
 from .page import to_html, to_markdown
 from .plan import Cell, Plan, read_plan
-from .results import PENDING, CellResult, Results, read_cell, to_csv
+from .results import KEPT, LAST, PENDING, CellResult, Results, read_cell, to_csv
 from .sharing import Run, share
 from .statistics import spread
 
@@ -95,21 +95,21 @@ def _carry_out(plan: Plan, directory: Path, engine: Engine, jobs: int, say: Say)
         + f"; {jobs} at once, processors for each: {max(1, cores() // jobs)}"
     )
     progress = _Progress(missing, jobs, workshop, say)
-    reasons: dict[Run, str] = {}
+    outcomes: dict[Run, Outcome] = {}
     written = time.monotonic()
 
     def done(run: Run, outcome: Outcome) -> None:
         nonlocal written
-        reasons[run] = outcome.reason
+        outcomes[run] = outcome
         progress.done(run, outcome)
         if time.monotonic() - written > _SECONDS_BETWEEN_TABLES:
-            _write(_collect(plan, runs, workshop, reasons), directory)
+            _write(_collect(plan, runs, workshop, outcomes), directory)
             written = time.monotonic()
 
     try:
         workshop.make(missing, done)
     finally:
-        results = _collect(plan, runs, workshop, reasons)
+        results = _collect(plan, runs, workshop, outcomes)
         _write(results, directory)
     for result in results.failed:
         print(f"error: {result.cell.name}: {result.reason}", file=sys.stderr)
@@ -134,7 +134,7 @@ def _at_once(jobs: int, engine: Engine, plan: Plan, runs: int) -> int:
 
 
 def _collect(
-    plan: Plan, runs: Iterable[Run], workshop: Workshop, reasons: dict[Run, str]
+    plan: Plan, runs: Iterable[Run], workshop: Workshop, outcomes: dict[Run, Outcome]
 ) -> Results:
     run_of: dict[int, Run] = {id(cell): run for run in runs for cell in run.cells}
 
@@ -143,7 +143,8 @@ def _collect(
         place = workshop.place(run)
         if workshop.finished(run):
             return read_cell(cell, place)
-        return CellResult(cell, place, reasons.get(run) or PENDING)
+        outcome = outcomes.get(run, Outcome())
+        return CellResult(cell, place, outcome.reason or PENDING, outcome.refused)
 
     return Results(plan, tuple(result(cell) for cell in plan.cells))
 
@@ -199,7 +200,8 @@ class _Progress:
         self._left.remove(run)
         if outcome.made and not outcome.reason:
             self._seconds.setdefault(run.stages, []).append(outcome.seconds)
-        said = f"failed: {outcome.reason}" if outcome.reason else self._reached(run)
+        word = "refused" if outcome.refused else "failed"
+        said = f"{word}: {outcome.reason}" if outcome.reason else self._reached(run)
         left = self._time_left()
         self._say(
             f"[{self._total - len(self._left)}/{self._total}] {run.title}: {said}, "
@@ -210,9 +212,11 @@ class _Progress:
         if not run.cells:
             return "done"
         result = read_cell(run.cells[0], self._workshop.place(run))
-        accuracies = (result.last.get(stage) for stage in STAGES)
-        reached = [f"{100 * accuracy:.1f} %" for accuracy in accuracies if accuracy is not None]
-        return " → ".join(reached)
+        shown = [f"{100 * v:.1f} %" for s in STAGES if (v := result.last.get(s)) is not None]
+        for column in (LAST, KEPT):
+            if (value := result.last.get(column)) is not None:
+                shown.append(f"{column} {100 * value:.1f} %")
+        return " → ".join(shown)
 
     def _time_left(self) -> str:
         """Estimate from the runs of the same stages so far, else from all."""

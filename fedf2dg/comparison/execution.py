@@ -21,6 +21,7 @@ from configuration import ConfigurationError, RunConfiguration
 from fedf2dg.console import plain_warnings
 from fedf2dg.ending import exit_status
 from fedf2dg.engines import Engine
+from foundation import UsageError
 from processes import share_of_cores, start_context, terminable, threads
 
 from .sharing import Run, identity
@@ -45,6 +46,8 @@ class Outcome:
     ----------
     reason : str
         Why it failed; empty if it completed.
+    refused : bool
+        Whether that is because what was asked for cannot be done.
     seconds : float
         It took in this call.
     made : bool
@@ -52,6 +55,7 @@ class Outcome:
     """
 
     reason: str = ""
+    refused: bool = False
     seconds: float = 0.0
     made: bool = False
 
@@ -143,7 +147,8 @@ class Workshop:
                         reason = self._verdict(run, process)
                         if reason:
                             failed.add(run)
-                        done(run, Outcome(reason, time.monotonic() - began, made=True))
+                        refused = process.exitcode == UsageError.exit_status
+                        done(run, Outcome(reason, refused, time.monotonic() - began, made=True))
             finally:
                 _end(list(going))
 

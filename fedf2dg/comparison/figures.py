@@ -38,7 +38,8 @@ _STAGE_LOOKS = {
     "federated": (COLOURS["federated"], "o"),
     "distilled": (COLOURS["distillation"], "^"),
     "competed": (COLOURS["competition"], "s"),
-    "final": (INK, "D"),
+    "last": (INK, "D"),
+    "kept": ("#CC79A7", "P"),
 }
 
 
@@ -108,8 +109,8 @@ def accuracies(methods: Mapping[str, Mapping[str, Sequence[float]]]) -> Figure:
     Parameters
     ----------
     methods : Mapping[str, Mapping[str, Sequence[float]]]
-        For each method and stage (of "federated", "distilled", "competed", "final") one value per
-        seed.
+        For each method and stage (of "federated", "distilled", "competed", "last", "kept") one
+        value per seed.
     """
     shown = [s for s in _STAGE_LOOKS if any(m.get(s) for m in methods.values())]
     figure, axes = _rows(list(methods))

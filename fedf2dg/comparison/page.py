@@ -14,7 +14,7 @@ from reporting.tables import Cell, html_table
 
 from . import figures
 from .plan import Method
-from .results import FINAL, Results
+from .results import LAST, Results
 from .statistics import Difference
 from .tables import Table, accuracy_table, difference_table, tables
 
@@ -78,7 +78,7 @@ def _facts(results: Results) -> list[str]:
 def _lead(results: Results) -> str:
     best: tuple[float, str] | None = None
     for method in results.plan.methods:
-        found = results.spread(method, lambda result: result.last.get(FINAL))
+        found = results.spread(method, lambda result: result.last.get(LAST))
         if found is not None and (best is None or found.mean > best[0]):
             spread = f" ± {100 * found.deviation:.1f}" if found.deviation is not None else ""
             best = (found.mean, f"{method.name}, {100 * found.mean:.1f}{spread} %")
@@ -104,13 +104,13 @@ def _setup(results: Results) -> str:
 
 
 def _accuracies(results: Results) -> Iterator[str]:
-    if not results.reached:
+    if not results.compared:
         return
     values: dict[str, Mapping[str, list[float]]] = {}
     for method in results.plan.methods:
         values[method.name] = {
             stage: [v for r in results.of(method) if (v := r.last.get(stage)) is not None]
-            for stage in results.reached
+            for stage in results.compared
         }
     svg = to_svg(
         figures.accuracies(values),

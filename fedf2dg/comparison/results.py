@@ -7,6 +7,7 @@ import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from configuration import Value
 from reporting import RunRecord
@@ -18,9 +19,15 @@ from .statistics import Difference, Spread, paired_difference, spread
 #: The reason of a cell whose turn has not come.
 PENDING = "not made yet"
 #: The accuracy after a run's last stage, whichever that is.
-FINAL = "final"
-#: Parts of a run's time, as summary.json names them.
-TIMES = ("federated", "generation", "distillation", "competition")
+LAST = "last"
+#: That of the model which the run kept.
+KEPT = "kept"
+#: Parts of a run's time, as summary.json names them; a method's own part counts as "other".
+TIMES = ("federated", "generation", "distillation", "competition", "judgement")
+OTHER = "other"
+# What summary.json calls the model that a run kept, and the parts of its time that are not others.
+_SELECTED = "selected"
+_COUNTED = (*TIMES, "total")
 
 
 @dataclass(frozen=True)
@@ -35,13 +42,26 @@ class CellResult:
         Its run directory.
     reason : str
         Why it has no result; empty if it has.
+    refused : bool
+        Whether that is because what it asks for cannot be done.
     last, best : Mapping[str, float | None]
         Accuracy in [0, 1] after each stage: of the last round or epoch, and the highest met on
-        the test set. ``last`` also holds the final one, after whatever stage came last.
+        the test set. ``last`` also holds ``LAST``, after whatever stage came last, and ``KEPT``.
+    final_stage : str, optional
+        Name of the last stage that has an accuracy.
+    judged : bool
+        Whether clients judged what to keep.
     seconds : Mapping[str, float | None]
         By part; shared parts count in full for each cell.
     bytes_down, bytes_up : float, optional
-        From the server to the clients and back, all rounds and clients together.
+        From the server to the clients and back, the whole run and all clients together.
+    gave : Mapping[str, float]
+        What left the clients beside models: bytes by kind.
+    recall : Mapping[str, Sequence[float]]
+        Share of each class's test images that is found, federated (``"federated"``) and after the
+        last stage (``LAST``); empty where the server has no test set.
+    class_names : Sequence[str]
+        Of these classes.
     images : float, optional
         Pseudo images made.
     measurements : Sequence[Measurement]
@@ -51,19 +71,27 @@ class CellResult:
     cell: Cell
     directory: Path
     reason: str = ""
+    refused: bool = False
     last: Mapping[str, float | None] = field(default_factory=dict)
     best: Mapping[str, float | None] = field(default_factory=dict)
+    final_stage: str | None = None
+    judged: bool = False
     seconds: Mapping[str, float | None] = field(default_factory=dict)
     bytes_down: float | None = None
     bytes_up: float | None = None
+    gave: Mapping[str, float] = field(default_factory=dict)
+    recall: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    class_names: Sequence[str] = ()
     images: float | None = None
     measurements: Sequence[Measurement] = ()
 
     @property
     def status(self) -> str:
-        """One word: completed, failed or pending."""
+        """One word: completed, refused, failed or pending."""
         if not self.reason:
             return "completed"
+        if self.refused:
+            return "refused"
         return "pending" if self.reason == PENDING else "failed"
 
     @property
@@ -71,12 +99,6 @@ class CellResult:
         """The time of all parts."""
         known = [value for value in self.seconds.values() if value is not None]
         return sum(known) if known else None
-
-    @property
-    def final_stage(self) -> str | None:
-        """The last stage that has an accuracy."""
-        ran = [stage for stage in STAGES if self.last.get(stage) is not None]
-        return ran[-1] if ran else None
 
     def gain(self, stage: str) -> float | None:
         """Return the accuracy after a stage over that of the federated model."""
@@ -89,21 +111,55 @@ def read_cell(cell: Cell, directory: Path) -> CellResult:
     record = RunRecord.read(directory)
     summary = record.summary
     accuracy, best = mapping(summary.get("accuracy")), mapping(summary.get("best_on_test"))
-    seconds = mapping(summary.get("seconds"))
-    rounds = record.of_kind("round")
+    found = mapping(summary.get("seconds"))
+    traffic = {kind: mapping(counted) for kind, counted in mapping(summary.get("traffic")).items()}
+    ran = [s for s, value in accuracy.items() if s != _SELECTED and number(value) is not None]
+    final = ran[-1] if ran else None
     last = {stage: number(accuracy.get(stage)) for stage in STAGES}
-    ran = [value for value in last.values() if value is not None]
+    last[LAST] = number(accuracy.get(final)) if final else None
+    last[KEPT] = number(accuracy.get(_SELECTED))
+    seconds = {part: number(found.get(part)) for part in TIMES}
+    others = [number(value) or 0.0 for part, value in found.items() if part not in _COUNTED]
+    seconds[OTHER] = sum(others) if others else None
     return CellResult(
         cell,
         directory,
-        last={**last, FINAL: ran[-1] if ran else None},
+        last=last,
         best={stage: number(best.get(stage)) for stage in STAGES},
-        seconds={part: number(seconds.get(part)) for part in TIMES},
-        bytes_down=sum(number(event.get("bytes_down")) or 0.0 for event in rounds),
-        bytes_up=sum(number(event.get("bytes_up")) or 0.0 for event in rounds),
-        images=number(mapping(summary.get("generation")).get("images")),
+        final_stage=final,
+        judged=bool(summary.get("judged")),
+        seconds=seconds,
+        bytes_down=_bytes(traffic, "bytes_down"),
+        bytes_up=_bytes(traffic, "bytes_up"),
+        gave={
+            kind: size
+            for kind, counted in traffic.items()
+            if kind != "model" and (size := number(counted.get("bytes_up")))
+        },
+        recall=_recalls(record, final),
+        class_names=record.class_names,
+        images=_images(record),
         measurements=tuple(record.measurements()),
     )
+
+
+def _bytes(traffic: Mapping[str, Mapping[str, Any]], way: str) -> float:
+    return sum(number(counted.get(way)) or 0.0 for counted in traffic.values())
+
+
+def _images(record: RunRecord) -> float | None:
+    """Return how many pseudo images were made, by whatever method."""
+    made = [number(event.get("images")) or 0.0 for event in record.of_kind("generation")]
+    return sum(made) if made else None
+
+
+def _recalls(record: RunRecord, final: str | None) -> dict[str, list[float]]:
+    found = {}
+    for name, stage in (("federated", "federated"), (LAST, final)):
+        matrix = record.confusion(stage) if stage else None
+        if matrix is not None:
+            found[name] = [row[c] / max(sum(row), 1.0) for c, row in enumerate(matrix)]
+    return found
 
 
 Measure = Callable[[CellResult], float | None]
@@ -122,8 +178,8 @@ class Results:
 
     @property
     def failed(self) -> list[CellResult]:
-        """The cells that were tried and have no result."""
-        return [result for result in self.cells if result.status == "failed"]
+        """The cells that were tried, or refused, and have no result."""
+        return [result for result in self.cells if result.status in ("failed", "refused")]
 
     @property
     def pending(self) -> list[CellResult]:
@@ -142,9 +198,15 @@ class Results:
 
     @property
     def compared(self) -> list[str]:
-        """The stages, and the final result where methods end with different stages."""
-        ends = {result.final_stage for result in self.cells if not result.reason}
-        return [*self.reached, FINAL] if len(ends) > 1 else self.reached
+        """The stages; the last one where methods end with different ones; what was kept."""
+        done = [result for result in self.cells if not result.reason]
+        ends = {result.final_stage for result in done}
+        found = list(self.reached)
+        if len(ends) > 1 or not ends <= {*STAGES, None}:
+            found.append(LAST)
+        if any(result.judged for result in done):
+            found.append(KEPT)
+        return found
 
     def spread(self, method: Method, measure: Measure) -> Spread | None:
         """Return mean and standard deviation of a measure over a method's seeds."""
@@ -180,18 +242,20 @@ class Results:
 def to_csv(results: Results) -> str:
     """Return one row per cell; accuracies and gains as fractions of 1, empty where not known."""
     varied = results.plan.varied()
+    kinds = sorted({kind for result in results.cells for kind in result.gave})
     header = [
         "method",
         *varied,
         "seed",
         "status",
-        *(f"accuracy_{stage}" for stage in STAGES),
+        *(f"accuracy_{stage}" for stage in (*STAGES, LAST, KEPT)),
         *(f"best_on_test_{stage}" for stage in STAGES),
-        *(f"gain_{stage}" for stage in STAGES[1:]),
-        *(f"seconds_{part}" for part in TIMES),
+        *(f"gain_{stage}" for stage in (*STAGES[1:], LAST, KEPT)),
+        *(f"seconds_{part}" for part in (*TIMES, OTHER)),
         "seconds_sum",
         "bytes_down",
         "bytes_up",
+        *(f"bytes_up_{kind.replace(' ', '_')}" for kind in kinds),
         "images",
         "directory",
         "reason",
@@ -207,13 +271,14 @@ def to_csv(results: Results) -> str:
                 *(settings[name] for name in varied),
                 result.cell.seed,
                 result.status,
-                *(result.last.get(stage) for stage in STAGES),
+                *(result.last.get(stage) for stage in (*STAGES, LAST, KEPT)),
                 *(result.best.get(stage) for stage in STAGES),
-                *(result.gain(stage) for stage in STAGES[1:]),
-                *(result.seconds.get(part) for part in TIMES),
+                *(result.gain(stage) for stage in (*STAGES[1:], LAST, KEPT)),
+                *(result.seconds.get(part) for part in (*TIMES, OTHER)),
                 result.total_seconds,
                 result.bytes_down,
                 result.bytes_up,
+                *(result.gave.get(kind) for kind in kinds),
                 result.images,
                 f"runs/{result.directory.name}",
                 result.reason,

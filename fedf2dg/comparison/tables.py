@@ -8,8 +8,11 @@ from dataclasses import dataclass
 from reporting.figures import byte_unit
 from reporting.tables import NONE, Cell, duration, html_table
 
-from .results import FINAL, TIMES, CellResult, Measure, Results
+from .results import KEPT, LAST, OTHER, TIMES, CellResult, Measure, Results
 from .statistics import Difference, Spread, t_factor
+
+# More classes do not fit into a table that can be read.
+_MOST_CLASSES = 20
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,7 @@ def tables(results: Results) -> list[Table]:
         difference_table(results),
         gain_table(results),
         best_on_test_table(results),
+        recall_table(results),
         cost_table(results),
         settings_table(results),
         cell_table(results),
@@ -64,7 +68,7 @@ def accuracy_table(results: Results) -> Table:
         [
             "Mean ± standard deviation over seeds of the accuracy after the last round or epoch of "
             "each stage. Nothing is selected on the test set.",
-            *_final_note(results),
+            *_column_notes(results),
         ],
     )
 
@@ -100,7 +104,7 @@ def difference_table(results: Results) -> Table:
 
 def gain_table(results: Results) -> Table:
     """What the post-training stages add to the same run's federated model."""
-    stages = [stage for stage in results.reached if stage != "federated"]
+    stages = [stage for stage in results.compared if stage != "federated"]
     rows = [
         [Cell(method.name), *(_difference(results.gain(method, stage)) for stage in stages)]
         for method in results.plan.methods
@@ -140,14 +144,48 @@ def best_on_test_table(results: Results) -> Table:
     )
 
 
+def recall_table(results: Results) -> Table:
+    """How much of each class is found, before and after what came after training."""
+    names: Sequence[str] = next((r.class_names for r in results.cells if r.class_names), ())
+    rows = []
+    for method in results.plan.methods:
+        found = [r.recall for r in results.of(method) if len(r.recall) == 2]
+        if found and len(names) <= _MOST_CLASSES:
+            before, after = (
+                [sum(column) / len(found) for column in zip(*(f[s] for f in found), strict=True)]
+                for s in ("federated", LAST)
+            )
+            cells = zip(before, after, strict=True)
+            rows.append(
+                [
+                    Cell(method.name),
+                    *(Cell(f"{100 * b:.0f} → {100 * a:.0f}", "number") for b, a in cells),
+                ]
+            )
+    return Table(
+        "Recall of each class",
+        ["method", *names],
+        rows,
+        [
+            "Share of each class's test images that is found, in %, federated → after the last "
+            "stage: means over seeds."
+        ],
+    )
+
+
 def cost_table(results: Results) -> Table:
-    """Seconds, bytes and images per run."""
+    """Seconds, bytes and images per run, and what the clients gave."""
     largest = max([r.bytes_down or 0.0 for r in results.cells] + [1.0])
     size, unit = byte_unit(largest)
 
     def part(name: str) -> Measure:
         return lambda result: result.seconds.get(name)
 
+    parts = [
+        part
+        for part in (*TIMES, OTHER)
+        if part != OTHER or any(r.seconds.get(OTHER) is not None for r in results.cells)
+    ]
     rows = []
     for method in results.plan.methods:
         down = results.spread(method, lambda result: result.bytes_down)
@@ -156,22 +194,42 @@ def cost_table(results: Results) -> Table:
         rows.append(
             [
                 Cell(method.name),
-                *(Cell(_duration(results.spread(method, part(n))), "number") for n in TIMES),
+                *(Cell(_duration(results.spread(method, part(n))), "number") for n in parts),
                 Cell(_duration(results.spread(method, lambda r: r.total_seconds)), "number"),
                 Cell(NONE if down is None else f"{down.mean / size:,.1f}", "number"),
                 Cell(NONE if up is None else f"{up.mean / size:,.1f}", "number"),
+                Cell(_gave(results.of(method))),
                 Cell(NONE if images is None else f"{images.mean:,.0f}", "number"),
             ]
         )
     return Table(
         "Cost of a run",
-        ["method", *TIMES, "sum", f"{unit} to clients", f"{unit} from clients", "pseudo images"],
+        [
+            "method",
+            *parts,
+            "sum",
+            f"{unit} to clients",
+            f"{unit} from clients",
+            "what clients gave beside models",
+            "pseudo images",
+        ],
         rows,
         [
             "Means over seeds. Stages that cells share were computed once, and count in full for "
             "each. Times depend on what else the machine did, other cells included."
         ],
     )
+
+
+def _gave(done: Sequence[CellResult]) -> str:
+    """Say what left the clients beside models, and how many bytes of it."""
+    kinds = dict.fromkeys(kind for result in done for kind in result.gave)
+    said = []
+    for kind in kinds:
+        mean = sum(result.gave.get(kind, 0.0) for result in done) / len(done)
+        size, unit = byte_unit(mean)
+        said.append(f"{kind} {mean / size:,.{1 if size > 1 else 0}f} {unit}")
+    return ", ".join(said) or NONE
 
 
 def settings_table(results: Results) -> Table:
@@ -190,19 +248,22 @@ def cell_table(results: Results) -> Table:
         [
             Cell(result.cell.method.name),
             Cell(str(result.cell.seed), "number"),
-            *(Cell(_one(result.last.get(stage)), "number") for stage in results.reached),
+            *(Cell(_one(result.last.get(stage)), "number") for stage in results.compared),
             Cell(duration(result.total_seconds), "number"),
             Cell(result.status if result.reason else f"runs/{result.directory.name}", "any"),
         ]
         for result in results.cells
     ]
-    return Table("Cells", ["method", "seed", *results.reached, "time", "directory"], rows)
+    return Table("Cells", ["method", "seed", *results.compared, "time", "directory"], rows)
 
 
-def _final_note(results: Results) -> list[str]:
-    if FINAL not in results.compared:
-        return []
-    return ["“final” is the accuracy after whatever stage of a method came last."]
+def _column_notes(results: Results) -> list[str]:
+    notes = {
+        LAST: "“last” is the accuracy after whatever stage of a method came last.",
+        KEPT: "“kept” is that of the model which the clients kept, judging on images that they "
+        "hold out.",
+    }
+    return [note for column, note in notes.items() if column in results.compared]
 
 
 def interval_notes(counts: set[int]) -> list[str]:

@@ -13,6 +13,14 @@ SMALL = {
     "generation.iterations": 2,
     "distillation.epochs": 2,
     "distillation.learning-rate": 0.05,
+    "fedadi.images": 6,
+    "fedadi.epochs": 2,
+    "dense.epochs": 2,
+    "dense.steps": 2,
+    "co-boosting.epochs": 2,
+    "co-boosting.steps": 2,
+    "fedftg.iterations": 2,
+    "fedftg.warm-up": 2,
 }
 
 
@@ -25,7 +33,7 @@ def settings(**keys):
 def test_every_method_runs_on_plain_states_and_repeats_itself(make_trained, name):
     results = []
     for _ in range(2):
-        trained = make_trained()
+        trained = make_trained(label_counts={client: [5, 3, 4] for client in range(3)})
         before = {key: value.clone() for key, value in trained.global_state.items()}
         methods()[name].run(trained, settings())
         assert trained.global_state.keys() == before.keys()

@@ -48,6 +48,15 @@ def test_values_with_commas_stay_whole(plan: ReadPlan) -> None:
     assert made.cells[0].configuration.classes == ("cat", "dog")
 
 
+def test_a_plus_sign_joins_methods_where_a_comma_separates_values(plan: ReadPlan) -> None:
+    made = plan("post-training=none,calibration+fedf2dg")
+    assert _names(made) == ["post-training=none", "post-training=calibration+fedf2dg"]
+    assert [cell.configuration.post_training for cell in made.cells] == [
+        "none",
+        "calibration,fedf2dg",
+    ]
+
+
 def test_variants_depart_from_the_base_and_arguments_change_the_base(plan: ReadPlan) -> None:
     text = """
         seed = [0, 1]

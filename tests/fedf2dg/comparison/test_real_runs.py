@@ -14,7 +14,7 @@ import pytest
 
 from configuration import ConfigurationError
 from fedf2dg.cli import main
-from fedf2dg.comparison import compare
+from fedf2dg.comparison.comparison import compare
 from fedf2dg.simulation.local_run import run_locally
 from reporting import read_events
 from server_app import preflight
@@ -103,7 +103,7 @@ def test_a_cell_that_shares_stages_has_the_result_of_a_whole_run(
 def test_a_failed_cell_is_reported_and_the_others_go_on(made: Made) -> None:
     assert made.status == 1
     rows = list(csv.DictReader((made.directory / "comparison.csv").open(encoding="utf-8")))
-    assert [row["status"] for row in rows] == ["completed", "completed", "completed", "failed"]
+    assert [row["status"] for row in rows] == ["completed", "completed", "completed", "refused"]
     assert "min-partition-size" in rows[3]["reason"] or "1000" in rows[3]["reason"]
     assert rows[3]["accuracy_federated"] == ""
     assert "No result for impossible, seed 0" in (made.directory / "comparison.md").read_text()
@@ -121,7 +121,12 @@ def test_the_table_holds_what_the_runs_reached(made: Made) -> None:
         for event in read_events(made.run("plain") / "metrics.jsonl")
         if event["event"] == "round"
     ]
-    assert len(sent) == 2 and float(row["bytes_down"]) == sum(sent) > 0
+    assert len(sent) == 2
+    in_all = sum(counted["bytes_down"] for counted in summary["traffic"].values())
+    assert float(row["bytes_down"]) == in_all >= sum(sent) > 0
+    assert float(row["bytes_up_label_counts"]) == summary["traffic"]["label counts"]["bytes_up"] > 0
+    assert float(row["accuracy_kept"]) == summary["accuracy"]["selected"]
+    assert float(row["accuracy_last"]) == summary["accuracy"]["competed"]
     assert (made.directory / row["directory"] / "report.html").is_file()
     (early,) = [row for row in rows if row["method"] == "early"]
     assert early["accuracy_competed"] == "" and early["accuracy_federated"] != ""
@@ -162,6 +167,36 @@ def test_interrupted_cells_go_on_where_they_stopped(made: Made) -> None:
     assert {label: made.summary(label)["accuracy"] for label in before} == before
     assert "resuming behind step distil" in log.read_text()
     assert "federated round" not in log.read_text()
+
+
+def test_methods_start_from_the_same_models_and_a_refused_one_is_shown(
+    tiny: tuple[str, ...], tmp_path: Path
+) -> None:
+    methods = "post-training=none,calibration+fedadi,dense"
+    small = ("fedadi.images=4", "fedadi.epochs=1", "dense.epochs=1", "dense.steps=1")
+    arguments = [*tiny, methods, *small, "model=resnet8,cnn"]
+    assert compare([], arguments, output=tmp_path, jobs=1, say=lambda line: None) == 2
+    rows = list(csv.DictReader((tmp_path / "comparison.csv").open(encoding="utf-8")))
+    status = {(row["post-training"], row["model"]): row["status"] for row in rows}
+    assert status == {
+        ("none", "resnet8"): "completed",
+        ("none", "cnn"): "completed",
+        ("calibration,fedadi", "resnet8"): "completed",
+        ("calibration,fedadi", "cnn"): "refused",
+        ("dense", "resnet8"): "completed",
+        ("dense", "cnn"): "refused",
+    }
+    trained = {row["accuracy_federated"] for row in rows if row["model"] == "resnet8"}
+    assert len(trained) == 1 and "" not in trained
+    assert len(list((tmp_path / "runs").glob("shared-train-*"))) == 2
+    for row in rows:
+        if row["model"] == "resnet8" and row["post-training"] != "none":
+            assert float(row["images"]) in (4, 64)
+            assert row["accuracy_last"] != "" != row["accuracy_kept"]
+    refused = next(row for row in rows if row["status"] == "refused")
+    assert "BatchNorm" in refused["reason"]
+    page = (tmp_path / "comparison.md").read_text("utf-8")
+    assert "## Recall of each class" in page and "class statistics" in page
 
 
 def test_two_comparisons_do_not_work_in_one_directory(made: Made, tiny: tuple[str, ...]) -> None:

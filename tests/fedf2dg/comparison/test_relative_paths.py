@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from fedf2dg.comparison import compare
+from fedf2dg.comparison.comparison import compare
 from fedf2dg.deployment.example_sites import write_example_sites
 
 

@@ -9,13 +9,14 @@ import pytest
 
 from fedf2dg.comparison import Plan, figures
 from fedf2dg.comparison.page import to_html, to_markdown
-from fedf2dg.comparison.results import FINAL, PENDING, CellResult, Results, to_csv
+from fedf2dg.comparison.results import KEPT, LAST, PENDING, CellResult, Results, to_csv
 from fedf2dg.comparison.tables import (
     accuracy_table,
     best_on_test_table,
     cost_table,
     difference_table,
     gain_table,
+    recall_table,
 )
 from reporting.run_record import STAGES, Measurement
 
@@ -39,11 +40,16 @@ def results(plan: ReadPlan, tmp_path: Path) -> Results:
         return CellResult(
             cell,  # type: ignore[arg-type]
             tmp_path,
-            last={**last, FINAL: ran[-1]},
+            last={**last, LAST: ran[-1], KEPT: max(ran)},
+            final_stage=STAGES[len(ran) - 1],
+            judged=True,
             best={stage: value and value + 0.02 for stage, value in last.items()},
             seconds={"federated": 10.0 + seed, "generation": 5.0, "distillation": 1.0},
             bytes_down=2e6,
             bytes_up=1e6,
+            gave={"label counts": 800.0},
+            recall={"federated": [0.1 + 0.1 * seed, 1.0], LAST: [0.5, 0.5]},
+            class_names=("cat", "dog"),
             images=640.0,
             measurements=(
                 Measurement("federated", 1, 0.4),
@@ -61,7 +67,15 @@ def _cells(table: object, row: int) -> list[str]:
 
 def test_accuracies(results: Results) -> None:
     table = accuracy_table(results)
-    assert list(table.header) == ["method", "seeds", "federated", "distilled", "competed", "final"]
+    assert list(table.header) == [
+        "method",
+        "seeds",
+        "federated",
+        "distilled",
+        "competed",
+        "last",
+        "kept",
+    ]
     assert _cells(table, 0)[:3] == ["fedavg", "3", "60.00 ± 10.00 %"]
     # moon competed under two seeds: 70 and 80
     assert _cells(table, 1)[4] == "75.00 ± 7.07 %"
@@ -97,9 +111,15 @@ def test_best_on_test_is_labelled_and_its_advantage_shown(results: Results) -> N
 def test_costs(results: Results) -> None:
     assert _cells(cost_table(results), 0) == [
         "fedavg",
-        *("11.0 s", "5.0 s", "1.0 s", "–", "17.0 s"),
-        *("2.0", "1.0", "640"),
+        *("11.0 s", "5.0 s", "1.0 s", "–", "–", "17.0 s"),
+        *("2.0", "1.0", "label counts 800 bytes", "640"),
     ]
+
+
+def test_recall_of_each_class_before_and_after(results: Results) -> None:
+    table = recall_table(results)
+    assert list(table.header) == ["method", "cat", "dog"]
+    assert _cells(table, 0) == ["fedavg", "20 → 50", "100 → 50"]
 
 
 def test_csv_has_a_row_per_cell(results: Results) -> None:
@@ -122,16 +142,17 @@ def test_a_comparison_without_results_says_so(plan: ReadPlan, tmp_path: Path) ->
         plan("strategy=fedavg,moon", "seed=0,1"),
         (
             CellResult(first, tmp_path, "out of memory"),
-            *(CellResult(cell, tmp_path, PENDING) for cell in others),
+            CellResult(others[0], tmp_path, "needs BatchNorm", refused=True),
+            *(CellResult(cell, tmp_path, PENDING) for cell in others[1:]),
         ),
     )
     for said in (to_html(nothing), to_markdown(nothing)):
         assert "No result for fedavg, seed 0: out of memory" in said
-        assert "Not made yet: 3 of 4 cells." in said
+        assert "Not made yet: 2 of 4 cells." in said
     assert "No cell has a result yet." in to_html(nothing)
     assert [line.split(",")[3] for line in to_csv(nothing).splitlines()[1:]] == [
         "failed",
-        "pending",
+        "refused",
         "pending",
         "pending",
     ]
@@ -146,7 +167,7 @@ def test_many_methods_make_several_plots_with_the_baseline_in_each(
     many = Results(
         made,
         tuple(
-            CellResult(c, tmp_path, last={"federated": 0.5, FINAL: 0.5}, measurements=curve)
+            CellResult(c, tmp_path, last={"federated": 0.5, LAST: 0.5}, measurements=curve)
             for c in made.cells
         ),
     )

@@ -1,0 +1,159 @@
+"""A model that learns batch by batch, from whatever teaches it next."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from models.batch_norm import freeze_statistics
+from settings import Statistics
+
+from .errors import DistillationError
+from .loss import distillation_loss
+
+# Of DENSE's, Co-Boosting's and FedF²DG's programs.
+_MOMENTUM = 0.9
+_WEIGHT_DECAY = 1e-4
+
+
+class Student:
+    """A copy of the global model, trained by SGD on soft labels along a cosine of step sizes.
+
+    Parameters
+    ----------
+    model : nn.Module
+        Copied, on the device it is on.
+    steps : int
+        Steps of the cosine: how often :meth:`follow_schedule` will be called.
+    learning_rate : float
+        Of the first of them.
+    temperature : float
+        T of :func:`distillation.loss.distillation_loss`.
+    statistics : {"update", "frozen"}
+        Whether BatchNorm layers normalise with the batch, which moves their running statistics, or
+        with the running statistics, which stay.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        *,
+        steps: int,
+        learning_rate: float,
+        temperature: float,
+        statistics: Statistics,
+    ) -> None:
+        self._statistics = statistics
+        self.model = copy.deepcopy(model).to(memory_format=torch.channels_last)
+        self._temperature = temperature
+        # Frozen ones, such as those of a pretrained encoder, stay what they are.
+        self._trained = [p for p in self.model.parameters() if p.requires_grad]
+        self._optimizer = torch.optim.SGD(
+            self._trained,
+            learning_rate,
+            momentum=_MOMENTUM,
+            nesterov=True,
+            weight_decay=_WEIGHT_DECAY,
+        )
+        self._schedule = torch.optim.lr_scheduler.CosineAnnealingLR(self._optimizer, steps)
+
+    def learn(self, images: Tensor, logits: Tensor) -> Tensor:
+        """Take one step towards a teacher's logits (n, classes) on images, n at least 2.
+
+        Returns
+        -------
+        Tensor
+            The loss before the step, a scalar on the model's device.
+        """
+        self.model.train()
+        if self._statistics == "frozen":
+            freeze_statistics(self.model)
+        images = images.contiguous(memory_format=torch.channels_last)
+        loss = distillation_loss(self.model(images), logits, self._temperature)
+        self._optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        self._optimizer.step()
+        return loss.detach()
+
+    @contextmanager
+    def consulted(self) -> Iterator[nn.Module]:
+        """Give the model to ask: in evaluation mode, with gradients for images alone."""
+        self.model.eval().requires_grad_(False)
+        try:
+            yield self.model
+        finally:
+            for parameter in self._trained:
+                parameter.requires_grad_(True)
+
+    def follow_schedule(self) -> None:
+        """Go on to the next step size."""
+        self._schedule.step()
+
+
+Lesson = Callable[[Tensor, torch.Generator], tuple[Tensor, Tensor]]
+"""Called with (rows, source of random numbers); gives these rows' images and logits to learn."""
+
+
+def pass_over(
+    student: Student,
+    images: int,
+    lesson: Lesson,
+    *,
+    batch_size: int,
+    seed: int,
+    device: torch.device,
+) -> float:
+    """Have a student learn from every one of n images once, in random order.
+
+    Parameters
+    ----------
+    student : Student
+        Learns.
+    images : int
+        n, at least 2.
+    lesson : callable
+        See :data:`Lesson`.
+    batch_size : int
+        Largest number of images of a step, at least 2.
+    seed : int
+        The order depends on this alone.
+    device : torch.device
+        Of the rows that the lesson is asked for.
+
+    Returns
+    -------
+    float
+        Mean loss.
+
+    Raises
+    ------
+    DistillationError
+        If it is not a finite number.
+    """
+    draw = torch.Generator().manual_seed(seed)
+    order = torch.randperm(images, generator=draw).to(device)
+    total = torch.zeros((), device=device)
+    # Batches of nearly equal size, none of a single image: BatchNorm cannot train on one.
+    for rows in order.tensor_split(max(1, min(math.ceil(images / batch_size), images // 2))):
+        total += student.learn(*lesson(rows, draw)) * len(rows)
+    return finite(total.item() / images)
+
+
+def finite(loss: float) -> float:
+    """Return a mean loss.
+
+    Raises
+    ------
+    DistillationError
+        If it is not a finite number.
+    """
+    if not math.isfinite(loss):
+        raise DistillationError(
+            f"the distillation loss became {loss}: lower the method's learning-rate"
+        )
+    return loss

@@ -1,0 +1,292 @@
+"""What a federated model could gain after training, and what stands in the way.
+
+Three ceilings, each with one thing in place of what a data-free method has: the *teacher* (what the
+local models say together), the *head* (refitted on the clients' real images, the body as it is),
+and the *images* (distillation from real images). The last two need the clients' images, which only
+a simulation has: a diagnosis of the method, not a method.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from configuration import ConfigurationError, RunConfiguration
+from distillation import distil, teachers
+from federated_data import client_rows, has_split, load_split
+from foundation import write_whole
+from foundation.seeds import DISTILLATION, derived_seed
+from models import Classifier, State, load_state, resolve_device
+from models.head import head_name
+from models.predictions import predicted_logits
+from protocol.client_store import ClientStore
+from protocol.shared_model import shared_model
+from reporting.diagnosis import FILE
+from server_app.checkpoints import Checkpoints
+from server_app.images import description_of
+from server_app.run_directory import settings_to_resume
+from strategies import get, prior_left
+
+log = logging.getLogger("flwr.fedf2dg")
+
+#: Most real images that a head is fitted on or that are distilled from.
+MOST_IMAGES = 2000
+# Shrinks the change of the head, so that the fit has one solution however well classes separate.
+_PENALTY = 1e-3
+_STEPS = 200
+
+
+@dataclass(frozen=True)
+class Ceiling:
+    """One thing that was tried.
+
+    Parameters
+    ----------
+    part : str
+        ``"federated"``, ``"teacher"``, ``"head"`` or ``"images"``.
+    what : str
+        In words.
+    accuracy : float
+        On the server's test images, 0 to 1.
+    simulation_only : bool
+        Whether it took the clients' own images.
+    """
+
+    part: str
+    what: str
+    accuracy: float
+    simulation_only: bool = False
+
+
+def diagnose(directory: Path) -> list[Ceiling]:
+    """Measure the ceilings of a run after its last federated round, and write them beside it.
+
+    Parameters
+    ----------
+    directory : Path
+        Of a run whose training is completed.
+
+    Returns
+    -------
+    list of Ceiling
+        The federated model first.
+
+    Raises
+    ------
+    ConfigurationError
+        If it is no such directory, or its server has no test images.
+    CheckpointError
+        If the models of the last round are not there.
+    """
+    trained = _Trained(directory)
+    found = list(_ceilings(trained))
+    content = {"images": len(trained.test_labels), "ceilings": [asdict(entry) for entry in found]}
+    write_whole(directory / FILE, json.dumps(content, indent=1) + "\n")
+    return found
+
+
+def _ceilings(trained: _Trained) -> Iterator[Ceiling]:
+    model = trained.model(trained.global_state)
+    yield Ceiling("federated", "the federated model", trained.accuracy_of(model))
+    logits = list(trained.answers(trained.test_images))
+    yield Ceiling(
+        "teacher",
+        "mean of the local models' logits",
+        trained.accuracy(teachers.uniform(logits)),
+    )
+    mean = torch.stack([values.softmax(dim=1) for values in logits]).mean(dim=0)
+    yield Ceiling("teacher", "mean of the local models' probabilities", trained.accuracy(mean))
+    if trained.label_counts is not None:
+        yield Ceiling(
+            "teacher",
+            "mean of the local models' logits, priors taken out",
+            trained.accuracy(
+                teachers.prior_corrected(logits, trained.label_counts, trained.prior_left)
+            ),
+        )
+    real = trained.real_images()
+    if real is None:
+        log.info("no clients' images here: head and images are not diagnosed")
+        return
+    images, labels, sources = real
+    refit = load_state(model, refitted(model, images, labels))
+    yield Ceiling(
+        "head",
+        f"head refitted on {len(labels)} real images with their labels",
+        trained.accuracy_of(refit),
+        simulation_only=True,
+    )
+    answers = list(trained.answers(images))
+    lessons = {"each image's own model": teachers.own(answers, sources)}
+    if trained.label_counts is None:
+        lessons["the mean of the logits"] = teachers.uniform(answers)
+    else:
+        corrected = teachers.prior_corrected(answers, trained.label_counts, trained.prior_left)
+        lessons["the mean of the logits, priors taken out"] = corrected
+    for number, (teacher, lesson) in enumerate(lessons.items()):
+        student = trained.model(trained.global_state)
+        result = distil(
+            student,
+            images,
+            lesson,
+            trained.configuration.distillation,
+            seed=derived_seed(trained.configuration.seed, DISTILLATION, number),
+            device=trained.device,
+        )
+        yield Ceiling(
+            "images",
+            f"distilled from {len(labels)} real images, teacher: {teacher}",
+            trained.accuracy_of(result.model.to(trained.device)),
+            simulation_only=True,
+        )
+
+
+def refitted(model: nn.Module, images: Tensor, labels: Tensor) -> State:
+    """Return the model's state with its last linear layer fitted to labelled images.
+
+    Minimises cross-entropy + λ·‖change of the layer‖² over weight and bias, which is convex; the
+    features stay what they are.
+
+    Parameters
+    ----------
+    model : nn.Module
+        A classifier in evaluation mode.
+    images : Tensor
+        (n, C, H, W), in its input space.
+    labels : Tensor
+        (n,) int64.
+    """
+    name = head_name(model)
+    head = model.get_submodule(name)
+    assert isinstance(head, nn.Linear)
+    features = _inputs_of(head, model, images)
+    start = torch.cat([head.weight, head.bias[:, None]], dim=1).detach().cpu().double()
+    design = torch.cat([features, features.new_ones(len(features), 1)], dim=1)
+    change = torch.zeros_like(start, requires_grad=True)
+    optimizer = torch.optim.LBFGS(
+        [change], max_iter=_STEPS, tolerance_grad=1e-8, line_search_fn="strong_wolfe"
+    )
+
+    def closure() -> Tensor:
+        optimizer.zero_grad()
+        loss = F.cross_entropy(design @ (start + change).T, labels)
+        loss = loss + _PENALTY * change.square().sum()
+        loss.backward()
+        return loss
+
+    optimizer.step(closure)
+    fitted = (start + change).detach()
+    prefix = f"{name}." if name else ""
+    state = {key: value.detach().cpu().clone() for key, value in model.state_dict().items()}
+    state[f"{prefix}weight"] = fitted[:, :-1].to(head.weight.dtype)
+    state[f"{prefix}bias"] = fitted[:, -1].to(head.weight.dtype)
+    return state
+
+
+def _inputs_of(layer: nn.Module, model: nn.Module, images: Tensor) -> Tensor:
+    """Return what enters a layer when the model is run over images, (n, d) float64 on the CPU."""
+    seen: list[Tensor] = []
+    hook = layer.register_forward_pre_hook(
+        lambda _, inputs: seen.append(inputs[0].detach().cpu().double())
+    )
+    try:
+        predicted_logits(model, images)
+    finally:
+        hook.remove()
+    return torch.cat(seen)
+
+
+class _Trained:
+    """A run's models after its last federated round, and the images to measure them on."""
+
+    def __init__(self, directory: Path) -> None:
+        if not (directory / "config.json").is_file():
+            raise ConfigurationError(f"{directory} is not the directory of a run")
+        settings = settings_to_resume(directory)
+        self.configuration = RunConfiguration.parse(
+            {**settings, "stages": "generate", "resume-from": str(directory), "output-dir": ""}
+        )
+        configuration = self.configuration
+        if not has_split(split="test", **configuration.data_set):
+            raise ConfigurationError(
+                f"the server of {directory} has no test images: nothing can be measured here"
+            )
+        loaded = Checkpoints(directory / "checkpoints", configuration).load(("generate",))
+        assert loaded is not None, "a run that starts behind training starts from a checkpoint"
+        self.global_state = loaded.global_state
+        self._store = ClientStore(directory / "checkpoints" / "local_models")
+        self._store.declare(loaded.versions["local_models"])
+        self._description = description_of(configuration)
+        self.device = resolve_device(configuration.device)
+        test = load_split(split="test", **configuration.data_set)
+        self.test_images = self._normalized(test.images)
+        self.test_labels = torch.tensor(test.labels)
+        self.label_counts = self._counts(loaded.label_counts)
+        self.prior_left = prior_left(configuration)
+
+    def model(self, state: State) -> Classifier:
+        """Return a new model that holds a state, in evaluation mode."""
+        projection = get(self.configuration.strategy).projection
+        model = shared_model(self.configuration, self._description, projection)
+        load_state(model, state)
+        return model.to(self.device).eval()
+
+    def answers(self, images: Tensor) -> Iterator[Tensor]:
+        """Yield every local model's logits, one model in memory at a time."""
+        for client in self._store.versions:
+            yield predicted_logits(self.model(self._store.read(client)), images)
+
+    def accuracy(self, scores: Tensor) -> float:
+        """Return how often the largest score on the test images is right."""
+        return float((scores.argmax(dim=1) == self.test_labels).double().mean())
+
+    def accuracy_of(self, model: nn.Module) -> float:
+        """Return a model's accuracy on the test images."""
+        return self.accuracy(predicted_logits(model.eval(), self.test_images))
+
+    def real_images(self) -> tuple[Tensor, Tensor, Tensor] | None:
+        """Return a sample of the clients' training images, their labels, and whose they are.
+
+        The last are places among the local models. None where the images are not here.
+        """
+        configuration = self.configuration
+        if not has_split(split="train", **configuration.data_set):
+            return None
+        rows, sources = [], []
+        for place, client in enumerate(self._store.versions):
+            own, _ = client_rows(
+                client=client,
+                validation_share=configuration.validation_share,
+                **configuration.partitioning,
+            )
+            rows.append(own)
+            sources.append(np.full(len(own), place))
+        every, whose = np.concatenate(rows), np.concatenate(sources)
+        draw = np.random.default_rng(derived_seed(configuration.seed, DISTILLATION))
+        taken = draw.permutation(len(every))[:MOST_IMAGES]
+        data = load_split(split="train", **configuration.data_set)
+        return (
+            self._normalized(data.images[every[taken]]),
+            torch.tensor(data.labels[every[taken]]),
+            torch.tensor(whose[taken]),
+        )
+
+    def _normalized(self, images: Any) -> Tensor:
+        return self._description.normalization.apply(torch.tensor(images))
+
+    def _counts(self, told: Mapping[str, Mapping[str, Any]]) -> Tensor | None:
+        """Return the label counts that the clients gave, (clients, classes), if all did."""
+        for counts in told.values():
+            table = [counts.get(str(client)) for client in self._store.versions]
+            if all(row and sum(row) for row in table):
+                return torch.tensor(table)
+        return None

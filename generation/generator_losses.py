@@ -1,0 +1,120 @@
+"""What a generator is trained for, term by term; pure functions of logits, noise and images.
+
+Let z(x) be the logits of the teacher (the ensemble of local models), s(x) those of the student (the
+global model), y the class an image is made for, and C the number of classes.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from .objective import jensen_shannon_each
+
+
+def hard_sample_weights(logits: Tensor, labels: Tensor, gamma: float) -> Tensor:
+    """Return (1 - p_y)^γ, (n,): what the teacher already takes for its class counts less.
+
+    Parameters
+    ----------
+    logits : Tensor
+        (n, C), z; no gradient flows through the weights.
+    labels : Tensor
+        (n,) int64, y.
+    gamma : float
+        γ, 0 or more; 0: every image counts the same.
+
+    Notes
+    -----
+    Dai et al. 2024, the hard-sample weight of the generator's cross-entropy.
+    """
+    probabilities = logits.detach().softmax(dim=1).gather(1, labels[:, None]).squeeze(1)
+    return (1.0 - probabilities).clamp_min(0.0) ** gamma
+
+
+def disagreement(
+    student: Tensor, teacher: Tensor, temperature: float = 1.0, *, only_where_wrong: bool = False
+) -> Tensor:
+    """Return the mean of KL( softmax(z/T) || softmax(s/T) ), a scalar of 0 or more.
+
+    Parameters
+    ----------
+    student, teacher : Tensor
+        (n, C), s and z; the gradient flows into the images through both.
+    temperature : float (default: 1)
+        T.
+    only_where_wrong : bool (default: False)
+        Count images whose most likely class the two agree on as 0 (Zhang et al. 2022, DENSE, the
+        loss of the decision boundary).
+    """
+    divergence = F.kl_div(
+        F.log_softmax(student / temperature, dim=1),
+        F.log_softmax(teacher / temperature, dim=1),
+        log_target=True,
+        reduction="none",
+    ).sum(dim=1)
+    if only_where_wrong:
+        divergence = divergence * (student.argmax(dim=1) != teacher.argmax(dim=1))
+    return divergence.mean()
+
+
+def similarity(noise: Tensor, images: Tensor) -> Tensor:
+    """Return exp(-mean_ij d(e_i, e_j)·d(x_i, x_j)), in (0, 1]: 1 where all images are the same.
+
+    Parameters
+    ----------
+    noise : Tensor
+        (n, k), e; distances are mean squares.
+    images : Tensor
+        (n, C, H, W), x; distances are mean absolute differences.
+
+    Notes
+    -----
+    The diversity term of FedFTG (Zhang et al. 2022), which a generator minimises so that different
+    noise makes different images.
+    """
+    flat = images.flatten(1)
+    apart = torch.cdist(flat, flat, p=1.0) / flat.shape[1]
+    # Squared distances by products, as noise has a gradient nowhere here.
+    told_apart = torch.cdist(noise.detach(), noise.detach()).square() / noise.shape[1]
+    return torch.exp(-(told_apart * apart).mean())
+
+
+def class_weighted_losses(
+    answers: Tensor, student: Tensor, labels: Tensor, weights: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Return FedFTG's two terms: what the clients' models say of images of class y.
+
+    With α_k,y the share of client k among the real images of class y:
+
+        mean over images of Σ_k α_k,y · CE(z_k, y)
+        mean over images of Σ_k α_k,y · JS( softmax(s), softmax(z_k) )
+
+    Parameters
+    ----------
+    answers : Tensor
+        (n, K, C), z_k.
+    student : Tensor
+        (n, C), s.
+    labels : Tensor
+        (n,) int64.
+    weights : Tensor
+        (n, K), α_k,y of every image; rows sum to 1.
+
+    Returns
+    -------
+    tuple of Tensor
+        Two scalars: the cross-entropy, 0 or more, and the discrepancy that the generator looks for,
+        as a fraction of the largest that there is, in [0, 1].
+
+    Notes
+    -----
+    Zhang et al. 2022 ("Fine-tuning Global Model via Data-Free Knowledge Distillation for Non-IID
+    Federated Learning") have KL( softmax(s) || softmax(z_k) ) in place of the Jensen-Shannon
+    divergence JS. It has no largest value: a generator that looks for it leaves the images behind.
+    """
+    said = F.log_softmax(answers, dim=2)
+    entropy = -said.gather(2, labels[:, None, None].expand(-1, answers.shape[1], 1)).squeeze(2)
+    apart = jensen_shannon_each(answers, student[:, None, :], 1.0)
+    return (weights * entropy).sum(dim=1).mean(), (weights * apart).sum(dim=1).mean()

@@ -1,0 +1,174 @@
+"""Images of a generator that is trained against an ensemble of local models.
+
+For every batch a new generator and its noise are optimised together, until the ensemble takes what
+comes out for the wanted classes: DENSE (Zhang et al. 2022) and Co-Boosting (Dai et al. 2024).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from models.ensemble import Ensemble
+
+from .engine import PixelRange, resident_copy
+from .errors import InversionError
+from .generator import NOISE, Generator
+from .generator_losses import disagreement, hard_sample_weights
+from .statistics_layer import Measured, freeze_statistics
+
+# Of both papers' programs.
+_BETAS = (0.5, 0.999)
+
+
+@dataclass(frozen=True)
+class Terms:
+    """Weights of what a generator is trained for, beside the cross-entropy of the wanted class.
+
+    Parameters
+    ----------
+    bn_weight : float (default: 0)
+        Of the distance to the statistics in the members' BatchNorm layers, mean over members.
+    disagreement_weight : float (default: 0)
+        Of the disagreement of ensemble and student, which is sought.
+    disagreement_temperature : float (default: 1)
+        Softens both before they are compared.
+    only_where_wrong : bool (default: False)
+        Seek disagreement only where their most likely classes differ.
+    gamma : float (default: 0)
+        γ of :func:`generation.generator_losses.hard_sample_weights`.
+    """
+
+    bn_weight: float = 0.0
+    disagreement_weight: float = 0.0
+    disagreement_temperature: float = 1.0
+    only_where_wrong: bool = False
+    gamma: float = 0.0
+
+
+@dataclass(frozen=True)
+class Synthesised:
+    """A batch of images and how well it was reached.
+
+    Parameters
+    ----------
+    images : Tensor
+        (n, C, H, W) float32 on the CPU.
+    objective : float
+        Value before the last step.
+    """
+
+    images: Tensor
+    objective: float
+
+
+class Synthesis:
+    """Makes batches of images against one ensemble.
+
+    Parameters
+    ----------
+    ensemble : Ensemble
+        The teacher; copied, never changed.
+    terms : Terms
+        What is optimised.
+    shape : tuple of int
+        (C, H, W) of an image.
+    pixel_range : pair of sequences of float, optional
+        See :class:`generation.generator.Generator`.
+    steps : int
+        Of Adam, for each batch.
+    learning_rate : float
+        Of Adam.
+    width : int
+        Of the generator.
+    device : torch.device
+        Where to compute.
+    """
+
+    def __init__(
+        self,
+        ensemble: Ensemble,
+        terms: Terms,
+        *,
+        shape: tuple[int, int, int],
+        pixel_range: PixelRange | None,
+        steps: int,
+        learning_rate: float,
+        width: int,
+        device: torch.device,
+    ) -> None:
+        self._terms, self._shape, self._pixel_range = terms, shape, pixel_range
+        self._steps, self._learning_rate, self._width = steps, learning_rate, width
+        self._device = device
+        self._measured = Measured()
+        self._ensemble = resident_copy(ensemble, device)
+        freeze_statistics(self._ensemble, self._measured if terms.bn_weight > 0 else None)
+
+    def make(
+        self, student: nn.Module, labels: Tensor, *, seed: int, weights: Tensor | None = None
+    ) -> Synthesised:
+        """Make one image for each label.
+
+        Parameters
+        ----------
+        student : nn.Module
+            The model to disagree with; copied, never changed.
+        labels : Tensor
+            (n,) int64, n at least 2: the generator has BatchNorm.
+        seed : int
+            Weights and noise depend on this alone.
+        weights : Tensor, optional
+            (K,) of the ensemble's members; None: as they were.
+
+        Raises
+        ------
+        InversionError
+            If the objective stops being a finite number.
+        """
+        if weights is not None:
+            self._ensemble.get_buffer("weights").copy_(weights)
+        generator = Generator(self._shape, self._width, self._pixel_range, seed=seed)
+        generator = generator.to(self._device).to(memory_format=torch.channels_last)
+        draw = torch.Generator().manual_seed(seed)
+        noise = torch.randn((len(labels), NOISE), generator=draw).to(self._device).requires_grad_()
+        optimizer = torch.optim.Adam(
+            [*generator.parameters(), noise], self._learning_rate, betas=_BETAS
+        )
+        targets, rival = labels.to(self._device), resident_copy(student, self._device)
+        loss = noise.new_zeros(())
+        for _ in range(self._steps):
+            loss = self._objective(generator(noise), rival, targets)
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            optimizer.step()
+        if not math.isfinite(value := loss.item()):
+            raise InversionError(
+                f"the generator's objective became {value}: lower generator-learning-rate, and "
+                "check that the local models' weights and BatchNorm statistics are finite"
+            )
+        with torch.no_grad():
+            images = generator(noise)
+        return Synthesised(images.cpu().contiguous(), value)
+
+    def _objective(self, images: Tensor, rival: nn.Module, labels: Tensor) -> Tensor:
+        terms = self._terms
+        images = images.contiguous(memory_format=torch.channels_last)
+        logits = self._ensemble(images)
+        losses = F.cross_entropy(logits, labels, reduction="none")
+        loss = (hard_sample_weights(logits, labels, terms.gamma) * losses).mean()
+        if self._measured.deviations:
+            members = len(self._ensemble.members)  # type: ignore[arg-type]
+            loss = loss + terms.bn_weight / members * torch.stack(self._measured.deviations).sum()
+            self._measured.clear()
+        if terms.disagreement_weight > 0:
+            loss = loss - terms.disagreement_weight * disagreement(
+                rival(images),
+                logits,
+                terms.disagreement_temperature,
+                only_where_wrong=terms.only_where_wrong,
+            )
+        return loss

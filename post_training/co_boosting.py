@@ -1,0 +1,116 @@
+"""Co-Boosting (Dai et al. 2024): DENSE's loop, with images and ensemble that improve each other.
+
+Three things are added to :mod:`post_training.dense`. The generator's cross-entropy weighs an image
+with (1 − p_y)^γ, so that what the ensemble takes for its class already counts less. Before the
+student sees an image, it is moved by ε·sign(∇ Σ_c u_c·softmax(z/4)_c) for a random direction u, so
+that the answers to it are more diverse. And the ensemble's weights take sign steps against the
+cross-entropy of the pool's own classes, of a size μ/K·0.99^epoch.
+
+Where this departs from the paper: as DENSE here does; and the weights stay on the simplex, so that
+a step changes whom the ensemble trusts and not how sure it is.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from distillation.ensemble_weights import sign_step
+from generation import PixelRange
+from generation.generator import pixel_bounds
+from generation.synthesis import Terms
+from models.ensemble import Ensemble
+from settings import CoBoostingSettings
+
+from .growing_pool import Pool, distil_growing_pool
+from .local_ensemble import refuse_on_clients, refuse_without_statistics
+from .method import Method
+from .settings import Settings
+from .trained import Trained
+
+NAME = "co_boosting"
+# Of the paper's program: of the compared predictions, of those that images are moved by, and the
+# decay of the step on the weights.
+_DISAGREEMENT_TEMPERATURE = 3.0
+_DIVERSITY_TEMPERATURE = 4.0
+_DECAY = 0.99
+
+
+class _CoBoosting:
+    """Weights that learn, and images that are moved before they are seen."""
+
+    def __init__(self, settings: CoBoostingSettings, pixel_range: PixelRange | None) -> None:
+        self.name = NAME
+        self.temperature = settings.temperature
+        self.terms = Terms(
+            bn_weight=settings.bn_weight,
+            disagreement_weight=settings.disagreement_weight,
+            disagreement_temperature=_DISAGREEMENT_TEMPERATURE,
+            gamma=settings.gamma,
+        )
+        self._settings, self._pixel_range = settings, pixel_range
+
+    def weights(self, now: Tensor, pool: Pool, epoch: int) -> Tensor:
+        """Take a sign step for each batch of the pool."""
+        size = self._settings.mu / len(now) * _DECAY**epoch
+        for rows in torch.arange(len(pool)).split(self._settings.batch_size):
+            now = sign_step(now, pool.answers[rows], pool.labels[rows], size)
+        return now
+
+    def lesson(
+        self, ensemble: Ensemble, images: Tensor, answers: Tensor, draw: torch.Generator
+    ) -> tuple[Tensor, Tensor]:
+        """Return moved images, and what the ensemble says of them."""
+        if self._settings.epsilon == 0:
+            return images, ensemble.combined(answers)
+        direction = 2 * torch.rand(answers.shape[0], answers.shape[2], generator=draw) - 1
+        low, high = (end.to(images) for end in pixel_bounds(self._pixel_range, images.shape[1]))
+        moved = diversified(
+            images, ensemble, direction.to(images), self._settings.epsilon / 255 * (high - low)
+        ).clamp(low, high)
+        with torch.no_grad():
+            return moved, ensemble(moved)
+
+
+def diversified(images: Tensor, ensemble: nn.Module, direction: Tensor, size: Tensor) -> Tensor:
+    """Move images so that the ensemble's prediction goes along a direction.
+
+    Parameters
+    ----------
+    images : Tensor
+        (n, C, H, W).
+    ensemble : nn.Module
+        Frozen; returns logits z (n, classes).
+    direction : Tensor
+        (n, classes), u.
+    size : Tensor
+        (C, 1, 1): of the step of every pixel.
+
+    Returns
+    -------
+    Tensor
+        x + size·sign(∇_x Σ_c u_c·softmax(z(x)/4)_c).
+
+    Notes
+    -----
+    Output-diversified sampling (Tashiro et al. 2020), as Dai et al. 2024 use it.
+    """
+    start = images.detach().clone().requires_grad_()
+    predictions = (ensemble(start) / _DIVERSITY_TEMPERATURE).softmax(dim=1)
+    (gradient,) = torch.autograd.grad((direction * predictions).sum(), start)
+    return images + size * gradient.sign()
+
+
+def run(trained: Trained, settings: Settings) -> None:
+    """Grow the pool and distil it, with weights that learn."""
+    teaching = _CoBoosting(settings.co_boosting, trained.inputs.pixel_range)
+    distil_growing_pool(trained, teaching, settings.co_boosting, settings.seed)
+
+
+def _refuse(model: nn.Module, settings: Settings) -> None:
+    refuse_on_clients(settings, NAME)
+    weight = settings.co_boosting.bn_weight
+    refuse_without_statistics(model, NAME, weight, "co-boosting.bn-weight")
+
+
+method = Method("co_boosting", run, suits=_refuse)

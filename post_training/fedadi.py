@@ -1,0 +1,126 @@
+"""F-ADI: DeepInversion against the ensemble of local models, then distillation.
+
+DeepInversion (Yin et al. 2020) of one model, applied to the uniform mean of the local models'
+logits: the baseline "F-ADI" of DENSE (Zhang et al. 2022) and Co-Boosting (Dai et al. 2024), who do
+not say more of it. The distance to BatchNorm statistics is the mean over the local models.
+
+Where this departs from the literature: the student is the federated model instead of a fresh one;
+all images are made before it learns, so that the competition with it (``generation.
+competition-weight``) sees the federated model only; steps and step sizes of the inversion are this
+project's (``generation.*``); the last model counts, not the best on a test set.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import replace
+
+import torch
+from torch import nn
+
+from distillation.student import Student, pass_over
+from foundation.seeds import DISTILLATION, INVERSION, LABELS, derived_seed
+from generation import InversionEngine, PseudoData
+from models import cpu_state, device_of
+
+from .local_ensemble import (
+    ALL_CLIENTS,
+    balanced_labels,
+    local_ensemble,
+    refuse_on_clients,
+    refuse_without_statistics,
+)
+from .method import Method
+from .settings import Settings
+from .steps import carry_out
+from .trained import Trained
+
+log = logging.getLogger("flwr.fedf2dg")
+
+NAME = "fedadi"
+# How often the student's progress is measured and written down.
+_NOTES = 20
+
+
+def run(trained: Trained, settings: Settings) -> None:
+    """Invert the ensemble into images of all classes, and distil its answers to them."""
+    carry_out(trained, "images", lambda: _invert(trained, settings), seconds=NAME)
+    carry_out(trained, "distil", lambda: _distil(trained, settings), seconds=NAME)
+
+
+def _refuse(model: nn.Module, settings: Settings) -> None:
+    refuse_on_clients(settings, NAME)
+    refuse_without_statistics(model, NAME, settings.generation.bn_weight, "generation.bn-weight")
+
+
+method = Method("fedadi", run, suits=_refuse)
+
+
+def _invert(trained: Trained, settings: Settings) -> None:
+    clients, ensemble = local_ensemble(trained)
+    wanted, started = settings.fedadi, time.perf_counter()
+    global_model = trained.model(trained.global_state)
+    labels = balanced_labels(trained, wanted.images, derived_seed(settings.seed, LABELS))
+    engine = InversionEngine(
+        ensemble,
+        trained.inputs.shape,
+        replace(
+            settings.generation,
+            bn_weight=settings.generation.bn_weight / len(clients),
+            # Not compiled: a graph of all members costs as many compilations as there are.
+            compile="off",
+        ),
+        global_model=global_model,
+        pixel_range=trained.inputs.pixel_range,
+        device=device_of(global_model),
+    )
+    progress = trained.progress("inversion of the ensemble", "images")
+    parts, objective = [], 0.0
+    for number, batch in enumerate(labels.split(wanted.batch_size)):
+        made = engine.invert(ensemble, batch, seed=derived_seed(settings.seed, INVERSION, number))
+        sources = torch.full_like(made.labels, ALL_CLIENTS)
+        parts.append(PseudoData(made.images, made.labels, sources, made.logits))
+        objective += made.objective * len(batch) / len(labels)
+        progress(sum(map(len, parts)), len(labels))
+    trained.store["images"] = PseudoData.concatenate(parts)
+    trained.note(
+        "generation",
+        kind=NAME,
+        competition_round=0,
+        batch=0,
+        images=len(labels),
+        iterations=settings.generation.iterations,
+        objective=objective,
+        seconds=time.perf_counter() - started,
+    )
+
+
+def _distil(trained: Trained, settings: Settings) -> None:
+    wanted, data = settings.fedadi, trained.store["images"]
+    global_model = trained.model(trained.global_state)
+    device = device_of(global_model)
+    images, logits = data.images.to(device), data.logits.to(device)
+    student = Student(
+        global_model,
+        steps=wanted.epochs,
+        learning_rate=wanted.learning_rate,
+        temperature=wanted.temperature,
+        statistics=wanted.statistics,
+    )
+    progress = trained.progress("distillation", "epochs")
+    for epoch in range(1, wanted.epochs + 1):
+        loss = pass_over(
+            student,
+            len(data),
+            lambda rows, draw: (images[rows], logits[rows]),
+            batch_size=wanted.batch_size,
+            seed=derived_seed(settings.seed, DISTILLATION, epoch),
+            device=device,
+        )
+        student.follow_schedule()
+        if epoch % max(1, wanted.epochs // _NOTES) == 0 or epoch == wanted.epochs:
+            accuracy = trained.evaluate(cpu_state(student.model), NAME)
+            trained.note("distillation", stage=NAME, epoch=epoch, loss=loss, accuracy=accuracy)
+        progress(epoch, wanted.epochs)
+    trained.offer(NAME, cpu_state(student.model))
