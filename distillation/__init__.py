@@ -6,7 +6,7 @@ A library of its own: tensors, modules and plain arguments in, tensors out.
 from settings import DistillationSettings, Statistics
 
 from .errors import DistillationError
-from .layers import trained_parameters
+from .layers import chosen_layers, trained_parameters
 from .loss import distillation_loss
 from .training import Distillation, distil
 
@@ -15,6 +15,7 @@ __all__ = [
     "DistillationError",
     "DistillationSettings",
     "Statistics",
+    "chosen_layers",
     "distil",
     "distillation_loss",
     "trained_parameters",

@@ -15,12 +15,12 @@ _Normalisation = (_BatchNorm, nn.GroupNorm, nn.LayerNorm)
 
 
 def chosen_layers(model: nn.Module, layers: Layers, image_size: Sequence[int]) -> Layers:
-    """Return which parameters auto means; any other value is returned as it is.
+    """Return which parameters of a federated model auto means; other values are left as they are.
 
     Parameters
     ----------
     model : nn.Module
-        A classifier.
+        A classifier whose features real images have made.
     layers : {"auto", "all", "head", "affine"}
         The setting. auto: affine for photographs, whose pseudo images are no match for the real
         images that made the features; all for tiny images, which inversion reaches nearly as good
@@ -48,17 +48,18 @@ def trained_parameters(model: nn.Module, layers: Layers) -> list[nn.Parameter]:
     ----------
     model : nn.Module
         A classifier.
-    layers : {"all", "head", "affine"}
-        all: every parameter. head: weight and bias of the last linear layer, so that the features
-        stay what real images made them. affine: these, and scale and shift of every normalisation
-        layer, so that features may be weighed anew but not replaced.
+    layers : {"auto", "all", "head", "affine"}
+        all, and auto, where nothing is known of the student: every parameter. head: weight and
+        bias of the last linear layer, so that the features stay what real images made them.
+        affine: these, and scale and shift of every normalisation layer, so that features may be
+        weighed anew but not replaced.
 
     Raises
     ------
     ValueError
         If the model has no linear layer with a bias, where one is needed.
     """
-    if layers == "all":
+    if layers in ("auto", "all"):
         return [parameter for parameter in model.parameters() if parameter.requires_grad]
     chosen: list[nn.Module] = [model.get_submodule(head_name(model))]
     if layers == "affine":

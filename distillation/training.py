@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from settings import DistillationSettings, Layers
 
 from .errors import DistillationError
-from .layers import chosen_layers, trained_parameters
+from .layers import trained_parameters
 from .loss import distillation_loss
 
 Progress = Callable[[int, int], None]
@@ -90,7 +90,7 @@ def distil(
     model = copy.deepcopy(student).to(device).to(memory_format=torch.channels_last)
     if len(images) == 0:
         return Distillation(model=model.eval().cpu(), losses=[])
-    layers = chosen_layers(model, settings.layers, images.shape[2:])
+    layers = settings.layers
     parameters = trained_parameters(model, layers)
     images = images.to(device=device, memory_format=torch.channels_last)
     logits = logits.to(device)
@@ -159,7 +159,7 @@ def _set_training_mode(model: nn.Module, frozen_statistics: bool, layers: Layers
     for module in model.modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm):
             # A layer that is not trained itself belongs to the features that are to stay.
-            trained = layers == "all" or any(p.requires_grad for p in module.parameters())
+            trained = layers in ("auto", "all") or any(p.requires_grad for p in module.parameters())
             module.train(trained and not frozen_statistics)
 
 

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import logging
 import time
+from dataclasses import replace
 
 from torch import nn
 
-from distillation import distil, trained_parameters
+from distillation import chosen_layers, distil, trained_parameters
 from foundation.seeds import DISTILLATION, GENERATION, derived_seed
 from generation import PseudoData, quality_losses
 from models import cpu_state, device_of
@@ -45,16 +46,11 @@ def run(trained: Trained, settings: Settings) -> None:
             _distil(trained, settings, repetition)
 
 
-def _require_layers(model: nn.Module, settings: Settings) -> None:
-    if settings.distillation.layers != "auto":
-        trained_parameters(model, settings.distillation.layers)
-
-
 method = Method(
     "fedf2dg",
     run,
     has_stages=True,
-    suits=_require_layers,
+    suits=lambda model, settings: trained_parameters(model, settings.distillation.layers),
 )
 
 
@@ -110,6 +106,7 @@ def _distil(trained: Trained, settings: Settings, repetition: int) -> None:
             trained.store[step] for step in _images_steps(settings, repetition)
         )
         student = trained.model(trained.global_state)
+        layers = chosen_layers(student, settings.distillation.layers, trained.inputs.shape[1:])
         clock = time.perf_counter()
 
         def after_epoch(epoch: int, model: nn.Module, loss: float) -> None:
@@ -130,7 +127,7 @@ def _distil(trained: Trained, settings: Settings, repetition: int) -> None:
             student,
             data.images,
             soft_labels(trained, data, settings.distillation.teacher, settings.prior_left),
-            settings.distillation,
+            replace(settings.distillation, layers=layers),
             seed=derived_seed(settings.seed, DISTILLATION, repetition),
             device=device_of(student),
             progress=trained.progress("distillation", "images"),

@@ -37,8 +37,10 @@ class DistillationSettings(Section):
         images, or normalise with the pseudo batch and let its statistics move them. Which is better
         depends on how well the federated statistics fit; see ``docs/results.md``.
     layers : Layers
-        Which parameters of the student are trained; see ``distillation.layers``. BatchNorm layers
-        whose scale and shift are not trained keep their statistics whatever ``statistics`` says.
+        Which parameters of the student are trained; see ``distillation.layers``. The library's
+        :func:`distillation.distil`, whose student may be a fresh one, takes auto for all.
+        BatchNorm layers whose scale and shift are not trained keep their statistics whatever
+        ``statistics`` says.
     teacher : Teacher
         Whose answer to an image is its soft label; see ``distillation.teachers``. The library's
         :func:`distillation.distil` is given soft labels and does not read it.
@@ -95,7 +97,7 @@ class DistillationSettings(Section):
         "auto",
         "Which parameters of the global model are trained: all, the head alone, or the head and "
         "the scales and shifts of the normalisation layers (affine). auto: affine for images of "
-        "16 pixels a side or more, all for smaller ones.",
+        "16 pixels a side or more (post-training=fedf2dg), all elsewhere.",
         choices=get_args(Layers),
         binds="distil",
     )

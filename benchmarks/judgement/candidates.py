@@ -147,7 +147,7 @@ def results(federation: Federation) -> dict[str, State]:
     """Make the five results of post-training: two biases and three distillations."""
     federated = federation.global_state
     data = made_images(federation)
-    default = DistillationSettings(batch_size=64)
+    default = DistillationSettings(batch_size=64, layers="all")
     head_only = replace(default, learning_rate=0.05, layers="head")
     return {
         "bias from predictions": add_to_bias(federated, "head", _bias_from_predictions(federation)),

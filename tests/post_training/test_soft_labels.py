@@ -6,9 +6,11 @@ import pytest
 import torch
 from torch import nn
 
+from configuration import RunConfiguration
 from distillation import teachers
 from generation import PseudoData
 from models import build, cpu_state
+from post_training import Settings, methods
 from post_training.in_memory import TrainedModels
 from post_training.soft_labels import soft_labels
 
@@ -111,3 +113,19 @@ def test_models_of_a_balanced_training_are_not_corrected_again(models, data):
     twice = soft_labels(known, data, "prior-corrected", prior_left=0.0)
     assert torch.equal(twice, soft_labels(known, data, "uniform"))
     assert known.events[0]["prior_strength"] == 0.0
+
+
+@pytest.mark.parametrize(("layers", "moved"), [("auto", False), ("all", True)])
+def test_fedf2dg_leaves_the_features_of_photographs_unless_told(models, layers, moved):
+    known = trained(models, COUNTS)
+    before = known.global_state
+    keys = {
+        "generation.images-per-client": 4,
+        "generation.iterations": 1,
+        "distillation.epochs": 1,
+        "distillation.layers": layers,
+    }
+    methods()["fedf2dg"].run(known, Settings.of(RunConfiguration.parse(keys)))
+    changed = {name for name, v in known.global_state.items() if not torch.equal(v, before[name])}
+    assert {"head.weight", "head.bias"} <= changed
+    assert any(name.startswith("encoder.") for name in changed) == moved
