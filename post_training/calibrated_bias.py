@@ -19,8 +19,8 @@ from .trained import Trained
 log = logging.getLogger("flwr.fedf2dg")
 
 
-def calibrated_bias(trained: Trained, settings: Settings) -> State:
-    """Return the global model with a corrected bias.
+def calibrated_bias(trained: Trained, settings: Settings) -> tuple[State, bool]:
+    """Return the global model with a corrected bias, and whether clients' predictions gave it.
 
     Raises
     ------
@@ -32,13 +32,13 @@ def calibrated_bias(trained: Trained, settings: Settings) -> State:
         with trained.timed("calibrated"):
             state = _from_predictions(trained, settings)
         if state is not None:
-            return state
+            return state, True
     if source == "predictions":
         raise NoAnswer(
             "calibration.from = predictions: no client tells the mean of its predictions and its "
             "label counts. Set label-counts=uploaded, or calibration.from=pseudo"
         )
-    return _from_pseudo_images(trained, settings)
+    return _from_pseudo_images(trained, settings), False
 
 
 def _from_predictions(trained: Trained, settings: Settings) -> State | None:

@@ -28,8 +28,13 @@ def run(trained: Trained, settings: Settings) -> None:
     part = settings.calibration.of
     if trained.done(part):
         return
-    correct = {"bias": calibrated_bias, "head": refitted_head}[part]
-    trained.offer("calibrated", correct(trained, settings))
+    if part == "head":
+        trained.offer("calibrated", refitted_head(trained, settings))
+    else:
+        state, from_clients = calibrated_bias(trained, settings)
+        # What clients say of their images gained on all models it was tried on but one (-0.2
+        # points); pseudo images can point the wrong way (docs/lab).
+        trained.offer("calibrated", state, needs_proof=not from_clients)
     trained.commit(part)
 
 

@@ -175,7 +175,7 @@ class TrainedModels:
         """Note that a step was carried out."""
         self._done.add(step)
 
-    def offer(self, stage: str, state: State) -> None:
-        """Take a state as a stage's result."""
+    def offer(self, stage: str, state: State, *, needs_proof: bool = True) -> None:
+        """Take a state as a stage's result; there is no judge to prove anything to."""
         self.global_state = self.results[stage] = state
         self.note("evaluation", stage=stage, accuracy=self.evaluate(state, stage))

@@ -181,10 +181,20 @@ class Trained(Protocol):
         """Make a finished step durable: a run that is killed now goes on behind it."""
         ...
 
-    def offer(self, stage: str, state: State) -> None:
+    def offer(self, stage: str, state: State, *, needs_proof: bool = True) -> None:
         """Hand over the result of a stage.
 
         It is measured, and judged where there is a judge; what is taken becomes
         :attr:`global_state`, from which the method goes on.
+
+        Parameters
+        ----------
+        stage : str
+            Name of the result.
+        state : State
+            The model.
+        needs_proof : bool (default: True)
+            False for a step that was seen to help, or to change little, wherever it was tried: then
+            judges keep it unless their images speak against it, not only if they speak for it.
         """
         ...

@@ -38,7 +38,7 @@ class Acceptance:
         if self._judges and federation.state.kept is None:
             federation.state.kept = federation.state.global_state
 
-    def offer(self, stage: str) -> None:
+    def offer(self, stage: str, needs_proof: bool = True) -> None:
         """Note that the global model is now a stage's result, for :meth:`settle` to judge.
 
         Where there are judges they measure it in the same message: each costs a site a process.
@@ -46,7 +46,7 @@ class Acceptance:
         federation, ledger = self._federation, self._federation.ledger
         if self._judges:
             federation.measure_statistics(stage)
-            ledger.offered = stage
+            ledger.offered, ledger.needs_proof = stage, needs_proof
         else:
             ledger.kept = stage
             log.info("%s model: %s", stage, federation.close_stage(stage).sentence)
@@ -83,6 +83,7 @@ class Acceptance:
                 stage=stage,
                 clients=len(answers.scores),
                 held_out=sum(sum(participants[c].held_out) for c in participants.clients),
+                needs_proof=ledger.needs_proof,
             )
             kept = interpolated(before, after, verdict.step)
             federation.set_global(kept)

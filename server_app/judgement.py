@@ -151,8 +151,10 @@ class Verdict:
 
     @property
     def best(self) -> Tally | None:
-        """The candidate other than λ = 0 that did best; None where nobody judged."""
-        return self.candidates[best_step(self.candidates)] if self.candidates else None
+        """What is kept, or else the candidate that did best; None where nobody judged."""
+        if not self.candidates:
+            return None
+        return self.candidates[self.chosen or best_step(self.candidates)]
 
     @property
     def images(self) -> int:
@@ -178,13 +180,21 @@ class Verdict:
 
 
 def decide(
-    candidates: Sequence[Tally], *, before: str, stage: str, clients: int, held_out: int
+    candidates: Sequence[Tally],
+    *,
+    before: str,
+    stage: str,
+    clients: int,
+    held_out: int,
+    needs_proof: bool = True,
 ) -> Verdict:
     """Decide which candidate is kept.
 
     That is the one whose gain minus :data:`CAUTION` standard errors is largest, if that is above 0;
-    otherwise λ = 0. Where no client holds images out, nothing can be judged, and the stage's result
-    is kept as if there were no judges; where clients do but none answers, λ = 0.
+    otherwise λ = 0. A step that needs no proof is kept as it is, λ = 1, unless it lost more than
+    its standard error: few images would refuse it by chance more often than it harms. Where no
+    client holds images out, nothing can be judged, and the stage's result is kept as if there were
+    no judges; where clients do but none answers, λ = 0.
 
     Parameters
     ----------
@@ -192,8 +202,12 @@ def decide(
         See :func:`tallies`.
     before, stage, clients, held_out
         As in :class:`Verdict`.
+    needs_proof : bool (default: True)
+        Whether the step may harm; see :meth:`post_training.Trained.offer`.
     """
-    if candidates:
+    if candidates and not needs_proof and candidates[-1].gain >= -candidates[-1].standard_error:
+        chosen = len(candidates) - 1
+    elif candidates:
         best = best_step(candidates)
         chosen = best if candidates[best].bound > 0 else 0
     else:

@@ -74,6 +74,8 @@ class Ledger:
         The stage whose model is kept.
     offered : str, optional
         A stage whose result waits for its judgement.
+    needs_proof : bool
+        Whether that is to be kept only if it is shown to help.
     judged : dict, optional
         What ``summary.json`` says of the judgements; None where there was none.
     """
@@ -88,6 +90,7 @@ class Ledger:
     generation: GenerationWork | None = None
     kept: str = "federated"
     offered: str | None = None
+    needs_proof: bool = True
     judged: dict[str, Any] | None = None
 
     def __post_init__(self) -> None:

@@ -169,3 +169,25 @@ def test_nothing_measured_makes_no_tally() -> None:
     assert tallies(None) == ()
     nothing = Scores.counted(np.array([], int), np.zeros((5, 0), bool), [0.0] * 5, 4)
     assert tallies(nothing) == ()
+
+
+def proven(gained: int, lost: int, images: int = 60) -> Verdict:
+    tallies = candidates(*[(gained, lost)] * 4, images=images)
+    return decide(tallies, before="a", stage="b", clients=3, held_out=images, needs_proof=False)
+
+
+@pytest.mark.parametrize(
+    ("gained", "lost", "step"), [(5, 1, 1.0), (0, 0, 1.0), (2, 3, 1.0), (0, 4, 0.0)]
+)
+def test_a_step_that_needs_no_proof_is_kept_unless_the_images_speak_against_it(
+    gained: int, lost: int, step: float
+) -> None:
+    verdict = proven(gained, lost)
+    assert verdict.step == step
+    assert f"{100 * (gained - lost) / 60:+.1f} ±" in verdict.sentence
+
+
+def test_what_lost_whole_may_still_be_kept_in_part() -> None:
+    tallies = candidates((6, 0), (3, 0), (0, 3), (0, 6), images=60)
+    verdict = decide(tallies, before="a", stage="b", clients=3, held_out=60, needs_proof=False)
+    assert verdict.step == 0.25
