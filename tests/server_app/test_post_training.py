@@ -118,8 +118,8 @@ def test_calibration_before_fedf2dg_and_resumed_between(
 @pytest.mark.parametrize(
     ("names", "message"),
     [
-        ("magic", r"unknown .*post-training.*magic.*calibration, fedf2dg, none"),
-        ("fedf2dg,fedf2dg", "different ones of calibration, fedf2dg"),
+        ("magic", r"unknown .*post-training.*magic.*calibration.*fedf2dg.*none"),
+        ("fedf2dg,fedf2dg", "different ones of calibration.*fedf2dg"),
         ("none,fedf2dg", "name none, or one or several"),
         (" ,", "name none, or one or several"),
     ],
