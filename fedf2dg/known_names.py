@@ -81,6 +81,8 @@ def _keys(package: str, variable: str) -> list[str]:
                         match key, value:
                             case ast.Constant(value=str(name)), _:
                                 names.append(name)
+                            case None, ast.Name(id=other) if inner := _keys(package, other):
+                                names += inner
                             # {name: … for name in OTHER}
                             case None, ast.DictComp(
                                 generators=[ast.comprehension(iter=ast.Name(id=other), ifs=[])]

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 from torch import nn
 
@@ -19,22 +18,9 @@ SMALL = 64
 #: Below this, the last feature maps would be a single pixel, which BatchNorm cannot train on.
 SMALLEST = 32
 
-# What the builders need so that nothing in a forward pass is drawn at random.
-_WITHOUT_CHANCE: dict[str, dict[str, Any]] = {
-    "resnet18": {},
-    "resnet34": {},
-    "resnet50": {},
-    "mobilenet_v3_small": {"dropout": 0.0},
-    "efficientnet_b0": {"dropout": 0.0, "stochastic_depth_prob": 0.0},
-    "shufflenet_v2_x0_5": {},
-    "shufflenet_v2_x1_0": {},
-    "convnext_tiny": {"stochastic_depth_prob": 0.0},
-    "vit_b_16": {},
-}
-
 
 def torchvision_encoder(
-    channels: int, image_size: tuple[int, int], *, name: str
+    channels: int, image_size: tuple[int, int], *, name: str, **options: float
 ) -> tuple[nn.Module, int]:
     """Build a classifier of torchvision without its last layer, with fresh weights.
 
@@ -46,6 +32,8 @@ def torchvision_encoder(
         Height and width in pixels.
     name : str
         torchvision's name.
+    **options
+        What its builder needs so that nothing in a forward pass is drawn at random.
 
     Returns
     -------
@@ -62,7 +50,6 @@ def torchvision_encoder(
             f"model '{PREFIX}{name}' needs images of at least {SMALLEST}x{SMALLEST} pixels, not "
             f"{image_size[0]}x{image_size[1]}: set image-size, or choose another model"
         )
-    options = dict(_WITHOUT_CHANCE[name])
     if name == "vit_b_16":
         if image_size[0] != image_size[1] or image_size[0] % 16:
             raise ValueError(
@@ -86,7 +73,21 @@ def torchvision_encoder(
 
 
 TORCHVISION_MODELS: dict[str, Callable[[int, tuple[int, int]], tuple[nn.Module, int]]] = {
-    f"{PREFIX}{name}": partial(torchvision_encoder, name=name) for name in _WITHOUT_CHANCE
+    "torchvision/resnet18": partial(torchvision_encoder, name="resnet18"),
+    "torchvision/resnet34": partial(torchvision_encoder, name="resnet34"),
+    "torchvision/resnet50": partial(torchvision_encoder, name="resnet50"),
+    "torchvision/mobilenet_v3_small": partial(
+        torchvision_encoder, name="mobilenet_v3_small", dropout=0.0
+    ),
+    "torchvision/efficientnet_b0": partial(
+        torchvision_encoder, name="efficientnet_b0", dropout=0.0, stochastic_depth_prob=0.0
+    ),
+    "torchvision/shufflenet_v2_x0_5": partial(torchvision_encoder, name="shufflenet_v2_x0_5"),
+    "torchvision/shufflenet_v2_x1_0": partial(torchvision_encoder, name="shufflenet_v2_x1_0"),
+    "torchvision/convnext_tiny": partial(
+        torchvision_encoder, name="convnext_tiny", stochastic_depth_prob=0.0
+    ),
+    "torchvision/vit_b_16": partial(torchvision_encoder, name="vit_b_16"),
 }
 
 
