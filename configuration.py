@@ -44,7 +44,7 @@ from settings import (
     inversion_of,
     key,
 )
-from settings.declaration import checked, meant, unknown
+from settings.declaration import checked, meant, names_in, unknown
 from settings.post_training import AUTO, methods_for
 
 SomeSection = TypeVar("SomeSection", bound=Section)
@@ -557,7 +557,7 @@ class RunConfiguration(Section):
     @property
     def stage_names(self) -> tuple[str, ...]:
         """The chosen stages, in the order they run."""
-        given = [part.strip() for part in self.stages.split(",") if part.strip()]
+        given = names_in(self.stages)
         if not given:
             raise ConfigurationError(
                 f"stages is empty; choose some of {', '.join(STAGES)}, separated by commas"
@@ -580,18 +580,17 @@ class RunConfiguration(Section):
     @property
     def classes(self) -> tuple[str, ...]:
         """The names in ``class-names``."""
-        return tuple(name.strip() for name in self.class_names.split(",") if name.strip())
+        return names_in(self.class_names)
 
     @property
     def sink_names(self) -> tuple[str, ...]:
         """The names in ``sinks``; a plus sign separates them in a comparison."""
-        names = self.sinks.replace("+", ",").split(",")
-        return tuple(dict.fromkeys(name.strip() for name in names if name.strip()))
+        return tuple(dict.fromkeys(names_in(self.sinks.replace("+", ","))))
 
     @property
     def frozen_layers(self) -> tuple[str, ...]:
         """The names in ``freeze``."""
-        return tuple(name.strip() for name in self.freeze.split(",") if name.strip())
+        return names_in(self.freeze)
 
     @property
     def data_set(self) -> dict[str, Any]:

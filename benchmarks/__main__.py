@@ -17,6 +17,7 @@ from typing import Any
 import torch
 
 from benchmarks.measure import CLOCKS, machine, use_clock
+from settings.declaration import names_in
 
 STAGES = {
     "inversion": "benchmarks.inversion",
@@ -41,7 +42,7 @@ def main(arguments_given: Sequence[str] | None = None) -> None:
     parser.add_argument("--clock", choices=CLOCKS, default="wall", help="cpu: of this process")
     parser.add_argument("--output", type=Path, default=None, help="JSON file to write")
     arguments = parser.parse_args(arguments_given)
-    stages = [stage.strip() for stage in arguments.only.split(",") if stage.strip()]
+    stages = names_in(arguments.only)
     unknown = [stage for stage in stages if stage not in STAGES]
     if unknown:
         parser.error(f"unknown stage {unknown[0]!r}: choose from {', '.join(STAGES)}")

@@ -25,8 +25,9 @@ from distillation import distil, teachers
 from federated_data import client_rows, has_split, load_split
 from foundation import write_whole
 from foundation.seeds import DISTILLATION, derived_seed
-from models import Classifier, State, load_state, resolve_device
-from models.head import head_name
+from models import Classifier, State, cpu_state, load_state, resolve_device
+from models.features import features_of
+from models.head import head_name, head_parameters, with_head
 from models.predictions import predicted_logits
 from protocol.client_store import ClientStore
 from protocol.shared_model import shared_model
@@ -165,11 +166,10 @@ def refitted(model: nn.Module, images: Tensor, labels: Tensor) -> State:
     labels : Tensor
         (n,) int64.
     """
-    name = head_name(model)
-    head = model.get_submodule(name)
-    assert isinstance(head, nn.Linear)
-    features = _inputs_of(head, model, images)
-    start = torch.cat([head.weight, head.bias[:, None]], dim=1).detach().cpu().double()
+    state, name = cpu_state(model), head_name(model)
+    weight, bias = head_parameters(state, name)
+    features = features_of(model, images).double()
+    start = torch.cat([weight, bias[:, None]], dim=1)
     design = torch.cat([features, features.new_ones(len(features), 1)], dim=1)
     change = torch.zeros_like(start, requires_grad=True)
     optimizer = torch.optim.LBFGS(
@@ -185,24 +185,7 @@ def refitted(model: nn.Module, images: Tensor, labels: Tensor) -> State:
 
     optimizer.step(closure)
     fitted = (start + change).detach()
-    prefix = f"{name}." if name else ""
-    state = {key: value.detach().cpu().clone() for key, value in model.state_dict().items()}
-    state[f"{prefix}weight"] = fitted[:, :-1].to(head.weight.dtype)
-    state[f"{prefix}bias"] = fitted[:, -1].to(head.weight.dtype)
-    return state
-
-
-def _inputs_of(layer: nn.Module, model: nn.Module, images: Tensor) -> Tensor:
-    """Return what enters a layer when the model is run over images, (n, d) float64 on the CPU."""
-    seen: list[Tensor] = []
-    hook = layer.register_forward_pre_hook(
-        lambda _, inputs: seen.append(inputs[0].detach().cpu().double())
-    )
-    try:
-        predicted_logits(model, images)
-    finally:
-        hook.remove()
-    return torch.cat(seen)
+    return with_head(state, name, fitted[:, :-1], fitted[:, -1])
 
 
 class _Trained:

@@ -62,6 +62,8 @@ def read_weights(source: str, architecture: str) -> tuple[State, ModelDescriptio
     path = Path(source)
     if path.is_dir() and not (path / WEIGHTS).is_file() and (path / "model" / WEIGHTS).is_file():
         path = path / "model"  # a run's directory
+    if path.name == WEIGHTS and (path.parent / DESCRIPTION).is_file():
+        path = path.parent  # its classes are known there
     try:
         if path.is_dir():
             description, model = read_model(path)
@@ -78,9 +80,6 @@ def read_weights(source: str, architecture: str) -> tuple[State, ModelDescriptio
         ) from error
     if not isinstance(state, Mapping) or not all(isinstance(v, Tensor) for v in state.values()):
         raise InitialWeightsError(f"initial-weights = {source!r} holds no weights by name")
-    beside = path.parent / DESCRIPTION
-    if path.name == WEIGHTS and beside.is_file():
-        return dict(state), read_weights(str(path.parent), architecture)[1]
     return dict(state), None
 
 
@@ -137,11 +136,10 @@ def fitted(
         given = _from_torchvision(given, fresh)
     if broken := first_non_finite(dict(given)):
         raise InitialWeightsError(f"initial-weights: {broken!r} holds NaN or infinite values")
-    left: list[str] = []
-    replaced = _replaced(model, given, fresh, same_classes, left)
-    state = dict(fresh)
+    decided, left = _decided_otherwise(model, given, fresh, same_classes)
+    state = {**fresh, **decided}
     for name, value in fresh.items():
-        if name in replaced:
+        if name in decided:
             continue
         if name not in given:
             if name.endswith("num_batches_tracked"):
@@ -162,40 +160,36 @@ def fitted(
     return state, left
 
 
-def _replaced(
-    model: Classifier,
-    given: Mapping[str, Tensor],
-    fresh: State,
-    same_classes: bool,
-    left: list[str],
-) -> set[str]:
-    """Name the entries that stay fresh, and say why; a first layer for other channels is summed."""
-    names: set[str] = set()
+def _decided_otherwise(
+    model: Classifier, given: Mapping[str, Tensor], fresh: State, same_classes: bool
+) -> tuple[State, list[str]]:
+    """Return the entries that are not taken as they were given, and sentences that say why."""
+    decided: State = {}
+    left: list[str] = []
     projection = [name for name in fresh if name.startswith(_PROJECTION)]
     if any(name not in given or given[name].shape != fresh[name].shape for name in projection):
-        names.update(projection)
+        decided.update({name: fresh[name] for name in projection})
         left.append("the projection head is new")
     head = [name for name in fresh if name.startswith(_HEAD)]
     if not same_classes or any(
         name not in given or given[name].shape != fresh[name].shape for name in head
     ):
-        names.update(head)
+        decided.update({name: fresh[name] for name in head})
         left.append("the classifier's head is new: the weights are for other classes")
     first = f"{_ENCODER}{first_convolution(model.encoder)}.weight"
     if first in given and first in fresh and given[first].shape != fresh[first].shape:
         old, new = given[first].shape, fresh[first].shape
         if old[0] == new[0] and old[2:] == new[2:] and new[1] == 1:
             # Grey is three equal channels, whose weights add up.
-            fresh[first] = given[first].sum(dim=1, keepdim=True).to(fresh[first].dtype)
+            decided[first] = given[first].sum(dim=1, keepdim=True).to(fresh[first].dtype)
             left.append("the first convolution is summed over the colours, for grey images")
-            names.add(first)
         elif old[0] == new[0] and old[1] == new[1]:
-            names.add(first)
+            decided[first] = fresh[first]
             left.append(
                 f"the first convolution is new: its window is {new[2]}x{new[3]} for small images, "
                 f"not {old[2]}x{old[3]}"
             )
-    return names
+    return decided, left
 
 
 def _from_torchvision(given: Mapping[str, Tensor], fresh: State) -> dict[str, Tensor]:

@@ -170,7 +170,7 @@ def add_to_summary(judged: dict[str, Any], verdict: Verdict) -> None:
 
 def as_json(verdict: Verdict) -> dict[str, Any]:
     """Return a verdict for the metrics and the summary; what nobody measured is None."""
-    best = verdict.best
+    best = verdict.reported
     return {
         "stage": verdict.stage,
         "before": verdict.before,

@@ -42,7 +42,10 @@ def initial_state(
         log.warning(
             "initial weights: they were trained on pixels of mean %s and deviation %s; here these "
             "are %s and %s",
-            *(known.mean, known.std, here.mean, here.std),
+            known.mean,
+            known.std,
+            here.mean,
+            here.std,
         )
     log.info("initial weights: %s%s", source, "".join(f"; {sentence}" for sentence in left))
     return state

@@ -150,7 +150,7 @@ class Verdict:
         return STEPS[self.chosen]
 
     @property
-    def best(self) -> Tally | None:
+    def reported(self) -> Tally | None:
         """What is kept, or else the candidate that did best; None where nobody judged."""
         if not self.candidates:
             return None
@@ -167,15 +167,19 @@ class Verdict:
         kept = f"kept: {self.stage if self.chosen else self.before}"
         if 0 < self.step < 1:
             kept += f" at λ = {self.step:g} (0: {self.before}, 1: {self.stage})"
-        if self.best is None:
+        if self.reported is None:
             if self.held_out:
                 return f"{kept}; no client that holds images out answered about {self.stage}"
             return f"{kept}, not judged: no client holds images out"
         return (
-            f"{kept}; {self.stage} gained {100 * self.best.gain:+.1f} ± "
-            f"{100 * self.best.half_width:.1f} points on {self.images} held-out images of "
+            f"{kept}; {self.stage} gained {100 * self.reported.gain:+.1f} ± "
+            f"{100 * self.reported.half_width:.1f} points on {self.images} held-out images of "
             f"{counted(self.clients, 'client')}"
-            + (": undecided, less than these images can tell apart" if self.best.undecided else "")
+            + (
+                ": undecided, less than these images can tell apart"
+                if self.reported.undecided
+                else ""
+            )
         )
 
 

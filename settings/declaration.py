@@ -194,6 +194,11 @@ def checked(name: str, value: Any, info: KeyInfo, choices: Collection[str] = ())
     return value
 
 
+def names_in(text: str) -> tuple[str, ...]:
+    """Return the names in a text that separates them by commas, without blanks and empty ones."""
+    return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
 def unknown(what: str, value: str, choices: Collection[str]) -> str:
     """Say that a value is none of the choices, what was perhaps meant, and what there is."""
     listed = ", ".join(sorted(choices))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from .declaration import ConfigurationError, unknown
+from .declaration import ConfigurationError, names_in, unknown
 from .photographs import SMALLEST_PHOTOGRAPH
 
 #: The methods are chosen by the images.
@@ -52,7 +52,7 @@ def method_names(text: str, known: Collection[str]) -> list[str]:
         If there is none of a name, the same method is named twice, or ``none`` is named beside
         others; the message lists the choices.
     """
-    given = [name.strip() for name in text.split(",") if name.strip()]
+    given = list(names_in(text))
     if not given or len(set(given)) < len(given) or ("none" in given and len(given) > 1):
         raise ConfigurationError(
             f"post-training = {text!r}: name none, or one or several different ones of "

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from foundation import write_whole
+from settings.declaration import names_in
 
 from .parts import SHARES
 from .table import markdown
@@ -36,7 +37,7 @@ def main(given: Sequence[str] | None = None) -> int:
     parser.add_argument("--size", choices=("gpu", "toy"), default="gpu")
     parser.add_argument("--only", default=",".join(SHARES), help="parts, separated by commas")
     arguments = parser.parse_args(given)
-    names = [name.strip() for name in arguments.only.split(",") if name.strip()]
+    names = names_in(arguments.only)
     for name in names:
         if name not in SHARES:
             parser.error(f"unknown part {name!r}: choose from {', '.join(SHARES)}")
