@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from models.batch_norm import freeze_statistics
+from models.freezing import hold_frozen_statistics
 from settings import Statistics
 
 from .errors import DistillationError
@@ -71,6 +72,7 @@ class Student:
             The loss before the step, a scalar on the model's device.
         """
         self.model.train()
+        hold_frozen_statistics(self.model)
         if self._statistics == "frozen":
             freeze_statistics(self.model)
         images = images.contiguous(memory_format=torch.channels_last)

@@ -159,7 +159,8 @@ def _set_training_mode(model: nn.Module, frozen_statistics: bool, layers: Layers
     for module in model.modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm):
             # A layer that is not trained itself belongs to the features that are to stay.
-            trained = layers in ("auto", "all") or any(p.requires_grad for p in module.parameters())
+            own = list(module.parameters())
+            trained = any(p.requires_grad for p in own) if own else layers in ("auto", "all")
             module.train(trained and not frozen_statistics)
 
 

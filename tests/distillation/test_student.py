@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from distillation import DistillationError
+from distillation import DistillationError, distil
 from distillation.student import Student, finite, pass_over
 from models import build
+from settings import DistillationSettings
 
 
 def _model(seed: int = 0) -> torch.nn.Module:
@@ -110,3 +111,25 @@ def test_a_loss_that_is_no_number_is_said():
     assert finite(0.5) == 0.5
     with pytest.raises(DistillationError, match="learning-rate"):
         finite(float("nan"))
+
+
+def _moved(before: torch.nn.Module, after: torch.nn.Module) -> set[str]:
+    old = before.state_dict()
+    return {n for n, v in after.state_dict().items() if not torch.equal(v, old[n])}
+
+
+def test_running_statistics_of_frozen_layers_stay_while_those_of_others_move(images):
+    given = _model()
+    given.encoder.requires_grad_(False)
+    student = Student(given, steps=4, learning_rate=0.05, temperature=2.0, statistics="update")
+    student.learn(images, torch.ones(16, 1) * torch.tensor([1.0, 2.0, 3.0]))
+    assert _moved(given, student.model) == {"head.weight", "head.bias"}
+
+
+def test_so_they_do_in_the_distillation_of_all_layers(images):
+    given = _model()
+    given.encoder.requires_grad_(False)
+    settings = DistillationSettings(epochs=1, layers="all", statistics="update", weight=1.0)
+    lessons = torch.ones(16, 1) * torch.tensor([1.0, 2.0, 3.0])
+    result = distil(given, images, lessons, settings, seed=0)
+    assert _moved(given, result.model) == {"head.weight", "head.bias"}
