@@ -195,11 +195,7 @@ def jensen_shannon_each(logits_p: Tensor, logits_q: Tensor, temperature: float) 
     Tensor
         (...), each in [0, 1].
     """
-    log_p = F.log_softmax(logits_p / temperature, dim=-1)
-    log_q = F.log_softmax(logits_q / temperature, dim=-1)
-    log_m = torch.logaddexp(log_p, log_q) - math.log(2.0)
-    divergence = 0.5 * (log_p.exp() * (log_p - log_m) + log_q.exp() * (log_q - log_m))
-    return divergence.sum(dim=-1) / math.log(2.0)
+    return _jensen_shannon_nats(logits_p, logits_q, temperature) / math.log(2.0)
 
 
 def jensen_shannon(
@@ -210,7 +206,17 @@ def jensen_shannon(
     ``weights`` are the images' shares, (n,), summing to 1 (see ``generation.buckets``); None: all
     count alike.
     """
-    return mean(jensen_shannon_each(logits_p, logits_q, temperature), weights)
+    # Divided last: a division for each image rounds otherwise, and hundreds of steps later other
+    # images come out.
+    return mean(_jensen_shannon_nats(logits_p, logits_q, temperature), weights) / math.log(2.0)
+
+
+def _jensen_shannon_nats(logits_p: Tensor, logits_q: Tensor, temperature: float) -> Tensor:
+    log_p = F.log_softmax(logits_p / temperature, dim=-1)
+    log_q = F.log_softmax(logits_q / temperature, dim=-1)
+    log_m = torch.logaddexp(log_p, log_q) - math.log(2.0)
+    divergence = 0.5 * (log_p.exp() * (log_p - log_m) + log_q.exp() * (log_q - log_m))
+    return divergence.sum(dim=-1)
 
 
 def clamped_divergence(

@@ -44,20 +44,25 @@ def run_tests(task: Task) -> Tests:
     ModuleNotFoundError
         If pytest is not installed.
     RuntimeError
-        If it says of no test how it ended.
+        If it says of no test how it ended, or is not done in time; with what it said so far.
     """
     if importlib.util.find_spec("pytest") is None:
         raise ModuleNotFoundError("pytest is not installed: pip install pytest")
-    command = [sys.executable, "-m", "pytest", "--noconftest", "-p", "no:cacheprovider"]
-    done = subprocess.run(
-        [*command, *FILES],
-        cwd=REPOSITORY,
-        env={**os.environ, "FEDF2DG_TEST_DEVICE": task.device},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=0.9 * task.seconds,  # it must not outlive the part
-    )
+    command = [sys.executable, "-m", "pytest", "--noconftest", "-p", "no:cacheprovider", "-v"]
+    try:
+        done = subprocess.run(
+            [*command, *FILES],
+            cwd=REPOSITORY,
+            env={**os.environ, "FEDF2DG_TEST_DEVICE": task.device},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=0.9 * task.seconds,  # it must not outlive the part
+        )
+    except subprocess.TimeoutExpired as late:
+        said = late.stdout or b""
+        text = said if isinstance(said, str) else said.decode(errors="replace")
+        raise RuntimeError(f"the tests took longer than {late.timeout:.0f} s: {text}") from None
     last = (done.stdout.splitlines() or [""])[-1]
     counts = {word: int(number) for number, word in _OUTCOME.findall(last)}
     if not counts:

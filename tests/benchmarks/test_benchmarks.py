@@ -105,6 +105,7 @@ def test_types_that_the_hardware_only_emulates_are_not_measured(
         monkeypatch.setattr(measure, "native_bfloat16", lambda device, native=native: native)
         measured = measure.measure_ceilings(cpu)
         assert set(measured) == types
-        ways = inversion.ways("small", measured)
+        (small,), (full,) = inversion.WAYS["small"], inversion.WAYS["full"]
+        ways = inversion.possible(small, measured)
         assert ways == [("float32", "off"), ("bfloat16" if native else "float32", "on")]
-        assert len(inversion.ways("full", measured)) == 2 * len(types)
+        assert len(inversion.possible(full, measured)) == 2 * len(types)

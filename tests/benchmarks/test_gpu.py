@@ -14,6 +14,7 @@ from benchmarks.gpu import preset
 from benchmarks.gpu.__main__ import carry_out, main, share_of
 from benchmarks.gpu.parts import SHARES, Task
 from benchmarks.gpu.preset import PRESET, shrunk, write_learnable_pictures
+from benchmarks.gpu.tests import run_tests
 from configuration import RunConfiguration, read_toml
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -53,6 +54,11 @@ def test_a_part_that_fails_is_written_down_and_the_next_goes_on(tmp_path: Path) 
 def test_a_part_without_time_is_ended(tmp_path: Path) -> None:
     told = argparse.Namespace(device="cpu", size="toy", data=None)
     assert carry_out("machine", 0.01, told)["status"] == "out of time"
+
+
+def test_tests_that_take_too_long_say_how_far_they_came() -> None:
+    with pytest.raises(RuntimeError, match="the tests took longer than 0 s"):
+        run_tests(Task("cpu", "toy", 0.3, None))
 
 
 def test_time_that_is_left_over_goes_to_the_parts_behind() -> None:

@@ -63,8 +63,14 @@ def test_a_step_in_bfloat16_is_a_rounded_one_and_weights_stay_in_float32():
 @pytest.mark.parametrize("hardware", [True, False])
 def test_a_gpu_that_would_emulate_bfloat16_trains_in_float32(monkeypatch, hardware):
     monkeypatch.setattr(client_app.site, "bfloat16_pays", lambda device: hardware)
-    chosen = client_app.site.reduced_type("auto", torch.device("cuda"), 1e6)
+    chosen = client_app.site.reduced_type("auto", torch.device("cuda"), 1e10)
     assert chosen == (torch.bfloat16 if hardware else None)
+
+
+def test_a_gpu_trains_small_models_in_float32(monkeypatch):
+    """There starting the kernels takes the time, and bfloat16 only adds some."""
+    monkeypatch.setattr(client_app.site, "bfloat16_pays", lambda device: True)
+    assert client_app.site.reduced_type("auto", torch.device("cuda"), 1.1e9) is None
 
 
 @pytest.mark.parametrize("strategy", ["fedavg", "moon"])
