@@ -319,9 +319,10 @@ class RunConfiguration(Section):
     normalization: str = key(
         "auto",
         "Mean and deviation that pixels are brought to 0 and 1 from: data-set, the data set's own; "
-        "imagenet, those that torchvision's weights were trained with; auto, imagenet where "
+        "imagenet, those that torchvision's weights were trained with; measured, those of the "
+        "clients' training images, whose pixels they add up when they join; auto, imagenet where "
         "initial-weights start a model of torchvision's, else the data set's.",
-        choices=("auto", "data-set", "imagenet"),
+        choices=("auto", "data-set", "imagenet", "measured"),
     )
     augmentation: str = key(
         "auto",
@@ -611,6 +612,11 @@ class RunConfiguration(Section):
         """Whether pixels are normalised as torchvision's weights want them."""
         pretrained = bool(self.initial_weights) and self.model.startswith("torchvision/")
         return self.normalization == "imagenet" or (self.normalization == "auto" and pretrained)
+
+    @property
+    def measures_pixels(self) -> bool:
+        """Whether the clients add up their pixels, to be normalised by what all of them have."""
+        return self.normalization == "measured"
 
     def augmentation_for(self, usual: str) -> str:
         """Return the augmentation of the training images, where ``usual`` is what suits them."""

@@ -14,6 +14,7 @@ from models import cpu_state, load_state
 from protocol.client_description import ClientDescription
 from protocol.evaluation import Candidates
 from protocol.fingerprint import code_fingerprint
+from protocol.pixel_sums import PixelSums
 from protocol.records import from_record, to_record
 from protocol.seeds import training_generator
 from strategies import get
@@ -55,6 +56,7 @@ def describe(message: Message, context: Context) -> Message:
         held_out=tuple(held_out_counts(site)),
         site_name=site.name,
         label_counts=tuple(map(int, site.data().label_counts())) if told else (),
+        pixels=PixelSums.of(site.data().images) if site.configuration.measures_pixels else None,
     )
     return Message(content=description.content(), reply_to=message)
 

@@ -28,7 +28,7 @@ from .errors import DataError, warn_once
 logger = logging.getLogger("flwr.fedf2dg.data")
 
 # Part of every key: raise it when the files in an entry change their meaning.
-_FORMAT = 1
+_FORMAT = 2
 # A user who waits longer than this for another process wants to know what for.
 _QUIET_WAIT_SECONDS = 5.0
 

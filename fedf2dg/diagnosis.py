@@ -33,7 +33,7 @@ from protocol.client_store import ClientStore
 from protocol.shared_model import shared_model
 from reporting.diagnosis import FILE
 from server_app.checkpoints import Checkpoints
-from server_app.images import description_of
+from server_app.images import description_of, normalized
 from server_app.run_directory import settings_to_resume
 from strategies import get, prior_left
 
@@ -208,7 +208,7 @@ class _Trained:
         self.global_state = loaded.global_state
         self._store = ClientStore(directory / "checkpoints" / "local_models")
         self._store.declare(loaded.versions["local_models"])
-        self._description = description_of(configuration)
+        self._description = normalized(description_of(configuration), loaded.normalization)
         self.device = resolve_device(configuration.device)
         test = load_split(split="test", **configuration.data_set)
         self.test_images = self._normalized(test.images)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from flwr.app import ConfigRecord, MetricRecord, RecordDict
 
 from .numbers import metrics_of, whole_numbers
+from .pixel_sums import PixelSums
 from .reasons import printable
 from .records import InvalidContent
 
@@ -35,6 +36,8 @@ class ClientDescription:
     label_counts : tuple of int (default: ())
         Training images by class, where the server may know them exactly: a message of its own
         would cost the client's site another process. Empty if it did not say.
+    pixels : PixelSums, optional
+        What its images' pixels add up to, where they are to be normalised by that.
     """
 
     num_examples: int
@@ -43,6 +46,7 @@ class ClientDescription:
     held_out: tuple[int, ...] = ()
     site_name: str = ""
     label_counts: tuple[int, ...] = ()
+    pixels: PixelSums | None = None
 
     def content(self) -> RecordDict:
         """Return the description as a reply carries it."""
@@ -55,6 +59,7 @@ class ClientDescription:
                         "num-partitions": self.partitions,
                         "held-out": list(self.held_out),
                         **({"label-counts": list(self.label_counts)} if self.label_counts else {}),
+                        **(self.pixels.metrics() if self.pixels else {}),
                     }
                 ),
                 "site": ConfigRecord({"site-name": self.site_name}),
@@ -62,7 +67,12 @@ class ClientDescription:
         )
 
     @classmethod
-    def received(cls, content: RecordDict, columns: int | None = None) -> ClientDescription:
+    def received(
+        cls,
+        content: RecordDict,
+        columns: int | None = None,
+        image_shape: tuple[int, int, int] | None = None,
+    ) -> ClientDescription:
         """Read what :meth:`content` wrote.
 
         Parameters
@@ -71,6 +81,8 @@ class ClientDescription:
             The reply.
         columns : int, optional
             In how many columns images are told by class, if they are; None: in any number.
+        image_shape : (C, H, W), optional
+            Of the images whose pixels were to be added up; None: no sums are read.
 
         Raises
         ------
@@ -97,7 +109,11 @@ class ClientDescription:
             )
         site = content.config_records.get("site", ConfigRecord())
         name = printable(str(site.get("site-name", "")))[:_LONGEST_NAME].strip()
-        return cls(num_examples, partition, partitions, held_out, name, labels)
+        pixels = None
+        if image_shape is not None:
+            channels, height, width = image_shape
+            pixels = PixelSums.received(metrics, num_examples * height * width, channels)
+        return cls(num_examples, partition, partitions, held_out, name, labels, pixels)
 
 
 def _by_class(metrics: MetricRecord, name: str, columns: int | None) -> tuple[int, ...]:

@@ -22,6 +22,7 @@ from foundation import ExpectedError
 
 from .client_description import ClientDescription
 from .gather import gather
+from .pixel_sums import PixelSums
 
 DESCRIBE = "query.describe"
 _POLL_SECONDS = 0.05
@@ -85,6 +86,8 @@ class Participants:
     columns : int, optional
         In how many columns clients tell their images: the number of classes, or 1 where the server
         may not know the classes. None: in any number.
+    pixels_of : (C, H, W), optional
+        Shape of the images whose pixels every client adds up; None: none does.
     """
 
     def __init__(
@@ -94,12 +97,16 @@ class Participants:
         greeting: Mapping[str, Any] | None = None,
         identity: str = "node-id",
         columns: int | None = None,
+        pixels_of: tuple[int, int, int] | None = None,
     ) -> None:
         self.expected = expected
         self.timeout = timeout
         self.greeting = dict(greeting or {})
         self.identity = identity
         self.columns = columns
+        self.pixels_of = pixels_of
+        #: What the clients' pixels add up to, by index, as far as they have said it.
+        self.pixels: dict[int, PixelSums] = {}
         #: Whether all clients are partitions of one data set, as in a simulation.
         self.simulated = False
         self._with_partition: set[int] = set()
@@ -258,7 +265,7 @@ class Participants:
             {node: node for node in new},
             DESCRIBE,
             lambda node: question,
-            lambda node, content: ClientDescription.received(content, self.columns),
+            lambda node, content: ClientDescription.received(content, self.columns, self.pixels_of),
             timeout=min(
                 _LONGEST_DESCRIPTION_SECONDS, max(self.timeout, _SHORTEST_DESCRIPTION_SECONDS)
             ),
@@ -310,6 +317,8 @@ class Participants:
             description.site_name,
             description.label_counts,
         )
+        if description.pixels is not None:
+            self.pixels[partition] = description.pixels
 
     def _takeover(self, node: int, partition: int) -> str:
         """Say why a node may not have an index that is, or was before a resume, another's."""

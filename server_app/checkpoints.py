@@ -65,6 +65,9 @@ class Checkpoint:
         What simulated clients' data looked like; empty for real sites. See :mod:`.same_data`.
     label_counts : Told
         What clients said of their labels.
+    normalization : dict[str, list of float]
+        ``mean`` and ``std`` by channel where the clients' images gave them, else empty. Sites that
+        come or go later change them no more: the model has learned with these.
     metrics_position : int
         Bytes of ``metrics.jsonl`` that belong to it.
     kept : State, optional
@@ -81,6 +84,7 @@ class Checkpoint:
     label_counts: Told = field(default_factory=dict)
     metrics_position: int = 0
     kept: State | None = None
+    normalization: dict[str, list[float]] = field(default_factory=dict)
 
 
 class Checkpoints:
@@ -115,6 +119,7 @@ class Checkpoints:
             "nodes": checkpoint.nodes,
             "data": checkpoint.data,
             "label_counts": checkpoint.label_counts,
+            "normalization": checkpoint.normalization,
             "metrics_position": checkpoint.metrics_position,
             "configuration": self.configuration.flat(),
         }
@@ -191,6 +196,7 @@ class Checkpoints:
                 dict(manifest["label_counts"]),
                 int(manifest["metrics_position"]),
                 load_file(newest / _KEPT) if (newest / _KEPT).is_file() else None,
+                dict(manifest.get("normalization", {})),
             )
         except (OSError, SafetensorError, KeyError, ValueError, TypeError, AttributeError) as error:
             raise CheckpointError(f"{newest} cannot be read: {error}") from error

@@ -38,6 +38,7 @@ from processes import Workers, threads
 from protocol.fingerprint import code_fingerprint
 from protocol.gather import gather
 from protocol.participants import MissingClients, Participants
+from protocol.pixel_sums import pooled
 from protocol.reasons import grouped
 from protocol.shared_model import shared_model
 from reporting import PROGRESS, MetricsFile, read_events, rounds_left
@@ -46,7 +47,7 @@ from strategies import TooFewReplies, get
 
 from .batch_norm import measured_on_clients
 from .checkpoints import Checkpoint, Checkpoints
-from .images import description_of
+from .images import description_of, normalized
 from .initial_model import initial_state
 from .label_counts import LabelCounts
 from .measuring import CLIENTS, Figures, Measuring
@@ -117,6 +118,7 @@ class Federation:
             {"fingerprint": code_fingerprint(), **to_values(self.description)},
             configuration.client_identity,
             self.description.classes if configuration.exact_counts_told else 1,
+            self.description.image_shape if configuration.measures_pixels else None,
         )
         self.measuring = Measuring(
             grid, configuration, self.description, self.participants, self.device
@@ -147,6 +149,8 @@ class Federation:
         self.state = state
         #: Seconds, traffic and results so far.
         self.ledger = state.ledger
+        self.description = normalized(self.description, state.normalization)
+        self.measuring.description = self.description
         self.label_counts = LabelCounts(
             self.grid,
             self.participants,
@@ -240,6 +244,15 @@ class Federation:
             now = described_data(self._example_counts(), self.description.class_names)
             self.state.data = self.state.data or now
             require_same_data(self.state.data, now)
+        if self.configuration.measures_pixels and not self.state.normalization:
+            self._normalize_as_measured()
+
+    def _normalize_as_measured(self) -> None:
+        parts = [self.participants.pixels[client] for client in sorted(self.participants.pixels)]
+        measured = pooled(parts)
+        self.state.normalization = {"mean": list(measured.mean), "std": list(measured.std)}
+        self._take_up(self.state)
+        self.ledger.note_traffic("pixel sums", up=sum(part.bytes for part in parts))
 
     def _example_counts(self) -> list[int]:
         return [self.participants[client].num_examples for client in self.participants.clients]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from configuration import ConfigurationError, RunConfiguration
@@ -31,6 +32,22 @@ def description_of(configuration: RunConfiguration) -> Description:
     if configuration.normalizes_as_imagenet:
         return replace(description, normalization=Normalization.imagenet(description.channels))
     return description
+
+
+def normalized(description: Description, constants: Mapping[str, Sequence[float]]) -> Description:
+    """Return the description with the constants that the clients' images gave, if they did.
+
+    Parameters
+    ----------
+    description : Description
+        As :func:`description_of` knows it.
+    constants : Mapping
+        ``mean`` and ``std`` by channel, as a checkpoint holds them; or nothing.
+    """
+    if not constants:
+        return description
+    measured = Normalization(tuple(constants["mean"]), tuple(constants["std"]))
+    return replace(description, normalization=measured)
 
 
 def _described(configuration: RunConfiguration) -> Description:

@@ -38,7 +38,9 @@ def initial_state(
     same = known is None or known.classes == description.class_names
     state, left = fitted(model, given, same_classes=same)
     here = description.normalization
-    if known is not None and (known.mean, known.std) != (here.mean, here.std):
+    unlike = known is not None and (known.mean, known.std) != (here.mean, here.std)
+    # What the clients' pixels give is not known yet.
+    if known is not None and unlike and not configuration.measures_pixels:
         log.warning(
             "initial weights: they were trained on pixels of mean %s and deviation %s; here these "
             "are %s and %s",

@@ -10,6 +10,7 @@ import logging
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -136,16 +137,13 @@ class Measuring:
     ) -> None:
         self._grid = grid
         self._configuration = configuration
-        self._description = description
+        #: The federation's images; changed before anything is measured, or never.
+        self.description = description
+        self._device = device
         self._participants = participants
         self._by = measurers(configuration)
         # The latest model and its figures: a stage ends with the model of its last round.
         self._latest: tuple[State, tuple[Figures, ...]] | None = None
-        self._evaluator: Evaluator | None = None
-        if SERVER in self._by:
-            test = load_split(split="test", **configuration.data_set)
-            self._evaluator = Evaluator(test, description.normalization, device)
-            self._test_images = len(test)
 
     @property
     def by(self) -> str:
@@ -155,8 +153,14 @@ class Measuring:
     @property
     def evaluator(self) -> Evaluator:
         """The server's test set; a run without one has none to ask for."""
-        assert self._evaluator is not None, "this run's server has no test set"
-        return self._evaluator
+        return self._test_set[0]
+
+    @cached_property
+    def _test_set(self) -> tuple[Evaluator, int]:
+        """The evaluator, and its images, read when they are first needed."""
+        assert SERVER in self._by, "this run's server has no test set"
+        test = load_split(split="test", **self._configuration.data_set)
+        return Evaluator(test, self.description.normalization, self._device), len(test)
 
     def is_due(self, server_round: int, closes_itself: bool) -> bool:
         """Tell whether the model of a round is measured: every n-th one, and the last.
@@ -206,7 +210,7 @@ class Measuring:
     def here(self, model: nn.Module) -> Figures:
         """Measure a model on the server's test set alone."""
         found = self.evaluator(model)
-        return Figures(SERVER, self._test_images, found.accuracy, found.loss, found.confusion)
+        return Figures(SERVER, self._test_set[1], found.accuracy, found.loss, found.confusion)
 
     def by_the_way(
         self, model: nn.Module, answers: ClientEvaluation, index: int
@@ -233,7 +237,7 @@ class Measuring:
             self._grid,
             self._participants,
             Candidates.whole([state]),
-            to_values(self._description),
+            to_values(self.description),
             self._configuration.round_timeout,
         )
         ledger.note_traffic("model", down=answers.bytes_down)

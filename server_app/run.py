@@ -97,6 +97,10 @@ def _carry_out(federation: Federation) -> dict[str, Any]:
             seed=configuration.seed,
         )
         federation.meet_clients()
+        if configuration.measures_pixels:  # and are known now
+            run_directory.write_configuration(
+                directory, configuration, str(federation.device), federation.description
+            )
     _log_images(federation)
     federation.note_clients()
     _warn_of_what_is_left_out(federation)
@@ -128,6 +132,14 @@ def _log_images(federation: Federation) -> None:
         "grey" if description.channels == 1 else "RGB",
         federation.configuration.augmentation_for(description.augmentation),
     )
+    if federation.configuration.measures_pixels:
+        log.info(
+            "normalization: mean %s and deviation %s, of the clients' training images",
+            *(
+                ", ".join(f"{value:.4f}" for value in values)
+                for values in (description.normalization.mean, description.normalization.std)
+            ),
+        )
 
 
 def _warn_of_what_is_left_out(federation: Federation) -> None:

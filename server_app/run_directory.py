@@ -243,6 +243,8 @@ def write_configuration(
             "size": list(description.image_size),
             "channels": description.channels,
             "resized": description.resized,
+            "mean": list(description.normalization.mean),
+            "std": list(description.normalization.std),
             "augmentation": configuration.augmentation_for(description.augmentation),
         },
     }
