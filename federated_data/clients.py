@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from .decoding import SizesDiffer
 from .errors import DataError, PartitionError, warn_once
 from .images import ImageData
 from .noise import feature_noise as noise_of_client
@@ -283,6 +284,15 @@ def site_data(
                 whole.labels, holdout, seed=0, at_least_one_of=HELD_OUT_FROM
             )
             data = whole.subset(kept if split == "train" else set_aside)
+    except SizesDiffer as error:
+        if like is None:
+            raise DataError(f"{name}: {error}") from error
+        # The cure first: a long text is cut on its way to the server's log.
+        height, width = like.image_size
+        raise DataError(
+            f"{name}: its images have several sizes, the federation's are {height}x{width}: set "
+            f"image-size={min(like.image_size)} for the run ({error.what})"
+        ) from error
     except DataError as error:
         raise DataError(f"{name}: {error}") from error
     if split == "train":

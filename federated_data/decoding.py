@@ -259,10 +259,26 @@ def _channels_of(image: "Image", where: str) -> int:
 
 
 def _unreadable(where: str, error: Exception) -> DataError:
+    if isinstance(error, FileNotFoundError):
+        return DataError(f"{where}: there is no such file")
     return DataError(f"{where} is not a readable image ({error}): replace or remove it")
 
 
-def _sizes_differ(first_of_size: dict[tuple[int, int], str]) -> DataError:
+class SizesDiffer(DataError):
+    """Images of several sizes where one is needed.
+
+    Parameters
+    ----------
+    what : str
+        Which, and of what sizes.
+    """
+
+    def __init__(self, what: str) -> None:
+        super().__init__(f"{what}: {RESIZING}")
+        self.what = what
+
+
+def _sizes_differ(first_of_size: dict[tuple[int, int], str]) -> SizesDiffer:
     """Name the first image of two sizes, and the range of all of them."""
     ((size, where), (other_size, other)) = list(first_of_size.items())[:2]
     message = (
@@ -275,4 +291,4 @@ def _sizes_differ(first_of_size: dict[tuple[int, int], str]) -> DataError:
             f"; there are {len(first_of_size)} sizes, {min(heights)} to {max(heights)} pixels high "
             f"and {min(widths)} to {max(widths)} wide"
         )
-    return DataError(f"{message}: {RESIZING}")
+    return SizesDiffer(message)

@@ -53,9 +53,11 @@ class ProgressLog:
         # Starting is slow: an estimate from the first few units would be far off.
         early = done < _ESTIMATE_FROM * total
         left = "" if finished or early else f", {(total - done) / rate:.0f} s left"
+        # Of clients, for one, there may be one in a minute: then what is left says more.
+        pace = f"{rate:.0f}/s, " if rate >= 1 else ""
         line = (
             f"{self.what}: {done}/{total} {self.unit} ({100 * done / max(total, 1):.0f} %), "
-            f"{rate:.0f}/s, {elapsed:.1f} s{left}"
+            f"{pace}{elapsed:.1f} s{left}"
         )
         log.info("%s", line)
         if self._file is not None:

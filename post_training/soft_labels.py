@@ -71,11 +71,8 @@ def soft_labels(
     strength = teachers.fitted_strength(
         mean, prior, data.labels, prior_left * teachers.LARGEST_STRENGTH
     )
-    log.info(
-        "teacher: the mean of %d local models, with %.2f times their priors taken out",
-        len(clients),
-        strength,
-    )
+    taken_out = f", with {strength:.2f} times their priors taken out" if strength else ""
+    log.info("teacher: the mean of %d local models%s", len(clients), taken_out)
     trained.note("teacher", models=len(clients), prior_strength=strength)
     return mean - strength * prior.to(mean)
 

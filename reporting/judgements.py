@@ -14,8 +14,8 @@ _TITLE = "What the clients judged"
 _NOTE = (
     "Every client evaluates the model kept so far, the stage's result and three models between "
     "them on images that it holds out: nothing was trained, counted or inverted on these. λ says "
-    "how far towards the result the kept model lies. In the verdict, ± is the standard error of "
-    "the difference, image by image. The server's test set has no part in it."
+    "how far towards the result the kept model lies. In the verdict, ± is half the 95 % interval "
+    "of the difference, image by image. The server's test set has no part in it."
 )
 
 

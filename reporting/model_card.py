@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from foundation import counted
+from reporting.guessing import guessing
 from reporting.judgements import verdicts
 from reporting.run_record import mapping, number
 from reporting.tables import percent
@@ -79,7 +80,7 @@ def model_card(
         + (_POOLED if summary.get("strategy") == "centralized" else _STAYED),
         _table(("what", "value"), facts.items()),
         "## How good it is\n",
-        _accuracy(summary, kept),
+        _accuracy(summary, kept, len(classes)),
         "## What left the clients\n",
         _traffic(summary),
         "## How to use it\n",
@@ -110,7 +111,7 @@ def _front_matter(dataset: str) -> str:
     )
 
 
-def _accuracy(summary: Mapping[str, Any], kept: str) -> str:
+def _accuracy(summary: Mapping[str, Any], kept: str, classes: int) -> str:
     measured = mapping(mapping(summary.get("measured")).get("selected"))
     accuracy = number(mapping(summary.get("accuracy")).get("selected"))
     rows = []
@@ -127,6 +128,7 @@ def _accuracy(summary: Mapping[str, Any], kept: str) -> str:
     table = _table(("who measured", "on", "accuracy"), rows) if rows else "Nobody measured it.\n"
     nobody = f"Nobody judged: the model is the result of the last stage, {kept}"
     said = verdicts(summary) or [nobody]
+    said += [f"**{warning}**"] if (warning := guessing(summary, classes)) else []
     return "\n".join([table, *(f"{_escaped(sentence)}.\n" for sentence in said)])
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from foundation import counted
+from reporting.guessing import guessing
 from reporting.intervals import Z, difference_interval
 from reporting.run_record import RunRecord, mapping, number
 from reporting.tables import MEASURED_ON, percent, points, stages
@@ -50,6 +51,8 @@ def verdict(record: RunRecord) -> str:
     if not record.completed:
         return ""
     reached = _reached(record.summary)
+    if warning := guessing(record.summary, len(record.class_names)):
+        reached += f" {warning}."
     judged = mapping(record.summary.get("judged"))
     verdicts = [mapping(row) for row in judged.get("verdicts") or ()]
     if not verdicts:

@@ -151,10 +151,8 @@ class Verdict:
 
     @property
     def reported(self) -> Tally | None:
-        """What is kept, or else the candidate that did best; None where nobody judged."""
-        if not self.candidates:
-            return None
-        return self.candidates[self.chosen or best_step(self.candidates)]
+        """What is kept, or else the stage's own result; None where nobody judged."""
+        return self.candidates[self.chosen or -1] if self.candidates else None
 
     @property
     def images(self) -> int:
@@ -172,7 +170,9 @@ class Verdict:
                 return f"{kept}; no client that holds images out answered about {self.stage}"
             return f"{kept}, not judged: no client holds images out"
         return (
-            f"{kept}; {self.stage} gained {100 * self.reported.gain:+.1f} ± "
+            f"{kept}; {self.stage} "
+            f"{'lost' if self.reported.gain < 0 else 'gained'} "
+            f"{100 * abs(self.reported.gain):.1f} ± "
             f"{100 * self.reported.half_width:.1f} points on {self.images} held-out images of "
             f"{counted(self.clients, 'client')}"
             + (

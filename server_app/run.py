@@ -16,6 +16,7 @@ from foundation import counted
 from post_training import Settings, chosen
 from processes import Workers
 from reporting import only_warned, plain, terminal_table, verdicts, write_report
+from reporting.guessing import guessing
 from strategies import prior_left
 
 from . import run_directory
@@ -116,6 +117,8 @@ def _carry_out(federation: Federation) -> dict[str, Any]:
     run_directory.write_json(directory / "summary.json", summary)
     for line in [*terminal_table(summary).splitlines(), *map(plain, verdicts(summary))]:
         log.info("%s", line)
+    if warning := guessing(summary, federation.description.classes):
+        log.warning("%s", warning)
     with only_warned("the report"):
         log.info("report: %s", write_report(directory))
     return summary
@@ -124,6 +127,9 @@ def _carry_out(federation: Federation) -> dict[str, Any]:
 def _log_images(federation: Federation) -> None:
     description = federation.description
     height, width = description.image_size
+    names = description.class_names
+    shown = ", ".join(names[:_MOST_NAMES]) + (", …" if len(names) > _MOST_NAMES else "")
+    log.info("%d classes: %s", len(names), shown)
     log.info(
         "images: %dx%d pixels%s, %s; augmentation: %s",
         height,

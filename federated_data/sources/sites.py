@@ -13,7 +13,7 @@ import numpy as np
 
 from ..decoding import Encoded, Records
 from ..errors import DataError
-from ..names import composed, in_order
+from ..names import composed, in_order, listed
 from .base import SPLIT_NAMES, Source
 from .folder import refuse_names_of_splits, splits_in
 from .own import own_files
@@ -52,6 +52,49 @@ def holds_sites(directory: Path, class_names: Sequence[str] = ()) -> bool:
         return True
     names = Counter(composed(below.name) for child in children for below in folders_in(child))
     return any(count > 1 for count in names.values()) or not known.isdisjoint(names)
+
+
+def refuse_images_beside_sites(directory: Path, class_names: Sequence[str] = ()) -> None:
+    """Refuse folders that look like sites beside folders that hold images themselves.
+
+    One such folder must not make classes of all sites: nothing would say so.
+
+    Parameters
+    ----------
+    directory : Path
+        A data set's folder.
+    class_names : sequence of str (default: ())
+        Its classes, if they are known; then no folder has to be judged by its look.
+
+    Raises
+    ------
+    DataError
+        Naming both.
+    """
+    children = folders_in(directory)
+    if class_names or splits_in(directory) or find_files(directory, SPLIT_NAMES):
+        return
+    loose = [child.name for child in children if has_images(child)]
+    below = {
+        child.name: {
+            composed(each.name)
+            for root in (splits_in(child).values() or (child,))
+            for each in folders_in(root)
+            if has_images(each)
+        }
+        for child in children
+        if child.name not in loose
+    }
+    counts = Counter(name for own in below.values() for name in own)
+    shared = [name for name, count in counts.items() if count > 1]
+    if loose and shared:
+        sites_here = [name for name, own in below.items() if own.intersection(shared)]
+        raise DataError(
+            f"{directory} holds folders that look like sites, with class folders in them "
+            f"({listed(sites_here)}: {listed(in_order(shared))}), and others that hold images "
+            f"themselves ({listed(loose)}): move these elsewhere, or if all of them are classes, "
+            "name them with class-names=NAME,NAME"
+        )
 
 
 def _tables_in(directory: Path) -> list[Path]:

@@ -178,7 +178,7 @@ def test_a_site_brings_its_images_to_the_agreed_size(tmp_path: Path) -> None:
         data.images, site_data(site, class_names=("a", "b"), image_size=16).images
     )
     # Without such an agreement its images stay what they are.
-    with pytest.raises(DataError, match="images differ in size"):
+    with pytest.raises(DataError, match=r"several sizes.*image-size=6 for the run.*differ in size"):
         site_data(site, like=describe("folder", server))
     with pytest.raises(DataError, match="image-size=6"):
         site_data(

@@ -110,3 +110,24 @@ def test_a_site_that_disagrees_is_named(tmp_path: Path) -> None:
     write_folder(root / "clinic-d", {"Cat": pictures(1), "owl": pictures(1)})
     with pytest.raises(DataError, match=r"clinic-c has the class 'cat', .*'Cat'|'Cat'.*'cat'"):
         describe("folder", str(root))
+
+
+@pytest.mark.parametrize("below", ["", "train"])
+def test_a_folder_of_images_beside_sites_does_not_make_classes_of_them(
+    tmp_path: Path, below: str
+) -> None:
+    """With the folder "new" of loose images, north and south became classes, and a run went on."""
+    for site in ("north", "south"):
+        write_folder(tmp_path / site / below, {"ant": pictures(3), "bee": pictures(3)})
+    write_folder(tmp_path, {"new": pictures(2)})
+    for ask in (describe, sites_in):
+        with pytest.raises(DataError, match=r"north, south.*new.*move these elsewhere.*class-names"):
+            ask("folder", str(tmp_path))
+
+
+def test_classes_with_folders_of_their_own_names_beside_plain_ones_are_classes(
+    tmp_path: Path,
+) -> None:
+    write_folder(tmp_path / "owl", {"grey": pictures(3), "brown": pictures(3)})
+    write_folder(tmp_path, {"ant": pictures(2)})
+    assert describe("folder", str(tmp_path)).class_names == ("ant", "owl")

@@ -64,6 +64,8 @@ def test_photographs_of_many_sizes_run_to_the_end_and_resume_in_that_size(tmp_pa
         "channels": 3,
         "resized": True,
         "augmentation": "crop-flip",
+        "mean": [0.5, 0.5, 0.5],
+        "std": [0.5, 0.5, 0.5],
     }
     again = {**values, "image-size": 20, "output-dir": "", "resume-from": str(tmp_path / "run")}
     with pytest.raises(ExpectedError, match="image-size = 20 here, 16 there"):

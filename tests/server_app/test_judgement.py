@@ -78,7 +78,7 @@ def test_clients_as_strata_are_no_less_certain_than_the_pool() -> None:
 
 def test_equal_candidates_change_nothing() -> None:
     verdict = judge(candidates(*[(0, 0)] * 4))
-    assert verdict.step == 0 and verdict.sentence.startswith("kept: federated; distilled gained +0")
+    assert verdict.step == 0 and verdict.sentence.startswith("kept: federated; distilled gained 0")
 
 
 def test_the_best_candidate_is_kept() -> None:
@@ -131,12 +131,15 @@ def test_the_sentence_says_what_was_gained_on_how_many_images_of_whom() -> None:
         held_out=140,
     )
     assert refused.sentence == (
-        "kept: federated; distilled gained +0.0 ± 6.1 points on 140 held-out images of 1 client: "
+        "kept: federated; distilled gained 0.0 ± 6.1 points on 140 held-out images of 1 client: "
         "undecided, less than these images can tell apart"
     )
+    # The stage's own result, though a step a quarter of the way would have done no harm.
+    harmful = judge(candidates((1, 1), (2, 6), (2, 12), (2, 20)))
+    assert harmful.sentence.startswith("kept: federated; distilled lost 18.0 ± ")
     taken = judge(candidates((0, 0), (30, 0), (20, 0), (10, 0)))
     assert taken.sentence.startswith(
-        "kept: distilled at λ = 0.5 (0: federated, 1: distilled); distilled gained +30.0 ± "
+        "kept: distilled at λ = 0.5 (0: federated, 1: distilled); distilled gained 30.0 ± "
     )
     assert taken.sentence.endswith("points on 100 held-out images of 3 clients")
 
@@ -184,7 +187,8 @@ def test_a_step_that_needs_no_proof_is_kept_unless_the_images_speak_against_it(
 ) -> None:
     verdict = proven(gained, lost)
     assert verdict.step == step
-    assert f"{100 * (gained - lost) / 60:+.1f} ±" in verdict.sentence
+    word = "lost" if lost > gained else "gained"
+    assert f"b {word} {100 * abs(gained - lost) / 60:.1f} ±" in verdict.sentence
 
 
 def test_what_lost_whole_may_still_be_kept_in_part() -> None:

@@ -1,0 +1,32 @@
+import pytest
+
+from reporting.guessing import guessing
+
+
+def summary(accuracy: float | None, images: int) -> dict[str, object]:
+    return {
+        "accuracy": {"selected": accuracy},
+        "measured": {"selected": {"by": "clients", "images": images}},
+    }
+
+
+@pytest.mark.parametrize(
+    ("accuracy", "images", "classes", "warned"),
+    [
+        (0.57, 21, 2, True),
+        (0.57, 2100, 2, False),
+        (0.10, 10_000, 10, True),
+        (0.35, 10_000, 10, False),
+        (0.0, 5, 3, True),  # worse than guessing is no better
+        (1.0, 8, 2, False),
+        (1.0, 2, 2, True),  # two right answers prove nothing
+        (0.5, 0, 2, False),
+        (None, 20, 2, False),
+        (0.5, 20, 1, False),
+    ],
+)
+def test_warns_where_guessing_is_within_the_interval(accuracy, images, classes, warned):
+    said = guessing(summary(accuracy, images), classes)
+    assert bool(said) == warned
+    if warned:
+        assert f"guessing among {classes} classes" in said and f"on {images:,} images" in said
