@@ -9,8 +9,6 @@ import numpy as np
 import numpy.typing as npt
 from flwr.app import MetricRecord
 
-from federated_data import Normalization
-
 from .numbers import whole_numbers
 from .records import InvalidContent
 
@@ -92,8 +90,8 @@ class PixelSums:
         return cls(pixels, tuple(sums), tuple(squares))
 
 
-def pooled(parts: Sequence[PixelSums]) -> Normalization:
-    """Return the mean and deviation of all pixels together: those of the pooled images, exactly.
+def pooled(parts: Sequence[PixelSums]) -> tuple[list[float], list[float]]:
+    """Return mean and deviation of all pixels together, by channel: the pooled images' own.
 
     Parameters
     ----------
@@ -109,4 +107,4 @@ def pooled(parts: Sequence[PixelSums]) -> Normalization:
         # Whole numbers until here, so that nothing cancels.
         variance = (pixels * square - total**2) / pixels**2
         deviations.append(max(variance**0.5 / _BYTE, _LEAST_DEVIATION))
-    return Normalization(tuple(means), tuple(deviations))
+    return means, deviations

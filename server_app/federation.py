@@ -249,8 +249,8 @@ class Federation:
 
     def _normalize_as_measured(self) -> None:
         parts = [self.participants.pixels[client] for client in sorted(self.participants.pixels)]
-        measured = pooled(parts)
-        self.state.normalization = {"mean": list(measured.mean), "std": list(measured.std)}
+        mean, std = pooled(parts)
+        self.state.normalization = {"mean": mean, "std": std}
         self._take_up(self.state)
         self.ledger.note_traffic("pixel sums", up=sum(part.bytes for part in parts))
 

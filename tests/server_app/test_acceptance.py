@@ -74,7 +74,7 @@ def test_a_stage_that_harms_leaves_the_federated_model(tiny_run, judged_as) -> N
     assert summary["accuracy"]["selected"] == summary["accuracy"]["federated"]
     assert [v["step"] for v in summary["judged"]["verdicts"]] == [0.0, 0.0]
     assert all(
-        "kept: federated" in v["sentence"] and "-40.0" in v["sentence"]
+        "kept: federated" in v["sentence"] and "lost 40.0" in v["sentence"]
         for v in summary["judged"]["verdicts"]
     )
 

@@ -75,7 +75,7 @@ def test_brief_work_of_one_of_many_is_passed_over(clock, app_log):
 
 def test_nothing_to_do_is_done_at_once(clock, app_log):
     ProgressLog("nothing", "images")(0, 0)
-    assert lines(app_log) == ["nothing: 0/0 images (0 %), 0/s, 0.0 s"]
+    assert lines(app_log) == ["nothing: 0/0 images (0 %), 0.0 s"]
 
 
 def test_a_run_says_every_rounds_accuracy_and_seconds(tiny_run, app_log):

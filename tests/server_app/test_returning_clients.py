@@ -84,7 +84,7 @@ def test_a_resumed_run_knows_the_name_and_the_held_out_images_of_a_site_that_is_
 ):
     """It is a judge that did not answer, and not a client that has no image to judge with."""
     told = ClientDescription(10, held_out=(2, 3), site_name="Clinic North")
-    monkeypatch.setattr(ClientDescription, "received", lambda content, columns: told)
+    monkeypatch.setattr(ClientDescription, "received", lambda content, columns, image_shape: told)
     first = Participants(3, 0.2)
     first.discover(grid)
     del grid._partitions[20]
