@@ -128,8 +128,10 @@ def _accuracy(summary: Mapping[str, Any], kept: str, classes: int) -> str:
     table = _table(("who measured", "on", "accuracy"), rows) if rows else "Nobody measured it.\n"
     nobody = f"Nobody judged: the model is the result of the last stage, {kept}"
     said = verdicts(summary) or [nobody]
-    said += [f"**{warning}**"] if (warning := guessing(summary, classes)) else []
-    return "\n".join([table, *(f"{_escaped(sentence)}.\n" for sentence in said)])
+    lines = [f"{_escaped(sentence)}.\n" for sentence in said]
+    if warning := guessing(summary, classes):
+        lines.append(f"**{warning}.**\n")
+    return "\n".join([table, *lines])
 
 
 def _by_client(

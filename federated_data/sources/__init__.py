@@ -22,7 +22,7 @@ from .folder import folder, refuse_a_single_class
 from .hub import HUB_SETS, hub
 from .own import own_files
 from .parquet import find_files, parquet, warn_of_others
-from .sites import holds_sites, refuse_images_beside_sites, sites
+from .sites import holds_sites, sites
 
 __all__ = [
     "AUGMENTATIONS",
@@ -72,7 +72,6 @@ def _parquet(data_dir: str, class_names: tuple[str, ...]) -> Source:
 
 def _folder(data_dir: str, class_names: tuple[str, ...]) -> Source:
     directory = _own_directory("folder", data_dir)
-    refuse_images_beside_sites(directory, class_names)
     if holds_sites(directory, class_names):
         return sites("folder", directory, class_names)
     source = folder("folder", directory, class_names)

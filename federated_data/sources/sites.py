@@ -37,11 +37,20 @@ def holds_sites(directory: Path, class_names: Sequence[str] = ()) -> bool:
         A data set's folder.
     class_names : sequence of str (default: ())
         Its classes, if they are known.
+
+    Raises
+    ------
+    DataError
+        Where some look like sites and others hold images, and no `class_names` decide.
     """
     children, known = folders_in(directory), {composed(name) for name in class_names}
     if splits_in(directory, tuple(known)) or find_files(directory, SPLIT_NAMES):
         return False
-    if any(composed(child.name) in known or has_images(child) for child in children):
+    if any(composed(child.name) in known for child in children):
+        return False
+    if loose := [child for child in children if has_images(child)]:
+        if not known:
+            _refuse_images_beside_sites(directory, children, loose)
         return False
     tables = _tables_in(directory)
     if tables and (children or len(tables) > 1):
@@ -54,27 +63,13 @@ def holds_sites(directory: Path, class_names: Sequence[str] = ()) -> bool:
     return any(count > 1 for count in names.values()) or not known.isdisjoint(names)
 
 
-def refuse_images_beside_sites(directory: Path, class_names: Sequence[str] = ()) -> None:
-    """Refuse folders that look like sites beside folders that hold images themselves.
+def _refuse_images_beside_sites(
+    directory: Path, children: Sequence[Path], loose: Sequence[Path]
+) -> None:
+    """Refuse folders that look like sites beside others that hold images themselves.
 
     One such folder must not make classes of all sites: nothing would say so.
-
-    Parameters
-    ----------
-    directory : Path
-        A data set's folder.
-    class_names : sequence of str (default: ())
-        Its classes, if they are known; then no folder has to be judged by its look.
-
-    Raises
-    ------
-    DataError
-        Naming both.
     """
-    children = folders_in(directory)
-    if class_names or splits_in(directory) or find_files(directory, SPLIT_NAMES):
-        return
-    loose = [child.name for child in children if has_images(child)]
     below = {
         child.name: {
             composed(each.name)
@@ -83,17 +78,17 @@ def refuse_images_beside_sites(directory: Path, class_names: Sequence[str] = ())
             if has_images(each)
         }
         for child in children
-        if child.name not in loose
+        if child not in loose
     }
     counts = Counter(name for own in below.values() for name in own)
     shared = [name for name, count in counts.items() if count > 1]
-    if loose and shared:
+    if shared:
         sites_here = [name for name, own in below.items() if own.intersection(shared)]
         raise DataError(
             f"{directory} holds folders that look like sites, with class folders in them "
             f"({listed(sites_here)}: {listed(in_order(shared))}), and others that hold images "
-            f"themselves ({listed(loose)}): move these elsewhere, or if all of them are classes, "
-            "name them with class-names=NAME,NAME"
+            f"themselves ({listed([path.name for path in loose])}): move these elsewhere, or if "
+            "all of them are classes, name them with class-names=NAME,NAME"
         )
 
 

@@ -1,6 +1,7 @@
 import pytest
 
 from reporting.guessing import guessing
+from reporting.model_card import model_card
 
 
 def summary(accuracy: float | None, images: int) -> dict[str, object]:
@@ -30,3 +31,16 @@ def test_warns_where_guessing_is_within_the_interval(accuracy, images, classes, 
     assert bool(said) == warned
     if warned:
         assert f"guessing among {classes} classes" in said and f"on {images:,} images" in said
+
+
+def test_the_card_says_it_in_bold() -> None:
+    told = {**summary(0.57, 21), "judged": {}, "strategy": "fedavg", "clients": 3, "rounds": 2}
+    card = model_card(
+        told,
+        classes=("ants", "bees"),
+        channels=3,
+        image_size=(8, 8),
+        architecture="cnn",
+        kept="federated",
+    )
+    assert "\n**Not to be told from guessing among 2 classes" in card
