@@ -12,6 +12,7 @@ from typing import Any
 from flwr.serverapp import Grid
 
 from configuration import RunConfiguration
+from federated_data.names import listed
 from foundation import counted
 from post_training import Settings, chosen
 from processes import Workers
@@ -127,9 +128,7 @@ def _carry_out(federation: Federation) -> dict[str, Any]:
 def _log_images(federation: Federation) -> None:
     description = federation.description
     height, width = description.image_size
-    names = description.class_names
-    shown = ", ".join(names[:_MOST_NAMES]) + (", …" if len(names) > _MOST_NAMES else "")
-    log.info("%d classes: %s", len(names), shown)
+    log.info("%d classes: %s", description.classes, listed(description.class_names))
     log.info(
         "images: %dx%d pixels%s, %s; augmentation: %s",
         height,
