@@ -8,7 +8,7 @@ import os
 import platform
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from itertools import chain, count
@@ -25,6 +25,9 @@ from .checkpoints import FINISHED, CheckpointError
 
 #: The file that a process locks while it works on a run; the lock ends with the process.
 LOCK = ".lock"
+# Who copies a run locks this one first, so that copies wait for each other and refuse only a run
+# that is at work.
+_COPYING = ".copying"
 
 # Folders that a run that was killed early may have left.
 _BEFORE_THE_FIRST_STEP = {"checkpoints", "pseudo_data"}
@@ -76,7 +79,8 @@ def locate(configuration: RunConfiguration) -> Path:
     Raises
     ------
     ConfigurationError
-        If the directory already holds a run and the configuration does not resume it.
+        If the directory already holds a run, of one step at least, and the configuration does not
+        resume it.
     CheckpointError
         If the run to resume does not exist.
     """
@@ -106,7 +110,7 @@ def locate(configuration: RunConfiguration) -> Path:
         raise ConfigurationError(f"{wrong}: {existing} is not a directory")
     if not os.access(existing, os.W_OK):
         raise ConfigurationError(f"{wrong}: {existing} is not writable")
-    if directory / "config.json" in content:
+    if _holds_a_run(directory):
         raise ConfigurationError(
             f"{wrong} already holds a run; choose another directory, or "
             f"continue that run with resume-from={directory}"
@@ -117,6 +121,12 @@ def locate(configuration: RunConfiguration) -> Path:
             f"{wrong} holds no run, but {foreign[0]!r}; choose another directory"
         )
     return directory
+
+
+def _holds_a_run(directory: Path) -> bool:
+    """Tell whether there is something to continue: settings alone are left by a refused start."""
+    steps = any((directory / "checkpoints").glob("[0-9]*-*"))
+    return (directory / "config.json").exists() and (steps or (directory / "summary.json").exists())
 
 
 def _is_foreign(path: Path) -> bool:
@@ -181,7 +191,7 @@ def prepare(configuration: RunConfiguration) -> Path:
         source = Path(configuration.resume_from).resolve()
         if source != directory:
             # What is copied while a process still writes it does not fit together.
-            with reserved(source):
+            with _held(source / _COPYING, timeout=-1), reserved(source):
                 _copy_run(source, directory)
     return directory
 
@@ -204,15 +214,28 @@ def reserved(directory: Path) -> Iterator[None]:
     ConfigurationError
         If one does: two would delete each other's checkpoints and mix their metrics.
     """
-    lock = FileLock(directory / LOCK)
+    with ExitStack() as held:
+        try:
+            held.enter_context(_held(directory / LOCK, timeout=0))
+        except Timeout as error:
+            raise ConfigurationError(
+                f"another process is working on the run in {directory}: wait for it, or end it"
+            ) from error
+        yield
+
+
+@contextmanager
+def _held(path: Path, timeout: float) -> Iterator[None]:
+    """Hold a lock file, after so many seconds of waiting at most (-1: as long as it takes)."""
+    lock = FileLock(path)
     try:
-        lock.acquire(timeout=0)
-    except Timeout as error:
-        raise ConfigurationError(
-            f"another process is working on the run in {directory}: wait for it, or end it"
-        ) from error
+        lock.acquire(timeout=timeout)
+    except Timeout:
+        raise
     except (OSError, NotImplementedError) as error:  # a file system without locks
-        log.warning("%s cannot be locked (%s): let one process at a time use it", directory, error)
+        log.warning(
+            "%s cannot be locked (%s): let one process at a time use it", path.parent, error
+        )
     try:
         yield
     finally:

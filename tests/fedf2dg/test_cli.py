@@ -195,7 +195,7 @@ def test_a_reader_that_has_seen_enough_ends_the_command_quietly():
 
 
 def test_used_output_directory(command, tmp_path):
-    (tmp_path / "used").mkdir()
+    (tmp_path / "used" / "checkpoints" / "0001-train-00").mkdir(parents=True)
     (tmp_path / "used" / "config.json").write_text("{}")
     status, _, err = simulate(command, "--output", "used")
     assert status == 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from dataclasses import replace
 
 import pytest
@@ -88,6 +89,29 @@ def test_a_run_that_another_process_works_on_is_not_copied_from(tiny_run, tmp_pa
         tiny_run("second", **keys)
     assert not list((tmp_path / "second" / "checkpoints").iterdir())
     assert len(tiny_run("second", **keys).events("round")) == 2
+
+
+def test_runs_that_start_from_the_same_one_at_once_all_do(tiny_run, tmp_path, monkeypatch) -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    from server_app import preflight, run_directory
+
+    first = tiny_run("first", stages="train", num_server_rounds=1)
+    copied = run_directory._copy_run
+
+    def slowly(source, directory) -> None:
+        time.sleep(0.2)  # the others come while this one copies
+        copied(source, directory)
+
+    monkeypatch.setattr(run_directory, "_copy_run", slowly)
+    configurations = [
+        preflight.parse({"resume-from": str(first.directory), "output-dir": str(tmp_path / name)})
+        for name in ("second", "third", "fourth")
+    ]
+    with ThreadPoolExecutor(3) as pool:
+        directories = list(pool.map(run_directory.prepare, configurations))
+    names = [{p.name for p in (d / "checkpoints").iterdir()} for d in directories]
+    assert names[0] and names[0] == names[1] == names[2]
 
 
 def test_the_example_sites_are_clients_of_a_simulation(tmp_path) -> None:

@@ -39,5 +39,7 @@ def test_a_directory_that_the_user_named_is_not_renamed(tmp_path):
     mine = RunConfiguration(output_dir=str(tmp_path / "mine"))
     directory = run_directory.prepare(mine)
     (directory / "config.json").write_text("{}")
+    assert run_directory.prepare(mine) == directory  # refused before its first step: begun anew
+    (directory / "checkpoints" / "0001-train-00").mkdir()
     with pytest.raises(ConfigurationError, match="already holds a run"):
         run_directory.prepare(mine)
