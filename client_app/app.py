@@ -10,6 +10,7 @@ from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MetricRecord, 
 from flwr.clientapp import ClientApp
 
 from configuration import ConfigurationError, RunConfiguration
+from foundation import say_expected_errors_plainly
 from models import cpu_state, load_state
 from protocol.client_description import ClientDescription
 from protocol.evaluation import Candidates
@@ -28,6 +29,7 @@ from .train_request import TrainRequest, config_in, number
 from .training import local_loss, train_locally
 
 app = ClientApp()
+say_expected_errors_plainly("flwr")
 
 # A node's memory of this run; lost when its SuperNode restarts.
 _TOLD = "told-label-counts"

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TextIO
 
 _OWN = "flwr.fedf2dg"
+_given: list[str] = []
+
+
+def warnings_given() -> Sequence[str]:
+    """Return the warnings that this process has written, for who shows another's as well."""
+    return tuple(_given)
 
 
 @contextmanager
@@ -92,6 +98,8 @@ class _Console(logging.Handler):
         self._print = Printer(output)
 
     def emit(self, record: logging.LogRecord) -> None:
+        if record.levelno == logging.WARNING:
+            _given.append(record.getMessage())
         self._print(self.format(record))
 
 

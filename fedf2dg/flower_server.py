@@ -5,12 +5,14 @@ from __future__ import annotations
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
+from foundation import say_expected_errors_plainly
 from server_app import preflight
 from server_app.run import run
 
 from .simulation.dead_actor import dead_actor
 
 app = ServerApp()
+say_expected_errors_plainly("flwr")
 
 
 @app.main()

@@ -6,6 +6,7 @@ its own file, so that the command starts at once.
 
 from .errors import ExpectedError, UsageError
 from .files import clear_unfinished, whole_file, whole_folder, write_whole
+from .plain_log import say_expected_errors_plainly
 from .progress import ProgressLog
 from .wording import counted
 
@@ -15,6 +16,7 @@ __all__ = [
     "UsageError",
     "clear_unfinished",
     "counted",
+    "say_expected_errors_plainly",
     "whole_file",
     "whole_folder",
     "write_whole",

@@ -5,6 +5,7 @@
 nobody's: it is the test set of the server.
 """
 
+import difflib
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -12,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from ..decoding import Encoded, Records
-from ..errors import DataError
+from ..errors import DataError, warn_once
 from ..names import composed, in_order, listed
 from .base import SPLIT_NAMES, Source
 from .folder import refuse_names_of_splits, splits_in
@@ -21,6 +22,7 @@ from .parquet import find_files
 from .walk import LeftOut, folders_in, has_images
 
 _TEST_SHARE = 0.2
+_NEARLY_EQUAL = 0.8  # as difflib counts: one letter of "horse" that is wrong, doubled or missing
 
 
 def holds_sites(directory: Path, class_names: Sequence[str] = ()) -> bool:
@@ -141,6 +143,10 @@ def sites(name: str, directory: Path, class_names: Sequence[str] = ()) -> Source
     known = tuple(composed(name) for name in class_names) or (
         read[common[0]].class_names if common else _united(read, training)
     )
+    if not class_names and not common:
+        _warn_of_misspelt_classes(
+            {place.stem: set(read[place].class_names) for place in training}
+        )
     share = 0.0 if common else _TEST_SHARE
     opened = {place: _opened(place, known, share) for place in places}
     tested = common or [place for place in training if "test" in opened[place].splits]
@@ -181,6 +187,32 @@ def _united(read: dict[Path, Source], training: Sequence[Path]) -> tuple[str, ..
                     "a class one name"
                 )
     return in_order(name for name, _ in first.values())
+
+
+def _warn_of_misspelt_classes(classes: dict[str, set[str]]) -> None:
+    """Warn of a class that one site alone has, and that is nearly called like one of the others'.
+
+    The site must lack the other: who has both "ant" and "aunt" means both. Names that differ in
+    their digits ("class 1", "class 2") are numbered, not misspelt.
+    """
+    holders = Counter(name for own in classes.values() for name in own)
+    for site, own in classes.items():
+        for name in in_order(name for name in own if holders[name] == 1):
+            missing = [
+                other
+                for other in holders
+                if other not in own and (holders[other], name) > (1, other)  # of a pair, once
+            ]
+            for other in difflib.get_close_matches(name, missing, n=1, cutoff=_NEARLY_EQUAL):
+                if _digits(name) == _digits(other):
+                    warn_once(
+                        f"site {site} alone has the class '{name}', and lacks '{other}', which "
+                        "others have: if both are one class, give it one name"
+                    )
+
+
+def _digits(name: str) -> str:
+    return "".join(letter for letter in name if letter.isdigit())
 
 
 def _joined(parts: Sequence[Records]) -> Records:

@@ -20,12 +20,12 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
 
-from fedf2dg.console import Printer
+from fedf2dg.console import Printer, warnings_given
 from foundation import ExpectedError
 from processes import cores
 
@@ -39,6 +39,7 @@ _STARTUP_SECONDS = 60.0
 _SHUTDOWN_SECONDS = 10.0
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 _LEVEL = re.compile(r"^(DEBUG|INFO|WARNING|ERROR|CRITICAL)\s*:\s{0,6}")
+_CLIENT = re.compile(r"^\(ClientAppActor pid=\d+[^)]*\) ")
 # Lines of Flower and Ray that tell a reader of a healthy run nothing.
 _NOISE = re.compile(
     r"^\s*$|DEPRECATED|FutureWarning|warnings\.warn\(|Since flwr 1\.32"
@@ -294,7 +295,7 @@ def _flwr_json(environment: Mapping[str, str], *arguments: str) -> dict[str, Any
 
 def _stream(environment: Mapping[str, str], run_id: str, output: TextIO, log_file: Path) -> None:
     binary = Path(sys.executable).parent / "flwr"
-    readable, show = ReadableLog(), Printer(output)
+    readable, show = ReadableLog(warnings_given()), Printer(output)
     with (
         log_file.open("w", encoding="utf-8") as everything,
         subprocess.Popen(
@@ -319,15 +320,26 @@ class ReadableLog:
     """Turns Flower's log into what a user of this app wants to read.
 
     Colours and the level INFO go; so do the blocks of an error, whose reason is reported in one
-    line elsewhere: a failed client by a warning, a failed run by :class:`FlowerRunError`.
+    line elsewhere: a failed client by a warning, a failed run by :class:`FlowerRunError`. What a
+    client's process warns of is shown once, and not if the server or the command has said it:
+    they read the same data.
+
+    Parameters
+    ----------
+    said : Iterable[str] (default: none)
+        Warnings that the command has given.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, said: Iterable[str] = ()) -> None:
         self._in_error = False
+        self._by_command = frozenset(said)
+        self._said = set(said)
 
     def __call__(self, raw: str) -> str | None:
         """Return the line to show, or None."""
         line = _COLOURS.sub("", raw).rstrip()
+        client = _CLIENT.match(line)
+        line = line[client.end() :] if client else line
         level = _LEVEL.match(line)
         if level:
             self._in_error = level.group(1) in ("ERROR", "CRITICAL")
@@ -336,7 +348,12 @@ class ReadableLog:
         text = line[level.end() :] if level else line
         if self._in_error or _NOISE.search(text):
             return None
-        return line if level and level.group(1) == "WARNING" else text
+        if not level or level.group(1) != "WARNING":
+            return text
+        if text in (self._said if client else self._by_command):
+            return None
+        self._said.add(text)
+        return f"WARNING: {text}"
 
 
 def _wait(environment: Mapping[str, str], run_id: str) -> dict[str, Any]:

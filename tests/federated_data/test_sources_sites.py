@@ -131,3 +131,26 @@ def test_classes_with_folders_of_their_own_names_beside_plain_ones_are_classes(
     write_folder(tmp_path / "owl", {"grey": pictures(3), "brown": pictures(3)})
     write_folder(tmp_path, {"ant": pictures(2)})
     assert describe("folder", str(tmp_path)).class_names == ("ant", "owl")
+
+
+@pytest.mark.parametrize(
+    ("odd", "said"),
+    [
+        ("horsse", "site b alone has the class 'horsse', and lacks 'horse'"),
+        ("cow", ""),  # another animal
+    ],
+)
+def test_a_class_that_one_site_misspelt_is_said(tmp_path, caplog, odd: str, said: str) -> None:
+    for site, own in (("a", "horse"), ("b", odd), ("c", "horse")):
+        write_folder(tmp_path / site, {own: pictures(3), "pig 1": pictures(3)})
+    write_folder(tmp_path / "c", {"pig 2": pictures(3)})  # numbered, not misspelt
+    describe("folder", str(tmp_path))
+    assert [said in line for line in caplog.messages] == ([True] if said else [])
+
+
+def test_two_sites_that_name_a_class_differently_are_told_once(tmp_path, caplog) -> None:
+    for site, own in (("a", "horse"), ("b", "horses")):
+        write_folder(tmp_path / site, {own: pictures(3), "cow": pictures(3)})
+    describe("folder", str(tmp_path))
+    assert len(caplog.messages) == 1
+    assert "site b alone has the class 'horses', and lacks 'horse'" in caplog.text

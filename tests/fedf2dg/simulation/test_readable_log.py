@@ -12,7 +12,25 @@ def test_information_loses_level_and_colour_and_warnings_keep_their_level() -> N
     warning = "WARNING :   client 3 dropped: NaN"
     assert shown("\x1b[92mINFO \x1b[0m:      federated round 1", warning) == [
         "federated round 1",
-        warning,
+        "WARNING: client 3 dropped: NaN",
+    ]
+
+
+def test_what_every_process_finds_in_the_data_is_said_once() -> None:
+    """Each process reads the same data set; a client that fails twice is told twice."""
+    readable = ReadableLog(["the data mixes grey and colour"])
+    lines = [
+        "WARNING :   the data mixes grey and colour",
+        "(ClientAppActor pid=7) \x1b[93mWARNING \x1b[0m:   the data mixes grey and colour",
+        "(ClientAppActor pid=7) WARNING :   few images",
+        "(ClientAppActor pid=8, ip=10.0.0.2) WARNING :   few images",
+        "WARNING :   client 3 dropped: NaN",
+        "WARNING :   client 3 dropped: NaN",
+    ]
+    assert [text for text in map(readable, lines) if text] == [
+        "WARNING: few images",
+        "WARNING: client 3 dropped: NaN",
+        "WARNING: client 3 dropped: NaN",
     ]
 
 

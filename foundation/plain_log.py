@@ -1,0 +1,33 @@
+"""Expected errors in a log: one line, as the command says them, in place of a traceback."""
+
+from __future__ import annotations
+
+import logging
+
+from .errors import ExpectedError
+
+
+class _Plain(logging.Filter):
+    """Shorten the records of expected errors; every other keeps its traceback."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        error = record.exc_info[1] if record.exc_info else None
+        while error is not None and not isinstance(error, ExpectedError):
+            error = error.__cause__
+        if error is not None:
+            record.msg, record.args = "error: %s", (error,)
+            record.exc_info, record.exc_text = None, None
+        return True
+
+
+def say_expected_errors_plainly(name: str) -> None:
+    """Have a logger write an expected error in one line.
+
+    Parameters
+    ----------
+    name : str
+        Of the logger: that of the framework which catches what an app raises, and logs it.
+    """
+    logger = logging.getLogger(name)
+    if not any(isinstance(known, _Plain) for known in logger.filters):
+        logger.addFilter(_Plain())

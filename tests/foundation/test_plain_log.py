@@ -1,0 +1,50 @@
+"""Expected errors are one line of a log; defects keep their traceback."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+
+from foundation import UsageError, say_expected_errors_plainly
+
+
+@pytest.fixture
+def framework() -> logging.Logger:
+    logger = logging.getLogger("some-framework")
+    logger.filters.clear()
+    say_expected_errors_plainly("some-framework")
+    say_expected_errors_plainly("some-framework")  # an app that is loaded twice
+    return logger
+
+
+def raised(error: Exception, cause: Exception | None = None) -> Exception:
+    try:
+        raise error from cause
+    except Exception as caught:
+        return caught
+
+
+def test_an_expected_error_is_one_line(framework, caplog) -> None:
+    for error in (
+        raised(UsageError("num-clients = 0: at least 1 (100 % sure)")),
+        raised(
+            RuntimeError("outer"), raised(UsageError("num-clients = 0: at least 1 (100 % sure)"))
+        ),
+    ):
+        caplog.clear()
+        framework.error("%s raised an exception", "ServerApp", exc_info=error)
+        assert caplog.messages == ["error: num-clients = 0: at least 1 (100 % sure)"]
+        assert "Traceback" not in caplog.text
+    assert len(framework.filters) == 1
+
+
+def test_a_defect_keeps_its_traceback(framework, caplog) -> None:
+    framework.error("%s raised an exception", "ServerApp", exc_info=raised(KeyError("x")))
+    assert caplog.messages == ["ServerApp raised an exception"]
+    assert "KeyError: 'x'" in caplog.text and "Traceback" in caplog.text
+
+
+def test_lines_without_errors_are_as_they_were(framework, caplog) -> None:
+    framework.warning("%d of %d", 1, 2)
+    assert caplog.messages == ["1 of 2"]
