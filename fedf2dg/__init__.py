@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from configuration import RunConfiguration
+    from fedf2dg.ask_clients import AskClients, tell_predictions
     from fedf2dg.keep_local_models import KeepLocalModels
     from fedf2dg.kept_models import KeptModels
     from fedf2dg.simulation.simulate import simulate
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from strategies import from_flower
 
 __all__ = [
+    "AskClients",
     "KeepLocalModels",
     "KeptModels",
     "PostTrained",
@@ -30,9 +32,11 @@ __all__ = [
     "load_model",
     "post_train",
     "simulate",
+    "tell_predictions",
 ]
 
 _WHERE = {
+    "AskClients": "fedf2dg.ask_clients",
     "KeepLocalModels": "fedf2dg.keep_local_models",
     "KeptModels": "fedf2dg.kept_models",
     "PostTrained": "post_training.library",
@@ -41,6 +45,7 @@ _WHERE = {
     "load_model": "fedf2dg.use.trained_model",
     "post_train": "post_training.library",
     "simulate": "fedf2dg.simulation.simulate",
+    "tell_predictions": "fedf2dg.ask_clients",
 }
 
 

@@ -69,7 +69,7 @@ class TrainedModels:
         device: str | torch.device = "cpu",
         evaluate: Callable[[nn.Module], float] | None = None,
         progress: Callable[[str, int, int], None] | None = None,
-        ask: Callable[[StatisticsRequest], ClassStatistics] | None = None,
+        ask: Callable[[StatisticsRequest], ClassStatistics | None] | None = None,
     ) -> None:
         self._shell = copy.deepcopy(model)
         self.global_state = dict(global_state)

@@ -15,6 +15,7 @@ from generation import PseudoData
 from models import State, cpu_state, device_of, load_state, resolve_device
 from settings.post_training import methods_for
 
+from .class_statistics import ClassStatistics, StatisticsRequest
 from .in_memory import TrainedModels
 from .registry import chosen
 from .settings import Settings
@@ -85,6 +86,7 @@ def post_train(
     seed: int = 0,
     evaluate: Callable[[nn.Module], float] | None = None,
     progress: Callable[[str, int, int], None] | None = None,
+    ask: Callable[[StatisticsRequest], ClassStatistics | None] | None = None,
 ) -> PostTrained:
     """Improve a federated model after training, from the local models alone: no data are needed.
 
@@ -126,6 +128,10 @@ def post_train(
         Nothing is chosen by it.
     progress : callable, optional
         Called with (what, done, total).
+    ask : callable, optional
+        Answers for the clients what a model says of their training images, added up over them;
+        ``fedf2dg.AskClients`` is one. Calibration then corrects the bias from their predictions
+        instead of pseudo images.
 
     Returns
     -------
@@ -166,6 +172,7 @@ def post_train(
         device=resolve_device(device),
         evaluate=evaluate,
         progress=progress,
+        ask=ask,
     )
     images: dict[str, PseudoData] = {}
     for member in methods:

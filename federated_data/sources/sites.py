@@ -144,9 +144,7 @@ def sites(name: str, directory: Path, class_names: Sequence[str] = ()) -> Source
         read[common[0]].class_names if common else _united(read, training)
     )
     if not class_names and not common:
-        _warn_of_misspelt_classes(
-            {place.stem: set(read[place].class_names) for place in training}
-        )
+        _warn_of_misspelt_classes({place.stem: set(read[place].class_names) for place in training})
     share = 0.0 if common else _TEST_SHARE
     opened = {place: _opened(place, known, share) for place in places}
     tested = common or [place for place in training if "test" in opened[place].splits]

@@ -14,12 +14,20 @@ import torch
 from flwr.app import ArrayRecord, Error, Message, MetricRecord, RecordDict
 from flwr.serverapp.strategy import FedAvg, FedAvgM
 
-from fedf2dg import KeepLocalModels
+from fedf2dg import AskClients, KeepLocalModels, tell_predictions
 from fedf2dg.simulation import flower_engine
 from fedf2dg.simulation.local_grid import LocalGrid
+from post_training import StatisticsRequest
+from protocol.flower_private import as_a_task
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "flower_app"
-CONFIG = {"num-server-rounds": 2, "local-epochs": 1, "learning-rate": 0.05, "iterations": 5}
+CONFIG = {
+    "num-server-rounds": 2,
+    "local-epochs": 1,
+    "learning-rate": 0.05,
+    "iterations": 5,
+    "ask": False,
+}
 
 
 @pytest.fixture
@@ -39,9 +47,11 @@ class Grid(LocalGrid):
     def __init__(self, app, nodes):
         super().__init__(app, nodes, CONFIG)
         self.trained = {}
+        self.asked = []
 
     def _reply(self, message):
         reply = super()._reply(message)
+        self.asked.append(message.metadata.message_type)
         if message.metadata.message_type == "train" and not reply.has_error():
             state = reply.content["arrays"].to_torch_state_dict()
             self.trained[message.metadata.dst_node_id] = {n: v.clone() for n, v in state.items()}
@@ -74,6 +84,7 @@ def test_the_last_rounds_models_are_kept_and_nothing_else_changes(example, tmp_p
 
 
 def reply_of(node, *, scale=1.0, examples=10, metric="num-examples", error=False):
+    as_a_task()
     message = Message(RecordDict(), dst_node_id=node, message_type="train")
     if error:
         reply = Message(Error(1, "gone"), reply_to=message)
@@ -139,6 +150,45 @@ def test_the_example_improves_its_model_in_process(example, tmp_path, capsys, mo
     assert "federated: " in said and "post-trained: " in said
     state = torch.load(tmp_path / "model.pt")
     assert state.keys() == example.task.make_model().state_dict().keys()
+
+
+def test_the_example_s_clients_are_asked(example, tmp_path) -> None:
+    """What they tell adds up to what a model says of all their images together."""
+    grid = Grid(example.client.app, 4)
+    run_config = {**CONFIG, "num-server-rounds": 2, "ask": True}
+    example.server.main(grid, SimpleNamespace(run_config=run_config))
+    kept = example.task.make_model()
+    kept.load_state_dict(torch.load(tmp_path / "model.pt"))
+    images, labels = example.task.load_data(0, 1)  # everybody's
+    assert grid.asked[-4:] == ["query.predictions"] * 4 != grid.asked[-8:-4]
+    with torch.no_grad():
+        sums = kept.eval()(images).softmax(dim=1).sum(dim=0)
+    strategy = KeepLocalModels(FedAvg(), tmp_path / "kept-models")
+    asked = AskClients(grid, strategy.kept, 10)(StatisticsRequest(kept.state_dict(), True))
+    assert asked.images == len(labels) and len(asked.clients) == 4
+    assert torch.allclose(asked.predictions, sums.double(), atol=1e-3)
+    assert torch.equal(asked.label_counts, labels.bincount(minlength=10).double())
+
+
+def test_clients_that_cannot_be_right_are_left_out_by_name(example, tmp_path, app_log) -> None:
+    grid = Grid(example.client.app, 4)
+    strategy = KeepLocalModels(FedAvg(fraction_evaluate=0.0), tmp_path / "kept")
+    start(strategy, example, grid, rounds=1)
+    kept, state = strategy.kept, example.task.make_model().state_dict()
+    gone, wrong = sorted(kept)[:2]
+    kept.num_examples[wrong] += 1
+    kept.num_examples[-5] = kept.num_examples.pop(gone)
+    told = AskClients(grid, kept, 10)(StatisticsRequest(state, predictions=True))
+    assert len(told.clients) == 2
+    assert f"client {wrong}: it answers for" in app_log.text
+    assert "client -5: its node is not connected" in app_log.text
+    assert AskClients(grid, kept, 9)(StatisticsRequest(state, predictions=True)) is None
+    assert AskClients(grid, kept, 10)(StatisticsRequest(state, means=True)) is None
+
+
+def test_a_client_without_images_says_so() -> None:
+    with pytest.raises(ValueError, match="no training image"):
+        tell_predictions(torch.nn.Flatten(), [])
 
 
 @pytest.mark.slow

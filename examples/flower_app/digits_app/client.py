@@ -6,6 +6,8 @@ from flwr.app import ArrayRecord, Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 from torch import Tensor, nn
 
+from fedf2dg import tell_predictions
+
 from .task import accuracy, load_data, make_model, train
 
 app = ClientApp()
@@ -40,6 +42,13 @@ def evaluate_on_own_data(message: Message, context: Context) -> Message:
     )
     content = RecordDict({"metrics": metrics})
     return Message(content=content, reply_to=message)
+
+
+@app.query("predictions")
+def predict_own_data(message: Message, context: Context) -> Message:
+    """Tell the sum of the model's predictions for its own images, ten numbers, and its labels."""
+    model, data = _setup(message, context)
+    return Message(content=tell_predictions(model, [data]), reply_to=message)
 
 
 def _setup(message: Message, context: Context) -> tuple[nn.Module, tuple[Tensor, Tensor]]:

@@ -7,9 +7,9 @@ from flwr.app import ArrayRecord, Context
 from flwr.serverapp import Grid, ServerApp
 from flwr.serverapp.strategy import FedAvg
 
-from fedf2dg import KeepLocalModels, post_train  # 1
+from fedf2dg import AskClients, KeepLocalModels, post_train  # 1
 
-from .task import accuracy, load_test_data, make_model
+from .task import CLASSES, accuracy, load_test_data, make_model
 
 app = ServerApp()
 
@@ -25,6 +25,8 @@ def main(grid: Grid, context: Context) -> None:
         initial_arrays=ArrayRecord(model.state_dict()),
         num_rounds=int(context.run_config["num-server-rounds"]),
     )
+    # Without them, the model is improved from pseudo images.
+    clients = AskClients(grid, strategy.kept, CLASSES) if context.run_config["ask"] else None
     improved = post_train(  # 3
         model,
         result.arrays,
@@ -32,6 +34,7 @@ def main(grid: Grid, context: Context) -> None:
         image_shape=(1, 8, 8),
         pixel_range=([-1.0], [1.0]),
         settings={"generation.iterations": int(context.run_config["iterations"])},
+        ask=clients,
     )
     for name, state in (
         ("federated", result.arrays.to_torch_state_dict()),

@@ -1,0 +1,110 @@
+"""The clients of anybody's Flower app answer for :func:`fedf2dg.post_train`: C numbers each.
+
+The server gives ``post_train(…, ask=AskClients(grid, strategy.kept, classes=C))``; the clients
+answer the query ``predictions`` with :func:`tell_predictions`. C is the number of classes.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping
+
+import torch
+from flwr.app import ArrayRecord, RecordDict
+from flwr.serverapp import Grid
+from torch import Tensor, nn
+
+from models.class_statistics import ClassSums
+from post_training import ClassStatistics, StatisticsRequest
+from protocol.class_statistics import PREDICTIONS, ClientStatistics, Expected, checked_statistics
+from protocol.gather import gather
+from protocol.reasons import grouped
+from server_app.class_statistics import added
+
+from .kept_models import KeptModels
+
+log = logging.getLogger("flwr.fedf2dg")
+
+
+@torch.inference_mode()
+def tell_predictions(model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -> RecordDict:
+    """Add up what a model predicts for a client's training images, and count their labels.
+
+    Parameters
+    ----------
+    model : nn.Module
+        Gives logits (n, C); left in evaluation mode.
+    batches : iterable
+        (images, labels) of all training images, once each and without augmentation, on the model's
+        device; a data loader will do.
+
+    Returns
+    -------
+    RecordDict
+        The content of the reply: Σ softmax(z), (C,), and the number of images of each class.
+
+    Raises
+    ------
+    ValueError
+        If there is no image.
+    """
+    model.eval()
+    sums = counts = None
+    for images, labels in batches:
+        probabilities = model(images).double().softmax(dim=1)
+        told = labels.bincount(minlength=probabilities.shape[1])
+        sums = probabilities.sum(dim=0) + (0 if sums is None else sums)
+        counts = told + (0 if counts is None else counts)
+    if sums is None or counts is None:
+        raise ValueError("this client has no training image to answer for")
+    answer = ClientStatistics(int(counts.sum()), ClassSums(sums.cpu()), counts.tolist())
+    return answer.content()
+
+
+class AskClients:
+    """Asks the clients whose models were kept, and adds up what they tell.
+
+    Parameters
+    ----------
+    grid : Grid
+        Flower's grid.
+    kept : KeptModels
+        ``KeepLocalModels(…).kept``: whom to ask, and how many samples each has reported.
+    classes : int
+        C.
+    timeout : float (default: 3600.0)
+        Seconds after asking; clients that are not heard by then are left out.
+    """
+
+    def __init__(
+        self, grid: Grid, kept: KeptModels, classes: int, *, timeout: float = 3600.0
+    ) -> None:
+        self._grid = grid
+        self._num_examples: Mapping[int, int] = kept.num_examples
+        self._timeout = timeout
+        self._expected = Expected([PREDICTIONS], classes, features=1, label_counts="exact")
+
+    def __call__(self, request: StatisticsRequest) -> ClassStatistics | None:
+        """Return sums over the clients that answered; None if none did, or for other questions.
+
+        Clients that fail, or whose answer cannot be right, are named in the log.
+        """
+        if request.means or request.moment or request.class_moments:
+            return None
+        connected = set(self._grid.get_node_ids())
+        question = RecordDict({"arrays": ArrayRecord(dict(request.state))})
+        gathered = gather(
+            self._grid,
+            {node: node if node in connected else None for node in self._num_examples},
+            f"query.{PREDICTIONS}",
+            lambda node: question,
+            lambda node, content: checked_statistics(
+                content, self._expected, self._num_examples[node]
+            ),
+            self._timeout,
+        )
+        if gathered.failures:
+            log.warning("predictions: %s", grouped(gathered.failures))
+        if not gathered.valid:
+            return None
+        return added(tuple(gathered.valid), list(gathered.valid.values()))
