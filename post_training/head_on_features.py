@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import numpy as np
+import numpy.typing as npt
 import torch
+from scipy.optimize import minimize
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -29,25 +32,35 @@ def trained_head(features: Tensor, labels: Tensor, shares: Tensor) -> LinearHead
         (C,), π_c above 0.
     """
     counts = labels.bincount(minlength=len(shares)).double()
-    weights = (shares.double() / shares.double().sum() / counts)[labels]
-    center = weights @ features.double()
+    priors = shares.double() / shares.double().sum()
+    weights = (priors / counts)[labels].unsqueeze(1)
+    center = (weights * features.double()).sum(dim=0)
     inputs = features.double() - center
-    size = float((weights @ inputs.square()).mean().sqrt().clamp_min(1e-12))
+    size = float((weights * inputs.square()).sum(dim=0).mean().sqrt().clamp_min(1e-12))
     inputs = inputs / size
-    weight = torch.zeros(len(shares), features.shape[1], dtype=torch.float64, requires_grad=True)
-    bias = shares.double().log().requires_grad_()
-    optimizer = torch.optim.LBFGS(
-        [weight, bias], max_iter=_ITERATIONS, history_size=20, line_search_fn="strong_wolfe"
+    classes, width = len(shares), features.shape[1]
+    targets = F.one_hot(labels, classes).double()
+
+    def loss_and_gradient(
+        flat: npt.NDArray[np.float64],
+    ) -> tuple[float, npt.NDArray[np.float64]]:
+        head = torch.from_numpy(flat).reshape(classes, width + 1)
+        weight, bias = head[:, :width], head[:, width]
+        logs = F.log_softmax(inputs @ weight.T + bias, dim=1)
+        loss = -(weights * targets * logs).sum() + 0.5 * _DECAY / classes * weight.square().sum()
+        slope = weights * (logs.exp() - targets)
+        by_weight = slope.T @ inputs + _DECAY / classes * weight
+        gradient = torch.cat([by_weight, slope.sum(dim=0).unsqueeze(1)], dim=1)
+        return float(loss), gradient.flatten().numpy()
+
+    start = torch.cat([torch.zeros(classes, width).double(), priors.log().unsqueeze(1)], dim=1)
+    found = minimize(
+        loss_and_gradient,
+        start.flatten().numpy(),
+        jac=True,
+        method="L-BFGS-B",
+        options={"maxiter": _ITERATIONS, "maxcor": 20, "ftol": 1e-12, "gtol": 1e-8},
     )
-
-    def closure() -> Tensor:
-        optimizer.zero_grad()
-        losses = F.cross_entropy(inputs @ weight.T + bias, labels, reduction="none")
-        loss = weights @ losses + 0.5 * _DECAY * weight.square().sum() / len(shares)
-        loss.backward()
-        return loss
-
-    with torch.enable_grad():
-        optimizer.step(closure)
-    found = weight.detach() / size
-    return LinearHead(found, bias.detach() - found @ center)
+    head = torch.from_numpy(found.x).reshape(classes, width + 1)
+    weight = head[:, :width] / size
+    return LinearHead(weight, head[:, width] - weight @ center)
