@@ -261,6 +261,8 @@ def _channels_of(image: "Image", where: str) -> int:
 def _unreadable(where: str, error: Exception) -> DataError:
     if isinstance(error, FileNotFoundError):
         return DataError(f"{where}: there is no such file")
+    if isinstance(error, IsADirectoryError):
+        return DataError(f"{where} is a folder without an image")
     return DataError(f"{where} is not a readable image ({error}): replace or remove it")
 
 

@@ -18,7 +18,9 @@ from models.class_statistics import ClassSums
 from post_training import ClassStatistics, StatisticsRequest
 from protocol.class_statistics import PREDICTIONS, ClientStatistics, Expected, checked_statistics
 from protocol.gather import gather
+from protocol.numbers import metrics_of, whole_numbers
 from protocol.reasons import grouped
+from protocol.records import InvalidContent
 from server_app.class_statistics import added
 
 from .kept_models import KeptModels
@@ -46,19 +48,53 @@ def tell_predictions(model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]])
     Raises
     ------
     ValueError
-        If there is no image.
+        If there is no image, or a batch is no pair of images and whole-numbered labels (n,) of the
+        C classes.
     """
     model.eval()
     sums = counts = None
-    for images, labels in batches:
-        probabilities = model(images).double().softmax(dim=1)
-        told = labels.bincount(minlength=probabilities.shape[1])
+    for batch in batches:
+        images, labels = _pair(batch)
+        logits = model(images)
+        _check_labels(labels, logits)
+        probabilities = logits.double().softmax(dim=1)
+        told = labels.bincount(minlength=logits.shape[1])
         sums = probabilities.sum(dim=0) + (0 if sums is None else sums)
         counts = told + (0 if counts is None else counts)
     if sums is None or counts is None:
         raise ValueError("this client has no training image to answer for")
     answer = ClientStatistics(int(counts.sum()), ClassSums(sums.cpu()), counts.tolist())
     return answer.content()
+
+
+def _pair(batch: object) -> tuple[Tensor, Tensor]:
+    if isinstance(batch, tuple | list) and len(batch) == 2:
+        images, labels = batch
+        if isinstance(images, Tensor) and isinstance(labels, Tensor):
+            return images, labels
+    raise ValueError(
+        f"a batch must be a pair of tensors, (images, labels), and is a {type(batch).__name__}: "
+        'of dictionaries, give ((b["image"], b["label"]) for b in loader)'
+    )
+
+
+def _check_labels(labels: Tensor, logits: Tensor) -> None:
+    if logits.ndim != 2 or logits.shape[1] < 2:
+        raise ValueError(
+            f"the model must give logits (n, C) of two classes or more, not {tuple(logits.shape)}"
+        )
+    classes = logits.shape[1]
+    whole = not (labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool)
+    if whole and labels.shape == logits.shape[:1]:
+        if not len(labels) or (int(labels.min()) >= 0 and int(labels.max()) < classes):
+            return
+        found = f"go from {int(labels.min())} to {int(labels.max())}"
+    else:
+        found = f"are {labels.dtype} of shape {tuple(labels.shape)}"
+    raise ValueError(
+        f"labels must be whole numbers from 0 to {classes - 1} of shape ({len(logits)},); "
+        f"they {found}"
+    )
 
 
 class AskClients:
@@ -82,6 +118,8 @@ class AskClients:
         self._grid = grid
         self._num_examples: Mapping[int, int] = kept.num_examples
         self._timeout = timeout
+        #: C, for who knows the model.
+        self.classes = classes
         self._expected = Expected([PREDICTIONS], classes, features=1, label_counts="exact")
 
     def __call__(self, request: StatisticsRequest) -> ClassStatistics | None:
@@ -98,13 +136,22 @@ class AskClients:
             {node: node if node in connected else None for node in self._num_examples},
             f"query.{PREDICTIONS}",
             lambda node: question,
-            lambda node, content: checked_statistics(
-                content, self._expected, self._num_examples[node]
-            ),
+            self._checked,
             self._timeout,
         )
         if gathered.failures:
             log.warning("predictions: %s", grouped(gathered.failures))
         if not gathered.valid:
+            log.warning("predictions: no client has told any")
             return None
         return added(tuple(gathered.valid), list(gathered.valid.values()))
+
+    def _checked(self, node: int, content: RecordDict) -> ClientStatistics:
+        """Hold an answer against what the client reported when it trained."""
+        examples = self._num_examples[node]
+        (images,) = whole_numbers(metrics_of(content, "class-statistics"), "images", 1, 10**12)
+        if images != examples:
+            raise InvalidContent(
+                f"it answers for {images} images, and reported {examples} samples when it trained"
+            )
+        return checked_statistics(content, self._expected, examples)

@@ -49,7 +49,7 @@ def _from_predictions(trained: Trained, settings: Settings) -> State | None:
         if told is None or told.predictions is None or told.label_counts is None:
             return None
         bias = bias_from_predictions(told.label_counts, told.predictions)
-        state = _corrected(trained, state, bias)
+        state = _corrected(trained, state, bias, "the clients' predictions")
         trained.note(
             "calibration",
             of="bias",
@@ -71,9 +71,10 @@ def _from_pseudo_images(trained: Trained, settings: Settings) -> State:
         trained.note(
             "calibration", of="bias", source="pseudo", images=len(data), bias=bias.tolist()
         )
-        return _corrected(trained, trained.global_state, bias)
+        return _corrected(trained, trained.global_state, bias, "pseudo images")
 
 
-def _corrected(trained: Trained, state: State, bias: Tensor) -> State:
-    log.info("bias of the head changes by %s", ", ".join(f"{value:+.2f}" for value in bias))
+def _corrected(trained: Trained, state: State, bias: Tensor, source: str) -> State:
+    changes = ", ".join(f"{value:+.2f}" for value in bias)
+    log.info("bias of the head, from %s, changes by %s", source, changes)
     return add_to_bias(state, head_name(trained.model(state)), bias)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -19,6 +20,8 @@ from .class_statistics import ClassStatistics, StatisticsRequest
 from .in_memory import TrainedModels
 from .registry import chosen
 from .settings import Settings
+
+log = logging.getLogger("flwr.fedf2dg")
 
 # What a setting of post-training may begin with; all others speak of runs.
 _SECTIONS = (
@@ -155,6 +158,11 @@ def post_train(
     clients = _checked_clients(local_models, given)
     model_copy = load_state(copy.deepcopy(model), state)
     classes = _count_classes(model_copy, image_shape)
+    told = getattr(ask, "classes", classes)
+    if told != classes:
+        raise ValueError(f"the clients are asked about {told} classes, and the model has {classes}")
+    if ask is not None and not any(member.name == "calibration" for member in methods):
+        log.warning("no client is asked: that is for method=calibration, and not %s", method)
     sections = Settings.of(configuration)
     for member in methods:
         if member.suits is not None:

@@ -117,6 +117,10 @@ def best_step(candidates: Sequence[Tally]) -> int:
     return max(range(1, len(candidates)), key=lambda index: (candidates[index].bound, -index))
 
 
+_UNDECIDED = ": undecided, less than these images can tell apart"
+_NEEDS_NO_PROOF = ", and kept because they do not speak against it"
+
+
 @dataclass(frozen=True)
 class Verdict:
     """What the clients' judgement of one stage came to.
@@ -175,11 +179,8 @@ class Verdict:
             f"{100 * abs(self.reported.gain):.1f} ± "
             f"{100 * self.reported.half_width:.1f} points on {self.images} held-out images of "
             f"{counted(self.clients, 'client')}"
-            + (
-                ": undecided, less than these images can tell apart"
-                if self.reported.undecided
-                else ""
-            )
+            + (_UNDECIDED if self.reported.undecided else "")
+            + (_NEEDS_NO_PROOF if self.chosen and self.reported.bound <= 0 else "")
         )
 
 

@@ -178,7 +178,7 @@ def _united(read: dict[Path, Source], training: Sequence[Path]) -> tuple[str, ..
     first: dict[str, tuple[str, Path]] = {}
     for place in training:
         for name in read[place].class_names:
-            other, where = first.setdefault(name.casefold(), (name, place))
+            other, where = first.setdefault(name.strip().casefold(), (name, place))
             if other != name:
                 raise DataError(
                     f"site {place.name} has the class '{name}', site {where.name} '{other}': give "
@@ -201,7 +201,9 @@ def _warn_of_misspelt_classes(classes: dict[str, set[str]]) -> None:
                 for other in holders
                 if other not in own and (holders[other], name) > (1, other)  # of a pair, once
             ]
-            for other in difflib.get_close_matches(name, missing, n=1, cutoff=_NEARLY_EQUAL):
+            close = difflib.get_close_matches(name, missing, n=1, cutoff=_NEARLY_EQUAL)
+            swapped = [other for other in missing if sorted(other) == sorted(name)]
+            for other in (close or swapped)[:1]:
                 if _digits(name) == _digits(other):
                     warn_once(
                         f"site {site} alone has the class '{name}', and lacks '{other}', which "

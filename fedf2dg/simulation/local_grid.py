@@ -125,7 +125,10 @@ class LocalGrid(Grid):
 def answer(app: ClientApp, message: Message, context: Context) -> Message:
     """Return a client's reply; whatever it raises becomes one, as in Flower's runtimes."""
     try:
-        return app(message, context)
+        reply = app(message, context)
+        if not isinstance(reply, Message):
+            raise TypeError(f"the handler returned {type(reply).__name__}, and no message")
+        return reply
     except Exception as error:
         return failure(message, error)
 

@@ -14,7 +14,7 @@ import torch
 from flwr.app import ArrayRecord, Error, Message, MetricRecord, RecordDict
 from flwr.serverapp.strategy import FedAvg, FedAvgM
 
-from fedf2dg import AskClients, KeepLocalModels, tell_predictions
+from fedf2dg import AskClients, KeepLocalModels, post_train, tell_predictions
 from fedf2dg.simulation import flower_engine
 from fedf2dg.simulation.local_grid import LocalGrid
 from post_training import StatisticsRequest
@@ -180,15 +180,60 @@ def test_clients_that_cannot_be_right_are_left_out_by_name(example, tmp_path, ap
     kept.num_examples[-5] = kept.num_examples.pop(gone)
     told = AskClients(grid, kept, 10)(StatisticsRequest(state, predictions=True))
     assert len(told.clients) == 2
-    assert f"client {wrong}: it answers for" in app_log.text
+    assert f"client {wrong}: it answers for" in app_log.text and "when it trained" in app_log.text
     assert "client -5: its node is not connected" in app_log.text
     assert AskClients(grid, kept, 9)(StatisticsRequest(state, predictions=True)) is None
     assert AskClients(grid, kept, 10)(StatisticsRequest(state, means=True)) is None
 
 
-def test_a_client_without_images_says_so() -> None:
-    with pytest.raises(ValueError, match="no training image"):
-        tell_predictions(torch.nn.Flatten(), [])
+X, Y = torch.zeros(4, 1, 2, 2), torch.tensor([0, 1, 2, 3])
+
+
+@pytest.mark.parametrize(
+    ("batches", "said"),
+    [
+        ([], "no training image"),
+        ([{"image": X, "label": Y}], r"pair of tensors.* is a dict"),
+        ([(X, Y, Y)], "pair of tensors"),
+        ([("image", "label")], "pair of tensors"),
+        ([(X, Y.float())], r"whole numbers from 0 to 3 .*they are torch.float32"),
+        ([(X, Y.unsqueeze(1))], r"of shape \(4, 1\)"),
+        ([(X, Y + 1)], "they go from 1 to 4"),
+        ([(X, Y - 1)], "they go from -1 to 2"),
+        ([(X[:, :, :1, :1], 0 * Y)], "two classes or more"),
+    ],
+)
+def test_what_a_client_cannot_answer_from_is_said(batches, said) -> None:
+    with pytest.raises(ValueError, match=said):
+        tell_predictions(torch.nn.Flatten(), batches)
+
+
+def test_a_wrong_number_of_classes_is_not_blamed_on_the_clients(example, tmp_path, app_log) -> None:
+    grid = Grid(example.client.app, 3)
+    strategy = KeepLocalModels(FedAvg(fraction_evaluate=0.0), tmp_path / "kept")
+    result = start(strategy, example, grid, rounds=1)
+    given = {"image_shape": (1, 8, 8), "settings": {"generation.iterations": 1}}
+    model, kept = example.task.make_model(), strategy.kept
+    with pytest.raises(ValueError, match="asked about 9 classes, and the model has 10"):
+        post_train(model, result.arrays, kept, ask=AskClients(grid, kept, 9), **given)
+    nobody = AskClients(LocalGrid(example.client.app, 0, CONFIG), kept, 10)
+    post_train(model, result.arrays, kept, ask=nobody, **given)
+    assert "no client has told any" in app_log.text
+    assert "bias of the head, from pseudo images" in app_log.text
+    post_train(model, result.arrays, kept, ask=nobody, method="auto", **given)
+    assert "no client is asked" in app_log.text
+
+
+def test_a_handler_that_answers_nothing_is_a_failed_client(app_log) -> None:
+    from flwr.clientapp import ClientApp
+
+    app = ClientApp()
+    app.query("predictions")(lambda message, context: None)
+    grid = LocalGrid(app, 1, {})
+    (node,) = grid.get_node_ids()
+    asked = AskClients(grid, SimpleNamespace(num_examples={node: 4}), 4)
+    assert asked(StatisticsRequest({"w": X}, predictions=True)) is None
+    assert "returned NoneType" in app_log.text
 
 
 @pytest.mark.slow

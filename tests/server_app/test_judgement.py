@@ -168,6 +168,15 @@ def test_a_single_image_that_decides_is_called_undecided() -> None:
     assert verdict.sentence.endswith("undecided, less than these images can tell apart")
 
 
+def test_a_tie_that_is_kept_says_why() -> None:
+    given = {"before": "federated", "stage": "calibrated", "clients": 3, "held_out": 100}
+    kept = decide(candidates(*[(5, 5)] * 4), **given, needs_proof=False)
+    assert kept.sentence.startswith("kept: calibrated; calibrated gained 0.0")
+    assert kept.sentence.endswith("and kept because they do not speak against it")
+    refused = decide(candidates(*[(5, 5)] * 4), **given)
+    assert refused.sentence.endswith("less than these images can tell apart")
+
+
 def test_nothing_measured_makes_no_tally() -> None:
     assert tallies(None) == ()
     nothing = Scores.counted(np.array([], int), np.zeros((5, 0), bool), [0.0] * 5, 4)

@@ -143,7 +143,7 @@ def test_what_cannot_be_read_is_named_and_the_rest_is_answered(
     said = capsys.readouterr()
     assert len(said.out.splitlines()) == 1
     assert said.out.startswith(f"{folder / 'red.jpg'}: ")
-    for name in ("broken.png", "missing.png", "empty is not", "notes.txt"):
+    for name in ("broken.png", "missing.png", "empty is a folder without an image", "notes.txt"):
         assert name in said.err, name
 
     assert cli.main(["predict", str(model), *given, "--csv"]) == 1
