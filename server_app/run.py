@@ -209,10 +209,19 @@ def post_train(federation: Federation) -> None:
     acceptance.settle()
     names = configuration.post_training_for(federation.description.image_size)
     log.info("post-training: %s", names)
-    for method in chosen(names):
+    methods = chosen(names)
+    for place, method in enumerate(methods, start=1):
         method.run(TrainedFederation(federation, method.prefix, acceptance), settings)
         if method.has_stages and "compete" not in settings.stages:
-            return  # what comes behind it wants its last stage's result
+            # What comes behind it wants its last stage's result.
+            if behind := [later.name for later in methods[place:]]:
+                log.warning(
+                    "%s comes behind the competition, which stages=%s leaves out: "
+                    "competition.rounds=0 leaves out the competition alone",
+                    " and ".join(behind),
+                    configuration.stages,
+                )
+            return
 
 
 def summarize(federation: Federation) -> dict[str, Any]:

@@ -16,8 +16,9 @@ class CompetitionSettings(Section):
 
     rounds: int = key(
         1,
-        "Repetitions of (local training,) hard samples, distillation.",
-        minimum=1,
+        "Repetitions of (local training,) hard samples, distillation; 0: what comes behind the "
+        "competition follows the first distillation.",
+        minimum=0,
         original="comm_round",
         binds="compete",
     )

@@ -156,7 +156,7 @@ def test_wrong_type(key, value, expected):
         ("moon.temperature", 0.0, "above 0"),
         ("generation.images-per-client", 0, "at least 1"),
         ("distillation.temperature", -3.0, "above 0"),
-        ("competition.rounds", 0, "at least 1"),
+        ("competition.batches", 0, "at least 1"),
         ("round-timeout", 0.0, "above 0"),
     ],
 )

@@ -69,6 +69,26 @@ def test_several_in_a_row_each_from_what_the_one_before_left(tiny_run, with_zero
     assert [event["stage"] for event in partly.events("evaluation")] == ["federated", "distilled"]
 
 
+def test_what_comes_behind_a_competition_that_is_left_out_is_said_or_follows(
+    tiny_run, app_log
+) -> None:
+    keys = {
+        "strategy": "fedavg",
+        "num_server_rounds": 1,
+        "post_training": "fedf2dg,calibration",
+        "calibration__from": "predictions",
+    }
+    ended = tiny_run("ended", **keys, stages="train,generate,distil")
+    assert "calibrated" not in ended.summary()["accuracy"]
+    assert "calibration comes behind the competition" in app_log.text
+    app_log.clear()
+    whole = tiny_run("whole", **keys, competition__rounds=0)
+    accuracy = whole.summary()["accuracy"]
+    assert accuracy["competed"] is None and accuracy["calibrated"] is not None
+    assert "comes behind" not in app_log.text
+    assert len(whole.events("round")) == 1  # the clients were not trained again
+
+
 @pytest.mark.parametrize(
     ("part", "source", "last"),
     [
