@@ -346,8 +346,8 @@ def _pseudo_images(record: RunRecord) -> str:
 
 
 def _confusion(record: RunRecord) -> str:
-    """Confusion matrices before and after distillation."""
-    heading = "Classes, before and after distillation"
+    """Confusion matrices before and after post-training."""
+    heading = "Classes, before and after post-training"
     titles = {
         "federated": "federated (before)",
         "distilled": "distilled (after)",
