@@ -23,11 +23,13 @@ from foundation import write_whole
 
 from .checkpoints import FINISHED, CheckpointError
 
+try:
+    import fcntl
+except ImportError:
+    fcntl = None  # type: ignore[assignment]
+
 #: The file that a process locks while it works on a run; the lock ends with the process.
 LOCK = ".lock"
-# Who copies a run locks this one first, so that copies wait for each other and refuse only a run
-# that is at work.
-_COPYING = ".copying"
 
 # Folders that a run that was killed early may have left.
 _BEFORE_THE_FIRST_STEP = {"checkpoints", "pseudo_data"}
@@ -191,7 +193,7 @@ def prepare(configuration: RunConfiguration) -> Path:
         source = Path(configuration.resume_from).resolve()
         if source != directory:
             # What is copied while a process still writes it does not fit together.
-            with _held(source / _COPYING, timeout=-1), reserved(source):
+            with _at_rest(source):
                 _copy_run(source, directory)
     return directory
 
@@ -214,32 +216,53 @@ def reserved(directory: Path) -> Iterator[None]:
     ConfigurationError
         If one does: two would delete each other's checkpoints and mix their metrics.
     """
-    with ExitStack() as held:
-        try:
-            held.enter_context(_held(directory / LOCK, timeout=0))
-        except Timeout as error:
-            raise ConfigurationError(
-                f"another process is working on the run in {directory}: wait for it, or end it"
-            ) from error
-        yield
-
-
-@contextmanager
-def _held(path: Path, timeout: float) -> Iterator[None]:
-    """Hold a lock file, after so many seconds of waiting at most (-1: as long as it takes)."""
-    lock = FileLock(path)
+    lock = FileLock(directory / LOCK)
     try:
-        lock.acquire(timeout=timeout)
-    except Timeout:
-        raise
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise _at_work(directory) from error
     except (OSError, NotImplementedError) as error:  # a file system without locks
-        log.warning(
-            "%s cannot be locked (%s): let one process at a time use it", path.parent, error
-        )
+        _warn_of_no_lock(directory, error)
     try:
         yield
     finally:
         lock.release()
+
+
+@contextmanager
+def _at_rest(directory: Path) -> Iterator[None]:
+    """Keep processes from working in a run's directory while it is copied.
+
+    Any number may copy it at once: they share the lock that a working process has to itself.
+
+    Raises
+    ------
+    ConfigurationError
+        If a process works in it.
+    """
+    if fcntl is None:  # Windows shares no locks: one copies at a time
+        with reserved(directory):
+            yield
+        return
+    with ExitStack() as held:
+        try:
+            file = held.enter_context((directory / LOCK).open("a"))
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise _at_work(directory) from error
+        except OSError as error:  # a file system without locks, or one that is read alone
+            _warn_of_no_lock(directory, error)
+        yield
+
+
+def _at_work(directory: Path) -> ConfigurationError:
+    return ConfigurationError(
+        f"another process is working on the run in {directory}: wait for it, or end it"
+    )
+
+
+def _warn_of_no_lock(directory: Path, error: Exception) -> None:
+    log.warning("%s cannot be locked (%s): let one process at a time use it", directory, error)
 
 
 def _link_or_copy(source: str, target: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-import time
+import threading
 from dataclasses import replace
 
 import pytest
@@ -97,13 +97,13 @@ def test_runs_that_start_from_the_same_one_at_once_all_do(tiny_run, tmp_path, mo
     from server_app import preflight, run_directory
 
     first = tiny_run("first", stages="train", num_server_rounds=1)
-    copied = run_directory._copy_run
+    copied, copying = run_directory._copy_run, threading.Barrier(3)
 
-    def slowly(source, directory) -> None:
-        time.sleep(0.2)  # the others come while this one copies
+    def together(source, directory) -> None:
+        copying.wait(timeout=20)  # until all three are at it
         copied(source, directory)
 
-    monkeypatch.setattr(run_directory, "_copy_run", slowly)
+    monkeypatch.setattr(run_directory, "_copy_run", together)
     configurations = [
         preflight.parse({"resume-from": str(first.directory), "output-dir": str(tmp_path / name)})
         for name in ("second", "third", "fourth")
