@@ -39,8 +39,7 @@ lint: install
 check: lint test
 
 # A page for every room, from its docstrings, in docs/api/ (not kept in the repository).
-ROOMS := fedf2dg server_app client_app strategies post_training protocol generation distillation \
-	models federated_data reporting settings foundation configuration processes
+ROOMS := fedf2dg server_app client_app strategies post_training questions generation distillation foundation
 
 docs: install
 	$(BIN)/python -W error::UserWarning docs/api.py $(ROOMS)

@@ -9,11 +9,11 @@ import torch
 from benchmarks.measure import now
 from client_app.site import Site
 from client_app.training import train_locally
-from configuration import RunConfiguration
-from federated_data import Description, describe, load_split
-from models import Classifier, State, cpu_state, load_state
-from protocol.seeds import training_generator
-from protocol.shared_model import shared_model
+from foundation.data import Description, describe, load_split
+from foundation.messages.seeds import training_generator
+from foundation.messages.shared_model import shared_model
+from foundation.models import Classifier, State, cpu_state, load_state
+from foundation.settings.configuration import RunConfiguration
 from server_app.evaluation import Evaluator
 from strategies import get
 

@@ -24,17 +24,17 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.nn import functional as F
 
-from configuration import RunConfiguration
-from federated_data import load_split
+from foundation.data import load_split
+from foundation.models import State
+from foundation.models.class_statistics import class_sums
+from foundation.models.features import features_of
+from foundation.models.head import head_parameters
+from foundation.settings.configuration import RunConfiguration
 from generation import PseudoData
-from models import State
-from models.class_statistics import class_sums
-from models.features import features_of
-from models.head import head_parameters
 from post_training import ClassStatistics, Settings, StatisticsRequest, methods
 from post_training.in_memory import TrainedModels
 from post_training.linear_head import LinearHead
-from protocol.class_statistics import ClientStatistics
+from questions.class_statistics import ClientStatistics
 from server_app.class_statistics import added
 
 from .judgement.candidates import Federation, made_images, read_base, read_run

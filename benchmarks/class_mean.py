@@ -19,10 +19,10 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from client_app.site import simulated_data
-from configuration import RunConfiguration
-from federated_data import describe
+from foundation.data import describe
+from foundation.models import Classifier, read_model
+from foundation.settings.configuration import RunConfiguration
 from generation.objective import total_variation
-from models import Classifier, read_model
 from server_app.run_directory import settings_to_resume
 
 COUNTS = (1, 2, 5, 20)

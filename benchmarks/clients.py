@@ -1,8 +1,8 @@
 """Several clients on the processors of one machine: one after the other, or side by side.
 
 The textbook loop goes from client to client, each with all threads. The product's local engine
-gives every processor a client (``processes.Workers``), for training and for inversion. So that what
-the processes gain is not taken for what the code gains, the textbook loop is shared out as well.
+gives every processor a client (``Workers``), for training and for inversion. So that what the
+processes gain is not taken for what the code gains, the textbook loop is shared out as well.
 
 Always by the wall clock: other processes' time is not this one's.
 """
@@ -17,17 +17,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-import models
 from benchmarks.measure import Comparison, Variant, alternate
 from benchmarks.textbook import textbook_inversion, textbook_training
 from client_app.site import reduced_type
 from client_app.training import train_locally
-from configuration import RunConfiguration
-from federated_data import Batches, ImageData, Normalization
+from foundation import models
+from foundation.data import Batches, ImageData, Normalization
+from foundation.models import Classifier
+from foundation.processes import Workers, cores
+from foundation.settings.configuration import RunConfiguration
 from generation import InversionSettings, forward_operations
 from generation.sharing import Conditions, Order, invert_all
-from models import Classifier
-from processes import Workers, cores
 from strategies import get
 
 REPEATS = 5

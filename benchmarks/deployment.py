@@ -30,8 +30,8 @@ from typing import Any
 import numpy as np
 
 from benchmarks.loopback import Deployment, wait_until
-from federated_data import load_split
 from fedf2dg.deployment.example_sites import write_folders
+from foundation.data import load_split
 
 START = time.monotonic()
 

@@ -6,10 +6,10 @@ from functools import partial
 
 import torch
 
-import models
 from benchmarks.measure import Comparison, Timed, Variant, alternate, now, synchronise
 from benchmarks.textbook import textbook_distillation
 from distillation import DistillationSettings, distil
+from foundation import models
 
 REPEATS = 5
 

@@ -20,11 +20,11 @@ from torch import nn
 from benchmarks.measure import now
 from benchmarks.simulation import local_engine
 from client_app.training import train_locally
-from configuration import RunConfiguration
+from fedf2dg.report.figures import BLUE, in_style, to_svg
+from foundation.models import Classifier
+from foundation.models.resnet import residual_encoder
+from foundation.settings.configuration import RunConfiguration
 from generation import InversionSettings, forward_operations, generate
-from models import Classifier
-from models.resnet import residual_encoder
-from reporting.figures import BLUE, in_style, to_svg
 from strategies import get
 
 REPEATS = {"tiny": 1, "small": 5, "full": 5}

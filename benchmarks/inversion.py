@@ -6,12 +6,12 @@ from functools import partial
 import torch
 from torch import nn
 
-import models
 from benchmarks.measure import Comparison, Timed, Variant, alternate, measure_ceilings, now
 from benchmarks.textbook import textbook_inversion
+from foundation import models
+from foundation.settings.inversion import Compile, Precision
 from generation import InversionEngine, InversionSettings
 from generation.acceleration import forward_operations
-from settings.inversion import Compile, Precision
 
 REPEATS = 5
 

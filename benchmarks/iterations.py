@@ -17,18 +17,18 @@ import torch
 
 from benchmarks.measure import now
 from client_app.training import train_locally
-from configuration import RunConfiguration
 from distillation import DistillationSettings, distil
-from federated_data import Batches, ImageData, describe, load_split
-from federated_data.partitions import partition
-from federated_data.stratification import stratified_split
+from foundation.data import Batches, ImageData, describe, load_split
+from foundation.data.partitions import partition
+from foundation.data.stratification import stratified_split
+from foundation.messages.seeds import training_generator
+from foundation.models import Classifier, State, StateLayout, build, cpu_state, load_state
+from foundation.models.aggregation import combine, sample_weights
 from foundation.seeds import MODEL, derived_seed
+from foundation.settings.configuration import RunConfiguration
+from foundation.settings.inversion import Schedule
 from generation import InversionSettings, budgets, generate
-from models import Classifier, State, StateLayout, build, cpu_state, load_state
-from models.aggregation import combine, sample_weights
-from protocol.seeds import training_generator
 from server_app.evaluation import Evaluator
-from settings.inversion import Schedule
 from strategies import get
 
 CLIENTS = 10

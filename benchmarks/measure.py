@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from models import native_bfloat16
+from foundation.models import native_bfloat16
 
 Timed = Callable[[], float]
 """Does the work once and returns the seconds that count."""

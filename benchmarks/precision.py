@@ -22,16 +22,16 @@ import torch
 
 from benchmarks.measure import machine
 from client_app.app import app as client_app
-from configuration import RunConfiguration
 from distillation import distil
 from fedf2dg.simulation import LocalGrid
+from foundation.models import Classifier, load_state
 from foundation.seeds import GENERATION, derived_seed
+from foundation.settings.configuration import RunConfiguration
+from foundation.settings.inversion import Compile, Precision
 from generation import Generation, budgets, generate
-from models import Classifier, load_state
-from protocol.pixel_range import pixel_range
+from questions.pixel_range import pixel_range
 from server_app.evaluation import Evaluator
 from server_app.federation import Federation
-from settings.inversion import Compile, Precision
 
 # (precision, which noise to start from): the last shows what chance alone does to the result.
 WAYS: dict[str, tuple[Precision, int]] = {

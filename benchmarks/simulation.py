@@ -24,9 +24,9 @@ from benchmarks.bare_loop import federated_averaging
 from benchmarks.measure import Comparison, Timed, Variant, alternate, now
 from benchmarks.memory import PeakMemory
 from client_app.app import app as client_app
-from configuration import RunConfiguration
 from fedf2dg.simulation import LocalGrid
-from models import State, cpu_state
+from foundation.models import State, cpu_state
+from foundation.settings.configuration import RunConfiguration
 from server_app.federation import Federation
 from server_app.run import train
 from server_app.run_directory import prepare

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision import transforms
 
-from federated_data import ImageData, Normalization
+from foundation.data import ImageData, Normalization
 from generation import InversionSettings
 
 

@@ -6,7 +6,6 @@ from functools import partial
 import numpy as np
 import torch
 
-import models
 from benchmarks.measure import (
     Comparison,
     Timed,
@@ -19,10 +18,11 @@ from benchmarks.measure import (
 from benchmarks.textbook import textbook_training
 from client_app.site import reduced_type
 from client_app.training import local_loss, train_locally
-from configuration import RunConfiguration
-from federated_data import Batches, ImageData, Normalization
+from foundation import models
+from foundation.data import Batches, ImageData, Normalization
+from foundation.models import Classifier, State, cpu_state
+from foundation.settings.configuration import RunConfiguration
 from generation import forward_operations
-from models import Classifier, State, cpu_state
 from strategies import get
 from strategies.moon import PREVIOUS
 from strategies.scaffold import CORRECTION

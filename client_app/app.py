@@ -9,15 +9,15 @@ from typing import cast
 from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 
-from configuration import ConfigurationError, RunConfiguration
 from foundation import say_expected_errors_plainly
-from models import cpu_state, load_state
-from protocol.client_description import ClientDescription
-from protocol.evaluation import Candidates
-from protocol.fingerprint import code_fingerprint
-from protocol.pixel_sums import PixelSums
-from protocol.records import from_record, to_record
-from protocol.seeds import training_generator
+from foundation.messages.client_description import ClientDescription
+from foundation.messages.fingerprint import code_fingerprint
+from foundation.messages.pixel_sums import PixelSums
+from foundation.messages.records import from_record, to_record
+from foundation.messages.seeds import training_generator
+from foundation.models import cpu_state, load_state
+from foundation.settings.configuration import ConfigurationError, RunConfiguration
+from questions.evaluation import Candidates
 from strategies import get
 
 from .evaluating import evaluated, held_out_counts

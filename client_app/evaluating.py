@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from models import load_state
-from protocol.evaluation import Candidates, Scores
+from foundation.models import load_state
+from questions.evaluation import Candidates, Scores
 
 from .site import Site
 

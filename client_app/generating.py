@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from foundation import ProgressLog
+from foundation.models import State, load_state
 from generation import Generation, generate
-from models import State, load_state
-from protocol.pixel_range import pixel_range
+from questions.pixel_range import pixel_range
 
 from .site import Site
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from configuration import RunConfiguration
+from foundation.settings.configuration import RunConfiguration
 
 
 def noised_counts(counts: Sequence[int], scale: float, random: np.random.Generator) -> list[int]:

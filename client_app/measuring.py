@@ -7,13 +7,13 @@ from collections.abc import Sequence
 
 import torch
 
-from configuration import ConfigurationError
-from federated_data import stratified_subset
-from models import State, load_state
-from models.batch_norm import input_moments
-from models.class_statistics import class_sums, noised
-from protocol.batch_norm import SAMPLE, MeasuredInputs
-from protocol.class_statistics import (
+from foundation.data import stratified_subset
+from foundation.models import State, load_state
+from foundation.models.batch_norm import input_moments
+from foundation.models.class_statistics import class_sums, noised
+from foundation.settings.configuration import ConfigurationError
+from questions.batch_norm import SAMPLE, MeasuredInputs
+from questions.class_statistics import (
     CLASS_MOMENTS,
     MEANS,
     MOMENT,
@@ -61,7 +61,7 @@ def client_statistics(
     state : State
         The model.
     parts : sequence of str
-        Some of ``protocol.class_statistics.PARTS``.
+        Some of ``questions.class_statistics.PARTS``.
     label_counts : list of int, optional
         What may be told of the labels.
     secret : bytes

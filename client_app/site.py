@@ -11,8 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from configuration import ConfigurationError, RunConfiguration
-from federated_data import (
+from foundation.data import (
     Batches,
     Description,
     ImageData,
@@ -21,12 +20,13 @@ from federated_data import (
     site_data,
     sites_in,
 )
-from federated_data.agreement import from_values
+from foundation.data.agreement import from_values
+from foundation.messages.shared_model import shared_model
+from foundation.models import Classifier, bfloat16_pays, fit_threads, resolve_device
+from foundation.models.evaluation import LabelledImages
+from foundation.processes import cores, running, threads
+from foundation.settings.configuration import ConfigurationError, RunConfiguration
 from generation import forward_operations
-from models import Classifier, bfloat16_pays, fit_threads, resolve_device
-from models.evaluation import LabelledImages
-from processes import cores, running, threads
-from protocol.shared_model import shared_model
 from strategies import get
 
 # Simulated clients share processes; a process keeps the batches of this many.

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 
 from flwr.app import ArrayRecord, ConfigRecord, Message
 
-from configuration import ConfigurationError
-from models import State
-from protocol.records import as_sent, from_record, is_packed, names_in, packed, to_record
+from foundation.messages.records import as_sent, from_record, is_packed, names_in, packed, to_record
+from foundation.models import State
+from foundation.settings.configuration import ConfigurationError
 
 MODEL = "arrays"
 CONFIG = "config"

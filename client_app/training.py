@@ -12,10 +12,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim.sgd import sgd
 
-from configuration import RunConfiguration
-from models import Classifier
-from models.batch_norm import freeze_statistics
-from models.freezing import hold_frozen_statistics
+from foundation.models import Classifier
+from foundation.models.batch_norm import freeze_statistics
+from foundation.models.freezing import hold_frozen_statistics
+from foundation.settings.configuration import RunConfiguration
 from strategies import Algorithm, local_losses
 from strategies.client import ClientAlgorithm
 from strategies.local_loss import ClientLoss
@@ -24,7 +24,7 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 
 
 class EpochSource(Protocol):
-    """Batches of a client's data, e.g. :class:`federated_data.Batches`."""
+    """Batches of a client's data, e.g. :class:`foundation.data.Batches`."""
 
     def epoch(self, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield (images, labels) batches of one pass over the data."""

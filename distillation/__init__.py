@@ -3,7 +3,7 @@
 A library of its own: tensors, modules and plain arguments in, tensors out.
 """
 
-from settings import DistillationSettings, Statistics
+from foundation.settings import DistillationSettings, Statistics
 
 from .errors import DistillationError
 from .layers import chosen_layers, trained_parameters

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from models.head import head_name
-from settings import Layers
-from settings.photographs import SMALLEST_PHOTOGRAPH
+from foundation.models.head import head_name
+from foundation.settings import Layers
+from foundation.settings.photographs import SMALLEST_PHOTOGRAPH
 
 _Normalisation = (_BatchNorm, nn.GroupNorm, nn.LayerNorm)
 

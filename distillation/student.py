@@ -10,9 +10,9 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from models.batch_norm import freeze_statistics
-from models.freezing import hold_frozen_statistics
-from settings import Statistics
+from foundation.models.batch_norm import freeze_statistics
+from foundation.models.freezing import hold_frozen_statistics
+from foundation.settings import Statistics
 
 from .errors import DistillationError
 from .loss import distillation_loss

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from settings import DistillationSettings, Layers
+from foundation.settings import DistillationSettings, Layers
 
 from .errors import DistillationError
 from .layers import trained_parameters

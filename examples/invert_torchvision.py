@@ -22,9 +22,9 @@ from sklearn.model_selection import train_test_split
 from torch import Tensor, nn
 
 from distillation import DistillationSettings, distil
+from foundation.models import fit_threads
+from foundation.processes import threads
 from generation import InversionSettings, forward_operations, invert
-from models import fit_threads
-from processes import threads
 
 SHAPE = (3, 32, 32)
 CLASSES = 10

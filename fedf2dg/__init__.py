@@ -13,12 +13,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from configuration import RunConfiguration
     from fedf2dg.ask_clients import AskClients, tell_predictions
     from fedf2dg.keep_local_models import KeepLocalModels
     from fedf2dg.kept_models import KeptModels
     from fedf2dg.simulation.simulate import simulate
     from fedf2dg.use.trained_model import load_model
+    from foundation.settings.configuration import RunConfiguration
     from post_training.library import PostTrained, post_train
     from strategies import from_flower
 
@@ -40,7 +40,7 @@ _WHERE = {
     "KeepLocalModels": "fedf2dg.keep_local_models",
     "KeptModels": "fedf2dg.kept_models",
     "PostTrained": "post_training.library",
-    "RunConfiguration": "configuration",
+    "RunConfiguration": "foundation.settings.configuration",
     "from_flower": "strategies",
     "load_model": "fedf2dg.use.trained_model",
     "post_train": "post_training.library",

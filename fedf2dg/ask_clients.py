@@ -14,13 +14,13 @@ from flwr.app import ArrayRecord, RecordDict
 from flwr.serverapp import Grid
 from torch import Tensor, nn
 
-from models.class_statistics import ClassSums
+from foundation.messages.gather import gather
+from foundation.messages.numbers import metrics_of, whole_numbers
+from foundation.messages.reasons import grouped
+from foundation.messages.records import InvalidContent
+from foundation.models.class_statistics import ClassSums
 from post_training import ClassStatistics, StatisticsRequest
-from protocol.class_statistics import PREDICTIONS, ClientStatistics, Expected, checked_statistics
-from protocol.gather import gather
-from protocol.numbers import metrics_of, whole_numbers
-from protocol.reasons import grouped
-from protocol.records import InvalidContent
+from questions.class_statistics import PREDICTIONS, ClientStatistics, Expected, checked_statistics
 from server_app.class_statistics import added
 
 from .kept_models import KeptModels

@@ -12,7 +12,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from configuration import (
+from fedf2dg.console import plain_warnings
+from fedf2dg.ending import FAILED, exit_status
+from fedf2dg.engines import ENGINES
+from fedf2dg.known_names import parse_quickly
+from fedf2dg.use.formats import FORMATS
+from foundation.processes import prepare, terminable
+from foundation.settings.configuration import (
     ConfigurationError,
     RunConfiguration,
     Value,
@@ -21,12 +27,6 @@ from configuration import (
     read_toml,
     typed,
 )
-from fedf2dg.console import plain_warnings
-from fedf2dg.ending import FAILED, exit_status
-from fedf2dg.engines import ENGINES
-from fedf2dg.known_names import parse_quickly
-from fedf2dg.use.formats import FORMATS
-from processes import prepare, terminable
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -248,8 +248,8 @@ def key_reference() -> str:
         "# Configuration keys",
         "",
         "Printed by `fedf2dg keys` from the declarations: those of a section `NAME.` stand in",
-        "`settings/`, all others in `configuration.py`. A symbol is the paper's; the last column",
-        "holds the flag of the original research script.",
+        "`foundation/settings/`, all others in `foundation/settings/configuration.py`. A symbol",
+        "is the paper's; the last column holds the flag of the original research script.",
         "",
         "| key | default | meaning | symbol | range | original |",
         "|---|---|---|---|---|---|",
@@ -265,11 +265,11 @@ def key_reference() -> str:
 
 
 def _compare(chosen: argparse.Namespace) -> int:
-    from fedf2dg.comparison import read_plan
+    from fedf2dg.compare import read_plan
 
     # What can be seen at once to be wrong is refused before PyTorch and Flower are loaded.
     read_plan(chosen.config, chosen.settings, parse_quickly, chosen.baseline)
-    from fedf2dg.comparison.comparison import compare
+    from fedf2dg.compare.comparison import compare
 
     failed = compare(
         chosen.config,
@@ -300,7 +300,7 @@ def _example_sites(chosen: argparse.Namespace) -> int:
 
 
 def _report(chosen: argparse.Namespace) -> int:
-    from reporting import follow, write_report
+    from fedf2dg.report import follow, write_report
 
     if chosen.follow:
         print(follow(chosen.run_directory, say=lambda line: print(line, flush=True)))
@@ -313,8 +313,9 @@ def _report(chosen: argparse.Namespace) -> int:
 
 def _diagnose(chosen: argparse.Namespace) -> int:
     from fedf2dg.diagnosis import diagnose
-    from reporting import only_warned, write_report
-    from reporting.diagnosis import FILE, table_rows
+    from fedf2dg.report import write_report
+    from fedf2dg.report.diagnosis import FILE, table_rows
+    from foundation.optional import only_warned
 
     rows = table_rows([asdict(found) for found in diagnose(chosen.run_directory)])
     width = max(len(what) for _, what, _ in rows)

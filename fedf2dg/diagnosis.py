@@ -20,18 +20,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from configuration import ConfigurationError, RunConfiguration
 from distillation import distil, teachers
-from federated_data import client_rows, has_split, load_split
+from fedf2dg.report.diagnosis import FILE
 from foundation import write_whole
+from foundation.data import client_rows, has_split, load_split
+from foundation.messages.client_store import ClientStore
+from foundation.messages.shared_model import shared_model
+from foundation.models import Classifier, State, cpu_state, load_state, resolve_device
+from foundation.models.features import features_of
+from foundation.models.head import head_name, head_parameters, with_head
+from foundation.models.predictions import predicted_logits
 from foundation.seeds import DISTILLATION, derived_seed
-from models import Classifier, State, cpu_state, load_state, resolve_device
-from models.features import features_of
-from models.head import head_name, head_parameters, with_head
-from models.predictions import predicted_logits
-from protocol.client_store import ClientStore
-from protocol.shared_model import shared_model
-from reporting.diagnosis import FILE
+from foundation.settings.configuration import ConfigurationError, RunConfiguration
 from server_app.checkpoints import Checkpoints
 from server_app.images import description_of, normalized
 from server_app.run_directory import settings_to_resume

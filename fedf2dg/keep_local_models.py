@@ -18,7 +18,7 @@ from flwr.serverapp.strategy import Strategy
 from safetensors.torch import save_file
 
 from foundation.files import clear_unfinished, whole_folder
-from models import first_non_finite
+from foundation.models import first_non_finite
 
 from .kept_models import KeptModels
 

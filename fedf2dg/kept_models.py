@@ -9,7 +9,7 @@ from pathlib import Path
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from models import State
+from foundation.models import State
 
 
 class KeptModels(Mapping[int, State]):

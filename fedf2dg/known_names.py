@@ -14,8 +14,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from configuration import RunConfiguration
-from settings.post_training import AUTO, method_names
+from foundation.settings.configuration import RunConfiguration
+from foundation.settings.post_training import AUTO, method_names
 
 
 def parse_quickly(values: Mapping[str, Any]) -> RunConfiguration:
@@ -39,8 +39,8 @@ def known_names() -> dict[str, tuple[str, ...]]:
     found = {
         "strategy": _declared_in("strategies", "algorithm"),
         "post-training": _declared_in("post_training", "method"),
-        "model": _keys("models", "MODELS"),
-        "dataset": _keys("federated_data", "SOURCES"),
+        "model": _keys("foundation.models", "MODELS"),
+        "dataset": _keys("foundation.data", "SOURCES"),
     }
     return {name: tuple(sorted(names)) for name, names in found.items() if names}
 

@@ -3,7 +3,7 @@
 A library of its own: tensors, modules and plain arguments in, tensors out.
 """
 
-from settings import InversionSettings
+from foundation.settings import InversionSettings
 
 from .acceleration import forward_operations
 from .engine import Inversion, InversionEngine, PixelRange

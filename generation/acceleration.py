@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from models import bfloat16_pays
-from settings import Compile, InversionSettings, Precision
+from foundation.models import bfloat16_pays
+from foundation.settings import Compile, InversionSettings, Precision
 
 _log = logging.getLogger("flwr.fedf2dg.generation")
 

@@ -24,8 +24,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models import release_memory
-from settings import InversionSettings
+from foundation.models import release_memory
+from foundation.settings import InversionSettings
 
 from .acceleration import Compiled, Work, choose_compilation, choose_precision
 from .buckets import Batch, mean

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from settings import InversionSettings
+from foundation.settings import InversionSettings
 
 from .engine import Inversion, InversionEngine, PixelRange, Progress
 

@@ -30,7 +30,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from settings import Form
+from foundation.settings import Form
 
 from .buckets import mean
 

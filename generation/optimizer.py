@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 from torch.optim.adam import adam
 
-from settings import InversionSettings
+from foundation.settings import InversionSettings
 
 
 class Adam:

@@ -7,10 +7,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from foundation.models import device_of
+from foundation.processes import Workers
 from foundation.seeds import INVERSION, LABELS, derived_seed
-from models import device_of
-from processes import Workers
-from settings import InversionSettings
+from foundation.settings import InversionSettings
 
 from .engine import Inversion, PixelRange, Progress
 from .errors import UninvertibleModel

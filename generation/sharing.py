@@ -13,9 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from models import fit_threads, resolve_device
-from processes import Workers, threads
-from settings import InversionSettings
+from foundation.models import fit_threads, resolve_device
+from foundation.processes import Workers, threads
+from foundation.settings import InversionSettings
 
 from .acceleration import forward_operations
 from .engine import Inversion, InversionEngine, PixelRange, Progress

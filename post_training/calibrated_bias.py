@@ -6,9 +6,9 @@ import logging
 
 from torch import Tensor
 
-from models import State
-from models.head import add_to_bias, head_name
-from models.predictions import predicted_logits
+from foundation.models import State
+from foundation.models.head import add_to_bias, head_name
+from foundation.models.predictions import predicted_logits
 
 from .calibration_sources import NoAnswer, pseudo_images
 from .class_statistics import StatisticsRequest

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from torch import nn
 
-from models.head import head_name
-from settings.calibration import BY_CLASS
+from foundation.models.head import head_name
+from foundation.settings.calibration import BY_CLASS
 
 from .calibrated_bias import calibrated_bias
 from .method import Method

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from models import State
+from foundation.models import State
 
 
 @dataclass(frozen=True)

@@ -16,11 +16,11 @@ import torch
 from torch import Tensor, nn
 
 from distillation.ensemble_weights import sign_step
+from foundation.models.ensemble import Ensemble
+from foundation.settings import CoBoostingSettings
 from generation import PixelRange
 from generation.generator import pixel_bounds
 from generation.synthesis import Terms
-from models.ensemble import Ensemble
-from settings import CoBoostingSettings
 
 from .growing_pool import Pool, distil_growing_pool
 from .local_ensemble import refuse_on_clients, refuse_without_statistics

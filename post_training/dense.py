@@ -20,9 +20,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from foundation.models.ensemble import Ensemble
+from foundation.settings import DenseSettings
 from generation.synthesis import Terms
-from models.ensemble import Ensemble
-from settings import DenseSettings
 
 from .growing_pool import Pool, distil_growing_pool
 from .local_ensemble import refuse_on_clients, refuse_without_statistics

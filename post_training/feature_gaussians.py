@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from foundation.models.features import features_of
 from generation import PseudoData
-from models.features import features_of
 
 from .class_gaussians import (
     class_covariances,

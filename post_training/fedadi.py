@@ -20,9 +20,9 @@ import torch
 from torch import nn
 
 from distillation.student import Student, pass_over
+from foundation.models import cpu_state, device_of
 from foundation.seeds import DISTILLATION, INVERSION, LABELS, derived_seed
 from generation import InversionEngine, PseudoData
-from models import cpu_state, device_of
 
 from .local_ensemble import (
     ALL_CLIENTS,

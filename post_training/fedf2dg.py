@@ -14,9 +14,9 @@ from dataclasses import replace
 from torch import nn
 
 from distillation import chosen_layers, distil, trained_parameters
+from foundation.models import cpu_state, device_of
 from foundation.seeds import DISTILLATION, GENERATION, derived_seed
 from generation import PseudoData, quality_losses
-from models import cpu_state, device_of
 
 from .method import Method
 from .pseudo_order import order_images

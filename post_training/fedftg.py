@@ -23,12 +23,12 @@ from torch import nn
 
 from distillation.student import Student, finite
 from distillation.teachers import class_weighted, client_shares
+from foundation.models import cpu_state, device_of
 from foundation.seeds import INVERSION, LABELS, derived_seed
+from foundation.settings import ConfigurationError
 from generation import draw_labels
 from generation.generator import NOISE, Generator
 from generation.generator_losses import class_weighted_losses, similarity
-from models import cpu_state, device_of
-from settings import ConfigurationError
 
 from .local_ensemble import local_ensemble, refuse_on_clients
 from .method import Method

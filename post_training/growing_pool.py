@@ -18,13 +18,13 @@ import torch
 from torch import Tensor
 
 from distillation.student import Student, pass_over
+from foundation.models import cpu_state, device_of
+from foundation.models.ensemble import Ensemble
+from foundation.models.predictions import predicted_logits
 from foundation.seeds import DISTILLATION, INVERSION, LABELS, derived_seed
+from foundation.settings.peers import GrowingPoolSettings
 from generation import PseudoData
 from generation.synthesis import Synthesis, Terms
-from models import cpu_state, device_of
-from models.ensemble import Ensemble
-from models.predictions import predicted_logits
-from settings.peers import GrowingPoolSettings
 
 from .local_ensemble import ALL_CLIENTS, balanced_labels, local_ensemble
 from .steps import carry_out

@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from foundation.models import State, load_state
 from generation import PseudoData, generate
-from models import State, load_state
 
 from .class_statistics import ClassStatistics, StatisticsRequest
 from .trained import Inputs, PseudoRequest

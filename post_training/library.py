@@ -11,10 +11,10 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from configuration import ConfigurationError, RunConfiguration, flatten
+from foundation.models import State, cpu_state, device_of, load_state, resolve_device
+from foundation.settings.configuration import ConfigurationError, RunConfiguration, flatten
+from foundation.settings.post_training import methods_for
 from generation import PseudoData
-from models import State, cpu_state, device_of, load_state, resolve_device
-from settings.post_training import methods_for
 
 from .class_statistics import ClassStatistics, StatisticsRequest
 from .in_memory import TrainedModels

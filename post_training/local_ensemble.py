@@ -8,10 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from foundation import ExpectedError
+from foundation.models import first_non_finite
+from foundation.models.batch_norm import batch_norm_layers
+from foundation.models.ensemble import Ensemble
 from generation import draw_labels
-from models import first_non_finite
-from models.batch_norm import batch_norm_layers
-from models.ensemble import Ensemble
 
 from .settings import Settings
 from .trained import Trained

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from foundation.settings import inversion_of
 from generation import PseudoData, budgets, class_balanced
-from settings import inversion_of
 
 from .settings import Settings
 from .trained import PseudoRequest, Trained

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import logging
 
+from foundation.models import State
+from foundation.models.head import head_name, head_parameters, with_head
 from foundation.seeds import CALIBRATION, derived_seed
-from models import State
-from models.head import head_name, head_parameters, with_head
 
 from .calibration_sources import NoAnswer, pseudo_images
 from .class_statistics import ClassStatistics, StatisticsRequest

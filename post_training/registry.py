@@ -9,7 +9,7 @@ import sys
 from functools import cache
 
 from foundation.registry import declared_in
-from settings.post_training import method_names
+from foundation.settings.post_training import method_names
 
 from .method import Method
 
@@ -26,6 +26,6 @@ def chosen(names: str) -> list[Method]:
     Raises
     ------
     ConfigurationError
-        See :func:`settings.post_training.method_names`.
+        See :func:`foundation.settings.post_training.method_names`.
     """
     return [methods()[name] for name in method_names(names, methods())]

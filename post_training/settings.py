@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from configuration import RunConfiguration
-from settings import (
+from foundation.settings import (
     CalibrationSettings,
     CoBoostingSettings,
     CompetitionSettings,
@@ -15,6 +14,7 @@ from settings import (
     FedFTGSettings,
     GenerationSettings,
 )
+from foundation.settings.configuration import RunConfiguration
 
 
 @dataclass(frozen=True)

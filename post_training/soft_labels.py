@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from distillation import teachers
+from foundation.models import load_state
+from foundation.models.predictions import predicted_logits
+from foundation.settings import ConfigurationError, Teacher
+from foundation.settings.photographs import SMALLEST_PHOTOGRAPH
 from generation import PseudoData
-from models import load_state
-from models.predictions import predicted_logits
-from settings import ConfigurationError, Teacher
-from settings.photographs import SMALLEST_PHOTOGRAPH
 
 from .trained import Trained
 

@@ -9,8 +9,8 @@ from typing import Any, Protocol
 
 from torch import nn
 
+from foundation.models import State
 from generation import InversionSettings, PixelRange, PseudoData
-from models import State
 
 from .class_statistics import ClassStatistics, StatisticsRequest
 

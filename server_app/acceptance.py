@@ -11,9 +11,9 @@ import logging
 import time
 from typing import Any
 
-from federated_data.agreement import to_values
-from models import interpolated
-from protocol.evaluation import Candidates
+from foundation.data.agreement import to_values
+from foundation.models import interpolated
+from questions.evaluation import Candidates
 
 from .client_evaluation import ClientEvaluation, evaluate_on_clients
 from .federation import Federation

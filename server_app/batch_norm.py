@@ -11,12 +11,12 @@ from flwr.app import ConfigRecord, RecordDict
 from flwr.serverapp import Grid
 from torch import nn
 
-from models import State, cpu_state, size_in_bytes
-from models.batch_norm import input_moments, pooled_statistics, with_statistics
-from protocol.batch_norm import checked_inputs, sample_weights
-from protocol.gather import gather
-from protocol.participants import Participants
-from protocol.records import packed
+from foundation.messages.gather import gather
+from foundation.messages.participants import Participants
+from foundation.messages.records import packed
+from foundation.models import State, cpu_state, size_in_bytes
+from foundation.models.batch_norm import input_moments, pooled_statistics, with_statistics
+from questions.batch_norm import checked_inputs, sample_weights
 
 
 @dataclass(frozen=True)

@@ -19,10 +19,15 @@ from typing import Any
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from configuration import STAGES, RunConfiguration, key_table, with_present_names
 from foundation import UsageError, clear_unfinished, whole_folder
-from models import State
-from protocol.client_store import ClientStore, write_state
+from foundation.messages.client_store import ClientStore, write_state
+from foundation.models import State
+from foundation.settings.configuration import (
+    STAGES,
+    RunConfiguration,
+    key_table,
+    with_present_names,
+)
 from strategies.server import Versions
 
 from .label_counts import Told
@@ -60,7 +65,7 @@ class Checkpoint:
     ledger : Ledger
         What was measured so far: accuracies, seconds, traffic.
     nodes : dict[str, dict]
-        A deployment's clients; see :meth:`protocol.participants.Participants.remember`.
+        A deployment's clients; see :meth:`foundation.messages.participants.Participants.remember`.
     data : dict[str, list]
         What simulated clients' data looked like; empty for real sites. See :mod:`.same_data`.
     label_counts : Told

@@ -9,18 +9,18 @@ import torch
 from flwr.app import ConfigRecord, RecordDict
 from torch import Tensor
 
-from models import size_in_bytes
-from models.class_statistics import ClassSums
+from foundation.messages.gather import gather
+from foundation.messages.reasons import grouped
+from foundation.messages.records import packed
+from foundation.models import size_in_bytes
+from foundation.models.class_statistics import ClassSums
 from post_training import ClassStatistics, StatisticsRequest
-from protocol.class_statistics import (
+from questions.class_statistics import (
     PARTS,
     ClientStatistics,
     Expected,
     checked_statistics,
 )
-from protocol.gather import gather
-from protocol.reasons import grouped
-from protocol.records import packed
 
 from .federation import Federation
 

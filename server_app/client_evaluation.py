@@ -9,10 +9,10 @@ from typing import Any
 from flwr.app import ConfigRecord, RecordDict
 from flwr.serverapp import Grid
 
-from models import size_in_bytes
-from protocol.evaluation import Candidates, Scores, checked_scores
-from protocol.gather import gather
-from protocol.participants import Participants
+from foundation.messages.gather import gather
+from foundation.messages.participants import Participants
+from foundation.models import size_in_bytes
+from questions.evaluation import Candidates, Scores, checked_scores
 
 
 @dataclass(frozen=True)

@@ -12,12 +12,12 @@ from dataclasses import dataclass, field
 from flwr.app import ArrayRecord, ConfigRecord, RecordDict
 
 from foundation import counted
+from foundation.messages.gather import gather
+from foundation.messages.reasons import grouped
+from foundation.messages.records import packed
+from foundation.models import size_in_bytes
 from generation import PseudoData
-from models import size_in_bytes
 from post_training import PseudoRequest
-from protocol.gather import gather
-from protocol.reasons import grouped
-from protocol.records import packed
 from strategies import TooFewReplies
 
 from .federation import Federation

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from federated_data import ImageData, Normalization
-from models.evaluation import LabelledImages
+from foundation.data import ImageData, Normalization
+from foundation.models.evaluation import LabelledImages
 
 
 @dataclass(frozen=True)

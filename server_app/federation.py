@@ -18,12 +18,19 @@ import numpy as np
 from flwr.app import ConfigRecord
 from flwr.serverapp import Grid
 
-from configuration import RunConfiguration
-from federated_data import client_indices, load_split, sites_in, to_assignment
-from federated_data.agreement import to_values
+from fedf2dg.report import PROGRESS, rounds_left
 from foundation import ExpectedError, ProgressLog, counted
-from generation import forward_operations
-from models import (
+from foundation.data import client_indices, load_split, sites_in, to_assignment
+from foundation.data.agreement import to_values
+from foundation.events.metrics import MetricsFile, read_events
+from foundation.events.sinks import Relay
+from foundation.messages.fingerprint import code_fingerprint
+from foundation.messages.gather import gather
+from foundation.messages.participants import MissingClients, Participants
+from foundation.messages.pixel_sums import pooled
+from foundation.messages.reasons import grouped
+from foundation.messages.shared_model import shared_model
+from foundation.models import (
     Classifier,
     State,
     StateLayout,
@@ -34,15 +41,9 @@ from models import (
     release_memory,
     resolve_device,
 )
-from processes import Workers, threads
-from protocol.fingerprint import code_fingerprint
-from protocol.gather import gather
-from protocol.participants import MissingClients, Participants
-from protocol.pixel_sums import pooled
-from protocol.reasons import grouped
-from protocol.shared_model import shared_model
-from reporting import PROGRESS, MetricsFile, read_events, rounds_left
-from reporting.sinks import Relay
+from foundation.processes import Workers, threads
+from foundation.settings.configuration import RunConfiguration
+from generation import forward_operations
 from strategies import TooFewReplies, get
 
 from .batch_norm import measured_on_clients

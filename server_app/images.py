@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from configuration import ConfigurationError, RunConfiguration
-from federated_data import (
+from foundation.data import (
     OWN_SETS,
     Description,
     Normalization,
@@ -14,6 +13,7 @@ from federated_data import (
     describe,
     parsed_shape,
 )
+from foundation.settings.configuration import ConfigurationError, RunConfiguration
 
 
 def description_of(configuration: RunConfiguration) -> Description:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import logging
 
-from configuration import RunConfiguration
-from federated_data import Description
-from models import Classifier, State, cpu_state
-from models.initial_weights import fitted, read_weights
+from foundation.data import Description
+from foundation.models import Classifier, State, cpu_state
+from foundation.models.initial_weights import fitted, read_weights
+from foundation.settings.configuration import RunConfiguration
 
 log = logging.getLogger("flwr.fedf2dg")
 

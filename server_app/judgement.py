@@ -5,7 +5,7 @@ client says how many of its held-out images each of them classifies correctly, a
 differs from λ = 0 in either direction. Gains are compared in pairs, image by image: what both
 models get right or wrong says nothing about their difference (McNemar 1947).
 
-Pure functions of counts. What a client may say is bounded by :mod:`protocol.evaluation`: it weighs
+Pure functions of counts. What a client may say is bounded by :mod:`questions.evaluation`: it weighs
 the images that it joined with, class by class, and an answer about others is refused.
 """
 
@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from foundation import counted
-from protocol.evaluation import Scores
-from reporting.intervals import Z
+from foundation.intervals import Z
+from questions.evaluation import Scores
 
 #: λ of the candidates, in the order in which the clients are asked; λ = 0 is the model before.
 STEPS = (0.0, 0.25, 0.5, 0.75, 1.0)

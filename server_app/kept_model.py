@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from models import ModelDescription, write_model
-from reporting import model_card
+from fedf2dg.report import model_card
+from foundation.models import ModelDescription, write_model
 
 from .federation import Federation
 

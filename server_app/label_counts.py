@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from flwr.app import ConfigRecord, RecordDict
 from flwr.serverapp import Grid
 
-from configuration import RunConfiguration
-from protocol.gather import gather
-from protocol.participants import Participants
+from foundation.messages.gather import gather
+from foundation.messages.participants import Participants
+from foundation.settings.configuration import RunConfiguration
 
 from .ledger import Ledger
 from .replies import checked_label_counts

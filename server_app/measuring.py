@@ -17,14 +17,14 @@ import torch
 from flwr.serverapp import Grid
 from torch import nn
 
-from configuration import ConfigurationError, RunConfiguration
-from federated_data import Description, has_split, load_split
-from federated_data.agreement import to_values
 from foundation import counted
-from models import State
-from protocol.evaluation import Candidates, Scores
-from protocol.participants import Participants
-from protocol.reasons import grouped
+from foundation.data import Description, has_split, load_split
+from foundation.data.agreement import to_values
+from foundation.messages.participants import Participants
+from foundation.messages.reasons import grouped
+from foundation.models import State
+from foundation.settings.configuration import ConfigurationError, RunConfiguration
+from questions.evaluation import Candidates, Scores
 
 from .client_evaluation import ClientEvaluation, evaluate_on_clients
 from .evaluation import Evaluator

@@ -6,15 +6,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from configuration import ConfigurationError, RunConfiguration
-from federated_data import FOLDERS, SOURCES, client_indices, client_rows, describe, sites_in
-from federated_data.augmentation import require_room
 from foundation import counted
-from models import MODELS, resolve_device
+from foundation.data import FOLDERS, SOURCES, client_indices, client_rows, describe, sites_in
+from foundation.data.augmentation import require_room
+from foundation.events.sinks import chosen_sinks
+from foundation.messages.shared_model import shared_model
+from foundation.models import MODELS, resolve_device
+from foundation.settings.configuration import ConfigurationError, RunConfiguration
+from foundation.settings.post_training import AUTO
 from post_training import Settings, chosen
-from protocol.shared_model import shared_model
-from reporting.sinks import chosen_sinks
-from settings.post_training import AUTO
 from strategies import algorithms, get
 
 from . import run_directory

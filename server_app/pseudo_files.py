@@ -10,10 +10,10 @@ from pathlib import Path
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from federated_data import Normalization
+from foundation.data import Normalization
+from foundation.messages.client_store import write_state
 from generation import PseudoData
 from post_training import methods
-from protocol.client_store import write_state
 
 from .checkpoints import CheckpointError
 

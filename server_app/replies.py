@@ -9,10 +9,10 @@ import torch
 from flwr.app import RecordDict
 from torch import nn
 
+from foundation.messages.records import InvalidContent, from_record, template
+from foundation.models import State, size_in_bytes
+from foundation.models.predictions import predicted_logits
 from generation import PseudoData, implausible
-from models import State, size_in_bytes
-from models.predictions import predicted_logits
-from protocol.records import InvalidContent, from_record, template
 
 _MOST_SAMPLES = 10**10
 # Relative. TensorFloat-32 on a client's GPU gives about 1e-3.

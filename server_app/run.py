@@ -11,13 +11,14 @@ from typing import Any
 
 from flwr.serverapp import Grid
 
-from configuration import RunConfiguration
-from federated_data.names import listed
+from fedf2dg.report import plain, terminal_table, verdicts, write_report
+from fedf2dg.report.guessing import guessing
 from foundation import counted
+from foundation.data.names import listed
+from foundation.optional import only_warned
+from foundation.processes import Workers
+from foundation.settings.configuration import RunConfiguration
 from post_training import Settings, chosen
-from processes import Workers
-from reporting import only_warned, plain, terminal_table, verdicts, write_report
-from reporting.guessing import guessing
 from strategies import prior_left
 
 from . import run_directory

@@ -17,9 +17,9 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from configuration import ConfigurationError, RunConfiguration
-from federated_data import Description
 from foundation import write_whole
+from foundation.data import Description
+from foundation.settings.configuration import ConfigurationError, RunConfiguration
 
 from .checkpoints import FINISHED, CheckpointError
 

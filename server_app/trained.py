@@ -8,11 +8,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
+from fedf2dg.report import pseudo_grid
+from foundation.models import Classifier, State, load_state
+from foundation.optional import only_warned
 from generation import PseudoData, generate
-from models import Classifier, State, load_state
 from post_training import ClassStatistics, Inputs, PseudoRequest, StatisticsRequest
-from protocol.pixel_range import pixel_range
-from reporting import only_warned, pseudo_grid
+from questions.pixel_range import pixel_range
 
 from .acceptance import Acceptance
 from .class_statistics import ask_for_statistics

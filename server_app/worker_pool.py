@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from models import gpu_shares
-from processes import Workers, suitable
+from foundation.models import gpu_shares
+from foundation.processes import Workers, suitable
 
 
 class WorkerPool:

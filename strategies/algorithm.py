@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from configuration import ConfigurationError, RunConfiguration
+from foundation.settings.configuration import ConfigurationError, RunConfiguration
 
 from .client import ClientAlgorithm
 from .server import FederatedStrategy
@@ -28,7 +28,7 @@ class Algorithm:
     local_loss : str (default: "")
         The local loss that the algorithm consists of; empty: what ``local-loss`` says.
     check : callable, optional
-        Raises a :class:`~configuration.ConfigurationError` for settings under which the algorithm
+        Raises a :class:`.ConfigurationError` for settings under which the algorithm
         cannot work, before any work is done.
     """
 

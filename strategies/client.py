@@ -13,8 +13,8 @@ from collections.abc import Mapping, Sequence
 
 from torch import Tensor, nn
 
-from configuration import RunConfiguration
-from models import Classifier, State
+from foundation.models import Classifier, State
+from foundation.settings.configuration import RunConfiguration
 
 
 def gradients(parameters: Sequence[nn.Parameter]) -> list[Tensor]:

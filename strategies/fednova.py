@@ -10,8 +10,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 
-from models import State
-from models.aggregation import combine, sample_weights
+from foundation.models import State
+from foundation.models.aggregation import combine, sample_weights
 
 from .algorithm import Algorithm
 from .client import ClientAlgorithm

@@ -12,8 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from configuration import RunConfiguration
-from models import Classifier
+from foundation.models import Classifier
+from foundation.settings.configuration import RunConfiguration
 
 from .algorithm import Algorithm
 from .fedavg import FedAvg, FedAvgClient

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from configuration import RunConfiguration
-from models import Classifier, State
+from foundation.models import Classifier, State
+from foundation.settings.configuration import RunConfiguration
 
 from .algorithm import Algorithm
 from .client import ClientAlgorithm, gradients

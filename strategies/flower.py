@@ -22,12 +22,12 @@ from flwr.app import ConfigRecord, Message, MetricRecord, RecordDict
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Strategy
 
-from configuration import ConfigurationError, RunConfiguration
-from models import State, StateLayout
-from models.aggregation import combine, sample_weights
-from protocol.object_state import attributes_from_state, attributes_to_state
-from protocol.participants import Participants
-from protocol.records import to_record
+from foundation.messages.object_state import attributes_from_state, attributes_to_state
+from foundation.messages.participants import Participants
+from foundation.messages.records import to_record
+from foundation.models import State, StateLayout
+from foundation.models.aggregation import combine, sample_weights
+from foundation.settings.configuration import ConfigurationError, RunConfiguration
 
 from .algorithm import Algorithm
 from .client import ClientAlgorithm

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from configuration import RunConfiguration
-from models import Classifier
+from foundation.models import Classifier
+from foundation.settings.configuration import RunConfiguration
 
 
 class ClientLoss:

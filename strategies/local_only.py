@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from models import State
+from foundation.models import State
 
 from .algorithm import Algorithm
 from .client import ClientAlgorithm

@@ -12,8 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from configuration import RunConfiguration
-from models import Classifier
+from foundation.models import Classifier
+from foundation.settings.configuration import RunConfiguration
 
 from .local_loss import ClientLoss, LocalLoss
 

@@ -16,8 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from configuration import RunConfiguration
-from models import Classifier, State, load_state
+from foundation.models import Classifier, State, load_state
+from foundation.settings.configuration import RunConfiguration
 
 from .algorithm import Algorithm
 from .client import ClientAlgorithm

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from flwr.serverapp.strategy import MultiKrum
 
-from configuration import RunConfiguration
+from foundation.settings.configuration import RunConfiguration
 
 from .flower import from_flower
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 import sys
 from functools import cache
 
-from configuration import ConfigurationError, RunConfiguration
 from foundation.registry import declared_in
+from foundation.settings.configuration import ConfigurationError, RunConfiguration
 
 from .algorithm import Algorithm
 from .local_loss import LocalLoss

@@ -5,7 +5,7 @@
     server:         x⁺ = x + η_g Σ_S p_i (y_i - x) ;   c⁺ = c + Σ_S p_i⁽ᴺ⁾ (c_i⁺ - c_i)
 
 Dividing by η‖a‖₁ instead of ητ is what keeps it right when the local optimizer has momentum
-(see :mod:`protocol.normalizer`). The server can compute c_i⁺ itself from y_i, which it receives
+(see :mod:`strategies.normalizer`). The server can compute c_i⁺ itself from y_i, which it receives
 anyway, so the controls are kept there: a client uploads what it uploads under FedAvg, downloads
 one correction c - c_i, and has nothing to lose when it is restarted.
 """
@@ -19,10 +19,10 @@ import torch
 from flwr.serverapp import Grid
 from torch import Tensor, nn
 
-from configuration import RunConfiguration
-from models import Classifier, State, StateLayout
-from protocol.client_store import ClientStore
-from protocol.participants import Participants
+from foundation.messages.client_store import ClientStore
+from foundation.messages.participants import Participants
+from foundation.models import Classifier, State, StateLayout
+from foundation.settings.configuration import RunConfiguration
 
 from .algorithm import Algorithm
 from .client import ClientAlgorithm, gradients

@@ -24,19 +24,19 @@ from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDic
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Strategy
 
-from configuration import RunConfiguration
 from foundation import ExpectedError, counted
+from foundation.messages.client_store import ClientStore
+from foundation.messages.gather import Gathered, sort_replies
+from foundation.messages.participants import MissingClients, Participants
+from foundation.messages.reasons import grouped
+from foundation.messages.records import InvalidContent, from_record, packed, to_record
+from foundation.models import State, StateLayout, size_in_bytes, state_difference
+from foundation.models.aggregation import combine, sample_weights
+from foundation.models.clipping import clip_factors, scaled_update, update_norm
 from foundation.seeds import SAMPLING, derived_seed
+from foundation.settings.configuration import RunConfiguration
 from foundation.steps import steps_per_epoch
-from models import State, StateLayout, size_in_bytes, state_difference
-from models.aggregation import combine, sample_weights
-from models.clipping import clip_factors, scaled_update, update_norm
-from protocol.client_store import ClientStore
-from protocol.gather import Gathered, sort_replies
-from protocol.normalizer import normalizer
-from protocol.participants import MissingClients, Participants
-from protocol.reasons import grouped
-from protocol.records import InvalidContent, from_record, packed, to_record
+from strategies.normalizer import normalizer
 
 log = logging.getLogger("flwr.fedf2dg")
 

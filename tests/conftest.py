@@ -20,11 +20,11 @@ import torch
 from flwr.app import ConfigRecord, Message, MetricRecord
 from torch import Tensor, nn
 
-from configuration import RunConfiguration
 from fedf2dg.simulation.local_grid import LocalGrid
-from models import State, StateLayout
-from protocol.participants import Participants
-from protocol.records import to_record
+from foundation.messages.participants import Participants
+from foundation.messages.records import to_record
+from foundation.models import State, StateLayout
+from foundation.settings.configuration import RunConfiguration
 from strategies import FederatedStrategy, get
 from tests import sampling
 

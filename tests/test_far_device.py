@@ -7,11 +7,11 @@ import pytest
 import torch
 
 from client_app.training import train_locally
-from configuration import RunConfiguration
 from distillation import DistillationSettings, distil
-from federated_data import Batches, FeatureNoise, ImageData, Normalization
+from foundation.data import Batches, FeatureNoise, ImageData, Normalization
+from foundation.models import Classifier, build
+from foundation.settings.configuration import RunConfiguration
 from generation import InversionEngine, InversionSettings
-from models import Classifier, build
 from server_app.evaluation import Evaluator
 from strategies import algorithms
 from strategies.moon import PREVIOUS

@@ -17,9 +17,9 @@ from torch import Tensor, nn
 from benchmarks.gpu.without_flower import allow_missing_flower
 from benchmarks.textbook import textbook_inversion
 from distillation import DistillationSettings, distil
-from federated_data import Batches, ImageData, Normalization
+from foundation.data import Batches, ImageData, Normalization
+from foundation.models import Classifier, build
 from generation import InversionEngine, InversionSettings
-from models import Classifier, build
 
 allow_missing_flower()
 
@@ -109,7 +109,7 @@ def test_a_closed_engine_gives_its_memory_back() -> None:
 
 def test_local_training_takes_the_steps_of_the_processor() -> None:
     from client_app.training import train_locally
-    from configuration import RunConfiguration
+    from foundation.settings.configuration import RunConfiguration
     from strategies import get
 
     random = np.random.default_rng(0)

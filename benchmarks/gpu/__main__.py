@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from foundation import write_whole
-from settings.declaration import names_in
+from foundation.settings.declaration import names_in
 
 from .parts import SHARES
 from .table import markdown

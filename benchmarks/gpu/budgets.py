@@ -12,10 +12,10 @@ from typing import Any
 
 import torch
 
-import models
 from benchmarks.measure import now, synchronise
+from foundation import models
+from foundation.models import release_memory
 from generation import InversionEngine, InversionSettings
-from models import release_memory
 
 from .parts import Task, memory
 

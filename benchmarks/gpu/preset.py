@@ -18,10 +18,10 @@ import numpy as np
 import torch
 from PIL import Image
 
-import models
-from configuration import RunConfiguration, read_toml
+from foundation import models
+from foundation.models import cpu_state
+from foundation.settings.configuration import RunConfiguration, read_toml
 from generation import InversionSettings, invert
-from models import cpu_state
 
 from .parts import Task
 from .without_flower import is_installed
@@ -159,7 +159,7 @@ def write_learnable_pictures(folder: Path, each: int, classes: int = 10, side: i
 
 
 def _images(configuration: RunConfiguration) -> int:
-    from federated_data import load_split
+    from foundation.data import load_split
 
     return len(load_split(split="train", **configuration.data_set))
 

@@ -15,7 +15,7 @@ from .parts import Task
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 # The first needs a GPU for its tests; tests/conftest.py needs Flower, which these do not.
-FILES = ("tests/federated_data/test_batches.py", "tests/test_on_device.py")
+FILES = ("tests/foundation/data/test_batches.py", "tests/test_on_device.py")
 
 
 @dataclass(frozen=True)

@@ -18,17 +18,17 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from configuration import RunConfiguration
 from distillation import DistillationSettings, distil
-from federated_data import (
+from foundation.data import (
     Description,
     client_indices,
     describe,
     load_split,
 )
+from foundation.models import Classifier, State, build, cpu_state, interpolated, load_state
+from foundation.models.head import add_to_bias
+from foundation.settings.configuration import RunConfiguration
 from generation import InversionSettings, PseudoData, generate
-from models import Classifier, State, build, cpu_state, interpolated, load_state
-from models.head import add_to_bias
 from post_training.head_bias import bias_from_images, bias_from_predictions
 from server_app.judgement import STEPS
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from federated_data import ImageData, load_split
+from foundation.data import ImageData, load_split
 
 #: Site → the digits it has seen, and how many of each at most.
 SITES: dict[str, tuple[tuple[int, ...], int]] = {

@@ -27,7 +27,7 @@ from typing import Any, TextIO
 
 from fedf2dg.console import Printer, warnings_given
 from foundation import ExpectedError
-from processes import cores
+from foundation.processes import cores
 
 from .guard import end_groups, groups_of
 

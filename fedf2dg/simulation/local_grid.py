@@ -10,7 +10,7 @@ from flwr.app import Context, Error, Message, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid
 
-from protocol.flower_private import ErrorCode, as_a_task, name_message
+from foundation.messages.flower_private import ErrorCode, as_a_task, name_message
 
 RunConfig = Mapping[str, str | int | float | bool]
 
@@ -31,7 +31,7 @@ class LocalGrid(Grid):
         What the clients see as ``context.run_config``.
     """
 
-    #: Messages that are of use at the same time; :func:`protocol.exchange.exchange` keeps to it.
+    #: Messages that are of use at the same time; :func:`.exchange` keeps to it.
     window: float = 1
 
     def __init__(

@@ -9,11 +9,11 @@ from flwr.clientapp import ClientApp
 
 from client_app.app import app as client_app
 from client_app.site import model_operations, reduced_type
-from configuration import RunConfiguration
-from federated_data import Description, describe, load_split
-from models import gpu_shares, resolve_device
-from processes import Workers, suitable
-from protocol.flower_private import update_console_handler
+from foundation.data import Description, describe, load_split
+from foundation.messages.flower_private import update_console_handler
+from foundation.models import gpu_shares, resolve_device
+from foundation.processes import Workers, suitable
+from foundation.settings.configuration import RunConfiguration
 from server_app.run import run
 
 from .local_grid import LocalGrid

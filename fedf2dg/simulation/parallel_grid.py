@@ -8,8 +8,8 @@ from typing import Any
 from flwr.app import Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 
-from processes import Workers
-from protocol.flower_private import as_a_task
+from foundation.messages.flower_private import as_a_task
+from foundation.processes import Workers
 
 from .local_grid import LocalGrid, RunConfig, answer, failure
 

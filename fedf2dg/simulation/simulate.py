@@ -8,9 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TextIO, cast
 
-from configuration import ConfigurationError, RunConfiguration
 from fedf2dg.console import logged_to
 from fedf2dg.engines import ENGINES, Engine
+from foundation.settings.configuration import ConfigurationError, RunConfiguration
 from server_app import preflight, run_directory
 
 
@@ -74,7 +74,7 @@ def simulate(
 
 
 def _through_flower(configuration: RunConfiguration, output: TextIO | None) -> dict[str, Any]:
-    from models import gpu_shares
+    from foundation.models import gpu_shares
 
     from .flower_engine import FlowerRunError, run_through_flower
 

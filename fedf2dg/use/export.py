@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from foundation import ExpectedError, UsageError, whole_folder
-from models import ModelDescription, read_model
-from models.directory import CARD, DESCRIPTION, WEIGHTS
+from foundation.models import ModelDescription, read_model
+from foundation.models.directory import CARD, DESCRIPTION, WEIGHTS
 
 from .formats import ONNX, SAFETENSORS, TORCHSCRIPT
 from .trained_model import model_directory

@@ -13,8 +13,8 @@ from typing import Any, TextIO
 import torch
 from torch import Tensor
 
-from federated_data import DataError
-from federated_data.sources.walk import LeftOut, images_below
+from foundation.data import DataError
+from foundation.data.sources.walk import LeftOut, images_below
 
 from .trained_model import BATCH, Prediction, TrainedModel
 

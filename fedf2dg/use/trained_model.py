@@ -11,9 +11,15 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from federated_data import Normalization
-from federated_data.decoding import decode_image
-from models import Classifier, ModelDescription, ModelDirectoryError, read_model, resolve_device
+from foundation.data import Normalization
+from foundation.data.decoding import decode_image
+from foundation.models import (
+    Classifier,
+    ModelDescription,
+    ModelDirectoryError,
+    read_model,
+    resolve_device,
+)
 
 Image = str | Path | bytes | npt.NDArray[np.uint8]
 
@@ -87,7 +93,7 @@ class TrainedModel:
 
         Raises
         ------
-        federated_data.DataError
+        foundation.data.DataError
             If it cannot be read.
         """
         where = "the image"

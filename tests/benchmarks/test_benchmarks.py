@@ -7,15 +7,15 @@ import numpy as np
 import pytest
 import torch
 
-import models
 from benchmarks import inversion, measure
 from benchmarks.__main__ import STAGES, main
 from benchmarks.growth import Growth
 from benchmarks.simulation import bare_loop, local_engine, loop_configuration
 from benchmarks.textbook import textbook_training
 from client_app.training import train_locally
-from configuration import RunConfiguration
-from federated_data import Batches, ImageData, Normalization
+from foundation import models
+from foundation.data import Batches, ImageData, Normalization
+from foundation.settings.configuration import RunConfiguration
 from strategies import get
 
 

@@ -15,7 +15,7 @@ from benchmarks.gpu.__main__ import carry_out, main, share_of
 from benchmarks.gpu.parts import SHARES, Task
 from benchmarks.gpu.preset import PRESET, shrunk, write_learnable_pictures
 from benchmarks.gpu.tests import run_tests
-from configuration import RunConfiguration, read_toml
+from foundation.settings.configuration import RunConfiguration, read_toml
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 TOY = ("--device", "cpu", "--size", "toy")
@@ -81,7 +81,7 @@ def test_a_preset_is_shrunk_to_the_time_and_never_grows() -> None:
 
 
 def test_synthetic_pictures_can_be_told_apart(tmp_path: Path) -> None:
-    from federated_data import load_split
+    from foundation.data import load_split
 
     write_learnable_pictures(tmp_path, each=10)
     train, test = (

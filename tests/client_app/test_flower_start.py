@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from protocol.records import to_record
+from foundation.messages.records import to_record
 
 
 @pytest.mark.parametrize(

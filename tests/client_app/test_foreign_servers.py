@@ -19,12 +19,12 @@ from flwr.serverapp.strategy import (
 
 from client_app.app import app, train
 from client_app.train_request import TrainRequest
-from configuration import RunConfiguration
-from federated_data import describe
 from fedf2dg.simulation.local_grid import LocalGrid
-from models import cpu_state
-from protocol.records import from_record, is_packed, packed
-from protocol.shared_model import shared_model
+from foundation.data import describe
+from foundation.messages.records import from_record, is_packed, packed
+from foundation.messages.shared_model import shared_model
+from foundation.models import cpu_state
+from foundation.settings.configuration import RunConfiguration
 
 CLIENTS = 4
 KEYS = {

@@ -8,14 +8,14 @@ import torch
 from flwr.app import ArrayRecord, ConfigRecord, Message, RecordDict
 
 from client_app.app import app
-from configuration import RunConfiguration
-from federated_data import client_data, describe
-from federated_data.agreement import to_values
 from fedf2dg.simulation.local_grid import LocalGrid
-from models import cpu_state
-from protocol.fingerprint import code_fingerprint
-from protocol.records import from_record, names_in
-from protocol.shared_model import shared_model
+from foundation.data import client_data, describe
+from foundation.data.agreement import to_values
+from foundation.messages.fingerprint import code_fingerprint
+from foundation.messages.records import from_record, names_in
+from foundation.messages.shared_model import shared_model
+from foundation.models import cpu_state
+from foundation.settings.configuration import RunConfiguration
 
 CLIENTS = 3
 
@@ -105,11 +105,12 @@ def test_right_fingerprint_is_accepted_and_a_wrong_one_refused(ask):
 
 
 def test_fingerprint_follows_the_sources(tmp_path, monkeypatch):
-    import protocol.fingerprint as module
+    import foundation.messages.fingerprint as module
 
     (tmp_path / "strategies").mkdir()
-    source = tmp_path / "strategies" / "fingerprint.py"
-    monkeypatch.setattr(module, "__file__", str(source))
+    source = tmp_path / "strategies" / "mine.py"
+    place = tmp_path / "foundation" / "messages" / "fingerprint.py"
+    monkeypatch.setattr(module, "__file__", str(place))
     found = []
     for text in ("a = 1\n", "a = 1\r\n", "a = 2\n"):
         source.write_bytes(text.encode())

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-import federated_data.clients as clients
+import foundation.data.clients as clients
 from client_app import site as sites
 from client_app.site import Site
-from configuration import RunConfiguration
-from federated_data import ImageData, client_data, client_rows, describe
+from foundation.data import ImageData, client_data, client_rows, describe
+from foundation.settings.configuration import RunConfiguration
 
 DIVISION = {"clients": 3, "seed": 0, "dirichlet_alpha": 1.0, "train_samples": 300}
 SETTINGS = {

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 
 from client_app.training import NoTrainingStep, symmetric_cross_entropy, train_locally
-from configuration import RunConfiguration
+from foundation.settings.configuration import RunConfiguration
 from strategies import ClientAlgorithm
 
 

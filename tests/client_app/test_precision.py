@@ -10,7 +10,7 @@ import torch
 import client_app.site
 from client_app.site import Site
 from client_app.training import LOSSES, train_locally
-from configuration import RunConfiguration
+from foundation.settings.configuration import RunConfiguration
 from strategies import get
 
 

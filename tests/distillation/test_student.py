@@ -7,8 +7,8 @@ import torch
 
 from distillation import DistillationError, distil
 from distillation.student import Student, finite, pass_over
-from models import build
-from settings import DistillationSettings
+from foundation.models import build
+from foundation.settings import DistillationSettings
 
 
 def _model(seed: int = 0) -> torch.nn.Module:

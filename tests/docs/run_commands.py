@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 from fedf2dg import cli
-from fedf2dg.comparison import read_plan
+from fedf2dg.compare import read_plan
 from server_app import preflight
 
 #: What a documented run is shortened to, where it does not say otherwise itself.

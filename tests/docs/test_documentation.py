@@ -16,9 +16,9 @@ import pytest
 from flwr.common.config import parse_config_args
 from PIL import Image
 
-from configuration import key_table
 from fedf2dg import cli
-from fedf2dg.comparison import read_plan
+from fedf2dg.compare import read_plan
+from foundation.settings.configuration import key_table
 from server_app import preflight
 from tests.docs import pages
 from tests.docs.pages import PAGES, ROOT, Command, name

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from configuration import ConfigurationError, RunConfiguration
-from federated_data import load_split
 from fedf2dg import cli
+from foundation.data import load_split
+from foundation.settings.configuration import ConfigurationError, RunConfiguration
 from server_app import run_directory
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -219,7 +219,7 @@ def test_report_of_nothing(command):
 
 
 def test_help_lists_every_key_with_its_default(command):
-    from configuration import key_table
+    from foundation.settings.configuration import key_table
 
     status, out, _ = command("simulate", "--help")
     assert status == 0

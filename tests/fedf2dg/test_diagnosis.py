@@ -10,12 +10,12 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from configuration import ConfigurationError
 from fedf2dg.cli import main
 from fedf2dg.diagnosis import diagnose, refitted
+from fedf2dg.report import write_report
 from fedf2dg.simulation.local_run import run_locally
-from models import load_state
-from reporting import write_report
+from foundation.models import load_state
+from foundation.settings.configuration import ConfigurationError
 from server_app import preflight
 from server_app.checkpoints import CheckpointError
 

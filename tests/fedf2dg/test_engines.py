@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from federated_data import load_split
 from fedf2dg import cli
 from fedf2dg.deployment.example_sites import write_folders
+from foundation.data import load_split
 
 TINY = {
     "num-clients": 3,
@@ -108,7 +108,7 @@ def test_a_client_that_raises_or_takes_its_process_along_is_one_client_lost():
     from flwr.app import Message, RecordDict
 
     from fedf2dg.simulation.parallel_grid import ParallelGrid
-    from processes import Workers
+    from foundation.processes import Workers
 
     with Workers(2) as workers:
         grid = ParallelGrid(fragile_app, 4, workers)
@@ -137,8 +137,8 @@ def test_a_client_that_hangs_is_lost_after_round_timeout_and_named():
     from flwr.app import Message, RecordDict
 
     from fedf2dg.simulation.parallel_grid import ParallelGrid
-    from processes import Workers
-    from protocol.exchange import exchange
+    from foundation.messages.exchange import exchange
+    from foundation.processes import Workers
 
     with Workers(2) as workers:
         grid = ParallelGrid(hanging_app, 3, workers, timeout=8.0)

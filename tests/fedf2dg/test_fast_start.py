@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from federated_data import SOURCES
 from fedf2dg.known_names import known_names
-from models import MODELS
+from foundation.data import SOURCES
+from foundation.models import MODELS
 from post_training import methods
 from strategies import algorithms
 

@@ -17,8 +17,8 @@ from flwr.serverapp.strategy import FedAvg, FedAvgM
 from fedf2dg import AskClients, KeepLocalModels, post_train, tell_predictions
 from fedf2dg.simulation import flower_engine
 from fedf2dg.simulation.local_grid import LocalGrid
+from foundation.messages.flower_private import as_a_task
 from post_training import StatisticsRequest
-from protocol.flower_private import as_a_task
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "flower_app"
 CONFIG = {

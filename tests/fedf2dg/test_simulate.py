@@ -14,7 +14,7 @@ import pytest
 
 from fedf2dg import RunConfiguration, simulate
 from foundation import UsageError
-from settings import ConfigurationError
+from foundation.settings import ConfigurationError
 
 ROOT = Path(__file__).resolve().parents[2]
 TINY = {

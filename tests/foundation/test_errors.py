@@ -4,16 +4,16 @@ import pickle
 
 import pytest
 
-from configuration import ConfigurationError
 from distillation import DistillationError
-from federated_data import DataError, PartitionError
 from fedf2dg.deployment.certificates import CertificateError
 from fedf2dg.simulation.flower_engine import FlowerRunError
 from foundation import ExpectedError, UsageError
+from foundation.data import DataError, PartitionError
+from foundation.events.metrics import MetricsError
+from foundation.messages.participants import MissingClients
+from foundation.processes import ProcessDied
+from foundation.settings.configuration import ConfigurationError
 from generation import InversionError
-from processes import ProcessDied
-from protocol.participants import MissingClients
-from reporting import MetricsError
 from server_app.checkpoints import CheckpointError
 from server_app.federation import DivergedModel
 from strategies import TooFewReplies

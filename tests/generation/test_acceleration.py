@@ -6,9 +6,9 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 from torchvision.models import mobilenet_v2
 
+from foundation.models import MODELS, build
+from foundation.models.torchvision_models import SMALLEST, TORCHVISION_MODELS
 from generation import forward_operations
-from models import MODELS, build
-from models.torchvision_models import SMALLEST, TORCHVISION_MODELS
 
 
 def counted_by_pytorch(model: nn.Module, shape: tuple[int, int, int]) -> int:

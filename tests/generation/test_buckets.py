@@ -8,11 +8,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from foundation.settings import Form
 from generation import InversionSettings, generate
 from generation.buckets import Batch, bucket
 from generation.engine import InversionEngine, Objective
 from generation.statistics_layer import Measured, freeze_statistics
-from settings import Form
 from tests.generation.test_inversion import SHAPE, plain, residual_model, tiny_model
 
 

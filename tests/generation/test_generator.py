@@ -8,6 +8,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from foundation.models import build
+from foundation.models.ensemble import Ensemble
 from generation import InversionError
 from generation.generator import NOISE, Generator
 from generation.generator_losses import (
@@ -18,8 +20,6 @@ from generation.generator_losses import (
 )
 from generation.objective import jensen_shannon
 from generation.synthesis import Synthesis, Terms
-from models import build
-from models.ensemble import Ensemble
 
 
 @pytest.fixture

@@ -9,9 +9,9 @@ from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock
 
 from benchmarks.textbook import textbook_inversion
+from foundation.settings import PUBLISHED
 from generation import InversionError, InversionSettings, invert
 from generation.engine import InversionEngine
-from settings import PUBLISHED
 
 SHAPE = (1, 8, 8)
 

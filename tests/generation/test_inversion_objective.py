@@ -7,10 +7,10 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from foundation.settings import FORMS
 from generation import InversionSettings, objective
 from generation.engine import Objective, resident_copy
 from generation.statistics_layer import Measured, freeze_statistics
-from settings import FORMS
 
 
 def small_model(seed: int = 0, channels: int = 2) -> nn.Module:

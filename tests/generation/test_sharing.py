@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import nn
 
+from foundation.processes import Workers
 from generation import InversionSettings, UninvertibleModel, generate
-from processes import Workers
 
 SHAPE = (1, 8, 8)
 

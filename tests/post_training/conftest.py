@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from models import build, cpu_state
+from foundation.models import build, cpu_state
 from post_training.in_memory import TrainedModels
 
 CLASSES, SHAPE = 3, (1, 8, 8)

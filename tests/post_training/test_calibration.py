@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from configuration import RunConfiguration
-from models import build, load_state
-from models.head import head_name
+from foundation.models import build, load_state
+from foundation.models.head import head_name
+from foundation.settings.configuration import RunConfiguration
 from post_training import ClassStatistics, Settings, methods
 from post_training.calibration_sources import NoAnswer
 
@@ -154,8 +154,8 @@ def test_a_head_without_bias_is_refused_with_a_reason(model, message):
 
 def test_logits_change_by_exactly_the_bias(make_trained, images):
     """For MOON's model too, whose projection head lies between encoder and head."""
-    from models import cpu_state
-    from models.head import add_to_bias
+    from foundation.models import cpu_state
+    from foundation.models.head import add_to_bias
 
     model = build("resnet8", channels=1, image_size=(8, 8), classes=3, projection_dim=5).eval()
     before = model(images)

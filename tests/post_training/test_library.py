@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import nn
 
-from configuration import ConfigurationError
 from fedf2dg import post_train
-from models import cpu_state
+from foundation.models import cpu_state
+from foundation.settings.configuration import ConfigurationError
 
 SMALL = {
     "generation.images-per-client": 6,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from configuration import RunConfiguration
+from foundation.settings.configuration import RunConfiguration
 from post_training import Settings, methods
 
 SMALL = {

@@ -8,12 +8,12 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from configuration import RunConfiguration
-from federated_data import load_split
+from foundation.data import load_split
 from foundation.errors import ExpectedError
-from models import build, cpu_state
-from models.aggregation import combine
-from models.state import StateLayout
+from foundation.models import build, cpu_state
+from foundation.models.aggregation import combine
+from foundation.models.state import StateLayout
+from foundation.settings.configuration import RunConfiguration
 from post_training import Settings, methods
 from post_training.co_boosting import diversified
 from post_training.in_memory import TrainedModels

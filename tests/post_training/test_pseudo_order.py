@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from configuration import RunConfiguration
+from foundation.settings.configuration import RunConfiguration
 from post_training import Settings
 from post_training.pseudo_order import order_images
 

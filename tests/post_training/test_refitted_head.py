@@ -10,9 +10,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from configuration import ConfigurationError, RunConfiguration
+from foundation.models import load_state
+from foundation.settings.configuration import ConfigurationError, RunConfiguration
 from generation import PseudoData
-from models import load_state
 from post_training import ClassStatistics, Settings, methods
 from post_training.calibration_sources import NoAnswer
 from post_training.class_gaussians import class_means

@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import nn
 
-from configuration import RunConfiguration
 from distillation import teachers
+from foundation.models import build, cpu_state
+from foundation.settings.configuration import RunConfiguration
 from generation import PseudoData
-from models import build, cpu_state
 from post_training import Settings, methods
 from post_training.in_memory import TrainedModels
 from post_training.soft_labels import soft_labels

@@ -9,8 +9,8 @@ import torch
 from safetensors.torch import load_file
 
 import server_app.acceptance
-from models import State, interpolated
-from protocol.evaluation import Candidates, Scores
+from foundation.models import State, interpolated
+from questions.evaluation import Candidates, Scores
 from server_app.client_evaluation import ClientEvaluation
 from server_app.judgement import STEPS
 

@@ -7,7 +7,7 @@ import random
 import pytest
 import torch
 
-import protocol.gather
+from foundation.messages import gather
 
 MANY = {
     "num_clients": 50,
@@ -28,7 +28,7 @@ MANY = {
 @pytest.fixture
 def in_disorder(monkeypatch):
     """Return a function after which every question is asked and answered in a drawn order."""
-    exchange = protocol.gather.exchange
+    exchange = gather.exchange
     asked: list[str] = []
 
     def begin(seed: int) -> list[str]:
@@ -40,7 +40,7 @@ def in_disorder(monkeypatch):
             replies = list(exchange(grid, iter(messages), timeout))
             return iter(draw.sample(replies, k=len(replies)))
 
-        monkeypatch.setattr(protocol.gather, "exchange", disorderly)
+        monkeypatch.setattr(gather, "exchange", disorderly)
         return asked
 
     return begin

@@ -249,8 +249,8 @@ def test_a_failed_round_leaves_the_state_before_it_usable(laboratory, curved_cli
 
 
 def test_time_out_is_a_failure_by_name(laboratory, curved_clients, app_log):
-    from protocol.exchange import exchange
-    from protocol.records import to_record
+    from foundation.messages.exchange import exchange
+    from foundation.messages.records import to_record
 
     run = laboratory(curved_clients, strategy="fedavg")
     run.grid.window = len(curved_clients)
@@ -270,14 +270,14 @@ def test_time_out_is_a_failure_by_name(laboratory, curved_clients, app_log):
 
 
 def test_reasons_are_short_and_without_traceback_and_colours():
-    from protocol.reasons import short_reason
+    from foundation.messages.reasons import short_reason
 
     raw_reason = (
         "\x1b[36mray::run()\x1b[39m\nTraceback (most recent call last):\n  File 'x.py'\n"
         "Exception ClientAppException occurred. Message: boom of the client\n"
     )
     assert short_reason(raw_reason) == "boom of the client"
-    flowers_own = "<class 'federated_data.errors.DataError'>:<'site a: 'x' is no class'>"
+    flowers_own = "<class 'foundation.data.errors.DataError'>:<'site a: 'x' is no class'>"
     assert short_reason(flowers_own) == "site a: 'x' is no class"
     nested = f"Exception ClientAppException occurred. Message: {flowers_own}"
     assert short_reason(nested) == "site a: 'x' is no class"
@@ -297,7 +297,7 @@ def test_reasons_are_short_and_without_traceback_and_colours():
     ],
 )
 def test_a_client_cannot_write_to_the_operators_terminal(hostile):
-    from protocol.reasons import short_reason
+    from foundation.messages.reasons import short_reason
 
     assert short_reason(hostile) == "boom"
     assert short_reason("bo\x08om \u202e") == "bo\ufffdom \ufffd"

@@ -10,14 +10,14 @@ import torch
 from flwr.app import MetricRecord
 
 from client_app.app import app
-from configuration import RunConfiguration
-from federated_data import ImageData, client_data, describe
-from federated_data.agreement import to_values
 from fedf2dg.simulation.local_grid import LocalGrid
-from models import cpu_state, load_state
-from protocol.evaluation import Candidates
-from protocol.participants import Participants
-from protocol.shared_model import shared_model
+from foundation.data import ImageData, client_data, describe
+from foundation.data.agreement import to_values
+from foundation.messages.participants import Participants
+from foundation.messages.shared_model import shared_model
+from foundation.models import cpu_state, load_state
+from foundation.settings.configuration import RunConfiguration
+from questions.evaluation import Candidates
 from server_app.client_evaluation import evaluate_on_clients
 from server_app.evaluation import Evaluator
 

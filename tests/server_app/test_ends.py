@@ -9,11 +9,12 @@ import torch
 from filelock import FileLock
 
 import post_training.fedf2dg
-from configuration import ConfigurationError
-from reporting import MetricsFile, follow
+from fedf2dg.report import follow
+from foundation.events.metrics import MetricsFile
+from foundation.settings.configuration import ConfigurationError
 from server_app import preflight
 from server_app.checkpoints import CheckpointError
-from tests.federated_data.tiny_files import pictures, write_folder
+from tests.foundation.data.tiny_files import pictures, write_folder
 
 
 class Broken(RuntimeError):

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-import models.evaluation as module
-from federated_data import ImageData, Normalization
+import foundation.models.evaluation as module
+from foundation.data import ImageData, Normalization
 from server_app.evaluation import Evaluator
 
 NORMALIZATION = Normalization((0.5,), (0.25,))

@@ -8,10 +8,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from configuration import RunConfiguration
-from federated_data import Normalization
 from fedf2dg import simulate
-from models import build, cpu_state
+from foundation.data import Normalization
+from foundation.models import build, cpu_state
+from foundation.settings.configuration import RunConfiguration
 from server_app.images import description_of
 from server_app.initial_model import initial_state
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from protocol.evaluation import Scores
+from questions.evaluation import Scores
 from server_app.judgement import (
     CAUTION,
     STEPS,

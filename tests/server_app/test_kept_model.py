@@ -6,7 +6,7 @@ import json
 
 import torch
 
-from models import read_model
+from foundation.models import read_model
 
 SMALL = {"num_clients": 2, "train_samples": 40, "num_server_rounds": 1}
 

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from configuration import RunConfiguration
+from foundation.settings.configuration import RunConfiguration
 from server_app.checkpoints import Checkpoint, CheckpointError, Checkpoints
 from server_app.ledger import GenerationWork, Ledger, Traffic
 

@@ -10,19 +10,19 @@ import torch
 from flwr.app import MetricRecord, RecordDict
 
 from client_app.app import app
-from configuration import RunConfiguration
-from federated_data import client_data, describe
-from federated_data.agreement import to_values
 from fedf2dg.simulation.local_grid import LocalGrid
-from models import cpu_state
-from models.batch_norm import InputMoments, input_moments, pooled_statistics
-from models.class_statistics import ClassSums, class_sums
+from foundation.data import client_data, describe
+from foundation.data.agreement import to_values
+from foundation.messages.participants import Participants
+from foundation.messages.records import InvalidContent
+from foundation.messages.shared_model import shared_model
+from foundation.models import cpu_state
+from foundation.models.batch_norm import InputMoments, input_moments, pooled_statistics
+from foundation.models.class_statistics import ClassSums, class_sums
+from foundation.settings.configuration import RunConfiguration
 from post_training import StatisticsRequest
-from protocol.batch_norm import MeasuredInputs, checked_inputs
-from protocol.class_statistics import PARTS, ClientStatistics, Expected, checked_statistics
-from protocol.participants import Participants
-from protocol.records import InvalidContent
-from protocol.shared_model import shared_model
+from questions.batch_norm import MeasuredInputs, checked_inputs
+from questions.class_statistics import PARTS, ClientStatistics, Expected, checked_statistics
 from server_app.batch_norm import measured_on_clients
 from server_app.class_statistics import ask_for_statistics
 from server_app.ledger import Ledger

@@ -12,15 +12,15 @@ import pytest
 import torch
 
 from client_app.site import simulated_data
-from configuration import ConfigurationError, RunConfiguration
-from federated_data import describe, has_split, load_split
 from fedf2dg.deployment.example_sites import write_folders
-from models import load_state
-from protocol.evaluation import Scores
-from protocol.participants import Participant, Participants
-from protocol.shared_model import shared_model
-from reporting import terminal_table, write_report
-from reporting.follow import event_line
+from fedf2dg.report import terminal_table, write_report
+from fedf2dg.report.follow import event_line
+from foundation.data import describe, has_split, load_split
+from foundation.messages.participants import Participant, Participants
+from foundation.messages.shared_model import shared_model
+from foundation.models import load_state
+from foundation.settings.configuration import ConfigurationError, RunConfiguration
+from questions.evaluation import Scores
 from server_app.evaluation import Evaluator
 from server_app.measuring import Measuring, mean_loss
 from server_app.preflight import parse

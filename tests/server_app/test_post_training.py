@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import server_app.run
-from configuration import ConfigurationError, RunConfiguration
+from foundation.settings.configuration import ConfigurationError, RunConfiguration
 from post_training import Method
 
 

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from configuration import ConfigurationError
-from federated_data import DataError
+from foundation.data import DataError
+from foundation.settings.configuration import ConfigurationError
 from server_app import preflight
-from tests.federated_data.tiny_files import pictures, write_folder
+from tests.foundation.data.tiny_files import pictures, write_folder
 
 SMALL = {"num-clients": 2, "partition": "iid", "dataset": "folder", "validation-share": 0.0}
 

@@ -80,7 +80,7 @@ def test_a_run_ends_well_without_its_report_and_pictures(tiny_run, monkeypatch, 
 
 
 def test_a_run_that_another_process_works_on_is_not_copied_from(tiny_run, tmp_path) -> None:
-    from configuration import ConfigurationError
+    from foundation.settings.configuration import ConfigurationError
     from server_app.run_directory import reserved
 
     first = tiny_run("first", stages="train", num_server_rounds=1)
@@ -115,9 +115,9 @@ def test_runs_that_start_from_the_same_one_at_once_all_do(tiny_run, tmp_path, mo
 
 
 def test_the_example_sites_are_clients_of_a_simulation(tmp_path) -> None:
-    from configuration import ConfigurationError
-    from federated_data import PartitionError
     from fedf2dg.deployment.example_sites import write_example_sites
+    from foundation.data import PartitionError
+    from foundation.settings.configuration import ConfigurationError
     from server_app import preflight
 
     write_example_sites(tmp_path)

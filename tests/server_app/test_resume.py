@@ -18,11 +18,11 @@ import torch
 import server_app.evaluation
 import server_app.federation
 import server_app.trained
-from configuration import ConfigurationError
 from fedf2dg.simulation.local_grid import LocalGrid
 from foundation import ProgressLog
-from protocol import client_store
-from protocol.participants import MissingClients
+from foundation.messages import client_store
+from foundation.messages.participants import MissingClients
+from foundation.settings.configuration import ConfigurationError
 from server_app import run_directory
 from server_app.checkpoints import CheckpointError
 from server_app.federation import Federation

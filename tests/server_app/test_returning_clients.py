@@ -13,8 +13,8 @@ from flwr.common.constant import ErrorCode
 
 from client_app import site
 from fedf2dg.simulation.local_grid import LocalGrid
-from protocol.client_description import ClientDescription
-from protocol.participants import MissingClients, Participants
+from foundation.messages.client_description import ClientDescription
+from foundation.messages.participants import MissingClients, Participants
 
 
 @pytest.fixture

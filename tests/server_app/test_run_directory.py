@@ -7,7 +7,7 @@ from datetime import datetime
 
 import pytest
 
-from configuration import ConfigurationError, RunConfiguration
+from foundation.settings.configuration import ConfigurationError, RunConfiguration
 from server_app import run_directory
 
 

@@ -13,12 +13,12 @@ import torch
 from flwr.app import Context, RecordDict
 
 from client_app.app import app as client_app
-from configuration import ConfigurationError, RunConfiguration
-from federated_data import DataError, site_data
-from federated_data.announced import announced, parsed_shape
 from fedf2dg.deployment.example_sites import write_example_sites
 from fedf2dg.simulation.local_grid import LocalGrid
-from models import read_model
+from foundation.data import DataError, site_data
+from foundation.data.announced import announced, parsed_shape
+from foundation.models import read_model
+from foundation.settings.configuration import ConfigurationError, RunConfiguration
 from server_app import preflight
 from server_app.evaluation import Evaluator
 from server_app.images import description_of

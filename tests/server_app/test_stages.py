@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from configuration import ConfigurationError
+from foundation.settings.configuration import ConfigurationError
 from server_app.checkpoints import CheckpointError
 
 KEYS = {"strategy": "scaffold", "num_server_rounds": 2, "generation__batches": 2}

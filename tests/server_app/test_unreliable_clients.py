@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from flwr.app import Error, Message, RecordDict
 
-import protocol.gather
+from foundation.messages import gather
 
 KEYS = {
     "num_server_rounds": 1,
@@ -43,7 +43,7 @@ WAYS = {
 
 
 def test_every_question_is_answered_without_a_client_that_fails(tiny_run, monkeypatch, app_log):
-    exchange = protocol.gather.exchange
+    exchange = gather.exchange
     way = dict.fromkeys(["damage"])
     damaged: set[str] = set()
 
@@ -56,7 +56,7 @@ def test_every_question_is_answered_without_a_client_that_fails(tiny_run, monkey
             if reply is not None:
                 yield reply
 
-    monkeypatch.setattr(protocol.gather, "exchange", unreliable)
+    monkeypatch.setattr(gather, "exchange", unreliable)
     results = []
     for name, (damage, reason) in WAYS.items():
         way["damage"] = damage

@@ -6,8 +6,8 @@ import sys
 from collections import defaultdict
 from typing import Any
 
-import protocol.gather
 from foundation import seeds
+from foundation.messages import gather
 
 EVERYTHING = {
     "post_training": "calibration,fedf2dg",
@@ -22,7 +22,7 @@ EVERYTHING = {
 
 def test_round_timeout_bounds_every_wait_for_clients(tiny_run, monkeypatch) -> None:
     waits: dict[str, set[float]] = defaultdict(set)
-    exchange = protocol.gather.exchange
+    exchange = gather.exchange
 
     def watched(grid: Any, messages: Any, timeout: float) -> Any:
         def seen() -> Any:
@@ -32,7 +32,7 @@ def test_round_timeout_bounds_every_wait_for_clients(tiny_run, monkeypatch) -> N
 
         return exchange(grid, seen(), timeout)
 
-    monkeypatch.setattr(protocol.gather, "exchange", watched)
+    monkeypatch.setattr(gather, "exchange", watched)
     tiny_run("run", round_timeout=1234.5, node_timeout=200.0, **EVERYTHING)
     # Who joins is waited for by a key of its own.
     assert waits.pop("query.describe") == {200.0}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from configuration import ConfigurationError, RunConfiguration
+from foundation.settings.configuration import ConfigurationError, RunConfiguration
 
 
 def test_local_only_clients_never_learn_from_each_other(laboratory, curved_clients):

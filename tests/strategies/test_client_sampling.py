@@ -7,7 +7,7 @@ import random
 import pytest
 import torch
 
-from protocol.participants import MissingClients
+from foundation.messages.participants import MissingClients
 
 
 @pytest.fixture

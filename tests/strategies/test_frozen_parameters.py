@@ -6,7 +6,7 @@ import pytest
 import torch
 from flwr.app import ArrayRecord
 
-from models import StateLayout
+from foundation.models import StateLayout
 
 STRATEGIES = ["fedavg", "fedprox", "scaffold", "fednova", "moon", "local", "centralized"]
 FLOWERS = [

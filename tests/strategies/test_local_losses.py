@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from client_app.training import LOSSES, train_locally
-from configuration import ConfigurationError, RunConfiguration, key_table
+from foundation.settings.configuration import ConfigurationError, RunConfiguration, key_table
 from server_app import preflight
 from strategies import get, local_losses, prior_left
 from strategies.fedlc import calibration

@@ -7,8 +7,8 @@ import math
 import pytest
 import torch
 
-from configuration import RunConfiguration
-from models import build, cpu_state
+from foundation.models import build, cpu_state
+from foundation.settings.configuration import RunConfiguration
 from strategies.moon import PREVIOUS, MoonClient, contrastive_loss
 
 

@@ -68,7 +68,7 @@ def test_every_file_of_the_folder_that_declares_one_is_found():
 
 
 def test_an_unknown_strategy_is_answered_with_the_choices():
-    from configuration import ConfigurationError
+    from foundation.settings.configuration import ConfigurationError
 
     with pytest.raises(ConfigurationError, match=r"'fedfoo'.*centralized.*scaffold"):
         strategies.get("fedfoo")

@@ -8,8 +8,8 @@ from itertools import pairwise
 import pytest
 import torch
 
-from configuration import ConfigurationError, RunConfiguration
-from protocol.normalizer import normalizer
+from foundation.settings.configuration import ConfigurationError, RunConfiguration
+from strategies.normalizer import normalizer
 
 
 def rates(rounds=8, **keys):

@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from models import StateLayout
-from models.aggregation import combine, sample_weights
-from protocol.records import from_record
+from foundation.messages.records import from_record
+from foundation.models import StateLayout
+from foundation.models.aggregation import combine, sample_weights
 
 STRATEGIES = ["fedavg", "fedprox", "scaffold", "fednova", "moon", "fedadam", "fedavgm", "fedmedian"]
 
@@ -139,7 +139,7 @@ def test_weights_are_shares_of_samples():
 
 
 def test_layout_of_a_real_model():
-    from models import build
+    from foundation.models import build
 
     model = build("resnet8", classes=2, channels=1, image_size=8)
     layout = StateLayout.of(model)

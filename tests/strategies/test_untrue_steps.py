@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from configuration import RunConfiguration
-from federated_data import Batches, ImageData, Normalization
-from models import StateLayout, build
+from foundation.data import Batches, ImageData, Normalization
+from foundation.models import StateLayout, build
+from foundation.settings.configuration import RunConfiguration
 from strategies import get
 
 LIAR = 2

@@ -26,9 +26,9 @@ import sys
 import torch
 before = "torch._dynamo" in sys.modules
 from client_app.training import train_locally
-from configuration import RunConfiguration
+from foundation.settings.configuration import RunConfiguration
 from generation import forward_operations
-from models import build
+from foundation.models import build
 from strategies.client import ClientAlgorithm
 
 class Source:

@@ -10,8 +10,8 @@ import torch
 from flwr.app import ArrayRecord
 
 from client_app.label_counts import noised_counts, shareable_counts
-from configuration import RunConfiguration
-from models.clipping import clip_factors, scaled_update, update_norm
+from foundation.models.clipping import clip_factors, scaled_update, update_norm
+from foundation.settings.configuration import RunConfiguration
 
 
 def test_factors_bound_norms_by_a_multiple_of_the_median() -> None:

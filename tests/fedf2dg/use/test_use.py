@@ -14,11 +14,17 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from federated_data import Normalization, describe, load_split
 from fedf2dg import RunConfiguration, cli, load_model, simulate
 from fedf2dg.use import export as exporting
-from models import ModelDescription, ModelDirectoryError, cpu_state, load_state, write_model
-from models.evaluation import LabelledImages
+from foundation.data import Normalization, describe, load_split
+from foundation.models import (
+    ModelDescription,
+    ModelDirectoryError,
+    cpu_state,
+    load_state,
+    write_model,
+)
+from foundation.models.evaluation import LabelledImages
 
 COLOUR = ModelDescription(
     "resnet8", 0, ("cat", "dog", "owl"), 3, (12, 16), (0.5, 0.4, 0.3), (0.2, 0.3, 0.1)

@@ -1,0 +1,232 @@
+"""The story of a comparison: plan, runs, tables."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import sys
+import time
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from fedf2dg.engines import Engine
+from fedf2dg.report.run_record import STAGES
+from foundation import counted, write_whole
+from foundation.optional import only_warned
+from foundation.processes import cores
+from foundation.settings.configuration import ConfigurationError, RunConfiguration
+
+from .execution import Outcome, Workshop
+from .page import to_html, to_markdown
+from .plan import Cell, Plan, read_plan
+from .results import KEPT, LAST, PENDING, CellResult, Results, read_cell, to_csv
+from .sharing import Run, share
+from .statistics import spread
+
+_SECONDS_BETWEEN_TABLES = 20.0
+
+Say = Callable[[str], None]
+
+
+def compare(
+    files: Sequence[Path],
+    arguments: Iterable[str],
+    *,
+    engine: Engine = "local",
+    jobs: int = 0,
+    output: Path | None = None,
+    baseline: str = "",
+    say: Say = print,
+) -> int:
+    """Make the runs a comparison lacks, and write its tables and figures.
+
+    Parameters
+    ----------
+    files, arguments, baseline
+        See :func:`comparison.plan.read_plan`.
+    engine : Engine (default: "local")
+        ``"local"``, one process per run, or ``"flower"``.
+    jobs : int (default: 0)
+        Runs at once. 0: as many as there are cores, where runs need no GPU and no engine that
+        takes all cores itself; else 1.
+    output : Path, optional
+        The comparison's directory. Default: ``outputs/compare-<name of the last file>``, or after
+        the varied keys.
+    say : Callable (default: print)
+        Receives the lines of progress.
+
+    Returns
+    -------
+    int
+        Number of cells without a result.
+
+    Raises
+    ------
+    ConfigurationError
+        Before any run, if the plan is impossible or the directory is in use.
+    """
+    from server_app import preflight
+
+    plan = read_plan(files, arguments, preflight.parse, baseline)
+    if jobs < 0:
+        raise ConfigurationError(f"jobs = {jobs} must be at least 1")
+    directory = (output or _default_directory(files, plan)).expanduser().absolute()
+    directory.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(directory / ".lock", blocking=False):
+            return _carry_out(plan, directory, engine, jobs, say)
+    except Timeout as error:
+        raise ConfigurationError(f"another comparison is working in {directory}") from error
+
+
+def _carry_out(plan: Plan, directory: Path, engine: Engine, jobs: int, say: Say) -> int:
+    runs = share(plan.cells, engine)
+    jobs = _at_once(jobs, engine, plan, len(runs))
+    workshop = Workshop(directory, engine, jobs)
+    missing = workshop.missing(runs)
+    shared = sum(not run.cells for run in missing)
+    say(
+        f"{counted(len(plan.methods), 'method')}, {counted(len(plan.cells), 'cell')}; "
+        f"to make: {counted(len(missing), 'run')}"
+        + (f", {shared} of them for stages that cells share" if shared else "")
+        + f"; {jobs} at once, processors for each: {max(1, cores() // jobs)}"
+    )
+    progress = _Progress(missing, jobs, workshop, say)
+    outcomes: dict[Run, Outcome] = {}
+    written = time.monotonic()
+
+    def done(run: Run, outcome: Outcome) -> None:
+        nonlocal written
+        outcomes[run] = outcome
+        progress.done(run, outcome)
+        if time.monotonic() - written > _SECONDS_BETWEEN_TABLES:
+            _write(_collect(plan, runs, workshop, outcomes), directory)
+            written = time.monotonic()
+
+    try:
+        workshop.make(missing, done)
+    finally:
+        results = _collect(plan, runs, workshop, outcomes)
+        _write(results, directory)
+    for result in results.failed:
+        print(f"error: {result.cell.name}: {result.reason}", file=sys.stderr)
+        log = directory / "logs" / f"{result.directory.name}.log"
+        if log.exists():
+            print(f"       log: {log}", file=sys.stderr)
+    say((directory / "comparison.md").read_text("utf-8").split("\n## Cells")[0].rstrip())
+    say(f"comparison: {directory / 'comparison.html'}")
+    return len(results.failed)
+
+
+def _at_once(jobs: int, engine: Engine, plan: Plan, runs: int) -> int:
+    """Return how many runs go on at once."""
+    import torch
+
+    on_gpu = torch.cuda.is_available() and any(
+        cell.configuration.device != "cpu" for cell in plan.cells
+    )
+    if not jobs:
+        jobs = 1 if on_gpu or engine != "local" else cores()
+    return max(1, min(jobs, runs))
+
+
+def _collect(
+    plan: Plan, runs: Iterable[Run], workshop: Workshop, outcomes: dict[Run, Outcome]
+) -> Results:
+    run_of: dict[int, Run] = {id(cell): run for run in runs for cell in run.cells}
+
+    def result(cell: Cell) -> CellResult:
+        run = run_of[id(cell)]
+        place = workshop.place(run)
+        if workshop.finished(run):
+            return read_cell(cell, place)
+        outcome = outcomes.get(run, Outcome())
+        return CellResult(cell, place, outcome.reason or PENDING, outcome.refused)
+
+    return Results(plan, tuple(result(cell) for cell in plan.cells))
+
+
+def _write(results: Results, directory: Path) -> None:
+    for name, render in (
+        ("comparison.csv", to_csv),
+        ("comparison.md", to_markdown),
+        ("comparison.html", to_html),
+    ):
+        # The runs are what took the time: a table that cannot be made does not end them.
+        with only_warned(name):
+            write_whole(directory / name, render(results))
+
+
+def _default_directory(files: Sequence[Path], plan: Plan) -> Path:
+    if files:
+        return Path("outputs") / f"compare-{files[-1].stem}"
+    varied = [name.rsplit(".", 1)[-1] for name in plan.varied()] or ["seed"]
+    return Path("outputs") / f"compare-{'-'.join(varied[:3])}-{_what_is_common(plan)}"
+
+
+def _what_is_common(plan: Plan) -> str:
+    """Name the data and, by a few digits, what else all cells differ from the defaults in.
+
+    More seeds or methods belong into the same tables; other settings into others.
+    """
+    settings, defaults = plan.cells[0].configuration.flat(), RunConfiguration().flat()
+    aside = {"seed", "dataset", *plan.varied()}
+    common = {
+        name: value
+        for name, value in settings.items()
+        if name not in aside and value != defaults[name]
+    }
+    if not common:
+        return str(settings["dataset"])
+    digest = hashlib.sha256(json.dumps(common, sort_keys=True).encode()).hexdigest()[:6]
+    return f"{settings['dataset']}-{digest}"
+
+
+class _Progress:
+    """One line per run, with an estimate of the time left."""
+
+    def __init__(self, runs: Sequence[Run], jobs: int, workshop: Workshop, say: Say) -> None:
+        self._left = list(runs)
+        self._total = len(runs)
+        self._jobs = jobs
+        self._workshop = workshop
+        self._say = say
+        self._seconds: dict[str, list[float]] = {}
+
+    def done(self, run: Run, outcome: Outcome) -> None:
+        self._left.remove(run)
+        if outcome.made and not outcome.reason:
+            self._seconds.setdefault(run.stages, []).append(outcome.seconds)
+        word = "refused" if outcome.refused else "failed"
+        said = f"{word}: {outcome.reason}" if outcome.reason else self._reached(run)
+        left = self._time_left()
+        self._say(
+            f"[{self._total - len(self._left)}/{self._total}] {run.title}: {said}, "
+            f"{outcome.seconds:.0f} s{left}"
+        )
+
+    def _reached(self, run: Run) -> str:
+        if not run.cells:
+            return "done"
+        result = read_cell(run.cells[0], self._workshop.place(run))
+        shown = [f"{100 * v:.1f} %" for s in STAGES if (v := result.last.get(s)) is not None]
+        for column in (LAST, KEPT):
+            if (value := result.last.get(column)) is not None:
+                shown.append(f"{column} {100 * value:.1f} %")
+        return " → ".join(shown)
+
+    def _time_left(self) -> str:
+        """Estimate from the runs of the same stages so far, else from all."""
+        if not self._left:
+            return ""
+        every = spread([s for seconds in self._seconds.values() for s in seconds])
+        if every is None:
+            return ""
+        known = {stages: spread(seconds) for stages, seconds in self._seconds.items()}
+        work = [found.mean if (found := known.get(r.stages)) else every.mean for r in self._left]
+        left = max(sum(work) / self._jobs, max(work))
+        unit, size = ("s", 1) if left < 100 else ("min", 60) if left < 6000 else ("h", 3600)
+        return f"; about {math.ceil(left / size)} {unit} left"

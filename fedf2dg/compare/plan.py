@@ -1,0 +1,257 @@
+"""What to compare: methods × seeds, from KEY=V1,V2 arguments and TOML files.
+
+A file holds run-configuration keys, whose values may be lists, and optionally two tables of its
+own: ``[plan]`` (title, baseline, note) and ``[variant.NAME]``, one per named method, with the keys
+in which it departs from the rest of the file.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+import tomllib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from foundation.settings.configuration import (
+    ConfigurationError,
+    RunConfiguration,
+    Value,
+    flatten,
+    key_table,
+    typed,
+)
+
+Parse = Callable[[Mapping[str, Any]], RunConfiguration]
+
+#: Keys whose value may itself hold commas: on the command line they take one value.
+_WHOLE = ("stages", "class-names", "data-dir")
+#: Keys that are the comparison's own business.
+_OWN = ("output-dir", "resume-from")
+_RANGE = re.compile(r"\s*(\d+)\s*\.\.\s*(\d+)\s*")
+_TYPES = {name: type(default) for name, default, _ in key_table()}
+
+
+@dataclass(frozen=True)
+class Method:
+    """One of the things compared: everything about a run but its seed.
+
+    Parameters
+    ----------
+    name : str
+        What tables and figures call it.
+    variant : str
+        The named variant it belongs to, or "".
+    chosen : Mapping[str, Value]
+        Its values of the keys that have several.
+    """
+
+    name: str
+    variant: str
+    chosen: Mapping[str, Value]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run to have: a method under a seed."""
+
+    method: Method
+    configuration: RunConfiguration
+
+    @property
+    def seed(self) -> int:
+        """The seed of partition, initial weights and everything else drawn."""
+        return self.configuration.seed
+
+    @property
+    def name(self) -> str:
+        """Method and seed, as a progress line names them."""
+        return f"{self.method.name}, seed {self.seed}"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A comparison to make.
+
+    Parameters
+    ----------
+    title, note : str
+        Headline and an explanatory paragraph for the reader; may be empty.
+    methods : tuple[Method, ...]
+        In the order of the tables.
+    cells : tuple[Cell, ...]
+        Sorted by seed, then method: what is finished first can be compared already.
+    baselines : Mapping[str, str]
+        Name of each method's baseline; absent for the baselines themselves and for methods that
+        have none.
+    """
+
+    title: str
+    note: str
+    methods: tuple[Method, ...]
+    cells: tuple[Cell, ...]
+    baselines: Mapping[str, str]
+
+    def of(self, method: Method) -> list[Cell]:
+        """Return the cells of a method."""
+        return [cell for cell in self.cells if cell.method == method]
+
+    def varied(self) -> list[str]:
+        """Return the keys in which cells differ, seed excepted, in the order of declaration."""
+        flat = [cell.configuration.flat() for cell in self.cells]
+        return [
+            name
+            for name in _TYPES
+            if name != "seed" and len({settings[name] for settings in flat}) > 1
+        ]
+
+
+@dataclass
+class _Draft:
+    """What the files and arguments say, before it is multiplied out."""
+
+    table: dict[str, Any] = field(default_factory=dict)
+    base: dict[str, list[Any]] = field(default_factory=dict)
+    variants: dict[str, dict[str, list[Any]]] = field(default_factory=dict)
+
+
+def read_plan(
+    files: Iterable[Path], arguments: Iterable[str], parse: Parse, baseline: str = ""
+) -> Plan:
+    """Read and multiply out a comparison.
+
+    Parameters
+    ----------
+    files : Iterable[Path]
+        TOML files; later ones win.
+    arguments : Iterable[str]
+        ``KEY=VALUE``, ``KEY=V1,V2`` or, for whole numbers, ``KEY=FIRST..LAST``. They win over the
+        files' keys, and variants win over them.
+    parse : Callable
+        Builds and checks a run configuration.
+    baseline : str (default: the plan's own, else the first variant or value)
+        Name of a method, or ``KEY=VALUE`` pairs separated by spaces: each method's baseline is
+        then the one with these values and, in all other keys, its own.
+
+    Raises
+    ------
+    ConfigurationError
+        If a file cannot be read, a cell's configuration is impossible, or the baseline is not
+        among the methods.
+    """
+    draft = _Draft()
+    for file in files:
+        _read(file, draft)
+    for argument in arguments:
+        name, separator, text = argument.partition("=")
+        if not separator:
+            raise ConfigurationError(
+                f"{argument!r} is not of the form KEY=VALUE, e.g. strategy=fedavg,scaffold"
+            )
+        pieces = [text] if name in _WHOLE else text.split(",")
+        _put(draft.base, name, [typed(name, piece.strip()) for piece in pieces])
+    methods, cells = _multiply_out(draft, parse)
+    wanted = baseline or str(draft.table.get("baseline", ""))
+    return Plan(
+        str(draft.table.get("title", "")),
+        str(draft.table.get("note", "")),
+        tuple(methods),
+        tuple(sorted(cells, key=lambda cell: cell.seed)),
+        _baselines(methods, wanted),
+    )
+
+
+def _read(file: Path, draft: _Draft) -> None:
+    try:
+        content = tomllib.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigurationError(f"cannot read {file}: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"{file} is not valid TOML: {error}") from error
+    table, variants = content.pop("plan", {}), content.pop("variant", {})
+    if not isinstance(table, dict) or set(table) - {"title", "baseline", "note"}:
+        raise ConfigurationError(f"{file}: [plan] may hold title, baseline and note only")
+    if not isinstance(variants, dict) or not all(isinstance(v, dict) for v in variants.values()):
+        raise ConfigurationError(f"{file}: variants are tables, [variant.NAME]")
+    draft.table.update(table)
+    for name, value in flatten(content).items():
+        _put(draft.base, name, value)
+    for variant, settings in variants.items():
+        draft.variants[variant] = {}
+        for name, value in flatten(settings).items():
+            _put(draft.variants[variant], name, value)
+
+
+def _put(settings: dict[str, list[Any]], name: str, value: Any) -> None:
+    """Set a key to its alternatives, ranges expanded, each once."""
+    if name in _OWN:
+        raise ConfigurationError(f"{name} cannot be set: compare chooses each run's directory")
+    alternatives: list[Any] = []
+    for item in value if isinstance(value, list) else [value]:
+        span = _RANGE.fullmatch(item) if isinstance(item, str) else None
+        if span and _TYPES.get(name) is int:
+            alternatives += range(int(span[1]), int(span[2]) + 1)
+        else:
+            alternatives.append(item)
+    if not alternatives:
+        raise ConfigurationError(f"{name} = {value!r} holds no value")
+    settings[name] = [a for i, a in enumerate(alternatives) if a not in alternatives[:i]]
+
+
+def _multiply_out(draft: _Draft, parse: Parse) -> tuple[list[Method], list[Cell]]:
+    methods: list[Method] = []
+    cells: list[Cell] = []
+    for variant, own in draft.variants.items() or [("", {})]:
+        settings = {**draft.base, **own}
+        seeds = settings.pop("seed", [RunConfiguration().seed])
+        several = [name for name, alternatives in settings.items() if len(alternatives) > 1]
+        for values in itertools.product(*settings.values()):
+            chosen = dict(zip(settings, values, strict=True))
+            picked = {name: chosen[name] for name in several}
+            method = Method(_method_name(variant, picked, chosen), variant, picked)
+            methods.append(method)
+            cells += [Cell(method, parse({**chosen, "seed": seed})) for seed in seeds]
+    return methods, cells
+
+
+def _method_name(variant: str, picked: Mapping[str, Value], everything: Mapping[str, Value]) -> str:
+    leaves = [name.rsplit(".", 1)[-1] for name in picked]
+    parts = [variant] if variant else []
+    for name, value in picked.items():
+        leaf = name.rsplit(".", 1)[-1]
+        shown = leaf if leaves.count(leaf) == 1 else name
+        parts.append(str(value) if name == "strategy" else f"{shown}={value}")
+    return " ".join(parts) or str(everything.get("strategy", RunConfiguration().strategy))
+
+
+def _baselines(methods: Sequence[Method], wanted: str) -> dict[str, str]:
+    by_name = {method.name: method for method in methods}
+    if wanted in by_name:
+        return {name: wanted for name in by_name if name != wanted}
+    if wanted and "=" not in wanted:
+        raise ConfigurationError(
+            f"baseline {wanted!r} is none of the methods: {', '.join(by_name)}"
+        )
+    if wanted:
+        fixed = {}
+        for pair in wanted.split():
+            name, _, text = pair.partition("=")
+            fixed[name] = typed(name, text)
+    elif methods[0].variant:
+        return {name: methods[0].name for name in by_name if name != methods[0].name}
+    else:
+        fixed = dict(list(methods[0].chosen.items())[:1])
+    found = {}
+    for method in methods:
+        target = {**method.chosen, **fixed}
+        for other in methods:
+            same_variant = other.variant == method.variant
+            if same_variant and other.chosen == target and other != method:
+                found[method.name] = other.name
+    if wanted and not found:
+        raise ConfigurationError(
+            f"baseline {wanted!r} is none of the methods: {', '.join(by_name)}"
+        )
+    return found

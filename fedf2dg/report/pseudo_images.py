@@ -1,0 +1,290 @@
+"""Stored pseudo images, and which of them a picture shows."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+
+from fedf2dg.report.figures import pseudo_image_grid, to_png
+from foundation import ExpectedError, write_whole
+
+_FILE = re.compile(r"(?P<kind>.+)-c(?P<competition>\d+)-b(?P<batch>\d+)\.safetensors")
+
+
+class PseudoDataError(ExpectedError, ValueError):
+    """Stored pseudo data cannot be shown; the message says why."""
+
+
+@dataclass(frozen=True)
+class PseudoImages:
+    """Pseudo images with what is needed to show them.
+
+    Attributes
+    ----------
+    images : array or tensor (n, channels, height, width)
+        In the normalised space of the models.
+    labels : array or tensor (n,)
+        The class each image was made for.
+    sources : array or tensor (n,)
+        The index of the client whose model it came from.
+    mean, std : Sequence[float]
+        Of the normalisation, one value per channel or one for all; images are shown as
+        ``image * std + mean``.
+    """
+
+    images: Any
+    labels: Any
+    sources: Any
+    mean: Sequence[float] = (0.0,)
+    std: Sequence[float] = (1.0,)
+
+
+@dataclass(frozen=True)
+class PseudoGrid:
+    """One image per client (row) and class (column).
+
+    Attributes
+    ----------
+    tiles : float array (clients shown, classes shown, height, width, 3)
+        RGB in [0, 1]; NaN where a client made no image of a class.
+    clients, classes : tuple[int, ...]
+        Which are shown.
+    all_clients, all_classes : int
+        How many there are with images.
+    """
+
+    tiles: NDArray[np.float32]
+    clients: tuple[int, ...]
+    classes: tuple[int, ...]
+    all_clients: int
+    all_classes: int
+
+    @property
+    def note(self) -> str:
+        """What the picture leaves out and how the images are shown, in a sentence or two."""
+        said = []
+        if len(self.clients) < self.all_clients:
+            said.append(f"{len(self.clients)} of {self.all_clients} clients")
+        if len(self.classes) < self.all_classes:
+            said.append(f"{len(self.classes)} of {self.all_classes} classes")
+        left_out = f"Shown: {' and '.join(said)}. " if said else ""
+        return f"{left_out}Brightness as the models see it, cut to the range of real images."
+
+
+def stored_sets(run_directory: Path | str) -> list[tuple[str, int]]:
+    """List the sets of pseudo images a run stored.
+
+    Returns
+    -------
+    list[tuple[str, int]]
+        (kind, competition round) of each set, e.g. ``[("common", 0), ("hard", 1)]``, in the
+        order they were made.
+    """
+    return sorted({(kind, place) for kind, place, _, _ in _stored(run_directory)}, key=_order)
+
+
+def read_grid(
+    run_directory: Path | str,
+    kind: str = "common",
+    competition_round: int = 0,
+    *,
+    max_clients: int = 12,
+    max_classes: int = 12,
+) -> PseudoGrid:
+    """Choose and read the images of a stored set that a picture shows.
+
+    The first image of each client and class is shown, never a selected one. Only the shown
+    images are read, however large the files are.
+
+    Parameters
+    ----------
+    run_directory : Path | str
+        A run's directory.
+    kind, competition_round : str, int
+        Which set, see :func:`stored_sets`.
+    max_clients, max_classes : int (default: 12)
+        Most rows and columns: the first clients, and the classes most of them made.
+
+    Raises
+    ------
+    PseudoDataError
+        If there is no such set or it cannot be read.
+    """
+    files = [p for k, c, _, p in _stored(run_directory) if (k, c) == (kind, competition_round)]
+    if not files:
+        raise PseudoDataError(f"no {kind} images of competition round {competition_round} stored")
+    try:
+        labels, sources, places = [], [], []
+        for file in files:
+            with safe_open(file, framework="np") as stored:
+                labels.append(stored.get_tensor("labels"))
+                sources.append(stored.get_tensor("sources"))
+                places += [(file, row) for row in range(len(labels[-1]))]
+                metadata = stored.metadata() or {}
+        mean, std = _normalization(metadata)
+
+        def read(index: int) -> NDArray[np.float32]:
+            file, row = places[index]
+            with safe_open(file, framework="np") as stored:
+                return np.asarray(stored.get_slice("images")[row : row + 1][0], np.float32)
+
+        return _grid(
+            np.concatenate(labels),
+            np.concatenate(sources),
+            read,
+            (mean, std),
+            (max_clients, max_classes),
+        )
+    except (OSError, SafetensorError, ValueError, KeyError, IndexError, TypeError) as error:
+        raise PseudoDataError(f"the stored {kind} images could not be read: {error}") from error
+
+
+def choose_grid(
+    pseudo: PseudoImages, *, max_clients: int = 12, max_classes: int = 12
+) -> PseudoGrid:
+    """Do the same as :func:`read_grid` with images in memory.
+
+    Raises
+    ------
+    PseudoDataError
+        If there is no image, or shapes do not fit.
+    """
+    images, labels, sources = (_array(v) for v in (pseudo.images, pseudo.labels, pseudo.sources))
+    if images.ndim != 4 or not len(images) == len(labels) == len(sources):
+        raise PseudoDataError(
+            f"images (n, C, H, W), labels (n,) and sources (n,) expected, not shapes "
+            f"{images.shape}, {labels.shape} and {sources.shape}"
+        )
+    return _grid(
+        labels,
+        sources,
+        lambda index: np.asarray(images[index], np.float32),
+        (np.asarray(pseudo.mean, np.float32), np.asarray(pseudo.std, np.float32)),
+        (max_clients, max_classes),
+    )
+
+
+def pseudo_grid(
+    source: Path | str | PseudoImages,
+    path: Path | str | None = None,
+    *,
+    class_names: Sequence[str] = (),
+) -> Path:
+    """Draw one pseudo image per client (row) and class (column) as a PNG file.
+
+    Parameters
+    ----------
+    source : Path | str | PseudoImages
+        A run's directory, of which the common samples are drawn (or the first set stored), or
+        images in memory.
+    path : Path | str | None (default: ``pseudo_data/grid.png`` in the run's directory)
+        The file to write.
+    class_names : Sequence[str] (default: the numbers of the classes)
+        Names of all classes.
+
+    Returns
+    -------
+    Path
+        The file written.
+
+    Raises
+    ------
+    PseudoDataError
+        If there is nothing to draw, or it cannot be read.
+    """
+    if isinstance(source, PseudoImages):
+        if path is None:
+            raise PseudoDataError("images in memory need a path to draw them to")
+        grid = choose_grid(source)
+    else:
+        sets = stored_sets(source)
+        if not sets:
+            raise PseudoDataError(f"{source} holds no pseudo data")
+        grid = read_grid(source, *sets[0])
+        path = Path(source) / "pseudo_data" / "grid.png" if path is None else path
+    path = Path(path)
+    picture = pseudo_image_grid(grid.tiles, grid.clients, grid.classes, class_names)
+    write_whole(path, to_png(picture), rivals=True)
+    return path
+
+
+def _order(stored_set: tuple[str, int]) -> tuple[int, bool, str]:
+    """Sort sets as they are made: by competition round, common samples first."""
+    kind, competition_round = stored_set
+    return competition_round, kind != "common", kind
+
+
+def _stored(run_directory: Path | str) -> list[tuple[str, int, int, Path]]:
+    """Return (kind, competition round, batch, file) of each file of pseudo data, in order."""
+    found = []
+    for path in (Path(run_directory) / "pseudo_data").glob("*.safetensors"):
+        match = _FILE.fullmatch(path.name)
+        if match:
+            found.append((match["kind"], int(match["competition"]), int(match["batch"]), path))
+    return sorted(found, key=lambda stored: (_order(stored[:2]), stored[2]))
+
+
+def _normalization(metadata: Mapping[str, str]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Read mean and std from a file's metadata: JSON lists, alone or under "normalization"."""
+    held = json.loads(metadata["normalization"]) if "normalization" in metadata else metadata
+    if "mean" not in held or "std" not in held:
+        raise ValueError("mean and std of the normalisation are missing in the file's metadata")
+    mean, std = (
+        json.loads(held[name]) if isinstance(held[name], str) else held[name]
+        for name in ("mean", "std")
+    )
+    return np.asarray(mean, np.float32), np.asarray(std, np.float32)
+
+
+def _grid(
+    labels: NDArray[Any],
+    sources: NDArray[Any],
+    read: Callable[[int], NDArray[np.float32]],
+    normalization: tuple[NDArray[np.float32], NDArray[np.float32]],
+    most: tuple[int, int],
+) -> PseudoGrid:
+    """Choose rows and columns and lay out the first image of each."""
+    if not len(labels):
+        raise PseudoDataError("there are no images")
+    first: dict[tuple[int, int], int] = {}
+    for index, pair in enumerate(zip(sources.tolist(), labels.tolist(), strict=True)):
+        first.setdefault(pair, index)
+    all_clients = sorted({client for client, _ in first})
+    all_classes = sorted({label for _, label in first})
+    clients = all_clients[: most[0]]
+    made = {c: sum((client, c) in first for client in clients) for c in all_classes}
+    classes = sorted(sorted(all_classes, key=lambda c: -made[c])[: most[1]])
+    mean, std = (value.reshape(-1, 1, 1) for value in normalization)
+
+    tiles = None
+    for row, client in enumerate(clients):
+        for column, label in enumerate(classes):
+            if (client, label) not in first:
+                continue
+            image = _rgb(read(first[client, label]) * std + mean)
+            if tiles is None:
+                tiles = np.full((len(clients), len(classes), *image.shape), np.nan, np.float32)
+            tiles[row, column] = image
+    assert tiles is not None  # every client shown made some class, so the commonest one is drawn
+    return PseudoGrid(tiles, tuple(clients), tuple(classes), len(all_clients), len(all_classes))
+
+
+def _rgb(image: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Bring an image (C, H, W) to (H, W, 3) in [0, 1]; other than 3 channels are averaged."""
+    if image.shape[0] != 3:
+        image = np.repeat(image.mean(axis=0, keepdims=True), 3, axis=0)
+    image = np.nan_to_num(image)
+    return np.clip(image, 0.0, 1.0).transpose(1, 2, 0)
+
+
+def _array(value: Any) -> NDArray[Any]:
+    """Bring a tensor of any device, or an array, to NumPy."""
+    return np.asarray(value.detach().cpu() if hasattr(value, "detach") else value)

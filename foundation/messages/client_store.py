@@ -1,0 +1,101 @@
+"""What the server keeps of each client, on disk: memory does not grow with the clients.
+
+Files are versioned by round (``client-00003-round-0007.safetensors``), and the table of valid
+versions is part of a checkpoint. A round that was interrupted leaves files that no checkpoint
+refers to, so it can be repeated from the state before it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from foundation import clear_unfinished, whole_file
+from foundation.models import State
+
+_FILE = re.compile(r"client-(\d+)-round-(\d+)\.safetensors")
+
+
+def write_state(target: Path, tensors: State, metadata: Mapping[str, str] | None = None) -> None:
+    """Write a safetensors file that a killed process, or a power cut, leaves whole or not at all.
+
+    Parameters
+    ----------
+    target : Path
+        The file; its folder is made if missing.
+    tensors : State
+        What it holds; they may be views, and share memory with each other.
+    metadata : Mapping, optional
+        Texts stored beside them.
+    """
+    # safetensors refuses tensors that are not contiguous, or share memory.
+    copies = {
+        name: value.detach().clone(memory_format=torch.contiguous_format)
+        for name, value in tensors.items()
+    }
+    with whole_file(target) as aside:
+        save_file(copies, aside, dict(metadata) if metadata else None)
+
+
+class ClientStore:
+    """One state per client, on disk, the last valid version of each.
+
+    Parameters
+    ----------
+    directory : Path
+        Created on the first write.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self._versions: dict[int, int] = {}
+
+    @property
+    def versions(self) -> dict[int, int]:
+        """Client index to the round its state is from."""
+        return dict(sorted(self._versions.items()))
+
+    def __contains__(self, client: int) -> bool:
+        return client in self._versions
+
+    def path(self, client: int) -> Path:
+        """Return the file of a client's valid state."""
+        return self._path(client, self._versions[client])
+
+    def _path(self, client: int, server_round: int) -> Path:
+        return self.directory / f"client-{client:05d}-round-{server_round:04d}.safetensors"
+
+    def write(self, client: int, server_round: int, state: State) -> None:
+        """Store a client's state of a round; it becomes the valid one."""
+        write_state(self._path(client, server_round), state)
+        self._versions[client] = server_round
+
+    def read(self, client: int) -> State:
+        """Load a client's valid state.
+
+        Raises
+        ------
+        KeyError
+            If nothing is stored for the client.
+        """
+        state: State = load_file(self.path(client))
+        return state
+
+    def declare(self, versions: Mapping[int, int]) -> None:
+        """Say which versions are valid, as the checkpoint being resumed knew them."""
+        self._versions = dict(versions)
+
+    def prune(self, retained: Collection[tuple[int, int]] = ()) -> None:
+        """Delete every file that is neither valid nor among the retained (client, round)."""
+        wanted = {
+            self._path(client, at).name for client, at in {*self._versions.items(), *retained}
+        }
+        if self.directory.is_dir():
+            clear_unfinished(self.directory)
+            for file in self.directory.iterdir():
+                if file.name not in wanted and _FILE.fullmatch(file.name):
+                    file.unlink(missing_ok=True)

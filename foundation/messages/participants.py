@@ -1,0 +1,362 @@
+"""Who takes part: from Flower's random node ids to client indices that mean the same every run.
+
+Node ids are drawn anew in every run, and the grid returns them as a set in random order. Sampling
+and sums are only reproducible over stable names, so every node is asked once which client it is:
+a simulated node answers with its partition; a real edge client without one gets the next free
+index in the order of node ids.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from flwr.app import ConfigRecord, RecordDict
+from flwr.serverapp import Grid
+
+from foundation import ExpectedError
+from foundation.messages.client_description import ClientDescription
+from foundation.messages.gather import gather
+from foundation.messages.pixel_sums import PixelSums
+from foundation.settings.configuration import ConfigurationError
+
+DESCRIBE = "query.describe"
+_POLL_SECONDS = 0.05
+_RECONNECT_POLL_SECONDS = 0.5
+_LONGEST_DESCRIPTION_SECONDS = 600.0
+# A dead node is reported by Flower within 60 s; a slow one may need as long to start its process.
+_SHORTEST_DESCRIPTION_SECONDS = 180.0
+# No node has this id.
+_NOBODY = -1
+
+log = logging.getLogger("flwr.fedf2dg")
+
+
+class MissingClients(ExpectedError, RuntimeError):
+    """Fewer nodes answered than the run needs."""
+
+
+@dataclass(frozen=True)
+class Participant:
+    """One client as the server knows it.
+
+    Parameters
+    ----------
+    client : int
+        Stable index.
+    node_id : int
+        Flower's id of the node that speaks for it now.
+    num_examples : int
+        Training samples n_i.
+    held_out : tuple of int (default: ())
+        Held-out images by class, or in one column; empty if it is not known.
+    site_name : str (default: "")
+        What the client's site calls itself; empty for a client without a name.
+    label_counts : tuple of int (default: ())
+        Training images by class; empty if they were not told when it joined.
+    """
+
+    client: int
+    node_id: int
+    num_examples: int
+    held_out: tuple[int, ...] = ()
+    site_name: str = ""
+    label_counts: tuple[int, ...] = ()
+
+
+class Participants:
+    """The clients of a federation, by index.
+
+    Parameters
+    ----------
+    expected : int
+        Number of clients the configuration names.
+    timeout : float (default: 120.0)
+        Seconds to wait for them.
+    greeting : Mapping, optional
+        What every client is told when it is asked who it is: the fingerprint of the server's code
+        (a client that runs other code refuses) and what the federation's data looks like.
+    identity : {"node-id", "partition-id"} (default: "node-id")
+        What gives a client that comes back its index again. What the server keeps of a client, its
+        model first of all, goes by index: whoever takes another's index is sent it.
+    columns : int, optional
+        In how many columns clients tell their images: the number of classes, or 1 where the server
+        may not know the classes. None: in any number.
+    pixels_of : (C, H, W), optional
+        Shape of the images whose pixels every client adds up; None: none does.
+    """
+
+    def __init__(
+        self,
+        expected: int,
+        timeout: float = 120.0,
+        greeting: Mapping[str, Any] | None = None,
+        identity: str = "node-id",
+        columns: int | None = None,
+        pixels_of: tuple[int, int, int] | None = None,
+    ) -> None:
+        self.expected = expected
+        self.timeout = timeout
+        self.greeting = dict(greeting or {})
+        self.identity = identity
+        self.columns = columns
+        self.pixels_of = pixels_of
+        #: What the clients' pixels add up to, by index, as far as they have said it.
+        self.pixels: dict[int, PixelSums] = {}
+        #: Whether all clients are partitions of one data set, as in a simulation.
+        self.simulated = False
+        self._with_partition: set[int] = set()
+        self._by_client: dict[int, Participant] = {}
+        self._online: set[int] = set()
+        self._before: dict[int, Participant] = {}
+        self._complete = False
+        self._turned_away: dict[int, str] = {}
+
+    def __len__(self) -> int:
+        return len(self._by_client)
+
+    @property
+    def clients(self) -> list[int]:
+        """Indices of all clients ever seen, sorted."""
+        return sorted(self._by_client)
+
+    @property
+    def available(self) -> list[int]:
+        """Indices of the clients whose node was connected at the last :meth:`refresh`, sorted."""
+        return [index for index in self.clients if self._by_client[index].node_id in self._online]
+
+    def __getitem__(self, client: int) -> Participant:
+        return self._by_client[client]
+
+    def addresses(self, clients: Iterable[int]) -> dict[int, int | None]:
+        """Return the node that speaks for each client now, None where it is not connected."""
+        nodes = {client: self._by_client[client].node_id for client in clients}
+        return {client: node if node in self._online else None for client, node in nodes.items()}
+
+    def names(self) -> dict[int, str]:
+        """Return what to call each client: its site's name, told apart where two have the same."""
+        given = [participant.site_name for participant in self._by_client.values()]
+        return {
+            client: f"client {client}"
+            if not (name := self._by_client[client].site_name)
+            else f"{name} (client {client})"
+            if given.count(name) > 1
+            else name
+            for client in self.clients
+        }
+
+    def discover(self, grid: Grid, at_least: int = 0) -> None:
+        """Wait for the expected number of nodes and ask each who it is.
+
+        The grid is empty for a moment at the start of a run, so it is polled.
+
+        Parameters
+        ----------
+        grid : Grid
+            Flower's grid.
+        at_least : int (default: 0)
+            How many clients are enough, once ``timeout`` is over, to go on with a run that was
+            resumed: a site that is gone for good must not end it. 0: all of them.
+
+        Raises
+        ------
+        ConfigurationError
+            If the federation has another number of nodes; the message holds the command to use.
+        MissingClients
+            If the nodes do not come, or one cannot answer; the message holds its reason.
+        """
+        deadline = time.monotonic() + self.timeout
+        while True:
+            nodes = set(grid.get_node_ids())
+            self._meet(grid, nodes)
+            here = len(self.available)
+            if here >= self.expected:
+                break
+            if time.monotonic() > deadline:
+                missing = (
+                    f"{here} of {self.expected} clients were connected after {self.timeout:g} s"
+                )
+                silent = len(nodes - self._turned_away.keys()) - here
+                if silent > 0:
+                    missing += f"; {silent} nodes did not say who they are"
+                for reason in self._turned_away.values():
+                    missing += f"; {reason}"
+                if self._before and 0 < at_least <= here:
+                    log.warning("%s: going on without the others", missing)
+                    break
+                raise MissingClients(
+                    f"{missing}. Start the missing SuperNodes, raise node-timeout, or "
+                    f"set num-clients={here or 1}. In a simulation: " + self._simulation_command()
+                )
+            time.sleep(_POLL_SECONDS if not nodes else _RECONNECT_POLL_SECONDS)
+        if len(self._by_client) > self.expected:
+            raise ConfigurationError(self._wrong_count(len(self._by_client)))
+        # All, so that a real site cannot make the server forget who the others are.
+        self.simulated = all(
+            participant.node_id in self._with_partition for participant in self._by_client.values()
+        )
+        # Clients that are not back keep their place: their models are still of use.
+        self._by_client = {**self._before, **self._by_client}
+        self._complete = True
+
+    def refresh(self, grid: Grid, at_least: int = 0) -> None:
+        """See who is connected now; nodes not seen before are asked who they are.
+
+        Parameters
+        ----------
+        grid : Grid
+            Flower's grid.
+        at_least : int (default: 0)
+            Clients to wait for, at most ``timeout`` seconds: after a cut of the network or a
+            restart of the SuperLink they come back one by one.
+        """
+        if not self._complete:
+            self.discover(grid)
+            return
+        deadline = time.monotonic() + self.timeout
+        self._meet(grid, set(grid.get_node_ids()))
+        if len(self.available) < at_least:
+            log.warning(
+                "%d clients are connected, %d are needed: waiting up to %g s",
+                len(self.available),
+                at_least,
+                self.timeout,
+            )
+        while len(self.available) < at_least and time.monotonic() < deadline:
+            time.sleep(_RECONNECT_POLL_SECONDS)
+            self._meet(grid, set(grid.get_node_ids()))
+
+    def remember(self) -> dict[str, dict[str, Any]]:
+        """Return what is known of a deployment's clients, by index, for a checkpoint."""
+        if self.simulated:
+            return {}
+        known = {p.client: asdict(p) for p in self._by_client.values()}
+        return {str(known[client].pop("client")): known[client] for client in sorted(known)}
+
+    def recall(self, remembered: Mapping[str, Mapping[str, Any]]) -> None:
+        """Give the nodes of the run being resumed their indices back.
+
+        What the server keeps of a client (its model, its control variate) goes by index; another
+        client must not inherit it.
+        """
+        self._before = {}
+        for client, known in remembered.items():
+            # JSON knows no tuples.
+            values: dict[str, Any] = {
+                name: tuple(value) if isinstance(value, list) else value
+                for name, value in known.items()
+            }
+            self._before[int(client)] = Participant(int(client), **values)
+
+    def _meet(self, grid: Grid, nodes: set[int]) -> None:
+        self._online = nodes
+        known = {participant.node_id for participant in self._by_client.values()}
+        new = sorted(nodes - known - self._turned_away.keys())
+        if not new:
+            return
+        question = RecordDict({"config": ConfigRecord(self.greeting)})
+        answers = gather(
+            grid,
+            # Nobody has an index yet: a node goes by its own id.
+            {node: node for node in new},
+            DESCRIBE,
+            lambda node: question,
+            lambda node, content: ClientDescription.received(content, self.columns, self.pixels_of),
+            timeout=min(
+                _LONGEST_DESCRIPTION_SECONDS, max(self.timeout, _SHORTEST_DESCRIPTION_SECONDS)
+            ),
+        )
+        if answers.refused:
+            # All of them at once: whoever mends one site should not meet the next one's reason
+            # only in the next run.
+            reason = "refused to take part: " + "; ".join(
+                f"node {node}: {answers.failures[node]}" for node in sorted(answers.refused)
+            )
+            many = len(answers.refused)
+            who = "a client" if many == 1 else f"{many} clients"
+            self._turn_away(f"{who} {reason}", MissingClients(f"{who} {reason}"))
+        for node, description in answers.valid.items():
+            try:
+                self._admit(node, description)
+            except ConfigurationError as error:
+                self._turn_away(f"node {node}: {error}", error)
+
+    def _admit(self, node: int, description: ClientDescription) -> None:
+        partition, partitions = description.partition, description.partitions
+        if partitions and partitions != self.expected:
+            raise ConfigurationError(self._wrong_count(partitions))
+        taken = self._by_client.get(partition)
+        if taken is not None and taken.node_id in self._online and taken.node_id != node:
+            raise ConfigurationError(
+                f"two connected nodes claim partition-id {partition}; give every SuperNode "
+                "its own, or none"
+            )
+        if partition < 0:
+            partition = self._index_of(node)
+        elif self.identity == "node-id" and (reason := self._takeover(node, partition)):
+            # Not asked again, which would cost its site a process every time. And it must not keep
+            # the others from going on.
+            self._turned_away[node] = reason
+            log.warning("not let in: %s", reason)
+            return
+        if partitions:
+            self._with_partition.add(node)
+        for other in self._before.values():
+            if other.node_id == node and other.client != partition:
+                # Its node speaks for somebody else now, and would be asked twice.
+                self._before[other.client] = replace(other, node_id=_NOBODY)
+        self._by_client[partition] = Participant(
+            partition,
+            node,
+            description.num_examples,
+            description.held_out,
+            description.site_name,
+            description.label_counts,
+        )
+        if description.pixels is not None:
+            self.pixels[partition] = description.pixels
+
+    def _takeover(self, node: int, partition: int) -> str:
+        """Say why a node may not have an index that is, or was before a resume, another's."""
+        known = self._by_client if self._complete else self._before
+        owner = known.get(partition)
+        had = next((p.client for p in self._before.values() if p.node_id == node), partition)
+        if had != partition:
+            return f"node {node} claims partition-id {partition}, and was client {had} before"
+        if owner is not None and owner.node_id != node:
+            return (
+                f"node {node} claims partition-id {partition}, which is the place of node "
+                f"{owner.node_id}, which is away. If this is the same site, restarted without a "
+                "key: client-identity='partition-id' lets it take its place again, and lets any "
+                "other take it as well"
+            )
+        return ""
+
+    def _index_of(self, node: int) -> int:
+        """Return the index of a node that names none: the one it had, or the next free one."""
+        for participant in self._before.values():
+            if participant.node_id == node:
+                return participant.client
+        taken = {**self._before, **self._by_client}
+        return next(index for index in range(len(taken) + 1) if index not in taken)
+
+    def _turn_away(self, reason: str, error: Exception) -> None:
+        """Stop a federation that is just starting; go on without a newcomer to a running one."""
+        if not self._complete:
+            raise error
+        log.warning("a newcomer is not let in: %s", reason)
+
+    def _wrong_count(self, nodes: int) -> str:
+        return (
+            f"the federation has {nodes} nodes, but num-clients = {self.expected}. Use "
+            f'--run-config "num-clients={nodes}", or run {self._simulation_command()}'
+        )
+
+    def _simulation_command(self) -> str:
+        return (
+            f'flwr run . --stream --federation-config "num-supernodes={self.expected} '
+            'client-resources-num-cpus=1"'
+        )

@@ -1,0 +1,60 @@
+"""The model that server and clients agree on."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from foundation.models import Classifier, build
+from foundation.models.freezing import freeze
+from foundation.seeds import MODEL, derived_seed
+from foundation.settings.configuration import RunConfiguration
+
+
+class ImageDescription(Protocol):
+    """What a model must know of the data; ``foundation.data.describe`` returns it."""
+
+    @property
+    def classes(self) -> int:
+        """Number of classes."""
+        ...
+
+    @property
+    def channels(self) -> int:
+        """Number of image channels."""
+        ...
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """Height and width in pixels."""
+        ...
+
+
+def shared_model(
+    configuration: RunConfiguration, description: ImageDescription, projection: bool = False
+) -> Classifier:
+    """Build the run's model with its initial weights, which depend on the run's seed alone.
+
+    Parameters
+    ----------
+    configuration : RunConfiguration
+        The run's settings.
+    description : ImageDescription
+        Classes, channels and size of the images.
+    projection : bool (default: False)
+        Whether the algorithm needs a projection head: ``Algorithm.projection``.
+
+    Raises
+    ------
+    ValueError
+        If the model cannot be built for such images, or ``freeze`` fits none of its layers.
+    """
+    model = build(
+        configuration.model,
+        classes=description.classes,
+        channels=description.channels,
+        image_size=description.image_size,
+        projection_dim=configuration.moon.projection_dim if projection else 0,
+        seed=derived_seed(configuration.seed, MODEL),
+    )
+    freeze(model, configuration.frozen_layers)
+    return model

@@ -1,0 +1,87 @@
+"""Combine local models into a global one, each kind of state in its own way.
+
+Pure functions over tensors. Local models are read one at a time, so memory does not grow with
+their number; sums are in float64 and in the order given, so the result depends on neither the
+order in which replies arrived nor the number of clients in float32.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import torch
+from torch import Tensor
+
+from foundation.models import State, StateLayout
+
+
+def sample_weights(num_examples: Sequence[int]) -> list[float]:
+    """Return p_i = n_i / Σ n_j, in samples, never in batches."""
+    total = sum(num_examples)
+    return [count / total for count in num_examples]
+
+
+def combine(
+    global_state: State,
+    local_states: Iterable[State],
+    layout: StateLayout,
+    *,
+    weights: Sequence[float],
+    parameter_weights: Sequence[float] | None = None,
+    server_learning_rate: float = 1.0,
+) -> State:
+    """Return the next global state.
+
+    Parameters become ``x + η_g·Σ w_i·(y_i - x)``, float buffers ``Σ p_i·b_i``, and integer buffers
+    the maximum over clients, in their own dtype. Frozen parameters stay as they are in x.
+
+    Parameters
+    ----------
+    global_state : State
+        x, the state the clients started from.
+    local_states : Iterable[State]
+        y_i, read one at a time.
+    layout : StateLayout
+        Which entries are parameters, float buffers and integer buffers.
+    weights : Sequence[float]
+        p_i, the share of samples; must sum to 1.
+    parameter_weights : Sequence[float], optional
+        w_i of the parameters where an algorithm's differ from p_i (FedNova); their sum need not
+        be 1. Buffers keep p_i: extrapolating a running variance can make it negative.
+    server_learning_rate : float (default: 1.0)
+        η_g.
+
+    Returns
+    -------
+    State
+        Same names, shapes and dtypes as ``global_state``.
+    """
+    parameter_weights = weights if parameter_weights is None else parameter_weights
+    # Copies: of a float64 model, .double() would be the caller's own tensor.
+    start = {name: global_state[name].to(torch.float64, copy=True) for name in layout.parameters}
+    moved = {name: torch.zeros_like(value) for name, value in start.items()}
+    averaged = {
+        name: torch.zeros_like(global_state[name], dtype=torch.float64)
+        for name in layout.float_buffers
+    }
+    counted: dict[str, Tensor] = {}
+    for state, weight, parameter_weight in zip(
+        local_states, weights, parameter_weights, strict=True
+    ):
+        for name, total in moved.items():
+            total.add_(state[name].double() - start[name], alpha=parameter_weight)
+        for name, total in averaged.items():
+            total.add_(state[name].double(), alpha=weight)
+        for name in layout.integer_buffers:
+            value = state[name]
+            counted[name] = torch.maximum(counted[name], value) if name in counted else value
+    result: State = {}
+    for name, value in global_state.items():
+        if name in moved:
+            combined = start[name].add_(moved[name], alpha=server_learning_rate)
+        elif name in averaged:
+            combined = averaged[name]
+        else:
+            combined = counted.get(name, value)
+        result[name] = combined.to(value.dtype)
+    return result

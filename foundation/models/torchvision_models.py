@@ -1,0 +1,139 @@
+"""torchvision's classifiers as encoders.
+
+Their last linear layer is left to :class:`.Classifier`. They are built without dropout and
+stochastic depth, so that a run depends on its seed alone; images below 64 pixels a side get a stem
+that keeps their size, where that makes sense.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+from torch import nn
+
+PREFIX = "torchvision/"
+#: Images with a shorter side than this are not shrunk by the first layers.
+SMALL = 64
+#: Below this, the last feature maps would be a single pixel, which BatchNorm cannot train on.
+SMALLEST = 32
+
+
+def torchvision_encoder(
+    channels: int, image_size: tuple[int, int], *, name: str, **options: float
+) -> tuple[nn.Module, int]:
+    """Build a classifier of torchvision without its last layer, with fresh weights.
+
+    Parameters
+    ----------
+    channels : int
+        1 or 3; the first convolution is made for it.
+    image_size : tuple of int
+        Height and width in pixels.
+    name : str
+        torchvision's name.
+    **options
+        What its builder needs so that nothing in a forward pass is drawn at random.
+
+    Returns
+    -------
+    tuple
+        The encoder, and its number of features.
+
+    Raises
+    ------
+    ValueError
+        If the images are too small for it, or torchvision is not installed.
+    """
+    if min(image_size) < SMALLEST:
+        raise ValueError(
+            f"model '{PREFIX}{name}' needs images of at least {SMALLEST}x{SMALLEST} pixels, not "
+            f"{image_size[0]}x{image_size[1]}: set image-size, or choose another model"
+        )
+    if name == "vit_b_16":
+        if image_size[0] != image_size[1] or image_size[0] % 16:
+            raise ValueError(
+                f"model '{PREFIX}{name}' needs square images whose side is a multiple of 16, not "
+                f"{image_size[0]}x{image_size[1]}: set image-size"
+            )
+        options["image_size"] = image_size[0]
+    # Here, since the import takes as long as torch's, and most runs do without.
+    try:
+        from torchvision.models import get_model
+    except ImportError as error:
+        raise ValueError(
+            f"model '{PREFIX}{name}' needs torchvision, on clients too: pip install torchvision"
+        ) from error
+    network: nn.Module = get_model(name, weights=None, **options)
+    if channels != 3:
+        _give_channels(network, channels)
+    if min(image_size) < SMALL:
+        _keep_size(network, name)
+    return network, _without_last_layer(network)
+
+
+TORCHVISION_MODELS: dict[str, Callable[[int, tuple[int, int]], tuple[nn.Module, int]]] = {
+    "torchvision/resnet18": partial(torchvision_encoder, name="resnet18"),
+    "torchvision/resnet34": partial(torchvision_encoder, name="resnet34"),
+    "torchvision/resnet50": partial(torchvision_encoder, name="resnet50"),
+    "torchvision/mobilenet_v3_small": partial(
+        torchvision_encoder, name="mobilenet_v3_small", dropout=0.0
+    ),
+    "torchvision/efficientnet_b0": partial(
+        torchvision_encoder, name="efficientnet_b0", dropout=0.0, stochastic_depth_prob=0.0
+    ),
+    "torchvision/shufflenet_v2_x0_5": partial(torchvision_encoder, name="shufflenet_v2_x0_5"),
+    "torchvision/shufflenet_v2_x1_0": partial(torchvision_encoder, name="shufflenet_v2_x1_0"),
+    "torchvision/convnext_tiny": partial(
+        torchvision_encoder, name="convnext_tiny", stochastic_depth_prob=0.0
+    ),
+    "torchvision/vit_b_16": partial(torchvision_encoder, name="vit_b_16"),
+}
+
+
+def first_convolution(network: nn.Module) -> str:
+    """Return the name of a network's first convolution; empty if it has none."""
+    found = (name for name, module in network.named_modules() if isinstance(module, nn.Conv2d))
+    return next(found, "")
+
+
+def _give_channels(network: nn.Module, channels: int) -> None:
+    """Replace the first convolution by one for another number of channels."""
+    name = first_convolution(network)
+    network.set_submodule(name, _convolution_like(network.get_submodule(name), channels=channels))
+
+
+def _convolution_like(
+    old: nn.Module, *, channels: int | None = None, kernel: int | None = None
+) -> nn.Conv2d:
+    assert isinstance(old, nn.Conv2d)
+    return nn.Conv2d(
+        channels or old.in_channels,
+        old.out_channels,
+        kernel or old.kernel_size,  # type: ignore[arg-type]
+        stride=old.stride if kernel is None else 1,  # type: ignore[arg-type]
+        padding=old.padding if kernel is None else kernel // 2,  # type: ignore[arg-type]
+        bias=old.bias is not None,
+    )
+
+
+def _keep_size(network: nn.Module, name: str) -> None:
+    """Have the first layers keep the size of small images."""
+    first = first_convolution(network)
+    convolution = network.get_submodule(first)
+    assert isinstance(convolution, nn.Conv2d)
+    if name.startswith("resnet"):
+        # A 7x7 window is for images of 224 pixels; He et al. take 3x3 for those of 32.
+        network.set_submodule(first, _convolution_like(convolution, kernel=3))
+    elif name.startswith(("mobilenet", "efficientnet", "shufflenet")):
+        convolution.stride = (1, 1)
+    if name.startswith(("resnet", "shufflenet")):
+        network.maxpool = nn.Identity()
+
+
+def _without_last_layer(network: nn.Module) -> int:
+    """Take the last linear layer away, and return how many features it was given."""
+    linear = {n: m for n, m in network.named_modules() if isinstance(m, nn.Linear)}
+    name, last = list(linear.items())[-1]
+    network.set_submodule(name, nn.Identity())
+    return last.in_features

@@ -1,0 +1,256 @@
+"""Candidates that clients evaluate on their held-out images, and what they answer.
+
+One message carries several candidates, since every message is a process start on a real client.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from flwr.app import ArrayRecord, ConfigRecord, MetricRecord, RecordDict
+
+from foundation.messages.numbers import losses, metrics_of, whole_numbers
+from foundation.messages.records import InvalidContent, from_record, packed
+from foundation.models import State, interpolated
+
+Counts = npt.NDArray[np.int64]
+
+_SCORES = "evaluation"
+_MOST_CANDIDATES = 1000
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A model on the way from one state to another: w_base + step·(w_target - w_base).
+
+    Parameters
+    ----------
+    base, target : int
+        Which of the message's states.
+    step : float (default: 1.0)
+        λ in [0, 1].
+    """
+
+    base: int
+    target: int
+    step: float = 1.0
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """The models that one message asks about; the first is the one the others are compared with.
+
+    Parameters
+    ----------
+    states : sequence of State
+        At least one.
+    candidates : sequence of Candidate
+        At least one.
+    """
+
+    states: Sequence[State]
+    candidates: Sequence[Candidate]
+
+    def __post_init__(self) -> None:
+        """Refuse candidates that no model can be made of."""
+        if not 0 < len(self.candidates) <= _MOST_CANDIDATES:
+            raise InvalidContent(f"{len(self.candidates)} candidates: 1 to {_MOST_CANDIDATES}")
+        for candidate in self.candidates:
+            if not (
+                0 <= candidate.base < len(self.states)
+                and 0 <= candidate.target < len(self.states)
+                and 0 <= candidate.step <= 1
+            ):
+                raise InvalidContent(f"{candidate} is not between two of {len(self.states)} states")
+
+    @classmethod
+    def whole(cls, states: Sequence[State]) -> Candidates:
+        """Ask about whole states."""
+        return cls(states, [Candidate(index, index) for index in range(len(states))])
+
+    @classmethod
+    def between(cls, base: State, target: State, steps: Sequence[float]) -> Candidates:
+        """Ask about w_base + λ·(w_target - w_base) for every λ in ``steps``."""
+        return cls((base, target), [Candidate(0, 1, step) for step in steps])
+
+    def __len__(self) -> int:
+        """Return the number of candidates, K."""
+        return len(self.candidates)
+
+    def __iter__(self) -> Iterator[State]:
+        """Make one candidate's state at a time."""
+        for candidate in self.candidates:
+            base, target = self.states[candidate.base], self.states[candidate.target]
+            yield interpolated(base, target, candidate.step)
+
+    def arrays(self) -> dict[str, ArrayRecord]:
+        """Return the states as a message carries them."""
+        return {f"state-{index}": packed(state) for index, state in enumerate(self.states)}
+
+    def settings(self) -> dict[str, Any]:
+        """Return the rest as a message's configuration carries it."""
+        return {
+            "candidate-base": [candidate.base for candidate in self.candidates],
+            "candidate-target": [candidate.target for candidate in self.candidates],
+            "candidate-step": [float(candidate.step) for candidate in self.candidates],
+        }
+
+    @classmethod
+    def received(cls, content: RecordDict, config: ConfigRecord, like: State) -> Candidates:
+        """Read what :meth:`arrays` and :meth:`settings` wrote.
+
+        Raises
+        ------
+        InvalidContent
+            If it is something else.
+        """
+        names = ("candidate-base", "candidate-target", "candidate-step")
+        lists = [config.get(name) for name in names]
+        if not all(isinstance(values, list) for values in lists):
+            raise InvalidContent("the message lists no candidates")
+        records: Mapping[str, ArrayRecord] = content.array_records
+        count = sum(name.startswith("state-") for name in records)
+        try:
+            states = [from_record(records[f"state-{index}"], like) for index in range(count)]
+            candidates = [
+                Candidate(int(base), int(target), float(step))
+                for base, target, step in zip(*lists, strict=True)
+            ]
+        except (KeyError, TypeError, ValueError) as error:
+            raise InvalidContent(f"the message's candidates cannot be read: {error}") from error
+        return cls(states, candidates)
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What K candidates do on n held-out images, by class or in one column.
+
+    L is the number of classes, or 1 where clients answer in totals alone.
+
+    Parameters
+    ----------
+    total : np.ndarray
+        (L,) int64, the images.
+    correct : np.ndarray
+        (K, L) int64, those that a candidate classifies correctly.
+    gained, lost : np.ndarray
+        (K, L) int64, images that the candidate has right and the first one wrong, and the other way
+        round.
+    loss : np.ndarray
+        (K,) float64, sum of the cross-entropies; infinite for a model whose outputs are not finite.
+    """
+
+    total: Counts
+    correct: Counts
+    gained: Counts
+    lost: Counts
+    loss: npt.NDArray[np.float64]
+
+    @classmethod
+    def counted(
+        cls,
+        labels: npt.NDArray[np.int64],
+        correct: npt.NDArray[np.bool_],
+        loss: Sequence[float],
+        columns: int,
+    ) -> Scores:
+        """Count over images.
+
+        Parameters
+        ----------
+        labels : np.ndarray
+            (n,), the true classes.
+        correct : np.ndarray
+            (K, n), whether a candidate classifies an image correctly.
+        loss : sequence of float
+            K sums.
+        columns : int
+            L; 1 puts all classes together.
+        """
+        column = labels if columns > 1 else np.zeros_like(labels)
+
+        def count(chosen: npt.NDArray[np.bool_]) -> Counts:
+            rows = [np.bincount(column[row], minlength=columns) for row in chosen]
+            return np.array(rows, dtype=np.int64).reshape(len(chosen), columns)
+
+        first = correct[:1]
+        return cls(
+            total=np.bincount(column, minlength=columns).astype(np.int64),
+            correct=count(correct),
+            gained=count(correct & ~first),
+            lost=count(~correct & first),
+            loss=np.array(loss, dtype=np.float64),
+        )
+
+    @classmethod
+    def sum(cls, parts: Sequence[Scores]) -> Scores:
+        """Add up the scores of at least one client."""
+
+        def added(name: str) -> Any:
+            return np.sum([getattr(part, name) for part in parts], axis=0)
+
+        return cls(*(added(name) for name in ("total", "correct", "gained", "lost", "loss")))
+
+    @property
+    def images(self) -> int:
+        """The number of images, n."""
+        return int(self.total.sum())
+
+    def accuracy(self, candidate: int) -> float | None:
+        """Return the fraction of images classified correctly; None if there is no image."""
+        return int(self.correct[candidate].sum()) / self.images if self.images else None
+
+    def record(self) -> dict[str, MetricRecord]:
+        """Return the scores as a reply carries them."""
+        values: dict[str, Any] = {
+            name: getattr(self, name).reshape(-1).tolist()
+            for name in ("total", "correct", "gained", "lost", "loss")
+        }
+        return {_SCORES: MetricRecord(values)}
+
+
+def checked_scores(content: RecordDict, candidates: int, held_out: Sequence[int]) -> Scores:
+    """Return the scores of a reply.
+
+    Parameters
+    ----------
+    content : RecordDict
+        The reply.
+    candidates : int
+        K, how many were asked about.
+    held_out : sequence of int
+        The held-out images that the client joined with, by class or in one column. It cannot weigh
+        more than it said then.
+
+    Raises
+    ------
+    InvalidContent
+        Saying what is wrong.
+    """
+    record = metrics_of(content, _SCORES)
+    columns, most = len(held_out), max(held_out, default=0)
+    total = np.array(whole_numbers(record, "total", columns, most), dtype=np.int64)
+    if total.tolist() != list(held_out):
+        raise InvalidContent(
+            f"it evaluated {int(total.sum())} images of other classes or number than the "
+            f"{sum(held_out)} that it joined with"
+        )
+
+    def table(name: str) -> Counts:
+        values = whole_numbers(record, name, candidates * columns, most)
+        return np.array(values, dtype=np.int64).reshape(candidates, columns)
+
+    correct, gained, lost = table("correct"), table("gained"), table("lost")
+    first = correct[:1]
+    if (correct > total).any():
+        raise InvalidContent("it says that more images are classified correctly than there are")
+    if (correct - first != gained - lost).any():
+        raise InvalidContent("gains and losses do not add up to the difference of two candidates")
+    if gained[0].any() or (lost > first).any() or (gained > total - first).any():
+        raise InvalidContent("it gained or lost images that the first candidate cannot give")
+    loss = np.array(losses(record, "loss", candidates), dtype=np.float64)
+    return Scores(total, correct, gained, lost, loss)

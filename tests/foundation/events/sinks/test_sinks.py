@@ -1,0 +1,207 @@
+"""The same numbers and pictures reach every sink, and none of them can end a run."""
+
+from __future__ import annotations
+
+import csv
+import io
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from foundation.events.metrics import read_events
+from foundation.events.sinks import SINKS, Relay, SinkError, chosen_sinks
+from foundation.events.sinks import registry as registered
+
+
+class Memory:
+    """A sink that keeps what it gets."""
+
+    def __init__(self) -> None:
+        self.got: list[tuple[str, int, dict[str, float]]] = []
+        self.pictures: dict[tuple[str, int], bytes] = {}
+        self.closed = False
+
+    def numbers(self, group: str, step: int, values: Mapping[str, float]) -> None:
+        self.got.append((group, step, dict(values)))
+
+    def picture(self, name: str, step: int, png: bytes) -> None:
+        self.pictures[name, step] = png
+
+    def close(self) -> None:
+        self.closed = True
+
+
+@pytest.fixture
+def memory(monkeypatch: pytest.MonkeyPatch) -> Memory:
+    """Return what the sink "memory" keeps."""
+    kept = Memory()
+    module = ModuleType("memory_sink")
+    module.open_sink = lambda directory, configuration: kept  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "memory_sink", module)
+    monkeypatch.setitem(registered.SINKS, "memory", registered.Needs("memory_sink"))
+    return kept
+
+
+@pytest.fixture
+def run(write_run: Callable[..., Path], tmp_path: Path) -> Path:
+    return write_run(tmp_path / "run", rounds=4, epochs=3, competition_rounds=1)
+
+
+def told(run: Path, *names: str, settings: Mapping[str, Any] | None = None) -> None:
+    relay = Relay(names, run, settings or {"seed": 0, "strategy": "scaffold"})
+    for event in read_events(run / "metrics.jsonl"):
+        relay(event)
+    relay.close()
+
+
+def test_every_measurement_arrives_on_the_axis_it_belongs_to(memory: Memory, run: Path) -> None:
+    told(run, "memory")
+    events = read_events(run / "metrics.jsonl")
+    rounds = [e for e in events if e["event"] == "round" and e["phase"] == "federated"]
+    curve = {step: v["accuracy"] for group, step, v in memory.got if group == "federated"}
+    assert curve == {e["round"]: e["accuracy"] for e in rounds}
+    epochs = [e for e in events if e["event"] == "distillation" and not e["competition_round"]]
+    curve = {step: v["accuracy"] for group, step, v in memory.got if group == "distillation"}
+    assert curve == {e["epoch"]: e["accuracy"] for e in epochs}
+    stages = {step: v for group, step, v in memory.got if group == "stages"}
+    assert [next(iter(stages[step])) for step in range(3)] == [
+        "federated accuracy",
+        "distilled accuracy",
+        "competed accuracy",
+    ]
+    assert memory.closed
+
+
+def test_generated_images_arrive_as_pictures_once(memory: Memory, run: Path) -> None:
+    told(run, "memory")
+    assert set(memory.pictures) == {("common samples", 0), ("hard samples", 1)}
+    for png in memory.pictures.values():
+        assert min(Image.open(io.BytesIO(png)).size) > 100
+
+
+def test_each_clients_accuracy_arrives_by_its_name(memory: Memory, tmp_path: Path) -> None:
+    relay = Relay(["memory"], tmp_path, {})
+    clients = [{"name": "north", "accuracy": 0.5}, {"name": "south", "accuracy": None}]
+    relay({"event": "evaluation", "stage": "federated", "on_clients": {"clients": clients}})
+    judged = [{"client": 3, "before": 0.5, "stage": 0.4, "kept": 0.6}]
+    relay({"event": "judgement", "stage": "distilled", "gain": 0.1, "clients": judged})
+    assert ("clients", 0, {"north": 0.5}) in memory.got
+    assert ("clients, model kept", 1, {"3": 0.6}) in memory.got
+    assert ("stages", 1, {"distilled gain": 0.1}) in memory.got
+
+
+def test_numbers_that_are_none_are_left_out(memory: Memory, tmp_path: Path) -> None:
+    relay = Relay(["memory"], tmp_path, {})
+    relay({"event": "round", "phase": "federated", "round": 1, "accuracy": None, "failures": [1]})
+    assert memory.got == [("federated", 1, {"dropped": 1})]
+
+
+def test_a_sink_that_fails_gets_nothing_more_and_the_others_all(
+    memory: Memory, run: Path, monkeypatch: pytest.MonkeyPatch, app_log: pytest.LogCaptureFixture
+) -> None:
+    class Broken(Memory):
+        def numbers(self, group: str, step: int, values: Mapping[str, float]) -> None:
+            super().numbers(group, step, values)
+            raise ConnectionError("the server is gone")
+
+    broken = Broken()
+    module = ModuleType("broken_sink")
+    module.open_sink = lambda directory, configuration: broken  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "broken_sink", module)
+    monkeypatch.setitem(registered.SINKS, "broken", registered.Needs("broken_sink"))
+    told(run, "broken", "memory")
+    assert len(broken.got) == 1 and len(memory.got) > 10
+    assert app_log.text.count("sink broken failed and gets nothing more: the server is gone") == 1
+
+
+def test_a_sink_that_cannot_be_opened_ends_nothing(
+    run: Path, memory: Memory, monkeypatch: pytest.MonkeyPatch, app_log: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setitem(registered.SINKS, "lost", registered.Needs("no_such_module"))
+    told(run, "lost", "memory")
+    assert memory.got and "sink lost failed" in app_log.text
+
+
+def test_what_is_missing_is_refused_with_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(SinkError, match=r"unknown sink 'cvs' in sinks: choose from csv, mlflow"):
+        chosen_sinks(["cvs"])
+    monkeypatch.setattr(registered, "find_spec", lambda name: None)
+    for name in SINKS.keys() - {"csv"}:
+        with pytest.raises(SinkError, match=f"needs the library {name}: pip install {name}"):
+            chosen_sinks([name])
+    assert list(chosen_sinks(["csv"])) == ["csv"]
+
+
+# Each place.
+
+
+def test_csv_holds_every_number(run: Path, memory: Memory) -> None:
+    told(run, "csv", "memory")
+    told(run, "csv")  # a resumed run tells all again
+    with (run / "metrics.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    expected = [(g, str(s), n, str(v)) for g, s, values in memory.got for n, v in values.items()]
+    assert [tuple(row.values()) for row in rows] == expected
+
+
+def test_tensorboard_reads_back_what_was_told(run: Path, memory: Memory) -> None:
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    told(run, "tensorboard", "memory")
+    told(run, "tensorboard")
+    found = EventAccumulator(str(run / "tensorboard"), {"scalars": 0, "images": 0})
+    found.Reload()
+    curve = {e.step: e.value for e in found.Scalars("federated/accuracy")}
+    told_curve = {s: v["accuracy"] for group, s, v in memory.got if group == "federated"}
+    assert curve == pytest.approx(told_curve)
+    (picture,) = found.Images("common samples")
+    sent = Image.open(io.BytesIO(memory.pictures["common samples", 0]))
+    assert (picture.width, picture.height) == sent.size
+
+
+def test_weights_and_biases_gets_steps_of_each_group(
+    run: Path, memory: Memory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    logged: list[dict[str, Any]] = []
+    calls: list[Any] = []
+    wandb = ModuleType("wandb")
+    wandb.init = lambda **named: SimpleNamespace(  # type: ignore[attr-defined]
+        log=logged.append,
+        define_metric=lambda name, step_metric: calls.append((name, step_metric)),
+        finish=lambda: calls.append(("finished", named["name"])),
+    )
+    wandb.Image = lambda image, caption: (image.size, caption)  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "wandb", wandb)
+    monkeypatch.setattr(registered, "find_spec", lambda name: True)
+    told(run, "wandb", "memory")
+    curve = {e["federated/step"]: e["federated/accuracy"] for e in logged if "federated/step" in e}
+    assert curve == {s: v["accuracy"] for group, s, v in memory.got if group == "federated"}
+    assert ("federated/*", "federated/step") in calls
+    assert calls[-1] == ("finished", "run")
+    assert {name for entry in logged for name in entry if name.endswith("samples")}
+
+
+def test_mlflow_gets_names_that_it_permits(
+    memory: Memory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    logged: list[tuple[dict[str, float], int]] = []
+    calls: list[Any] = []
+    mlflow = ModuleType("mlflow")
+    mlflow.start_run = lambda run_name: calls.append(run_name)  # type: ignore[attr-defined]
+    mlflow.log_params = calls.append  # type: ignore[attr-defined]
+    mlflow.log_metrics = lambda values, step: logged.append((values, step))  # type: ignore[attr-defined]
+    mlflow.end_run = lambda: calls.append("ended")  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "mlflow", mlflow)
+    monkeypatch.setattr(registered, "find_spec", lambda name: True)
+    relay = Relay(["mlflow"], tmp_path, {"seed": 3})
+    clients = [{"name": "Köln: 1", "accuracy": 0.5}]
+    relay({"event": "evaluation", "stage": "federated", "on_clients": {"clients": clients}})
+    relay.close()
+    assert logged == [({"clients/K_ln_ 1": 0.5}, 0)]
+    assert calls == [tmp_path.name, {"seed": 3}, "ended"]

@@ -1,0 +1,168 @@
+"""Scores of held-out images: counted by hand, and refused where they cannot be."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from flwr.app import ConfigRecord, MetricRecord, RecordDict
+from hypothesis import given
+from hypothesis import strategies as st
+
+from foundation.messages.client_description import ClientDescription
+from foundation.messages.records import InvalidContent
+from questions.evaluation import Candidate, Candidates, Scores, checked_scores
+
+LABELS = np.array([0, 0, 1, 1, 1, 2])
+CORRECT = np.array(
+    [[True, False, True, True, False, False], [True, True, False, True, False, True]]
+)
+
+
+def scores(columns: int) -> Scores:
+    return Scores.counted(LABELS, CORRECT, [3.0, 2.0], columns)
+
+
+def reply(scores: Scores, **changed: object) -> RecordDict:
+    record = dict(scores.record()["evaluation"])
+    return RecordDict({"evaluation": MetricRecord({**record, **changed})})
+
+
+def test_counts_by_class_are_those_of_counting_by_hand():
+    found = scores(3)
+    assert found.total.tolist() == [2, 3, 1]
+    assert found.correct.tolist() == [[1, 2, 0], [2, 1, 1]]
+    assert found.gained.tolist() == [[0, 0, 0], [1, 0, 1]]
+    assert found.lost.tolist() == [[0, 0, 0], [0, 1, 0]]
+
+
+def test_totals_are_the_sums_over_classes():
+    by_class, alone = scores(3), scores(1)
+    for name in ("total", "correct", "gained", "lost"):
+        np.testing.assert_array_equal(
+            getattr(by_class, name).sum(axis=-1), getattr(alone, name)[..., 0]
+        )
+    assert alone.accuracy(0) == by_class.accuracy(0) == 0.5
+
+
+def test_the_sum_over_clients_is_that_of_their_images_together():
+    halves = [
+        Scores.counted(LABELS[rows], CORRECT[:, rows], [1.0, 1.5], 3)
+        for rows in (slice(0, 2), slice(2, 6))
+    ]
+    whole, added = scores(3), Scores.sum(halves)
+    for name in ("total", "correct", "gained", "lost"):
+        np.testing.assert_array_equal(getattr(whole, name), getattr(added, name))
+    assert added.loss.tolist() == [2.0, 3.0]
+
+
+@pytest.mark.parametrize("columns", [1, 3])
+def test_honest_scores_pass_as_they_are(columns):
+    sent = scores(columns)
+    found = checked_scores(RecordDict(dict(sent.record())), 2, sent.total.tolist())
+    for name in ("total", "correct", "gained", "lost", "loss"):
+        np.testing.assert_array_equal(getattr(sent, name), getattr(found, name))
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"total": [2, 3, 2]}, "joined with"),
+        ({"total": [3, 2, 1]}, "joined with"),
+        ({"total": [2, 3]}, "not 3 numbers"),
+        ({"correct": [1, 2, 0, 2, 1, 2]}, "more images"),
+        ({"correct": [1, 2, 0, 2, 2, 1]}, "do not add up"),
+        ({"correct": [1, 2, 0, 2, -1, 1]}, "whole numbers"),
+        ({"correct": [1.0, 2.0, 0.0, 2.0, 1.0, 1.0]}, "whole numbers"),
+        ({"gained": [0, 0, 0, 1, 1, 1], "lost": [0, 0, 0, 0, 2, 0]}, None),
+        ({"gained": [0, 0, 0, 1, 2, 1], "lost": [0, 0, 0, 0, 3, 0]}, "cannot give"),
+        ({"gained": [1, 0, 0, 1, 0, 1], "lost": [1, 0, 0, 0, 1, 0]}, "cannot give"),
+        ({"loss": [1.0]}, "not 2 numbers"),
+        ({"loss": [1.0, -2.0]}, "below 0"),
+    ],
+)
+def test_impossible_scores_are_refused(changed, words):
+    sent = scores(3)
+    if words is None:
+        assert checked_scores(reply(sent, **changed), 2, [2, 3, 1]).lost[1].tolist() == [0, 2, 0]
+        return
+    with pytest.raises(InvalidContent, match=words):
+        checked_scores(reply(sent, **changed), 2, [2, 3, 1])
+
+
+def test_a_model_whose_outputs_are_not_finite_has_an_infinite_loss():
+    found = checked_scores(reply(scores(3), loss=[1.0, float("nan")]), 2, [2, 3, 1])
+    assert found.loss.tolist() == [1.0, float("inf")]
+
+
+VALUES = st.one_of(
+    st.lists(st.integers(-(2**63), 2**63 - 1), max_size=8),
+    st.lists(st.floats(), max_size=8),
+    st.integers(-5, 5),
+    st.floats(),
+)
+
+
+@given(
+    values=st.dictionaries(
+        st.sampled_from(["total", "correct", "gained", "lost", "loss", "other"]), VALUES
+    )
+)
+def test_whatever_a_client_sends_is_scores_or_is_refused(values):
+    content = RecordDict({"evaluation": MetricRecord(values)})
+    try:
+        found = checked_scores(content, 2, [2, 3, 1])
+    except InvalidContent:
+        return
+    assert (found.correct <= found.total).all()
+
+
+@given(
+    values=st.dictionaries(
+        st.sampled_from(["num-examples", "partition-id", "num-partitions", "held-out"]), VALUES
+    ),
+    name=st.text(),
+)
+def test_whatever_a_client_says_of_itself_is_possible_or_is_refused(values, name):
+    site = ConfigRecord({"site-name": name})
+    content = RecordDict({"metrics": MetricRecord(values), "site": site})
+    try:
+        found = ClientDescription.received(content)
+    except InvalidContent:
+        return
+    assert found.num_examples > 0
+    assert all(count >= 0 for count in found.held_out)
+    assert found.site_name.isprintable()
+
+
+def test_a_description_arrives_as_it_was_sent():
+    sent = ClientDescription(50, 2, 4, (3, 0, 2), "Clinic North", (20, 30, 0))
+    assert ClientDescription.received(sent.content()) == sent
+
+
+STATE = {"weight": torch.arange(3.0), "count": torch.tensor(2)}
+
+
+def test_candidates_arrive_as_they_were_sent():
+    target = {"weight": torch.ones(3), "count": torch.tensor(5)}
+    sent = Candidates.between(STATE, target, [0.0, 0.25, 1.0])
+    content = RecordDict({**sent.arrays()})
+    found = Candidates.received(content, ConfigRecord(sent.settings()), STATE)
+    assert list(found.candidates) == list(sent.candidates)
+    for mine, theirs in zip(sent, found, strict=True):
+        assert all(torch.equal(mine[name], theirs[name]) for name in STATE)
+
+
+@pytest.mark.parametrize(
+    "candidate", [Candidate(0, 1, 0.5), Candidate(-1, 0), Candidate(0, 0, 1.5)]
+)
+def test_candidates_of_states_that_there_are_not_are_refused(candidate):
+    with pytest.raises(InvalidContent):
+        Candidates([STATE], [candidate])
+    with pytest.raises(InvalidContent):
+        Candidates([STATE], [])
+
+
+def test_a_message_without_candidates_is_refused():
+    with pytest.raises(InvalidContent, match="lists no candidates"):
+        Candidates.received(RecordDict(), ConfigRecord({}), STATE)
