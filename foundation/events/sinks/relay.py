@@ -39,7 +39,7 @@ class Relay:
         """Take one event of ``metrics.jsonl``, or the run's beginning."""
         if isinstance(event, RunOpened):
             self._open(event)
-        elif self._sinks and isinstance(event, Mapping):
+        elif self._sinks and isinstance(event, dict):
             self._hand_on(event)
 
     def _open(self, run: RunOpened) -> None:
