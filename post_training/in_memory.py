@@ -147,7 +147,7 @@ class TrainedModels:
         self.note("generation", images=len(generated.data), failures=generated.failures)
         return generated.data
 
-    def note(self, event: str, **values: Any) -> None:
+    def record(self, event: Event) -> None:
         """Keep an event."""
         self.events.append({"event": event, **values})
 

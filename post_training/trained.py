@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 from torch import nn
 
@@ -161,7 +161,7 @@ class Trained(Protocol):
         """Pseudo images by the step that made them; in a run, on disk, and there on resuming."""
         ...
 
-    def note(self, event: str, **values: Any) -> None:
+    def record(self, event: Event) -> None:
         """Write down what happened, for reports."""
         ...
 
