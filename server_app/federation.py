@@ -187,6 +187,9 @@ class Federation:
         """
         if not self.state.completed:
             self.set_global(initial_state(self.configuration, self.description, self._model))
+            if self.configuration.initial_weights and not self.configuration.measures_pixels:
+                pixels = self.description.normalization
+                self.state.normalization = {"mean": list(pixels.mean), "std": list(pixels.std)}
         for name in ("summary.json", PROGRESS):
             (self.directory / name).unlink(missing_ok=True)
         if self.state.completed:

@@ -10,7 +10,7 @@ from .directory import (
     write_model,
 )
 from .interpolation import interpolated
-from .registry import MODELS, build
+from .registry import MODELS, TIMM, build
 from .state import (
     State,
     StateLayout,
@@ -23,6 +23,7 @@ from .state import (
 
 __all__ = [
     "MODELS",
+    "TIMM",
     "Classifier",
     "ModelDescription",
     "ModelDirectoryError",
