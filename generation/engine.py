@@ -340,7 +340,8 @@ class InversionEngine:
                 )
                 release_memory(self.device)
                 continue
-            whole, logits = (torch.cat([end[place] for end in ends]) for place in (0, 1))
+            whole = torch.cat([end[0] for end in ends])
+            logits = torch.cat([end[1] for end in ends])
             return whole, logits, sum(end[2] * (len(end[0]) / count) for end in ends)
 
     def _optimise(
