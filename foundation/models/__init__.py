@@ -10,7 +10,7 @@ from .directory import (
     write_model,
 )
 from .interpolation import interpolated
-from .registry import MODELS, TIMM, build
+from .registry import MODELS, build
 from .state import (
     State,
     StateLayout,
@@ -20,6 +20,7 @@ from .state import (
     size_in_bytes,
     state_difference,
 )
+from .timm_models import PREFIX as TIMM
 
 __all__ = [
     "MODELS",

@@ -36,7 +36,7 @@ _NO_WEIGHTS = {
 }
 # What training loops put beside the weights: options and best figures, whose reading does nothing.
 _SCALAR = np.float64(0).__reduce__()[0]
-_HARMLESS = [
+_HARMLESS: list[Any] = [
     argparse.Namespace,
     np.dtype,
     *(type(np.dtype(kind)) for kind in ("f4", "f8", "i4", "i8")),

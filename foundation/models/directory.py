@@ -19,8 +19,9 @@ from safetensors.torch import load_file, save_file
 from foundation import UsageError, whole_folder
 
 from .classifier import Classifier
-from .registry import MODELS, TIMM, build
+from .registry import MODELS, build
 from .state import State, first_non_finite, load_state
+from .timm_models import PREFIX as TIMM
 
 FORMAT = 1
 WEIGHTS, DESCRIPTION, CARD = "model.safetensors", "config.json", "README.md"

@@ -12,11 +12,10 @@ from functools import partial
 import torch
 from torch import nn
 
+from . import timm_models
 from .classifier import Classifier
 from .efficientnet_lite import efficientnet_lite0
 from .resnet import group_norm, residual_encoder
-from .timm_models import PREFIX as TIMM
-from .timm_models import timm_encoder
 from .torchvision_models import TORCHVISION_MODELS
 
 EncoderBuilder = Callable[[int, tuple[int, int]], tuple[nn.Module, int]]
@@ -128,12 +127,12 @@ def build(
     ValueError
         If the name is unknown (the message lists the choices) or the image is too small.
     """
-    if name not in MODELS and not name.startswith(TIMM):
-        raise ValueError(f"unknown model {name!r}; choose one of {', '.join([*MODELS, TIMM])}NAME")
+    if name not in MODELS and not name.startswith(timm_models.PREFIX):
+        raise ValueError(f"unknown model {name!r}; choose timm/NAME or one of {', '.join(MODELS)}")
     size = (image_size, image_size) if isinstance(image_size, int) else image_size
     with torch.random.fork_rng(devices=[], enabled=seed is not None):
         if seed is not None:
             torch.manual_seed(seed)
-        make = MODELS.get(name) or partial(timm_encoder, name=name)
+        make = MODELS.get(name) or partial(timm_models.timm_encoder, name=name)
         encoder, width = make(channels, size)
         return Classifier(encoder, width, classes, projection_dim)
