@@ -6,11 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from foundation.data import (
-    OWN_SETS,
     Description,
     Normalization,
     announced,
-    describe,
     parsed_shape,
 )
 from foundation.models import torchvision_models
@@ -71,17 +69,17 @@ def normalized(description: Description, constants: Mapping[str, Sequence[float]
 
 
 def _described(configuration: RunConfiguration) -> Description:
-    dataset, names, shape = configuration.dataset, configuration.classes, configuration.image_shape
-    if dataset in OWN_SETS and not configuration.data_dir:
-        side = configuration.image_size
-        description = announced(dataset, names, shape).resized_to(side)
+    data_set, shape = configuration.data_set, configuration.image_shape
+    if not data_set.is_here:
+        side = data_set.image_size
+        description = announced(data_set.name, data_set.class_names, shape).resized_to(side)
         if parsed_shape(shape) != description.image_shape:
             raise ConfigurationError(
                 f"image-shape = {shape!r} and image-size = {side} contradict each other: with "
                 f"image-size, all images are {side}x{side} pixels"
             )
         return description
-    description = describe(**configuration.data_set)
+    description = data_set.describe()
     if shape and parsed_shape(shape) != description.image_shape:
         own = "x".join(map(str, description.image_shape))
         raise ConfigurationError(f"image-shape = {shape!r}: the server's own images are {own}")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from .errors import DataError
+from foundation.errors import DataError
 
 if TYPE_CHECKING:
     import torch
@@ -150,6 +150,11 @@ class ImageData:
     def label_counts(self) -> npt.NDArray[np.int64]:
         """Images per class, shape (classes,)."""
         return np.bincount(self.labels, minlength=self.classes).astype(np.int64)
+
+    def require_some(self, owner: str) -> None:
+        """Refuse an owner without a training image, by name."""
+        if not len(self):
+            raise DataError(f"{owner} has no training image: give it data or leave it out")
 
     def subset(self, indices: npt.NDArray[np.integer[Any]] | Sequence[int]) -> "ImageData":
         """Copy the images of these rows, in this order, into memory."""

@@ -82,13 +82,10 @@ def test_a_preset_is_shrunk_to_the_time_and_never_grows() -> None:
 
 
 def test_synthetic_pictures_can_be_told_apart(tmp_path: Path) -> None:
-    from foundation.data import load_split
+    from foundation.data import DataSet
 
     write_learnable_pictures(tmp_path, each=10)
-    train, test = (
-        load_split(split=split, dataset="folder", data_dir=str(tmp_path))
-        for split in ("train", "test")
-    )
+    train, test = (DataSet("folder", str(tmp_path)).load(split) for split in ("train", "test"))
     means = [train.images[train.labels == label].mean(axis=0) for label in range(10)]
     nearest = [
         min(range(10), key=lambda k: ((image - means[k]) ** 2).sum()) for image in test.images
