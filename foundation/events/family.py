@@ -60,7 +60,7 @@ class Listener(Protocol):
 
 @dataclass(frozen=True)
 class Failure:
-    """A client whose answer was missing or of no use, and why; with its site's name, if it has one."""
+    """A client whose answer was missing or of no use, and why; named where its site has a name."""
 
     client: int
     reason: str
