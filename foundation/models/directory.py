@@ -21,6 +21,7 @@ from foundation import UsageError, whole_folder
 from .classifier import Classifier
 from .registry import MODELS, build
 from .state import State, first_non_finite, load_state
+from .timm_models import PREFIX as TIMM
 
 FORMAT = 1
 WEIGHTS, DESCRIPTION, CARD = "model.safetensors", "config.json", "README.md"
@@ -37,7 +38,7 @@ class ModelDescription:
     Parameters
     ----------
     architecture : str
-        A key of :data:`foundation.models.MODELS`.
+        A key of :data:`foundation.models.MODELS`, or ``timm/NAME``.
     projection_dim : int
         Output size of MOON's projection head; 0: it has none.
     classes : tuple[str, ...]
@@ -60,7 +61,7 @@ class ModelDescription:
 
     def __post_init__(self) -> None:
         """Refuse what no model can be built from."""
-        if self.architecture not in MODELS:
+        if self.architecture not in MODELS and not self.architecture.startswith(TIMM):
             raise ValueError(
                 f"architecture {self.architecture!r} is unknown here; known are {', '.join(MODELS)}"
             )
@@ -111,7 +112,7 @@ class ModelDescription:
         )
 
 
-def write_model(target: Path, description: ModelDescription, state: State, card: str) -> None:
+def write_model(target: Path, description: ModelDescription, state: State, card: str = "") -> None:
     """Write a model's directory, whole or not at all; a model that is there is replaced.
 
     Parameters
@@ -122,13 +123,14 @@ def write_model(target: Path, description: ModelDescription, state: State, card:
         Goes into ``config.json``.
     state : State
         Goes into ``model.safetensors``.
-    card : str
+    card : str (default: none)
         ``README.md``: the model card, in Markdown.
     """
     with whole_folder(target) as folder:
         save_file({name: value.contiguous() for name, value in state.items()}, folder / WEIGHTS)
         (folder / DESCRIPTION).write_text(json.dumps(description.to_json(), indent=2) + "\n")
-        (folder / CARD).write_text(card, "utf-8")
+        if card:
+            (folder / CARD).write_text(card, "utf-8")
         if target.exists():
             shutil.rmtree(target)
 
