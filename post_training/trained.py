@@ -9,6 +9,7 @@ from typing import Protocol
 
 from torch import nn
 
+from foundation.events.family import Event
 from foundation.models import State
 from generation import InversionSettings, PixelRange, PseudoData
 
@@ -162,7 +163,7 @@ class Trained(Protocol):
         ...
 
     def record(self, event: Event) -> None:
-        """Write down what happened, for reports."""
+        """Say what happened, for the log, sinks and reports."""
         ...
 
     def progress(self, what: str, unit: str) -> Callable[[int, int], None]:

@@ -283,7 +283,7 @@ class Federation:
         if not self.participants.simulated:
             return ()
         names = self.configuration.data_set.sites()
-        return names if len(names) == self.configuration.num_clients else ()
+        return tuple(names) if len(names) == self.configuration.num_clients else ()
 
     def _write_partition(self) -> None:
         """Write ``partition.npy``: for every row of the training split its client, -1 for none."""

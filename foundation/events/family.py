@@ -71,22 +71,15 @@ class Failure:
         """What to call the client."""
         return self.name or f"client {self.client}"
 
-    client: int
-    reason: str
-
 
 def failures_of(
     reasons: Mapping[int, str], names: Mapping[int, str] | None = None
 ) -> tuple[Failure, ...]:
     """Return failures by client as events hold them; clients' names say more than their numbers."""
     found = [Failure(client, reason) for client, reason in sorted(reasons.items())]
-    called = names or {}
-    return tuple(
-        failure
-        if called.get(failure.client, failure.who) == failure.who
-        else replace(failure, name=called[failure.client])
-        for failure in found
-    )
+    named = [replace(failure, name=(names or {}).get(failure.client, "")) for failure in found]
+    # Who has no name is called by its number.
+    return tuple(n if n.who != f.who else f for n, f in zip(named, found, strict=True))
 
 
 @dataclass(frozen=True)
