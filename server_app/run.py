@@ -11,8 +11,7 @@ from typing import Any
 
 from flwr.serverapp import Grid
 
-from fedf2dg.report import plain, terminal_table, verdicts, write_report
-from fedf2dg.report.guessing import guessing
+from fedf2dg.report import guessing, plain, terminal_table, verdicts, write_report
 from foundation import counted
 from foundation.data.names import listed
 from foundation.optional import only_warned

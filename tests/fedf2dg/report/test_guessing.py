@@ -1,7 +1,6 @@
 import pytest
 
-from fedf2dg.report.guessing import guessing
-from fedf2dg.report.model_card import model_card
+from fedf2dg.report import guessing, model_card
 
 
 def summary(accuracy: float | None, images: int) -> dict[str, object]:
