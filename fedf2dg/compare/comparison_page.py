@@ -6,12 +6,13 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from fedf2dg.report import RunRecord
-from fedf2dg.report.document import NONE, Cell, Document, Facts, Note, Part, Picture, Section, Table
+from fedf2dg.report.document import Cell, Document, Facts, Note, Part, Picture, Row, Section, Table
 from fedf2dg.report.figures import to_svg
 from fedf2dg.report.report import settings_rows
 from fedf2dg.report.run_record import Measurement
-from fedf2dg.report.tables import byte_unit, duration, size_in_words
+from fedf2dg.report.tables import byte_unit, size_in_words
 from foundation import counted
+from foundation.wording import NONE, duration
 
 from . import plots
 from .plan import Method
@@ -249,7 +250,7 @@ def settings_section(results: Results) -> Section | None:
 
 def cell_section(results: Results) -> Section | None:
     """Every cell."""
-    rows: list[list[Cell | str | None]] = [
+    rows: list[Row] = [
         [
             result.cell.method.name,
             str(result.cell.seed),

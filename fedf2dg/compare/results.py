@@ -191,7 +191,7 @@ def read_cell(cell: Cell, directory: Path) -> CellResult:
     ran = [s for s, value in accuracy.items() if s != _SELECTED and number(value) is not None]
     final = ran[-1] if ran else None
     reached = {stage: number(accuracy.get(stage)) for stage in STAGES}
-    reached |= {LAST: number(accuracy.get(final)), KEPT: number(accuracy.get(_SELECTED))}
+    reached |= {LAST: number(accuracy.get(final or "")), KEPT: number(accuracy.get(_SELECTED))}
     figures: dict[str, float | None] = {f"accuracy_{s}": v for s, v in reached.items()}
     figures |= {f"best_on_test_{stage}": number(best.get(stage)) for stage in STAGES}
     figures |= gains(reached)

@@ -10,9 +10,8 @@ from jinja2 import DictLoader, Environment, StrictUndefined
 from markupsafe import Markup
 
 from fedf2dg.report.templates import TEMPLATES
+from foundation.wording import NONE
 
-#: What stands for a value that is not known.
-NONE = "–"
 #: Rows of a table that a page shows.
 MOST_ROWS = 50
 # What Markdown would take for more than text. Brackets alone are none; a link's are.
@@ -110,6 +109,10 @@ class Cell:
     kind: str = ""
 
 
+#: None is a value that is not known.
+Row = Sequence[Cell | str | None]
+
+
 @dataclass(frozen=True)
 class Table(Part):
     """A table whose first column names the rows.
@@ -120,8 +123,6 @@ class Table(Part):
         What a screen reader calls it.
     header : Sequence[str]
         Names of the columns; none for a table of names and values.
-    rows : Sequence[Sequence[Cell | str | None]]
-        None is a value that is not known.
     words : Sequence[int] (default: the first)
         Places of the columns that hold words. The others hold numbers, which stand to the right.
     footer : Sequence[Cell | str] (default: none)
@@ -133,12 +134,12 @@ class Table(Part):
 
     title: str
     header: Sequence[str]
-    rows: Sequence[Sequence[Cell | str | None]]
+    rows: Sequence[Row]
     words: Sequence[int] = (0,)
-    footer: Sequence[Cell | str | None] = ()
+    footer: Row = ()
     rest_in: str = ""
 
-    def cells(self, row: Sequence[Cell | str | None]) -> list[Cell]:
+    def cells(self, row: Row) -> list[Cell]:
         """Return a row's cells, each with its column's alignment among its classes."""
         words = {place % len(row) for place in self.words} if row else set()
         found = []
@@ -149,16 +150,12 @@ class Table(Part):
         return found
 
     @property
-    def first_rows(self) -> Sequence[Sequence[Cell | str | None]]:
+    def first_rows(self) -> Sequence[Row]:
         """The rows that a page shows."""
         return self.rows[:MOST_ROWS] if self.rest_in else self.rows
 
     @property
-    def _below(self) -> list[Sequence[Cell | str | None]]:
-        return [*self.rows, *([self.footer] if self.footer else [])]
-
-    @property
-    def _below(self) -> list[Sequence[Cell | str | None]]:
+    def _below(self) -> list[Row]:
         return [*self.rows, *([self.footer] if self.footer else [])]
 
     def markdown(self) -> str:

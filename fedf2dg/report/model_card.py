@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from fedf2dg.report.document import Cell, Table, escaped, written
+from fedf2dg.report.document import Row, Table, escaped, written
 from fedf2dg.report.run_record import mapping, number
 from fedf2dg.report.tables import percent
 from fedf2dg.report.verdict import guessing, verdicts
@@ -76,7 +76,7 @@ def _measured(summary: Mapping[str, Any], kept: str) -> Table:
     """Who measured the model on how many images: all together, and each client."""
     measured = mapping(mapping(summary.get("measured")).get("selected"))
     accuracy = number(mapping(summary.get("accuracy")).get("selected"))
-    rows: list[list[Cell | str | None]] = []
+    rows: list[Row] = []
     if accuracy is not None:
         who = _MEASURED_BY.get(str(measured.get("by")), str(measured.get("by")))
         if measured.get("also_chose") is True:

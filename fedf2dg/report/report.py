@@ -15,6 +15,7 @@ from fedf2dg.report.document import (
     Note,
     Part,
     Picture,
+    Row,
     Section,
     Table,
 )
@@ -24,7 +25,6 @@ from fedf2dg.report.tables import (
     DIAGNOSIS,
     MEASURED_ON,
     ceilings_table,
-    duration,
     measured_sentence,
     percent,
     points,
@@ -35,6 +35,7 @@ from fedf2dg.report.tables import (
 from fedf2dg.report.verdict import clients_table, judgements_table, title, verdict
 from foundation import counted, write_whole
 from foundation.optional import only_warned
+from foundation.wording import duration
 
 _REFRESH_SECONDS = 10
 _MOST_LETTERS = 500
@@ -385,7 +386,9 @@ def _dropped(record: RunRecord) -> Iterator[Part]:
     if not failures:
         yield Section(heading, [Note("None: every reply that came was used.")])
         return
-    rows = [[when, client, Cell(_cut(reason), "any")] for when, client, reason in failures]
+    rows: list[Row] = [
+        [when, client, Cell(_cut(reason), "any")] for when, client, reason in failures
+    ]
     header = ["round", "client", "reason"]
     table = Table(heading, header, rows, words=(0, 1, 2), rest_in="metrics.jsonl")
     yield Section(heading, [table], long=True)

@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from fedf2dg.report.document import NONE, Cell, Table
+from fedf2dg.report.document import Cell, Row, Table
 from fedf2dg.report.run_record import STAGES, mapping, number
 from foundation.intervals import difference_interval, share_interval
+from foundation.wording import NONE, duration
 
 #: What ``fedf2dg diagnose`` writes into a run's directory.
 DIAGNOSIS = "diagnosis.json"
@@ -156,7 +157,8 @@ def terminal_table(summary: Mapping[str, Any]) -> str:
 
 def stage_table(summary: Mapping[str, Any]) -> Table:
     """Return the table of a run's stages, with 95 % intervals where images were counted."""
-    rows, found = [], _shown(summary)
+    rows: list[Row] = []
+    found = _shown(summary)
     base = next((stage for stage in found if stage.name == "federated"), None)
     for stage in found:
         kind, share, change = "", "", ""
@@ -224,26 +226,6 @@ def percent(share: float | None) -> str:
 def points(gain: float | None) -> str:
     """Return a difference in percentage points with its sign: "+12.0 points"."""
     return NONE if gain is None else f"{gain:+.1f} points"
-
-
-def duration(seconds: float | None) -> str:
-    """Return a duration as one reads it: "0.4 s", "85 s", "12 min 5 s", "3 h 20 min"."""
-    if seconds is None:
-        return NONE
-    if seconds < 99.5:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    if minutes < 60:
-        return f"{minutes} min {rest} s"
-    return f"{minutes // 60} h {minutes % 60} min"
-
-
-def rounds_left(done: int, rounds: int, seconds: float | None) -> str:
-    """Return how far a run is, at the pace of its last round: "3 of 5 rounds, 2.0 s left"."""
-    left = (
-        "" if seconds is None or done >= rounds else f", {duration((rounds - done) * seconds)} left"
-    )
-    return f"{done} of {rounds} rounds{left}"
 
 
 def size_in_words(size: float) -> str:

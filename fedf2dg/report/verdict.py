@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from fedf2dg.report.document import Cell, Table
+from fedf2dg.report.document import Cell, Row, Table
 from fedf2dg.report.run_record import RunRecord, mapping, number
 from fedf2dg.report.tables import MEASURED_ON, percent, points, stages
 from foundation import counted
@@ -158,7 +158,7 @@ def plain(sentence: str) -> str:
 
 def judgements_table(record: RunRecord) -> Table:
     """Return what the clients judged of each stage; without rows where there was none."""
-    rows = []
+    rows: list[Row] = []
     for event in record.of_kind("judgement"):
         gain, error = number(event.get("gain")), number(event.get("standard_error"))
         uncertain = "" if error is None else f" ± {100 * Z * error:.1f}"

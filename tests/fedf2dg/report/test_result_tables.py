@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from fedf2dg.report.document import Cell, Table
-from fedf2dg.report.tables import duration, stage_table, terminal_table
+from fedf2dg.report.tables import stage_table, terminal_table
+from foundation.wording import duration
 
 SUMMARY: dict[str, Any] = {
     "accuracy": {"federated": 0.81, "distilled": 0.93, "competed": 0.95},
