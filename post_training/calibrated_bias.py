@@ -11,7 +11,7 @@ from foundation.models.head import add_to_bias, head_name
 from foundation.models.predictions import predicted_logits
 
 from .calibration_sources import NoAnswer, pseudo_images
-from .class_statistics import StatisticsRequest
+from questions.class_statistics import StatisticsRequest
 from .head_bias import bias_from_images, bias_from_predictions
 from .settings import Settings
 from .trained import Trained
@@ -45,7 +45,7 @@ def _from_predictions(trained: Trained, settings: Settings) -> State | None:
     """Return the corrected state; None if no client tells its predictions and label counts."""
     state = trained.global_state
     for exchange in range(settings.calibration.exchanges):
-        told = trained.class_statistics(StatisticsRequest(state, predictions=True))
+        told = trained.ask(StatisticsRequest(state, predictions=True))
         if told is None or told.predictions is None or told.label_counts is None:
             return None
         bias = bias_from_predictions(told.label_counts, told.predictions)

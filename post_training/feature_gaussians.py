@@ -17,7 +17,7 @@ from .class_gaussians import (
     covariance_of_spread,
     pooled_covariance,
 )
-from .class_statistics import ClassStatistics
+from questions.class_statistics import ClassStatistics
 from .shrinkage import oracle_approximating, shrunk
 from .trained import Trained
 

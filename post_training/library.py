@@ -16,7 +16,7 @@ from foundation.settings.configuration import ConfigurationError, RunConfigurati
 from foundation.settings.post_training import methods_for
 from generation import PseudoData
 
-from .class_statistics import ClassStatistics, StatisticsRequest
+from questions.class_statistics import ClassStatistics, StatisticsRequest
 from .in_memory import TrainedModels
 from .registry import chosen
 from .settings import Settings

@@ -14,7 +14,7 @@ from foundation.models.head import head_name, head_parameters, with_head
 from foundation.seeds import CALIBRATION, derived_seed
 
 from .calibration_sources import NoAnswer, pseudo_images
-from .class_statistics import ClassStatistics, StatisticsRequest
+from questions.class_statistics import ClassStatistics, StatisticsRequest
 from .discriminant import discriminant_head
 from .feature_gaussians import Gaussians, gaussians_of
 from .head_on_features import trained_head
@@ -63,7 +63,7 @@ def refitted_head(trained: Trained, settings: Settings) -> State:
 
 
 def _told(trained: Trained, source: str) -> ClassStatistics | None:
-    told = trained.class_statistics(
+    told = trained.ask(
         StatisticsRequest(
             trained.global_state,
             means=True,

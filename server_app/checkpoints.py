@@ -30,7 +30,7 @@ from foundation.settings.configuration import (
 )
 from strategies.server import Versions
 
-from .label_counts import Told
+from .told_labels import Told
 from .ledger import Ledger
 
 FORMAT = 2
