@@ -21,10 +21,9 @@ from distillation import DistillationSettings, distil
 from foundation.data import Batches, ImageData, describe, load_split
 from foundation.data.partitions import partition
 from foundation.data.stratification import stratified_split
-from foundation.seeds import training_generator
 from foundation.models import Classifier, State, StateLayout, build, cpu_state, load_state
 from foundation.models.aggregation import combine, sample_weights
-from foundation.seeds import MODEL, derived_seed
+from foundation.seeds import MODEL, derived_seed, training_generator
 from foundation.settings.configuration import RunConfiguration
 from foundation.settings.inversion import Schedule
 from generation import InversionSettings, budgets, generate

@@ -108,9 +108,11 @@ class PredictionsRequest(StatisticsRequest):
     asks = Question(PREDICTIONS, tell)
 
     def content(self) -> Content:
+        """Return the model as Flower's strategies send it."""
         return Content({"arrays": self.state}, joined=False)
 
     def checked(self, who: Participant, reply: Received) -> ClientStatistics:
+        """Hold an answer against what the client reported when it trained."""
         if (images := reply.whole_number("images", 1, 10**12)) != who.num_examples:
             raise InvalidContent(
                 f"it answers for {images} images, and reported {who.num_examples} samples when it "

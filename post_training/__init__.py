@@ -5,6 +5,7 @@ no files and no data set.
 """
 
 from questions.class_statistics import ClassStatistics, StatisticsRequest
+
 from .method import Method
 from .registry import chosen, methods
 from .settings import Settings

@@ -9,9 +9,9 @@ from torch import Tensor
 from foundation.models import State
 from foundation.models.head import add_to_bias, head_name
 from foundation.models.predictions import predicted_logits
+from questions.class_statistics import StatisticsRequest
 
 from .calibration_sources import NoAnswer, pseudo_images
-from questions.class_statistics import StatisticsRequest
 from .head_bias import bias_from_images, bias_from_predictions
 from .settings import Settings
 from .trained import Trained

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from foundation.models.features import features_of
 from generation import PseudoData
+from questions.class_statistics import ClassStatistics
 
 from .class_gaussians import (
     class_covariances,
@@ -17,7 +18,6 @@ from .class_gaussians import (
     covariance_of_spread,
     pooled_covariance,
 )
-from questions.class_statistics import ClassStatistics
 from .shrinkage import oracle_approximating, shrunk
 from .trained import Trained
 

@@ -12,9 +12,9 @@ import logging
 from foundation.models import State
 from foundation.models.head import head_name, head_parameters, with_head
 from foundation.seeds import CALIBRATION, derived_seed
+from questions.class_statistics import ClassStatistics, StatisticsRequest
 
 from .calibration_sources import NoAnswer, pseudo_images
-from questions.class_statistics import ClassStatistics, StatisticsRequest
 from .discriminant import discriminant_head
 from .feature_gaussians import Gaussians, gaussians_of
 from .head_on_features import trained_head

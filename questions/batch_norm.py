@@ -1,4 +1,4 @@
-"""What enters the BatchNorm layers of a model on your images? Pooled, it is what they normalise by."""
+"""What enters the BatchNorm layers of this model on your images? Pooled, their statistics."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class MeasuredInputs:
 
 
 def tell(site: Site, asked: Received) -> Content:
-    """Measure on a bounded sample, which keeps the shares of the classes and depends on the seed."""
+    """Measure on a bounded sample, which keeps the classes' shares and depends on the seed."""
     model = site.model()
     load_state(model, asked.state("arrays", model.state_dict()))
     data = site.data()

@@ -271,10 +271,9 @@ class StatisticsRequest(Request[ClientStatistics, "ClassStatistics | None"]):
         counts = reply.whole_numbers("feature-counts", self.classes, images)
         if any(0 < count < self.minimum for count in counts):
             raise InvalidContent(f"it adds up features of fewer than {self.minimum} images")
-        exact = self.label_counts == "exact" and labels is not None
-        if sum(counts) > images or (
-            exact
-            and any(count not in (0, label) for count, label in zip(counts, labels, strict=True))
+        own = labels if labels is not None and self.label_counts == "exact" else counts
+        if sum(counts) > images or any(
+            count not in (0, label) for count, label in zip(counts, own, strict=True)
         ):
             raise InvalidContent("it adds up features of other images than it has")
         return torch.tensor(counts)

@@ -98,9 +98,7 @@ class DescriptionRequest(Request[ClientDescription, Mapping[int, ClientDescripti
 def introducing(request: DescriptionRequest, agreement: Mapping[str, Any]) -> Introduce:
     """Return the function by which :class:`Participants` meets nodes."""
 
-    def introduce(
-        grid: Grid, nodes: Sequence[int], timeout: float
-    ) -> Gathered[ClientDescription]:
+    def introduce(grid: Grid, nodes: Sequence[int], timeout: float) -> Gathered[ClientDescription]:
         # Nobody has an index yet: a node goes by its own id.
         known = {node: Participant(node, node, 0) for node in nodes}
         return ask_nodes(grid, request, known, {n: n for n in nodes}, agreement, timeout)

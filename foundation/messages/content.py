@@ -80,7 +80,8 @@ class Received:
 
     def setting(self, name: str, default: Any = None) -> Any:
         """Return a setting, of whatever type."""
-        return self._content.config_records.get(CONFIG, {}).get(name, default)
+        record = self._content.config_records.get(CONFIG)
+        return default if record is None else record.get(name, default)
 
     def counted(self, name: str) -> int:
         """Return how many numbers are told under a name; 0 if none are."""
