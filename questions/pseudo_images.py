@@ -73,6 +73,7 @@ def tell(site: Site, asked: Received) -> Content:
     return Content(
         {"pseudo": {"images": data.images, "labels": data.labels, "logits": data.logits}},
         {"objective": made.objective},
+        joined=False,
     )
 
 

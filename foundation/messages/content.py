@@ -38,8 +38,8 @@ class Content:
     settings : Mapping of str to a text, a number or a list of one type
         What the other side needs to know to read the rest.
     joined : bool (default: True)
-        Whether tensors of one type travel as one array, which is cheaper; otherwise each travels
-        under its own name, as clients of other apps expect it.
+        Whether tensors of one type travel as one array, which is cheaper where they are many;
+        otherwise each travels under its own name, as clients of other apps expect it.
     """
 
     states: Mapping[str, State] = field(default_factory=dict)

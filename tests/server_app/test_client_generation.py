@@ -126,9 +126,9 @@ def test_the_summary_counts_every_byte_by_kind(tiny_run, wire, place):
 
 def damaged(name, change):
     def damage(reply):
-        state = dict(reply.content["arrays"].to_torch_state_dict())
+        state = dict(reply.content["pseudo"].to_torch_state_dict())
         state[name] = change(state[name].clone())
-        reply.content["arrays"] = ArrayRecord(state)
+        reply.content["pseudo"] = ArrayRecord(state)
         return reply
 
     return damage
