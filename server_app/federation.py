@@ -20,7 +20,7 @@ from flwr.app import ConfigRecord
 from flwr.serverapp import Grid
 
 from foundation import ExpectedError, ProgressLog, counted
-from foundation.data import client_indices, load_split, sites_in, to_assignment
+from foundation.data import to_assignment
 from foundation.data.agreement import to_values
 from foundation.events.family import Listener, RunOpened
 from foundation.events.metrics import MetricsFile, read_events
@@ -197,6 +197,9 @@ class Federation:
         """
         if not self.state.completed:
             self.set_global(initial_state(self.configuration, self.description, self._model))
+            if self.configuration.initial_weights and not self.configuration.measures_pixels:
+                pixels = self.description.normalization
+                self.state.normalization = {"mean": list(pixels.mean), "std": list(pixels.std)}
         for name in ("summary.json", PROGRESS):
             (self.directory / name).unlink(missing_ok=True)
         if self.state.completed:
@@ -295,14 +298,14 @@ class Federation:
         """Return the names of simulated sites for the metrics; nothing where clients have none."""
         if not self.participants.simulated:
             return {}
-        names, _ = sites_in(**self.configuration.data_set)
+        names = self.configuration.data_set.sites()
         return {"names": list(names)} if len(names) == self.configuration.num_clients else {}
 
     def _write_partition(self) -> None:
         """Write ``partition.npy``: for every row of the training split its client, -1 for none."""
-        parts = client_indices(**self.configuration.partitioning)
-        rows = load_split(split="train", **self.configuration.data_set)
-        np.save(self.directory / "partition.npy", to_assignment(parts, len(rows)))
+        division = self.configuration.division
+        rows = len(division.data_set.load("train"))
+        np.save(self.directory / "partition.npy", to_assignment(division.parts(), rows))
 
     def agreement(self) -> ConfigRecord:
         """Return what every message says of the data."""

@@ -11,7 +11,7 @@ from flwr.app import MetricRecord
 
 from client_app.app import app
 from fedf2dg.simulation.local_grid import LocalGrid
-from foundation.data import client_data, describe
+from foundation.data import DataSet
 from foundation.data.agreement import to_values
 from foundation.messages.content import Received
 from foundation.messages.participants import Participant
@@ -43,7 +43,7 @@ class Clients:
     def __init__(self, **keys: object) -> None:
         self.configuration = RunConfiguration.parse({**SETTINGS, **keys})
         self.grid = LocalGrid(app, CLIENTS, self.configuration.flat())
-        self.description = describe("digits")
+        self.description = DataSet("digits").describe()
         self.agreement = to_values(self.description)
         self.participants = meeting(CLIENTS, 5.0, agreement=self.agreement)
         self.participants.discover(self.grid)
@@ -63,7 +63,7 @@ class Clients:
         return asked.pooled(answers.valid)
 
     def training(self, client):
-        return client_data(client=client, validation_share=0.1, **self.configuration.partitioning)
+        return self.configuration.division.data(client)
 
     def normalised(self, client):
         images = torch.tensor(self.training(client).images)
