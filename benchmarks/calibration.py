@@ -31,8 +31,8 @@ from foundation.models.head import head_parameters
 from foundation.settings.configuration import RunConfiguration
 from generation import PseudoData
 from post_training import ClassStatistics, Settings, StatisticsRequest, methods
+from post_training.calibration.linear_head import LinearHead
 from post_training.in_memory import TrainedModels
-from post_training.linear_head import LinearHead
 from questions.class_statistics import ClientStatistics
 from server_app.class_statistics import added
 

@@ -6,12 +6,14 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from post_training.class_gaussians import class_means, pooled_covariance
-from post_training.discriminant import discriminant_head
-from post_training.head_on_features import trained_head
-from post_training.linear_head import LinearHead
-from post_training.temperature import logit_spread
-from post_training.virtual_features import virtual_features
+from post_training.calibration.gaussians import class_means, pooled_covariance
+from post_training.calibration.linear_head import (
+    LinearHead,
+    discriminant_head,
+    logit_spread,
+    trained_head,
+    virtual_features,
+)
 
 
 @pytest.fixture

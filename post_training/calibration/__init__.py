@@ -13,11 +13,11 @@ from torch import nn
 from foundation.models.head import head_name
 from foundation.settings.calibration import BY_CLASS
 
-from .calibrated_bias import calibrated_bias
-from .method import Method
+from ..method import Method
+from ..settings import Settings
+from ..trained import Trained
+from .bias import calibrated_bias
 from .refitted_head import refitted_head
-from .settings import Settings
-from .trained import Trained
 
 # Flower takes messages of 2 GB apart and together again, in the memory of both sides.
 _LARGEST_ANSWER = 2**28

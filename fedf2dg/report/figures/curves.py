@@ -1,4 +1,4 @@
-"""The accuracy of a whole run."""
+"""What a run did over its rounds: its accuracy, and the bytes between server and clients."""
 
 from __future__ import annotations
 
@@ -12,8 +12,22 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from fedf2dg.report.figures.style import BLUE, COLOURS, FAINT, GREEN, INK, SOFT, WIDTH, in_style
+from fedf2dg.report.figures.cells import spread_out
+from fedf2dg.report.figures.style import (
+    BLUE,
+    COLOURS,
+    FAINT,
+    GREEN,
+    INK,
+    ORANGE,
+    PAPER,
+    SOFT,
+    VERMILLION,
+    WIDTH,
+    in_style,
+)
 from fedf2dg.report.run_record import Measurement
+from fedf2dg.report.tables import byte_unit
 
 
 @in_style
@@ -129,6 +143,55 @@ def accuracy_curve(measurements: Sequence[Measurement], chance: float | None = N
             edgecolor=FAINT,
             fontsize=8.5,
         )
+    return figure
+
+
+@in_style
+def bytes_per_round(rounds: Sequence[str], down: Sequence[float], up: Sequence[float]) -> Figure:
+    """Draw what the server sent and received in each round, all clients together.
+
+    Parameters
+    ----------
+    rounds : Sequence[str]
+        Names of the rounds.
+    down, up : Sequence[float]
+        Bytes from the server to the clients, and back.
+    """
+    size, unit = byte_unit(max([1.0, *down, *up]))
+    figure = Figure(figsize=(WIDTH, 2.3), layout="constrained")
+    axes = figure.add_subplot()
+    places = np.arange(len(rounds))
+    sent, received = np.asarray(down) / size, np.asarray(up) / size
+    if len(rounds) <= 30:
+        axes.bar(places - 0.2, sent, 0.38, color=BLUE, label="server to clients")
+        axes.bar(
+            places + 0.2,
+            received,
+            0.38,
+            color=ORANGE,
+            label="clients to server",
+            hatch="///",
+            edgecolor=PAPER,
+            linewidth=0,
+        )
+    else:
+        axes.step(places, sent, color=BLUE, where="mid", label="server to clients")
+        axes.step(
+            places,
+            received,
+            color=VERMILLION,
+            where="mid",
+            linestyle=(0, (4, 2)),
+            label="clients to server",
+        )
+        axes.set_ylim(0, 1.1 * max(1e-9, sent.max(), received.max()))
+    ticks = spread_out(len(rounds), 20)
+    axes.set_xticks(ticks, [rounds[tick] for tick in ticks])
+    axes.set_xlabel("round")
+    axes.set_ylabel(f"{unit} per round")
+    axes.set_xlim(-0.7, max(len(rounds), 4) - 0.3)
+    axes.grid(axis="y", color=FAINT, linewidth=0.7)
+    axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=2, frameon=False, borderaxespad=0.2)
     return figure
 
 

@@ -10,7 +10,7 @@ from foundation.models import build, load_state
 from foundation.models.head import head_name
 from foundation.settings.configuration import RunConfiguration
 from post_training import ClassStatistics, Settings, methods
-from post_training.calibration_sources import NoAnswer
+from post_training.method import NoAnswer
 
 run = methods()["calibration"].run
 

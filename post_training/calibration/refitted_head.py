@@ -13,16 +13,19 @@ from foundation.models import State
 from foundation.models.head import head_name, head_parameters, with_head
 from foundation.seeds import CALIBRATION, derived_seed
 
-from .calibration_sources import NoAnswer, pseudo_images
-from .class_statistics import ClassStatistics, StatisticsRequest
-from .discriminant import discriminant_head
-from .feature_gaussians import Gaussians, gaussians_of
-from .head_on_features import trained_head
-from .linear_head import LinearHead
-from .settings import Settings
-from .temperature import logit_spread
-from .trained import Trained
-from .virtual_features import virtual_features
+from ..class_statistics import ClassStatistics, StatisticsRequest
+from ..method import NoAnswer
+from ..pseudo_order import common_images
+from ..settings import Settings
+from ..trained import Trained
+from .gaussians import Gaussians, gaussians_of
+from .linear_head import (
+    LinearHead,
+    discriminant_head,
+    logit_spread,
+    trained_head,
+    virtual_features,
+)
 
 log = logging.getLogger("flwr.fedf2dg")
 
@@ -50,7 +53,7 @@ def refitted_head(trained: Trained, settings: Settings) -> State:
             )
     data = None
     if told is None or (chosen.from_ == "means" and chosen.covariance == "pseudo"):
-        data = pseudo_images(trained, settings)
+        data = common_images(trained, settings)
     with trained.timed("calibrated"):
         try:
             gaussians = gaussians_of(trained, told, data)

@@ -14,8 +14,8 @@ from foundation.models import load_state
 from foundation.settings.configuration import ConfigurationError, RunConfiguration
 from generation import PseudoData
 from post_training import ClassStatistics, Settings, methods
-from post_training.calibration_sources import NoAnswer
-from post_training.class_gaussians import class_means
+from post_training.calibration.gaussians import class_means
+from post_training.method import NoAnswer
 from post_training.trained import Inputs
 
 method = methods()["calibration"]

@@ -1,9 +1,10 @@
-"""The skeleton of a page that is one file: styles inside, nothing fetched, dark mode, print."""
+"""The templates of pages and of the model card, and the style of pages.
+
+They are Python, since the bundle in which Flower brings an app to a server carries no other kind of
+file that they could be. A page is one file: styles inside, nothing fetched, dark mode, print.
+"""
 
 from __future__ import annotations
-
-import html
-from collections.abc import Iterable
 
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 
@@ -94,61 +95,153 @@ figcaption { color: var(--soft); font-size: .9rem; margin-top: .5rem; max-width:
 }
 """
 
+_DOCUMENT = f"""\
+<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy" content="{_POLICY}">
+{{% if part.refresh %}}
+<meta http-equiv="refresh" content="{{{{ part.refresh }}}}">
+{{% endif %}}
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{{{{ part.title }}}}</title>
+<style>{{% raw %}}{_CSS}{{% endraw %}}</style>
+</head>
+<body>
+<main>
+<header><h1>{{{{ part.title }}}}</h1>
+{{% for each in part.opening %}}
+{{{{ each.html() }}}}
+{{% endfor %}}
+</header>
+{{% for each in part.parts %}}
+{{{{ each.html() }}}}
+{{% endfor %}}
+</main>
+</body>
+</html>
+"""
 
-def page(title: str, body: Iterable[str], *, refresh: int = 0) -> str:
-    """Return a whole page.
+_SECTION = """\
+<section{% if part.long %} class="long"{% endif %}>
+<h2>{{ part.title }}</h2>
+{% if part.columns %}
+<div class="settings">
+{% endif %}
+{% for each in part.parts %}
+{{ each.html() }}
+{% endfor %}
+{% if part.columns %}
+</div>
+{% endif %}
+</section>"""
 
-    Parameters
-    ----------
-    title : str
-        Plain text.
-    body : Iterable[str]
-        HTML of the page's parts; whoever made it has escaped it.
-    refresh : int (default: 0)
-        Seconds after which a browser loads the page again; 0: never.
-    """
-    again = f'<meta http-equiv="refresh" content="{refresh}">\n' if refresh else ""
-    return (
-        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">\n'
-        f"{again}"
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{text(title)}</title>\n<style>{_CSS}</style>\n</head>\n<body>\n<main>\n"
-        + "\n".join(body)
-        + "\n</main>\n</body>\n</html>\n"
-    )
+_TABLE = """\
+{% macro classed(cell) %}{% if cell.kind %} class="{{ cell.kind }}"{% endif %}{% endmacro %}
+{% macro row(cells) %}
+<tr>{% for cell in cells %}
+{% if loop.first %}<th scope="row"{{ classed(cell) }}>{{ cell.content }}</th>
+{%- else %}<td{{ classed(cell) }}>{{ cell.content }}</td>
+{%- endif %}
+{% endfor %}</tr>
+{% endmacro %}
+<div class="scroll" tabindex="0"><table aria-label="{{ part.title }}">
+{% if part.header %}
+<thead><tr>{% for cell in part.cells(part.header) -%}
+<th scope="col"{{ classed(cell) }}>{{ cell.content }}</th>
+{%- endfor %}</tr></thead>
+{% endif %}
+<tbody>
+{% for each in part.first_rows %}
+{{ row(part.cells(each)) -}}
+{% endfor %}
+</tbody>
+{% if part.footer %}
+<tfoot>{{ row(part.cells(part.footer)) }}</tfoot>
+{% endif %}
+</table></div>
+{% set more = part.rows|length - part.first_rows|length %}
+{% if more %}
+<p class="note">{{ more }} more rows stand in {{ part.rest_in }}.</p>
+{% endif %}"""
+
+# A sheet that scrolls on a narrow screen has to be reachable from the keyboard.
+_PICTURE = """\
+<figure><div class="sheet" tabindex="0">{{ part.drawn }}</div>
+<figcaption>{{ part.caption }}</figcaption></figure>"""
+
+_FACTS = """\
+<ul class="facts">{% for name, value in part.facts.items() -%}
+<li>{{ name }} <b>{{ value }}</b></li>
+{%- endfor %}</ul>"""
+
+_NOTE = '<p{% if part.kind %} class="{{ part.kind }}"{% endif %}>{{ part.content }}</p>'
+
+# The lines before the title are what Hugging Face reads; "unknown" is its word for no licence yet.
+_CARD = """\
+---
+license: unknown
+library_name: fedf2dg
+pipeline_tag: image-classification
+tags:
+- federated-learning
+- flower
+- fedf2dg
+- {{ dataset_tag }}
+---
+
+# Image classifier, {{ dataset }}, by federated learning
+
+The images of {{ clients }} trained this model.
+{%- if pooled %} They were in one place: a baseline, not federated learning.
+{%- else %} They stayed with the clients.
+{%- endif %}
 
 
-def section(title: str, *parts: str, long: bool = False) -> str:
-    """Return a section; ``long`` ones may be broken over printed pages."""
-    start = '<section class="long">' if long else "<section>"
-    return f"{start}\n<h2>{text(title)}</h2>\n" + "\n".join(parts) + "\n</section>"
+{{ facts.markdown() }}
 
+## How good it is
 
-def paragraph(content: str, kind: str = "") -> str:
-    """Return a paragraph of plain text; kinds are "note", "lead" and "warning"."""
-    return f'<p class="{kind}">{text(content)}</p>' if kind else f"<p>{text(content)}</p>"
+{{ measured.markdown() if measured else "Nobody measured it." }}
 
+{% for sentence in verdicts %}
+{{ sentence }}.
 
-def subheading(content: str) -> str:
-    """Return the title of a part of a section."""
-    return f"<h3>{text(content)}</h3>"
+{% endfor %}
+{% if warning %}
+**{{ warning }}.**
 
+{% endif %}
+## What left the clients
 
-def figure(svg: str, caption: str) -> str:
-    """Return a figure with its caption (plain text); its colours follow the page's."""
-    # A sheet that scrolls on a narrow screen has to be reachable from the keyboard.
-    return (
-        f'<figure><div class="sheet" tabindex="0">{svg}</div>'
-        f"<figcaption>{text(caption)}</figcaption></figure>"
-    )
+{{ traffic.markdown() }}
 
+## How to use it
 
-def text(content: object) -> str:
-    """Return any text so that a page shows it and never obeys it.
+```python
+from fedf2dg import load_model
 
-    Control characters and direction overrides, which could disguise what is written, become
-    the replacement character; line breaks and tabs stay.
-    """
-    shown = (c if c.isprintable() or c in "\n\t" else "\ufffd" for c in str(content))
-    return html.escape("".join(shown), quote=True)
+model = load_model(".")
+for prediction in model.predict(["image.png"]):
+    print(prediction.label, prediction.probability)
+```
+
+Or on the command line: `fedf2dg predict . image.png`. Images of any size are decoded, resized and
+normalised as in training.
+
+## Licence
+
+Not chosen yet: write it here, and in the line `license:` at the top of this file.
+"""
+
+TEMPLATES = {
+    "card": _CARD,
+    "document": _DOCUMENT,
+    "section": _SECTION,
+    "table": _TABLE,
+    "picture": _PICTURE,
+    "facts": _FACTS,
+    "note": _NOTE,
+    "heading": "<h3>{{ part.content }}</h3>",
+}

@@ -6,13 +6,14 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from post_training.class_gaussians import (
+from post_training.calibration.gaussians import (
     class_covariances,
     class_means,
     covariance_of_spread,
+    oracle_approximating,
     pooled_covariance,
+    shrunk,
 )
-from post_training.shrinkage import oracle_approximating, shrunk
 
 WIDTH = 6
 MIXING = torch.randn(WIDTH, WIDTH, generator=torch.Generator().manual_seed(7)).double()

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from post_training.head_bias import bias_from_images, bias_from_predictions
+from post_training.calibration.bias import bias_from_images, bias_from_predictions
 
 CLASSES = [2, 10, 200]
 

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from fedf2dg.report.figures import (
+from fedf2dg.report.figures.style import (
     BLUE,
     COLOURS,
     FAINT,
@@ -29,7 +29,7 @@ from fedf2dg.report.figures import (
 )
 from fedf2dg.report.run_record import Measurement
 
-from .statistics import Difference, spread
+from .results import Difference, spread
 
 #: Lines a plot can hold and still be read; more methods make more plots.
 MOST_LINES = 7
