@@ -29,7 +29,7 @@ from foundation.seeds import GENERATION, derived_seed
 from foundation.settings.configuration import RunConfiguration
 from foundation.settings.inversion import Compile, Precision
 from generation import Generation, budgets, generate
-from questions.pixel_range import pixel_range
+from questions.pseudo_images import pixel_range
 from server_app.evaluation import Evaluator
 from server_app.federation import Federation
 

@@ -13,8 +13,7 @@ from foundation.models import Classifier, State, load_state
 from generation import PseudoData, generate
 from post_training import Inputs, PseudoRequest
 from questions import Request
-from questions.pixel_range import pixel_range
-from questions.pseudo_images import MadeImages, PseudoImagesRequest
+from questions.pseudo_images import MadeImages, PseudoImagesRequest, pixel_range
 from strategies import TooFewReplies
 
 from .acceptance import Acceptance
