@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fedf2dg.report.guessing import guessing
 from fedf2dg.report.judgements import verdicts
 from fedf2dg.report.run_record import mapping, number
 from fedf2dg.report.tables import percent
+from fedf2dg.use.formats import SAFETENSORS, usage
 from foundation import counted
+
+if TYPE_CHECKING:
+    from foundation.models import ModelDescription
 
 _NAMES_SHOWN = 20
 _MEASURED_BY = {
@@ -19,29 +23,9 @@ _MEASURED_BY = {
 }
 _STAYED = "They stayed with the clients.\n"
 _POOLED = "They were in one place: a baseline, not federated learning.\n"
-_USE = """\
-```python
-from fedf2dg import load_model
-
-model = load_model(".")
-for prediction in model.predict(["image.png"]):
-    print(prediction.label, prediction.probability)
-```
-
-Or on the command line: `fedf2dg predict . image.png`. Images of any size are decoded, resized and
-normalised as in training.
-"""
 
 
-def model_card(
-    summary: Mapping[str, Any],
-    *,
-    kept: str,
-    classes: Sequence[str],
-    channels: int,
-    image_size: tuple[int, int],
-    architecture: str,
-) -> str:
+def model_card(summary: Mapping[str, Any], *, kept: str, model: ModelDescription) -> str:
     """Return the ``README.md`` of a run's model, a Hugging Face model card.
 
     Parameters
@@ -50,23 +34,22 @@ def model_card(
         The content of the run's ``summary.json``.
     kept : str
         The stage whose model it is.
-    classes : sequence of str
-        The classes' names.
-    channels : int
-        1 (grey) or 3 (RGB).
-    image_size : tuple[int, int]
-        Height and width in pixels.
-    architecture : str
-        The model's name.
+    model : ModelDescription
+        What it is, and what images it takes.
     """
     method, dataset = str(summary.get("post_training")), str(summary.get("dataset"))
     clients, rounds = int(summary.get("clients") or 0), int(summary.get("rounds") or 0)
-    height, width = image_size
-    kind = "grey" if channels == 1 else "colour"
+    height, width = model.image_size
+    kind = "grey" if model.channels == 1 else "colour"
     facts = {
         "kind of data": f"{kind} images of {height}x{width} pixels (height x width), {dataset}",
-        "classes": f"{len(classes)}: {_named(classes)}",
-        "architecture": architecture,
+        "an image's way in": (
+            f"upright, transparent parts white; scaled until it covers {height}x{width} pixels "
+            "(bicubic), cut at the centre; each channel (byte / 255 - mean) / deviation with mean "
+            f"{_constants(model.mean)} and deviation {_constants(model.std)}"
+        ),
+        "classes": f"{len(model.classes)}: {_named(model.classes)}",
+        "architecture": model.architecture,
         "clients": f"{clients:,}",
         "training": f"{summary.get('strategy')}, {counted(rounds, 'federated round')}",
         "post-training": method,
@@ -80,15 +63,19 @@ def model_card(
         + (_POOLED if summary.get("strategy") == "centralized" else _STAYED),
         _table(("what", "value"), facts.items()),
         "## How good it is\n",
-        _accuracy(summary, kept, len(classes)),
+        _accuracy(summary, kept, len(model.classes)),
         "## What left the clients\n",
         _traffic(summary),
         "## How to use it\n",
-        _USE,
+        usage(SAFETENSORS),
         "## Licence\n",
         "Not chosen yet: write it here, and in the line `license:` at the top of this file.\n",
     ]
     return "\n".join(parts)
+
+
+def _constants(values: Sequence[float]) -> str:
+    return ", ".join(f"{value:.6g}" for value in values)
 
 
 def _front_matter(dataset: str) -> str:
