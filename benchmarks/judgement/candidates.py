@@ -24,7 +24,7 @@ from foundation.models import Classifier, State, build, cpu_state, interpolated,
 from foundation.models.head import add_to_bias
 from foundation.settings.configuration import RunConfiguration
 from generation import InversionSettings, PseudoData, generate
-from post_training.head_bias import bias_from_images, bias_from_predictions
+from post_training.calibration.bias import bias_from_images, bias_from_predictions
 from server_app.judgement import STEPS
 
 Flags = npt.NDArray[np.bool_]

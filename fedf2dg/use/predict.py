@@ -32,8 +32,8 @@ def predict_files(
 ) -> int:
     """Classify files and all images in folders, and write a line for each.
 
-    ``form`` is ``text``, ``json`` (a list of objects) or ``csv``; ``top`` classes are named for each
-    image. ``warn`` gets a line for each file without an answer, and for what else a folder holds.
+    ``form`` is ``text``, ``json`` (a list of objects) or ``csv``; ``top`` classes are named for
+    each. ``warn`` gets a line for every file without an answer, and for what else a folder holds.
 
     Returns
     -------
