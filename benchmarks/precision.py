@@ -129,8 +129,8 @@ class _Inversion:
         started = time.perf_counter()
         generation = generate(
             self._reader(),
-            budgets=self.budgets,
-            label_counts=self.label_counts,
+            budgets=dict(enumerate(self.budgets)),
+            label_counts=self.label_counts and dict(enumerate(self.label_counts)),
             image_shape=description.image_shape,
             settings=replace(settings, precision=precision, compile=compilation),
             pixel_range=pixel_range(configuration, description),

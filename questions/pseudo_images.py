@@ -66,9 +66,8 @@ def tell(site: Site, asked: Received) -> Content:
     counts = shareable_counts(site)
     made = generate(
         lambda _: local_model,
-        # The function serves whole federations; here, all other clients have no budget.
-        budgets=[0] * client + [images],
-        label_counts=None if counts is None else [counts] * (client + 1),
+        budgets={client: images},
+        label_counts=None if counts is None else {client: counts},
         image_shape=site.description.image_shape,
         settings=settings,
         pixel_range=pixel_range(site.configuration, site.description),
