@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+#: What stands for a number that there is none of.
+NONE = "–"
+
 
 def counted(number: int, one: str, several: str = "") -> str:
     """Write how many there are of something.
@@ -24,3 +27,23 @@ def counted(number: int, one: str, several: str = "") -> str:
     if number == 0:
         return f"no {many}"
     return f"{number:,} {one if number == 1 else many}"
+
+
+def duration(seconds: float | None) -> str:
+    """Return a duration as one reads it: "0.4 s", "85 s", "12 min 5 s", "3 h 20 min"."""
+    if seconds is None:
+        return NONE
+    if seconds < 99.5:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s"
+    return f"{minutes // 60} h {minutes % 60} min"
+
+
+def rounds_left(done: int, rounds: int, seconds: float | None) -> str:
+    """Return how far a run is, at the pace of its last round: "3 of 5 rounds, 2.0 s left"."""
+    left = (
+        "" if seconds is None or done >= rounds else f", {duration((rounds - done) * seconds)} left"
+    )
+    return f"{done} of {rounds} rounds{left}"

@@ -17,7 +17,7 @@ from foundation import models
 from foundation.models import release_memory
 from generation import InversionEngine, InversionSettings
 
-from .parts import Task, memory
+from .task import Task, memory
 
 # (model, channels, image size, budgets, steps)
 SETUPS: dict[str, tuple[str, int, int, list[int], int]] = {

@@ -23,7 +23,7 @@ from foundation.models import cpu_state
 from foundation.settings.configuration import RunConfiguration, read_toml
 from generation import InversionSettings, invert
 
-from .parts import Task
+from .task import Task
 from .without_flower import is_installed
 
 PRESET = Path(__file__).resolve().parents[2] / "presets" / "fedf2dg_cifar10.toml"

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from fedf2dg.report.figures import byte_unit
-from fedf2dg.report.tables import NONE, Cell, duration, html_table
+from fedf2dg.report.tables import Cell, html_table
+from foundation.wording import NONE, duration
 
 from .results import KEPT, LAST, OTHER, TIMES, CellResult, Measure, Results
 from .statistics import Difference, Spread, t_factor

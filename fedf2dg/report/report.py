@@ -15,9 +15,7 @@ from fedf2dg.report.run_record import STAGES, RunRecord, mapping, number
 from fedf2dg.report.tables import (
     MEASURED_ON,
     MOST_ROWS,
-    NONE,
     Cell,
-    duration,
     html_table,
     left_out,
     measured_sentence,
@@ -29,6 +27,7 @@ from fedf2dg.report.tables import (
 from fedf2dg.report.verdict import title, verdict
 from foundation import counted, write_whole
 from foundation.optional import only_warned
+from foundation.wording import NONE, duration
 
 _REFRESH_SECONDS = 10
 _MOST_LETTERS = 500

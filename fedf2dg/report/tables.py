@@ -9,8 +9,8 @@ from typing import Any
 from fedf2dg.report.page import paragraph, text
 from fedf2dg.report.run_record import STAGES, mapping, number
 from foundation.intervals import difference_interval, share_interval
+from foundation.wording import NONE, duration
 
-NONE = "–"
 #: Rows of a table that a page shows.
 MOST_ROWS = 50
 #: What stands for the accuracy of a stage that ran and that nobody measured.
@@ -284,26 +284,6 @@ def percent(share: float | None) -> str:
 def points(gain: float | None) -> str:
     """Return a difference in percentage points with its sign: "+12.0 points"."""
     return NONE if gain is None else f"{gain:+.1f} points"
-
-
-def duration(seconds: float | None) -> str:
-    """Return a duration as one reads it: "0.4 s", "85 s", "12 min 5 s", "3 h 20 min"."""
-    if seconds is None:
-        return NONE
-    if seconds < 99.5:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    if minutes < 60:
-        return f"{minutes} min {rest} s"
-    return f"{minutes // 60} h {minutes % 60} min"
-
-
-def rounds_left(done: int, rounds: int, seconds: float | None) -> str:
-    """Return how far a run is, at the pace of its last round: "3 of 5 rounds, 2.0 s left"."""
-    left = (
-        "" if seconds is None or done >= rounds else f", {duration((rounds - done) * seconds)} left"
-    )
-    return f"{done} of {rounds} rounds{left}"
 
 
 def _row(cells: Sequence[Cell]) -> str:

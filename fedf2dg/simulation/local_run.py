@@ -9,6 +9,7 @@ from flwr.clientapp import ClientApp
 
 from client_app.app import app as client_app
 from client_app.site import model_operations, reduced_type
+from fedf2dg.report import listeners
 from foundation.data import Description, describe, load_split
 from foundation.messages.flower_private import update_console_handler
 from foundation.models import gpu_shares, resolve_device
@@ -31,7 +32,7 @@ def run_locally(configuration: RunConfiguration) -> dict[str, Any]:
     processes = _processes(configuration)
     if processes == 1:
         grid = LocalGrid(client_app, configuration.num_clients, configuration.flat())
-        return run(grid, configuration)
+        return run(grid, configuration, listeners=listeners())
     # Where this has to be measured: here, and handed down, so that all clients train in one type.
     operations = model_operations(configuration, _description(configuration))
     reduced_type(configuration.precision, resolve_device(configuration.device), operations)
@@ -43,7 +44,7 @@ def run_locally(configuration: RunConfiguration) -> dict[str, Any]:
             configuration.flat(),
             configuration.round_timeout,
         )
-        return run(parallel, configuration, workers)
+        return run(parallel, configuration, workers, listeners=listeners())
 
 
 def _client_app() -> ClientApp:

@@ -12,8 +12,9 @@ import pytest
 
 from benchmarks.gpu import preset
 from benchmarks.gpu.__main__ import carry_out, main, share_of
-from benchmarks.gpu.parts import SHARES, Task
+from benchmarks.gpu.parts import SHARES
 from benchmarks.gpu.preset import PRESET, shrunk, write_learnable_pictures
+from benchmarks.gpu.task import Task
 from benchmarks.gpu.tests import run_tests
 from foundation.settings.configuration import RunConfiguration, read_toml
 

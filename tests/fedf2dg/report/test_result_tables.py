@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from fedf2dg.report.tables import Cell, duration, html_table, stage_table, terminal_table
+from fedf2dg.report.tables import Cell, html_table, stage_table, terminal_table
+from foundation.wording import duration
 
 SUMMARY: dict[str, Any] = {
     "accuracy": {"federated": 0.81, "distilled": 0.93, "competed": 0.95},
