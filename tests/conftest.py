@@ -147,13 +147,14 @@ class Laboratory:
         return self.state
 
     def messages(self) -> Iterator[Message]:
-        """Begin a round, and build the message of one sampled client after the other."""
+        """Begin a round, and return messages that are built one after the other."""
         strategy = self.strategy
         strategy.begin(self.server_round, self.state, self.grid)
-        for client, node in strategy.addresses.items():
-            if node is not None:
-                content = strategy.content(self.server_round, ConfigRecord(), client)
-                yield Message(content, node, "train")
+        return (
+            Message(strategy.content(self.server_round, ConfigRecord(), client), node, "train")
+            for client, node in strategy.addresses.items()
+            if node is not None
+        )
 
     def finish(self, replies: Iterable[Message]) -> State:
         """Combine what came."""
