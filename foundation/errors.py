@@ -24,3 +24,11 @@ class UsageError(ExpectedError):
     """What was asked for cannot be done; the exit status is 2, as argparse has it."""
 
     exit_status: ClassVar[int] = 2
+
+
+class DataError(UsageError, ValueError):
+    """Images or labels that cannot be used: the message names the place and what to do."""
+
+
+class PartitionError(UsageError, ValueError):
+    """A division of the data over clients that cannot be made: the reason and what to change."""

@@ -1,10 +1,26 @@
-"""Expected errors in a log: one line, as the command says them, in place of a traceback."""
+"""What is said plainly in a log: an expected error in one line, and a warning once.
+
+A warning goes to the logger ``flwr.fedf2dg.data``: below ``flwr``, so that Flower's log stream
+carries it to the user.
+"""
 
 from __future__ import annotations
 
 import logging
+from functools import lru_cache
 
 from .errors import ExpectedError
+
+logger = logging.getLogger("flwr.fedf2dg.data")
+
+
+@lru_cache(maxsize=1024)
+def warn_once(message: str) -> None:
+    """Log a warning the first time this process meets it.
+
+    A simulated client asks for its data in every round; its user wants to read the warning once.
+    """
+    logger.warning("%s", message)
 
 
 class _Plain(logging.Filter):

@@ -21,9 +21,8 @@ from flwr.serverapp import Grid
 
 from foundation import ExpectedError, counted
 from foundation.messages.client_store import ClientStore
-from foundation.messages.gather import Gathered
+from foundation.messages.gather import Gathered, grouped
 from foundation.messages.participants import MissingClients, Participants
-from foundation.messages.reasons import grouped
 from foundation.messages.records import InvalidContent, from_record, packed
 from foundation.models import State, StateLayout, size_in_bytes, state_difference
 from foundation.models.aggregation import combine, sample_weights

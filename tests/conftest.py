@@ -23,11 +23,11 @@ from torch import Tensor, nn
 
 from fedf2dg.simulation.local_grid import LocalGrid
 from foundation.messages.gather import sort_replies
-from foundation.messages.participants import Participants
 from foundation.models import State, StateLayout
 from foundation.settings.configuration import RunConfiguration
 from strategies import FederatedStrategy, get
 from tests import sampling
+from tests.meeting import meeting
 
 # The tensors are tiny: threads would only wait for each other. The variable is for processes that a
 # test starts.
@@ -174,7 +174,7 @@ class Laboratory:
             self.configuration,
             StateLayout.of(self.model),
             self.directory,
-            Participants(self.configuration.num_clients, self.configuration.node_timeout),
+            meeting(self.configuration.num_clients, self.configuration.node_timeout),
         )
         # Here, batches do not follow from the batch size: both sides know what they are.
         strategy.expected_steps = lambda client: (  # type: ignore[method-assign]
@@ -227,12 +227,13 @@ def laboratory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[...,
 
         class TinySite:
             @staticmethod
-            def of(given: RunConfiguration, node: Any, sent: Any) -> Any:
+            def of(given: RunConfiguration, node: Any, sent: Any, memory: Any) -> Any:
                 index = node["partition-id"]
                 return SimpleNamespace(
                     configuration=given,
                     partition_id=index,
                     num_partitions=0,
+                    memory=memory,
                     device=torch.device("cpu"),
                     data=lambda: clients[index],
                     held_out=lambda: SimpleNamespace(label_counts=lambda: []),

@@ -159,9 +159,7 @@ def write_learnable_pictures(folder: Path, each: int, classes: int = 10, side: i
 
 
 def _images(configuration: RunConfiguration) -> int:
-    from foundation.data import load_split
-
-    return len(load_split(split="train", **configuration.data_set))
+    return len(configuration.data_set.load("train"))
 
 
 def _measured_steps(configuration: RunConfiguration, device: str) -> tuple[float, float]:

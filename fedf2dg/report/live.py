@@ -9,12 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from fedf2dg.report.figures import pseudo_image_grid, to_png
-from fedf2dg.report.guessing import guessing
-from fedf2dg.report.judgements import plain, verdicts
 from fedf2dg.report.model_card import model_card
 from fedf2dg.report.pseudo_images import pseudo_grid, read_grid, stored_sets
 from fedf2dg.report.report import write_report
 from fedf2dg.report.tables import terminal_table
+from fedf2dg.report.verdict import guessing, plain, verdicts
 from foundation import write_whole
 from foundation.events.family import Listener, ModelKept, PseudoImagesStored, RunCompleted
 from foundation.events.sinks import Relay

@@ -17,7 +17,7 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import Field, dataclass, field, fields, replace
 from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from foundation.settings import (
     CalibrationSettings,
@@ -46,6 +46,9 @@ from foundation.settings import (
 )
 from foundation.settings.declaration import checked, meant, names_in, unknown
 from foundation.settings.post_training import AUTO, methods_for
+
+if TYPE_CHECKING:
+    from foundation.data import DataSet, Division
 
 SomeSection = TypeVar("SomeSection", bound=Section)
 
@@ -295,7 +298,8 @@ class RunConfiguration(Section):
     model: str = key(
         "resnet8",
         "The classifier: resnet8, resnet18, resnet20, resnet32, resnet34, vgg11, cnn; with "
-        "GroupNorm resnet8-gn, resnet18-gn; for images of 32 pixels and more torchvision/resnet18, "
+        "GroupNorm resnet8-gn, resnet18-gn; for images of 32 pixels and more efficientnet_lite0, "
+        "timm/NAME (any classifier of timm, which is to be installed), torchvision/resnet18, "
         "torchvision/resnet34, torchvision/resnet50, torchvision/mobilenet_v3_small, "
         "torchvision/efficientnet_b0, torchvision/shufflenet_v2_x0_5, "
         "torchvision/shufflenet_v2_x1_0, torchvision/convnext_tiny, torchvision/vit_b_16.",
@@ -303,10 +307,11 @@ class RunConfiguration(Section):
     )
     initial_weights: str = key(
         "",
-        "Weights that training starts from: a safetensors file, the directory of an earlier run "
-        "or its model/, a checkpoint of torchvision's (.pth), or imagenet, which downloads "
-        "torchvision's own. The server alone needs them; a head for other classes is replaced. "
-        "Empty: fresh weights, drawn by seed.",
+        "Weights that training starts from: imagenet, trained ones for the model (of "
+        "efficientnet_lite0 from the package of fedf2dg[pretrained]; of torchvision/NAME and "
+        "timm/NAME downloaded); a file of them (safetensors, or a checkpoint of PyTorch's); the "
+        "directory of an earlier run or its model/. The server alone needs them; a head for other "
+        "classes is replaced. Empty: fresh weights, drawn by seed.",
         is_path=True,
         words=("imagenet",),
     )
@@ -320,8 +325,8 @@ class RunConfiguration(Section):
         "auto",
         "Mean and deviation that pixels are brought to 0 and 1 from: data-set, the data set's own; "
         "imagenet, those that torchvision's weights were trained with; measured, those of the "
-        "clients' training images, whose pixels they add up when they join; auto, imagenet where "
-        "initial-weights start a model of torchvision's, else the data set's.",
+        "clients' training images, whose pixels they add up when they join; auto, those that the "
+        "initial-weights were trained with, else the data set's.",
         choices=("auto", "data-set", "imagenet", "measured"),
     )
     augmentation: str = key(
@@ -594,24 +599,39 @@ class RunConfiguration(Section):
         return names_in(self.freeze)
 
     @property
-    def data_set(self) -> dict[str, Any]:
-        """What the images of a run depend on, for ``federated_data``'s functions.
+    def data_set(self) -> DataSet:
+        """The images of the run."""
+        from foundation.data import DataSet  # with torch, which a refused key need not wait for
 
-        The keyword arguments of ``describe``, ``load_split`` and ``sites_in``.
-        """
-        return {
-            "dataset": self.dataset,
-            "data_dir": self.data_dir,
-            "class_names": self.classes,
-            "image_size": self.image_size,
-            "leave_out_unreadable": self.unreadable_images == "leave-out",
-        }
+        return DataSet(
+            self.dataset,
+            self.data_dir,
+            self.classes,
+            self.image_size,
+            self.unreadable_images == "leave-out",
+        )
 
     @property
-    def normalizes_as_imagenet(self) -> bool:
-        """Whether pixels are normalised as torchvision's weights want them."""
-        pretrained = bool(self.initial_weights) and self.model.startswith("torchvision/")
-        return self.normalization == "imagenet" or (self.normalization == "auto" and pretrained)
+    def division(self) -> Division:
+        """The training images, divided over simulated clients."""
+        from foundation.data import Division
+
+        return Division(
+            self.data_set,
+            clients=self.num_clients,
+            seed=self.seed,
+            kind=self.partition,
+            dirichlet_alpha=self.dirichlet_alpha,
+            classes_per_client=self.classes_per_client,
+            quantity_alpha=self.quantity_alpha,
+            min_samples=self.min_partition_size,
+            train_samples=self.train_samples,
+            validation_share=self.validation_share,
+            feature_noise=self.feature_noise,
+            feature_noise_kind=self.feature_noise_kind,
+            label_noise=self.label_noise,
+            label_noise_rate=self.label_noise_rate,
+        )
 
     @property
     def measures_pixels(self) -> bool:
@@ -625,24 +645,6 @@ class RunConfiguration(Section):
     def post_training_for(self, image_size: tuple[int, int]) -> str:
         """Return the names of the methods for images of (height, width) pixels."""
         return methods_for(self.post_training, image_size, self.label_counts_told)
-
-    @property
-    def partitioning(self) -> dict[str, Any]:
-        """What the images and their division over simulated clients depend on.
-
-        The keyword arguments of ``foundation.data.client_indices`` and ``client_data``.
-        """
-        return {
-            **self.data_set,
-            "clients": self.num_clients,
-            "seed": self.seed,
-            "kind": self.partition,
-            "dirichlet_alpha": self.dirichlet_alpha,
-            "classes_per_client": self.classes_per_client,
-            "quantity_alpha": self.quantity_alpha,
-            "min_samples": self.min_partition_size,
-            "train_samples": self.train_samples,
-        }
 
     def freezes_statistics_at(self, server_round: int) -> bool:
         """Tell whether local training of a round leaves BatchNorm's running statistics alone."""

@@ -260,15 +260,16 @@ def test_time_out_is_a_failure_by_name(laboratory, curved_clients, app_log):
         lost[:] = lost or list(run.grid._queue)[-1:]
         return pull([identity for identity in identities if identity not in lost])
 
-    run.grid.pull_messages = deaf
     run.server_round = 1
-    run.finish(exchange(run.grid, run.messages(), timeout=0.3))
+    messages = run.messages()
+    run.grid.pull_messages = deaf
+    run.finish(exchange(run.grid, messages, timeout=0.3))
     assert run.strategy.outcome.clients == (0, 1, 2)
     assert "client 3 dropped: no reply in time" in app_log.text
 
 
 def test_reasons_are_short_and_without_traceback_and_colours():
-    from foundation.messages.reasons import short_reason
+    from foundation.messages.gather import short_reason
 
     raw_reason = (
         "\x1b[36mray::run()\x1b[39m\nTraceback (most recent call last):\n  File 'x.py'\n"
@@ -295,7 +296,7 @@ def test_reasons_are_short_and_without_traceback_and_colours():
     ],
 )
 def test_a_client_cannot_write_to_the_operators_terminal(hostile):
-    from foundation.messages.reasons import short_reason
+    from foundation.messages.gather import short_reason
 
     assert short_reason(hostile) == "boom"
     assert short_reason("bo\x08om \u202e") == "bo\ufffdom \ufffd"
