@@ -324,9 +324,7 @@ algorithms = (
     # Adaptive optimizers on the averaged update (Reddi et al. 2021).
     from_flower(
         "fedadagrad",
-        lambda run: FedAdagrad(
-            eta=run.server_optimizer.step(0.01), tau=run.server_optimizer.tau
-        ),
+        lambda run: FedAdagrad(eta=run.server_optimizer.step(0.01), tau=run.server_optimizer.tau),
     ),
     from_flower(
         "fedadam",
