@@ -36,10 +36,12 @@ def parse_quickly(values: Mapping[str, Any]) -> RunConfiguration:
 
 def known_names() -> dict[str, tuple[str, ...]]:
     """Return the choices of the keys whose choices are registries, where the files say them all."""
+    models = _keys("foundation.models", "MODELS")
     found = {
         "strategy": _declared_in("strategies", "algorithm"),
         "post-training": _declared_in("post_training", "method"),
-        "model": _keys("foundation.models", "MODELS"),
+        # Whatever stands behind the slash, timm knows.
+        "model": [*models, "timm/"] if models else [],
         "dataset": _keys("foundation.data", "SOURCES"),
     }
     return {name: tuple(sorted(names)) for name, names in found.items() if names}

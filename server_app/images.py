@@ -11,6 +11,8 @@ from foundation.data import (
     announced,
     parsed_shape,
 )
+from foundation.models import torchvision_models
+from foundation.models.initial_weights import IMAGENET, pixel_constants
 from foundation.settings.configuration import ConfigurationError, RunConfiguration
 
 
@@ -27,9 +29,27 @@ def description_of(configuration: RunConfiguration) -> Description:
         If the images cannot be read, or nothing is said of images that are not there.
     """
     description = _described(configuration)
-    if configuration.normalizes_as_imagenet:
-        return replace(description, normalization=Normalization.imagenet(description.channels))
-    return description
+    constants = _wanted(configuration)
+    if constants is None:
+        return description
+    return replace(
+        description, normalization=Normalization.of_weights(*constants, description.channels)
+    )
+
+
+def _wanted(configuration: RunConfiguration) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
+    """Return the mean and deviation that something else than the data set says; None: nothing."""
+    if configuration.normalization == "imagenet":
+        return torchvision_models.MEAN, torchvision_models.STD
+    if configuration.normalization != "auto":
+        return None
+    source = configuration.initial_weights
+    if source and configuration.resume_from:
+        source = IMAGENET  # an earlier run may be gone; its constants are in the checkpoint
+    try:
+        return pixel_constants(source, configuration.model)
+    except ValueError as error:  # timm is not installed, or has no such model
+        raise ConfigurationError(str(error)) from error
 
 
 def normalized(description: Description, constants: Mapping[str, Sequence[float]]) -> Description:

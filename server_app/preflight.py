@@ -11,7 +11,7 @@ from foundation.data import FOLDERS, SOURCES
 from foundation.data.augmentation import require_room
 from foundation.events.sinks import chosen_sinks
 from foundation.messages.shared_model import shared_model
-from foundation.models import MODELS, resolve_device
+from foundation.models import MODELS, TIMM, resolve_device
 from foundation.settings.configuration import ConfigurationError, RunConfiguration
 from foundation.settings.post_training import AUTO
 from post_training import Settings, chosen
@@ -35,7 +35,7 @@ def parse(values: Mapping[str, Any]) -> RunConfiguration:
     """
     choices = {
         "strategy": tuple(algorithms()),
-        "model": tuple(MODELS),
+        "model": (*MODELS, TIMM),
         "dataset": tuple(SOURCES),
     }
     configuration = RunConfiguration.parse(values, choices)
@@ -73,7 +73,7 @@ def check(configuration: RunConfiguration, simulated: bool) -> None:
         model = shared_model(configuration, description, get(configuration.strategy).projection)
         settings = Settings.of(configuration)
         if not configuration.resume_from:
-            initial_state(configuration, description, model)
+            initial_state(configuration, description, model, say=False)
         for method in chosen(configuration.post_training_for(description.image_size)):
             if method.suits is not None:
                 method.suits(model, settings)

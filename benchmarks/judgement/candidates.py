@@ -24,7 +24,7 @@ from foundation.models import Classifier, State, build, cpu_state, interpolated,
 from foundation.models.head import add_to_bias
 from foundation.settings.configuration import RunConfiguration
 from generation import InversionSettings, PseudoData, generate
-from post_training.head_bias import bias_from_images, bias_from_predictions
+from post_training.calibration.bias import bias_from_images, bias_from_predictions
 from server_app.judgement import STEPS
 
 Flags = npt.NDArray[np.bool_]
@@ -160,8 +160,8 @@ def made_images(federation: Federation) -> PseudoData:
     description = federation.description
     return generate(
         lambda client: federation.loaded(federation.local_states[client]),
-        budgets=[IMAGES_PER_CLIENT] * len(federation.local_states),
-        label_counts=federation.label_counts().tolist(),
+        budgets=dict.fromkeys(range(len(federation.local_states)), IMAGES_PER_CLIENT),
+        label_counts=dict(enumerate(federation.label_counts().tolist())),
         image_shape=(description.channels, *description.image_size),
         settings=INVERSION,
         classes=description.classes,

@@ -213,18 +213,21 @@ def decode(
 
 
 def decode_image(
-    encoded: Encoded, channels: int, where: str, size: tuple[int, int] | None = None
+    encoded: "Encoded | Image", channels: int, where: str, size: tuple[int, int] | None = None
 ) -> npt.NDArray[np.uint8]:
     """Decode one image to uint8 of shape (channels, H, W), converting grey and colour.
 
     It is turned as its EXIF orientation says, and transparent parts are laid on white. Grey of 16
     bits is scaled by its whole range, so that 65535 becomes 255. Where a `size` (height, width) is
-    given, the image is scaled until it covers that, and the centre is cut out.
+    given, the image is scaled until it covers that, and the centre is cut out. An image of Pillow's
+    is closed.
     """
     from PIL import Image, ImageOps
 
     try:
-        if isinstance(encoded, np.ndarray):
+        if isinstance(encoded, Image.Image):
+            image = encoded
+        elif isinstance(encoded, np.ndarray):
             image = Image.fromarray(encoded)
         else:
             image = Image.open(io.BytesIO(encoded) if isinstance(encoded, bytes) else encoded)

@@ -39,12 +39,16 @@ class Normalization:
             raise DataError(f"normalization needs positive standard deviations, not {self.std}")
 
     @classmethod
-    def imagenet(cls, channels: int) -> "Normalization":
-        """Return the constants of torchvision's weights; for grey images their means."""
-        mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-        if channels == 1:
-            return cls((round(sum(mean) / 3, 4),), (round(sum(std) / 3, 4),))
-        return cls(mean, std)
+    def of_weights(
+        cls, mean: tuple[float, ...], std: tuple[float, ...], channels: int
+    ) -> "Normalization":
+        """Return constants as weights want them; grey images take the mean of the colours."""
+        if channels == len(mean):
+            return cls(mean, std)
+        return cls(
+            (round(sum(mean) / len(mean), 4),) * channels,
+            (round(sum(std) / len(std), 4),) * channels,
+        )
 
     @property
     def channels(self) -> int:

@@ -20,9 +20,11 @@ from .state import (
     size_in_bytes,
     state_difference,
 )
+from .timm_models import PREFIX as TIMM
 
 __all__ = [
     "MODELS",
+    "TIMM",
     "Classifier",
     "ModelDescription",
     "ModelDirectoryError",

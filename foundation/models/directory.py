@@ -21,6 +21,7 @@ from foundation import UsageError, whole_folder
 from .classifier import Classifier
 from .registry import MODELS, build
 from .state import State, first_non_finite, load_state
+from .timm_models import PREFIX as TIMM
 
 FORMAT = 1
 WEIGHTS, DESCRIPTION, CARD = "model.safetensors", "config.json", "README.md"
@@ -37,7 +38,7 @@ class ModelDescription:
     Parameters
     ----------
     architecture : str
-        A key of :data:`foundation.models.MODELS`.
+        A key of :data:`foundation.models.MODELS`, or ``timm/NAME``.
     projection_dim : int
         Output size of MOON's projection head; 0: it has none.
     classes : tuple[str, ...]
@@ -60,7 +61,7 @@ class ModelDescription:
 
     def __post_init__(self) -> None:
         """Refuse what no model can be built from."""
-        if self.architecture not in MODELS:
+        if self.architecture not in MODELS and not self.architecture.startswith(TIMM):
             raise ValueError(
                 f"architecture {self.architecture!r} is unknown here; known are {', '.join(MODELS)}"
             )

@@ -12,7 +12,9 @@ from functools import partial
 import torch
 from torch import nn
 
+from . import timm_models
 from .classifier import Classifier
+from .efficientnet_lite import efficientnet_lite0
 from .resnet import group_norm, residual_encoder
 from .torchvision_models import TORCHVISION_MODELS
 
@@ -90,6 +92,7 @@ MODELS: dict[str, EncoderBuilder] = {
     "resnet18-gn": partial(_residual, width=64, blocks=(2, 2, 2, 2), norm_layer=group_norm),
     "cnn": small_cnn,
     "vgg11": vgg11,
+    "efficientnet_lite0": efficientnet_lite0,
     **TORCHVISION_MODELS,
 }
 
@@ -108,7 +111,7 @@ def build(
     Parameters
     ----------
     name : str
-        A key of :data:`MODELS`.
+        A key of :data:`MODELS`, or ``timm/NAME``.
     classes, channels : int
         Number of classes, and of image channels.
     image_size : tuple[int, int] or int (default: 32)
@@ -124,11 +127,12 @@ def build(
     ValueError
         If the name is unknown (the message lists the choices) or the image is too small.
     """
-    if name not in MODELS:
-        raise ValueError(f"unknown model {name!r}; choose one of {', '.join(MODELS)}")
+    if name not in MODELS and not name.startswith(timm_models.PREFIX):
+        raise ValueError(f"unknown model {name!r}; choose timm/NAME or one of {', '.join(MODELS)}")
     size = (image_size, image_size) if isinstance(image_size, int) else image_size
     with torch.random.fork_rng(devices=[], enabled=seed is not None):
         if seed is not None:
             torch.manual_seed(seed)
-        encoder, width = MODELS[name](channels, size)
+        make = MODELS.get(name) or partial(timm_models.timm_encoder, name=name)
+        encoder, width = make(channels, size)
         return Classifier(encoder, width, classes, projection_dim)

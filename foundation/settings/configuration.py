@@ -298,7 +298,8 @@ class RunConfiguration(Section):
     model: str = key(
         "resnet8",
         "The classifier: resnet8, resnet18, resnet20, resnet32, resnet34, vgg11, cnn; with "
-        "GroupNorm resnet8-gn, resnet18-gn; for images of 32 pixels and more torchvision/resnet18, "
+        "GroupNorm resnet8-gn, resnet18-gn; for images of 32 pixels and more efficientnet_lite0, "
+        "timm/NAME (any classifier of timm, which is to be installed), torchvision/resnet18, "
         "torchvision/resnet34, torchvision/resnet50, torchvision/mobilenet_v3_small, "
         "torchvision/efficientnet_b0, torchvision/shufflenet_v2_x0_5, "
         "torchvision/shufflenet_v2_x1_0, torchvision/convnext_tiny, torchvision/vit_b_16.",
@@ -306,10 +307,11 @@ class RunConfiguration(Section):
     )
     initial_weights: str = key(
         "",
-        "Weights that training starts from: a safetensors file, the directory of an earlier run "
-        "or its model/, a checkpoint of torchvision's (.pth), or imagenet, which downloads "
-        "torchvision's own. The server alone needs them; a head for other classes is replaced. "
-        "Empty: fresh weights, drawn by seed.",
+        "Weights that training starts from: imagenet, trained ones for the model (of "
+        "efficientnet_lite0 from the package of fedf2dg[pretrained]; of torchvision/NAME and "
+        "timm/NAME downloaded); a file of them (safetensors, or a checkpoint of PyTorch's); the "
+        "directory of an earlier run or its model/. The server alone needs them; a head for other "
+        "classes is replaced. Empty: fresh weights, drawn by seed.",
         is_path=True,
         words=("imagenet",),
     )
@@ -323,8 +325,8 @@ class RunConfiguration(Section):
         "auto",
         "Mean and deviation that pixels are brought to 0 and 1 from: data-set, the data set's own; "
         "imagenet, those that torchvision's weights were trained with; measured, those of the "
-        "clients' training images, whose pixels they add up when they join; auto, imagenet where "
-        "initial-weights start a model of torchvision's, else the data set's.",
+        "clients' training images, whose pixels they add up when they join; auto, those that the "
+        "initial-weights were trained with, else the data set's.",
         choices=("auto", "data-set", "imagenet", "measured"),
     )
     augmentation: str = key(
@@ -631,12 +633,6 @@ class RunConfiguration(Section):
             label_noise=self.label_noise,
             label_noise_rate=self.label_noise_rate,
         )
-
-    @property
-    def normalizes_as_imagenet(self) -> bool:
-        """Whether pixels are normalised as torchvision's weights want them."""
-        pretrained = bool(self.initial_weights) and self.model.startswith("torchvision/")
-        return self.normalization == "imagenet" or (self.normalization == "auto" and pretrained)
 
     @property
     def measures_pixels(self) -> bool:

@@ -159,7 +159,8 @@ def checked(name: str, value: Any, info: KeyInfo, choices: Collection[str] = ())
     info : KeyInfo
         The declaration.
     choices : collection of str (default: ())
-        Permitted values of a setting whose choices are open in its declaration.
+        Permitted values of a setting whose choices are open in its declaration; one that ends in a
+        slash stands for every name behind it.
 
     Raises
     ------
@@ -174,7 +175,8 @@ def checked(name: str, value: Any, info: KeyInfo, choices: Collection[str] = ())
         )
     choices = choices or info.choices
     numbered = info.numbered and re.fullmatch(f"{info.numbered}:[0-9]+", str(value))
-    if choices and value not in choices and not numbered:
+    behind = str(value).startswith(tuple(name for name in choices if name.endswith("/")))
+    if choices and value not in choices and not numbered and not behind:
         if info.numbered:
             choices = [*choices, f"{info.numbered}:N"]
         raise ConfigurationError(unknown(name, str(value), choices))

@@ -10,7 +10,7 @@ import pytest
 
 from fedf2dg.known_names import known_names
 from foundation.data import SOURCES
-from foundation.models import MODELS
+from foundation.models import MODELS, TIMM
 from post_training import methods
 from strategies import algorithms
 
@@ -66,7 +66,7 @@ def test_names_that_are_read_from_files_are_those_of_the_registries() -> None:
     assert known_names() == {
         "strategy": tuple(sorted(algorithms())),
         "post-training": tuple(sorted(methods())),
-        "model": tuple(sorted(MODELS)),
+        "model": tuple(sorted([*MODELS, TIMM])),
         "dataset": tuple(sorted(SOURCES)),
     }
 
