@@ -31,7 +31,8 @@ def declared_in(package: ModuleType, attribute: str, kind: type[Member]) -> dict
     package : module
         The folder.
     attribute : str
-        The global name under which a module declares its member; one without it has none.
+        The global name under which a module declares its member; one without it has none. With
+        an *s* behind it, the name of a tuple of members, which a module may declare instead.
     kind : type
         Of a member.
     """
@@ -49,7 +50,8 @@ def declared_in(package: ModuleType, attribute: str, kind: type[Member]) -> dict
                 error,
             )
             continue
-        declared = getattr(content, attribute, None)
-        if isinstance(declared, kind):
-            found[declared.name] = declared
+        alone, table = getattr(content, attribute, None), getattr(content, f"{attribute}s", None)
+        for declared in (alone, *(table if isinstance(table, tuple) else ())):
+            if isinstance(declared, kind):
+                found[declared.name] = declared
     return dict(sorted(found.items()))

@@ -15,7 +15,6 @@ from foundation.models import Classifier
 from foundation.settings.configuration import RunConfiguration
 
 from .algorithm import Algorithm
-from .fedavg import FedAvg, FedAvgClient
 from .local_loss import ClientLoss, LocalLoss
 
 
@@ -58,4 +57,4 @@ class Calibrated(ClientLoss):
 
 
 local_loss = LocalLoss("calibrated", Calibrated)
-algorithm = Algorithm("fedlc", FedAvg, FedAvgClient, local_loss="calibrated")
+algorithm = Algorithm("fedlc", local_loss="calibrated")

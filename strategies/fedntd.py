@@ -16,7 +16,6 @@ from foundation.models import Classifier
 from foundation.settings.configuration import RunConfiguration
 
 from .algorithm import Algorithm
-from .fedavg import FedAvg, FedAvgClient
 from .local_loss import ClientLoss, LocalLoss, Teacher
 
 
@@ -79,4 +78,4 @@ class NotTrueDistillation(ClientLoss):
 
 
 local_loss = LocalLoss("not-true-distillation", NotTrueDistillation)
-algorithm = Algorithm("fedntd", FedAvg, FedAvgClient, local_loss="not-true-distillation")
+algorithm = Algorithm("fedntd", local_loss="not-true-distillation")

@@ -13,7 +13,6 @@ from foundation.models import Classifier
 from foundation.settings.configuration import RunConfiguration
 
 from .algorithm import Algorithm
-from .fedavg import FedAvg, FedAvgClient
 from .local_loss import ClientLoss, LocalLoss
 
 
@@ -46,4 +45,4 @@ class RestrictedSoftmax(ClientLoss):
 
 
 local_loss = LocalLoss("restricted-softmax", RestrictedSoftmax)
-algorithm = Algorithm("fedrs", FedAvg, FedAvgClient, local_loss="restricted-softmax")
+algorithm = Algorithm("fedrs", local_loss="restricted-softmax")

@@ -21,7 +21,6 @@ from foundation.models import Classifier
 from foundation.settings.configuration import RunConfiguration
 
 from .algorithm import Algorithm
-from .fedavg import FedAvg, FedAvgClient
 from .local_loss import ClientLoss, LocalLoss, Teacher
 from .logit_adjustment import log_prior
 
@@ -104,4 +103,4 @@ class VacantClassDistillation(ClientLoss):
 
 
 local_loss = LocalLoss("vacant-class-distillation", VacantClassDistillation)
-algorithm = Algorithm("fedvls", FedAvg, FedAvgClient, local_loss="vacant-class-distillation")
+algorithm = Algorithm("fedvls", local_loss="vacant-class-distillation")

@@ -609,6 +609,7 @@ class RunConfiguration(Section):
             self.classes,
             self.image_size,
             self.unreadable_images == "leave-out",
+            own_test=self.evaluation != "clients",
         )
 
     @property
