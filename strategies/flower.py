@@ -34,7 +34,6 @@ from flwr.serverapp.strategy import (
     Strategy,
 )
 
-from foundation.messages.object_state import attributes_from_state, attributes_to_state
 from foundation.messages.participants import Participants
 from foundation.messages.records import to_record
 from foundation.models import State, StateLayout
@@ -42,6 +41,7 @@ from foundation.models.aggregation import combine, sample_weights
 from foundation.settings.configuration import ConfigurationError, RunConfiguration
 
 from .algorithm import Algorithm
+from .object_state import attributes_from_state, attributes_to_state
 from .server import FederatedStrategy, LocalUpdate, TooFewReplies
 
 log = logging.getLogger("flwr.fedf2dg")
