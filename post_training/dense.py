@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from foundation.models.ensemble import Ensemble
-from foundation.settings import DenseSettings
+from foundation.settings.dense import DenseSettings
 from generation.synthesis import Terms
 
 from .growing_pool import Pool, distil_growing_pool
@@ -58,12 +58,14 @@ class _Dense:
 
 def run(trained: Trained, settings: Settings) -> None:
     """Grow the pool and distil it."""
-    distil_growing_pool(trained, _Dense(settings.dense), settings.dense, settings.seed)
+    own = settings.section(DenseSettings)
+    distil_growing_pool(trained, _Dense(own), own, settings.seed)
 
 
 def _refuse(model: nn.Module, settings: Settings) -> None:
     refuse_on_clients(settings, NAME)
-    refuse_without_statistics(model, NAME, settings.dense.bn_weight, "dense.bn-weight")
+    weight = settings.section(DenseSettings).bn_weight
+    refuse_without_statistics(model, NAME, weight, "dense.bn-weight")
 
 
 method = Method("dense", run, suits=_refuse)

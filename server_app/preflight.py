@@ -7,15 +7,15 @@ from pathlib import Path
 from typing import Any
 
 from foundation import counted
-from foundation.data import FOLDERS, SOURCES, client_indices, client_rows, describe, sites_in
+from foundation.data import FOLDERS, client_indices, client_rows, describe, sites_in
 from foundation.data.augmentation import require_room
 from foundation.events.sinks import chosen_sinks
 from foundation.messages.shared_model import shared_model
-from foundation.models import MODELS, resolve_device
+from foundation.models import resolve_device
 from foundation.settings.configuration import ConfigurationError, RunConfiguration
 from foundation.settings.post_training import AUTO
 from post_training import Settings, chosen
-from strategies import algorithms, get
+from strategies import get
 
 from . import run_directory
 from .checkpoints import Checkpoints
@@ -33,17 +33,12 @@ def parse(values: Mapping[str, Any]) -> RunConfiguration:
     ConfigurationError
         Naming the key, the value and the choices.
     """
-    choices = {
-        "strategy": tuple(algorithms()),
-        "model": tuple(MODELS),
-        "dataset": tuple(SOURCES),
-    }
-    configuration = RunConfiguration.parse(values, choices)
+    configuration = RunConfiguration.parse(values)
     if configuration.partition == FOLDERS and "num-clients" not in values:
         names, _ = sites_in(**configuration.data_set)
         if names:
             values = {**values, "num-clients": len(names)}
-            configuration = RunConfiguration.parse(values, choices)
+            configuration = RunConfiguration.parse(values)
     if configuration.post_training != AUTO:
         chosen(configuration.post_training)
     get(configuration.strategy).require(configuration)

@@ -13,9 +13,8 @@ from flwr.serverapp import Grid
 
 from fedf2dg.report import plain, terminal_table, verdicts, write_report
 from fedf2dg.report.guessing import guessing
-from foundation import counted
+from foundation import counted, only_warned
 from foundation.data.names import listed
-from foundation.optional import only_warned
 from foundation.processes import Workers
 from foundation.settings.configuration import RunConfiguration
 from post_training import Settings, chosen

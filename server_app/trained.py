@@ -9,8 +9,8 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 from fedf2dg.report import pseudo_grid
+from foundation import only_warned
 from foundation.models import Classifier, State, load_state
-from foundation.optional import only_warned
 from generation import PseudoData, generate
 from post_training import ClassStatistics, Inputs, PseudoRequest, StatisticsRequest
 from questions.pixel_range import pixel_range

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from flwr.serverapp.strategy import FedAdagrad
 
+from foundation.settings.server_optimizer import ServerOptimizerSettings
+
 from .flower import from_flower
 
 #: η, chosen on held-out training images of the digits (docs/lab/2026-11-strategies.md).
@@ -12,7 +14,7 @@ STEP = 0.01
 algorithm = from_flower(
     "fedadagrad",
     lambda configuration: FedAdagrad(
-        eta=configuration.server_optimizer.step(STEP),
-        tau=configuration.server_optimizer.tau,
+        eta=configuration.section(ServerOptimizerSettings).step(STEP),
+        tau=configuration.section(ServerOptimizerSettings).tau,
     ),
 )

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from flwr.serverapp.strategy import FedTrimmedAvg
 
+from foundation.settings.robust import RobustSettings
+
 from .flower import from_flower
 
 algorithm = from_flower(
-    "fedtrimmedavg", lambda configuration: FedTrimmedAvg(beta=configuration.robust.trimmed_fraction)
+    "fedtrimmedavg",
+    lambda run: FedTrimmedAvg(beta=run.section(RobustSettings).trimmed_fraction),
 )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from flwr.serverapp.strategy import FedYogi
 
+from foundation.settings.server_optimizer import ServerOptimizerSettings
+
 from .flower import from_flower
 
 #: η, chosen on held-out training images of the digits (docs/lab/2026-11-strategies.md).
@@ -12,9 +14,9 @@ STEP = 0.03
 algorithm = from_flower(
     "fedyogi",
     lambda configuration: FedYogi(
-        eta=configuration.server_optimizer.step(STEP),
-        beta_1=configuration.server_optimizer.beta1,
-        beta_2=configuration.server_optimizer.beta2,
-        tau=configuration.server_optimizer.tau,
+        eta=configuration.section(ServerOptimizerSettings).step(STEP),
+        beta_1=configuration.section(ServerOptimizerSettings).beta1,
+        beta_2=configuration.section(ServerOptimizerSettings).beta2,
+        tau=configuration.section(ServerOptimizerSettings).tau,
     ),
 )

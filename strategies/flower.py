@@ -28,6 +28,7 @@ from foundation.messages.records import to_record
 from foundation.models import State, StateLayout
 from foundation.models.aggregation import combine, sample_weights
 from foundation.settings.configuration import ConfigurationError, RunConfiguration
+from foundation.settings.robust import RobustSettings
 
 from .algorithm import Algorithm
 from .client import ClientAlgorithm
@@ -67,10 +68,11 @@ def from_flower(
             )
         fewest, asked = fewest_replies(configuration), configuration.clients_per_round
         if fewest > asked:
+            robust = configuration.section(RobustSettings)
             raise ConfigurationError(
                 f"strategy = {name!r} needs at least {fewest} clients in a round with "
-                f"robust.malicious-clients = {configuration.robust.malicious_clients} and "
-                f"robust.clients-to-keep = {configuration.robust.clients_to_keep}; "
+                f"robust.malicious-clients = {robust.malicious_clients} and "
+                f"robust.clients-to-keep = {robust.clients_to_keep}; "
                 f"num-clients x fraction-train gives {asked}"
             )
         try:

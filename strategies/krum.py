@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from flwr.serverapp.strategy import Krum
 
+from foundation.settings.robust import RobustSettings
+
 from .flower import from_flower
 
 algorithm = from_flower(
     "krum",
-    lambda configuration: Krum(num_malicious_nodes=configuration.robust.malicious_clients),
-    fewest_replies=lambda configuration: 2 * configuration.robust.malicious_clients + 3,
+    lambda run: Krum(num_malicious_nodes=run.section(RobustSettings).malicious_clients),
+    fewest_replies=lambda run: 2 * run.section(RobustSettings).malicious_clients + 3,
 )

@@ -12,13 +12,15 @@ from __future__ import annotations
 
 from flwr.serverapp.strategy import QFedAvg
 
+from foundation.settings.server_optimizer import ServerOptimizerSettings
+
 from .flower import from_flower
 
 algorithm = from_flower(
     "qfedavg",
     lambda configuration: QFedAvg(
-        client_learning_rate=configuration.server_optimizer.step(1.0),
-        q=configuration.server_optimizer.fairness,
+        client_learning_rate=configuration.section(ServerOptimizerSettings).step(1.0),
+        q=configuration.section(ServerOptimizerSettings).fairness,
         train_loss_key="train-loss",
     ),
 )

@@ -27,8 +27,7 @@ from fedf2dg.report.tables import (
     stages,
 )
 from fedf2dg.report.verdict import title, verdict
-from foundation import counted, write_whole
-from foundation.optional import only_warned
+from foundation import counted, only_warned, write_whole
 
 _REFRESH_SECONDS = 10
 _MOST_LETTERS = 500

@@ -19,7 +19,6 @@ from .partitions import PARTITIONS, partition, to_assignment
 from .sources import (
     AUGMENTATIONS,
     OWN_SETS,
-    SOURCES,
     Description,
     describe,
     has_split,
@@ -35,7 +34,6 @@ __all__ = [
     "LABEL_NOISES",
     "OWN_SETS",
     "PARTITIONS",
-    "SOURCES",
     "Batches",
     "DataError",
     "Description",

@@ -10,7 +10,7 @@ from .directory import (
     write_model,
 )
 from .interpolation import interpolated
-from .registry import MODELS, build
+from .registry import build
 from .state import (
     State,
     StateLayout,
@@ -22,7 +22,6 @@ from .state import (
 )
 
 __all__ = [
-    "MODELS",
     "Classifier",
     "ModelDescription",
     "ModelDirectoryError",

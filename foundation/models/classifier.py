@@ -2,9 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+
 from torch import Tensor, nn
 
 from .state import has_batch_norm
+
+#: Takes the number of image channels and (height, width), and returns an encoder and its number of
+#: features.
+EncoderBuilder = Callable[[int, tuple[int, int]], tuple[nn.Module, int]]
+
+
+@dataclass(frozen=True)
+class Model:
+    """What a file declares, as ``model = Model("name", build)``.
+
+    Parameters
+    ----------
+    name : str
+        The value of the key ``model``.
+    build : EncoderBuilder
+        Builds the encoder with fresh weights; classifier and projection head are added.
+    """
+
+    name: str
+    build: EncoderBuilder
+
+    def __call__(self, channels: int, image_size: tuple[int, int]) -> tuple[nn.Module, int]:
+        """Build an encoder, as a function of a user's own does it."""
+        return self.build(channels, image_size)
 
 
 class Classifier(nn.Module):

@@ -1,8 +1,4 @@
-"""The models by name. Adding one is one function that returns an encoder, and one line here.
-
-An encoder function takes the number of image channels and the image size and returns the encoder
-and its number of features; classifier, projection head and seeding are added by :func:`build`.
-"""
+"""The models by name: an encoder each, to which :func:`build` adds classifier and seed."""
 
 from __future__ import annotations
 
@@ -12,11 +8,10 @@ from functools import partial
 import torch
 from torch import nn
 
-from .classifier import Classifier
-from .resnet import group_norm, residual_encoder
-from .torchvision_models import TORCHVISION_MODELS
+from foundation.members import MODELS
 
-EncoderBuilder = Callable[[int, tuple[int, int]], tuple[nn.Module, int]]
+from .classifier import Classifier, Model
+from .resnet import group_norm, residual_encoder
 
 
 def _residual(
@@ -80,18 +75,17 @@ def vgg11(channels: int, image_size: tuple[int, int]) -> tuple[nn.Module, int]:
 # resnet8, 20 and 32 are He et al.'s three-stage networks for CIFAR-10; resnet18 and 34 have four
 # stages. On 8x8 images a fourth stage is a single pixel, whose BatchNorm statistics are so poor
 # that averaging ten clients at Dirichlet 0.05 stays near chance for rounds: resnet8 suits digits.
-MODELS: dict[str, EncoderBuilder] = {
-    "resnet8": partial(_residual, width=16, blocks=(1, 1, 1)),
-    "resnet20": partial(_residual, width=16, blocks=(3, 3, 3)),
-    "resnet32": partial(_residual, width=16, blocks=(5, 5, 5)),
-    "resnet18": partial(_residual, width=64, blocks=(2, 2, 2, 2)),
-    "resnet34": partial(_residual, width=64, blocks=(3, 4, 6, 3)),
-    "resnet8-gn": partial(_residual, width=16, blocks=(1, 1, 1), norm_layer=group_norm),
-    "resnet18-gn": partial(_residual, width=64, blocks=(2, 2, 2, 2), norm_layer=group_norm),
-    "cnn": small_cnn,
-    "vgg11": vgg11,
-    **TORCHVISION_MODELS,
-}
+models = (
+    Model("resnet8", partial(_residual, width=16, blocks=(1, 1, 1))),
+    Model("resnet20", partial(_residual, width=16, blocks=(3, 3, 3))),
+    Model("resnet32", partial(_residual, width=16, blocks=(5, 5, 5))),
+    Model("resnet18", partial(_residual, width=64, blocks=(2, 2, 2, 2))),
+    Model("resnet34", partial(_residual, width=64, blocks=(3, 4, 6, 3))),
+    Model("resnet8-gn", partial(_residual, width=16, blocks=(1, 1, 1), norm_layer=group_norm)),
+    Model("resnet18-gn", partial(_residual, width=64, blocks=(2, 2, 2, 2), norm_layer=group_norm)),
+    Model("cnn", small_cnn),
+    Model("vgg11", vgg11),
+)
 
 
 def build(
@@ -108,7 +102,7 @@ def build(
     Parameters
     ----------
     name : str
-        A key of :data:`MODELS`.
+        Of one of :data:`foundation.members.MODELS`.
     classes, channels : int
         Number of classes, and of image channels.
     image_size : tuple[int, int] or int (default: 32)
@@ -122,13 +116,12 @@ def build(
     Raises
     ------
     ValueError
-        If the name is unknown (the message lists the choices) or the image is too small.
+        If there is none of that name (the message lists the choices), or the image is too small.
     """
-    if name not in MODELS:
-        raise ValueError(f"unknown model {name!r}; choose one of {', '.join(MODELS)}")
+    builder = MODELS.load_function(name)
     size = (image_size, image_size) if isinstance(image_size, int) else image_size
     with torch.random.fork_rng(devices=[], enabled=seed is not None):
         if seed is not None:
             torch.manual_seed(seed)
-        encoder, width = MODELS[name](channels, size)
+        encoder, width = builder(channels, size)
         return Classifier(encoder, width, classes, projection_dim)

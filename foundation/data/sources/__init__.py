@@ -1,25 +1,29 @@
-"""Every data set by name: the embedded digits, the field's public sets and a user's own files.
-
-A new data set is one function that returns a `Source`, and a line in `SOURCES`.
-"""
+"""Every data set by name: the embedded digits, the field's public sets and a user's own files."""
 
 import json
-from collections.abc import Callable
 from dataclasses import replace
-from functools import lru_cache, partial
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
+from foundation.members import DATA_SETS
+
 from ..cache import entry, new_array, open_arrays
 from ..decoding import RESIZING, Shape, decode, inspect
 from ..errors import DataError, warn_once
 from ..images import ImageData, Normalization
-from .base import AUGMENTATIONS, SPLIT_NAMES, Description, Source, usual_augmentation
-from .digits import digits
+from .base import (
+    AUGMENTATIONS,
+    SPLIT_NAMES,
+    DataSource,
+    Description,
+    Source,
+    usual_augmentation,
+)
 from .folder import folder, refuse_a_single_class
-from .hub import HUB_SETS, hub
+from .hub import HUB_SETS
 from .own import own_files
 from .parquet import find_files, parquet, warn_of_others
 from .sites import holds_sites, sites
@@ -27,7 +31,6 @@ from .sites import holds_sites, sites
 __all__ = [
     "AUGMENTATIONS",
     "OWN_SETS",
-    "SOURCES",
     "Description",
     "Source",
     "describe",
@@ -43,14 +46,6 @@ __all__ = [
 SPLITS = ("train", "test")
 #: Data sets that a user brings: their classes and files are not known beforehand.
 OWN_SETS = ("parquet", "folder")
-
-
-def _digits(data_dir: str, class_names: tuple[str, ...]) -> Source:
-    return digits()
-
-
-def _hub(name: str, data_dir: str, class_names: tuple[str, ...]) -> Source:
-    return hub(name, data_dir)
 
 
 def _parquet(data_dir: str, class_names: tuple[str, ...]) -> Source:
@@ -79,13 +74,7 @@ def _folder(data_dir: str, class_names: tuple[str, ...]) -> Source:
     return source
 
 
-# Data set -> function of (data directory, class names or ()).
-SOURCES: dict[str, Callable[[str, tuple[str, ...]], Source]] = {
-    "digits": _digits,
-    **{name: partial(_hub, name) for name in HUB_SETS},
-    "parquet": _parquet,
-    "folder": _folder,
-}
+sources = (DataSource("parquet", _parquet), DataSource("folder", _folder))
 
 
 def describe(
@@ -104,7 +93,7 @@ def describe(
     Parameters
     ----------
     dataset : str
-        A key of `SOURCES`.
+        Its name.
     data_dir : str (default: "")
         Directory of the files; needed for ``parquet`` and ``folder``, optional for hub data sets.
     class_names : tuple of str (default: ())
@@ -311,11 +300,12 @@ def _source(
     image_size: int,
     leave_out_unreadable: bool,
 ) -> Source:
-    if dataset not in SOURCES:
-        raise DataError(f"unknown data set '{dataset}': choose one of {', '.join(SOURCES)}")
-    if class_names and dataset not in OWN_SETS:
+    if class_names and dataset not in OWN_SETS and not DATA_SETS.is_foreign(dataset):
         raise DataError(f"class names are part of data set '{dataset}' and cannot be given")
-    source = SOURCES[dataset](data_dir, class_names)
+    opened = DATA_SETS.load_function(dataset)(data_dir, class_names)
+    if not isinstance(opened, Source):
+        raise DataError(f"data set '{dataset}' gave a {type(opened).__name__}, and no Source")
+    source = opened
     return replace(source, image_size=image_size, leave_out_unreadable=leave_out_unreadable)
 
 

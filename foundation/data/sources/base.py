@@ -74,6 +74,26 @@ class Description:
 
 
 @dataclass(frozen=True)
+class DataSource:
+    """What a file declares, as `source = DataSource("name", open)`.
+
+    Attributes
+    ----------
+    name : str
+        The value of the key `dataset`.
+    open : callable
+        Takes `data-dir` and the class names that were given, or (), and returns the images.
+    """
+
+    name: str
+    open: "Callable[[str, tuple[str, ...]], Source]"
+
+    def __call__(self, data_dir: str, class_names: tuple[str, ...]) -> "Source":
+        """Open the source, as a function of a user's own does it."""
+        return self.open(data_dir, class_names)
+
+
+@dataclass(frozen=True)
 class Source:
     """Where images come from.
 

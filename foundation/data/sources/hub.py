@@ -18,12 +18,17 @@ from .parquet import find_files, parquet
 class HubSet:
     """One data set of the hub: where it is, how its columns are called, what it looks like."""
 
+    name: str
     hub_id: str
     image_column: str
     label_column: str
     description: Description
     config: str | None = None
     test_split: str = "test"
+
+    def __call__(self, data_dir: str, class_names: tuple[str, ...]) -> Source:
+        """Open it."""
+        return hub(self.name, data_dir)
 
 
 def _numbered(count: int) -> tuple[str, ...]:
@@ -44,8 +49,9 @@ _CIFAR100_NAMES = """
 # Normalisation: mean and standard deviation over the training pixels, as commonly published.
 # Augmentation: as in NIID-Bench (crops and flips for CIFAR-10, rotation by up to 15 degrees on top
 # for CIFAR-100, none for digits and clothes, which a flip would turn into something else).
-HUB_SETS = {
-    "cifar10": HubSet(
+sources = (
+    HubSet(
+        "cifar10",
         hub_id="uoft-cs/cifar10",
         image_column="img",
         label_column="label",
@@ -61,7 +67,8 @@ HUB_SETS = {
             augmentation="crop-flip",
         ),
     ),
-    "cifar100": HubSet(
+    HubSet(
+        "cifar100",
         hub_id="uoft-cs/cifar100",
         image_column="img",
         label_column="fine_label",
@@ -74,7 +81,8 @@ HUB_SETS = {
             augmentation="crop-flip-rotate",
         ),
     ),
-    "svhn": HubSet(
+    HubSet(
+        "svhn",
         hub_id="ufldl-stanford/svhn",
         config="cropped_digits",
         image_column="image",
@@ -87,7 +95,8 @@ HUB_SETS = {
             normalization=Normalization((0.4377, 0.4438, 0.4728), (0.1980, 0.2010, 0.1970)),
         ),
     ),
-    "mnist": HubSet(
+    HubSet(
+        "mnist",
         hub_id="ylecun/mnist",
         image_column="image",
         label_column="label",
@@ -99,7 +108,8 @@ HUB_SETS = {
             normalization=Normalization((0.1307,), (0.3081,)),
         ),
     ),
-    "fmnist": HubSet(
+    HubSet(
+        "fmnist",
         hub_id="zalando-datasets/fashion_mnist",
         image_column="image",
         label_column="label",
@@ -114,7 +124,8 @@ HUB_SETS = {
             normalization=Normalization((0.2860,), (0.3530,)),
         ),
     ),
-    "tiny-imagenet": HubSet(
+    HubSet(
+        "tiny-imagenet",
         hub_id="zh-plus/tiny-imagenet",
         image_column="image",
         label_column="label",
@@ -129,7 +140,8 @@ HUB_SETS = {
             augmentation="crop-flip",
         ),
     ),
-}
+)
+HUB_SETS = {known.name: known for known in sources}
 
 
 def hub(name: str, data_dir: str = "") -> Source:
