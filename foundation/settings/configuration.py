@@ -338,6 +338,7 @@ def _brought_sections(flat: Mapping[str, Any]) -> dict[str, type[Section]]:
     for name, info in _declared():
         if info.family is None or not isinstance(value := flat.get(name), str):
             continue
+        checked(name, value, info)
         for member in set(names_in(value)) - set(info.words):
             if not info.family.is_foreign(member):
                 continue
