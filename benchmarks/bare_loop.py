@@ -9,7 +9,7 @@ import torch
 from benchmarks.measure import now
 from client_app.site import Site
 from client_app.training import train_locally
-from foundation.data import Description, describe, load_split
+from foundation.data import Description
 from foundation.messages.seeds import training_generator
 from foundation.messages.shared_model import shared_model
 from foundation.models import Classifier, State, cpu_state, load_state
@@ -53,9 +53,9 @@ class BareFederation:
             Site.of(configuration, {"partition-id": client, "num-partitions": clients}, {})
             for client in range(clients)
         ]
-        description = describe(**configuration.data_set)
+        description = configuration.data_set.describe()
         device = sites[0].device
-        test = load_split(split="test", **configuration.data_set)
+        test = configuration.data_set.load("test")
         evaluate = Evaluator(test, description.normalization, device)
         model = shared_model(configuration, description)
         return cls(description, sites, model.to(device), evaluate)

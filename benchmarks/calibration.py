@@ -24,7 +24,6 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.nn import functional as F
 
-from foundation.data import load_split
 from foundation.models import State
 from foundation.models.class_statistics import class_sums
 from foundation.models.features import features_of
@@ -32,8 +31,8 @@ from foundation.models.head import head_parameters
 from foundation.settings.configuration import RunConfiguration
 from generation import PseudoData
 from post_training import ClassStatistics, Settings, StatisticsRequest, methods
+from post_training.calibration.linear_head import LinearHead
 from post_training.in_memory import TrainedModels
-from post_training.linear_head import LinearHead
 from questions.class_statistics import ClientStatistics
 from server_app.class_statistics import added
 
@@ -80,7 +79,7 @@ class Answers:
 
     @cached_property
     def _labels(self) -> npt.NDArray[np.int64]:
-        return load_split(self._federation.dataset, "train", self._federation.data_dir).labels
+        return self._federation.data_set.load("train").labels
 
     def __call__(self, request: StatisticsRequest) -> ClassStatistics:
         """Answer all that can be asked at once, and remember it by the model."""
@@ -136,7 +135,7 @@ def sample(federation: Federation, split: str, per_class: int) -> tuple[Tensor, 
 
     Of the training images those are taken that no client holds, if there are enough.
     """
-    labels = load_split(federation.dataset, split, federation.data_dir).labels
+    labels = federation.data_set.load(split).labels
     order = np.random.default_rng(1).permutation(len(labels))
     if split == "train":
         free = order[~np.isin(order, np.concatenate(federation.rows))]

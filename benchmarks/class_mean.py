@@ -18,8 +18,6 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from client_app.site import simulated_data
-from foundation.data import describe
 from foundation.models import Classifier, read_model
 from foundation.settings.configuration import RunConfiguration
 from generation.objective import total_variation
@@ -83,9 +81,9 @@ def likeness(first: Tensor, second: Tensor) -> float:
 
 def crowds(configuration: RunConfiguration) -> Iterator[tuple[int, int, Tensor]]:
     """Yield client, class and normalised training images of it, where there are enough."""
-    normalization = describe(**configuration.data_set).normalization
+    normalization = configuration.data_set.describe().normalization
     for client in range(configuration.num_clients):
-        data = simulated_data(configuration, client)
+        data = configuration.division.data(client)
         for label in range(len(data.class_names)):
             rows = (data.labels == label).nonzero()[0][:CROWD]
             if len(rows) == CROWD:
@@ -104,7 +102,7 @@ def main() -> None:
     _, model = read_model(arguments.run / "model")
     for parameter in model.parameters():
         parameter.requires_grad_(False)
-    low, high = describe(**configuration.data_set).normalization.bounds()
+    low, high = configuration.data_set.describe().normalization.bounds()
     limits = (torch.tensor(low).view(-1, 1, 1), torch.tensor(high).view(-1, 1, 1))
     # By k: how like to the mean of the k, how like to the first of them, and its place.
     found: dict[int, list[tuple[float, float, int]]] = {count: [] for count in COUNTS}

@@ -31,7 +31,7 @@ import numpy as np
 
 from benchmarks.loopback import Deployment, wait_until
 from fedf2dg.deployment.example_sites import write_folders
-from foundation.data import load_split
+from foundation.data import DataSet
 
 START = time.monotonic()
 
@@ -41,8 +41,8 @@ def say(*what: object) -> None:
 
 
 def write_sites(directory: Path, nodes: int) -> None:
-    write_folders(directory / "server" / "test", load_split("digits", "test"), "L")
-    train = load_split("digits", "train")
+    write_folders(directory / "server" / "test", DataSet("digits").load("test"), "L")
+    train = DataSet("digits").load("train")
     order = np.random.default_rng(0).permutation(len(train))
     for number, rows in enumerate(np.array_split(order, nodes), start=1):
         write_folders(directory / f"site-{number}", train.subset(rows), "L")

@@ -18,9 +18,8 @@ import torch
 from benchmarks.measure import now
 from client_app.training import train_locally
 from distillation import DistillationSettings, distil
-from foundation.data import Batches, ImageData, describe, load_split
+from foundation.data import Batches, DataSet, ImageData, stratified_split
 from foundation.data.partitions import partition
-from foundation.data.stratification import stratified_split
 from foundation.messages.seeds import training_generator
 from foundation.models import Classifier, State, StateLayout, build, cpu_state, load_state
 from foundation.models.aggregation import combine, sample_weights
@@ -128,8 +127,8 @@ def run(size: str, device: torch.device) -> Iterator[Reaching]:
 
 def federate(configuration: RunConfiguration, seed: int, device: torch.device) -> Federated:
     """Train under FedAvg, as a run of the product with this configuration does."""
-    description = describe("digits", "")
-    everything = load_split("digits", "train", "")
+    description = DataSet("digits").describe()
+    everything = DataSet("digits").load("train")
     kept, held_out = stratified_split(everything.labels, HELD_OUT, SPLIT_SEED)
     labels = everything.labels[kept]
     parts = partition(
@@ -188,7 +187,7 @@ def reach(
 ) -> Reached:
     """Generate and distil under one setting, on every seed."""
     iterations, schedule, rate = setting
-    bounds = describe("digits", "").normalization.bounds()
+    bounds = DataSet("digits").describe().normalization.bounds()
     accuracies, objectives, seconds = [], [], []
     for federated in federations:
         started = now()

@@ -15,10 +15,7 @@ from foundation.data import (
     Batches,
     Description,
     ImageData,
-    client_data,
-    describe,
     site_data,
-    sites_in,
 )
 from foundation.data.agreement import from_values
 from foundation.messages.shared_model import shared_model
@@ -100,7 +97,7 @@ class Site:
                 "this node has no data: start its SuperNode with --node-config "
                 '"data-path=\'/path/to/images\'" or "partition-id=0 num-partitions=10"'
             )
-        description = from_values(sent) or describe(**configuration.data_set)
+        description = from_values(sent) or configuration.data_set.describe()
         return cls(
             configuration,
             description,
@@ -173,8 +170,7 @@ def _own_name(configuration: RunConfiguration, node_config: Mapping[str, Any]) -
     """Return the name of a client's folder; empty where a simulated client has none of its own."""
     if data_path := str(node_config.get("data-path", "")):
         return Path(data_path).name
-    names, _ = sites_in(**configuration.data_set)
-    return dict(enumerate(names)).get(int(node_config["partition-id"]), "")
+    return dict(enumerate(configuration.data_set.sites())).get(int(node_config["partition-id"]), "")
 
 
 def _threads_of(node_config: Mapping[str, Any]) -> int:
@@ -193,23 +189,9 @@ def _share_of_threads() -> int:
     return min(max(1, cores() // beside), threads())
 
 
-def simulated_data(configuration: RunConfiguration, client: int, split: str = "train") -> ImageData:
-    """Return what one simulated client trains on, or holds out (``split="held-out"``)."""
-    return client_data(
-        client=client,
-        split=split,
-        validation_share=configuration.validation_share,
-        feature_noise=configuration.feature_noise,
-        feature_noise_kind=configuration.feature_noise_kind,
-        label_noise=configuration.label_noise,
-        label_noise_rate=configuration.label_noise_rate,
-        **configuration.partitioning,
-    )
-
-
 def pooled_data(configuration: RunConfiguration) -> ImageData:
     """Return what all simulated clients hold together, wrong labels included, without noise."""
-    parts = [simulated_data(configuration, client) for client in range(configuration.num_clients)]
+    parts = [configuration.division.data(client) for client in range(configuration.num_clients)]
     return ImageData(
         np.concatenate([part.images for part in parts]),
         np.concatenate([part.labels for part in parts]),
@@ -225,7 +207,7 @@ def _own_data(site: Site, split: str) -> ImageData:
         like=site.description,
         site=f"site {site.name}",
         holdout=site.configuration.validation_share,
-        leave_out_unreadable=site.configuration.data_set["leave_out_unreadable"],
+        leave_out_unreadable=site.configuration.data_set.leave_out_unreadable,
     )
 
 
@@ -233,14 +215,14 @@ def _own_data(site: Site, split: str) -> ImageData:
 def _resident_data(site: Site) -> ImageData:
     if site.data_path:
         return _own_data(site, "train")
-    return simulated_data(site.configuration, site.partition_id)
+    return site.configuration.division.data(site.partition_id)
 
 
 @lru_cache(maxsize=_RESIDENT_CLIENTS)
 def _resident_held_out(site: Site) -> ImageData:
     share = site.configuration.validation_share
     if not site.data_path:
-        return simulated_data(site.configuration, site.partition_id, "held-out")
+        return site.configuration.division.data(site.partition_id, "held-out")
     if share == 0:
         return site.data().subset([])
     return _own_data(site, "test")

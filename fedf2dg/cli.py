@@ -313,14 +313,11 @@ def _report(chosen: argparse.Namespace) -> int:
 def _diagnose(chosen: argparse.Namespace) -> int:
     from fedf2dg.diagnosis import diagnose
     from fedf2dg.report import write_report
-    from fedf2dg.report.diagnosis import FILE, table_rows
+    from fedf2dg.report.tables import DIAGNOSIS, ceilings_table
     from foundation import only_warned
 
-    rows = table_rows([asdict(found) for found in diagnose(chosen.run_directory)])
-    width = max(len(what) for _, what, _ in rows)
-    for part, what, accuracy in rows:
-        print(f"{part:<10}{what:<{width}}{accuracy:>9}")
-    print(chosen.run_directory / FILE)
+    print(ceilings_table([asdict(found) for found in diagnose(chosen.run_directory)]).terminal())
+    print(chosen.run_directory / DIAGNOSIS)
     with only_warned("the report"):
         print(write_report(chosen.run_directory))
     return 0

@@ -21,9 +21,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from distillation import distil, teachers
-from fedf2dg.report.diagnosis import FILE
+from fedf2dg.report.tables import DIAGNOSIS
 from foundation import write_whole
-from foundation.data import client_rows, has_split, load_split
 from foundation.messages.client_store import ClientStore
 from foundation.messages.shared_model import shared_model
 from foundation.models import Classifier, State, cpu_state, load_state, resolve_device
@@ -91,7 +90,7 @@ def diagnose(directory: Path) -> list[Ceiling]:
     trained = _Trained(directory)
     found = list(_ceilings(trained))
     content = {"images": len(trained.test_labels), "ceilings": [asdict(entry) for entry in found]}
-    write_whole(directory / FILE, json.dumps(content, indent=1) + "\n")
+    write_whole(directory / DIAGNOSIS, json.dumps(content, indent=1) + "\n")
     return found
 
 
@@ -199,7 +198,7 @@ class _Trained:
             {**settings, "stages": "generate", "resume-from": str(directory), "output-dir": ""}
         )
         configuration = self.configuration
-        if not has_split(split="test", **configuration.data_set):
+        if not configuration.data_set.has("test"):
             raise ConfigurationError(
                 f"the server of {directory} has no test images: nothing can be measured here"
             )
@@ -210,7 +209,7 @@ class _Trained:
         self._store.declare(loaded.versions["local_models"])
         self._description = normalized(description_of(configuration), loaded.normalization)
         self.device = resolve_device(configuration.device)
-        test = load_split(split="test", **configuration.data_set)
+        test = configuration.data_set.load("test")
         self.test_images = self._normalized(test.images)
         self.test_labels = torch.tensor(test.labels)
         self.label_counts = self._counts(loaded.label_counts)
@@ -242,21 +241,17 @@ class _Trained:
         The last are places among the local models. None where the images are not here.
         """
         configuration = self.configuration
-        if not has_split(split="train", **configuration.data_set):
+        if not configuration.data_set.has("train"):
             return None
         rows, sources = [], []
         for place, client in enumerate(self._store.versions):
-            own, _ = client_rows(
-                client=client,
-                validation_share=configuration.validation_share,
-                **configuration.partitioning,
-            )
+            own, _ = configuration.division.rows(client)
             rows.append(own)
             sources.append(np.full(len(own), place))
         every, whose = np.concatenate(rows), np.concatenate(sources)
         draw = np.random.default_rng(derived_seed(configuration.seed, DISTILLATION))
         taken = draw.permutation(len(every))[:MOST_IMAGES]
-        data = load_split(split="train", **configuration.data_set)
+        data = configuration.data_set.load("train")
         return (
             self._normalized(data.images[every[taken]]),
             torch.tensor(data.labels[every[taken]]),

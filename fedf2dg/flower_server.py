@@ -9,6 +9,7 @@ from foundation import say_expected_errors_plainly
 from server_app import preflight
 from server_app.run import run
 
+from .report import listeners
 from .simulation.dead_actor import dead_actor
 
 app = ServerApp()
@@ -20,4 +21,4 @@ def main(grid: Grid, context: Context) -> None:
     """Check the configuration, then carry out the run."""
     configuration = preflight.parse(context.run_config)
     preflight.check(configuration, simulated=False)
-    run(grid, configuration, must_stop=dead_actor)
+    run(grid, configuration, must_stop=dead_actor, listeners=listeners())

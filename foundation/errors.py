@@ -10,9 +10,11 @@ import logging
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from typing import ClassVar
 
 log = logging.getLogger("flwr.fedf2dg")
+data_log = log.getChild("data")
 
 
 class ExpectedError(Exception):
@@ -35,6 +37,14 @@ class UsageError(ExpectedError):
 
 class ConfigurationError(UsageError, ValueError):
     """A setting that cannot work; the message names the key, the value and the choices."""
+
+
+class DataError(UsageError, ValueError):
+    """Images or labels that cannot be used: the message names the place and what to do."""
+
+
+class PartitionError(UsageError, ValueError):
+    """A division of the data over clients that cannot be made: the reason and what to change."""
 
 
 def location(error: BaseException) -> str:
@@ -65,6 +75,16 @@ def only_warned(what: str) -> Iterator[None]:
         reason = " ".join(reason.split())
         log.warning("%s could not be made (%s): all else goes on without it", what, reason[:400])
         log.debug("%s could not be made", what, exc_info=True)
+
+
+@lru_cache(maxsize=1024)
+def warn_once(message: str) -> None:
+    """Log a warning the first time this process meets it.
+
+    A simulated client asks for its data in every round; its user wants to read the warning once.
+    It goes to a logger below ``flwr``, so that Flower's log stream carries it to the user.
+    """
+    data_log.warning("%s", message)
 
 
 class _Plain(logging.Filter):

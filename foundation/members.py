@@ -72,7 +72,13 @@ class Family:
 
     def is_foreign(self, name: str) -> bool:
         """Tell whether a member comes from outside of the family's folder."""
-        return name not in _declared(self.package, self.attribute)
+        return self._as_declared(name) is None
+
+    def _as_declared(self, name: str) -> str | None:
+        """Return a name as one of our files has it: ``timm/`` stands for every name behind it."""
+        known = _declared(self.package, self.attribute)
+        parent = name[: name.find("/") + 1]
+        return next((one for one in (name, parent) if one in known), None)
 
     def require(self, name: str, words: Sequence[str] = ()) -> None:
         """Refuse a name that there is none of; ``module:name`` is looked for when it is loaded.
@@ -130,7 +136,8 @@ class Family:
             _refuse_a_hidden_file(f"{self.what} {name!r}", module, str(content.__file__))
         elif not self.is_foreign(name):
             members = (found, *getattr(content, f"{attribute}s", ()))
-            found = next(one for one in members if getattr(one, "name", None) == name)
+            wanted = self._as_declared(name)
+            found = next(one for one in members if getattr(one, "name", None) == wanted)
         return found, str(content.__file__)
 
     def _of_another_type(self, name: str, found: object, file: str, kind: str) -> Exception:
@@ -138,8 +145,8 @@ class Family:
         return ConfigurationError(f"{self.what} {name!r} must be {kind}: {file} has {what}")
 
     def _where(self, name: str) -> tuple[str, str]:
-        if not self.is_foreign(name):
-            return _declared(self.package, self.attribute)[name], self.attribute
+        if (known := self._as_declared(name)) is not None:
+            return _declared(self.package, self.attribute)[known], self.attribute
         if ":" in name:
             module, _, attribute = name.partition(":")
             return module, attribute

@@ -9,6 +9,9 @@ from pathlib import Path
 
 log = logging.getLogger("flwr.fedf2dg")
 
+#: The file in a run's directory that holds the latest line of progress, while there is some.
+PROGRESS = "progress.txt"
+
 _SECONDS_BETWEEN_LINES = 5.0
 _ESTIMATE_FROM = 0.05
 

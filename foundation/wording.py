@@ -5,6 +5,9 @@ from __future__ import annotations
 import difflib
 from collections.abc import Collection
 
+#: What stands for a number that there is none of.
+NONE = "–"
+
 
 def counted(number: int, one: str, several: str = "") -> str:
     """Write how many there are of something: ``"1 client"``, ``"1,000 clients"``, ``"no clients"``.
@@ -39,3 +42,23 @@ def meant(value: str, choices: Collection[str]) -> str:
     """Return a hint at the choice that is nearest to a value; empty if none is near."""
     close = difflib.get_close_matches(value, choices, n=1)
     return f" Did you mean {close[0]!r}?" if close else ""
+
+
+def duration(seconds: float | None) -> str:
+    """Return a duration as one reads it: "0.4 s", "85 s", "12 min 5 s", "3 h 20 min"."""
+    if seconds is None:
+        return NONE
+    if seconds < 99.5:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s"
+    return f"{minutes // 60} h {minutes % 60} min"
+
+
+def rounds_left(done: int, rounds: int, seconds: float | None) -> str:
+    """Return how far a run is, at the pace of its last round: "3 of 5 rounds, 2.0 s left"."""
+    left = (
+        "" if seconds is None or done >= rounds else f", {duration((rounds - done) * seconds)} left"
+    )
+    return f"{done} of {rounds} rounds{left}"

@@ -106,19 +106,19 @@ class Compiled:
     Parameters
     ----------
     objective : callable
-        A function or method, (images, labels, weights or None) -> scalar.
+        A function or method, (images, labels) -> scalar.
     device : torch.device
         On CUDA the compiled graph is captured and replayed as a CUDA graph.
     """
 
     def __init__(
         self,
-        objective: Callable[[Tensor, Tensor, Tensor | None], Tensor],
+        objective: Callable[[Tensor, Tensor], Tensor],
         device: torch.device,
     ) -> None:
         self._plain = objective
         self._cuda = device.type == "cuda"
-        self._fast: Callable[[Tensor, Tensor, Tensor | None], Tensor] | None = torch.compile(
+        self._fast: Callable[[Tensor, Tensor], Tensor] | None = torch.compile(
             objective, mode="reduce-overhead" if self._cuda else None
         )
         self._proven = False
@@ -128,24 +128,24 @@ class Compiled:
         self._fast = None
         torch.compiler.reset()
 
-    def __call__(self, images: Tensor, labels: Tensor, weights: Tensor | None = None) -> Tensor:
-        """Objective of images with labels and weights; a scalar."""
+    def __call__(self, images: Tensor, labels: Tensor) -> Tensor:
+        """Objective of images with labels; a scalar."""
         if self._fast is None or len(labels) == 1:
-            return self._plain(images, labels, weights)
+            return self._plain(images, labels)
         if self._cuda:
             torch.compiler.cudagraph_mark_step_begin()
         if self._proven:
-            return self._fast(images, labels, weights)
-        return self._first(images, labels, weights)
+            return self._fast(images, labels)
+        return self._first(images, labels)
 
-    def _first(self, images: Tensor, labels: Tensor, weights: Tensor | None) -> Tensor:
+    def _first(self, images: Tensor, labels: Tensor) -> Tensor:
         assert self._fast is not None
         try:
             # Forward and backward are compiled separately: try both before anything depends on it.
             trial = images.detach().clone().requires_grad_()
-            for sized in (trial, labels, *([] if weights is None else [weights])):
+            for sized in (trial, labels):
                 torch._dynamo.maybe_mark_dynamic(sized, 0)
-            torch.autograd.grad(self._fast(trial, labels, weights), trial)
+            torch.autograd.grad(self._fast(trial, labels), trial)
         except Exception as error:  # whatever a missing or broken compiler raises
             reason = str(error).strip() or type(error).__name__
             _log.warning(
@@ -153,6 +153,6 @@ class Compiled:
                 reason.splitlines()[0],
             )
             self._fast = None
-            return self._plain(images, labels, weights)
+            return self._plain(images, labels)
         self._proven = True
-        return self._fast(images, labels, weights)
+        return self._fast(images, labels)

@@ -7,8 +7,7 @@ Where the time goes, and what is done about it:
   batch statistics, losses, images and optimizer stay in float32.
 - The objective is fused by ``torch.compile`` where that pays (on a GPU with CUDA graphs). One
   engine serves any number of models of one architecture: their weights are copied into the resident
-  one, and the batch size is a symbol, so ten clients with ten budgets cost one compilation. CUDA
-  graphs hold for one size each: there, batches are filled up to few sizes (``generation.buckets``).
+  one, and the batch size is a symbol, so ten clients with ten budgets cost one compilation.
 - Nothing is read back from the device inside the loop but a look at the objective every
   ``CHECK_INTERVAL`` steps, or ``CHECK_SECONDS`` where steps are long.
 """
@@ -16,6 +15,7 @@ Where the time goes, and what is done about it:
 import copy
 import logging
 import math
+import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -28,7 +28,6 @@ from foundation.models import release_memory
 from foundation.settings import InversionSettings
 
 from .acceleration import Compiled, Work, choose_compilation, choose_precision
-from .buckets import Batch, mean
 from .errors import InversionError, UninvertibleModel
 from .objective import (
     StatisticsRecorder,
@@ -39,7 +38,7 @@ from .objective import (
 )
 from .optimizer import Adam
 from .plausibility import implausible
-from .statistics_layer import Measured, freeze_statistics
+from .statistics_layer import freeze_statistics
 
 Progress = Callable[[int, int], None]
 """Called with (done, total); the unit is stated where it is used."""
@@ -95,7 +94,7 @@ class Objective:
         The model to disagree with; needed where the competition weight is above 0.
     settings : InversionSettings
         Weights and form of the terms.
-    measured : Measured
+    deviations : list of Tensor
         Where the local model's layers, hooked or replaced, put the deviation of their statistics.
     autocast : torch.dtype or None (default: None)
         Type of the models' convolutions and matrix products; None: that of their weights.
@@ -106,7 +105,7 @@ class Objective:
         local_model: nn.Module,
         global_model: nn.Module | None,
         settings: InversionSettings,
-        measured: Measured,
+        deviations: list[Tensor],
         autocast: torch.dtype | None = None,
     ) -> None:
         if settings.competition_weight > 0 and global_model is None:
@@ -114,44 +113,33 @@ class Objective:
         self._local_model = local_model
         self._global_model = global_model
         self._settings = settings
-        self._measured = measured
+        self._deviations = deviations
         self._autocast = autocast
 
-    def __call__(self, images: Tensor, labels: Tensor, weights: Tensor | None = None) -> Tensor:
-        """Objective of images (n, C, H, W) with labels (n,); a scalar.
-
-        ``weights`` (n,), summing to 1, say how much each image counts; None: all count alike.
-        """
+    def __call__(self, images: Tensor, labels: Tensor) -> Tensor:
+        """Objective of images (n, C, H, W) with labels (n,); a scalar."""
         settings = self._settings
-        self._measured.weights = weights
         local_logits = self._predict(self._local_model, images)
-        if weights is None:
-            loss = F.cross_entropy(local_logits, labels)
-        else:
-            loss = mean(F.cross_entropy(local_logits, labels, reduction="none"), weights)
-        if settings.bn_weight > 0 and self._measured.deviations:
-            loss = loss + settings.bn_weight * torch.stack(self._measured.deviations).sum()
-        self._measured.clear()
+        loss = F.cross_entropy(local_logits, labels)
+        if settings.bn_weight > 0 and self._deviations:
+            loss = loss + settings.bn_weight * torch.stack(self._deviations).sum()
+        self._deviations.clear()
         if settings.tv_weight > 0:
-            loss = loss + settings.tv_weight * total_variation(images, settings.form, weights)
+            loss = loss + settings.tv_weight * total_variation(images, settings.form)
         if settings.l2_weight > 0:
-            loss = loss + settings.l2_weight * l2_penalty(images, settings.form, weights)
+            loss = loss + settings.l2_weight * l2_penalty(images, settings.form)
         if settings.competition_weight > 0:
             assert self._global_model is not None
             global_logits = self._predict(self._global_model, images)
             loss = loss + settings.competition_weight * competition(
-                local_logits,
-                global_logits,
-                settings.competition_temperature,
-                settings.form,
-                weights,
+                local_logits, global_logits, settings.competition_temperature, settings.form
             )
         return loss
 
     def predict(self, images: Tensor) -> Tensor:
         """Return the local model's logits (n, classes) for images."""
         logits = self._predict(self._local_model, images)
-        self._measured.clear()
+        self._deviations.clear()
         return logits
 
     def _predict(self, model: nn.Module, images: Tensor) -> Tensor:
@@ -241,26 +229,22 @@ class InversionEngine:
             for dtype in (torch.float32, self.precision)
         )
         recorder = StatisticsRecorder(self._exact)
-        self._objective = Objective(
-            self._exact, exact_global, settings, Measured(recorder.deviations)
-        )
-        measured = Measured()
-        freeze_statistics(self._fast, measured if settings.bn_weight > 0 else None)
+        self._objective = Objective(self._exact, exact_global, settings, recorder.deviations)
+        deviations: list[Tensor] = []
+        freeze_statistics(self._fast, deviations if settings.bn_weight > 0 else None)
         if fast_global is not None:
             freeze_statistics(fast_global)
         step_objective = Objective(
             self._fast,
             fast_global,
             settings,
-            measured,
+            deviations,
             None if self.precision == torch.float32 else self.precision,
         )
         self.compiled = choose_compilation(settings.compile, self.device, work)
-        #: Whether batches are filled up to few sizes; where that gains nothing, none is.
-        self.bucketed = self.compiled and self.device.type == "cuda"
-        #: The sizes of the batches that were optimised: a CUDA graph each, where there are any.
-        self.batch_sizes: set[int] = set()
-        self._step_objective: Callable[[Tensor, Tensor, Tensor | None], Tensor] = (
+        #: Images that the device's memory holds at once, as far as is known.
+        self._at_once = sys.maxsize
+        self._step_objective: Callable[[Tensor, Tensor], Tensor] = (
             Compiled(step_objective.__call__, self.device) if self.compiled else step_objective
         )
 
@@ -301,7 +285,7 @@ class InversionEngine:
         UninvertibleModel
             If the objective stops being a finite number, or what comes out is absurd.
         InversionError
-            If the device's memory is too small.
+            If the device's memory does not hold one image.
         """
         labels = torch.as_tensor(labels, dtype=torch.int64, device="cpu")
         self._load(model)
@@ -311,15 +295,7 @@ class InversionEngine:
             with torch.no_grad():
                 logits = self._objective.predict(images.new_zeros((1, *self.image_shape)))[:0]
             return Inversion(images.cpu(), labels, logits.cpu(), float("nan"), 0)
-        try:
-            images, objective = self._optimise(images, targets, offsets, progress)
-            with torch.no_grad():
-                logits = self._objective.predict(images)
-        except torch.OutOfMemoryError as error:
-            raise InversionError(
-                f"the device's memory does not hold the inversion of {len(labels)} images at once: "
-                "ask for fewer of a client, and for more batches instead"
-            ) from error
+        images, logits, objective = self._in_parts(images, targets, offsets, progress)
         if problem := implausible(images, logits):
             raise UninvertibleModel(f"what the inversion made cannot be used: {problem}")
         return Inversion(
@@ -330,23 +306,58 @@ class InversionEngine:
             iterations=len(offsets),
         )
 
-    def _optimise(
+    def _in_parts(
         self,
         images: Tensor,
         targets: Tensor,
         offsets: Sequence[tuple[int, int]],
         progress: Progress | None,
-    ) -> tuple[Tensor, float]:
-        """Take a step for each offset; return the images and their final objective."""
-        batch = Batch.filled(images, targets) if self.bucketed else Batch(images, targets)
-        self.batch_sizes.add(len(batch.labels))
-        count, images = len(images), batch.images
+    ) -> tuple[Tensor, Tensor, float]:
+        """Optimise as many images at once as the device's memory holds.
+
+        The statistics that are matched are those of a part; the objective is the images' mean.
+        """
+        count = len(targets)
+        while True:
+            parts = torch.arange(count, device=targets.device).split(min(self._at_once, count))
+            try:
+                ends = [
+                    self._optimise(
+                        images[rows], targets[rows], offsets, _share(progress, part, len(parts))
+                    )
+                    for part, rows in enumerate(parts)
+                ]
+            except torch.OutOfMemoryError as error:
+                tried, self._at_once = len(parts[0]), len(parts[0]) // 2
+                if not self._at_once:
+                    raise InversionError(
+                        "the device's memory does not hold the inversion of one image"
+                    ) from error
+                _log.warning(
+                    "The device's memory does not hold %d images at once: going on with %d.",
+                    tried,
+                    self._at_once,
+                )
+                release_memory(self.device)
+                continue
+            whole = torch.cat([end[0] for end in ends])
+            logits = torch.cat([end[1] for end in ends])
+            return whole, logits, sum(end[2] * (len(end[0]) / count) for end in ends)
+
+    def _optimise(
+        self,
+        images: Tensor,
+        targets: Tensor,
+        offsets: Sequence[tuple[int, int]],
+        progress: Progress,
+    ) -> tuple[Tensor, Tensor, float]:
+        """Take a step for each offset; return the images, their logits and final objective."""
         images.requires_grad_()
         optimizer = Adam(images, self.settings)
         looked = time.monotonic()
         for iteration, offset in enumerate(offsets, start=1):
             rolled = torch.roll(images, offset, dims=(2, 3))
-            loss = self._step_objective(rolled, batch.labels, batch.weights)
+            loss = self._step_objective(rolled, targets)
             loss.backward()
             optimizer.step(iteration)
             if self._bounds is not None:
@@ -355,11 +366,11 @@ class InversionEngine:
             if due or iteration in (1, len(offsets)):
                 looked = time.monotonic()
                 _require_finite(loss, iteration)
-                if progress is not None:
-                    progress(iteration, len(offsets))
-        images = images.detach()[:count]
+                progress(iteration, len(offsets))
+        images = images.detach()
         with torch.no_grad():
-            return images, _require_finite(self._objective(images, targets), len(offsets))
+            objective = _require_finite(self._objective(images, targets), len(offsets))
+            return images, self._objective.predict(images), objective
 
     def _load(self, model: nn.Module) -> None:
         state = model.state_dict()
@@ -378,6 +389,16 @@ class InversionEngine:
             images.to(self.device),
             [(down, right) for down, right in offsets.tolist()],
         )
+
+
+def _share(progress: Progress | None, part: int, parts: int) -> Progress:
+    """Return what one of several equal parts calls to say how far the whole is."""
+
+    def told(done: int, total: int) -> None:
+        if progress is not None:
+            progress((part * total + done) // parts, total)
+
+    return told
 
 
 def _bounds(

@@ -32,15 +32,11 @@ from torch.nn import functional as F
 
 from foundation.settings import Form
 
-from .buckets import mean
-
 BATCH_CALIBRATION = math.sqrt(256.0)
 """Factor on per-image means that gives the reference's strength at batch 256 (see above)."""
 
 
-def total_variation(
-    images: Tensor, form: Form = "corrected", weights: Tensor | None = None
-) -> Tensor:
+def total_variation(images: Tensor, form: Form = "corrected") -> Tensor:
     """Roughness of images: differences to the right, lower and both diagonal neighbours.
 
     Parameters
@@ -49,9 +45,6 @@ def total_variation(
         (n, C, H, W), n >= 1.
     form : {"corrected", "reference"}
         Per-image mean times ``BATCH_CALIBRATION``, or norms over the whole batch.
-    weights : Tensor or None (default: None)
-        (n,) share of each image in the batch, summing to 1 (see ``generation.buckets``); None: all
-        count alike.
 
     Returns
     -------
@@ -68,10 +61,10 @@ def total_variation(
         images[..., 1:, 1:] - images[..., :-1, :-1],
         images[..., 1:, :-1] - images[..., :-1, 1:],
     )
-    return torch.stack([_norm(each, form, weights) for each in differences]).sum()
+    return torch.stack([_norm(each, form) for each in differences]).sum()
 
 
-def l2_penalty(images: Tensor, form: Form = "corrected", weights: Tensor | None = None) -> Tensor:
+def l2_penalty(images: Tensor, form: Form = "corrected") -> Tensor:
     """Size of images (Yin et al. 2020, eq. 3, R_l2): the norm itself, not its square.
 
     Parameters
@@ -80,26 +73,21 @@ def l2_penalty(images: Tensor, form: Form = "corrected", weights: Tensor | None 
         (n, C, H, W), n >= 1.
     form : {"corrected", "reference"}
         Per-image mean times ``BATCH_CALIBRATION``, or the norm of the whole batch.
-    weights : Tensor or None (default: None)
-        (n,) share of each image in the batch, summing to 1 (see ``generation.buckets``); None: all
-        count alike.
 
     Returns
     -------
     Tensor
         Scalar.
     """
-    return _norm(images, form, weights)
+    return _norm(images, form)
 
 
-def _norm(values: Tensor, form: Form, weights: Tensor | None) -> Tensor:
+def _norm(values: Tensor, form: Form) -> Tensor:
     if form == "reference":
-        if weights is not None:
-            values = values * (weights > 0).view(-1, 1, 1, 1)
         whole: Tensor = torch.linalg.vector_norm(values)
         return whole
     norms: Tensor = torch.linalg.vector_norm(values, dim=(1, 2, 3))
-    return BATCH_CALIBRATION * mean(norms, weights)
+    return BATCH_CALIBRATION * norms.mean()
 
 
 def statistics_deviation(features: Tensor, running_mean: Tensor, running_var: Tensor) -> Tensor:
@@ -198,17 +186,11 @@ def jensen_shannon_each(logits_p: Tensor, logits_q: Tensor, temperature: float) 
     return _jensen_shannon_nats(logits_p, logits_q, temperature) / math.log(2.0)
 
 
-def jensen_shannon(
-    logits_p: Tensor, logits_q: Tensor, temperature: float, weights: Tensor | None = None
-) -> Tensor:
-    """Mean of :func:`jensen_shannon_each` over a batch (n, classes): a scalar in [0, 1].
-
-    ``weights`` are the images' shares, (n,), summing to 1 (see ``generation.buckets``); None: all
-    count alike.
-    """
+def jensen_shannon(logits_p: Tensor, logits_q: Tensor, temperature: float) -> Tensor:
+    """Mean of :func:`jensen_shannon_each` over a batch (n, classes): a scalar in [0, 1]."""
     # Divided last: a division for each image rounds otherwise, and hundreds of steps later other
     # images come out.
-    return mean(_jensen_shannon_nats(logits_p, logits_q, temperature), weights) / math.log(2.0)
+    return _jensen_shannon_nats(logits_p, logits_q, temperature).mean() / math.log(2.0)
 
 
 def _jensen_shannon_nats(logits_p: Tensor, logits_q: Tensor, temperature: float) -> Tensor:
@@ -219,9 +201,7 @@ def _jensen_shannon_nats(logits_p: Tensor, logits_q: Tensor, temperature: float)
     return divergence.sum(dim=-1)
 
 
-def clamped_divergence(
-    logits_p: Tensor, logits_q: Tensor, temperature: float, weights: Tensor | None = None
-) -> Tensor:
+def clamped_divergence(logits_p: Tensor, logits_q: Tensor, temperature: float) -> Tensor:
     """Reference form of the divergence: KL from the mixture, probabilities clamped to [.01, .99].
 
     Close to ``jensen_shannon`` times ln 2 for ten classes. From about a hundred classes on nearly
@@ -233,9 +213,6 @@ def clamped_divergence(
         (n, classes).
     temperature : float
         Divides the logits before the softmax.
-    weights : Tensor or None (default: None)
-        (n,) share of each image in the batch, summing to 1 (see ``generation.buckets``); None: all
-        count alike.
 
     Returns
     -------
@@ -247,7 +224,7 @@ def clamped_divergence(
     m = (0.5 * (p + q)).clamp(0.01, 0.99)
     p, q = p.clamp(0.01, 0.99), q.clamp(0.01, 0.99)
     divergence = 0.5 * (m * (2 * m.log() - p.log() - q.log()))
-    return mean(divergence.sum(dim=1), weights).clamp(0.0, 1.0)
+    return divergence.sum(dim=1).mean().clamp(0.0, 1.0)
 
 
 def competition(
@@ -255,7 +232,6 @@ def competition(
     global_logits: Tensor,
     temperature: float,
     form: Form = "corrected",
-    weights: Tensor | None = None,
 ) -> Tensor:
     """Agreement of local and global model, 1 - JS: small where the two disagree (hard samples).
 
@@ -267,9 +243,6 @@ def competition(
         Softens both predictions (3 in the paper).
     form : {"corrected", "reference"}
         True or clamped divergence.
-    weights : Tensor or None (default: None)
-        (n,) share of each image in the batch, summing to 1 (see ``generation.buckets``); None: all
-        count alike.
 
     Returns
     -------
@@ -281,4 +254,4 @@ def competition(
     Yin et al. 2020, eq. 5-6, R_compete; used by Zhao et al. 2024 between local and global model.
     """
     divergence = jensen_shannon if form == "corrected" else clamped_divergence
-    return 1.0 - divergence(local_logits, global_logits, temperature, weights)
+    return 1.0 - divergence(local_logits, global_logits, temperature)

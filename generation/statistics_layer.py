@@ -8,8 +8,7 @@ forward
     scale = gamma / sqrt(v + eps),   offset = beta - scale m,
     deviation = ||mean - m|| + ||var - v||                       (m, v: what the layer remembers)
 
-and backward, with M = n·H·W values per channel (where images have weights w_b that sum to 1, means
-are weighted with them, and M is H·W / w_b for the values of image b),
+and backward, with M = n·H·W values per channel,
 
     dL/dx = scale dL/dy + dL/d(deviation) / M · ( (mean - m) / ||mean - m|| + 2 d (var - v) / ||var
     - v|| ).
@@ -19,53 +18,25 @@ rows of one matrix wherever they are treated alike, and scale and offset, which 
 weights alone, are computed when weights are loaded.
 """
 
-from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from .buckets import mean as weighted_mean
 from .objective import batch_norm_layers
-
-
-@dataclass
-class Measured:
-    """What the layers of one model are told, and tell, in a forward pass.
-
-    Parameters
-    ----------
-    deviations : list of Tensor
-        Receives one scalar per layer in every forward pass, and is to be cleared between passes.
-    weights : Tensor or None (default: None)
-        (n,) share of each image in the batch's statistics, summing to 1; None: all count alike.
-    """
-
-    deviations: list[Tensor] = field(default_factory=list)
-    weights: Tensor | None = None
-
-    def clear(self) -> None:
-        """Forget the pass."""
-        self.deviations.clear()
-        self.weights = None
 
 
 class _NormaliseAndMeasure(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any,
-        x: Tensor,
-        remembered: Tensor,
-        scale: Tensor,
-        offset: Tensor,
-        weights: Tensor | None,
+        ctx: Any, x: Tensor, remembered: Tensor, scale: Tensor, offset: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Normalise x with scale and offset, and measure its distance from what is remembered."""
         values = x.to(remembered.dtype)
-        mean = _mean(values, weights)
+        mean = values.mean(dim=(0, 2, 3))
         centred = values - _per_channel(mean)
         # Not square(): a power is three times as slow as a product.
-        var = _mean(centred * centred, weights)
+        var = (centred * centred).mean(dim=(0, 2, 3))
         normalised = torch.addcmul(
             _per_channel(torch.addcmul(offset, mean, scale)), centred, _per_channel(scale)
         )
@@ -73,30 +44,21 @@ class _NormaliseAndMeasure(torch.autograd.Function):
         distances = torch.linalg.vector_norm(errors, dim=1, keepdim=True)
         # A distance of 0 has no direction; its subgradient 0 is taken, as torch's own norm does.
         directions = errors / distances.clamp(min=torch.finfo(errors.dtype).tiny)
-        ctx.save_for_backward(centred, scale, directions, weights)
+        ctx.save_for_backward(centred, scale, directions)
         return normalised.to(x.dtype), distances.sum()
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None, None]:
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:
         """Gradient with respect to x alone: everything else is frozen."""
         of_output, of_deviation = gradients
-        centred, scale, directions, weights = ctx.saved_tensors
-        of_one_mean = centred[0, 0].numel() * (len(centred) if weights is None else 1)
+        centred, scale, directions = ctx.saved_tensors
+        of_one_mean = centred[:, 0].numel()
         towards_mean, towards_var = (directions * (of_deviation / of_one_mean)).unbind()
         total = torch.addcmul(
             _per_channel(towards_mean), centred, _per_channel(towards_var), value=2.0
         )
-        if weights is not None:
-            total *= weights.view(-1, 1, 1, 1)
         total.addcmul_(of_output.to(total.dtype), _per_channel(scale))
-        return total.to(of_output.dtype), None, None, None, None
-
-
-def _mean(values: Tensor, weights: Tensor | None) -> Tensor:
-    """Return the mean of each channel."""
-    if weights is None:
-        return values.mean(dim=(0, 2, 3))
-    return weighted_mean(values.mean(dim=(2, 3)), weights)
+        return total.to(of_output.dtype), None, None, None
 
 
 def _per_channel(values: Tensor) -> Tensor:
@@ -111,9 +73,9 @@ class FrozenBatchNorm(nn.Module):
     layer : nn.BatchNorm2d
         The layer to stand in for; shares its parameters and buffers and therefore its state's
         names.
-    measured : Measured or None (default: None)
-        Receives ``statistics_deviation`` of the input in every forward pass; None: nothing is
-        measured.
+    deviations : list of Tensor or None (default: None)
+        Receives ``statistics_deviation`` of the input, a scalar, in every forward pass; None:
+        nothing is measured.
     """
 
     running_mean: Tensor
@@ -122,7 +84,7 @@ class FrozenBatchNorm(nn.Module):
     scale: Tensor
     offset: Tensor
 
-    def __init__(self, layer: nn.BatchNorm2d, measured: Measured | None = None) -> None:
+    def __init__(self, layer: nn.BatchNorm2d, deviations: list[Tensor] | None = None) -> None:
         super().__init__()
         self.weight, self.bias, self.eps = layer.weight, layer.bias, layer.eps
         for name, buffer in layer.named_buffers():
@@ -130,7 +92,7 @@ class FrozenBatchNorm(nn.Module):
         for name, value in self._derived().items():
             self.register_buffer(name, value, persistent=False)
         self.register_load_state_dict_post_hook(_derive_again)  # type: ignore[no-untyped-call]
-        self._measured = measured
+        self._deviations = deviations
 
     def _derived(self) -> dict[str, Tensor]:
         scale = torch.rsqrt(self.running_var + self.eps)
@@ -144,14 +106,12 @@ class FrozenBatchNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise x (n, C, H, W) with the remembered statistics."""
-        if self._measured is None:
+        if self._deviations is None:
             normalised = torch.addcmul(_per_channel(self.offset), x, _per_channel(self.scale))
             return normalised.to(x.dtype)
         output: Tensor
-        output, deviation = _NormaliseAndMeasure.apply(
-            x, self.remembered, self.scale, self.offset, self._measured.weights
-        )
-        self._measured.deviations.append(deviation)
+        output, deviation = _NormaliseAndMeasure.apply(x, self.remembered, self.scale, self.offset)
+        self._deviations.append(deviation)
         return output
 
 
@@ -162,17 +122,17 @@ def _derive_again(layer: nn.Module, _: object) -> None:
         getattr(layer, name).copy_(value)
 
 
-def freeze_statistics(model: nn.Module, measured: Measured | None = None) -> None:
+def freeze_statistics(model: nn.Module, deviations: list[Tensor] | None = None) -> None:
     """Replace every BatchNorm layer of a frozen model by its stand-in.
 
     Parameters
     ----------
     model : nn.Module
         Changed in place; the names in its state stay what they were.
-    measured : Measured or None (default: None)
-        What the layers share; None: nothing is measured.
+    deviations : list of Tensor or None (default: None)
+        What the layers share, to be cleared between passes; None: nothing is measured.
     """
-    stand_ins = {layer: FrozenBatchNorm(layer, measured) for layer in batch_norm_layers(model)}
+    stand_ins = {layer: FrozenBatchNorm(layer, deviations) for layer in batch_norm_layers(model)}
     for parent in list(model.modules()):
         for name, child in parent.named_children():
             if isinstance(child, nn.BatchNorm2d) and child in stand_ins:

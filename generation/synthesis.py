@@ -19,7 +19,7 @@ from .engine import PixelRange, resident_copy
 from .errors import InversionError
 from .generator import NOISE, Generator
 from .generator_losses import disagreement, hard_sample_weights
-from .statistics_layer import Measured, freeze_statistics
+from .statistics_layer import freeze_statistics
 
 # Of both papers' programs.
 _BETAS = (0.5, 0.999)
@@ -104,9 +104,9 @@ class Synthesis:
         self._terms, self._shape, self._pixel_range = terms, shape, pixel_range
         self._steps, self._learning_rate, self._width = steps, learning_rate, width
         self._device = device
-        self._measured = Measured()
+        self._deviations: list[Tensor] = []
         self._ensemble = resident_copy(ensemble, device)
-        freeze_statistics(self._ensemble, self._measured if terms.bn_weight > 0 else None)
+        freeze_statistics(self._ensemble, self._deviations if terms.bn_weight > 0 else None)
 
     def make(
         self, student: nn.Module, labels: Tensor, *, seed: int, weights: Tensor | None = None
@@ -160,10 +160,10 @@ class Synthesis:
         logits = self._ensemble(images)
         losses = F.cross_entropy(logits, labels, reduction="none")
         loss = (hard_sample_weights(logits, labels, terms.gamma) * losses).mean()
-        if self._measured.deviations:
+        if self._deviations:
             members = len(self._ensemble.members)  # type: ignore[arg-type]
-            loss = loss + terms.bn_weight / members * torch.stack(self._measured.deviations).sum()
-            self._measured.clear()
+            loss = loss + terms.bn_weight / members * torch.stack(self._deviations).sum()
+            self._deviations.clear()
         if terms.disagreement_weight > 0:
             loss = loss - terms.disagreement_weight * disagreement(
                 rival(images),

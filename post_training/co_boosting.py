@@ -22,13 +22,12 @@ from generation import PixelRange
 from generation.generator import pixel_bounds
 from generation.synthesis import Terms
 
-from .growing_pool import Pool, distil_growing_pool
+from .dense import Dense, Pool, distil_growing_pool
 from .local_ensemble import refuse_on_clients, refuse_without_statistics
 from .method import Method
 from .settings import Settings
 from .trained import Trained
 
-NAME = "co_boosting"
 # Of the paper's program: of the compared predictions, of those that images are moved by, and the
 # decay of the step on the weights.
 _DISAGREEMENT_TEMPERATURE = 3.0
@@ -36,24 +35,30 @@ _DIVERSITY_TEMPERATURE = 4.0
 _DECAY = 0.99
 
 
-class _CoBoosting:
+class CoBoosting(Dense):
     """Weights that learn, and images that are moved before they are seen."""
 
+    name = "co_boosting"
+    settings: CoBoostingSettings
+
     def __init__(self, settings: CoBoostingSettings, pixel_range: PixelRange | None) -> None:
-        self.name = NAME
-        self.temperature = settings.temperature
-        self.terms = Terms(
-            bn_weight=settings.bn_weight,
-            disagreement_weight=settings.disagreement_weight,
+        super().__init__(settings)
+        self._pixel_range = pixel_range
+
+    @property
+    def terms(self) -> Terms:
+        """Return DENSE's with γ, wherever ensemble and student stand."""
+        return Terms(
+            bn_weight=self.settings.bn_weight,
+            disagreement_weight=self.settings.disagreement_weight,
             disagreement_temperature=_DISAGREEMENT_TEMPERATURE,
-            gamma=settings.gamma,
+            gamma=self.settings.gamma,
         )
-        self._settings, self._pixel_range = settings, pixel_range
 
     def weights(self, now: Tensor, pool: Pool, epoch: int) -> Tensor:
         """Take a sign step for each batch of the pool."""
-        size = self._settings.mu / len(now) * _DECAY**epoch
-        for rows in torch.arange(len(pool)).split(self._settings.batch_size):
+        size = self.settings.mu / len(now) * _DECAY**epoch
+        for rows in torch.arange(len(pool)).split(self.settings.batch_size):
             now = sign_step(now, pool.answers[rows], pool.labels[rows], size)
         return now
 
@@ -61,12 +66,12 @@ class _CoBoosting:
         self, ensemble: Ensemble, images: Tensor, answers: Tensor, draw: torch.Generator
     ) -> tuple[Tensor, Tensor]:
         """Return moved images, and what the ensemble says of them."""
-        if self._settings.epsilon == 0:
+        if self.settings.epsilon == 0:
             return images, ensemble.combined(answers)
         direction = 2 * torch.rand(answers.shape[0], answers.shape[2], generator=draw) - 1
         low, high = (end.to(images) for end in pixel_bounds(self._pixel_range, images.shape[1]))
         moved = diversified(
-            images, ensemble, direction.to(images), self._settings.epsilon / 255 * (high - low)
+            images, ensemble, direction.to(images), self.settings.epsilon / 255 * (high - low)
         ).clamp(low, high)
         with torch.no_grad():
             return moved, ensemble(moved)
@@ -103,14 +108,14 @@ def diversified(images: Tensor, ensemble: nn.Module, direction: Tensor, size: Te
 
 def run(trained: Trained, settings: Settings) -> None:
     """Grow the pool and distil it, with weights that learn."""
-    teaching = _CoBoosting(settings.section(CoBoostingSettings), trained.inputs.pixel_range)
-    distil_growing_pool(trained, teaching, settings.section(CoBoostingSettings), settings.seed)
+    teaching = CoBoosting(settings.section(CoBoostingSettings), trained.inputs.pixel_range)
+    distil_growing_pool(trained, teaching, settings.seed)
 
 
 def _refuse(model: nn.Module, settings: Settings) -> None:
-    refuse_on_clients(settings, NAME)
+    refuse_on_clients(settings, CoBoosting.name)
     weight = settings.section(CoBoostingSettings).bn_weight
-    refuse_without_statistics(model, NAME, weight, "co-boosting.bn-weight")
+    refuse_without_statistics(model, CoBoosting.name, weight, "co-boosting.bn-weight")
 
 
 method = Method("co_boosting", run, suits=_refuse)

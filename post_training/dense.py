@@ -7,6 +7,10 @@ For each epoch a new generator is trained on
 
 and its images join the pool, over which the student then learns KL(z || s) at T = 20.
 
+Every batch of images is a step of its own. A run that was killed finds the images that it had
+made, and repeats the passes over them alone, which is what takes little time; the result is that of
+a run that was not killed.
+
 Where this departs from the paper: the student is the federated model, in training mode; its step
 size falls along a cosine, because the last model counts and not the best on a test set; a batch has
 as many images of every class that a client holds, not classes drawn at random; sizes are for two
@@ -17,55 +21,203 @@ the images that the ensemble sees are left out.
 
 from __future__ import annotations
 
+import time
+from dataclasses import dataclass
+from functools import partial
+
 import torch
 from torch import Tensor, nn
 
+from distillation.student import Student, pass_over
+from foundation.models import cpu_state, device_of
 from foundation.models.ensemble import Ensemble
+from foundation.models.predictions import predicted_logits
+from foundation.seeds import DISTILLATION, INVERSION, LABELS, derived_seed
+from foundation.settings.co_boosting import CoBoostingSettings
 from foundation.settings.dense import DenseSettings
-from generation.synthesis import Terms
+from generation import PseudoData
+from generation.synthesis import Synthesis, Terms
 
-from .growing_pool import Pool, distil_growing_pool
-from .local_ensemble import refuse_on_clients, refuse_without_statistics
-from .method import Method
+from .local_ensemble import (
+    ALL_CLIENTS,
+    balanced_labels,
+    local_ensemble,
+    refuse_on_clients,
+    refuse_without_statistics,
+)
+from .method import Method, carry_out
 from .settings import Settings
 from .trained import Trained
 
-NAME = "dense"
+
+@dataclass(frozen=True)
+class Pool:
+    """All images made so far, on the device, with every member's answers to them.
+
+    Attributes
+    ----------
+    images : Tensor
+        (n, C, H, W) float32.
+    labels : Tensor
+        (n,) int64, the classes that they were made for.
+    answers : Tensor
+        (n, K, classes) float32, z_k.
+    """
+
+    images: Tensor
+    labels: Tensor
+    answers: Tensor
+
+    def __len__(self) -> int:
+        """Return n."""
+        return len(self.labels)
+
+    def with_more(self, other: Pool) -> Pool:
+        """Return a pool of the images of both."""
+        return Pool(
+            torch.cat([self.images, other.images]),
+            torch.cat([self.labels, other.labels]),
+            torch.cat([self.answers, other.answers]),
+        )
 
 
-class _Dense:
+class Dense:
     """Every member weighs the same, and the student sees the images as they are."""
 
-    def __init__(self, settings: DenseSettings) -> None:
-        self.name = NAME
-        self.temperature = settings.temperature
-        self.terms = Terms(
-            bn_weight=settings.bn_weight,
-            disagreement_weight=settings.disagreement_weight,
+    name = "dense"
+
+    def __init__(self, settings: DenseSettings | CoBoostingSettings) -> None:
+        self.settings = settings
+
+    @property
+    def terms(self) -> Terms:
+        """What the generator is trained for."""
+        return Terms(
+            bn_weight=self.settings.bn_weight,
+            disagreement_weight=self.settings.disagreement_weight,
             only_where_wrong=True,
         )
 
     def weights(self, now: Tensor, pool: Pool, epoch: int) -> Tensor:
-        """Return them as they are."""
+        """Return the members' weights (K,) for an epoch, counted from 1, from those before it."""
         return now
 
     def lesson(
         self, ensemble: Ensemble, images: Tensor, answers: Tensor, draw: torch.Generator
     ) -> tuple[Tensor, Tensor]:
-        """Return the images, and the mean of the members' logits."""
+        """Return what the student sees of a batch, and the logits that it is to learn."""
         return images, ensemble.combined(answers)
+
+
+def distil_growing_pool(trained: Trained, teaching: Dense, seed: int) -> None:
+    """Carry out all epochs, and offer the last model as the stage of the method's name.
+
+    Parameters
+    ----------
+    trained : Trained
+        The federation.
+    teaching : Dense
+        The method and its section of the settings.
+    seed : int
+        Source of all randomness.
+    """
+    if trained.done("distil"):
+        return
+    name, settings = teaching.name, teaching.settings
+    _, ensemble = local_ensemble(trained)
+    global_model = trained.model(trained.global_state)
+    device = device_of(global_model)
+    student = Student(
+        global_model,
+        steps=settings.epochs,
+        learning_rate=settings.learning_rate,
+        temperature=settings.temperature,
+        statistics=settings.statistics,
+    )
+    synthesis = Synthesis(
+        ensemble,
+        teaching.terms,
+        shape=trained.inputs.shape,
+        pixel_range=trained.inputs.pixel_range,
+        steps=settings.steps,
+        learning_rate=settings.generator_learning_rate,
+        width=settings.width,
+        device=device,
+    )
+    progress = trained.progress(name, "epochs")
+    pool: Pool | None = None
+
+    def make(epoch: int) -> None:
+        started = time.perf_counter()
+        labels = balanced_labels(trained, settings.batch_size, derived_seed(seed, LABELS, epoch))
+        made = synthesis.make(
+            student.model,
+            labels,
+            seed=derived_seed(seed, INVERSION, epoch),
+            weights=ensemble.weights,
+        )
+        trained.store[f"images-{epoch:04d}"] = PseudoData(
+            made.images,
+            labels,
+            torch.full_like(labels, ALL_CLIENTS),
+            predicted_logits(ensemble, made.images),
+        )
+        trained.note(
+            "generation",
+            kind=name,
+            competition_round=0,
+            batch=epoch - 1,
+            images=len(labels),
+            iterations=settings.steps,
+            objective=made.objective,
+            seconds=time.perf_counter() - started,
+        )
+
+    for epoch in range(1, settings.epochs + 1):
+        step = f"images-{epoch:04d}"
+        carry_out(trained, step, partial(make, epoch), seconds=name)
+        with trained.timed(name):
+            batch = _answered(ensemble, trained.store[step], device)
+            pool = batch if pool is None else pool.with_more(batch)
+            ensemble.weights.copy_(teaching.weights(ensemble.weights, pool, epoch))
+            loss = pass_over(
+                student,
+                len(pool),
+                partial(_lesson, teaching, ensemble, pool),
+                batch_size=settings.batch_size,
+                seed=derived_seed(seed, DISTILLATION, epoch),
+                device=device,
+            )
+            student.follow_schedule()
+        accuracy = trained.evaluate(cpu_state(student.model), name)
+        trained.note("distillation", stage=name, epoch=epoch, loss=loss, accuracy=accuracy)
+        progress(epoch, settings.epochs)
+    carry_out(
+        trained, "distil", lambda: trained.offer(name, cpu_state(student.model)), seconds=name
+    )
+
+
+@torch.no_grad()
+def _answered(ensemble: Ensemble, data: PseudoData, device: torch.device) -> Pool:
+    images = data.images.to(device).contiguous(memory_format=torch.channels_last)
+    return Pool(images, data.labels.to(device), ensemble.answers(images))
+
+
+def _lesson(
+    teaching: Dense, ensemble: Ensemble, pool: Pool, rows: Tensor, draw: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    return teaching.lesson(ensemble, pool.images[rows], pool.answers[rows], draw)
 
 
 def run(trained: Trained, settings: Settings) -> None:
     """Grow the pool and distil it."""
-    own = settings.section(DenseSettings)
-    distil_growing_pool(trained, _Dense(own), own, settings.seed)
+    distil_growing_pool(trained, Dense(settings.section(DenseSettings)), settings.seed)
 
 
 def _refuse(model: nn.Module, settings: Settings) -> None:
-    refuse_on_clients(settings, NAME)
+    refuse_on_clients(settings, "dense")
     weight = settings.section(DenseSettings).bn_weight
-    refuse_without_statistics(model, NAME, weight, "dense.bn-weight")
+    refuse_without_statistics(model, "dense", weight, "dense.bn-weight")
 
 
 method = Method("dense", run, suits=_refuse)

@@ -32,9 +32,8 @@ from .local_ensemble import (
     refuse_on_clients,
     refuse_without_statistics,
 )
-from .method import Method
+from .method import Method, carry_out
 from .settings import Settings
-from .steps import carry_out
 from .trained import Trained
 
 log = logging.getLogger("flwr.fedf2dg")

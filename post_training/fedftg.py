@@ -32,9 +32,8 @@ from generation.generator import NOISE, Generator
 from generation.generator_losses import class_weighted_losses, similarity
 
 from .local_ensemble import local_ensemble, refuse_on_clients
-from .method import Method
+from .method import Method, carry_out
 from .settings import Settings
-from .steps import carry_out
 from .trained import Trained
 
 NAME = "fedftg"

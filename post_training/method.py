@@ -1,4 +1,4 @@
-"""What a file of this folder declares."""
+"""What a file or folder of this room declares: a method, and how it goes through its steps."""
 
 from __future__ import annotations
 
@@ -7,8 +7,14 @@ from dataclasses import dataclass
 
 from torch import nn
 
+from foundation import ExpectedError
+
 from .settings import Settings
 from .trained import Trained
+
+
+class NoAnswer(ExpectedError, RuntimeError):
+    """The clients do not tell what a method needs."""
 
 
 @dataclass(frozen=True)
@@ -37,3 +43,15 @@ class Method:
     def prefix(self) -> str:
         """What its steps' names begin with in a run, so that those of two methods differ."""
         return "" if self.has_stages else f"{self.name.replace('-', '_')}-"
+
+
+def carry_out(trained: Trained, step: str, work: Callable[[], None], *, seconds: str) -> None:
+    """Do the work of a step unless it was done before, count its time, and commit it.
+
+    ``step`` is unique within the method; the time is counted under ``seconds``.
+    """
+    if trained.done(step):
+        return
+    with trained.timed(seconds):
+        work()
+    trained.commit(step)

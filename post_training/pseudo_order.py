@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from foundation.seeds import CALIBRATION, derived_seed
 from foundation.settings import inversion_of
 from generation import PseudoData, budgets, class_balanced
 
+from .method import carry_out
 from .settings import Settings
 from .trained import PseudoRequest, Trained
 
@@ -62,6 +64,17 @@ def order_images(
             weights,
         )
     )
+
+
+def common_images(trained: Trained, settings: Settings) -> PseudoData:
+    """Return common samples of the local models; they are made the first time."""
+
+    def make() -> None:
+        seed = derived_seed(settings.seed, CALIBRATION)
+        trained.store["images"] = order_images(trained, settings, "common", seed)
+
+    carry_out(trained, "images", make, seconds="generation")
+    return trained.store["images"]
 
 
 def _balanced_weights(trained: Trained) -> dict[int, list[float]] | None:

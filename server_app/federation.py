@@ -13,17 +13,17 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from flwr.app import ConfigRecord
 from flwr.serverapp import Grid
 
-from fedf2dg.report import PROGRESS, rounds_left
 from foundation import ExpectedError, ProgressLog, counted
-from foundation.data import client_indices, load_split, sites_in, to_assignment
+from foundation.data import to_assignment
 from foundation.data.agreement import to_values
+from foundation.events.family import Listener, RunOpened
 from foundation.events.metrics import MetricsFile, read_events
-from foundation.events.sinks import Relay
 from foundation.messages.fingerprint import code_fingerprint
 from foundation.messages.gather import gather
 from foundation.messages.participants import MissingClients, Participants
@@ -42,7 +42,9 @@ from foundation.models import (
     resolve_device,
 )
 from foundation.processes import Workers, threads
+from foundation.progress import PROGRESS
 from foundation.settings.configuration import RunConfiguration
+from foundation.wording import rounds_left
 from generation import forward_operations
 from strategies import TooFewReplies, get
 
@@ -86,7 +88,7 @@ class Federation:
     workers : Workers, optional
         Processes to use; otherwise some are started when they are worth it, and end with this
         context.
-    must_stop : callable, optional
+    must_stop, listeners
         See :func:`server_app.run.run`.
     """
 
@@ -97,8 +99,10 @@ class Federation:
         directory: Path,
         workers: Workers | None = None,
         must_stop: Callable[[str], str | None] | None = None,
+        listeners: Sequence[Listener] = (),
     ) -> None:
         self._must_stop = must_stop
+        self._listeners = tuple(listeners)
         self.grid = grid
         self.configuration = configuration
         self.directory = directory
@@ -132,7 +136,6 @@ class Federation:
         )
         self.checkpoints = Checkpoints(directory / "checkpoints", configuration)
         self.metrics = MetricsFile(directory / "metrics.jsonl")
-        self._relay: Relay | None = None
         self._take_up(Checkpoint(cpu_state(self._model)))
 
     def __enter__(self) -> Federation:
@@ -142,8 +145,8 @@ class Federation:
     def __exit__(self, *_: object) -> None:
         """End the processes that were started, and what follows the run."""
         self.pool.close()
-        if self._relay is not None:
-            self._relay.close()
+        for listener in self._listeners:
+            listener.close()
 
     def _take_up(self, state: Checkpoint) -> None:
         #: What the next checkpoint will hold.
@@ -187,6 +190,9 @@ class Federation:
         """
         if not self.state.completed:
             self.set_global(initial_state(self.configuration, self.description, self._model))
+            if self.configuration.initial_weights and not self.configuration.measures_pixels:
+                pixels = self.description.normalization
+                self.state.normalization = {"mean": list(pixels.mean), "std": list(pixels.std)}
         for name in ("summary.json", PROGRESS):
             (self.directory / name).unlink(missing_ok=True)
         if self.state.completed:
@@ -195,22 +201,16 @@ class Federation:
             self.strategy.prune()
             log.info("resuming behind step %s", self.state.completed[-1])
         self.metrics.truncate(self.state.metrics_position)
-        self._open_sinks()
+        self.tell(RunOpened(self.directory, self.configuration, self.description.class_names))
+        for event in read_events(self.metrics.path):  # what was done before a resume
+            self.tell(event)
+        self.metrics.listener = self.tell
         forget_repeated(self.directory / "pseudo_data", self.state.completed)
 
-    def _open_sinks(self) -> None:
-        """Have other places follow the run; they are told again what it had done before."""
-        if not self.configuration.sink_names:
-            return
-        self._relay = Relay(
-            self.configuration.sink_names,
-            self.directory,
-            self.configuration.flat(),
-            self.description.class_names,
-        )
-        for event in read_events(self.metrics.path):
-            self._relay(event)
-        self.metrics.listener = self._relay
+    def tell(self, event: Any) -> None:
+        """Tell those who follow the run what happened."""
+        for listener in self._listeners:
+            listener(event)
 
     def done(self, step: str) -> bool:
         """Tell whether a step was completed, in this process or before a resume."""
@@ -289,14 +289,14 @@ class Federation:
         """Return the names of simulated sites for the metrics; nothing where clients have none."""
         if not self.participants.simulated:
             return {}
-        names, _ = sites_in(**self.configuration.data_set)
+        names = self.configuration.data_set.sites()
         return {"names": list(names)} if len(names) == self.configuration.num_clients else {}
 
     def _write_partition(self) -> None:
         """Write ``partition.npy``: for every row of the training split its client, -1 for none."""
-        parts = client_indices(**self.configuration.partitioning)
-        rows = load_split(split="train", **self.configuration.data_set)
-        np.save(self.directory / "partition.npy", to_assignment(parts, len(rows)))
+        division = self.configuration.division
+        rows = len(division.data_set.load("train"))
+        np.save(self.directory / "partition.npy", to_assignment(division.parts(), rows))
 
     def agreement(self) -> ConfigRecord:
         """Return what every message says of the data."""

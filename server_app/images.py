@@ -6,13 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from foundation.data import (
-    OWN_SETS,
     Description,
     Normalization,
     announced,
-    describe,
     parsed_shape,
 )
+from foundation.models import torchvision_models
+from foundation.models.initial_weights import IMAGENET, pixel_constants
 from foundation.settings.configuration import ConfigurationError, RunConfiguration
 
 
@@ -29,9 +29,27 @@ def description_of(configuration: RunConfiguration) -> Description:
         If the images cannot be read, or nothing is said of images that are not there.
     """
     description = _described(configuration)
-    if configuration.normalizes_as_imagenet:
-        return replace(description, normalization=Normalization.imagenet(description.channels))
-    return description
+    constants = _wanted(configuration)
+    if constants is None:
+        return description
+    return replace(
+        description, normalization=Normalization.of_weights(*constants, description.channels)
+    )
+
+
+def _wanted(configuration: RunConfiguration) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
+    """Return the mean and deviation that something else than the data set says; None: nothing."""
+    if configuration.normalization == "imagenet":
+        return torchvision_models.MEAN, torchvision_models.STD
+    if configuration.normalization != "auto":
+        return None
+    source = configuration.initial_weights
+    if source and configuration.resume_from:
+        source = IMAGENET  # an earlier run may be gone; its constants are in the checkpoint
+    try:
+        return pixel_constants(source, configuration.model)
+    except ValueError as error:  # timm is not installed, or has no such model
+        raise ConfigurationError(str(error)) from error
 
 
 def normalized(description: Description, constants: Mapping[str, Sequence[float]]) -> Description:
@@ -51,17 +69,17 @@ def normalized(description: Description, constants: Mapping[str, Sequence[float]
 
 
 def _described(configuration: RunConfiguration) -> Description:
-    dataset, names, shape = configuration.dataset, configuration.classes, configuration.image_shape
-    if dataset in OWN_SETS and not configuration.data_dir:
-        side = configuration.image_size
-        description = announced(dataset, names, shape).resized_to(side)
+    data_set, shape = configuration.data_set, configuration.image_shape
+    if not data_set.is_here:
+        side = data_set.image_size
+        description = announced(data_set.name, data_set.class_names, shape).resized_to(side)
         if parsed_shape(shape) != description.image_shape:
             raise ConfigurationError(
                 f"image-shape = {shape!r} and image-size = {side} contradict each other: with "
                 f"image-size, all images are {side}x{side} pixels"
             )
         return description
-    description = describe(**configuration.data_set)
+    description = data_set.describe()
     if shape and parsed_shape(shape) != description.image_shape:
         own = "x".join(map(str, description.image_shape))
         raise ConfigurationError(f"image-shape = {shape!r}: the server's own images are {own}")

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from fedf2dg.report import model_card
+from foundation.events.family import ModelKept
 from foundation.models import ModelDescription, write_model
 
 from .federation import Federation
@@ -20,7 +20,7 @@ FOLDER = "model"
 
 
 def write_kept_model(federation: Federation, summary: Mapping[str, Any]) -> Path | None:
-    """Write ``model/``: weights, description and card.
+    """Write ``model/``, and say that it is there, so that a card is put beside it.
 
     Parameters
     ----------
@@ -48,16 +48,9 @@ def write_kept_model(federation: Federation, summary: Mapping[str, Any]) -> Path
         mean=data.normalization.mean,
         std=data.normalization.std,
     )
-    card = model_card(
-        summary,
-        kept=federation.ledger.kept,
-        classes=data.class_names,
-        channels=data.channels,
-        image_size=data.image_size,
-        architecture=description.architecture,
-    )
     target = federation.directory / FOLDER
-    write_model(target, description, federation.state.global_state, card)
+    write_model(target, description, federation.state.global_state)
+    federation.tell(ModelKept(target, description, federation.ledger.kept, summary))
     log.info("model: %s", target)
     return target
 

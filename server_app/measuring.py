@@ -18,7 +18,7 @@ from flwr.serverapp import Grid
 from torch import nn
 
 from foundation import counted
-from foundation.data import Description, has_split, load_split
+from foundation.data import Description
 from foundation.data.agreement import to_values
 from foundation.messages.participants import Participants
 from foundation.messages.reasons import grouped
@@ -47,7 +47,7 @@ def measurers(configuration: RunConfiguration) -> tuple[str, ...]:
     wish = configuration.evaluation
     if wish == CLIENTS:
         return (CLIENTS,)
-    there = has_split(split="test", **configuration.data_set)
+    there = configuration.data_set.has("test")
     if wish == "auto":
         return (SERVER,) if there else (CLIENTS,)
     if not there:
@@ -159,7 +159,7 @@ class Measuring:
     def _test_set(self) -> tuple[Evaluator, int]:
         """The evaluator, and its images, read when they are first needed."""
         assert SERVER in self._by, "this run's server has no test set"
-        test = load_split(split="test", **self._configuration.data_set)
+        test = self._configuration.data_set.load("test")
         return Evaluator(test, self.description.normalization, self._device), len(test)
 
     def is_due(self, server_round: int, closes_itself: bool) -> bool:

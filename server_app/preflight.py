@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from foundation import counted
-from foundation.data import FOLDERS, client_indices, client_rows, describe, sites_in
+from foundation.data import FOLDERS
 from foundation.data.augmentation import require_room
 from foundation.events.sinks import chosen_sinks
 from foundation.messages.shared_model import shared_model
@@ -34,11 +34,10 @@ def parse(values: Mapping[str, Any]) -> RunConfiguration:
         Naming the key, the value and the choices.
     """
     configuration = RunConfiguration.parse(values)
-    if configuration.partition == FOLDERS and "num-clients" not in values:
-        names, _ = sites_in(**configuration.data_set)
-        if names:
-            values = {**values, "num-clients": len(names)}
-            configuration = RunConfiguration.parse(values)
+    every_folder = configuration.partition == FOLDERS and "num-clients" not in values
+    if every_folder and (sites := configuration.data_set.sites()):
+        values = {**values, "num-clients": len(sites)}
+        configuration = RunConfiguration.parse(values)
     if configuration.post_training != AUTO:
         chosen(configuration.post_training)
     get(configuration.strategy).require(configuration)
@@ -62,14 +61,14 @@ def check(configuration: RunConfiguration, simulated: bool) -> None:
     """
     if simulated:
         # Simulated clients take their images from data-dir, whatever the server is told of them.
-        describe(**configuration.data_set)
+        configuration.data_set.describe()
     description = description_of(configuration)
     try:
         resolve_device(configuration.device)
         model = shared_model(configuration, description, get(configuration.strategy).projection)
         settings = Settings.of(configuration)
         if not configuration.resume_from:
-            initial_state(configuration, description, model)
+            initial_state(configuration, description, model, say=False)
         for method in chosen(configuration.post_training_for(description.image_size)):
             if method.suits is not None:
                 method.suits(model, settings)
@@ -106,14 +105,8 @@ def check(configuration: RunConfiguration, simulated: bool) -> None:
 
 def _training_counts(configuration: RunConfiguration) -> list[int]:
     """Return how many images each simulated client trains on."""
-    parts = client_indices(**configuration.partitioning)
-    if configuration.validation_share == 0:
-        return [len(part) for part in parts]
-    share = configuration.validation_share
-    return [
-        len(client_rows(client=client, validation_share=share, **configuration.partitioning)[0])
-        for client in range(len(parts))
-    ]
+    division = configuration.division
+    return [len(division.rows(client)[0]) for client in range(len(division.parts()))]
 
 
 def _require_several_images(configuration: RunConfiguration, counts: list[int]) -> None:

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
 from flwr.serverapp import Grid
 
-from fedf2dg.report import plain, terminal_table, verdicts, write_report
-from fedf2dg.report.guessing import guessing
-from foundation import counted, only_warned
+from foundation import counted
 from foundation.data.names import listed
+from foundation.events.family import Listener, RunCompleted
 from foundation.processes import Workers
 from foundation.settings.configuration import RunConfiguration
 from post_training import Settings, chosen
@@ -38,6 +37,7 @@ def run(
     configuration: RunConfiguration,
     workers: Workers | None = None,
     must_stop: Callable[[str], str | None] | None = None,
+    listeners: Sequence[Listener] = (),
 ) -> dict[str, Any]:
     """Carry out a run from the chosen first stage to its report.
 
@@ -53,6 +53,8 @@ def run(
     must_stop : callable, optional
         What the engine knows of failed clients: gets the reason of one, and says why the run cannot
         go on after it; None if it can.
+    listeners : sequence of Listener (default: none)
+        Get every event.
 
     Returns
     -------
@@ -64,7 +66,7 @@ def run(
     with (
         disk_errors_explained(directory),
         run_directory.reserved(directory),
-        Federation(grid, configuration, directory, workers, must_stop) as federation,
+        Federation(grid, configuration, directory, workers, must_stop, listeners) as federation,
     ):
         if federation.resume():
             # Before anything of that run is replaced.
@@ -116,12 +118,7 @@ def _carry_out(federation: Federation) -> dict[str, Any]:
     write_kept_model(federation, summary)
     federation.metrics.append("end", status=summary["status"])
     run_directory.write_json(directory / "summary.json", summary)
-    for line in [*terminal_table(summary).splitlines(), *map(plain, verdicts(summary))]:
-        log.info("%s", line)
-    if warning := guessing(summary, federation.description.classes):
-        log.warning("%s", warning)
-    with only_warned("the report"):
-        log.info("report: %s", write_report(directory))
+    federation.tell(RunCompleted(directory, summary, federation.description.class_names))
     return summary
 
 

@@ -8,8 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
-from fedf2dg.report import pseudo_grid
-from foundation import only_warned
+from foundation.events.family import PseudoImagesStored
 from foundation.models import Classifier, State, load_state
 from generation import PseudoData, generate
 from post_training import ClassStatistics, Inputs, PseudoRequest, StatisticsRequest
@@ -46,7 +45,7 @@ class TrainedFederation:
             federation.directory / "pseudo_data",
             federation.description.normalization,
             prefix,
-            written=self._draw,
+            written=self._stored,
         )
 
     # ------------------------------------------------------------------------------------- models
@@ -190,11 +189,11 @@ class TrainedFederation:
             table[client] = row or [1] * federation.description.classes
         return table
 
-    def _draw(self) -> None:
-        """Draw the picture of the common samples, as far as there are any."""
-        names = self._federation.description.class_names
-        with only_warned("the picture of generated images"):
-            pseudo_grid(self._federation.directory, class_names=names)
+    def _stored(self) -> None:
+        federation = self._federation
+        federation.tell(
+            PseudoImagesStored(federation.directory, federation.description.class_names)
+        )
 
     # -------------------------------------------------------------------------------------- steps
 

@@ -45,8 +45,9 @@ def _model(seed: int) -> Classifier:
     return model.eval()
 
 
-def _distance(found: Tensor, expected: Tensor) -> float:
-    return float((found - expected).norm() / expected.norm())
+def _apart(found: Tensor, expected: Tensor, start: Tensor) -> float:
+    """Return how far the steps that were taken are from the expected ones, relative to these."""
+    return float((found - expected).norm() / (expected - start).norm())
 
 
 def _settings(**changes: object) -> InversionSettings:
@@ -54,14 +55,19 @@ def _settings(**changes: object) -> InversionSettings:
     return InversionSettings(**{**given, "schedule": "constant", **changes})
 
 
+#: So short that the images stay where they were: a step of Adam goes in the direction of a
+#: gradient's sign, and where one is near 0 rounding chooses it, each time on other processors.
+SHORT = {"iterations": 3, "learning_rate": 0.001}
+
+
 @pytest.mark.parametrize("competition_weight", [0.0, 10.0])
 def test_the_inversion_is_the_textbook_loop_on_the_processor(competition_weight: float) -> None:
     model, other, labels = _model(0), _model(1), torch.arange(12) % 10
-    settings = _settings(competition_weight=competition_weight)
+    settings = _settings(competition_weight=competition_weight, **SHORT)
     engine = InversionEngine(model, SHAPE, settings, global_model=other, device=DEVICE)
     start, offsets = engine.start(len(labels), seed=3)
     expected, _ = textbook_inversion(model, start.cpu(), labels, offsets, settings, other)
-    assert _distance(engine.invert(model, labels, seed=3).images, expected) < 1e-3
+    assert _apart(engine.invert(model, labels, seed=3).images, expected, start.cpu()) < 1e-2
 
 
 def test_noise_and_rolls_do_not_depend_on_the_device() -> None:
@@ -84,15 +90,14 @@ def test_bfloat16_ends_near_float32() -> None:
 
 
 @only_cuda
-def test_recorded_graphs_serve_every_model_and_budget_of_a_bucket() -> None:
+def test_recorded_graphs_serve_every_model_and_budget() -> None:
     models = [_model(0), _model(1)]
-    compiled = InversionEngine(models[0], SHAPE, _settings(compile="on"), device=DEVICE)
-    eager = InversionEngine(models[0], SHAPE, _settings(), device=DEVICE)
-    for model, count in ((models[0], 33), (models[1], 40), (models[0], 37), (models[1], 50)):
-        labels = torch.arange(count) % 10
+    compiled = InversionEngine(models[0], SHAPE, _settings(compile="on", **SHORT), device=DEVICE)
+    eager = InversionEngine(models[0], SHAPE, _settings(**SHORT), device=DEVICE)
+    for model, count in ((models[0], 33), (models[1], 33), (models[0], 37), (models[1], 50)):
+        labels, start = torch.arange(count) % 10, eager.start(count, seed=count)[0].cpu()
         found = compiled.invert(model, labels, seed=count).images
-        assert _distance(found, eager.invert(model, labels, seed=count).images) < 1e-2
-    assert compiled.bucketed and compiled.batch_sizes == {40, 56}
+        assert _apart(found, eager.invert(model, labels, seed=count).images, start) < 1e-2
 
 
 @only_cuda

@@ -2,13 +2,17 @@
 
 Needs PyTorch 2.6 or newer with CUDA. Flower need not be installed, nor pytest. Every part runs in a
 process of its own, with its share of the time: one that fails, or hangs, leaves the others alone.
-After every part ``DIR/gpu.json`` and ``DIR/gpu.md`` hold what there is.
+After every part ``DIR/gpu.json`` and ``DIR/gpu.md`` hold what there is. Called again with the same
+folder, it goes on: what came to its end is not measured again.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
+import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -45,17 +49,30 @@ def main(given: Sequence[str] | None = None) -> int:
         parser.error(f"--minutes {arguments.minutes}: must be above 0")
     arguments.out.mkdir(parents=True, exist_ok=True)
     deadline = time.monotonic() + 60 * arguments.minutes
-    record: dict[str, Any] = {
-        "time": datetime.now(UTC).isoformat(timespec="seconds"),
-        "size": arguments.size,
-        "parts": {},
-    }
+    record = _taken_up(arguments)
+    done = {name for name, part in record["parts"].items() if part["status"] == "done"}
+    names = [name for name in names if name not in done]
     for index, name in enumerate(names):
         seconds = share_of(names[index:], deadline - time.monotonic())
         record["parts"][name] = carry_out(name, seconds, arguments)
         _save(record, arguments.out)
     print(f"written to {arguments.out / 'gpu.md'}")
     return int(any(part["status"] != "done" for part in record["parts"].values()))
+
+
+def _taken_up(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Return the record that an earlier call on this device left in the folder, or a new one."""
+    new: dict[str, Any] = {
+        "time": datetime.now(UTC).isoformat(timespec="seconds"),
+        "size": arguments.size,
+        "device": arguments.device,
+        "parts": {},
+    }
+    with contextlib.suppress(OSError, ValueError):  # of none, or of one that is not whole
+        found: dict[str, Any] = json.loads((arguments.out / "gpu.json").read_text("utf-8"))
+        if all(found.get(key) == new[key] for key in ("size", "device")):
+            return found
+    return new
 
 
 def share_of(names: Sequence[str], left: float) -> float:
@@ -71,32 +88,40 @@ def share_of(names: Sequence[str], left: float) -> float:
     return max(0.0, left) * SHARES[names[0]] / sum(SHARES[name] for name in names)
 
 
-def carry_out(name: str, seconds: float, arguments: argparse.Namespace) -> dict[str, Any]:
+def carry_out(
+    name: str,
+    seconds: float,
+    arguments: argparse.Namespace,
+    program: Sequence[str] = ("-m", "benchmarks.gpu.parts"),
+) -> dict[str, Any]:
     """Carry out one part in a process of its own; return its record, whatever became of it."""
     print(f"{name}: at most {seconds:.0f} s", flush=True)
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="fedf2dg-gpu-") as folder:
         lines, log = Path(folder, "results.jsonl"), Path(folder, "log.txt")
-        command = [sys.executable, "-m", "benchmarks.gpu.parts", name]
+        command = [sys.executable, *program, name]
         command += ["--device", arguments.device, "--size", arguments.size]
         command += ["--seconds", str(seconds), "--out", str(lines)]
         if arguments.data is not None:
             command += ["--data", str(arguments.data.resolve())]
         status, error = "done", ""
         with log.open("wb") as output:
+            process = subprocess.Popen(
+                command,
+                cwd=REPOSITORY,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
             try:
-                done = subprocess.run(
-                    command,
-                    cwd=REPOSITORY,
-                    stdout=output,
-                    stderr=subprocess.STDOUT,
-                    check=False,
-                    timeout=seconds,
-                )
-                if done.returncode:
+                if process.wait(seconds):
                     status = "failed"
             except subprocess.TimeoutExpired:
                 status = "out of time"
+            finally:
+                with contextlib.suppress(ProcessLookupError):  # a compiler's processes, too
+                    os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
         said = log.read_text("utf-8", errors="replace")
         if status != "done":
             error = said[-3000:].strip()

@@ -1,7 +1,6 @@
 """Ten models with ten budgets through one engine, as the data generation principle gives them.
 
-Every batch size has a CUDA graph of its own. With buckets several budgets share one; the same
-budgets once more, one graph for each, show what that saves.
+Every batch size has a CUDA graph of its own: what compiling saves, and what the graphs keep.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from foundation import models
 from foundation.models import release_memory
 from generation import InversionEngine, InversionSettings
 
-from .parts import Task, memory
+from .task import Task, memory
 
 # (model, channels, image size, budgets, steps)
 SETUPS: dict[str, tuple[str, int, int, list[int], int]] = {
@@ -28,12 +27,10 @@ SETUPS: dict[str, tuple[str, int, int, list[int], int]] = {
 
 @dataclass(frozen=True)
 class Budgets:
-    """What one way of sizing the batches cost."""
+    """What one way of running the steps cost."""
 
     way: str
     budgets: list[int]
-    batch_sizes: list[int]
-    """Those that were computed with: where CUDA graphs are recorded, one for each."""
     compiled: bool
     seconds: dict[str, float]
     """Of the first time, with what is compiled and recorded, and of the second."""
@@ -45,8 +42,8 @@ class Budgets:
         reserved = self.engine_memory.get("reserved", 0) / 1e9
         left = self.closed_memory.get("reserved", 0) / 1e9
         return (
-            f"budgets: {len(self.budgets)} models, {self.way}: {len(self.batch_sizes)} batch sizes,"
-            f" first {self.seconds['first']:.1f} s, then {self.seconds['second']:.1f} s,"
+            f"budgets: {len(self.budgets)} models, {self.way}, first {self.seconds['first']:.1f} s,"
+            f" then {self.seconds['second']:.1f} s,"
             f" {reserved:.2f} GB reserved, {left:.2f} GB when the stage was over"
         )
 
@@ -55,17 +52,15 @@ class Budgets:
 
 
 def many_budgets(task: Task) -> Iterator[Budgets]:
-    """Invert the same models for the same budgets, with and without buckets."""
+    """Invert the same models for the same budgets, compiled and not."""
     device = torch.device(task.device)
     name, channels, side, budgets, steps = SETUPS[task.size]
-    compilation = "on" if device.type == "cuda" else "auto"
-    settings = InversionSettings(iterations=steps, compile=compilation)
-    for way in ("buckets", "a size for every budget"):
+    for way in ("off", "on") if device.type == "cuda" else ("off",):
+        settings = InversionSettings(iterations=steps, compile=way)
         model = models.build(name, classes=10, channels=channels, image_size=side, seed=0).eval()
         engine = InversionEngine(
             model, (channels, side, side), settings, device=device, expected_images=sum(budgets)
         )
-        engine.bucketed = way == "buckets"
         seconds = {}
         for turn in ("first", "second"):
             start = now()
@@ -74,7 +69,7 @@ def many_budgets(task: Task) -> Iterator[Budgets]:
             synchronise(device)
             seconds[turn] = now() - start
         used = memory(task.device)
-        sizes, compiled = sorted(engine.batch_sizes), engine.compiled
+        compiled = engine.compiled
         engine.close()
         release_memory(device)
-        yield Budgets(way, budgets, sizes, compiled, seconds, used, memory(task.device))
+        yield Budgets(f"compile={way}", budgets, compiled, seconds, used, memory(task.device))

@@ -9,59 +9,22 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
 
-# Seconds' worth of each part in a hundred; what one leaves over is shared by those behind it.
+from .task import Result, Task, memory
+
+#: The parts in the order of their worth, each with its seconds' worth in a hundred; what one leaves
+#: over is shared by those behind it. What compiles may not end, and comes behind what does not.
 SHARES = {
     "machine": 5,
-    "tests": 14,
-    "inversion": 24,
-    "budgets": 15,
-    "training": 12,
+    "inversion": 16,
+    "training": 14,
     "distillation": 6,
-    "preset": 24,
+    "tests": 12,
+    "compiled inversion": 20,
+    "budgets": 11,
+    "preset": 16,
 }
-
-
-class Result(Protocol):
-    """What a part yields."""
-
-    def report(self) -> str:
-        """Return it in words, for the log."""
-        ...
-
-    def record(self) -> dict[str, Any]:
-        """Return it as JSON's types, for the file."""
-        ...
-
-
-@dataclass(frozen=True)
-class Task:
-    """What a part is told.
-
-    Parameters
-    ----------
-    device : str
-        A device of PyTorch.
-    size : {"gpu", "toy"}
-        toy: seconds, to see that everything works; its figures say nothing.
-    seconds : float
-        What is left for it.
-    data : Path or None
-        A folder with CIFAR-10, for the preset.
-    """
-
-    device: str
-    size: str
-    seconds: float
-    data: Path | None
-
-    @property
-    def stage_size(self) -> str:
-        """What the benchmarks' own stages call the size."""
-        return "tiny" if self.size == "toy" else "gpu"
 
 
 def run(name: str, task: Task) -> Iterator[Result]:
@@ -77,6 +40,10 @@ def run(name: str, task: Task) -> Iterator[Result]:
         import importlib
 
         yield from importlib.import_module(f"benchmarks.{name}").run(task.stage_size, device)
+    elif name == "compiled inversion":
+        from benchmarks import inversion
+
+        yield from inversion.run(f"{task.stage_size} compiled", device)
     elif name == "machine":
         from .facts import facts
 
@@ -98,19 +65,6 @@ def run(name: str, task: Task) -> Iterator[Result]:
         yield from shrunk_preset(task)
     else:
         raise ValueError(f"unknown part {name!r}: choose from {', '.join(SHARES)}")
-
-
-def memory(device: str) -> dict[str, int]:
-    """Return the bytes of a GPU's memory in use now, reserved now, and reserved at most."""
-    import torch
-
-    if torch.device(device).type != "cuda":
-        return {}
-    return {
-        "allocated": torch.cuda.memory_allocated(device),
-        "reserved": torch.cuda.memory_reserved(device),
-        "most": torch.cuda.max_memory_reserved(device),
-    }
 
 
 def main() -> None:

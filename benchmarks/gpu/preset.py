@@ -23,7 +23,7 @@ from foundation.models import cpu_state
 from foundation.settings.configuration import RunConfiguration, read_toml
 from generation import InversionSettings, invert
 
-from .parts import Task
+from .task import Task
 from .without_flower import is_installed
 
 PRESET = Path(__file__).resolve().parents[2] / "presets" / "fedf2dg_cifar10.toml"
@@ -159,9 +159,7 @@ def write_learnable_pictures(folder: Path, each: int, classes: int = 10, side: i
 
 
 def _images(configuration: RunConfiguration) -> int:
-    from foundation.data import load_split
-
-    return len(load_split(split="train", **configuration.data_set))
+    return len(configuration.data_set.load("train"))
 
 
 def _measured_steps(configuration: RunConfiguration, device: str) -> tuple[float, float]:

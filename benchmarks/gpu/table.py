@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from .parts import SHARES
+
 
 def markdown(record: dict[str, Any]) -> str:
     """Return all that was measured so far, a section for each part.
@@ -13,7 +15,7 @@ def markdown(record: dict[str, Any]) -> str:
     record : dict
         What ``gpu.json`` holds.
     """
-    sections = [_head(record)]
+    sections = [_head(record), _overview(record)]
     for name, part in record["parts"].items():
         lines = [f"## {name}", "", f"{part['status']}, {part['seconds']:.0f} s"]
         if part["error"]:
@@ -39,6 +41,39 @@ def _head(record: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def _overview(record: dict[str, Any]) -> str:
+    """Return a row for every part: what it found, or why there is no figure."""
+    lines = ["| part | outcome |", "|---|---|"]
+    for name in SHARES:
+        part = record["parts"].get(name)
+        if part is None:
+            outcome = "**not measured**: not reached"
+        else:
+            found = "; ".join(filter(None, map(_in_short, part["results"])))
+            why = "" if part["status"] == "done" else f" ({part['status']})"
+            outcome = (found or "**not measured**") + why
+        lines.append(f"| {name} | {outcome} |")
+    return "\n".join(lines)
+
+
+def _in_short(result: dict[str, Any]) -> str:
+    """Return a result's figures in a few words; empty where the section says it better."""
+    if "variants" in result:
+        best = min(result["variants"], key=lambda variant: variant["median"])
+        return (
+            f"{result['setup']}: {best['name']}, {1e3 * best['median']:.3g} ms a {result['unit']}, "
+            f"{best['ratio']:.2f} times as fast as {result['variants'][0]['name']}"
+        )
+    if result["stage"] == "tests":
+        return ", ".join(f"{n} {outcome}" for outcome, n in result["counts"].items())
+    if result["stage"] == "budgets":
+        return f"{result['way']}: {result['seconds']['second']:.2f} s"
+    if result["stage"] == "preset":
+        known = {k: v for k, v in result["accuracy"].items() if v is not None}
+        return ", ".join(f"{stage} {value:.1%}" for stage, value in known.items())
+    return "found" if result["stage"] == "machine" else ""
+
+
 def _result(result: dict[str, Any]) -> list[str]:
     """Return one result's lines, by what it holds."""
     lines = []
@@ -54,8 +89,7 @@ def _result(result: dict[str, Any]) -> list[str]:
     elif result["stage"] == "budgets":
         seconds = result["seconds"]
         lines += [
-            f"{result['way']}: {len(result['budgets'])} models, batch sizes "
-            f"{', '.join(map(str, result['batch_sizes']))}; "
+            f"{result['way']}: {len(result['budgets'])} models; "
             f"{'compiled' if result['compiled'] else 'not compiled'}; "
             f"first {seconds['first']:.2f} s, then {seconds['second']:.2f} s"
         ]
@@ -71,7 +105,7 @@ def _result(result: dict[str, Any]) -> list[str]:
         ]
         taken = {name: value for name, value in result["seconds"].items() if value is not None}
         lines += ["", ", ".join(f"{name} {value:.1f} s" for name, value in taken.items())]
-    return lines + _memory(result["memory"], "after it: ")
+    return lines + _memory(result.get("memory", {}), "after it: ")
 
 
 def _variant(variant: dict[str, Any], result: dict[str, Any]) -> str:

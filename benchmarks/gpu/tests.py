@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from .parts import Task
+from .task import Task
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 # The first needs a GPU for its tests; tests/conftest.py needs Flower, which these do not.

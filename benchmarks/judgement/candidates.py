@@ -19,17 +19,12 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from distillation import DistillationSettings, distil
-from foundation.data import (
-    Description,
-    client_indices,
-    describe,
-    load_split,
-)
+from foundation.data import DataSet, Description
 from foundation.models import Classifier, State, build, cpu_state, interpolated, load_state
 from foundation.models.head import add_to_bias
 from foundation.settings.configuration import RunConfiguration
 from generation import InversionSettings, PseudoData, generate
-from post_training.head_bias import bias_from_images, bias_from_predictions
+from post_training.calibration.bias import bias_from_images, bias_from_predictions
 from server_app.judgement import STEPS
 
 Flags = npt.NDArray[np.bool_]
@@ -60,7 +55,7 @@ class Federation:
         The clients' models of the last round.
     rows : list of array of int64
         Each client's rows of the training split.
-    dataset, data_dir : str
+    data_set : DataSet
         Where the data are.
     seed : int
         Source of all randomness.
@@ -71,18 +66,17 @@ class Federation:
     global_state: State
     local_states: list[State]
     rows: Sequence[npt.NDArray[np.int64]]
-    dataset: str
-    data_dir: str
+    data_set: DataSet
     seed: int
 
     @property
     def description(self) -> Description:
         """What is known of the data set."""
-        return describe(self.dataset, self.data_dir)
+        return self.data_set.describe()
 
     def images(self, split: str, rows: npt.NDArray[np.int64] | None = None) -> Tensor:
         """Return normalised images of a split, (n, C, H, W) float32."""
-        data = load_split(self.dataset, split, self.data_dir)
+        data = self.data_set.load(split)
         images = data.images if rows is None else data.images[rows]
         return self.description.normalization.apply(torch.tensor(images))
 
@@ -93,7 +87,7 @@ class Federation:
 
     def label_counts(self) -> npt.NDArray[np.int64]:
         """Return (clients, classes) training labels."""
-        labels = load_split(self.dataset, "train", self.data_dir).labels
+        labels = self.data_set.load("train").labels
         classes = self.description.classes
         return np.stack([np.bincount(labels[rows], minlength=classes) for rows in self.rows])
 
@@ -102,7 +96,7 @@ def read_run(directory: Path) -> Federation:
     """Read a run: its model after the last round, and the local models that it is made of."""
     named = json.loads((directory / "config.json").read_text())["configuration"]
     configuration = RunConfiguration.parse(named)
-    description = describe(configuration.dataset, configuration.data_dir)
+    description = configuration.data_set.describe()
     steps = sorted((directory / "checkpoints").glob("*-train-*"))
     last = int(steps[-1].name.rsplit("-", 1)[1])
     files = sorted((directory / "checkpoints" / "local_models").glob(f"*-round-{last:04d}.*"))
@@ -111,9 +105,8 @@ def read_run(directory: Path) -> Federation:
         _model(configuration.model, description),
         load_file(steps[-1] / "global.safetensors"),
         [load_file(file) for file in files],
-        client_indices(**configuration.partitioning),
-        configuration.dataset,
-        configuration.data_dir,
+        list(configuration.division.parts()),
+        configuration.data_set,
         configuration.seed,
     )
 
@@ -122,14 +115,14 @@ def read_base(directory: Path, data_dir: str) -> Federation:
     """Read a folder of ``global``, ``local-NN`` (safetensors) and ``partition.npy`` on CIFAR-10."""
     files = sorted(directory.glob("local-*.safetensors"))
     assignment = np.load(directory / "partition.npy")
+    data_set = DataSet("cifar10", data_dir)
     return Federation(
         directory.name,
-        _model("resnet8", describe("cifar10", data_dir)),
+        _model("resnet8", data_set.describe()),
         load_file(directory / "global.safetensors"),
         [load_file(file) for file in files],
         [np.flatnonzero(assignment == client) for client in range(len(files))],
-        "cifar10",
-        data_dir,
+        data_set,
         0,
     )
 
@@ -215,7 +208,7 @@ def correct_images(federation: Federation) -> dict[str, Flags]:
         ``"labels"``: (n,) true labels; ``"counts"``: (clients, classes) training labels;
         ``"federated"``: (n,) flags; for every result by name (5, n) flags, λ = 0 first.
     """
-    every = load_split(federation.dataset, "test", federation.data_dir).labels
+    every = federation.data_set.load("test").labels
     scored = np.random.default_rng(0).permutation(len(every))[:SCORED]
     labels, images = every[scored], federation.images("test", scored)
 

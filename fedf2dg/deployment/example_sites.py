@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from foundation.data import ImageData, load_split
+from foundation.data import DataSet, ImageData
 
 #: Site → the digits it has seen, and how many of each at most.
 SITES: dict[str, tuple[tuple[int, ...], int]] = {
@@ -33,8 +33,8 @@ def write_example_sites(directory: Path) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    write_folders(directory / "server" / "test", load_split("digits", "test"), "L")
-    train = load_split("digits", "train")
+    write_folders(directory / "server" / "test", DataSet("digits").load("test"), "L")
+    train = DataSet("digits").load("train")
     given = np.zeros(len(train), dtype=bool)
     for name, (digits, most) in SITES.items():
         rows = np.concatenate(

@@ -9,13 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from fedf2dg.report.report import write_report
-from fedf2dg.report.run_record import mapping, number
-from fedf2dg.report.tables import NOT_MEASURED, duration, percent, rounds_left
+from fedf2dg.report.tables import NOT_MEASURED, percent
 from foundation import counted
-from foundation.events.metrics import Event, read_events
-
-#: The file in a run's directory that holds the latest line of progress, while there is some.
-PROGRESS = "progress.txt"
+from foundation.events.metrics import Event, mapping, number, read_events
+from foundation.progress import PROGRESS
+from foundation.wording import duration, rounds_left
 
 Say = Callable[[str], None]
 

@@ -24,30 +24,6 @@ class PseudoDataError(ExpectedError, ValueError):
 
 
 @dataclass(frozen=True)
-class PseudoImages:
-    """Pseudo images with what is needed to show them.
-
-    Attributes
-    ----------
-    images : array or tensor (n, channels, height, width)
-        In the normalised space of the models.
-    labels : array or tensor (n,)
-        The class each image was made for.
-    sources : array or tensor (n,)
-        The index of the client whose model it came from.
-    mean, std : Sequence[float]
-        Of the normalisation, one value per channel or one for all; images are shown as
-        ``image * std + mean``.
-    """
-
-    images: Any
-    labels: Any
-    sources: Any
-    mean: Sequence[float] = (0.0,)
-    std: Sequence[float] = (1.0,)
-
-
-@dataclass(frozen=True)
 class PseudoGrid:
     """One image per client (row) and class (column).
 
@@ -147,70 +123,29 @@ def read_grid(
         raise PseudoDataError(f"the stored {kind} images could not be read: {error}") from error
 
 
-def choose_grid(
-    pseudo: PseudoImages, *, max_clients: int = 12, max_classes: int = 12
-) -> PseudoGrid:
-    """Do the same as :func:`read_grid` with images in memory.
-
-    Raises
-    ------
-    PseudoDataError
-        If there is no image, or shapes do not fit.
-    """
-    images, labels, sources = (_array(v) for v in (pseudo.images, pseudo.labels, pseudo.sources))
-    if images.ndim != 4 or not len(images) == len(labels) == len(sources):
-        raise PseudoDataError(
-            f"images (n, C, H, W), labels (n,) and sources (n,) expected, not shapes "
-            f"{images.shape}, {labels.shape} and {sources.shape}"
-        )
-    return _grid(
-        labels,
-        sources,
-        lambda index: np.asarray(images[index], np.float32),
-        (np.asarray(pseudo.mean, np.float32), np.asarray(pseudo.std, np.float32)),
-        (max_clients, max_classes),
-    )
-
-
-def pseudo_grid(
-    source: Path | str | PseudoImages,
-    path: Path | str | None = None,
-    *,
-    class_names: Sequence[str] = (),
-) -> Path:
-    """Draw one pseudo image per client (row) and class (column) as a PNG file.
+def pseudo_grid(run_directory: Path | str, class_names: Sequence[str] = ()) -> Path:
+    """Draw one common sample (or else of the first set stored) per client (row) and class (column).
 
     Parameters
     ----------
-    source : Path | str | PseudoImages
-        A run's directory, of which the common samples are drawn (or the first set stored), or
-        images in memory.
-    path : Path | str | None (default: ``pseudo_data/grid.png`` in the run's directory)
-        The file to write.
     class_names : Sequence[str] (default: the numbers of the classes)
         Names of all classes.
 
     Returns
     -------
     Path
-        The file written.
+        The file written, ``pseudo_data/grid.png`` in the run's directory.
 
     Raises
     ------
     PseudoDataError
         If there is nothing to draw, or it cannot be read.
     """
-    if isinstance(source, PseudoImages):
-        if path is None:
-            raise PseudoDataError("images in memory need a path to draw them to")
-        grid = choose_grid(source)
-    else:
-        sets = stored_sets(source)
-        if not sets:
-            raise PseudoDataError(f"{source} holds no pseudo data")
-        grid = read_grid(source, *sets[0])
-        path = Path(source) / "pseudo_data" / "grid.png" if path is None else path
-    path = Path(path)
+    sets = stored_sets(run_directory)
+    if not sets:
+        raise PseudoDataError(f"{run_directory} holds no pseudo data")
+    grid = read_grid(run_directory, *sets[0])
+    path = Path(run_directory) / "pseudo_data" / "grid.png"
     picture = pseudo_image_grid(grid.tiles, grid.clients, grid.classes, class_names)
     write_whole(path, to_png(picture), rivals=True)
     return path
@@ -283,8 +218,3 @@ def _rgb(image: NDArray[np.float32]) -> NDArray[np.float32]:
         image = np.repeat(image.mean(axis=0, keepdims=True), 3, axis=0)
     image = np.nan_to_num(image)
     return np.clip(image, 0.0, 1.0).transpose(1, 2, 0)
-
-
-def _array(value: Any) -> NDArray[Any]:
-    """Bring a tensor of any device, or an array, to NumPy."""
-    return np.asarray(value.detach().cpu() if hasattr(value, "detach") else value)

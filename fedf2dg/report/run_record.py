@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeGuard
 
-from foundation.events.metrics import Event, MetricsError, read_events
+from foundation.events.metrics import Event, MetricsError, mapping, number, read_events
+
+__all__ = ["STAGES", "Measurement", "RunRecord", "is_table", "mapping", "number"]
 
 STAGES = ("federated", "distilled", "competed")
 
@@ -20,18 +21,6 @@ _IDENTITY = {
     "distillation": ("stage", "competition_round", "epoch"),
     "evaluation": ("stage",),
 }
-
-
-def number(value: Any) -> float | None:
-    """Return a finite number as float, and None for anything else."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        return None
-    return float(value)
-
-
-def mapping(value: Any) -> Mapping[str, Any]:
-    """Return a mapping as it is, and an empty one for anything else."""
-    return value if isinstance(value, Mapping) else {}
 
 
 @dataclass(frozen=True)

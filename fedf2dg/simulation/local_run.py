@@ -9,7 +9,7 @@ from flwr.clientapp import ClientApp
 
 from client_app.app import app as client_app
 from client_app.site import model_operations, reduced_type
-from foundation.data import Description, describe, load_split
+from fedf2dg.report import listeners
 from foundation.messages.flower_private import update_console_handler
 from foundation.models import gpu_shares, resolve_device
 from foundation.processes import Workers, suitable
@@ -31,9 +31,9 @@ def run_locally(configuration: RunConfiguration) -> dict[str, Any]:
     processes = _processes(configuration)
     if processes == 1:
         grid = LocalGrid(client_app, configuration.num_clients, configuration.flat())
-        return run(grid, configuration)
+        return run(grid, configuration, listeners=listeners())
     # Where this has to be measured: here, and handed down, so that all clients train in one type.
-    operations = model_operations(configuration, _description(configuration))
+    operations = model_operations(configuration, configuration.data_set.describe())
     reduced_type(configuration.precision, resolve_device(configuration.device), operations)
     with Workers(processes, gpu_shares(configuration.device)) as workers:
         parallel = ParallelGrid(
@@ -43,7 +43,7 @@ def run_locally(configuration: RunConfiguration) -> dict[str, Any]:
             configuration.flat(),
             configuration.round_timeout,
         )
-        return run(parallel, configuration, workers)
+        return run(parallel, configuration, workers, listeners=listeners())
 
 
 def _client_app() -> ClientApp:
@@ -58,14 +58,10 @@ def _processes(configuration: RunConfiguration) -> int:
     gpus = len(gpu_shares(configuration.device))
     if configuration.processes or gpus:
         return suitable(configuration.processes, tasks, 0.0, gpus)
-    samples = len(load_split(split="train", **configuration.data_set))
+    samples = len(configuration.data_set.load("train"))
     if configuration.train_samples:
         samples = min(samples, configuration.train_samples)
     # A step costs about three forward passes.
     passes = 3 * configuration.num_server_rounds * configuration.local_epochs
-    forward = model_operations(configuration, _description(configuration))
+    forward = model_operations(configuration, configuration.data_set.describe())
     return suitable(0, tasks, passes * configuration.fraction_train * samples * forward)
-
-
-def _description(configuration: RunConfiguration) -> Description:
-    return describe(**configuration.data_set)

@@ -2,59 +2,51 @@
 
 Knows nothing of Flower: plain arguments in, arrays and tensors out.
 
-- `describe` and `load_split` give any data set by name, decoded once per machine.
-- `client_data` gives a simulated client its part; `site_data` a real site its own files.
+- `DataSet` gives any data set by name, decoded once per machine.
+- `Division` gives a simulated client its part of one; `site_data` a real site its own files.
 - `partition` divides labels over clients.
 - `Batches` trains on a client's images: resident on the device, augmented in batches.
 """
 
-from .announced import announced, parsed_shape
+from foundation.errors import DataError, PartitionError
+
+from .agreement import AUGMENTATIONS, Description, announced, parsed_shape
 from .batches import Batches
 from .cache import cache_directory
-from .clients import FOLDERS, client_data, client_indices, client_rows, site_data
-from .errors import DataError, PartitionError
+from .data_set import FOLDERS, DataSet, Division
 from .images import ImageData, Normalization
 from .noise import FEATURE_NOISES, LABEL_NOISES, FeatureNoise, feature_noise, noisy_labels
-from .partitions import PARTITIONS, partition, to_assignment
-from .sources import (
-    AUGMENTATIONS,
-    OWN_SETS,
-    Description,
-    describe,
-    has_split,
-    load_split,
-    sites_in,
+from .partitions import (
+    PARTITIONS,
+    partition,
+    stratified_split,
+    stratified_subset,
+    to_assignment,
 )
-from .stratification import stratified_split, stratified_subset
+from .sources.own_files import site_data
 
 __all__ = [
     "AUGMENTATIONS",
     "FEATURE_NOISES",
     "FOLDERS",
     "LABEL_NOISES",
-    "OWN_SETS",
     "PARTITIONS",
     "Batches",
     "DataError",
+    "DataSet",
     "Description",
+    "Division",
     "FeatureNoise",
     "ImageData",
     "Normalization",
     "PartitionError",
     "announced",
     "cache_directory",
-    "client_data",
-    "client_indices",
-    "client_rows",
-    "describe",
     "feature_noise",
-    "has_split",
-    "load_split",
     "noisy_labels",
     "parsed_shape",
     "partition",
     "site_data",
-    "sites_in",
     "stratified_split",
     "stratified_subset",
     "to_assignment",

@@ -1,20 +1,143 @@
 """What a federation agrees on about its images, in a form that a message can carry.
 
-The server describes the data set; a client numbers its labels by that description, brings its
-images to it, or refuses. So sites that miss a class, or hold it under another number, still train
-one classifier.
+The server describes the data set, from its images or from a configuration alone; a client numbers
+its labels by that description, brings its images to it, or refuses. So sites that miss a class, or
+hold it under another number, still train one classifier.
 """
 
+from __future__ import annotations
+
 import math
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
-from .errors import DataError
-from .images import Normalization
-from .sources import Description
+from foundation.errors import DataError
 
+from .images import Normalization
+from .names import composed
+
+AUGMENTATIONS = ("none", "crop-flip", "crop-flip-rotate")
+
+# Fewest pixels a side of what may be a photograph.
+_PHOTOGRAPH_SIDE = 16
 _MOST_CLASSES = 100_000
 _LARGEST_SIDE = 16_384
+
+
+@dataclass(frozen=True)
+class Description:
+    """What a model and a report need to know of a data set, without its pixels.
+
+    Attributes
+    ----------
+    name : str
+        Name of the data set.
+    class_names : tuple of str
+        One name per class, in the order of the labels.
+    channels : int
+        1 (grey) or 3 (RGB).
+    image_size : tuple of int
+        (height, width) in pixels.
+    normalization : Normalization
+        Constants per channel.
+    augmentation : str
+        The augmentation that suits the data: one of `AUGMENTATIONS`.
+    resized : bool
+        Whether images of other sizes are brought to `image_size`; else they are refused.
+    """
+
+    name: str
+    class_names: tuple[str, ...]
+    channels: int
+    image_size: tuple[int, int]
+    normalization: Normalization
+    augmentation: str = "none"
+    resized: bool = False
+
+    @classmethod
+    def of_own_images(
+        cls, name: str, class_names: tuple[str, ...], channels: int, image_size: tuple[int, int]
+    ) -> Description:
+        """Describe images of a user's own.
+
+        Constants are not measured: every site of a federation would measure others, and agreeing on
+        them would mean sharing statistics of private images. Colour photographs are cropped and
+        flipped; grey images are often digits, letters or scans, which a flip turns into something
+        else, and small ones lose too much of themselves to a crop.
+        """
+        photographs = channels == 3 and min(image_size) >= _PHOTOGRAPH_SIDE
+        return cls(
+            name,
+            class_names,
+            channels,
+            image_size,
+            Normalization((0.5,) * channels, (0.5,) * channels),
+            "crop-flip" if photographs else "none",
+        )
+
+    @property
+    def classes(self) -> int:
+        """Number of classes."""
+        return len(self.class_names)
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(channels, height, width)."""
+        return (self.channels, *self.image_size)
+
+    def resized_to(self, side: int) -> Description:
+        """Describe the same images brought to a square of `side` pixels; 0: their own size."""
+        return replace(self, image_size=(side, side), resized=True) if side else self
+
+
+def announced(dataset: str, class_names: Sequence[str], shape: str) -> Description:
+    """Describe images that nobody here has seen, from a configuration alone.
+
+    Clients that hold other classes, or images of another size, refuse.
+
+    Parameters
+    ----------
+    class_names : sequence of str
+        The classes, in the order of their labels: two or more, each once.
+    shape : str
+        Channels, height and width in pixels: ``"3x32x32"``.
+
+    Raises
+    ------
+    DataError
+        If classes or shape are missing or impossible; the message names the keys to set.
+    """
+    if not class_names or not shape:
+        raise DataError(
+            f"data set '{dataset}' needs data-dir, the directory of your images. A server without "
+            "images needs class-names and image-shape instead, e.g. class-names='cat,dog' "
+            "image-shape='3x32x32' (channels x height x width)"
+        )
+    names = tuple(composed(name) for name in class_names)
+    if len(names) < 2 or len(set(names)) < len(names):
+        raise DataError(f"class-names = '{','.join(class_names)}': name two or more, each once")
+    channels, height, width = parsed_shape(shape)
+    return Description.of_own_images(dataset, names, channels, (height, width))
+
+
+def parsed_shape(shape: str) -> tuple[int, int, int]:
+    """Read channels, height and width from ``"3x32x32"``.
+
+    Raises
+    ------
+    DataError
+        If it is no shape of images.
+    """
+    found = re.fullmatch(r"\s*([13])x(\d{1,5})x(\d{1,5})\s*", shape)
+    channels, height, width = (int(part) for part in found.groups()) if found else (0, 0, 0)
+    if not (0 < height <= _LARGEST_SIDE and 0 < width <= _LARGEST_SIDE):
+        raise DataError(
+            f"image-shape = '{shape}' must be channels x height x width, such as 1x28x28 or "
+            f"3x32x32: 1 (grey) or 3 (RGB) channels, at most {_LARGEST_SIDE} pixels a side"
+        )
+    return channels, height, width
 
 
 def to_values(description: Description) -> dict[str, Any]:

@@ -10,8 +10,9 @@ import math
 import torch
 from torch import Tensor
 
-from .errors import DataError
-from .sources.base import AUGMENTATIONS
+from foundation.errors import DataError
+
+from .agreement import AUGMENTATIONS
 
 # Pixels of padding on each side that a random crop may reach into, and the largest rotation.
 CROP_PADDING = 4

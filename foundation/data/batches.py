@@ -12,6 +12,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from foundation.errors import DataError
 from foundation.steps import steps_per_epoch
 
 from .augmentation import (
@@ -20,7 +21,6 @@ from .augmentation import (
     random_moves,
     require_room,
 )
-from .errors import DataError
 from .images import ImageData, Normalization
 from .noise import FeatureNoise
 

@@ -22,8 +22,7 @@ import numpy.typing as npt
 
 from foundation import whole_folder
 from foundation.disks import disk_problem, is_full
-
-from .errors import DataError, warn_once
+from foundation.errors import DataError, warn_once
 
 logger = logging.getLogger("flwr.fedf2dg.data")
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from .errors import DataError
+from foundation.errors import DataError
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from .errors import DataError
+from foundation.errors import DataError
 
 if TYPE_CHECKING:
     import torch
@@ -39,12 +39,16 @@ class Normalization:
             raise DataError(f"normalization needs positive standard deviations, not {self.std}")
 
     @classmethod
-    def imagenet(cls, channels: int) -> "Normalization":
-        """Return the constants of torchvision's weights; for grey images their means."""
-        mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-        if channels == 1:
-            return cls((round(sum(mean) / 3, 4),), (round(sum(std) / 3, 4),))
-        return cls(mean, std)
+    def of_weights(
+        cls, mean: tuple[float, ...], std: tuple[float, ...], channels: int
+    ) -> "Normalization":
+        """Return constants as weights want them; grey images take the mean of the colours."""
+        if channels == len(mean):
+            return cls(mean, std)
+        return cls(
+            (round(sum(mean) / len(mean), 4),) * channels,
+            (round(sum(std) / len(std), 4),) * channels,
+        )
 
     @property
     def channels(self) -> int:
@@ -146,6 +150,11 @@ class ImageData:
     def label_counts(self) -> npt.NDArray[np.int64]:
         """Images per class, shape (classes,)."""
         return np.bincount(self.labels, minlength=self.classes).astype(np.int64)
+
+    def require_some(self, owner: str) -> None:
+        """Refuse an owner without a training image, by name."""
+        if not len(self):
+            raise DataError(f"{owner} has no training image: give it data or leave it out")
 
     def subset(self, indices: npt.NDArray[np.integer[Any]] | Sequence[int]) -> "ImageData":
         """Copy the images of these rows, in this order, into memory."""

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from .errors import DataError
+from foundation.errors import DataError
 
 FEATURE_NOISES = ("level", "space")
 LABEL_NOISES = ("none", "symmetric", "pairflip")

@@ -1,4 +1,4 @@
-"""Dividing one labelled data set over simulated clients.
+"""Dividing one labelled data set: over simulated clients, or into parts of the same class shares.
 
 Every kind returns disjoint index arrays that together hold every row, each ascending (batches
 shuffle anyway, and ascending reads of a memory-mapped file are the fast ones), and depends on
@@ -19,11 +19,15 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from .errors import PartitionError
+from foundation.apportionment import largest_remainder
+from foundation.errors import PartitionError
 
 Indices = npt.NDArray[np.int64]
 
 PARTITIONS = ("iid", "dirichlet", "classes", "quantity")
+
+#: A class of so many images gives at least one to those that are held out.
+HELD_OUT_FROM = 10
 
 # How many draws are judged together. Part of the stream of random numbers: changing it changes
 # every Dirichlet partition.
@@ -304,3 +308,64 @@ def _exhausted(
         f"of {clients} clients {min_samples} samples (the best draw's smallest client had "
         f"{max(best, 0)}): raise {kind}-alpha, use fewer clients or lower min-partition-size"
     )
+
+
+def stratified_split(
+    labels: npt.NDArray[np.int64],
+    fraction: float,
+    seed: int | Sequence[int],
+    *,
+    at_least_one_of: int = 0,
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Split rows into a large and a small part with the same class shares.
+
+    Own code because scikit-learn's stratified split refuses a class with a single image, which
+    here simply stays in the large part.
+
+    Parameters
+    ----------
+    fraction : float
+        Share of every class that goes to the small part, in [0, 1); rounded to whole images.
+    at_least_one_of : int (default: 0)
+        A class of so many images gives at least one to the small part, if the fraction is above 0;
+        0: no class has to.
+
+    Returns
+    -------
+    tuple of np.ndarray
+        Rows of the large and of the small part, both ascending.
+    """
+    rng = np.random.default_rng(seed)
+    chosen = np.zeros(len(labels), dtype=bool)
+    for label in np.unique(labels):
+        rows = rng.permutation(np.flatnonzero(labels == label))
+        count = round(fraction * len(rows))
+        if fraction > 0 and 0 < at_least_one_of <= len(rows):
+            count = max(count, 1)
+        # Never the whole class: training needs it more than a measurement does.
+        count = min(count, len(rows) - 1)
+        chosen[rows[:count]] = True
+    return np.flatnonzero(~chosen), np.flatnonzero(chosen)
+
+
+def stratified_subset(labels: npt.NDArray[np.int64], size: int, seed: int) -> npt.NDArray[np.int64]:
+    """Choose exactly ``size`` rows whose class shares are those of the whole.
+
+    Shares are rounded by largest remainder, so every class differs from its exact share by less
+    than one image.
+
+    Returns
+    -------
+    np.ndarray
+        Ascending rows, shape (min(size, n),).
+    """
+    if size >= len(labels):
+        return np.arange(len(labels))
+    rng = np.random.default_rng(seed)
+    present, totals = np.unique(labels, return_counts=True)
+    counts = largest_remainder(size, totals)
+    parts = [
+        rng.permutation(np.flatnonzero(labels == label))[:count]
+        for label, count in zip(present, counts, strict=True)
+    ]
+    return np.sort(np.concatenate(parts))

@@ -57,6 +57,18 @@ def json_value(value: Any) -> Any:
     raise TypeError(f"{type(value).__name__} cannot be written as JSON: convert it first")
 
 
+def number(value: Any) -> float | None:
+    """Return a finite number as float, and None for anything else."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        return None
+    return float(value)
+
+
+def mapping(value: Any) -> Mapping[str, Any]:
+    """Return a mapping as it is, and an empty one for anything else."""
+    return value if isinstance(value, Mapping) else {}
+
+
 class MetricsFile:
     """Append events to a file so that a killed process loses at most the line being written.
 

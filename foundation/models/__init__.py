@@ -20,8 +20,10 @@ from .state import (
     size_in_bytes,
     state_difference,
 )
+from .timm_models import PREFIX as TIMM
 
 __all__ = [
+    "TIMM",
     "Classifier",
     "ModelDescription",
     "ModelDirectoryError",

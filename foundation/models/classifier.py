@@ -23,15 +23,18 @@ class Model:
     name : str
         The value of the key ``model``.
     build : EncoderBuilder
-        Builds the encoder with fresh weights; classifier and projection head are added.
+        Builds the encoder with fresh weights; classifier and projection head are added. Where
+        ``name`` ends with a slash, it is given the whole name, too.
     """
 
     name: str
-    build: EncoderBuilder
+    build: Callable[..., tuple[nn.Module, int]]
 
-    def __call__(self, channels: int, image_size: tuple[int, int]) -> tuple[nn.Module, int]:
+    def __call__(
+        self, channels: int, image_size: tuple[int, int], **named: str
+    ) -> tuple[nn.Module, int]:
         """Build an encoder, as a function of a user's own does it."""
-        return self.build(channels, image_size)
+        return self.build(channels, image_size, **named)
 
 
 class Classifier(nn.Module):

@@ -109,7 +109,7 @@ class ModelDescription:
         )
 
 
-def write_model(target: Path, description: ModelDescription, state: State, card: str) -> None:
+def write_model(target: Path, description: ModelDescription, state: State, card: str = "") -> None:
     """Write a model's directory, whole or not at all; a model that is there is replaced.
 
     Parameters
@@ -120,13 +120,14 @@ def write_model(target: Path, description: ModelDescription, state: State, card:
         Goes into ``config.json``.
     state : State
         Goes into ``model.safetensors``.
-    card : str
+    card : str (default: none)
         ``README.md``: the model card, in Markdown.
     """
     with whole_folder(target) as folder:
         save_file({name: value.contiguous() for name, value in state.items()}, folder / WEIGHTS)
         (folder / DESCRIPTION).write_text(json.dumps(description.to_json(), indent=2) + "\n")
-        (folder / CARD).write_text(card, "utf-8")
+        if card:
+            (folder / CARD).write_text(card, "utf-8")
         if target.exists():
             shutil.rmtree(target)
 

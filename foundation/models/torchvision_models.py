@@ -10,8 +10,11 @@ from __future__ import annotations
 from torch import nn
 
 from .classifier import EncoderBuilder, Model
+from .state import State
 
 PREFIX = "torchvision/"
+#: What the trained weights want: pixels less this mean, divided by this deviation.
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 #: Images with a shorter side than this are not shrunk by the first layers.
 SMALL = 64
 #: Below this, the last feature maps would be a single pixel, which BatchNorm cannot train on.
@@ -92,6 +95,27 @@ models = (
     Model("torchvision/convnext_tiny", _of("convnext_tiny", stochastic_depth_prob=0.0)),
     Model("torchvision/vit_b_16", _of("vit_b_16")),
 )
+
+
+def downloaded(name: str) -> State:
+    """Return torchvision's trained weights for a model, from PyTorch's cache or the network.
+
+    Raises
+    ------
+    ValueError
+        If they cannot be reached.
+    """
+    from torchvision.models import get_model_weights
+
+    weights = get_model_weights(name.removeprefix(PREFIX)).DEFAULT
+    try:
+        state: State = weights.get_state_dict(progress=False, check_hash=True)
+    except (OSError, RuntimeError) as error:
+        raise ValueError(
+            f"torchvision's weights could not be downloaded ({error}): fetch {weights.url} where "
+            "there is a network, and set initial-weights to the file"
+        ) from error
+    return state
 
 
 def first_convolution(network: nn.Module) -> str:

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import Field, dataclass, fields, replace
 from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from foundation.wording import meant, names_in, unknown
 
@@ -25,6 +25,9 @@ from .federated_data import FederatedDataKeys
 from .federated_training import FederatedTrainingKeys
 from .moon import MoonSettings
 from .post_training import AUTO, PostTrainingKeys, method_names
+
+if TYPE_CHECKING:
+    from foundation.data import DataSet, Division
 
 SomeSection = TypeVar("SomeSection", bound=Section)
 
@@ -256,42 +259,39 @@ class RunConfiguration(PostTrainingKeys, FederatedTrainingKeys, FederatedDataKey
         return tuple(dict.fromkeys(names_in(self.sinks.replace("+", ","))))
 
     @property
-    def data_set(self) -> dict[str, Any]:
-        """What the images of a run depend on, for ``federated_data``'s functions.
+    def data_set(self) -> DataSet:
+        """The images of the run."""
+        from foundation.data import DataSet  # with torch, which a refused key need not wait for
 
-        The keyword arguments of ``describe``, ``load_split`` and ``sites_in``.
-        """
-        return {
-            "dataset": self.dataset,
-            "data_dir": self.data_dir,
-            "class_names": self.classes,
-            "image_size": self.image_size,
-            "leave_out_unreadable": self.unreadable_images == "leave-out",
-        }
-
-    @property
-    def normalizes_as_imagenet(self) -> bool:
-        """Whether pixels are normalised as torchvision's weights want them."""
-        pretrained = bool(self.initial_weights) and self.model.startswith("torchvision/")
-        return self.normalization == "imagenet" or (self.normalization == "auto" and pretrained)
+        return DataSet(
+            self.dataset,
+            self.data_dir,
+            self.classes,
+            self.image_size,
+            self.unreadable_images == "leave-out",
+        )
 
     @property
-    def partitioning(self) -> dict[str, Any]:
-        """What the images and their division over simulated clients depend on.
+    def division(self) -> Division:
+        """The training images, divided over simulated clients."""
+        from foundation.data import Division
 
-        The keyword arguments of ``foundation.data.client_indices`` and ``client_data``.
-        """
-        return {
-            **self.data_set,
-            "clients": self.num_clients,
-            "seed": self.seed,
-            "kind": self.partition,
-            "dirichlet_alpha": self.dirichlet_alpha,
-            "classes_per_client": self.classes_per_client,
-            "quantity_alpha": self.quantity_alpha,
-            "min_samples": self.min_partition_size,
-            "train_samples": self.train_samples,
-        }
+        return Division(
+            self.data_set,
+            clients=self.num_clients,
+            seed=self.seed,
+            kind=self.partition,
+            dirichlet_alpha=self.dirichlet_alpha,
+            classes_per_client=self.classes_per_client,
+            quantity_alpha=self.quantity_alpha,
+            min_samples=self.min_partition_size,
+            train_samples=self.train_samples,
+            validation_share=self.validation_share,
+            feature_noise=self.feature_noise,
+            feature_noise_kind=self.feature_noise_kind,
+            label_noise=self.label_noise,
+            label_noise_rate=self.label_noise_rate,
+        )
 
     def with_mu_at(self, server_round: int) -> RunConfiguration:
         """Return the configuration with the weights μ that FedProx and MOON have in a round."""

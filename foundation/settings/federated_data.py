@@ -88,8 +88,8 @@ class FederatedDataKeys(Section):
         "auto",
         "Mean and deviation that pixels are brought to 0 and 1 from: data-set, the data set's own; "
         "imagenet, those that torchvision's weights were trained with; measured, those of the "
-        "clients' training images, whose pixels they add up when they join; auto, imagenet where "
-        "initial-weights start a model of torchvision's, else the data set's.",
+        "clients' training images, whose pixels they add up when they join; auto, those that the "
+        "initial-weights were trained with, else the data set's.",
         choices=("auto", "data-set", "imagenet", "measured"),
     )
     augmentation: str = key(

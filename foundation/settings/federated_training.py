@@ -124,17 +124,19 @@ class FederatedTrainingKeys(Section):
     )
     model: str = key(
         "resnet8",
-        "The classifier; those with -gn have GroupNorm, and those of torchvision are for images of "
-        "32 pixels and more.",
+        "The classifier. Those with -gn have GroupNorm; efficientnet_lite0, those of torchvision "
+        "and timm/NAME (any classifier of timm, which is to be installed) are for images of 32 "
+        "pixels and more.",
         original="model",
         family=MODELS,
     )
     initial_weights: str = key(
         "",
-        "Weights that training starts from: a safetensors file, the directory of an earlier run "
-        "or its model/, a checkpoint of torchvision's (.pth), or imagenet, which downloads "
-        "torchvision's own. The server alone needs them; a head for other classes is replaced. "
-        "Empty: fresh weights, drawn by seed.",
+        "Weights that training starts from: imagenet, trained ones for the model (of "
+        "efficientnet_lite0 from the package of fedf2dg[pretrained]; of torchvision/NAME and "
+        "timm/NAME downloaded); a file of them (safetensors, or a checkpoint of PyTorch's); the "
+        "directory of an earlier run or its model/. The server alone needs them; a head for other "
+        "classes is replaced. Empty: fresh weights, drawn by seed.",
         is_path=True,
         words=("imagenet",),
     )

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from benchmarks.gpu import preset
 from benchmarks.gpu.__main__ import carry_out, main, share_of
-from benchmarks.gpu.parts import SHARES, Task
+from benchmarks.gpu.parts import SHARES
 from benchmarks.gpu.preset import PRESET, shrunk, write_learnable_pictures
+from benchmarks.gpu.table import markdown
+from benchmarks.gpu.task import Task
 from benchmarks.gpu.tests import run_tests
 from foundation.settings.configuration import RunConfiguration, read_toml
 
@@ -33,12 +37,16 @@ def test_every_part_is_measured_and_written_down(tmp_path: Path) -> None:
     assert by_part["machine"][0]["ceilings"]["float32"] > 0
     strategies = {variant["name"] for variant in by_part["training"][-1]["variants"]}
     assert {"fedavg", "scaffold", "moon"} <= strategies
-    sizes = [each["batch_sizes"] for each in by_part["budgets"]]
-    assert sizes == [[8, 16], [2, 3, 9]]
+    assert [each["way"] for each in by_part["budgets"]] == ["compile=off"]
     accuracy = by_part["preset"][0]["accuracy"]
     assert 0 <= accuracy["federated"] <= 1 and 0 <= accuracy["distilled"] <= 1
     page = (tmp_path / "gpu.md").read_text("utf-8")
     assert all(f"## {part}" in page for part in parts) and "synthetic pictures" in page
+    assert "| tests | **not measured**: not reached |" in page
+    # A second call with all of them done measures nothing.
+    before = (tmp_path / "gpu.json").read_bytes()
+    assert main(["--minutes", "1", "--out", str(tmp_path), "--only", ",".join(parts), *TOY]) == 0
+    assert (tmp_path / "gpu.json").read_bytes() == before
 
 
 def test_a_part_that_fails_is_written_down_and_the_next_goes_on(tmp_path: Path) -> None:
@@ -51,9 +59,42 @@ def test_a_part_that_fails_is_written_down_and_the_next_goes_on(tmp_path: Path) 
     assert "gpu9" in (tmp_path / "gpu.md").read_text("utf-8")
 
 
-def test_a_part_without_time_is_ended(tmp_path: Path) -> None:
+def test_a_part_that_hangs_is_ended_with_its_children_and_keeps_its_figures(tmp_path: Path) -> None:
+    program = tmp_path / "hangs.py"
+    program.write_text(
+        "import json, subprocess, sys, time\n"
+        "out = sys.argv[sys.argv.index('--out') + 1]\n"
+        "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)'])\n"
+        "open(out, 'w').write(json.dumps({'stage': 'x', 'child': child.pid}) + chr(10))\n"
+        "time.sleep(600)\n"
+    )
     told = argparse.Namespace(device="cpu", size="toy", data=None)
-    assert carry_out("machine", 0.01, told)["status"] == "out of time"
+    part = carry_out("inversion", 3.0, told, (str(program),))
+    assert part["status"] == "out of time" and part["seconds"] < 30
+    (result,) = part["results"]
+    with pytest.raises(ProcessLookupError):
+        for _ in range(100):
+            os.kill(result["child"], 0)
+            time.sleep(0.1)
+    record = {"time": "now", "size": "toy", "parts": {"inversion": part}}
+    assert "| inversion | **not measured** (out of time) |" in markdown(record)
+
+
+def test_what_may_not_end_comes_behind_what_does() -> None:
+    names = list(SHARES)
+    assert names[:4] == ["machine", "inversion", "training", "distillation"]
+    assert names.index("compiled inversion") > names.index("tests")
+
+
+def test_a_later_call_measures_what_did_not_come_to_its_end(tmp_path: Path) -> None:
+    done = {"status": "done", "seconds": 1.0, "error": "", "results": []}
+    parts = {"machine": done, "budgets": {**done, "status": "failed"}}
+    record = {"time": "then", "size": "toy", "device": "gpu9", "parts": parts}
+    (tmp_path / "gpu.json").write_text(json.dumps(record))
+    arguments = ["--device", "gpu9", "--size", "toy", "--only", "machine,budgets"]
+    assert main(["--minutes", "5", "--out", str(tmp_path), *arguments]) == 1
+    found = json.loads((tmp_path / "gpu.json").read_text("utf-8"))["parts"]
+    assert found["machine"] == done and "gpu9" in found["budgets"]["error"]
 
 
 def test_tests_that_take_too_long_say_how_far_they_came() -> None:
@@ -81,13 +122,10 @@ def test_a_preset_is_shrunk_to_the_time_and_never_grows() -> None:
 
 
 def test_synthetic_pictures_can_be_told_apart(tmp_path: Path) -> None:
-    from foundation.data import load_split
+    from foundation.data import DataSet
 
     write_learnable_pictures(tmp_path, each=10)
-    train, test = (
-        load_split(split=split, dataset="folder", data_dir=str(tmp_path))
-        for split in ("train", "test")
-    )
+    train, test = (DataSet("folder", str(tmp_path)).load(split) for split in ("train", "test"))
     means = [train.images[train.labels == label].mean(axis=0) for label in range(10)]
     nearest = [
         min(range(10), key=lambda k: ((image - means[k]) ** 2).sum()) for image in test.images

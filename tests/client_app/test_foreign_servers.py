@@ -20,7 +20,7 @@ from flwr.serverapp.strategy import (
 from client_app.app import app, train
 from client_app.train_request import TrainRequest
 from fedf2dg.simulation.local_grid import LocalGrid
-from foundation.data import describe
+from foundation.data import DataSet
 from foundation.messages.records import from_record, is_packed, packed
 from foundation.messages.shared_model import shared_model
 from foundation.models import cpu_state
@@ -39,7 +39,7 @@ KEYS = {
 
 def initial(model="cnn"):
     configuration = RunConfiguration.parse({**KEYS, "model": model})
-    return ArrayRecord(cpu_state(shared_model(configuration, describe("digits"))))
+    return ArrayRecord(cpu_state(shared_model(configuration, DataSet("digits").describe())))
 
 
 @pytest.fixture

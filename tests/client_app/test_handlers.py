@@ -9,7 +9,7 @@ from flwr.app import ArrayRecord, ConfigRecord, Message, RecordDict
 
 from client_app.app import app
 from fedf2dg.simulation.local_grid import LocalGrid
-from foundation.data import client_data, describe
+from foundation.data import DataSet, Division
 from foundation.data.agreement import to_values
 from foundation.messages.fingerprint import code_fingerprint
 from foundation.messages.records import from_record, names_in
@@ -60,20 +60,19 @@ def reason(reply):
 
 @pytest.fixture
 def initial_arrays(settings):
-    model = shared_model(RunConfiguration.parse(settings), describe("digits"))
+    model = shared_model(RunConfiguration.parse(settings), DataSet("digits").describe())
     return ArrayRecord(cpu_state(model))
 
 
 def own_data(client):
-    return client_data(
-        "digits",
-        client=client,
+    return Division(
+        DataSet("digits"),
         clients=CLIENTS,
         seed=0,
         dirichlet_alpha=1.0,
         train_samples=90,
         validation_share=0.1,
-    )
+    ).data(client)
 
 
 def test_describe_says_who_and_how_much(ask):
@@ -198,7 +197,7 @@ def test_an_impossible_message_is_answered_with_the_reason(ask, initial_arrays, 
 
 
 def test_the_servers_description_of_the_data_must_make_sense(ask):
-    values = {**to_values(describe("digits")), "data-std": [0.0]}
+    values = {**to_values(DataSet("digits").describe()), "data-std": [0.0]}
     reply = ask("query.describe", records={"config": ConfigRecord(values)})
     assert "positive standard deviations" in reason(reply)
 
@@ -214,12 +213,10 @@ def test_scaffold_without_its_correction_is_an_error_not_plain_training(ask, ini
 @pytest.mark.parametrize("model", ["cnn", "resnet8-gn", "resnet8"])
 def test_a_client_with_one_sample_trains_where_the_model_can(ask, settings, model, monkeypatch):
     """BatchNorm cannot train on a single image: the client says so instead of sending NaN."""
-    import client_app.site as site
-
     one = own_data(0).subset(np.array([0]))
-    monkeypatch.setattr(site, "simulated_data", lambda configuration, client, split="train": one)
+    monkeypatch.setattr(Division, "data", lambda division, client, split="train": one)
     keys = {"model": model, "seed": 4}  # settings of its own: data is kept by settings
-    start = shared_model(RunConfiguration.parse({**settings, **keys}), describe("digits"))
+    start = shared_model(RunConfiguration.parse({**settings, **keys}), DataSet("digits").describe())
     reply = ask("train", 0, {"arrays": ArrayRecord(cpu_state(start))}, **keys)
     if model == "resnet8":
         assert "single image" in reason(reply)
@@ -232,16 +229,14 @@ def test_a_client_with_one_sample_trains_where_the_model_can(ask, settings, mode
 def test_a_plain_servers_model_is_evaluated_and_weighed_by_the_held_out_images(ask, initial_arrays):
     plain = {"any-name": initial_arrays}
     reply = ask("evaluate", 1, plain, **{"validation-share": 0.3}).content["metrics"]
-    held_out = client_data(
-        "digits",
-        client=1,
-        split="held-out",
+    held_out = Division(
+        DataSet("digits"),
         clients=CLIENTS,
         seed=0,
         dirichlet_alpha=1.0,
         train_samples=90,
         validation_share=0.3,
-    )
+    ).data(1, "held-out")
     assert reply["num-examples"] == len(held_out) > 0
     assert 0 <= reply["accuracy"] <= 1
     assert reply["loss"] > 0

@@ -8,10 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-import foundation.data.clients as clients
 from client_app import site as sites
 from client_app.site import Site
-from foundation.data import ImageData, client_data, client_rows, describe
+from foundation.data import DataSet, Division, ImageData
 from foundation.settings.configuration import RunConfiguration
 
 DIVISION = {"clients": 3, "seed": 0, "dirichlet_alpha": 1.0, "train_samples": 300}
@@ -48,17 +47,17 @@ def site(client: int = 1, **keys: object) -> Site:
 
 @pytest.mark.parametrize("share", [0.05, 0.1, 0.5])
 def test_a_clients_rows_are_divided_without_overlap(share):
-    whole = client_rows("digits", client=1, **DIVISION)[0]
-    trained, held_out = client_rows("digits", client=1, validation_share=share, **DIVISION)
+    whole = Division(DataSet("digits"), **DIVISION).rows(1)[0]
+    trained, held_out = Division(DataSet("digits"), validation_share=share, **DIVISION).rows(1)
     assert sorted([*trained, *held_out]) == sorted(whole)
     assert len(held_out) > 0
-    again = client_rows("digits", client=1, validation_share=share, **DIVISION)
+    again = Division(DataSet("digits"), validation_share=share, **DIVISION).rows(1)
     np.testing.assert_array_equal(again[1], held_out)
 
 
 def test_what_is_held_out_depends_on_the_seed():
-    one = client_rows("digits", client=0, validation_share=0.2, clients=1, seed=0, kind="iid")
-    two = client_rows("digits", client=0, validation_share=0.2, clients=1, seed=1, kind="iid")
+    one = Division(DataSet("digits"), validation_share=0.2, clients=1, seed=0, kind="iid").rows(0)
+    two = Division(DataSet("digits"), validation_share=0.2, clients=1, seed=1, kind="iid").rows(0)
     np.testing.assert_array_equal(
         np.sort(np.concatenate(one)),
         np.sort(np.concatenate(two)),
@@ -68,7 +67,7 @@ def test_what_is_held_out_depends_on_the_seed():
 
 def test_held_out_images_carry_neither_kind_of_noise():
     place = site()
-    clean = client_data("digits", client=1, split="held-out", validation_share=0.1, **DIVISION)
+    clean = Division(DataSet("digits"), validation_share=0.1, **DIVISION).data(1, "held-out")
     held_out = place.held_out()
     np.testing.assert_array_equal(held_out.labels, clean.labels)
     assert held_out.feature_noise is None
@@ -78,18 +77,18 @@ def test_held_out_images_carry_neither_kind_of_noise():
 def poisoned(monkeypatch: pytest.MonkeyPatch, share: float) -> None:
     """Turn every held-out image of the three clients to white, as no digit is."""
     rows = [
-        client_rows("digits", client=client, validation_share=share, **DIVISION)[1]
+        Division(DataSet("digits"), validation_share=share, **DIVISION).rows(client)[1]
         for client in range(3)
     ]
-    load = clients.load_split
+    load = DataSet.load
 
-    def bad(*given: object, **named: object) -> ImageData:
-        whole = load(*given, **named)
+    def bad(data_set: DataSet, split: str) -> ImageData:
+        whole = load(data_set, split)
         images = np.array(whole.images)
         images[np.concatenate(rows)] = 255
         return replace(whole, images=images)
 
-    monkeypatch.setattr(clients, "load_split", bad)
+    monkeypatch.setattr(DataSet, "load", bad)
 
 
 def test_poisoned_held_out_images_reach_nothing_but_the_judges(monkeypatch):
@@ -117,13 +116,14 @@ def test_poisoned_held_out_images_reach_nothing_but_the_judges(monkeypatch):
 def test_without_a_share_nothing_is_held_out_and_all_is_trained_on():
     place = site(**{"validation-share": 0.0})
     assert len(place.held_out()) == 0
-    assert len(place.data()) == len(client_rows("digits", client=1, **DIVISION)[0])
+    assert len(place.data()) == len(Division(DataSet("digits"), **DIVISION).rows(1)[0])
 
 
 def own_site(path, **keys: object) -> Site:
     configuration = RunConfiguration.parse({**SETTINGS, **keys})
     return replace(
-        Site.of(configuration, {"data-path": str(path)}, {}), description=describe("digits")
+        Site.of(configuration, {"data-path": str(path)}, {}),
+        description=DataSet("digits").describe(),
     )
 
 

@@ -16,7 +16,7 @@ def test_the_librarys_face_has_a_page_with_all_its_names(tmp_path):
     script = (
         "import runpy, sys, pathlib\n"
         "write = runpy.run_path(sys.argv[1])['write_pages']\n"
-        "write(['fedf2dg', 'settings'], pathlib.Path(sys.argv[2]))"
+        "write(['fedf2dg', 'foundation.settings'], pathlib.Path(sys.argv[2]))"
     )
     subprocess.run(
         [

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from fedf2dg import cli
-from foundation.data import load_split
+from foundation.data import DataSet
 from foundation.settings.configuration import ConfigurationError, RunConfiguration
 from foundation.settings.moon import MoonSettings
 from server_app import run_directory
@@ -128,8 +128,8 @@ def test_output_that_cannot_be_made(command, tmp_path, monkeypatch):
     def refuse(*_, **__):
         raise PermissionError(13, "Permission denied")
 
-    load_split("digits", "train")  # the cache's folders are there already
-    load_split("digits", "test")
+    DataSet("digits").load("train")  # the cache's folders are there already
+    DataSet("digits").load("test")
     monkeypatch.setattr(Path, "mkdir", refuse)
     status, _, err = simulate(command, "--output", "new")
     assert status == 2

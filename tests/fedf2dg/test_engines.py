@@ -10,7 +10,7 @@ import pytest
 
 from fedf2dg import cli
 from fedf2dg.deployment.example_sites import write_folders
-from foundation.data import load_split
+from foundation.data import DataSet
 
 TINY = {
     "num-clients": 3,
@@ -240,7 +240,7 @@ def test_flower_engine_gives_what_the_local_engine_gives(tmp_path, capfd):
 
     The server has no test set: the clients measure and judge.
     """
-    write_folders(tmp_path / "images" / "train", load_split("digits", "train"), "L")
+    write_folders(tmp_path / "images" / "train", DataSet("digits").load("train"), "L")
     keys = {**SMALL, "dataset": "folder", "data-dir": str(tmp_path / "images")}
     assert simulate("flower", tmp_path / "flower", **keys) == 0
     streamed = capfd.readouterr().out

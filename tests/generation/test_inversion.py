@@ -2,6 +2,7 @@
 
 import logging
 import shutil
+from functools import partial
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ from torchvision.models.resnet import BasicBlock
 
 from benchmarks.textbook import textbook_inversion
 from foundation.settings import PUBLISHED
-from generation import InversionError, InversionSettings, invert
+from generation import InversionError, InversionSettings, generate, invert
 from generation.engine import InversionEngine
 
 SHAPE = (1, 8, 8)
@@ -52,19 +53,28 @@ def plain(**changes: object) -> InversionSettings:
     return InversionSettings(**{**given, "compile": "off", "precision": "float32", **changes})
 
 
+#: So short that the images stay where they were: a step of Adam goes in the direction of a
+#: gradient's sign, and where one is near 0 rounding chooses it, each time on other processors.
+SHORT = {"iterations": 3, "learning_rate": 0.001}
+
+
+def apart(found: Tensor, expected: Tensor, start: Tensor) -> float:
+    """Return how far the steps that were taken are from the expected ones, relative to these."""
+    return ((found - expected).norm() / (expected - start).norm()).item()
+
+
 @pytest.mark.parametrize("competition_weight", [0.0, 10.0])
 def test_float32_path_equals_the_textbook_loop(model: nn.Module, competition_weight: float) -> None:
-    settings = plain(l2_weight=1e-3, competition_weight=competition_weight)
+    settings = plain(l2_weight=1e-3, competition_weight=competition_weight, **SHORT)
     labels = torch.arange(12) % 4
     other = residual_model(seed=5).eval()
     engine = InversionEngine(model, SHAPE, settings, global_model=other)
     start, offsets = engine.start(len(labels), seed=3)
-    expected, history = textbook_inversion(
+    expected, _ = textbook_inversion(
         model.eval(), start, labels, offsets, settings, global_model=other
     )
     got = engine.invert(model, labels, seed=3).images
-    assert history[-1] < history[0]
-    assert ((got - expected).norm() / expected.norm()).item() < 1e-4
+    assert apart(got, expected, start) < 1e-2
 
 
 def test_result_depends_on_the_seed_alone(model: nn.Module) -> None:
@@ -136,15 +146,45 @@ def test_an_objective_that_is_no_number_is_reported() -> None:
         invert(broken, torch.tensor([0, 1]), SHAPE, plain(), seed=0)
 
 
-def test_a_device_too_small_for_a_clients_images_is_reported(
+def only(holds: int, engine: InversionEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give an engine a device whose memory holds so many images."""
+    step = engine._step_objective
+
+    def objective(images: Tensor, labels: Tensor) -> Tensor:
+        if len(images) > holds:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return step(images, labels)
+
+    monkeypatch.setattr(engine, "_step_objective", objective)
+
+
+def test_a_device_too_small_for_all_images_takes_them_in_parts(
+    model: nn.Module, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    seen: list[tuple[int, int]] = []
+    settings, labels = plain(jitter=0), torch.tensor([0, 1, 2, 3, 1])
+    engine, roomy = (InversionEngine(model, SHAPE, settings) for _ in range(2))
+    only(2, engine, monkeypatch)
+    with caplog.at_level(logging.WARNING, logger="flwr.fedf2dg.generation"):
+        found = engine.invert(model, labels, seed=0, progress=lambda *now: seen.append(now))
+        again = engine.invert(model, labels, seed=0)
+    assert len(caplog.records) == 1 and "does not hold 5 images" in caplog.text
+    assert found.labels.tolist() == labels.tolist() and torch.equal(found.images, again.images)
+    torch.testing.assert_close(found.logits, model.eval()(found.images))
+    # A part is what an engine with room makes of the same noise and labels alone.
+    start, offsets = roomy.start(5, seed=0)
+    for rows in (slice(0, 2), slice(2, 4), slice(4, 5)):
+        ends = roomy._optimise(start[rows], labels[rows], offsets, lambda *_: None)
+        assert torch.equal(found.images[rows], ends[0])
+    assert seen[-1] == (20, 20) and seen == sorted(seen)
+
+
+def test_a_device_too_small_for_one_image_is_reported(
     model: nn.Module, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def no_memory(*_: object) -> Tensor:
-        raise torch.OutOfMemoryError("CUDA out of memory.")
-
     engine = InversionEngine(model, SHAPE, plain())
-    monkeypatch.setattr(engine, "_step_objective", no_memory)
-    with pytest.raises(InversionError, match="3 images at once: ask for fewer"):
+    only(0, engine, monkeypatch)
+    with pytest.raises(InversionError, match="does not hold the inversion of one image"):
         engine.invert(model, torch.tensor([0, 1, 2]), seed=0)
 
 
@@ -206,14 +246,14 @@ def test_without_a_compiler_the_plain_objective_is_used_and_said(
 @pytest.mark.skipif(shutil.which("g++") is None, reason="needs a C++ compiler")
 def test_compiled_path_equals_the_plain_one_with_one_compilation_for_all_models() -> None:
     models = [tiny_model(0), tiny_model(1)]
-    compiled = InversionEngine(models[0], SHAPE, plain(compile="on"))
-    eager = InversionEngine(models[0], SHAPE, plain())
+    compiled = InversionEngine(models[0], SHAPE, plain(compile="on", **SHORT))
+    eager = InversionEngine(models[0], SHAPE, plain(**SHORT))
     torch._dynamo.utils.counters.clear()
     for model, count in ((models[0], 20), (models[1], 33)):
         labels = torch.arange(count) % 3
         got = compiled.invert(model, labels, seed=count).images
         expected = eager.invert(model, labels, seed=count).images
-        assert ((got - expected).norm() / expected.norm()).item() < 1e-4
+        assert apart(got, expected, eager.start(count, seed=count)[0]) < 1e-2
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 1
 
 
@@ -262,3 +302,37 @@ def test_cosine_schedule_falls_from_the_learning_rate_to_nearly_nothing() -> Non
     assert rates[0] == 0.2 and rates[50] == pytest.approx(0.1) and 0 < rates[-1] < 1e-3
     assert rates == sorted(rates, reverse=True)
     assert PUBLISHED.learning_rate_at(1) == PUBLISHED.learning_rate_at(1999) == 0.1
+
+
+def test_every_generation_of_a_run_is_compiled_however_many_there_are(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Compiled code lives as long as the process, and of one function only so many versions."""
+    # The compiler's front end alone, where the limit is: no C++ compiler is needed.
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
+    settings = InversionSettings(iterations=2, compile="on", precision="float32")
+    limit = 2
+    compiled: list[int] = []
+    with torch._dynamo.config.patch(recompile_limit=limit):
+        for seed in range(limit + 2):
+            torch._dynamo.utils.counters.clear()
+            generate(
+                tiny_model,
+                budgets=[3, 2],
+                label_counts=None,
+                image_shape=SHAPE,
+                settings=settings,
+                classes=3,
+                seed=seed,
+            )
+            compiled.append(torch._dynamo.utils.counters["stats"]["unique_graphs"])
+    assert compiled == [1] * (limit + 2)
+
+
+def test_a_closed_engine_holds_no_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    released: list[torch.device] = []
+    monkeypatch.setattr("generation.engine.release_memory", released.append)
+    engine = InversionEngine(tiny_model(0), SHAPE, plain())
+    engine.close()
+    assert released == [torch.device("cpu")]
+    assert not [value for value in vars(engine).values() if isinstance(value, nn.Module)]

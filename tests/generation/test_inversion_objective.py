@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from foundation.settings import FORMS
 from generation import InversionSettings, objective
 from generation.engine import Objective, resident_copy
-from generation.statistics_layer import Measured, freeze_statistics
+from generation.statistics_layer import freeze_statistics
 
 
 def small_model(seed: int = 0, channels: int = 2) -> nn.Module:
@@ -39,7 +39,7 @@ def test_gradient_equals_finite_differences(form: str) -> None:
         resident_copy(small_model(seed), torch.device("cpu")).double() for seed in (1, 2)
     )
     recorder = objective.StatisticsRecorder(local)
-    whole = Objective(local, other, settings, Measured(recorder.deviations))
+    whole = Objective(local, other, settings, recorder.deviations)
     images = torch.randn(3, 2, 6, 6, dtype=torch.float64, requires_grad=True)
     labels = torch.tensor([0, 4, 2])
     assert torch.autograd.gradcheck(lambda u: whole(u, labels), (images,), eps=1e-6, atol=1e-7)
@@ -173,7 +173,7 @@ def test_measuring_layer_equals_layer_and_recorder(affine: bool) -> None:
     expected = torch.autograd.grad(plain, images)[0]
     names = list(model.state_dict())
     deviations: list[torch.Tensor] = []
-    freeze_statistics(model, Measured(deviations))
+    freeze_statistics(model, deviations)
     assert list(model.state_dict()) == names
     measured = (model(images) * values).sum() + 3 * deviations[0]
     torch.testing.assert_close(measured, plain)
@@ -193,7 +193,7 @@ def test_stand_ins_follow_the_weights_that_are_loaded() -> None:
     images = torch.randn(4, 2, 6, 6)
     expected = second(images)
     deviations: list[torch.Tensor] = []
-    freeze_statistics(first, Measured(deviations))
+    freeze_statistics(first, deviations)
     first(images)
     first.load_state_dict(second.state_dict())
     with objective.StatisticsRecorder(second) as recorder:

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from foundation.data import load_split
+from foundation.data import DataSet
 from foundation.errors import ExpectedError
 from foundation.models import build, cpu_state
 from foundation.models.aggregation import combine
@@ -49,7 +49,7 @@ def settings(**keys):
 @pytest.fixture(scope="module")
 def digits():
     """Images and labels of four classes: those that clients have, and others to test on."""
-    data = load_split(dataset="digits", split="train")
+    data = DataSet("digits").load("train")
     images, labels = torch.tensor(data.images), torch.tensor(data.labels)
     images = (images.float() / 255 - 0.3) / 0.37
     parts, used = {}, torch.zeros(len(labels), dtype=torch.bool)

@@ -67,13 +67,12 @@ def timeless(value: Any) -> Any:
 @pytest.fixture
 def tiny_run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., RunResult]:
     """Return a function that carries out a run into a folder of that name."""
-    import server_app.run
-    import server_app.trained
+    import fedf2dg.report.live as pages
     from fedf2dg.simulation.local_run import run_locally
     from server_app import preflight
 
-    monkeypatch.setattr(server_app.run, "write_report", lambda directory: directory)
-    monkeypatch.setattr(server_app.trained, "pseudo_grid", lambda *given, **named: None)
+    monkeypatch.setattr(pages, "write_report", lambda directory: directory)
+    monkeypatch.setattr(pages, "pseudo_grid", lambda *given, **named: None)
 
     def carry_out(name: str, **keys: Any) -> RunResult:
         values = {k.replace("__", ".").replace("_", "-"): v for k, v in keys.items()}

@@ -11,7 +11,7 @@ from flwr.app import MetricRecord
 
 from client_app.app import app
 from fedf2dg.simulation.local_grid import LocalGrid
-from foundation.data import ImageData, client_data, describe
+from foundation.data import DataSet, ImageData
 from foundation.data.agreement import to_values
 from foundation.messages.participants import Participants
 from foundation.messages.shared_model import shared_model
@@ -38,7 +38,7 @@ class Federation:
     def __init__(self, grid_type: type[LocalGrid] = LocalGrid, **keys: object) -> None:
         self.configuration = RunConfiguration.parse({**SETTINGS, **keys})
         self.grid = grid_type(app, CLIENTS, self.configuration.flat())
-        self.description = describe("digits")
+        self.description = DataSet("digits").describe()
         self.agreement = to_values(self.description)
         self.participants = Participants(CLIENTS, 5.0, self.agreement)
         self.participants.discover(self.grid)
@@ -56,9 +56,7 @@ class Federation:
         )
 
     def held_out(self, client: int) -> ImageData:
-        partitioning = self.configuration.partitioning
-        share = self.configuration.validation_share
-        return client_data(client=client, split="held-out", validation_share=share, **partitioning)
+        return self.configuration.division.data(client, "held-out")
 
 
 @pytest.fixture(scope="module")

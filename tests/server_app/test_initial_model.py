@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import logging
+import shutil
 
 import pytest
 import torch
@@ -10,11 +12,12 @@ from safetensors.torch import load_file, save_file
 
 from fedf2dg import simulate
 from foundation.data import Normalization
-from foundation.models import build, cpu_state
+from foundation.models import build, cpu_state, torchvision_models
 from foundation.settings.configuration import RunConfiguration
 from server_app.images import description_of
 from server_app.initial_model import initial_state
 
+IMAGENET = Normalization(torchvision_models.MEAN, torchvision_models.STD)
 TINY = {
     "train_samples": 200,
     "num_clients": 2,
@@ -79,13 +82,13 @@ def test_a_head_of_other_classes_is_replaced_and_other_pixels_are_warned_of(tmp_
 
 def test_weights_of_torchvision_are_given_the_pixels_they_know():
     plain = RunConfiguration(dataset="cifar10")
-    assert description_of(plain).normalization != Normalization.imagenet(3)
+    assert description_of(plain).normalization != IMAGENET
     for settings in (
         {"model": "torchvision/resnet18", "initial_weights": "imagenet"},
         {"normalization": "imagenet"},
     ):
         given = RunConfiguration(dataset="cifar10", **settings)
-        assert description_of(given).normalization == Normalization.imagenet(3)
+        assert description_of(given).normalization == IMAGENET
     kept = RunConfiguration(
         dataset="cifar10",
         model="torchvision/resnet18",
@@ -93,3 +96,17 @@ def test_weights_of_torchvision_are_given_the_pixels_they_know():
         normalization="data-set",
     )
     assert description_of(kept).normalization == description_of(plain).normalization
+
+
+def test_an_earlier_runs_pixels_are_taken_and_told_again_after_a_resume(tmp_path):
+    simulate(RunConfiguration(output_dir=str(tmp_path / "first"), **TINY))
+    file = tmp_path / "first" / "model" / "config.json"
+    values = json.loads(file.read_text())
+    file.write_text(json.dumps({**values, "mean": [0.25], "std": [0.125]}))
+    second = {"output_dir": str(tmp_path / "second"), "initial_weights": str(tmp_path / "first")}
+    simulate(RunConfiguration(**second, **TINY))
+    shutil.rmtree(tmp_path / "first")
+    longer = {**TINY, "num_server_rounds": 2}
+    simulate(RunConfiguration(**second, resume_from=str(tmp_path / "second"), **longer))
+    kept = json.loads((tmp_path / "second" / "model" / "config.json").read_text())
+    assert (kept["mean"], kept["std"]) == ([0.25], [0.125])

@@ -11,7 +11,7 @@ from flwr.app import MetricRecord, RecordDict
 
 from client_app.app import app
 from fedf2dg.simulation.local_grid import LocalGrid
-from foundation.data import client_data, describe
+from foundation.data import DataSet
 from foundation.data.agreement import to_values
 from foundation.messages.participants import Participants
 from foundation.messages.records import InvalidContent
@@ -44,7 +44,7 @@ class Clients:
     def __init__(self, **keys: object) -> None:
         self.configuration = RunConfiguration.parse({**SETTINGS, **keys})
         self.grid = LocalGrid(app, CLIENTS, self.configuration.flat())
-        self.description = describe("digits")
+        self.description = DataSet("digits").describe()
         self.participants = Participants(CLIENTS, 5.0, to_values(self.description))
         self.participants.discover(self.grid)
         self.model = shared_model(self.configuration, self.description)
@@ -58,7 +58,7 @@ class Clients:
         return self.model
 
     def training(self, client):
-        return client_data(client=client, validation_share=0.1, **self.configuration.partitioning)
+        return self.configuration.division.data(client)
 
     def normalised(self, client):
         images = torch.tensor(self.training(client).images)

@@ -11,11 +11,10 @@ import numpy as np
 import pytest
 import torch
 
-from client_app.site import simulated_data
 from fedf2dg.deployment.example_sites import write_folders
 from fedf2dg.report import terminal_table, write_report
 from fedf2dg.report.follow import event_line
-from foundation.data import describe, has_split, load_split
+from foundation.data import DataSet
 from foundation.messages.participants import Participant, Participants
 from foundation.messages.shared_model import shared_model
 from foundation.models import load_state
@@ -34,7 +33,7 @@ KEYS = {"validation_share": 0.3, "stages": "train,generate,distil", "num_server_
 def without_test(tmp_path_factory: pytest.TempPathFactory) -> str:
     """Return a data directory that has training images alone."""
     root = tmp_path_factory.mktemp("images")
-    write_folders(root / "train", load_split("digits", "train").subset(range(120)), "L")
+    write_folders(root / "train", DataSet("digits").load("train").subset(range(120)), "L")
     return str(root)
 
 
@@ -109,9 +108,9 @@ def test_a_result_is_measured_and_judged_by_one_message(
 def test_what_the_clients_say_agrees_with_the_same_images_here(untested_run) -> None:
     run = untested_run("run", post_training="none")
     configuration = RunConfiguration.parse(settings_to_resume(run.directory))
-    description = describe(configuration.dataset, configuration.data_dir)
+    description = configuration.data_set.describe()
     model = load_state(shared_model(configuration, description), run.model())
-    parts = [simulated_data(configuration, client, "held-out") for client in range(3)]
+    parts = [configuration.division.data(client, "held-out") for client in range(3)]
     correct = 0
     for part in parts:
         if len(part):
@@ -205,7 +204,7 @@ def test_the_servers_figures_do_not_depend_on_who_else_measures(tiny_run) -> Non
         assert alone.summary()[name] == both.summary()[name], name
     assert alone.summary()["measured"]["selected"] == {
         "by": "server",
-        "images": len(load_split("digits", "test")),
+        "images": len(DataSet("digits").load("test")),
     }
     assert alone.summary()["on_clients"] is None
     judged = both.summary()["judged"]
@@ -265,7 +264,7 @@ def test_a_model_that_was_just_measured_is_not_measured_again() -> None:
             calls.append(model)
             return model
 
-    digits = describe("digits")
+    digits = DataSet("digits").describe()
     measuring = Counting(None, configuration, digits, None, torch.device("cpu"))  # type: ignore[arg-type]
     first, second = {}, {}
     for state in (first, first, second):
@@ -274,8 +273,8 @@ def test_a_model_that_was_just_measured_is_not_measured_again() -> None:
 
 
 def test_a_folder_is_looked_at_for_its_test_images(without_test: str, tmp_path: Path) -> None:
-    assert has_split("folder", "train", without_test)
-    assert not has_split("folder", "test", without_test)
-    assert not has_split("folder", "test", "")
-    assert has_split("digits", "test")
-    assert has_split("cifar10", "test", str(tmp_path))
+    assert DataSet("folder", without_test).has("train")
+    assert not DataSet("folder", without_test).has("test")
+    assert not DataSet("folder").has("test")
+    assert DataSet("digits").has("test")
+    assert DataSet("cifar10", str(tmp_path)).has("test")

@@ -64,15 +64,14 @@ def test_finite_updates_whose_sum_overflows_stop_the_run_with_advice(tiny_run, m
 
 
 def test_a_run_ends_well_without_its_report_and_pictures(tiny_run, monkeypatch, app_log) -> None:
-    import server_app.run
-    import server_app.trained
+    import fedf2dg.report.live as pages
 
     def broken(*given, **named):
         raise RuntimeError("no font")
 
     carry_out = tiny_run  # its own replacements come first
-    monkeypatch.setattr(server_app.run, "write_report", broken)
-    monkeypatch.setattr(server_app.trained, "pseudo_grid", broken)
+    monkeypatch.setattr(pages, "write_report", broken)
+    monkeypatch.setattr(pages, "pseudo_grid", broken)
     run = carry_out("run", stages="train,generate", num_server_rounds=1)
     assert run.summary()["status"] == "completed"
     for what in ("the report", "the picture of generated images"):

@@ -16,7 +16,7 @@ from client_app.app import app as client_app
 from fedf2dg.deployment.example_sites import write_example_sites
 from fedf2dg.simulation.local_grid import LocalGrid
 from foundation.data import DataError, site_data
-from foundation.data.announced import announced, parsed_shape
+from foundation.data.agreement import announced, parsed_shape
 from foundation.models import read_model
 from foundation.settings.configuration import ConfigurationError, RunConfiguration
 from server_app import preflight

@@ -1,42 +1,43 @@
-"""Handwritten digits that come with scikit-learn: real images without a download."""
+"""Handwritten digits that come with scikit-learn: real images without a download.
+
+1,797 grey 8x8 images, 20 % of each digit held out for testing. E. Alpaydin, C. Kaynak: Optical
+Recognition of Handwritten Digits, UCI (1998), the test part; values 0..16 are spread over 0..255.
+"""
 
 from importlib.metadata import version
 
 import numpy as np
 
+from ..agreement import Description
+from ..collection import Collection, Source
 from ..decoding import Records
 from ..images import Normalization
-from ..stratification import stratified_split
-from .base import DataSource, Description, Source
+from ..partitions import stratified_split
 
 # Share and seed of the test split. Fixed: a run's seed must not choose what it is tested on.
 _TEST_SHARE = 0.2
 _SPLIT_SEED = 0
 
+_DESCRIPTION = Description(
+    name="digits",
+    class_names=tuple(str(digit) for digit in range(10)),
+    channels=1,
+    image_size=(8, 8),
+    # Measured on the training split.
+    normalization=Normalization((0.3055,), (0.3759,)),
+)
 
-def digits() -> Source:
-    """1,797 grey 8x8 images of ten digits, 20 % of each held out for testing.
 
-    Source: E. Alpaydin, C. Kaynak: Optical Recognition of Handwritten Digits, UCI (1998), the test
-    part, as embedded in scikit-learn. Values 0..16 are spread over 0..255.
-    """
-    names = tuple(str(digit) for digit in range(10))
-    return Source(
+def _open(data_dir: str, class_names: tuple[str, ...]) -> Collection:
+    return Collection(
         name="digits",
         identity=f"scikit-learn {version('scikit-learn')}",
-        class_names=names,
+        class_names=_DESCRIPTION.class_names,
         splits=("train", "test"),
         records=_records,
-        announced=names,
+        announced=_DESCRIPTION.class_names,
         public=True,
-        description=Description(
-            name="digits",
-            class_names=names,
-            channels=1,
-            image_size=(8, 8),
-            # Measured on the training split.
-            normalization=Normalization((0.3055,), (0.3759,)),
-        ),
+        description=_DESCRIPTION,
     )
 
 
@@ -55,4 +56,4 @@ def _records(split: str) -> Records:
     )
 
 
-source = DataSource("digits", lambda data_dir, class_names: digits())
+source = Source("digits", _open, _DESCRIPTION)

@@ -1,205 +1,248 @@
-"""Images as files, one folder per class."""
+"""A user's own folder: class folders, or a folder of sites, each of which is one client.
 
-import re
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+A site's data lies there as it would on that client's machine:
+``sites/clinic-a/<class>/*.png``, ``sites/clinic-b/train/<class>/*.png`` and
+``sites/clinic-c.parquet`` each become one simulated client. A child that only has test images is
+nobody's: it is the test set of the server.
+"""
+
+import difflib
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
+from foundation.errors import DataError, warn_once
+
+from ..collection import SPLIT_NAMES, Collection, Source
 from ..decoding import Encoded, Records
-from ..errors import DataError
-from ..names import composed, listed
-from ..stratification import stratified_split
-from .base import SPLIT_NAMES, Source
-from .walk import SUFFIXES, LeftOut, file_identity, folders_in, has_images, images_below
+from ..names import composed, in_order, listed
+from .class_folders import (
+    class_folders,
+    refuse_a_single_class,
+    refuse_names_of_splits,
+    splits_in,
+)
+from .own_files import own_files
+from .parquet import directory_of, find_files
+from .walk import LeftOut, folders_in, has_images
 
 _TEST_SHARE = 0.2
-_SPLIT_SEED = 0
-
-_SPLIT_WORDS = frozenset(name for names in SPLIT_NAMES.values() for name in names)
+_NEARLY_EQUAL = 0.8  # as difflib counts: one letter of "horse" that is wrong, doubled or missing
 
 
-@dataclass(frozen=True)
-class _Entry:
-    path: Path
-    class_name: str
-    identity: str
+def _open(data_dir: str, class_names: tuple[str, ...]) -> Collection:
+    directory = directory_of("folder", data_dir)
+    if holds_sites(directory, class_names):
+        return sites("folder", directory, class_names)
+    collection = class_folders("folder", directory, class_names)
+    refuse_a_single_class(collection, directory)
+    return collection
 
 
-def folder(
-    name: str,
-    directory: Path,
-    class_names: Sequence[str] = (),
-    *,
-    test_share: float = _TEST_SHARE,
-) -> Source:
-    """Read ``train/<class>/*.png`` and ``test/<class>/*.png``, or ``<class>/*.png``.
+def holds_sites(directory: Path, class_names: Sequence[str] = ()) -> bool:
+    """Tell whether the folders in a directory are sites rather than classes.
 
-    The usual names of splits are known in any case: train, training; test, testing, val, valid,
-    validation. Without such a folder, a fixed share of every class is held out for testing. A
-    class's images may lie in folders below it, or behind links. What is left out (hidden folders,
-    those of operating systems, other kinds of files, links that lead nowhere) is counted by reason
-    in a warning.
+    A class's folder may hold folders too. Folders are sites if no image lies directly in any of
+    them, and there is a sign that what lies below are classes: a site has folders for training or
+    testing, the same name occurs in several of them, or a parquet file lies beside them. Given
+    `class_names` decide where they occur.
+
+    Parameters
+    ----------
+    directory : Path
+        A data set's folder.
+    class_names : sequence of str (default: ())
+        Its classes, if they are known.
+
+    Raises
+    ------
+    DataError
+        Where some look like sites and others hold images, and no `class_names` decide.
+    """
+    children, known = folders_in(directory), {composed(name) for name in class_names}
+    if splits_in(directory, tuple(known)) or find_files(directory, SPLIT_NAMES):
+        return False
+    if any(composed(child.name) in known for child in children):
+        return False
+    if loose := [child for child in children if has_images(child)]:
+        if not known:
+            _refuse_images_beside_sites(directory, children, loose)
+        return False
+    tables = _tables_in(directory)
+    if tables and (children or len(tables) > 1):
+        return True
+    if any(
+        below and folders_in(below) for child in children for below in splits_in(child).values()
+    ):
+        return True
+    names = Counter(composed(below.name) for child in children for below in folders_in(child))
+    return any(count > 1 for count in names.values()) or not known.isdisjoint(names)
+
+
+def _refuse_images_beside_sites(
+    directory: Path, children: Sequence[Path], loose: Sequence[Path]
+) -> None:
+    """Refuse folders that look like sites beside others that hold images themselves.
+
+    One such folder must not make classes of all sites: nothing would say so.
+    """
+    below = {
+        child.name: {
+            composed(each.name)
+            for root in (splits_in(child).values() or (child,))
+            for each in folders_in(root)
+            if has_images(each)
+        }
+        for child in children
+        if child not in loose
+    }
+    counts = Counter(name for own in below.values() for name in own)
+    shared = [name for name, count in counts.items() if count > 1]
+    if shared:
+        sites_here = [name for name, own in below.items() if own.intersection(shared)]
+        raise DataError(
+            f"{directory} holds folders that look like sites, with class folders in them "
+            f"({listed(sites_here)}: {listed(in_order(shared))}), and others that hold images "
+            f"themselves ({listed([path.name for path in loose])}): move these elsewhere, or if "
+            "all of them are classes, name them with class-names=NAME,NAME"
+        )
+
+
+def _tables_in(directory: Path) -> list[Path]:
+    """Return the parquet files of one's own in a directory; each is a site's."""
+    return [path for path in directory.glob("*.parquet") if not path.name.startswith(".")]
+
+
+def sites(name: str, directory: Path, class_names: Sequence[str] = ()) -> Collection:
+    """Read a folder of sites as one data set that knows which row is whose.
 
     Parameters
     ----------
     name : str
         Name of the data set.
     directory : Path
-        The folder that holds all.
+        Holds one folder or parquet file per site, and maybe one with the server's test images.
     class_names : sequence of str (default: ())
-        The federation's classes in order, so that sites that miss some agree on the numbers.
-        Empty: the folders' names, sorted.
-    test_share : float (default: 0.2)
-        Share of each class held out when there is no test folder; 0: all images are for training.
+        The classes in order. Empty: those of the server's test images, which the sites must keep
+        to, as on real clients; without such images all that any site has, sorted.
+
+    Returns
+    -------
+    Collection
+        Its training split is that of all sites, one after the other in the order of their names.
+        Its test split: the server's images, else those of the sites that have or hold out some.
 
     Raises
     ------
     DataError
-        No such directory, no class folders, a class folder that `class_names` does not know, a
-        class whose files are all of kinds that are not read, or no image at all.
+        A site that cannot be read, or has a class that the federation does not have, by name.
     """
-    if not directory.is_dir():
-        raise DataError(f"{directory} is not a directory")
-    left_out = LeftOut()
-    split_folders = splits_in(directory, class_names)
-    classes_in = {root: folders_in(root, left_out) for root in (directory, *split_folders.values())}
-    if split_folders:
-        beside = " and ".join(path.name for path in split_folders.values())
-        for child in classes_in.pop(directory):
-            if child not in split_folders.values():
-                left_out.add(f"folders beside {beside}", child)
-    found_names = sorted({composed(each.name) for found in classes_in.values() for each in found})
-    names = tuple(composed(name) for name in class_names) or tuple(found_names)
-    unknown = [found for found in found_names if found not in names]
-    if unknown:
+    left_out, tables = LeftOut(), _tables_in(directory)
+    places = sorted([*folders_in(directory, left_out, read=tables), *tables])
+    left_out.warn(directory)
+    if len(places) == 1:
         raise DataError(
-            f"{directory} has the class folder '{unknown[0]}', which is not one of the classes "
-            f"{listed(names)}: rename or remove it"
+            f"{directory} is one folder above the data: did you mean data-dir={places[0]}?"
         )
     if not class_names:
-        refuse_names_of_splits(directory, found_names)
-    if not found_names and has_images(directory):
-        raise DataError(
-            f"{directory} holds images itself, and no class folders: did you mean "
-            f"data-dir={directory.parent}?"
-        )
-    if not found_names:
-        raise DataError(
-            f"{directory} holds no class folders: expected train/<class>/*.png and "
-            f"test/<class>/*.png, or <class>/*.png (a class that is called train or test needs "
-            f"class-names=NAME,NAME)"
-        )
-    entries = {split: _entries(root, left_out) for split, root in split_folders.items()}
-    if not entries:
-        entries = _hold_out(_entries(directory, left_out), names, test_share)
-    if not any(entries.values()):
-        raise DataError(f"{directory} holds no image ({', '.join(SUFFIXES)})")
-    left_out.warn(directory)
-    identity = "\n".join(
-        f"{split} {entry.identity}" for split, files in entries.items() for entry in files
+        refuse_names_of_splits(directory, [place.stem for place in places])
+    read = {place: _opened(place, (), 0.0) for place in places}
+    common = [place for place, source in read.items() if source.splits == ("test",)]
+    training = [place for place in places if place not in common]
+    if len(common) > 1:
+        listed = ", ".join(place.name for place in common)
+        raise DataError(f"{directory}: only one folder may hold nothing but test images: {listed}")
+    if not training:
+        raise DataError(f"{directory}: no site has training images")
+    known = tuple(composed(name) for name in class_names) or (
+        read[common[0]].class_names if common else _united(read, training)
     )
-    return Source(
-        name=name,
-        identity=identity + "\n" + "\n".join(names),
-        class_names=names,
-        splits=tuple(split for split, files in entries.items() if files),
-        records=lambda split: _records(entries[split], names),
-        announced=tuple(found_names),
-    )
-
-
-def splits_in(directory: Path, class_names: Sequence[str] = ()) -> dict[str, Path]:
-    """Return the folders for training and testing in a directory, by what they are for.
-
-    A folder whose name is one of `class_names` is a class: "train" may be a vehicle.
-    """
-    by_name: dict[str, Path] = {}
-    for child in folders_in(directory):
-        if composed(child.name) not in class_names:
-            by_name.setdefault(child.name.lower(), child)
-    return {
-        split: next(by_name[usual] for usual in usuals if usual in by_name)
-        for split, usuals in SPLIT_NAMES.items()
-        if any(usual in by_name for usual in usuals)
+    if not class_names and not common:
+        _warn_of_misspelt_classes({place.stem: set(read[place].class_names) for place in training})
+    share = 0.0 if common else _TEST_SHARE
+    opened = {place: _opened(place, known, share) for place in places}
+    tested = common or [place for place in training if "test" in opened[place].splits]
+    parts = {
+        "train": [opened[place].records("train") for place in training],
+        "test": [opened[place].records("test") for place in tested],
     }
+    return Collection(
+        name=name,
+        identity="\n".join(f"site {place.name}\n{opened[place].identity}" for place in places),
+        class_names=known,
+        splits=tuple(split for split, records in parts.items() if records),
+        records=lambda split: _joined(parts[split]),
+        announced=tuple(
+            each for each in known if any(each in opened[place].announced for place in training)
+        ),
+        sites=tuple(place.stem if place.is_file() else place.name for place in training),
+        site_sizes=tuple(len(records.labels) for records in parts["train"]),
+    )
 
 
-def refuse_names_of_splits(directory: Path, names: Iterable[str]) -> None:
-    """Refuse folders that a split seems to be in, such as train_images, as classes or sites.
+def _opened(place: Path, class_names: tuple[str, ...], test_share: float) -> Collection:
+    try:
+        return own_files(place, class_names, test_share=test_share)
+    except DataError as error:
+        raise DataError(f"site {place.name}: {error}") from error
 
-    Raises
-    ------
-    DataError
-        Saying what to call the folder.
+
+def _united(read: dict[Path, Collection], training: Sequence[Path]) -> tuple[str, ...]:
+    """Return all classes of sites; two spellings of one are refused."""
+    first: dict[str, tuple[str, Path]] = {}
+    for place in training:
+        for name in read[place].class_names:
+            other, where = first.setdefault(name.strip().casefold(), (name, place))
+            if other != name:
+                raise DataError(
+                    f"site {place.name} has the class '{name}', site {where.name} '{other}': give "
+                    "a class one name"
+                )
+    return in_order(name for name, _ in first.values())
+
+
+def _warn_of_misspelt_classes(classes: dict[str, set[str]]) -> None:
+    """Warn of a class that one site alone has, and that is nearly called like one of the others'.
+
+    The site must lack the other: who has both "ant" and "aunt" means both. Names that differ in
+    their digits ("class 1", "class 2") are numbered, not misspelt.
     """
-    for name in names:
-        words = re.split(r"[\W_\d]+", name.lower())
-        for word in _SPLIT_WORDS.intersection((words[0], words[-1])):
-            raise DataError(
-                f"{directory} holds the folder '{name}', which seems to be for {word}, not a "
-                f"class: call it {word}, or name the classes with class-names=NAME,NAME"
-            )
+    holders = Counter(name for own in classes.values() for name in own)
+    for site, own in classes.items():
+        for name in in_order(name for name in own if holders[name] == 1):
+            missing = [
+                other
+                for other in holders
+                if other not in own and (holders[other], name) > (1, other)  # of a pair, once
+            ]
+            close = difflib.get_close_matches(name, missing, n=1, cutoff=_NEARLY_EQUAL)
+            swapped = [other for other in missing if sorted(other) == sorted(name)]
+            for other in (close or swapped)[:1]:
+                if _digits(name) == _digits(other):
+                    warn_once(
+                        f"site {site} alone has the class '{name}', and lacks '{other}', which "
+                        "others have: if both are one class, give it one name"
+                    )
 
 
-def refuse_a_single_class(source: Source, directory: Path) -> None:
-    """Refuse a data set of one class: nothing can be learned, and another folder was meant.
-
-    Raises
-    ------
-    DataError
-        Naming the folder that was probably meant.
-    """
-    present = np.unique(np.concatenate([source.records(s).labels for s in source.splits]))
-    if len(present) > 1:
-        return
-    only = source.class_names[present[0]]
-    advice = "needs two classes or more"
-    for meant in folders_in(directory):
-        if composed(meant.name) == only and not has_images(meant) and folders_in(meant):
-            advice = f"is one folder above the data: did you mean data-dir={meant}?"
-    raise DataError(f"{directory} holds images of the single class '{only}': it {advice}")
+def _digits(name: str) -> str:
+    return "".join(letter for letter in name if letter.isdigit())
 
 
-def _records(entries: Sequence[_Entry], names: tuple[str, ...]) -> Records:
-    positions = {name: position for position, name in enumerate(names)}
+def _joined(parts: Sequence[Records]) -> Records:
+    ends = np.cumsum([len(part.labels) for part in parts])
 
     def images() -> Iterator[Encoded]:
-        return (entry.path for entry in entries)
+        for part in parts:
+            yield from part.images()
 
-    return Records(
-        images=images,
-        labels=np.array([positions[entry.class_name] for entry in entries], dtype=np.int64),
-        where=lambda index: str(entries[index].path),
-    )
+    def where(index: int) -> str:
+        part = int(np.searchsorted(ends, index, side="right"))
+        return parts[part].where(index - int(ends[part] - len(parts[part].labels)))
 
-
-def _entries(root: Path, left_out: LeftOut) -> list[_Entry]:
-    entries = []
-    for class_folder in folders_in(root):
-        passed = LeftOut()
-        found = [
-            _Entry(path, composed(class_folder.name), file_identity(path, status))
-            for path, status in images_below(class_folder, passed)
-        ]
-        kinds = {reason: n for reason, n in passed.counts.items() if reason.startswith(".")}
-        if kinds and not found:
-            listed = ", ".join(f"{kind}: {count}" for kind, count in sorted(kinds.items()))
-            raise DataError(
-                f"{class_folder} holds no image of a kind that is read ({', '.join(SUFFIXES)}), "
-                f"but {listed}: convert them, or remove the folder"
-            )
-        entries += found
-        left_out.merge(passed)
-    return entries
+    return Records(images, np.concatenate([part.labels for part in parts]), where)
 
 
-def _hold_out(
-    entries: list[_Entry], names: tuple[str, ...], share: float
-) -> dict[str, list[_Entry]]:
-    if share == 0:
-        return {"train": entries}
-    labels = np.array([names.index(entry.class_name) for entry in entries], dtype=np.int64)
-    train, test = stratified_split(labels, share, _SPLIT_SEED)
-    return {"train": [entries[row] for row in train], "test": [entries[row] for row in test]}
+source = Source("folder", _open, own=True)

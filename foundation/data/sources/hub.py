@@ -7,18 +7,19 @@ from typing import Any
 
 import numpy as np
 
+from foundation.errors import DataError
+
+from ..agreement import Description
+from ..collection import Collection, Source
 from ..decoding import Encoded, Records
-from ..errors import DataError
 from ..images import Normalization
-from .base import Description, Source
 from .parquet import find_files, parquet
 
 
 @dataclass(frozen=True)
-class HubSet:
+class _HubSet:
     """One data set of the hub: where it is, how its columns are called, what it looks like."""
 
-    name: str
     hub_id: str
     image_column: str
     label_column: str
@@ -26,9 +27,27 @@ class HubSet:
     config: str | None = None
     test_split: str = "test"
 
-    def __call__(self, data_dir: str, class_names: tuple[str, ...]) -> Source:
-        """Open it."""
-        return hub(self.name, data_dir)
+
+def published(
+    name: str,
+    hub_id: str,
+    image_column: str,
+    label_column: str,
+    class_names: tuple[str, ...],
+    shape: tuple[int, int, int],
+    normalization: Normalization,
+    augmentation: str = "none",
+    *,
+    config: str | None = None,
+    test_split: str = "test",
+) -> Source:
+    """Declare a data set of the hub, whose images have one `shape` (channels, height, width)."""
+    channels, height, width = shape
+    description = Description(
+        name, class_names, channels, (height, width), normalization, augmentation
+    )
+    known = _HubSet(hub_id, image_column, label_column, description, config, test_split)
+    return Source(name, lambda data_dir, _: _open(known, data_dir), description)
 
 
 def _numbered(count: int) -> tuple[str, ...]:
@@ -50,109 +69,78 @@ _CIFAR100_NAMES = """
 # Augmentation: as in NIID-Bench (crops and flips for CIFAR-10, rotation by up to 15 degrees on top
 # for CIFAR-100, none for digits and clothes, which a flip would turn into something else).
 sources = (
-    HubSet(
+    published(
         "cifar10",
-        hub_id="uoft-cs/cifar10",
-        image_column="img",
-        label_column="label",
-        description=Description(
-            name="cifar10",
-            class_names=(
-                *("airplane", "automobile", "bird", "cat", "deer"),
-                *("dog", "frog", "horse", "ship", "truck"),
-            ),
-            channels=3,
-            image_size=(32, 32),
-            normalization=Normalization((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)),
-            augmentation="crop-flip",
+        "uoft-cs/cifar10",
+        "img",
+        "label",
+        (
+            *("airplane", "automobile", "bird", "cat", "deer"),
+            *("dog", "frog", "horse", "ship", "truck"),
         ),
+        (3, 32, 32),
+        Normalization((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)),
+        "crop-flip",
     ),
-    HubSet(
+    published(
         "cifar100",
-        hub_id="uoft-cs/cifar100",
-        image_column="img",
-        label_column="fine_label",
-        description=Description(
-            name="cifar100",
-            class_names=tuple(_CIFAR100_NAMES.split()),
-            channels=3,
-            image_size=(32, 32),
-            normalization=Normalization((0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762)),
-            augmentation="crop-flip-rotate",
-        ),
+        "uoft-cs/cifar100",
+        "img",
+        "fine_label",
+        tuple(_CIFAR100_NAMES.split()),
+        (3, 32, 32),
+        Normalization((0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762)),
+        "crop-flip-rotate",
     ),
-    HubSet(
+    published(
         "svhn",
-        hub_id="ufldl-stanford/svhn",
+        "ufldl-stanford/svhn",
+        "image",
+        "label",
+        _numbered(10),
+        (3, 32, 32),
+        Normalization((0.4377, 0.4438, 0.4728), (0.1980, 0.2010, 0.1970)),
         config="cropped_digits",
-        image_column="image",
-        label_column="label",
-        description=Description(
-            name="svhn",
-            class_names=_numbered(10),
-            channels=3,
-            image_size=(32, 32),
-            normalization=Normalization((0.4377, 0.4438, 0.4728), (0.1980, 0.2010, 0.1970)),
-        ),
     ),
-    HubSet(
+    published(
         "mnist",
-        hub_id="ylecun/mnist",
-        image_column="image",
-        label_column="label",
-        description=Description(
-            name="mnist",
-            class_names=_numbered(10),
-            channels=1,
-            image_size=(28, 28),
-            normalization=Normalization((0.1307,), (0.3081,)),
-        ),
+        "ylecun/mnist",
+        "image",
+        "label",
+        _numbered(10),
+        (1, 28, 28),
+        Normalization((0.1307,), (0.3081,)),
     ),
-    HubSet(
+    published(
         "fmnist",
-        hub_id="zalando-datasets/fashion_mnist",
-        image_column="image",
-        label_column="label",
-        description=Description(
-            name="fmnist",
-            class_names=(
-                *("t-shirt", "trouser", "pullover", "dress", "coat"),
-                *("sandal", "shirt", "sneaker", "bag", "ankle boot"),
-            ),
-            channels=1,
-            image_size=(28, 28),
-            normalization=Normalization((0.2860,), (0.3530,)),
+        "zalando-datasets/fashion_mnist",
+        "image",
+        "label",
+        (
+            *("t-shirt", "trouser", "pullover", "dress", "coat"),
+            *("sandal", "shirt", "sneaker", "bag", "ankle boot"),
         ),
+        (1, 28, 28),
+        Normalization((0.2860,), (0.3530,)),
     ),
-    HubSet(
+    published(
         "tiny-imagenet",
-        hub_id="zh-plus/tiny-imagenet",
-        image_column="image",
-        label_column="label",
+        "zh-plus/tiny-imagenet",
+        "image",
+        "label",
+        _numbered(200),
+        (3, 64, 64),
+        Normalization((0.4802, 0.4481, 0.3975), (0.2770, 0.2691, 0.2821)),
+        "crop-flip",
         # The test images' labels were never published; the field tests on the validation part.
         test_split="valid",
-        description=Description(
-            name="tiny-imagenet",
-            class_names=_numbered(200),
-            channels=3,
-            image_size=(64, 64),
-            normalization=Normalization((0.4802, 0.4481, 0.3975), (0.2770, 0.2691, 0.2821)),
-            augmentation="crop-flip",
-        ),
     ),
 )
-HUB_SETS = {known.name: known for known in sources}
 
 
-def hub(name: str, data_dir: str = "") -> Source:
-    """One of `HUB_SETS`: from `data_dir` when given, else from the hub (downloaded on first use).
-
-    Raises
-    ------
-    DataError
-        `data_dir` without the files; or, when images are asked for, no network.
-    """
-    known = HUB_SETS[name]
+def _open(known: _HubSet, data_dir: str) -> Collection:
+    """Read a set from `data_dir` when given, else from the hub (downloaded on first use)."""
+    name, class_names = known.description.name, known.description.class_names
     if data_dir:
         stems = {"train": ("train",), "test": (known.test_split, "test")}
         directory = Path(data_dir).expanduser()
@@ -164,29 +152,29 @@ def hub(name: str, data_dir: str = "") -> Source:
                 f"{data_dir} holds no train.parquet or test.parquet (or train-*.parquet): "
                 f"{_what_to_download(known, data_dir)}, or leave data-dir empty to download it"
             )
-        source = parquet(
+        collection = parquet(
             name,
             files,
-            known.description.class_names,
+            class_names,
             image_columns=(known.image_column,),
             label_columns=(known.label_column,),
             description=known.description,
         )
-        return replace(source, public=True)
-    return Source(
+        return replace(collection, public=True)
+    return Collection(
         name=name,
         # The hub is asked only when nothing is cached: once decoded, a data set needs no network.
         identity=f"hub {known.hub_id} {known.config}",
-        class_names=known.description.class_names,
+        class_names=class_names,
         splits=("train", "test"),
         records=lambda split: _records(known, split),
         description=known.description,
-        announced=known.description.class_names,
+        announced=class_names,
         public=True,
     )
 
 
-def _records(known: HubSet, split: str) -> Records:
+def _records(known: _HubSet, split: str) -> Records:
     import datasets
 
     hub_split = "train" if split == "train" else known.test_split
@@ -226,7 +214,7 @@ def _content(value: dict[str, Any]) -> Encoded:
     return value["bytes"] if value["bytes"] is not None else Path(value["path"])
 
 
-def _what_to_download(known: HubSet, directory: str) -> str:
+def _what_to_download(known: _HubSet, directory: str) -> str:
     return (
         f"download the parquet files of huggingface.co/datasets/{known.hub_id} "
         f"(columns {known.image_column}, {known.label_column}) "

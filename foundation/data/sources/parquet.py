@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from foundation.errors import DataError
+
+from ..agreement import Description
+from ..collection import SPLIT_NAMES, Collection, Source
 from ..decoding import Encoded, Records
-from ..errors import DataError
 from ..names import are_numbers, composed, in_order, listed
-from .base import Description, Source
 from .walk import LeftOut, file_identity, folders_in
 
 if TYPE_CHECKING:
@@ -27,6 +29,40 @@ LABEL_COLUMNS = ("label", "fine_label", "labels")
 _ROWS_AT_ONCE = 1024
 # So many different labels may be classes however few images there are.
 _CERTAINLY_CLASSES = 100
+
+
+def directory_of(dataset: str, data_dir: str) -> Path:
+    """Return the directory of a user's own data set.
+
+    Raises
+    ------
+    DataError
+        If none is named, or there is no such directory.
+    """
+    if not data_dir:
+        raise DataError(f"data set '{dataset}' needs data-dir, the directory of your images")
+    directory = Path(data_dir).expanduser()
+    if not directory.is_dir():
+        raise DataError(f"data-dir {directory} is not a directory")
+    return directory
+
+
+def _open(data_dir: str, class_names: tuple[str, ...]) -> Collection:
+    directory = directory_of("parquet", data_dir)
+    files = find_files(directory, SPLIT_NAMES)
+    if not files:
+        raise DataError(
+            f"{directory} holds no train.parquet or test.parquet (or train-*.parquet, "
+            f"test-*.parquet)"
+        )
+    warn_of_others(files)
+    collection = parquet("parquet", files, class_names)
+    if len(collection.class_names) == 1:
+        raise DataError(
+            f"{directory}: all labels are '{collection.class_names[0]}': two classes are needed or "
+            "more"
+        )
+    return collection
 
 
 def find_files(directory: Path, names: Mapping[str, Sequence[str]]) -> dict[str, list[Path]]:
@@ -77,7 +113,7 @@ def parquet(
     image_columns: Sequence[str] = IMAGE_COLUMNS,
     label_columns: Sequence[str] = LABEL_COLUMNS,
     description: Description | None = None,
-) -> Source:
+) -> Collection:
     """Read images from parquet files.
 
     Classes are named by `class_names`; without it by the ``datasets`` metadata in the file, or by
@@ -113,7 +149,7 @@ def parquet(
         for split, column in columns.items()
     }
     every_file = [file for paths in files.values() for file in paths]
-    return Source(
+    return Collection(
         name=name,
         identity="\n".join(file_identity(file, file.stat()) for file in every_file)
         + "\n"
@@ -295,3 +331,6 @@ def _is_text(labels: "pa.ChunkedArray") -> bool:
     import pyarrow as pa
 
     return bool(pa.types.is_string(labels.type) or pa.types.is_large_string(labels.type))
+
+
+source = Source("parquet", _open, own=True)

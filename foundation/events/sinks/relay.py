@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from fedf2dg.report.figures import pseudo_image_grid, to_png
-from fedf2dg.report.pseudo_images import read_grid, stored_sets
-from fedf2dg.report.run_record import mapping, number
-from foundation.events.metrics import Event
+from foundation.events.family import RunOpened
+from foundation.events.metrics import Event, mapping, number
 from foundation.events.sinks.registry import chosen_sinks
 from foundation.events.sinks.sink import Sink
 
 log = logging.getLogger("flwr.fedf2dg")
 
 Numbers = tuple[str, int, dict[str, float]]
+#: Of a run's directory and class names, by name and step: what draws each picture as PNG.
+Pictures = Callable[[Path, Sequence[str]], Mapping[tuple[str, int], Callable[[], bytes]]]
 
 
 class Relay:
@@ -25,38 +25,33 @@ class Relay:
 
     Parameters
     ----------
-    names : Sequence[str]
-        Of :data:`~foundation.events.sinks.registry.SINKS`.
-    directory : Path
-        The run's directory.
-    configuration : Mapping[str, Any]
-        Keys and values of the run.
-    class_names : Sequence[str] (default: the numbers of the classes)
-        For pictures.
+    pictures : callable
+        Finds the pictures that a run's directory has by now.
     """
 
-    def __init__(
-        self,
-        names: Sequence[str],
-        directory: Path,
-        configuration: Mapping[str, Any],
-        class_names: Sequence[str] = (),
-    ) -> None:
-        self.directory = directory
-        self.class_names = class_names
+    def __init__(self, pictures: Pictures = lambda directory, class_names: {}) -> None:
+        self._find_pictures = pictures
         self._sinks: dict[str, Sink] = {}
         self._stages: list[str] = []
         self._shown: set[tuple[str, int]] = set()
-        for name, module in chosen_sinks(names).items():
+
+    def __call__(self, event: Any) -> None:
+        """Take one event of ``metrics.jsonl``, or the run's beginning."""
+        if isinstance(event, RunOpened):
+            self._open(event)
+        elif self._sinks and isinstance(event, dict):
+            self._hand_on(event)
+
+    def _open(self, run: RunOpened) -> None:
+        self._run = run
+        for name, module in chosen_sinks(run.configuration.sink_names).items():
             try:
-                self._sinks[name] = import_module(module).open_sink(directory, configuration)
+                open_sink = import_module(module).open_sink
+                self._sinks[name] = open_sink(run.directory, run.configuration.flat())
             except Exception as error:
                 _warn(name, error)
 
-    def __call__(self, event: Event) -> None:
-        """Take one event of ``metrics.jsonl``."""
-        if not self._sinks:
-            return
+    def _hand_on(self, event: Event) -> None:
         found = [numbers for numbers in self._numbers(event) if numbers[2]]
         pictures = list(self._pictures()) if event["event"] in ("evaluation", "end") else []
         for name, sink in list(self._sinks.items()):
@@ -110,16 +105,16 @@ class Relay:
         return self._stages.index(stage)
 
     def _pictures(self) -> Iterator[tuple[str, int, bytes]]:
-        for kind, place in stored_sets(self.directory):
-            if (kind, place) in self._shown:
+        for (name, step), draw in self._find_pictures(
+            self._run.directory, self._run.class_names
+        ).items():
+            if (name, step) in self._shown:
                 continue
-            self._shown.add((kind, place))
+            self._shown.add((name, step))
             try:
-                grid = read_grid(self.directory, kind, place)
-                drawn = pseudo_image_grid(grid.tiles, grid.clients, grid.classes, self.class_names)
-                yield f"{kind} samples", place, to_png(drawn)
+                yield name, step, draw()
             except Exception as error:
-                log.warning("no picture of %s samples for the sinks: %s", kind, error)
+                log.warning("no picture of %s for the sinks: %s", name, error)
 
 
 def _of_stage(event: Event, stage: str) -> dict[str, float]:

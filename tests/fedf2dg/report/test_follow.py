@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from fedf2dg.report import follow
-from fedf2dg.report.follow import PROGRESS, event_line
+from fedf2dg.report.follow import event_line
 from foundation.events.metrics import MetricsFile
+from foundation.progress import PROGRESS
 
 
 def _sleeper(steps: Iterator[Callable[[], None]]) -> Callable[[float], None]:

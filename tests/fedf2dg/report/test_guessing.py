@@ -1,7 +1,7 @@
 import pytest
 
-from fedf2dg.report.guessing import guessing
 from fedf2dg.report.model_card import model_card
+from fedf2dg.report.verdict import guessing
 
 
 def summary(accuracy: float | None, images: int) -> dict[str, object]:

@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 
 from fedf2dg import RunConfiguration, cli, load_model, simulate
 from fedf2dg.use import export as exporting
-from foundation.data import Normalization, describe, load_split
+from foundation.data import DataSet, Normalization
 from foundation.models import (
     ModelDescription,
     ModelDirectoryError,
@@ -78,7 +78,7 @@ def random_model(folder: Path, description: ModelDescription) -> Path:
 def test_predictions_on_files_are_those_of_the_runs_own_model(
     run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    test, description = load_split("digits", "test"), describe("digits")
+    test, description = DataSet("digits").load("test"), DataSet("digits").describe()
     for index, image in enumerate(test.images[:150]):
         Image.fromarray(image[0]).save(tmp_path / f"{index:03d}.png")
     assert cli.main(["predict", str(run), str(tmp_path), "--json", "--top", "99"]) == 0
@@ -248,8 +248,8 @@ def test_photographs_are_brought_to_size_as_in_training(tmp_path: Path) -> None:
                 photograph = Image.fromarray(draw.integers(0, 256, shape, dtype=np.uint8))
                 photograph.save(folder / f"{index}.jpg")
     source = {"dataset": "folder", "data_dir": str(tmp_path / "data"), "image_size": 24}
-    test = load_split(split="test", **source)
-    seen = describe(**source)
+    test = DataSet(**source).load("test")
+    seen = DataSet(**source).describe()
     description = replace(
         COLOUR,
         image_size=seen.image_size,

@@ -8,7 +8,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from foundation.data import clients, decoding, errors, sources
+from foundation.data import collection, data_set, decoding
+from foundation.errors import data_log, warn_once
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -23,11 +24,9 @@ def forget() -> Callable[[], None]:
     """Empty what a process remembers, as if it had just started."""
 
     def forget() -> None:
-        sources.load_split.cache_clear()
-        sources._source.cache_clear()
-        sources._measured_description.cache_clear()
-        clients._client_indices.cache_clear()
-        errors.warn_once.cache_clear()
+        for kept in (data_set._loaded, data_set._opened, data_set._parts, collection._measured):
+            kept.cache_clear()
+        warn_once.cache_clear()
 
     return forget
 
@@ -52,9 +51,9 @@ def warnings_seen() -> Iterator[list[str]]:
                 seen.append(record.getMessage())
 
     keeper = Keeper()
-    errors.logger.addHandler(keeper)
+    data_log.addHandler(keeper)
     yield seen
-    errors.logger.removeHandler(keeper)
+    data_log.removeHandler(keeper)
 
 
 @pytest.fixture

@@ -8,12 +8,10 @@ from foundation.data import (
     PARTITIONS,
     Batches,
     DataError,
+    DataSet,
+    Division,
     FeatureNoise,
     PartitionError,
-    client_data,
-    client_indices,
-    describe,
-    load_split,
     partition,
     site_data,
 )
@@ -23,9 +21,9 @@ from tests.foundation.data.tiny_files import encode, pictures, write_folder, wri
 
 @pytest.mark.parametrize("kind", PARTITIONS)
 def test_the_clients_together_hold_the_training_split(kind: str) -> None:
-    train = load_split("digits", "train")
+    train = DataSet("digits").load("train")
     held = [
-        client_data("digits", client=client, clients=4, kind=kind, seed=1, classes_per_client=3)
+        Division(DataSet("digits"), clients=4, kind=kind, seed=1, classes_per_client=3).data(client)
         for client in range(4)
     ]
     assert sum(len(data) for data in held) == len(train)
@@ -38,10 +36,10 @@ def test_the_clients_together_hold_the_training_split(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", PARTITIONS)
 def test_every_process_finds_the_same_division(kind: str, forget: Callable[[], None]) -> None:
-    labels = load_split("digits", "train").labels
+    labels = DataSet("digits").load("train").labels
     expected = partition(labels, kind=kind, clients=5, seed=2)
     for _ in range(2):
-        found = client_indices("digits", clients=5, kind=kind, seed=2)
+        found = Division(DataSet("digits"), clients=5, kind=kind, seed=2).parts()
         for ours, theirs in zip(found, expected, strict=True):
             np.testing.assert_array_equal(ours, theirs)
         forget()
@@ -56,16 +54,14 @@ def test_a_hundred_clients_over_rounds_and_processes_decode_each_image_once(
         for _round in range(2):
             sizes = [
                 len(
-                    client_data(
-                        "parquet",
-                        str(tmp_path),
-                        client=client,
+                    Division(
+                        DataSet("parquet", str(tmp_path)),
                         clients=100,
                         kind="quantity",
                         quantity_alpha=100.0,
                         min_samples=1,
                         seed=0,
-                    )
+                    ).data(client)
                 )
                 for client in range(100)
             ]
@@ -75,20 +71,20 @@ def test_a_hundred_clients_over_rounds_and_processes_decode_each_image_once(
 
 
 def test_fewer_training_samples_keep_the_shares() -> None:
-    parts = client_indices("digits", clients=4, kind="iid", seed=0, train_samples=500)
+    parts = Division(DataSet("digits"), clients=4, kind="iid", seed=0, train_samples=500).parts()
     rows = np.concatenate(parts)
     assert len(rows) == len(set(rows.tolist())) == 500
-    train = load_split("digits", "train")
+    train = DataSet("digits").load("train")
     whole = train.label_counts() / len(train)
     np.testing.assert_allclose(train.subset(rows).label_counts() / 500, whole, atol=0.002)
     with pytest.raises(PartitionError, match="train-samples must be between 1 and the 1438"):
-        client_indices("digits", clients=4, seed=0, train_samples=5000)
+        Division(DataSet("digits"), clients=4, seed=0, train_samples=5000).parts()
 
 
 def test_noise_reaches_the_client() -> None:
     def data(client: int, **noise: object):  # type: ignore[no-untyped-def]
         settings: dict[str, object] = {"clients": 3, "kind": "iid", "seed": 0, **noise}
-        return client_data("digits", client=client, **settings)  # type: ignore[arg-type]
+        return Division(DataSet("digits"), **settings).data(client)  # type: ignore[arg-type]
 
     clean = data(2)
     assert clean.feature_noise is None
@@ -101,29 +97,31 @@ def test_noise_reaches_the_client() -> None:
     assert data(0, feature_noise=0.3).feature_noise is None
     space = data(1, feature_noise=0.2, feature_noise_kind="space").feature_noise
     assert space == FeatureNoise(0.2, (0, 4, 4, 4))
-    batches = Batches(noisy, normalization=describe("digits").normalization, batch_size=16)
+    batches = Batches(
+        noisy, normalization=DataSet("digits").describe().normalization, batch_size=16
+    )
     assert batches.feature_noise == FeatureNoise(0.3)
     # Noise is for training data: the split itself is never touched.
-    assert load_split("digits", "train").feature_noise is None
-    assert load_split("digits", "test").feature_noise is None
+    assert DataSet("digits").load("train").feature_noise is None
+    assert DataSet("digits").load("test").feature_noise is None
 
 
 def test_a_client_outside_the_federation_is_refused() -> None:
     with pytest.raises(PartitionError, match=r"client 3 is not one of the clients 0\.\.2"):
-        client_data("digits", client=3, clients=3, seed=0)
+        Division(DataSet("digits"), clients=3, seed=0).data(3)
 
 
 def test_more_clients_than_the_data_can_feed_are_refused() -> None:
     with pytest.raises(PartitionError, match="1438 training samples cannot give 200 clients"):
-        client_data("digits", client=0, clients=200, seed=0)
+        Division(DataSet("digits"), clients=200, seed=0).data(0)
 
 
 def test_a_client_may_have_one_image(tmp_path: Path, warnings_seen: list[str]) -> None:
     """Whether a model can be trained on it is for those to say who know the model."""
     write_parquet(tmp_path / "train.parquet", pictures(3), [0, 1, 0])
-    data = client_data(
-        "parquet", str(tmp_path), client=1, clients=3, kind="iid", min_samples=1, seed=0
-    )
+    data = Division(
+        DataSet("parquet", str(tmp_path)), clients=3, kind="iid", min_samples=1, seed=0
+    ).data(1)
     assert len(data) == 1 and not warnings_seen
 
 
@@ -159,7 +157,7 @@ def test_sites_agree_with_the_federation_on_classes(
     tmp_path: Path, warnings_seen: list[str]
 ) -> None:
     server = write_folder(tmp_path / "server", {name: pictures(5) for name in ("a", "b", "c")})
-    like = from_values(to_values(describe("folder", str(server))))
+    like = from_values(to_values(DataSet("folder", str(server)).describe()))
     assert like is not None
     site = write_folder(tmp_path / "site", {"c": pictures(4)})
     data = site_data(site, like=like)
@@ -178,9 +176,9 @@ def test_sites_agree_with_the_federation_on_classes(
 def test_sites_agree_with_the_federation_on_channels_and_size(
     tmp_path: Path, warnings_seen: list[str]
 ) -> None:
-    like = describe(
+    like = DataSet(
         "folder", str(write_folder(tmp_path / "server", {"a": pictures(5), "b": pictures(5)}))
-    )
+    ).describe()
     grey = pictures(3, channels=1)
     data = site_data(write_folder(tmp_path / "grey", {"a": grey}), like=like, site="clinic")
     np.testing.assert_array_equal(data.images[1], np.stack([grey[1]] * 3))
@@ -194,7 +192,7 @@ def test_sites_agree_with_the_federation_on_channels_and_size(
 
 def test_a_site_may_hold_a_known_set(tmp_path: Path) -> None:
     write_parquet(tmp_path / "train.parquet", pictures(2, size=(32, 32)), [9, 3])
-    data = site_data(tmp_path, like=describe("cifar10"))
+    data = site_data(tmp_path, like=DataSet("cifar10").describe())
     assert data.class_names[data.labels[0]] == "truck"
 
 

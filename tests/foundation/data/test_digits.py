@@ -1,11 +1,11 @@
 import numpy as np
 from sklearn.datasets import load_digits
 
-from foundation.data import Batches, describe, load_split
+from foundation.data import Batches, DataSet
 
 
 def test_digits_are_all_there_once() -> None:
-    train, test = load_split("digits", "train"), load_split("digits", "test")
+    train, test = DataSet("digits").load("train"), DataSet("digits").load("test")
     assert len(train) + len(test) == 1797
     both = np.concatenate([train.images, test.images]).reshape(1797, 64)
     original = np.rint(load_digits().data * (255 / 16)).astype(np.uint8)
@@ -15,13 +15,13 @@ def test_digits_are_all_there_once() -> None:
 
 
 def test_a_fifth_of_every_digit_is_for_testing() -> None:
-    train, test = load_split("digits", "train"), load_split("digits", "test")
+    train, test = DataSet("digits").load("train"), DataSet("digits").load("test")
     share = test.label_counts() / (train.label_counts() + test.label_counts())
     np.testing.assert_allclose(share, 0.2, atol=0.005)
 
 
 def test_description_fits_the_data_and_its_constants_are_the_training_splits() -> None:
-    description, train = describe("digits"), load_split("digits", "train")
+    description, train = DataSet("digits").describe(), DataSet("digits").load("train")
     assert (description.classes, description.channels) == (train.classes, train.channels)
     assert description.image_size == train.image_size == (8, 8)
     pixels = train.images / 255
@@ -30,7 +30,7 @@ def test_description_fits_the_data_and_its_constants_are_the_training_splits() -
 
 
 def test_the_labels_belong_to_the_images() -> None:
-    train = load_split("digits", "train")
+    train = DataSet("digits").load("train")
     original = load_digits()
     lookup = {
         image.tobytes(): label
@@ -45,8 +45,8 @@ def test_the_labels_belong_to_the_images() -> None:
 
 
 def test_digits_make_batches() -> None:
-    description = describe("digits")
+    description = DataSet("digits").describe()
     batches = Batches(
-        load_split("digits", "test"), normalization=description.normalization, batch_size=100
+        DataSet("digits").load("test"), normalization=description.normalization, batch_size=100
     )
     assert sum(len(labels) for _, labels in batches.ordered()) == batches.samples

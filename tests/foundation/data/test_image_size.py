@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from foundation.data import DataError, client_data, client_indices, describe, load_split, site_data
+from foundation.data import DataError, DataSet, Division, site_data
 from foundation.data.agreement import from_values, to_values
 from foundation.data.decoding import decode_image
 from tests.foundation.data.tiny_files import encode, pictures, write_folder, write_parquet
@@ -122,10 +122,10 @@ def test_twenty_sizes_become_one(tmp_path: Path, decodes: list[str]) -> None:
         DataError,
         match=r"there are 20 sizes, 21 to 78 pixels high and 20 to 79 wide: image-size=64",
     ):
-        describe("folder", place)
-    description = describe("folder", place, image_size=24)
+        DataSet("folder", place).describe()
+    description = DataSet("folder", place, image_size=24).describe()
     assert (description.image_shape, description.resized) == ((3, 24, 24), True)
-    data = load_split("folder", "train", place, image_size=24)
+    data = DataSet("folder", place, image_size=24).load("train")
     assert data.images.shape == (40, 3, 24, 24)
     # Green in the middle of all; half transparent ones and compression change the shade.
     assert (data.images[:, 1, 8:16, 8:16] > 190).all()
@@ -139,16 +139,19 @@ def test_another_size_is_another_entry_of_the_cache(
     place = str(write_folder(tmp_path, {"a": pictures(5, size=(30, 20)), "b": pictures(5)}))
     for side in (8, 12, 8):
         forget()
-        data = load_split("folder", "train", place, image_size=side)
+        data = DataSet("folder", place, image_size=side).load("train")
         assert data.image_size == (side, side)
     assert len(decodes) == 2 * len(data)
 
 
 def test_a_size_for_a_known_set() -> None:
-    assert describe("cifar10", image_size=48).image_size == (48, 48)
-    data = load_split("digits", "test", image_size=16)
+    assert DataSet("cifar10", image_size=48).describe().image_size == (48, 48)
+    data = DataSet("digits", image_size=16).load("test")
     assert data.images.shape == (359, 1, 16, 16)
-    assert describe("digits", image_size=16).normalization == describe("digits").normalization
+    assert (
+        DataSet("digits", image_size=16).describe().normalization
+        == DataSet("digits").describe().normalization
+    )
 
 
 @pytest.mark.parametrize(
@@ -160,15 +163,15 @@ def test_photographs_are_flipped_and_digits_are_not(
 ) -> None:
     images = pictures(5, channels, size)
     place = str(write_folder(tmp_path, {"a": images, "b": images}))
-    assert describe("folder", place).augmentation == usual
+    assert DataSet("folder", place).describe().augmentation == usual
     if channels == 3:
-        assert describe("folder", place, image_size=15).augmentation == "none"
-        assert describe("folder", place, image_size=16).augmentation == "crop-flip"
+        assert DataSet("folder", place, image_size=15).describe().augmentation == "none"
+        assert DataSet("folder", place, image_size=16).describe().augmentation == "crop-flip"
 
 
 def test_a_site_brings_its_images_to_the_agreed_size(tmp_path: Path) -> None:
     server = str(write_folder(tmp_path / "server", {"a": pictures(5), "b": pictures(5)}))
-    agreed = from_values(to_values(describe("folder", server, image_size=16)))
+    agreed = from_values(to_values(DataSet("folder", server, image_size=16).describe()))
     assert agreed is not None and agreed.resized
     site = write_folder(tmp_path / "site", {"a": pictures(3, size=(9, 9))})
     write_folder(site, {"b": pictures(2, size=(40, 30))})
@@ -179,11 +182,11 @@ def test_a_site_brings_its_images_to_the_agreed_size(tmp_path: Path) -> None:
     )
     # Without such an agreement its images stay what they are.
     with pytest.raises(DataError, match=r"several sizes.*image-size=6 for the run.*differ in size"):
-        site_data(site, like=describe("folder", server))
+        site_data(site, like=DataSet("folder", server).describe())
     with pytest.raises(DataError, match="image-size=6"):
         site_data(
             write_folder(tmp_path / "one", {"a": pictures(3, size=(9, 9))}),
-            like=describe("folder", server),
+            like=DataSet("folder", server).describe(),
         )
 
 
@@ -192,7 +195,7 @@ def test_a_sites_decoded_images_are_closed_to_other_users(
 ) -> None:
     monkeypatch.setenv("FEDF2DG_CACHE", str(tmp_path / "cache"))
     server = write_folder(tmp_path / "server", {"a": pictures(5), "b": pictures(5)})
-    like = describe("folder", str(server))
+    like = DataSet("folder", str(server)).describe()
     site_data(write_folder(tmp_path / "clinic", {"a": pictures(5)}), like=like)
     entries = [path for path in (tmp_path / "cache").glob("clinic-*") if path.is_dir()]
     assert len(entries) == 2
@@ -214,11 +217,11 @@ def test_unreadable_files_are_refused_or_left_out_by_name(
     for split in ("train", "test"):
         write_folder(tmp_path / split, {"c": pictures(2, size=(40, 40))})
     with pytest.raises(DataError, match=r"a/009.png is not a readable image"):
-        load_split("folder", "train", str(tmp_path))
+        DataSet("folder", str(tmp_path)).load("train")
     for _ in range(2):  # also when the cache holds them
         forget()
         warnings_seen.clear()
-        data = load_split("folder", "train", str(tmp_path), leave_out_unreadable=True)
+        data = DataSet("folder", str(tmp_path), leave_out_unreadable=True).load("train")
         assert data.label_counts().tolist() == [9, 9, 2]
         assert any("a/009.png" in said and "b/000.png" in said for said in warnings_seen)
     np.testing.assert_array_equal(
@@ -234,7 +237,7 @@ def test_a_folder_of_nothing_readable_says_so(tmp_path: Path) -> None:
     cut = saved(Image.fromarray(pictures(1, size=(40, 40))[0]), "JPEG")[:-600]
     write_folder(tmp_path, {"a": [cut] * 5, "b": [cut] * 5})
     with pytest.raises(DataError, match="none of the 8 images can be read"):
-        load_split("folder", "train", str(tmp_path), leave_out_unreadable=True)
+        DataSet("folder", str(tmp_path), leave_out_unreadable=True).load("train")
 
 
 def test_files_left_out_at_one_site_do_not_move_the_images_of_the_next(tmp_path: Path) -> None:
@@ -242,10 +245,11 @@ def test_files_left_out_at_one_site_do_not_move_the_images_of_the_next(tmp_path:
     second = pictures(6, size=(40, 40))
     write_folder(tmp_path / "two" / "train", {"a": second[:3], "b": second[3:]})
     write_folder(tmp_path / "server" / "test", {"a": second[:1], "b": second[:1]})
-    division = {"clients": 2, "seed": 0, "kind": "folders", "leave_out_unreadable": True}
-    parts = client_indices("folder", str(tmp_path), **division)
+    data_set = DataSet("folder", str(tmp_path), leave_out_unreadable=True)
+    division = Division(data_set, clients=2, seed=0, kind="folders")
+    parts = division.parts()
     assert [len(part) for part in parts] == [18, 6]
-    data = client_data("folder", str(tmp_path), client=1, **division)
+    data = division.data(1)
     np.testing.assert_array_equal(data.images.transpose(0, 2, 3, 1), second)
     assert first.is_dir()
 
@@ -254,7 +258,7 @@ def test_parquet_rows_are_resized_and_left_out(tmp_path: Path, warnings_seen: li
     rows = [*pictures(3, size=(30, 20)), b"broken", *pictures(2, size=(9, 12))]
     for split in ("train", "test"):
         write_parquet(tmp_path / f"{split}.parquet", rows, ["a", "a", "b", "b", "b", "a"])
-    data = load_split("parquet", "train", str(tmp_path), image_size=8, leave_out_unreadable=True)
+    data = DataSet("parquet", str(tmp_path), image_size=8, leave_out_unreadable=True).load("train")
     assert data.images.shape == (5, 3, 8, 8)
     assert data.labels.tolist() == [0, 0, 1, 1, 0]
     assert any("row 3" in said for said in warnings_seen)
@@ -265,7 +269,7 @@ def test_real_photographs() -> None:
     if not place.is_dir():
         pytest.skip("no photographs of ants and bees beside the repository")
     with pytest.raises(DataError, match=r"images differ in size.*image-size=64"):
-        describe("folder", str(place))
-    train = load_split("folder", "train", str(place), image_size=32)
-    test = load_split("folder", "test", str(place), image_size=32)
+        DataSet("folder", str(place)).describe()
+    train = DataSet("folder", str(place), image_size=32).load("train")
+    test = DataSet("folder", str(place), image_size=32).load("test")
     assert (len(train) + len(test), train.class_names) == (397, ("ants", "bees"))

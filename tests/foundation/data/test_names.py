@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from foundation.data import DataError, describe, load_split, site_data
-from foundation.data.announced import announced
+from foundation.data import DataError, DataSet, site_data
+from foundation.data.agreement import announced
 from foundation.data.names import in_order, listed
 from tests.foundation.data.tiny_files import pictures, write_folder, write_parquet
 
@@ -28,9 +28,9 @@ def test_long_lists_are_cut() -> None:
 def test_folders_from_two_systems_hold_one_class(tmp_path: Path) -> None:
     write_folder(tmp_path / "train", {APART: pictures(3), COMPOSED: pictures(2), "b": pictures(1)})
     write_folder(tmp_path / "test", {COMPOSED: pictures(2), "b": pictures(1)})
-    assert describe("folder", str(tmp_path)).class_names == (COMPOSED, "b")
-    assert load_split("folder", "train", str(tmp_path)).label_counts().tolist() == [5, 1]
-    given = load_split("folder", "train", str(tmp_path), class_names=("b", APART))
+    assert DataSet("folder", str(tmp_path)).describe().class_names == (COMPOSED, "b")
+    assert DataSet("folder", str(tmp_path)).load("train").label_counts().tolist() == [5, 1]
+    given = DataSet("folder", str(tmp_path), class_names=("b", APART)).load("train")
     assert given.label_counts().tolist() == [1, 5]
 
 
@@ -38,12 +38,12 @@ def test_sites_from_two_systems_share_a_class(tmp_path: Path) -> None:
     write_folder(tmp_path / "one", {APART: pictures(10), "b": pictures(10)})
     write_folder(tmp_path / "two", {COMPOSED: pictures(10), "c": pictures(10)})
     write_parquet(tmp_path / "three.parquet", pictures(2), [APART, "b"])
-    assert describe("folder", str(tmp_path)).class_names == (COMPOSED, "b", "c")
+    assert DataSet("folder", str(tmp_path)).describe().class_names == (COMPOSED, "b", "c")
 
 
 def test_tables_from_two_systems_hold_one_class(tmp_path: Path) -> None:
     write_parquet(tmp_path / "train.parquet", pictures(3), [APART, COMPOSED, "b"])
-    assert load_split("parquet", "train", str(tmp_path)).label_counts().tolist() == [2, 1]
+    assert DataSet("parquet", str(tmp_path)).load("train").label_counts().tolist() == [2, 1]
     assert site_data(tmp_path, class_names=("b", APART)).labels.tolist() == [1, 1, 0]
     write_parquet(tmp_path / "named.parquet", pictures(2), [0, 1], names=["b", APART])
     assert site_data(tmp_path / "named.parquet").class_names == ("b", COMPOSED)

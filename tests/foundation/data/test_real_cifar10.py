@@ -5,12 +5,12 @@ import time
 import numpy as np
 import torch
 
-from foundation.data import Batches, client_data, describe, load_split, partition
+from foundation.data import Batches, DataSet, Division, partition
 
 
 def test_the_real_test_split_trains_as_it_is(real_cifar10: str) -> None:
-    description = describe("cifar10", real_cifar10)
-    data = load_split("cifar10", "test", real_cifar10)
+    description = DataSet("cifar10", real_cifar10).describe()
+    data = DataSet("cifar10", real_cifar10).load("test")
     assert data.images.shape == (10_000, 3, 32, 32)
     assert data.label_counts().tolist() == [1000] * 10
     # Published constants are those of the training images; the test images are much like them.
@@ -43,16 +43,12 @@ def test_the_preset_partition_of_the_real_labels(real_cifar10: str) -> None:
 
 def test_a_client_of_the_real_set(real_cifar10: str, monkeypatch, decodes: list[str]) -> None:  # type: ignore[no-untyped-def]
     """The test file stands in for the training file, to save the time to decode it."""
-    load_split("cifar10", "test", real_cifar10)
+    DataSet("cifar10", real_cifar10).load("test")
     decodes.clear()
-    import foundation.data.clients as module
-
-    def test_split(dataset: str, split: str, *arguments: str, **options: object):  # type: ignore[no-untyped-def]
-        return load_split(dataset, "test", *arguments)
-
-    monkeypatch.setattr(module, "load_split", test_split)
+    real = DataSet.load
+    monkeypatch.setattr(DataSet, "load", lambda data_set, split: real(data_set, "test"))
     sizes = [
-        len(client_data("cifar10", real_cifar10, client=client, clients=20, seed=0))
+        len(Division(DataSet("cifar10", real_cifar10), clients=20, seed=0).data(client))
         for client in range(20)
     ]
     assert sum(sizes) == 10_000

@@ -8,8 +8,7 @@ import datasets
 import numpy as np
 import pytest
 
-from foundation.data import DataError, describe, load_split
-from foundation.data.sources.hub import HUB_SETS
+from foundation.data import DataError, DataSet
 from tests.foundation.data.tiny_files import encode, pictures, write_parquet
 
 SCHEMAS = {
@@ -52,12 +51,12 @@ def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[tuple[Any, ...]
 @pytest.mark.parametrize("name", SCHEMAS)
 def test_each_set_is_read_in_its_own_schema(name: str, hub: list[tuple[Any, ...]]) -> None:
     hub_id, config, _, _, test_split, (height, width, channels), classes = SCHEMAS[name]
-    description = describe(name)
+    description = DataSet(name).describe()
     assert hub == []
     assert (description.classes, description.channels) == (classes, channels)
     assert description.image_size == (height, width)
     assert description.normalization.channels == channels
-    train, test = load_split(name, "train"), load_split(name, "test")
+    train, test = DataSet(name).load("train"), DataSet(name).load("test")
     assert hub == [(hub_id, config, "train"), (hub_id, config, test_split)]
     expected = pictures(4, channels, (height, width))
     expected = expected[:, None] if channels == 1 else expected.transpose(0, 3, 1, 2)
@@ -72,7 +71,7 @@ def test_once_decoded_the_hub_is_not_asked_again(
     hub: list[tuple[Any, ...]], decodes: list[str], forget: Callable[[], None]
 ) -> None:
     for _ in range(3):
-        load_split("cifar10", "train")
+        DataSet("cifar10").load("train")
         forget()
     assert len(hub) == 1
     assert len(decodes) == 4
@@ -101,10 +100,10 @@ def test_the_same_files_on_disk_are_used_instead(
     )
     # SVHN's other configuration lies beside it in the hub's repository.
     write_parquet(tmp_path / "files" / "aaa" / "other.parquet", pictures(2), [0, 1])
-    train = load_split(name, "train", str(tmp_path / "files"))
+    train = DataSet(name, str(tmp_path / "files")).load("train")
     assert train.labels.tolist() == [0, classes - 1, 1]
-    assert train.class_names == HUB_SETS[name].description.class_names
-    assert load_split(name, "test", str(tmp_path / "files")).labels.tolist() == [1, 0]
+    assert train.class_names == DataSet(name).describe().class_names
+    assert DataSet(name, str(tmp_path / "files")).load("test").labels.tolist() == [1, 0]
     assert hub == []
 
 
@@ -114,7 +113,7 @@ def test_grey_images_of_a_colour_set_become_colour(
     """Tiny-ImageNet holds some grey images; that is no news to its user."""
     grey = pictures(1, 1, (64, 64))[0]
     write_parquet(tmp_path / "train.parquet", [grey, pictures(1, 3, (64, 64))[0]], [0, 1])
-    data = load_split("tiny-imagenet", "train", str(tmp_path))
+    data = DataSet("tiny-imagenet", str(tmp_path)).load("train")
     np.testing.assert_array_equal(data.images[0], np.stack([grey] * 3))
     assert all("used as RGB" not in warning for warning in warnings_seen)
 
@@ -129,7 +128,7 @@ def test_without_network_the_message_says_what_to_put_where(
 
     monkeypatch.setattr(datasets, "load_dataset", unreachable)
     with pytest.raises(DataError) as refusal:
-        load_split("cifar100", "train")
+        DataSet("cifar100").load("train")
     message = str(refusal.value)
     assert "huggingface.co/datasets/uoft-cs/cifar100" in message
     assert "train.parquet" in message and "test.parquet" in message and "data-dir" in message
@@ -140,20 +139,20 @@ def test_without_network_the_message_says_what_to_put_where(
 def test_a_directory_without_the_files_is_named(tmp_path: Path) -> None:
     for directory in (tmp_path, tmp_path / "nowhere"):
         with pytest.raises(DataError, match=r"holds no train.parquet .* leave data-dir empty"):
-            load_split("svhn", "train", str(directory))
+            DataSet("svhn", str(directory)).load("train")
 
 
 def test_a_description_needs_no_files(tmp_path: Path) -> None:
     """The data directory is the server's; a site with its own data has none of that name."""
-    assert describe("svhn", str(tmp_path / "nowhere")) == describe("svhn")
+    assert DataSet("svhn", str(tmp_path / "nowhere")).describe() == DataSet("svhn").describe()
 
 
 def test_files_of_another_set_are_refused(tmp_path: Path) -> None:
     write_parquet(tmp_path / "train.parquet", pictures(2), [0, 1])
     with pytest.raises(DataError, match="no image column: expected one of img, found image"):
-        load_split("cifar10", "train", str(tmp_path))
+        DataSet("cifar10", str(tmp_path)).load("train")
     with pytest.raises(DataError, match=r"row 0 is 8x6 pixels, the data set is 28x28"):
-        load_split("mnist", "train", str(tmp_path))
+        DataSet("mnist", str(tmp_path)).load("train")
 
 
 def test_a_label_outside_the_set_is_named(
@@ -161,7 +160,7 @@ def test_a_label_outside_the_set_is_named(
 ) -> None:
     write_parquet(tmp_path / "train.parquet", pictures(2, 1, (28, 28)), [0, 10])
     with pytest.raises(DataError, match=r"train.parquet row 1 has label '10', which is not"):
-        load_split("mnist", "train", str(tmp_path))
+        DataSet("mnist", str(tmp_path)).load("train")
     # The hub's way of saying "no label".
     real = datasets.load_dataset
 
@@ -171,4 +170,4 @@ def test_a_label_outside_the_set_is_named(
 
     monkeypatch.setattr(datasets, "load_dataset", unlabelled)
     with pytest.raises(DataError, match=r"ylecun/mnist train row 0 has label -1, outside 0\.\.9"):
-        load_split("mnist", "train")
+        DataSet("mnist").load("train")

@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from foundation.data import DataError, describe, load_split, site_data
+from foundation.data import DataError, DataSet, site_data
 from foundation.data.decoding import decode_image
 from tests.foundation.data.tiny_files import Pixels, encode, pictures, write_parquet
 
@@ -25,14 +25,14 @@ def test_own_parquet_files_come_back_as_they_were(
     train, test = pictures(7, channels), pictures(3, channels)
     write_parquet(tmp_path / "train.parquet", train, [0, 1, 2, 3, 0, 1, 2], image_column=column)
     write_parquet(tmp_path / "test.parquet", test, [3, 2, 1], image_column=column)
-    description = describe("parquet", str(tmp_path))
+    description = DataSet("parquet", str(tmp_path)).describe()
     assert description.class_names == ("0", "1", "2", "3")
     assert (description.channels, description.image_size) == (channels, (8, 6))
     assert description.normalization.mean == (0.5,) * channels
-    data = load_split("parquet", "train", str(tmp_path))
+    data = DataSet("parquet", str(tmp_path)).load("train")
     np.testing.assert_array_equal(data.images, chw(train))
     assert data.labels.tolist() == [0, 1, 2, 3, 0, 1, 2]
-    held = load_split("parquet", "test", str(tmp_path))
+    held = DataSet("parquet", str(tmp_path)).load("test")
     np.testing.assert_array_equal(held.images, chw(test))
 
 
@@ -41,7 +41,7 @@ def test_shards_and_folders_as_the_hub_lays_them_out(tmp_path: Path) -> None:
     below = tmp_path / "plain_text"
     write_parquet(below / "train-00000-of-00002.parquet", images[:2], [0, 1])
     write_parquet(below / "train-00001-of-00002.parquet", images[2:], [1, 0, 2])
-    data = load_split("parquet", "train", str(tmp_path))
+    data = DataSet("parquet", str(tmp_path)).load("train")
     np.testing.assert_array_equal(data.images, chw(images))
     assert data.labels.tolist() == [0, 1, 1, 0, 2]
 
@@ -49,24 +49,24 @@ def test_shards_and_folders_as_the_hub_lays_them_out(tmp_path: Path) -> None:
 def test_only_a_test_part_is_enough_for_a_description(tmp_path: Path) -> None:
     """A server of a real federation has no training images."""
     write_parquet(tmp_path / "test.parquet", pictures(3), [0, 1, 2])
-    assert describe("parquet", str(tmp_path)).classes == 3
+    assert DataSet("parquet", str(tmp_path)).describe().classes == 3
     with pytest.raises(DataError, match="has no train split, only test"):
-        load_split("parquet", "train", str(tmp_path))
+        DataSet("parquet", str(tmp_path)).load("train")
 
 
 def test_class_names_are_those_of_the_datasets_library(tmp_path: Path) -> None:
     write_parquet(tmp_path / "train.parquet", pictures(3), [0, 1, 1], names=["cat", "dog", "owl"])
-    assert describe("parquet", str(tmp_path)).class_names == ("cat", "dog", "owl")
+    assert DataSet("parquet", str(tmp_path)).describe().class_names == ("cat", "dog", "owl")
 
 
 def test_given_class_names_number_a_files_own(tmp_path: Path) -> None:
     write_parquet(tmp_path / "train.parquet", pictures(3), [0, 1, 1], names=["dog", "owl"])
     names = ("ant", "dog", "elk", "owl")
-    data = load_split("parquet", "train", str(tmp_path), class_names=names)
+    data = DataSet("parquet", str(tmp_path), class_names=names).load("train")
     assert data.class_names == names
     assert data.labels.tolist() == [1, 3, 3]
     with pytest.raises(DataError, match=r"row 1 has label 'owl', which is not one of .* ant, dog"):
-        load_split("parquet", "train", str(tmp_path), class_names=("ant", "dog"))
+        DataSet("parquet", str(tmp_path), class_names=("ant", "dog")).load("train")
 
 
 @pytest.mark.parametrize(
@@ -79,7 +79,7 @@ def test_labels_may_be_text(tmp_path: Path, kind: pa.DataType) -> None:
     stored = labels.dictionary_encode() if pa.types.is_dictionary(kind) else labels.cast(kind)
     write_parquet(tmp_path / "train.parquet", pictures(3), stored)
     assert pq.read_schema(tmp_path / "train.parquet").field("label").type == kind
-    data = load_split("parquet", "train", str(tmp_path))
+    data = DataSet("parquet", str(tmp_path)).load("train")
     assert data.class_names == ("cat", "owl")
     assert data.labels.tolist() == [1, 0, 1]
 
@@ -94,7 +94,7 @@ def test_images_may_be_plain_bytes_or_files_beside(tmp_path: Path) -> None:
         {"image": pa.array([{"bytes": None, "path": "beside.png"}], struct), "label": [0]}
     )
     pq.write_table(table, tmp_path / "test.parquet")
-    train, test = (load_split("parquet", split, str(tmp_path)) for split in ("train", "test"))
+    train, test = (DataSet("parquet", str(tmp_path)).load(split) for split in ("train", "test"))
     np.testing.assert_array_equal(train.images, chw(images))
     np.testing.assert_array_equal(test.images, chw(images[:1]))
 
@@ -104,12 +104,12 @@ def test_images_are_decoded_once_and_again_when_the_file_changes(
 ) -> None:
     write_parquet(tmp_path / "train.parquet", pictures(6), [0, 1] * 3)
     for _ in range(3):
-        load_split("parquet", "train", str(tmp_path))
-        describe("parquet", str(tmp_path))
+        DataSet("parquet", str(tmp_path)).load("train")
+        DataSet("parquet", str(tmp_path)).describe()
         forget()
     assert len(decodes) == 6
     write_parquet(tmp_path / "train.parquet", pictures(4), [0, 1] * 2)
-    assert len(load_split("parquet", "train", str(tmp_path))) == 4
+    assert len(DataSet("parquet", str(tmp_path)).load("train")) == 4
     assert len(decodes) == 10
 
 
@@ -120,7 +120,7 @@ def test_a_corrupt_image_is_named(tmp_path: Path) -> None:
     good = encode(pictures(1)[0])
     write_parquet(tmp_path / "train.parquet", [good, b"not an image", good], [0, 1, 0])
     with pytest.raises(DataError, match=r"train.parquet row 1 is not a readable image"):
-        load_split("parquet", "train", str(tmp_path))
+        DataSet("parquet", str(tmp_path)).load("train")
 
 
 def test_a_truncated_image_is_named_and_nothing_is_cached(tmp_path: Path) -> None:
@@ -128,7 +128,7 @@ def test_a_truncated_image_is_named_and_nothing_is_cached(tmp_path: Path) -> Non
     write_parquet(tmp_path / "train.parquet", [good, good, good[: len(good) // 2]], [0, 1, 0])
     for _ in range(2):
         with pytest.raises(DataError, match=r"row 2 is not a readable image .*truncated"):
-            load_split("parquet", "train", str(tmp_path))
+            DataSet("parquet", str(tmp_path)).load("train")
 
 
 def test_the_row_is_that_of_the_shard(tmp_path: Path) -> None:
@@ -136,20 +136,20 @@ def test_the_row_is_that_of_the_shard(tmp_path: Path) -> None:
     write_parquet(tmp_path / "train-0.parquet", images[:3], [0, 1, 1])
     write_parquet(tmp_path / "train-1.parquet", [images[3], b""], [0, 1])
     with pytest.raises(DataError, match=r"train-1.parquet row 1 is not a readable image"):
-        load_split("parquet", "train", str(tmp_path))
+        DataSet("parquet", str(tmp_path)).load("train")
 
 
 def test_a_missing_image_is_named(tmp_path: Path) -> None:
     write_parquet(tmp_path / "train.parquet", [pictures(1)[0], None], [0, 1])
     with pytest.raises(DataError, match="row 1 has no image bytes in column 'image'"):
-        load_split("parquet", "train", str(tmp_path))
+        DataSet("parquet", str(tmp_path)).load("train")
 
 
 def test_two_sizes_are_named_with_their_rows(tmp_path: Path) -> None:
     images = [*pictures(2), pictures(1, size=(9, 6))[0]]
     write_parquet(tmp_path / "train.parquet", images, [0, 1, 0])
     with pytest.raises(DataError, match=r"row 2 is 9x6 pixels, .*row 0 is 8x6 .*resize") as error:
-        describe("parquet", str(tmp_path))
+        DataSet("parquet", str(tmp_path)).describe()
     assert str(error.value).count("train.parquet") == 2
 
 
@@ -157,7 +157,7 @@ def test_sizes_may_not_differ_between_splits(tmp_path: Path) -> None:
     write_parquet(tmp_path / "train.parquet", pictures(2), [0, 1])
     write_parquet(tmp_path / "test.parquet", pictures(2, size=(9, 6)), [0, 1])
     with pytest.raises(DataError, match=r"train: 8x6, test: 9x6"):
-        describe("parquet", str(tmp_path))
+        DataSet("parquet", str(tmp_path)).describe()
 
 
 def test_grey_and_colour_mixed_become_colour_with_a_warning(
@@ -165,10 +165,10 @@ def test_grey_and_colour_mixed_become_colour_with_a_warning(
 ) -> None:
     grey = pictures(1, channels=1)[0]
     write_parquet(tmp_path / "train.parquet", [grey, pictures(1)[0]], [0, 1])
-    data = load_split("parquet", "train", str(tmp_path))
+    data = DataSet("parquet", str(tmp_path)).load("train")
     np.testing.assert_array_equal(data.images[0], np.stack([grey] * 3))
     forget()
-    load_split("parquet", "train", str(tmp_path))
+    DataSet("parquet", str(tmp_path)).load("train")
     warning, in_the_next_run = warnings_seen
     assert warning == in_the_next_run
     assert "row 0" in warning and "row 1" in warning and "used as RGB" in warning
@@ -177,7 +177,7 @@ def test_grey_and_colour_mixed_become_colour_with_a_warning(
 def test_grey_of_sixteen_bits_is_scaled_by_its_whole_range(tmp_path: Path) -> None:
     deep = np.linspace(0, 65535, 48).reshape(8, 6).round().astype(np.uint16)
     write_parquet(tmp_path / "train.parquet", [deep, deep[::-1].copy()], [0, 1])
-    data = load_split("parquet", "train", str(tmp_path))
+    data = DataSet("parquet", str(tmp_path)).load("train")
     assert data.images.shape == (2, 1, 8, 6)
     np.testing.assert_array_equal(data.images[0, 0], np.rint(deep / 257))
     assert (data.images[0].min(), data.images[0].max()) == (0, 255)
@@ -213,13 +213,13 @@ def test_pixels_without_a_scale_are_refused(values: np.ndarray, mode: str, messa
 def test_a_bad_label_is_named(tmp_path: Path, labels: list[object], message: str) -> None:
     write_parquet(tmp_path / "train.parquet", pictures(2), labels)
     with pytest.raises(DataError, match=message):
-        load_split("parquet", "train", str(tmp_path))
+        DataSet("parquet", str(tmp_path)).load("train")
 
 
 def test_a_label_beyond_the_given_classes_is_named(tmp_path: Path) -> None:
     write_parquet(tmp_path / "train.parquet", pictures(2), [0, 2])
     with pytest.raises(DataError, match=r"row 1 has label 2, outside 0\.\.1 \(2 classes\)"):
-        load_split("parquet", "train", str(tmp_path), class_names=("a", "b"))
+        DataSet("parquet", str(tmp_path), class_names=("a", "b")).load("train")
 
 
 def test_a_class_without_training_images_is_a_warning(
@@ -227,7 +227,7 @@ def test_a_class_without_training_images_is_a_warning(
 ) -> None:
     write_parquet(tmp_path / "train.parquet", pictures(3), [0, 3, 1])
     write_parquet(tmp_path / "test.parquet", pictures(1), [2])
-    data = load_split("parquet", "train", str(tmp_path))
+    data = DataSet("parquet", str(tmp_path)).load("train")
     assert data.label_counts().tolist() == [1, 1, 0, 1]
     assert warnings_seen == ["data set 'parquet': no training image of class 2"]
 
@@ -235,7 +235,7 @@ def test_a_class_without_training_images_is_a_warning(
 def test_only_numbers_that_occur_are_classes(tmp_path: Path) -> None:
     """Dates and keys of another data base are no positions in a list of 20 million classes."""
     write_parquet(tmp_path / "train.parquet", pictures(4), [20240102, 100, 20240101, 100])
-    data = load_split("parquet", "train", str(tmp_path))
+    data = DataSet("parquet", str(tmp_path)).load("train")
     assert data.class_names == ("100", "20240101", "20240102")
     assert data.labels.tolist() == [2, 0, 1, 0]
 
@@ -252,14 +252,14 @@ def test_a_site_that_misses_numbered_classes_agrees_on_them(tmp_path: Path) -> N
 def test_a_column_that_names_images_is_no_label(tmp_path: Path, labels: list[object]) -> None:
     write_parquet(tmp_path / "train.parquet", pictures(300), labels)
     with pytest.raises(DataError, match="300 different values for 300 images"):
-        describe("parquet", str(tmp_path))
+        DataSet("parquet", str(tmp_path)).describe()
 
 
 def test_tables_that_nobody_reads_are_named(tmp_path: Path, warnings_seen: list[str]) -> None:
     for name in ("train", "test", "validation", "more"):
         write_parquet(tmp_path / f"{name}.parquet", pictures(2), [0, 1])
     write_parquet(tmp_path / ".ipynb_checkpoints" / "train.parquet", pictures(2), [0, 1])
-    describe("parquet", str(tmp_path))
+    DataSet("parquet", str(tmp_path)).describe()
     assert warnings_seen == [
         f"not read in {tmp_path}: parquet files beside those of the splits: 2 (more.parquet, …)"
     ]
@@ -268,41 +268,41 @@ def test_tables_that_nobody_reads_are_named(tmp_path: Path, warnings_seen: list[
 def test_a_hidden_folder_holds_no_tables(tmp_path: Path) -> None:
     write_parquet(tmp_path / ".cache" / "train.parquet", pictures(2), [0, 1])
     with pytest.raises(DataError, match=r"holds no train\.parquet"):
-        describe("parquet", str(tmp_path))
+        DataSet("parquet", str(tmp_path)).describe()
 
 
 def test_a_single_class_is_refused(tmp_path: Path) -> None:
     write_parquet(tmp_path / "train.parquet", pictures(3), [7, 7, 7])
     with pytest.raises(DataError, match="all labels are '7': two classes are needed"):
-        describe("parquet", str(tmp_path))
+        DataSet("parquet", str(tmp_path)).describe()
 
 
 def test_what_is_not_there_is_named(tmp_path: Path, forget: Callable[[], None]) -> None:
     with pytest.raises(DataError, match="needs data-dir"):
-        describe("parquet")
+        DataSet("parquet").describe()
     with pytest.raises(DataError, match="nowhere is not a directory"):
-        describe("parquet", str(tmp_path / "nowhere"))
+        DataSet("parquet", str(tmp_path / "nowhere")).describe()
     with pytest.raises(DataError, match=r"holds no train\.parquet or test\.parquet"):
-        describe("parquet", str(tmp_path))
+        DataSet("parquet", str(tmp_path)).describe()
     (tmp_path / "train.parquet").write_bytes(b"nonsense")
     with pytest.raises(DataError, match=r"train\.parquet is not a readable parquet file"):
-        describe("parquet", str(tmp_path))
+        DataSet("parquet", str(tmp_path)).describe()
     forget()
     pq.write_table(pa.table({"picture": [b""], "label": [0]}), tmp_path / "train.parquet")
     with pytest.raises(DataError, match="no image column: expected one of img, image, found pict"):
-        describe("parquet", str(tmp_path))
+        DataSet("parquet", str(tmp_path)).describe()
     pq.write_table(pa.table({"image": [b""], "kind": [0]}), tmp_path / "train.parquet")
     with pytest.raises(DataError, match="no label column: expected one of label, fine_label"):
-        describe("parquet", str(tmp_path))
+        DataSet("parquet", str(tmp_path)).describe()
     write_parquet(tmp_path / "train.parquet", [], pa.array([], pa.int64()))
     with pytest.raises(DataError, match="holds no image"):
-        describe("parquet", str(tmp_path))
+        DataSet("parquet", str(tmp_path)).describe()
 
 
 def test_names_are_checked() -> None:
     with pytest.raises(DataError, match=r"unknown data set 'cifar': choose one of digits, cifar10"):
-        describe("cifar")
+        DataSet("cifar").describe()
     with pytest.raises(DataError, match="unknown split 'valid': choose one of train, test"):
-        load_split("digits", "valid")
+        DataSet("digits").load("valid")
     with pytest.raises(DataError, match="class names are part of data set 'digits'"):
-        describe("digits", class_names=("a",))
+        DataSet("digits", class_names=("a",)).describe()

@@ -22,9 +22,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 
-from foundation.data import DataError
+from foundation.data import DataError, DataSet
 from foundation.data.agreement import from_values, to_values
-from foundation.data.sources import describe
 from foundation.messages.client_description import ClientDescription
 from foundation.messages.records import InvalidContent, from_record, names_in, packed, to_record
 from foundation.models import State, build, cpu_state
@@ -217,7 +216,7 @@ def hostile_value(draw: random.Random) -> Any:
 @given(seeds)
 def test_descriptions_of_the_data(seed: int) -> None:
     draw = random.Random(seed)
-    valid = to_values(describe("digits"))
+    valid = to_values(DataSet("digits").describe())
     for _ in range(PER_EXAMPLE):
         values = dict(valid)
         for _ in range(draw.randint(1, 3)):

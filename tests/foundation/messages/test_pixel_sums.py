@@ -6,7 +6,6 @@ import pytest
 from flwr.app import MetricRecord, RecordDict
 
 from fedf2dg import load_model, simulate
-from foundation.data import client_rows, load_split
 from foundation.messages.client_description import ClientDescription
 from foundation.messages.pixel_sums import PixelSums, pooled
 from foundation.messages.records import InvalidContent
@@ -79,13 +78,8 @@ def test_a_run_is_normalised_by_its_clients_training_images_also_when_it_is_resu
     }
     configuration = RunConfiguration.parse(keys)
     summary = simulate(configuration, "local")
-    rows = np.concatenate(
-        [
-            client_rows(client=client, validation_share=0.1, **configuration.partitioning)[0]
-            for client in range(3)
-        ]
-    )
-    pixels = load_split(split="train", **configuration.data_set).images[rows] / 255
+    rows = np.concatenate([configuration.division.rows(client)[0] for client in range(3)])
+    pixels = configuration.data_set.load("train").images[rows] / 255
     kept = json.loads((tmp_path / "run" / "model" / "config.json").read_text())
     assert kept["mean"] == pytest.approx(pixels.mean((0, 2, 3)), abs=1e-9)
     assert kept["std"] == pytest.approx(pixels.std((0, 2, 3)), abs=1e-9)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -13,9 +13,13 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from fedf2dg.report.live import pictures
+from foundation.events.family import RunOpened
 from foundation.events.metrics import read_events
 from foundation.events.sinks import SINKS, Relay, SinkError, chosen_sinks
 from foundation.events.sinks import registry as registered
+from foundation.settings.configuration import RunConfiguration
+from tests.made_up_runs import write_run
 
 
 class Memory:
@@ -48,12 +52,18 @@ def memory(monkeypatch: pytest.MonkeyPatch) -> Memory:
 
 
 @pytest.fixture
-def run(write_run: Callable[..., Path], tmp_path: Path) -> Path:
+def run(tmp_path: Path) -> Path:
     return write_run(tmp_path / "run", rounds=4, epochs=3, competition_rounds=1)
 
 
-def told(run: Path, *names: str, settings: Mapping[str, Any] | None = None) -> None:
-    relay = Relay(names, run, settings or {"seed": 0, "strategy": "scaffold"})
+def opened(run: Path, *names: str) -> Relay:
+    relay = Relay(pictures)
+    relay(RunOpened(run, RunConfiguration(seed=3, sinks=",".join(names)), ()))
+    return relay
+
+
+def told(run: Path, *names: str) -> None:
+    relay = opened(run, *names)
     for event in read_events(run / "metrics.jsonl"):
         relay(event)
     relay.close()
@@ -85,7 +95,7 @@ def test_generated_images_arrive_as_pictures_once(memory: Memory, run: Path) -> 
 
 
 def test_each_clients_accuracy_arrives_by_its_name(memory: Memory, tmp_path: Path) -> None:
-    relay = Relay(["memory"], tmp_path, {})
+    relay = opened(tmp_path, "memory")
     clients = [{"name": "north", "accuracy": 0.5}, {"name": "south", "accuracy": None}]
     relay({"event": "evaluation", "stage": "federated", "on_clients": {"clients": clients}})
     judged = [{"client": 3, "before": 0.5, "stage": 0.4, "kept": 0.6}]
@@ -96,7 +106,7 @@ def test_each_clients_accuracy_arrives_by_its_name(memory: Memory, tmp_path: Pat
 
 
 def test_numbers_that_are_none_are_left_out(memory: Memory, tmp_path: Path) -> None:
-    relay = Relay(["memory"], tmp_path, {})
+    relay = opened(tmp_path, "memory")
     relay({"event": "round", "phase": "federated", "round": 1, "accuracy": None, "failures": [1]})
     assert memory.got == [("federated", 1, {"dropped": 1})]
 
@@ -199,9 +209,9 @@ def test_mlflow_gets_names_that_it_permits(
     mlflow.end_run = lambda: calls.append("ended")  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "mlflow", mlflow)
     monkeypatch.setattr(registered, "find_spec", lambda name: True)
-    relay = Relay(["mlflow"], tmp_path, {"seed": 3})
+    relay = opened(tmp_path, "mlflow")
     clients = [{"name": "Köln: 1", "accuracy": 0.5}]
     relay({"event": "evaluation", "stage": "federated", "on_clients": {"clients": clients}})
     relay.close()
     assert logged == [({"clients/K_ln_ 1": 0.5}, 0)]
-    assert calls == [tmp_path.name, {"seed": 3}, "ended"]
+    assert calls[0] == tmp_path.name and calls[1]["seed"] == 3 and calls[2:] == ["ended"]

@@ -1,0 +1,82 @@
+"""What a run's events make of its pages: pictures, the model's card, the last words, the report."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from fedf2dg.report.figures import pseudo_image_grid, to_png
+from fedf2dg.report.model_card import model_card
+from fedf2dg.report.pseudo_images import pseudo_grid, read_grid, stored_sets
+from fedf2dg.report.report import write_report
+from fedf2dg.report.tables import terminal_table
+from fedf2dg.report.verdict import guessing, plain, verdicts
+from foundation import only_warned, write_whole
+from foundation.events.family import Listener, ModelKept, PseudoImagesStored, RunCompleted
+from foundation.events.sinks import Relay
+from foundation.models.directory import CARD
+
+log = logging.getLogger("flwr.fedf2dg")
+
+
+def listeners() -> tuple[Listener, ...]:
+    """Return what follows a run: its sinks, and its pages."""
+    return Relay(pictures), Pages()
+
+
+class Pages:
+    """Writes what is made to be looked at, as soon as a run says that it can be made."""
+
+    def __call__(self, event: Any) -> None:
+        """Make what an event is the moment for."""
+        match event:
+            case PseudoImagesStored():
+                with only_warned("the picture of generated images"):
+                    pseudo_grid(event.directory, class_names=event.class_names)
+            case ModelKept():
+                write_whole(event.folder / CARD, _card(event))
+            case RunCompleted():
+                _say_the_end(event)
+
+    def close(self) -> None:
+        """Do nothing: every page is finished when it is written."""
+
+
+def pictures(
+    directory: Path, class_names: Sequence[str]
+) -> Mapping[tuple[str, int], Callable[[], bytes]]:
+    """Return what draws each stored set of pseudo images as PNG, by name and competition round."""
+    return {
+        (f"{kind} samples", place): partial(_drawn, directory, kind, place, class_names)
+        for kind, place in stored_sets(directory)
+    }
+
+
+def _drawn(directory: Path, kind: str, place: int, class_names: Sequence[str]) -> bytes:
+    grid = read_grid(directory, kind, place)
+    return to_png(pseudo_image_grid(grid.tiles, grid.clients, grid.classes, class_names))
+
+
+def _card(event: ModelKept) -> str:
+    model = event.description
+    return model_card(
+        event.summary,
+        kept=event.stage,
+        classes=model.classes,
+        channels=model.channels,
+        image_size=model.image_size,
+        architecture=model.architecture,
+    )
+
+
+def _say_the_end(event: RunCompleted) -> None:
+    summary = event.summary
+    for line in [*terminal_table(summary).splitlines(), *map(plain, verdicts(summary))]:
+        log.info("%s", line)
+    if warning := guessing(summary, len(event.class_names)):
+        log.warning("%s", warning)
+    with only_warned("the report"):
+        log.info("report: %s", write_report(event.directory))

@@ -1,0 +1,228 @@
+"""A collection of labelled images: where they come from, described and decoded once per machine."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from foundation.errors import DataError, warn_once
+
+from .agreement import Description
+from .cache import entry, new_array, open_arrays
+from .decoding import RESIZING, Records, Shape, decode, inspect
+from .images import ImageData
+from .names import listed
+
+#: What the folder or the files of each split may be called, in order of preference.
+SPLIT_NAMES = {
+    "train": ("train", "training"),
+    "test": ("test", "testing", "val", "valid", "validation"),
+}
+
+
+@dataclass(frozen=True)
+class Source:
+    """A data set that a run can name; a file of ``sources/`` declares each.
+
+    Attributes
+    ----------
+    name : str
+        What a user calls it.
+    open : callable
+        From the data directory and the class names (or none) to its images, not decoded.
+    description : Description or None
+        What is known of it before it is opened, which may be a download.
+    own : bool
+        Whether a user brings it: a data directory is needed, and class names may be given.
+    """
+
+    name: str
+    open: Callable[[str, tuple[str, ...]], Collection]
+    description: Description | None = None
+    own: bool = False
+
+
+@dataclass(frozen=True)
+class Collection:
+    """Labelled images that are not decoded yet.
+
+    Attributes
+    ----------
+    name : str
+        Name of the data set, for messages and for the cache.
+    identity : str
+        What the content depends on (files with sizes and times, a hub id, a library's version).
+        Same identity, same pixels: the cache relies on it.
+    class_names : tuple of str
+        One name per class.
+    splits : tuple of str
+        Which of ``train`` and ``test`` exist.
+    records : callable
+        Gives one split, not decoded.
+    description : Description or None
+        None: found by reading the images' headers (once, then cached).
+    announced : tuple of str
+        The classes that the files themselves speak of; it looks like an accident when one of
+        them has no training image.
+    sites : tuple of str
+        Whose the training images are, where they came from several sites.
+    site_sizes : tuple of int
+        How many training images each site has; its rows follow those of the site before it.
+    public : bool
+        Whether anybody may see the images; else the cache shows them to nobody but their owner.
+    image_size : int
+        Side of the square that images are brought to, in pixels; 0: they must share one size.
+    leave_out_unreadable : bool
+        Whether images that cannot be read are left out; else the first of them is an error.
+    """
+
+    name: str
+    identity: str
+    class_names: tuple[str, ...]
+    splits: tuple[str, ...]
+    records: Callable[[str], Records]
+    description: Description | None = None
+    announced: tuple[str, ...] = ()
+    sites: tuple[str, ...] = ()
+    site_sizes: tuple[int, ...] = ()
+    public: bool = False
+    image_size: int = 0
+    leave_out_unreadable: bool = False
+
+    def describe(self) -> Description:
+        """Describe the images; those of a user's own by their headers."""
+        if self.description is not None:
+            return self.description.resized_to(self.image_size)
+        return _measured(self)
+
+    def load(self, split: str) -> ImageData:
+        """Load one split, decoding its images if no process on this machine has yet.
+
+        The images are memory-mapped from the cache (see `cache`) and read-only.
+
+        Raises
+        ------
+        DataError
+            No such split, or bad data: the message names the file or row and says what to do.
+        """
+        if split not in self.splits:
+            raise DataError(
+                f"data set '{self.name}' has no {split} split, only {', '.join(self.splits)}"
+            )
+        images, labels, rows = self._decoded(split)
+        data = ImageData(images, labels, self.describe().class_names)
+        if not len(data):
+            raise DataError(f"data set '{self.name}' has no image in its {split} split")
+        self._warn_of_left_out(split, rows)
+        if split == "train":
+            self._warn_of_empty_classes(data)
+        return data
+
+    def training_sizes(self) -> tuple[int, ...]:
+        """How many training images of each site can be read; empty for one whole."""
+        if not (self.sites and self.leave_out_unreadable):
+            return self.site_sizes
+        # Which images can be read is known once all are decoded.
+        _, _, rows = self._decoded("train")
+        ends = np.searchsorted(rows, np.cumsum(self.site_sizes))
+        return tuple(int(size) for size in np.diff(ends, prepend=0))
+
+    def _decoded(
+        self, split: str
+    ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """Return a split's images and labels, and their rows among the records."""
+        description = self.describe()
+        shape = Shape(description.channels, description.image_size)
+
+        def make(directory: Path) -> None:
+            records = self.records(split)
+            size = (len(records.labels), shape.channels, *shape.image_size)
+            images = new_array(directory / "images.npy", size)
+            rows = decode(
+                records,
+                shape,
+                images,
+                resize=description.resized,
+                leave_out_unreadable=self.leave_out_unreadable,
+            )
+            images.flush()
+            np.save(directory / "labels.npy", records.labels[rows])
+            np.save(directory / "rows.npy", rows)
+
+        images, labels, rows = open_arrays(
+            f"{self.name}-{split}",
+            f"{self.identity}\n{shape}\n{self._reading}",
+            make,
+            ("images", "labels", "rows"),
+            private=not self.public,
+        )
+        return images[: len(rows)], labels, rows
+
+    @property
+    def _reading(self) -> str:
+        """How images are read, for the identity of what the cache holds."""
+        unreadable = "left out" if self.leave_out_unreadable else "refused"
+        return f"image size {self.image_size}, unreadable {unreadable}"
+
+    def _warn_of_left_out(self, split: str, rows: npt.NDArray[np.int64]) -> None:
+        if not self.leave_out_unreadable:
+            return
+        records = self.records(split)
+        missing = np.setdiff1d(np.arange(len(records.labels)), rows)
+        if len(missing):
+            shown = ", ".join(records.where(int(row)) for row in missing[:5])
+            more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
+            warn_once(
+                f"data set '{self.name}', {split} split: left out, because unreadable: "
+                f"{shown}{more}"
+            )
+
+    def _warn_of_empty_classes(self, data: ImageData) -> None:
+        counts = dict(zip(data.class_names, data.label_counts(), strict=True))
+        empty = [name for name in self.announced if counts[name] == 0]
+        if empty:
+            warn_once(f"data set '{self.name}': no training image of class {listed(empty)}")
+
+
+@lru_cache(maxsize=16)
+def _measured(collection: Collection) -> Description:
+    def make(directory: Path) -> None:
+        found = {
+            split: inspect(
+                collection.records(split),
+                f"data set '{collection.name}', {split} split",
+                resized=bool(collection.image_size),
+                leave_out_unreadable=collection.leave_out_unreadable,
+            )
+            for split in collection.splits
+        }
+        shapes = {split: shape for split, (shape, _) in found.items()}
+        sizes = {shape.image_size for shape in shapes.values()}
+        if len(sizes) > 1 and not collection.image_size:
+            raise DataError(
+                f"data set '{collection.name}': images differ in size between splits ("
+                + ", ".join(f"{s}: {v.image_size[0]}x{v.image_size[1]}" for s, v in shapes.items())
+                + f"): {RESIZING}"
+            )
+        channels = max(shape.channels for shape in shapes.values())
+        warnings = [warning for _, warning in found.values() if warning]
+        text = json.dumps({"channels": channels, "image_size": sizes.pop(), "warnings": warnings})
+        (directory / "shape.json").write_text(text)
+
+    identity = f"{collection.identity}\n{collection._reading}"
+    place = entry(f"{collection.name}-shape", identity, make, private=not collection.public)
+    stored = json.loads((place / "shape.json").read_text())
+    # Kept with the result, so that the user reads them in every run and not in the first alone.
+    for warning in stored["warnings"]:
+        warn_once(warning)
+    height, width = (int(side) for side in stored["image_size"])
+    size = (collection.image_size,) * 2 if collection.image_size else (height, width)
+    return Description.of_own_images(
+        collection.name, collection.class_names, int(stored["channels"]), size
+    ).resized_to(collection.image_size)

@@ -1,0 +1,289 @@
+"""The images of a run: a data set by its name, and its division over simulated clients."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import lru_cache
+
+import numpy as np
+
+from foundation.errors import DataError, PartitionError
+from foundation.members import DATA_SETS
+
+from .agreement import Description
+from .collection import SPLIT_NAMES, Collection, Source
+from .images import ImageData
+from .noise import feature_noise, noisy_labels
+from .partitions import HELD_OUT_FROM, Indices, partition, stratified_split, stratified_subset
+
+#: The partition in which every site's folder is one client.
+FOLDERS = "folders"
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """A data set as a run names it; who has one asks it.
+
+    Attributes
+    ----------
+    name : str
+        Its name.
+    data_dir : str (default: "")
+        Directory of the files; needed for a user's own, optional for hub data sets.
+    class_names : tuple of str (default: ())
+        For a user's own files: the classes in order, instead of those the files show.
+    image_size : int (default: 0)
+        Side of the square that every image is brought to, in pixels: its shorter side is resized
+        and its centre cut out. 0: the images' own size, which must be one for all.
+    leave_out_unreadable : bool (default: False)
+        Go on without images that cannot be read, naming them in a warning; else they are errors.
+
+    Raises
+    ------
+    DataError
+        From every method: an unknown data set, missing files or network, or bad data. The message
+        names the file or row and says what to do.
+    """
+
+    name: str
+    data_dir: str = ""
+    class_names: tuple[str, ...] = ()
+    image_size: int = 0
+    leave_out_unreadable: bool = False
+
+    @property
+    def is_here(self) -> bool:
+        """Whether there are images; a user's own are elsewhere if no directory is named."""
+        return bool(self.data_dir) or not self._source.own
+
+    def describe(self) -> Description:
+        """Describe the classes and images.
+
+        Known data sets are described without being opened. For a user's own files the images'
+        headers are read, once; the result is cached on disk.
+        """
+        if (known := self._source.description) is not None:
+            # What `data_dir` holds is known, and a client need not have the server's directory.
+            return known.resized_to(self.image_size)
+        return self._collection.describe()
+
+    def has(self, split: str) -> bool:
+        """Tell whether there is a ``train`` or ``test`` split; images elsewhere have none here."""
+        if self._source.description is not None:  # not looked for: that may be a download
+            return True
+        return self.is_here and split in self._collection.splits
+
+    def load(self, split: str) -> ImageData:
+        """Load the ``train`` or ``test`` split, in the order of its files; see `Collection.load`.
+
+        The object is kept for the life of the process.
+        """
+        return _loaded(self, split)
+
+    def sites(self) -> dict[str, int]:
+        """Return the sites that the training images came from, and how many each has.
+
+        Empty where the data set is one whole. The training split holds the images of the first
+        site, then those of the next.
+        """
+        if self._source.description is not None:
+            return {}
+        collection = self._collection
+        return dict(zip(collection.sites, collection.training_sizes(), strict=True))
+
+    @property
+    def _source(self) -> Source:
+        source = DATA_SETS.load(self.name, Source)
+        if self.class_names and not source.own:
+            raise DataError(f"class names are part of data set '{self.name}' and cannot be given")
+        return source
+
+    @property
+    def _collection(self) -> Collection:
+        return _opened(self)
+
+
+@lru_cache(maxsize=16)
+def _opened(data_set: DataSet) -> Collection:
+    collection = data_set._source.open(data_set.data_dir, data_set.class_names)
+    return replace(
+        collection,
+        image_size=data_set.image_size,
+        leave_out_unreadable=data_set.leave_out_unreadable,
+    )
+
+
+@lru_cache(maxsize=16)
+def _loaded(data_set: DataSet, split: str) -> ImageData:
+    if split not in SPLIT_NAMES:
+        raise DataError(f"unknown split '{split}': choose one of {', '.join(SPLIT_NAMES)}")
+    return data_set._collection.load(split)
+
+
+@dataclass(frozen=True)
+class Division:
+    """The training images of a data set, divided over simulated clients.
+
+    Every process of a run computes the same division by itself, so nothing needs to be sent.
+
+    Attributes
+    ----------
+    data_set : DataSet
+        Its training split is divided.
+    clients, seed, kind, dirichlet_alpha, classes_per_client, quantity_alpha, min_samples
+        See `partitions.partition`; the kind ``folders`` makes each site of a folder of sites one
+        client (see `sources.sites`).
+    train_samples : int (default: 0)
+        Divide only this many training images, drawn with the classes' shares kept; 0: all.
+    validation_share : float (default: 0.0)
+        Share of each class that a client holds out, in [0, 1); a class of `HELD_OUT_FROM` images or
+        more gives at least one, and no class gives all.
+    feature_noise, feature_noise_kind
+        See `noise.feature_noise`; it is carried by the images and added by `Batches`.
+    label_noise, label_noise_rate
+        See `noise.noisy_labels`.
+
+    Raises
+    ------
+    DataError, PartitionError
+        From every method: see `DataSet` and `partitions.partition`.
+    """
+
+    data_set: DataSet
+    clients: int
+    seed: int
+    kind: str = "dirichlet"
+    dirichlet_alpha: float = 0.05
+    classes_per_client: int = 2
+    quantity_alpha: float = 0.5
+    min_samples: int = 10
+    train_samples: int = 0
+    validation_share: float = 0.0
+    feature_noise: float = 0.0
+    feature_noise_kind: str = "level"
+    label_noise: str = "none"
+    label_noise_rate: float = 0.0
+
+    def parts(self) -> tuple[Indices, ...]:
+        """Return every client's rows of the training split, ascending int64, held out or not."""
+        return _parts(self)
+
+    def rows(self, client: int) -> tuple[Indices, Indices]:
+        """Say which rows of the training split a client trains on, and which it holds out.
+
+        This is the one place where a simulated client's images are divided. Held-out images are
+        there to judge models; they are drawn by the true labels, before any noise.
+
+        Returns
+        -------
+        tuple of np.ndarray
+            Ascending rows to train on, and held out; together the client's rows, without overlap.
+        """
+        parts = self.parts()
+        if not 0 <= client < len(parts):
+            raise PartitionError(f"client {client} is not one of the clients 0..{len(parts) - 1}")
+        rows = parts[client]
+        if self.validation_share == 0:
+            return rows, rows[:0]
+        labels = self.data_set.load("train").labels[rows]
+        kept, held_out = stratified_split(
+            labels, self.validation_share, [self.seed, client], at_least_one_of=HELD_OUT_FROM
+        )
+        return rows[kept], rows[held_out]
+
+    def data(self, client: int, split: str = "train") -> ImageData:
+        """Get what a client trains on, or what it holds out.
+
+        The division and the decoded data set are kept; the client's own images are copied out of
+        the memory-mapped data set at every call, which costs milliseconds, while keeping every
+        client a process has met would fill its memory with a private copy of the whole data set.
+
+        Parameters
+        ----------
+        split : {"train", "held-out"} (default: "train")
+            Held-out images are clean and may be none: noise concerns what is trained on.
+        """
+        trained, held_out = self.rows(client)
+        whole = self.data_set.load("train")
+        if split == "held-out":
+            return whole.subset(held_out)
+        data = whole.subset(trained)
+        data.require_some(f"client {client}")
+        return replace(
+            data,
+            labels=noisy_labels(
+                data.labels,
+                self.label_noise,
+                self.label_noise_rate,
+                classes=data.classes,
+                seed=self.seed,
+                client=client,
+            ),
+            feature_noise=feature_noise(
+                self.feature_noise_kind,
+                self.feature_noise,
+                client=client,
+                clients=self.clients,
+                image_size=data.image_size,
+            ),
+        )
+
+
+@lru_cache(maxsize=32)
+def _parts(division: Division) -> tuple[Indices, ...]:
+    data_set, sites = division.data_set, division.data_set.sites()
+    if sites or division.kind == FOLDERS:
+        return _parts_of_sites(division, sites)
+    labels = data_set.load("train").labels
+    rows: Indices | None = None
+    if samples := division.train_samples:
+        if not 0 < samples <= len(labels):
+            raise PartitionError(
+                f"train-samples must be between 1 and the {len(labels)} training images of "
+                f"'{data_set.name}' (0: all), not {samples}"
+            )
+        rows = stratified_subset(labels, samples, division.seed)
+        labels = labels[rows]
+    parts = partition(
+        labels,
+        kind=division.kind,
+        clients=division.clients,
+        seed=division.seed,
+        dirichlet_alpha=division.dirichlet_alpha,
+        classes_per_client=division.classes_per_client,
+        quantity_alpha=division.quantity_alpha,
+        min_samples=division.min_samples,
+    )
+    return tuple(part if rows is None else rows[part] for part in parts)
+
+
+def _parts_of_sites(division: Division, sites: dict[str, int]) -> tuple[Indices, ...]:
+    names = list(sites)
+    shown = ", ".join(names[:5]) + (", …" if len(names) > 5 else "")
+    if not sites:
+        raise PartitionError(
+            f"partition = '{FOLDERS}' needs dataset=folder and a data-dir with one folder for each "
+            "site, in which there are class folders; this data is one whole. Sites that have no "
+            "class in common are told from classes by class-names=NAME,NAME"
+        )
+    if division.kind != FOLDERS:
+        raise PartitionError(
+            f"data-dir holds the sites {shown}, whose folders hold class folders: say "
+            f"partition={FOLDERS} to make each of them a client, not partition={division.kind}. If "
+            "these are classes with folders in them, name them with class-names"
+        )
+    if division.clients != len(sites):
+        raise PartitionError(
+            f"num-clients = {division.clients}, but data-dir holds {len(sites)} sites ({shown}): "
+            f"say num-clients={len(sites)}"
+        )
+    if division.train_samples:
+        raise PartitionError(
+            f"train-samples = {division.train_samples} cannot be used with partition={FOLDERS}: "
+            "every site trains on all its images"
+        )
+    ends = np.cumsum(list(sites.values()))
+    return tuple(
+        np.arange(end - size, end, dtype=np.int64)
+        for size, end in zip(sites.values(), ends, strict=True)
+    )

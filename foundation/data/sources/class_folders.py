@@ -1,0 +1,206 @@
+"""Images as files, one folder per class."""
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from foundation.errors import DataError
+
+from ..collection import SPLIT_NAMES, Collection
+from ..decoding import Encoded, Records
+from ..names import composed, listed
+from ..partitions import stratified_split
+from .walk import SUFFIXES, LeftOut, file_identity, folders_in, has_images, images_below
+
+_TEST_SHARE = 0.2
+_SPLIT_SEED = 0
+
+_SPLIT_WORDS = frozenset(name for names in SPLIT_NAMES.values() for name in names)
+
+
+@dataclass(frozen=True)
+class _Entry:
+    path: Path
+    class_name: str
+    identity: str
+
+
+def class_folders(
+    name: str,
+    directory: Path,
+    class_names: Sequence[str] = (),
+    *,
+    test_share: float = _TEST_SHARE,
+) -> Collection:
+    """Read ``train/<class>/*.png`` and ``test/<class>/*.png``, or ``<class>/*.png``.
+
+    The usual names of splits are known in any case: train, training; test, testing, val, valid,
+    validation. Without such a folder, a fixed share of every class is held out for testing. A
+    class's images may lie in folders below it, or behind links. What is left out (hidden folders,
+    those of operating systems, other kinds of files, links that lead nowhere) is counted by reason
+    in a warning.
+
+    Parameters
+    ----------
+    name : str
+        Name of the data set.
+    directory : Path
+        The folder that holds all.
+    class_names : sequence of str (default: ())
+        The federation's classes in order, so that sites that miss some agree on the numbers.
+        Empty: the folders' names, sorted.
+    test_share : float (default: 0.2)
+        Share of each class held out when there is no test folder; 0: all images are for training.
+
+    Raises
+    ------
+    DataError
+        No such directory, no class folders, a class folder that `class_names` does not know, a
+        class whose files are all of kinds that are not read, or no image at all.
+    """
+    if not directory.is_dir():
+        raise DataError(f"{directory} is not a directory")
+    left_out = LeftOut()
+    split_folders = splits_in(directory, class_names)
+    classes_in = {root: folders_in(root, left_out) for root in (directory, *split_folders.values())}
+    if split_folders:
+        beside = " and ".join(path.name for path in split_folders.values())
+        for child in classes_in.pop(directory):
+            if child not in split_folders.values():
+                left_out.add(f"folders beside {beside}", child)
+    found_names = sorted({composed(each.name) for found in classes_in.values() for each in found})
+    names = tuple(composed(name) for name in class_names) or tuple(found_names)
+    unknown = [found for found in found_names if found not in names]
+    if unknown:
+        raise DataError(
+            f"{directory} has the class folder '{unknown[0]}', which is not one of the classes "
+            f"{listed(names)}: rename or remove it"
+        )
+    if not class_names:
+        refuse_names_of_splits(directory, found_names)
+    if not found_names and has_images(directory):
+        raise DataError(
+            f"{directory} holds images itself, and no class folders: did you mean "
+            f"data-dir={directory.parent}?"
+        )
+    if not found_names:
+        raise DataError(
+            f"{directory} holds no class folders: expected train/<class>/*.png and "
+            f"test/<class>/*.png, or <class>/*.png (a class that is called train or test needs "
+            f"class-names=NAME,NAME)"
+        )
+    entries = {split: _entries(root, left_out) for split, root in split_folders.items()}
+    if not entries:
+        entries = _hold_out(_entries(directory, left_out), names, test_share)
+    if not any(entries.values()):
+        raise DataError(f"{directory} holds no image ({', '.join(SUFFIXES)})")
+    left_out.warn(directory)
+    identity = "\n".join(
+        f"{split} {entry.identity}" for split, files in entries.items() for entry in files
+    )
+    return Collection(
+        name=name,
+        identity=identity + "\n" + "\n".join(names),
+        class_names=names,
+        splits=tuple(split for split, files in entries.items() if files),
+        records=lambda split: _records(entries[split], names),
+        announced=tuple(found_names),
+    )
+
+
+def splits_in(directory: Path, class_names: Sequence[str] = ()) -> dict[str, Path]:
+    """Return the folders for training and testing in a directory, by what they are for.
+
+    A folder whose name is one of `class_names` is a class: "train" may be a vehicle.
+    """
+    by_name: dict[str, Path] = {}
+    for child in folders_in(directory):
+        if composed(child.name) not in class_names:
+            by_name.setdefault(child.name.lower(), child)
+    return {
+        split: next(by_name[usual] for usual in usuals if usual in by_name)
+        for split, usuals in SPLIT_NAMES.items()
+        if any(usual in by_name for usual in usuals)
+    }
+
+
+def refuse_names_of_splits(directory: Path, names: Iterable[str]) -> None:
+    """Refuse folders that a split seems to be in, such as train_images, as classes or sites.
+
+    Raises
+    ------
+    DataError
+        Saying what to call the folder.
+    """
+    for name in names:
+        words = re.split(r"[\W_\d]+", name.lower())
+        for word in _SPLIT_WORDS.intersection((words[0], words[-1])):
+            raise DataError(
+                f"{directory} holds the folder '{name}', which seems to be for {word}, not a "
+                f"class: call it {word}, or name the classes with class-names=NAME,NAME"
+            )
+
+
+def refuse_a_single_class(source: Collection, directory: Path) -> None:
+    """Refuse a data set of one class: nothing can be learned, and another folder was meant.
+
+    Raises
+    ------
+    DataError
+        Naming the folder that was probably meant.
+    """
+    present = np.unique(np.concatenate([source.records(s).labels for s in source.splits]))
+    if len(present) > 1:
+        return
+    only = source.class_names[present[0]]
+    advice = "needs two classes or more"
+    for meant in folders_in(directory):
+        if composed(meant.name) == only and not has_images(meant) and folders_in(meant):
+            advice = f"is one folder above the data: did you mean data-dir={meant}?"
+    raise DataError(f"{directory} holds images of the single class '{only}': it {advice}")
+
+
+def _records(entries: Sequence[_Entry], names: tuple[str, ...]) -> Records:
+    positions = {name: position for position, name in enumerate(names)}
+
+    def images() -> Iterator[Encoded]:
+        return (entry.path for entry in entries)
+
+    return Records(
+        images=images,
+        labels=np.array([positions[entry.class_name] for entry in entries], dtype=np.int64),
+        where=lambda index: str(entries[index].path),
+    )
+
+
+def _entries(root: Path, left_out: LeftOut) -> list[_Entry]:
+    entries = []
+    for class_folder in folders_in(root):
+        passed = LeftOut()
+        found = [
+            _Entry(path, composed(class_folder.name), file_identity(path, status))
+            for path, status in images_below(class_folder, passed)
+        ]
+        kinds = {reason: n for reason, n in passed.counts.items() if reason.startswith(".")}
+        if kinds and not found:
+            listed = ", ".join(f"{kind}: {count}" for kind, count in sorted(kinds.items()))
+            raise DataError(
+                f"{class_folder} holds no image of a kind that is read ({', '.join(SUFFIXES)}), "
+                f"but {listed}: convert them, or remove the folder"
+            )
+        entries += found
+        left_out.merge(passed)
+    return entries
+
+
+def _hold_out(
+    entries: list[_Entry], names: tuple[str, ...], share: float
+) -> dict[str, list[_Entry]]:
+    if share == 0:
+        return {"train": entries}
+    labels = np.array([names.index(entry.class_name) for entry in entries], dtype=np.int64)
+    train, test = stratified_split(labels, share, _SPLIT_SEED)
+    return {"train": [entries[row] for row in train], "test": [entries[row] for row in test]}

@@ -1,0 +1,132 @@
+"""A site's own files: what a path holds, and what of it is trained on or set aside."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from foundation.errors import DataError, warn_once
+
+from ..agreement import Description
+from ..collection import SPLIT_NAMES, Collection
+from ..decoding import SizesDiffer
+from ..images import ImageData
+from ..partitions import HELD_OUT_FROM, stratified_split
+from .class_folders import class_folders
+from .parquet import find_files, parquet, warn_of_others
+
+
+def own_files(
+    path: Path, class_names: tuple[str, ...] = (), *, test_share: float = 0.0
+) -> Collection:
+    """Find out what `path` is (a parquet file, parquet files or class folders) and read it.
+
+    Without test files, `test_share` of class folders are held out; a parquet file is not split.
+
+    Raises
+    ------
+    DataError
+        It is none of these; or see `class_folders` and `parquet`.
+    """
+    if path.is_file() and path.suffix == ".parquet":
+        return parquet(path.stem, {"train": [path]}, class_names)
+    if not path.is_dir():
+        raise DataError(f"{path} is neither a directory nor a .parquet file")
+    files = find_files(path, SPLIT_NAMES)
+    if files:
+        warn_of_others(files)
+        return parquet(path.name, files, class_names)
+    return class_folders(path.name, path, class_names, test_share=test_share)
+
+
+def site_data(
+    path: str | Path,
+    split: str = "train",
+    *,
+    like: Description | None = None,
+    class_names: tuple[str, ...] = (),
+    holdout: float = 0.0,
+    site: str = "",
+    image_size: int = 0,
+    leave_out_unreadable: bool = False,
+) -> ImageData:
+    """Load the data of a real site (an edge client that has its own files).
+
+    Parameters
+    ----------
+    path : str or Path
+        A ``.parquet`` file, a directory of ``train.parquet`` (and ``test.parquet``), or a
+        directory of class folders, plain or below ``train`` (and ``test``).
+    split : str (default: "train")
+        ``train``, or ``test``: the site's own test files, else what `holdout` set aside, which may
+        be no image.
+    like : Description or None (default: None)
+        What the federation agreed on. Labels are numbered by its classes, images are brought to
+        its channels, and to its size if it says so; else they must have that size. None: the
+        site's own.
+    class_names : tuple of str (default: ())
+        The federation's classes in order, where there is no `like`.
+    holdout : float (default: 0.0)
+        Share of each class to set aside when the files have no test part; a class of
+        `HELD_OUT_FROM` images or more gives at least one. The draw does not depend on a run's seed,
+        so an image set aside once is never trained on.
+    site : str (default: "")
+        How to call the site in messages; empty: its path.
+    image_size, leave_out_unreadable
+        See `DataSet`; the former is used where there is no `like`.
+
+    Raises
+    ------
+    DataError
+        See `Collection.load`; a class, a size or a label that the federation does not have; no
+        training image; or neither test files nor a share to set aside.
+    """
+    where = Path(path).expanduser()
+    name = site or f"site {where}"
+    if not 0 <= holdout < 1:
+        raise DataError(f"{name}: holdout is a share in [0, 1), not {holdout}")
+    try:
+        files = own_files(where, like.class_names if like is not None else tuple(class_names))
+        if like is not None:
+            image_size = like.image_size[0] if like.resized else 0
+        files = replace(files, image_size=image_size, leave_out_unreadable=leave_out_unreadable)
+        if like is not None:
+            _check_fit(files.describe(), like, name)
+            files = replace(files, description=like)
+        if "test" in files.splits or holdout == 0:
+            data = files.load(split)
+        else:
+            whole = files.load("train")
+            kept, set_aside = stratified_split(
+                whole.labels, holdout, seed=0, at_least_one_of=HELD_OUT_FROM
+            )
+            data = whole.subset(kept if split == "train" else set_aside)
+    except SizesDiffer as error:
+        if like is None:
+            raise DataError(f"{name}: {error}") from error
+        # The cure first: a long text is cut on its way to the server's log.
+        height, width = like.image_size
+        raise DataError(
+            f"{name}: its images have several sizes, the federation's are {height}x{width}: set "
+            f"image-size={min(like.image_size)} for the run ({error.what})"
+        ) from error
+    except DataError as error:
+        raise DataError(f"{name}: {error}") from error
+    if split == "train":
+        data.require_some(name)
+    return data
+
+
+def _check_fit(own: Description, like: Description, name: str) -> None:
+    if own.image_size != like.image_size:
+        raise DataError(
+            f"images are {own.image_size[0]}x{own.image_size[1]} pixels, the federation's are "
+            f"{like.image_size[0]}x{like.image_size[1]} (height x width): resize them, or set "
+            f"image-size={min(like.image_size)} for the run"
+        )
+    if own.channels != like.channels:
+        kinds = {1: "grey", 3: "RGB"}
+        warn_once(
+            f"{name}: {kinds[own.channels]} images are used as {kinds[like.channels]}, like the "
+            f"rest of the federation's"
+        )

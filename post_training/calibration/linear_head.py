@@ -1,0 +1,156 @@
+"""Linear heads: the discriminant in closed form, and one that is trained on features.
+
+All in float64. C is the number of classes, d that of features.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from scipy.optimize import minimize
+from torch import Tensor
+from torch.nn import functional as F
+
+# The weight of ½‖W‖²/C beside the mean cross-entropy, for features of unit mean square. It keeps
+# the head finite where draws can be separated.
+_DECAY = 1e-3
+_ITERATIONS = 100
+
+
+@dataclass(frozen=True)
+class LinearHead:
+    """Logits z = W·f + b of features f.
+
+    Parameters
+    ----------
+    weight : Tensor
+        (C, d) float64, W.
+    bias : Tensor
+        (C,) float64, b.
+    """
+
+    weight: Tensor
+    bias: Tensor
+
+    def logits(self, features: Tensor) -> Tensor:
+        """Return (n, C) float64 for features (n, d)."""
+        return features.double() @ self.weight.T + self.bias
+
+    def scaled(self, factor: float) -> LinearHead:
+        """Return the head whose logits are ``factor`` times these."""
+        return LinearHead(factor * self.weight, factor * self.bias)
+
+    def within(self, old: LinearHead, known: Tensor) -> LinearHead:
+        """Return ``old`` with the rows of the known classes replaced by these.
+
+        What is added to all rows of a head changes no prediction among them, so the new rows can be
+        moved to where the mean of the old ones is. Beside the mean logit of the known classes every
+        other class then stands where it stood.
+
+        Parameters
+        ----------
+        old : LinearHead
+            (C, d): all classes.
+        known : Tensor
+            (C,) bool, with as many true entries as this head has rows, at least one.
+        """
+        weight, bias = old.weight.clone(), old.bias.clone()
+        weight[known] = self.weight + (old.weight[known].mean(0) - self.weight.mean(0))
+        bias[known] = self.bias + (old.bias[known].mean() - self.bias.mean())
+        return LinearHead(weight, bias)
+
+
+def discriminant_head(means: Tensor, covariance: Tensor, shares: Tensor) -> LinearHead:
+    """Return w_c = Σ⁻¹μ_c, b_c = log π_c − ½·μ_cᵀΣ⁻¹μ_c (Fisher 1936; Hastie et al., section 4.3).
+
+    The head that is right if features are Gaussian with means μ (C, d), one positive definite
+    covariance Σ (d, d), and class shares π (C,) above 0: softmax of its logits is the probability
+    of the classes.
+    """
+    weight = torch.linalg.solve(covariance.double(), means.double().T).T
+    bias = shares.double().log() - 0.5 * (weight * means.double()).sum(1)
+    return LinearHead(weight, bias)
+
+
+def logit_spread(head: LinearHead, means: Tensor, covariance: Tensor, shares: Tensor) -> float:
+    """Return the root mean square of the logits, less their mean over the classes.
+
+    With W' and b' the head less the mean of its rows, the mean of ‖W'f + b'‖²/C over features f of
+    the classes is Σ_c π_c·‖W'μ_c + b'‖²/C + tr(W'ΣW'ᵀ)/C. Two heads of the same spread are about as
+    sure of themselves; the quotient of two spreads is a temperature. π sums to 1.
+    """
+    weight, bias = head.weight - head.weight.mean(0), head.bias - head.bias.mean()
+    between = shares.double() @ (means.double() @ weight.T + bias).square().mean(1)
+    within = ((weight @ covariance.double()) * weight).sum(1).mean()
+    return math.sqrt(float(between + within))
+
+
+def trained_head(features: Tensor, labels: Tensor, shares: Tensor) -> LinearHead:
+    """Return the head with the least cross-entropy on labelled features.
+
+    A convex problem, solved with no step size to choose. Every class weighs its share however many
+    features there are of it.
+
+    Parameters
+    ----------
+    features : Tensor
+        (n, d).
+    labels : Tensor
+        (n,) int64 in [0, C), at least one of each class.
+    shares : Tensor
+        (C,), π_c above 0.
+    """
+    counts = labels.bincount(minlength=len(shares)).double()
+    priors = shares.double() / shares.double().sum()
+    weights = (priors / counts)[labels].unsqueeze(1)
+    center = (weights * features.double()).sum(dim=0)
+    inputs = features.double() - center
+    size = float((weights * inputs.square()).sum(dim=0).mean().sqrt().clamp_min(1e-12))
+    inputs = inputs / size
+    classes, width = len(shares), features.shape[1]
+    targets = F.one_hot(labels, classes).double()
+
+    def loss_and_gradient(
+        flat: npt.NDArray[np.float64],
+    ) -> tuple[float, npt.NDArray[np.float64]]:
+        head = torch.from_numpy(flat).reshape(classes, width + 1)
+        weight, bias = head[:, :width], head[:, width]
+        logs = F.log_softmax(inputs @ weight.T + bias, dim=1)
+        loss = -(weights * targets * logs).sum() + 0.5 * _DECAY / classes * weight.square().sum()
+        slope = weights * (logs.exp() - targets)
+        by_weight = slope.T @ inputs + _DECAY / classes * weight
+        gradient = torch.cat([by_weight, slope.sum(dim=0).unsqueeze(1)], dim=1)
+        return float(loss), gradient.flatten().numpy()
+
+    start = torch.cat([torch.zeros(classes, width).double(), priors.log().unsqueeze(1)], dim=1)
+    found = minimize(
+        loss_and_gradient,
+        start.flatten().numpy(),
+        jac=True,
+        method="L-BFGS-B",
+        options={"maxiter": _ITERATIONS, "maxcor": 20, "ftol": 1e-12, "gtol": 1e-8},
+    )
+    head = torch.from_numpy(found.x).reshape(classes, width + 1)
+    weight = head[:, :width] / size
+    return LinearHead(weight, head[:, width] - weight @ center)
+
+
+def virtual_features(
+    means: Tensor, covariances: Tensor, per_class: int, seed: int
+) -> tuple[Tensor, Tensor]:
+    """Draw Gaussian features of every class in place of those of images (CCVR, Luo et al. 2021).
+
+    From means (C, d) and positive definite covariances, (C, d, d) or one (d, d) for all classes:
+    features (C·per_class, d) float64 and their labels (C·per_class,) int64.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    classes, width = means.shape
+    noise = torch.randn(classes, per_class, width, generator=generator, dtype=torch.float64)
+    roots = torch.linalg.cholesky(covariances.double())
+    features = means.double().unsqueeze(1) + noise @ roots.mT
+    labels = torch.arange(classes).repeat_interleave(per_class)
+    return features.reshape(-1, width), labels

@@ -1,0 +1,125 @@
+"""The head, refitted on what clients or pseudo images tell of the features; the body stays.
+
+Whatever the source, features of a class count as Gaussian. With one covariance for all classes the
+best head is the linear discriminant, in closed form; with one for each class a head is trained on
+virtual features.
+"""
+
+from __future__ import annotations
+
+import logging
+
+from foundation.models import State
+from foundation.models.head import head_name, head_parameters, with_head
+from foundation.seeds import CALIBRATION, derived_seed
+
+from ..class_statistics import ClassStatistics, StatisticsRequest
+from ..method import NoAnswer
+from ..pseudo_order import common_images
+from ..settings import Settings
+from ..trained import Trained
+from .gaussians import Gaussians, gaussians_of
+from .linear_head import (
+    LinearHead,
+    discriminant_head,
+    logit_spread,
+    trained_head,
+    virtual_features,
+)
+
+log = logging.getLogger("flwr.fedf2dg")
+
+# Virtual features: so many of a class at least and at most, and in between so many of all classes.
+_FEWEST, _MOST, _TOGETHER = 100, 1000, 10_000
+
+
+def refitted_head(trained: Trained, settings: Settings) -> State:
+    """Return the global model with a new head.
+
+    Raises
+    ------
+    NoAnswer
+        If the clients do not tell what the source needs, or tell of too few images.
+    """
+    chosen = settings.calibration
+    told = None
+    if chosen.from_ != "pseudo":
+        with trained.timed("calibrated"):
+            told = _told(trained, chosen.from_)
+        if told is None and chosen.from_ != "auto":
+            raise NoAnswer(
+                f"calibration.from = {chosen.from_}: no client tells the features of its classes. "
+                "Choose calibration.from=pseudo"
+            )
+    data = None
+    if told is None or (chosen.from_ == "means" and chosen.covariance == "pseudo"):
+        data = common_images(trained, settings)
+    with trained.timed("calibrated"):
+        try:
+            gaussians = gaussians_of(trained, told, data)
+        except ValueError as error:
+            raise NoAnswer(
+                f"calibration.from = {chosen.from_}: {error}. Choose calibration.of=bias, or "
+                "another calibration.from"
+            ) from error
+        return _fitted(trained, gaussians, settings)
+
+
+def _told(trained: Trained, source: str) -> ClassStatistics | None:
+    told = trained.class_statistics(
+        StatisticsRequest(
+            trained.global_state,
+            means=True,
+            moment=source in ("auto", "moments"),
+            class_moments=source == "covariances",
+        )
+    )
+    return None if told is None or told.feature_sums is None else told
+
+
+def _fitted(trained: Trained, gaussians: Gaussians, settings: Settings) -> State:
+    """Return the global model with the head that is best for the Gaussians.
+
+    A discriminant is too sure, since features are not quite Gaussian, and those of pseudo images
+    vary less than real ones. It gets a temperature that makes it as sure as the old head. The order
+    of the classes does not change by that.
+    """
+    state = trained.global_state
+    known = gaussians.shares > 0
+    if int(known.sum()) < 2:
+        raise NoAnswer("calibration of the head: features of two classes or more are needed")
+    name = head_name(trained.model(state))
+    old = LinearHead(*head_parameters(state, name))
+    shares = gaussians.shares[known] / gaussians.shares.sum()
+    means = gaussians.means[known]
+    temperature = 1.0
+    if gaussians.covariance.ndim == 3:
+        per_class = max(_FEWEST, min(_MOST, _TOGETHER // len(means)))
+        seed = derived_seed(settings.seed, CALIBRATION, 1)
+        head = trained_head(
+            *virtual_features(means, gaussians.covariance[known], per_class, seed), shares
+        )
+    else:
+        head = discriminant_head(means, gaussians.covariance, shares)
+        spreads = [
+            logit_spread(each, means, gaussians.covariance, shares)
+            for each in (head, LinearHead(old.weight[known], old.bias[known]))
+        ]
+        temperature = spreads[0] / spreads[1] if spreads[1] > 0 else 1.0
+    new = head.scaled(1 / temperature).within(old, known)
+    log.info(
+        "head of %d of %d classes refitted: shrinkage %.3f, temperature %.2f",
+        len(means),
+        len(known),
+        gaussians.shrinkage,
+        temperature,
+    )
+    trained.note(
+        "calibration",
+        of="head",
+        source=settings.calibration.from_,
+        classes=len(means),
+        shrinkage=gaussians.shrinkage,
+        temperature=temperature,
+    )
+    return with_head(state, name, new.weight, new.bias)
