@@ -20,10 +20,9 @@ from client_app.training import train_locally
 from distillation import DistillationSettings, distil
 from foundation.data import Batches, DataSet, ImageData, stratified_split
 from foundation.data.partitions import partition
-from foundation.messages.seeds import training_generator
 from foundation.models import Classifier, State, StateLayout, build, cpu_state, load_state
 from foundation.models.aggregation import combine, sample_weights
-from foundation.seeds import MODEL, derived_seed
+from foundation.seeds import MODEL, derived_seed, training_generator
 from foundation.settings import Schedule
 from foundation.settings.configuration import RunConfiguration
 from generation import InversionSettings, budgets, generate

@@ -13,7 +13,7 @@ from foundation.seeds import INVERSION, LABELS, derived_seed
 from foundation.settings import InversionSettings
 
 from .engine import Inversion, PixelRange, Progress
-from .errors import UninvertibleModel
+from .plausibility import UninvertibleModel
 from .principle import draw_labels
 from .sharing import Conditions, Order, invert_all
 

@@ -7,18 +7,20 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
 
 from foundation.models import State, load_state
 from generation import PseudoData, generate
+from questions import Request
 
-from .class_statistics import ClassStatistics, StatisticsRequest
 from .trained import Inputs, PseudoRequest
 
 log = logging.getLogger("flwr.fedf2dg")
+
+P = TypeVar("P")
 
 
 class TrainedModels:
@@ -52,7 +54,7 @@ class TrainedModels:
     progress : callable, optional
         Called with (what, done, total).
     ask : callable, optional
-        Answers for the clients what a model says of their training images.
+        Answers a question of :mod:`questions` for the clients; None where it cannot.
     """
 
     def __init__(
@@ -69,7 +71,7 @@ class TrainedModels:
         device: str | torch.device = "cpu",
         evaluate: Callable[[nn.Module], float] | None = None,
         progress: Callable[[str, int, int], None] | None = None,
-        ask: Callable[[StatisticsRequest], ClassStatistics | None] | None = None,
+        ask: Callable[[Any], Any] | None = None,
     ) -> None:
         self._shell = copy.deepcopy(model)
         self.global_state = dict(global_state)
@@ -110,7 +112,7 @@ class TrainedModels:
             if client in self._label_counts
         }
 
-    def class_statistics(self, request: StatisticsRequest) -> ClassStatistics | None:
+    def ask(self, request: Request[Any, P]) -> P | None:
         """Return the answer of the function that was given."""
         return None if self._ask is None else self._ask(request)
 

@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from torch import nn
 
 from foundation.models import State
 from generation import InversionSettings, PixelRange, PseudoData
+from questions import Request
 
-from .class_statistics import ClassStatistics, StatisticsRequest
+P = TypeVar("P")
 
 
 @dataclass(frozen=True)
@@ -123,8 +124,11 @@ class Trained(Protocol):
         """
         ...
 
-    def class_statistics(self, request: StatisticsRequest) -> ClassStatistics | None:
-        """Ask the clients what a model says of their training images; None if nobody can answer."""
+    def ask(self, request: Request[Any, P]) -> P | None:
+        """Ask the clients a question of :mod:`questions`, and pool their answers.
+
+        None if nobody can answer, or the configuration keeps from the server what is asked for.
+        """
         ...
 
     def evaluate(self, state: State, stage: str) -> float | None:

@@ -30,8 +30,8 @@ from foundation.settings.configuration import (
 )
 from strategies.server import Versions
 
-from .label_counts import Told
 from .ledger import Ledger
+from .told_labels import Told
 
 FORMAT = 2
 _KEPT = "kept.safetensors"

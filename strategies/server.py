@@ -26,9 +26,8 @@ from flwr.serverapp.strategy import Strategy
 
 from foundation import ExpectedError, counted
 from foundation.messages.client_store import ClientStore
-from foundation.messages.gather import Gathered, sort_replies
+from foundation.messages.gather import Gathered, grouped, sort_replies
 from foundation.messages.participants import MissingClients, Participants
-from foundation.messages.reasons import grouped
 from foundation.messages.records import InvalidContent, from_record, packed, to_record
 from foundation.models import State, StateLayout, size_in_bytes, state_difference
 from foundation.models.aggregation import combine, sample_weights

@@ -21,12 +21,12 @@ from flwr.app import ConfigRecord, Message, MetricRecord
 from torch import Tensor, nn
 
 from fedf2dg.simulation.local_grid import LocalGrid
-from foundation.messages.participants import Participants
 from foundation.messages.records import to_record
 from foundation.models import State, StateLayout
 from foundation.settings.configuration import RunConfiguration
 from strategies import FederatedStrategy, get
 from tests import sampling
+from tests.meeting import meeting
 
 # The tensors are tiny: threads would only wait for each other. The variable is for processes that a
 # test starts.
@@ -163,7 +163,7 @@ class Laboratory:
             self.configuration,
             StateLayout.of(self.model),
             self.directory,
-            Participants(self.configuration.num_clients, self.configuration.node_timeout),
+            meeting(self.configuration.num_clients, self.configuration.node_timeout),
         )
         # Here, batches do not follow from the batch size: both sides know what they are.
         strategy.expected_steps = lambda client: (  # type: ignore[method-assign]
@@ -216,12 +216,13 @@ def laboratory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[...,
 
         class TinySite:
             @staticmethod
-            def of(given: RunConfiguration, node: Any, sent: Any) -> Any:
+            def of(given: RunConfiguration, node: Any, sent: Any, memory: Any) -> Any:
                 index = node["partition-id"]
                 return SimpleNamespace(
                     configuration=given,
                     partition_id=index,
                     num_partitions=0,
+                    memory=memory,
                     device=torch.device("cpu"),
                     data=lambda: clients[index],
                     held_out=lambda: SimpleNamespace(label_counts=lambda: []),

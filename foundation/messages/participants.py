@@ -10,20 +10,16 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from flwr.app import ConfigRecord, RecordDict
 from flwr.serverapp import Grid
 
 from foundation import ExpectedError
-from foundation.messages.client_description import ClientDescription
-from foundation.messages.gather import gather
-from foundation.messages.pixel_sums import PixelSums
+from foundation.messages.gather import Gathered
 from foundation.settings.configuration import ConfigurationError
 
-DESCRIBE = "query.describe"
 _POLL_SECONDS = 0.05
 _RECONNECT_POLL_SECONDS = 0.5
 _LONGEST_DESCRIPTION_SECONDS = 600.0
@@ -40,8 +36,41 @@ class MissingClients(ExpectedError, RuntimeError):
 
 
 @dataclass(frozen=True)
+class ClientDescription:
+    """Which client a node says that it speaks for, and how much it has.
+
+    Parameters
+    ----------
+    num_examples : int
+        Training samples n_i, at least 1: the client's weight in every average.
+    partition, partitions : int (default: -1, 0)
+        Which part of how many a simulated client holds; -1 and 0 for a client that names none.
+    held_out : tuple of int (default: ())
+        Held-out images by class, or in one column where the server may not know the classes: the
+        client's weight when it judges. Empty if it did not say.
+    site_name : str (default: "")
+        What the site calls itself; empty if it has no name.
+    label_counts : tuple of int (default: ())
+        Training images by class, where the server may know them exactly: a message of its own
+        would cost the client's site another process. Empty if it did not say.
+    """
+
+    num_examples: int
+    partition: int = -1
+    partitions: int = 0
+    held_out: tuple[int, ...] = ()
+    site_name: str = ""
+    label_counts: tuple[int, ...] = ()
+
+
+#: Asks nodes who they are: gets the grid, their ids, and seconds to wait; returns what they say,
+#: by id. See :func:`questions.description.introducing`.
+Introduce = Callable[[Grid, Sequence[int], float], Gathered[ClientDescription]]
+
+
+@dataclass(frozen=True)
 class Participant:
-    """One client as the server knows it.
+    """One client as the server knows it: its description, by a stable index.
 
     Parameters
     ----------
@@ -49,14 +78,8 @@ class Participant:
         Stable index.
     node_id : int
         Flower's id of the node that speaks for it now.
-    num_examples : int
-        Training samples n_i.
-    held_out : tuple of int (default: ())
-        Held-out images by class, or in one column; empty if it is not known.
-    site_name : str (default: "")
-        What the client's site calls itself; empty for a client without a name.
-    label_counts : tuple of int (default: ())
-        Training images by class; empty if they were not told when it joined.
+    num_examples, held_out, site_name, label_counts
+        See :class:`ClientDescription`.
     """
 
     client: int
@@ -76,36 +99,24 @@ class Participants:
         Number of clients the configuration names.
     timeout : float (default: 120.0)
         Seconds to wait for them.
-    greeting : Mapping, optional
-        What every client is told when it is asked who it is: the fingerprint of the server's code
-        (a client that runs other code refuses) and what the federation's data looks like.
+    introduce : callable, optional
+        Asks nodes who they are; without it, none can be met.
     identity : {"node-id", "partition-id"} (default: "node-id")
         What gives a client that comes back its index again. What the server keeps of a client, its
         model first of all, goes by index: whoever takes another's index is sent it.
-    columns : int, optional
-        In how many columns clients tell their images: the number of classes, or 1 where the server
-        may not know the classes. None: in any number.
-    pixels_of : (C, H, W), optional
-        Shape of the images whose pixels every client adds up; None: none does.
     """
 
     def __init__(
         self,
         expected: int,
         timeout: float = 120.0,
-        greeting: Mapping[str, Any] | None = None,
+        introduce: Introduce | None = None,
         identity: str = "node-id",
-        columns: int | None = None,
-        pixels_of: tuple[int, int, int] | None = None,
     ) -> None:
         self.expected = expected
         self.timeout = timeout
-        self.greeting = dict(greeting or {})
+        self.introduce = introduce
         self.identity = identity
-        self.columns = columns
-        self.pixels_of = pixels_of
-        #: What the clients' pixels add up to, by index, as far as they have said it.
-        self.pixels: dict[int, PixelSums] = {}
         #: Whether all clients are partitions of one data set, as in a simulation.
         self.simulated = False
         self._with_partition: set[int] = set()
@@ -257,17 +268,11 @@ class Participants:
         new = sorted(nodes - known - self._turned_away.keys())
         if not new:
             return
-        question = RecordDict({"config": ConfigRecord(self.greeting)})
-        answers = gather(
+        assert self.introduce is not None, "nothing was given that asks nodes who they are"
+        answers = self.introduce(
             grid,
-            # Nobody has an index yet: a node goes by its own id.
-            {node: node for node in new},
-            DESCRIBE,
-            lambda node: question,
-            lambda node, content: ClientDescription.received(content, self.columns, self.pixels_of),
-            timeout=min(
-                _LONGEST_DESCRIPTION_SECONDS, max(self.timeout, _SHORTEST_DESCRIPTION_SECONDS)
-            ),
+            new,
+            min(_LONGEST_DESCRIPTION_SECONDS, max(self.timeout, _SHORTEST_DESCRIPTION_SECONDS)),
         )
         if answers.refused:
             # All of them at once: whoever mends one site should not meet the next one's reason
@@ -316,8 +321,6 @@ class Participants:
             description.site_name,
             description.label_counts,
         )
-        if description.pixels is not None:
-            self.pixels[partition] = description.pixels
 
     def _takeover(self, node: int, partition: int) -> str:
         """Say why a node may not have an index that is, or was before a resume, another's."""

@@ -8,10 +8,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-import server_app.acceptance
+import server_app.federation
 from foundation.models import State, interpolated
-from questions.evaluation import Candidates, Scores
-from server_app.client_evaluation import ClientEvaluation
+from questions.ask import Answers, ask
+from questions.evaluation import Candidates, EvaluationRequest, Scores
 from server_app.judgement import STEPS
 
 SHARE = {"validation-share": 0.2}
@@ -29,20 +29,23 @@ def judged_as(monkeypatch: pytest.MonkeyPatch):
     asked: list[Candidates] = []
 
     def use(*opinions: Opinion | None) -> list[Candidates]:
-        def answer(grid, participants, candidates, *rest) -> ClientEvaluation:
+        def answer(grid, request, participants, **rest) -> Answers:
+            if not isinstance(request, EvaluationRequest):
+                return ask(grid, request, participants, **rest)
+            candidates = request.candidates
             opinion = opinions[min(len(asked), len(opinions) - 1)]
             asked.append(candidates)
             if opinion is None:
                 reasons = dict.fromkeys(participants.clients, "no reply in time")
-                return ClientEvaluation({}, reasons)
+                return Answers({}, reasons)
             table = [opinion(index) for index in range(len(candidates))]
             gained = torch.tensor([[up] for up, _ in table]).numpy()
             lost = torch.tensor([[down] for _, down in table]).numpy()
             total = torch.tensor([10]).numpy()
             scores = Scores(total, 5 + gained - lost, gained, lost, gained[:, 0] * 0.0)
-            return ClientEvaluation(dict.fromkeys(participants.clients, scores), {})
+            return Answers(dict.fromkeys(participants.clients, scores), {})
 
-        monkeypatch.setattr(server_app.acceptance, "evaluate_on_clients", answer)
+        monkeypatch.setattr(server_app.federation, "ask", answer)
         return asked
 
     return use

@@ -270,7 +270,7 @@ def test_time_out_is_a_failure_by_name(laboratory, curved_clients, app_log):
 
 
 def test_reasons_are_short_and_without_traceback_and_colours():
-    from foundation.messages.reasons import short_reason
+    from foundation.messages.gather import short_reason
 
     raw_reason = (
         "\x1b[36mray::run()\x1b[39m\nTraceback (most recent call last):\n  File 'x.py'\n"
@@ -297,7 +297,7 @@ def test_reasons_are_short_and_without_traceback_and_colours():
     ],
 )
 def test_a_client_cannot_write_to_the_operators_terminal(hostile):
-    from foundation.messages.reasons import short_reason
+    from foundation.messages.gather import short_reason
 
     assert short_reason(hostile) == "boom"
     assert short_reason("bo\x08om \u202e") == "bo\ufffdom \ufffd"

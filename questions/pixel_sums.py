@@ -1,18 +1,20 @@
-"""What a client's pixels add up to: the mean and deviation that images are normalised with."""
+"""What do your pixels add up to? Mean and deviation that images are normalised with."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from flwr.app import MetricRecord
 
-from foundation.messages.numbers import whole_numbers
+from foundation.messages.content import Content, Received
+from foundation.messages.participants import Participant
 from foundation.messages.records import InvalidContent
+from foundation.settings.configuration import ConfigurationError
 
-_NAMES = ("pixels", "pixel-sums", "pixel-squares")
+from .question import Question, Request, Site
+
 _MOST = 2**62
 _BYTE = 255
 # A channel of one grey value deviates by nothing, which nothing can be divided by: one step of it.
@@ -50,44 +52,51 @@ class PixelSums:
             tuple(int(count @ values**2) for count in counts),
         )
 
-    def metrics(self) -> dict[str, int | list[int]]:
-        """Return them as a reply carries them."""
-        values = (self.pixels, list(self.sums), list(self.squares))
-        return dict(zip(_NAMES, values, strict=True))
+    def content(self) -> Content:
+        """Return them as an answer."""
+        return Content(
+            numbers={
+                "pixels": self.pixels,
+                "pixel-sums": list(self.sums),
+                "pixel-squares": list(self.squares),
+            }
+        )
 
-    @property
-    def bytes(self) -> int:
-        """How many bytes of numbers that is."""
-        return 8 * (1 + len(self.sums) + len(self.squares))
 
-    @classmethod
-    def received(cls, metrics: MetricRecord, pixels: int, channels: int) -> PixelSums:
-        """Read what :meth:`metrics` wrote.
+def tell(site: Site, asked: Received) -> Content:
+    """Add up the training images' pixels, where the run's configuration says so."""
+    if not site.configuration.measures_pixels:
+        raise ConfigurationError("this run's configuration says that pixels are not added up")
+    return PixelSums.of(site.data().images).content()
 
-        Parameters
-        ----------
-        metrics : MetricRecord
-            Of the reply.
-        pixels : int
-            How many the client's images have: a client weighs what its images weigh.
-        channels : int
-            C.
 
-        Raises
-        ------
-        InvalidContent
-            If no images of bytes have such sums, or of another number of pixels.
-        """
-        if metrics.get("pixels") != pixels:
-            raise InvalidContent(
-                f"its images have {pixels} pixels a channel; it added up {metrics.get('pixels')}"
-            )
-        sums, squares = (whole_numbers(metrics, name, channels, _MOST) for name in _NAMES[1:])
+question = Question("pixel_sums", tell)
+
+
+@dataclass(frozen=True)
+class PixelSumsRequest(Request[PixelSums, tuple[list[float], list[float]]]):
+    """Ask for the pixel sums of images (C, H, W)."""
+
+    image_shape: tuple[int, int, int]
+
+    asks = question
+
+    def checked(self, who: Participant, reply: Received) -> PixelSums:
+        channels, height, width = self.image_shape
+        # A client weighs what its images weigh.
+        pixels = reply.whole_number("pixels", 1, _MOST)
+        if pixels != (right := who.num_examples * height * width):
+            raise InvalidContent(f"its images have {right} pixels a channel; it added up {pixels}")
+        sums = reply.whole_numbers("pixel-sums", channels, _MOST)
+        squares = reply.whole_numbers("pixel-squares", channels, _MOST)
         for total, square in zip(sums, squares, strict=True):
             # Σx ≤ Σx² ≤ 255·Σx for whole numbers from 0 to 255, and (Σx)² ≤ n·Σx².
             if not total <= square <= _BYTE * total or total**2 > pixels * square:
                 raise InvalidContent("its sums of pixels are of no images")
-        return cls(pixels, tuple(sums), tuple(squares))
+        return PixelSums(pixels, tuple(sums), tuple(squares))
+
+    def pooled(self, answers: Mapping[int, PixelSums]) -> tuple[list[float], list[float]]:
+        return pooled(list(answers.values()))
 
 
 def pooled(parts: Sequence[PixelSums]) -> tuple[list[float], list[float]]:
