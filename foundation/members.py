@@ -179,6 +179,7 @@ STRATEGIES = Family("strategy", "strategies", "algorithm", "fedf2dg.strategies")
 LOCAL_LOSSES = Family("local-loss", "strategies", "local_loss", "fedf2dg.losses")
 METHODS = Family("post-training", "post_training", "method", "fedf2dg.methods")
 MODELS = Family("model", "foundation.models", "model", "fedf2dg.models")
+QUESTIONS = Family("question", "questions", "question", "fedf2dg.questions")
 DATA_SETS = Family("dataset", "foundation.data.sources", "source", "fedf2dg.data")
 
 
