@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
@@ -97,6 +98,17 @@ class DataSet:
             return {}
         collection = self._collection
         return dict(zip(collection.sites, collection.training_sizes(), strict=True))
+
+    def digest(self, split: str, rows: Indices | None = None) -> str:
+        """Return a digest of a split's images and labels, or of some rows, in whatever order.
+
+        It changes with any image, and not with names, places or formats of what holds them.
+        """
+        digests, labels = self._collection.digests(split), self.load(split).labels
+        if rows is not None:
+            digests, labels = digests[rows], labels[rows]
+        content = np.hstack([digests, labels.astype("<i8")[:, None].view(np.uint8)])
+        return hashlib.sha256(b"".join(sorted(row.tobytes() for row in content))).hexdigest()[:32]
 
     @property
     def _source(self) -> Source:
@@ -222,6 +234,14 @@ class Division:
             labels, self.validation_share, [self.seed, client], at_least_one_of=HELD_OUT_FROM
         )
         return rows[kept], rows[held_out]
+
+    def digests(self) -> dict[str, list[str]]:
+        """Digest what every client trains on, and what it holds out; see `DataSet.digest`."""
+        parts = [self.rows(client) for client in range(len(self.parts()))]
+        return {
+            "train": [self.data_set.digest("train", trained) for trained, _ in parts],
+            "held-out": [self.data_set.digest("train", held_out) for _, held_out in parts],
+        }
 
     def data(self, client: int, split: str = "train") -> ImageData:
         """Get what a client trains on, or what it holds out.
