@@ -192,12 +192,16 @@ def reach(
         started = now()
         generated = generate(
             lambda client, local=federated.local: load_state(_model(), local[client]).eval(),  # type: ignore[misc]
-            budgets=budgets(
-                configuration.generation.images_per_client * CLIENTS,
-                [int(sum(row)) for row in federated.label_counts],
-                None,
+            budgets=dict(
+                enumerate(
+                    budgets(
+                        configuration.generation.images_per_client * CLIENTS,
+                        [int(sum(row)) for row in federated.label_counts],
+                        None,
+                    )
+                )
             ),
-            label_counts=federated.label_counts,
+            label_counts=dict(enumerate(federated.label_counts)),
             image_shape=(1, 8, 8),
             settings=InversionSettings(
                 iterations=iterations, schedule=schedule, learning_rate=rate

@@ -53,7 +53,7 @@ def evaluate(message: Message, context: Context) -> Message:
     """
     site = _site(message, context)
     model = TrainRequest.of(message).model(site.model().state_dict())
-    scores = evaluated(site, Candidates.whole([model]))
+    scores = evaluated(site, Candidates(model))
     accuracy = scores.accuracy(0)
     if accuracy is None:
         raise ConfigurationError("this client holds no image out to evaluate on: validation-share")

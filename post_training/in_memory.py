@@ -13,10 +13,10 @@ import torch
 from torch import nn
 
 from foundation.models import State, load_state
-from generation import PseudoData, generate
+from generation import PseudoData
 from questions import Request
 
-from .trained import Inputs, PseudoRequest
+from .trained import Inputs, PseudoRequest, inverted
 
 log = logging.getLogger("flwr.fedf2dg")
 
@@ -126,24 +126,7 @@ class TrainedModels:
 
     def pseudo_images(self, request: PseudoRequest) -> PseudoData:
         """Invert the local models one after the other."""
-        competes = request.inversion.competition_weight > 0
-        local = self.model(self.global_state)
-        length = max(request.budgets) + 1
-        told: Mapping[int, Sequence[float]] | None = request.label_weights or self.label_counts()
-        labels = None if told is None else [told.get(client, []) for client in range(length)]
-        generated = generate(
-            lambda client: load_state(local, self.local_models[client]).eval(),
-            budgets=[request.budgets.get(client, 0) for client in range(length)],
-            label_counts=labels,
-            image_shape=self.inputs.shape,
-            settings=request.inversion,
-            classes=self.inputs.classes,
-            global_model=self.model(self.global_state) if competes else None,
-            pixel_range=self.inputs.pixel_range,
-            seed=request.seed,
-            device=self._device,
-            progress=self.progress(f"inversion of {request.kind} samples", "image-iterations"),
-        )
+        generated = inverted(self, request, self._device)
         for client, reason in generated.failures.items():
             log.warning("%s samples: client %d left out: %s", request.kind, client, reason)
         self.note("generation", images=len(generated.data), failures=generated.failures)

@@ -29,8 +29,13 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("flwr.fedf2dg")
 
-PREDICTIONS, MEANS, MOMENT, CLASS_MOMENTS = "predictions", "means", "moment", "class-moments"
-PARTS = (PREDICTIONS, MEANS, MOMENT, CLASS_MOMENTS)
+#: What can be asked for, as :class:`~foundation.models.class_statistics.ClassSums` names it.
+PARTS = PREDICTIONS, MEANS, MOMENT, CLASS_MOMENTS = (
+    "predictions",
+    "feature_sums",
+    "moment",
+    "class_moments",
+)
 # Relative; float32 probabilities add up to 1 within about 1e-6.
 _TOLERANCE = 1e-4
 # Sums of larger features over the clients could overflow in float32.
@@ -57,11 +62,10 @@ class ClientStatistics:
 
     def content(self) -> Content:
         """Return them as an answer."""
-        sums, counts = self.sums, self.sums.feature_counts
-        values = (sums.predictions, sums.feature_sums, sums.moment, sums.class_moments)
-        tensors = zip(PARTS, values, strict=True)
+        tensors = {part: getattr(self.sums, part) for part in PARTS}
+        counts = self.sums.feature_counts
         return Content(
-            {"statistics": {name: value for name, value in tensors if value is not None}},
+            {"statistics": {part: value for part, value in tensors.items() if value is not None}},
             {
                 "images": self.images,
                 "label-counts": self.label_counts or [],
@@ -227,19 +231,14 @@ class StatisticsRequest(Request[ClientStatistics, "ClassStatistics | None"]):
         state = reply.state("statistics", self._shapes())
         labels = self._checked_labels(reply, images)
         counts = self._checked_counts(reply, images, labels)
-        sums = ClassSums(
-            state.get(PREDICTIONS),
-            state.get(MEANS),
-            counts,
-            state.get(MOMENT),
-            state.get(CLASS_MOMENTS),
-        )
+        predictions, means, moment, class_moments = (state.get(part) for part in PARTS)
+        sums = ClassSums(predictions, means, counts, moment, class_moments)
         _check_predictions(sums.predictions, images)
         if not self.noised:
             _check_features(sums)
         for part, power in ((MEANS, 1), (MOMENT, 2), (CLASS_MOMENTS, 2)):
             if part in state and (state[part].abs() > images * _LARGEST_FEATURE**power).any():
-                raise InvalidContent(f"the {part} add up features beyond {_LARGEST_FEATURE:g}")
+                raise InvalidContent(f"{part!r} adds up features beyond {_LARGEST_FEATURE:g}")
         return ClientStatistics(images, sums, labels)
 
     def _shapes(self) -> State:
@@ -317,22 +316,16 @@ def _check_moments(moments: Tensor, least: Tensor) -> None:
 def added(clients: tuple[int, ...], parts: Sequence[ClientStatistics]) -> ClassStatistics:
     """Return the sums over at least one client."""
     labels = [torch.tensor(p.label_counts) for p in parts if p.label_counts is not None]
-    means = [_mean_products(part.sums) for part in parts]
+    sums = [part.sums for part in parts]
+    counts = [part.feature_counts for part in sums if part.feature_counts is not None]
     return ClassStatistics(
         clients=clients,
         images=sum(part.images for part in parts),
-        label_counts=torch.stack(labels).sum(dim=0).double() if labels else None,
-        predictions=_sum([part.sums.predictions for part in parts]),
-        feature_sums=_sum([part.sums.feature_sums for part in parts]),
-        feature_counts=_sum([part.sums.feature_counts for part in parts]),
-        moment=_sum([part.sums.moment for part in parts]),
-        class_moments=_sum([part.sums.class_moments for part in parts]),
-        mean_products=_sum(means),
-        means_added=sum(
-            int((part.sums.feature_counts > 0).sum())
-            for part in parts
-            if part.sums.feature_counts is not None
-        ),
+        label_counts=_sum(labels),
+        **{part: _sum([getattr(one, part) for one in sums]) for part in PARTS},
+        feature_counts=_sum(counts),
+        mean_products=_sum([_mean_products(one) for one in sums]),
+        means_added=sum(int((count > 0).sum()) for count in counts),
     )
 
 

@@ -26,79 +26,44 @@ _MOST_CANDIDATES = 1000
 
 
 @dataclass(frozen=True)
-class Candidate:
-    """A model on the way from one state to another: w_base + step·(w_target - w_base).
-
-    Parameters
-    ----------
-    base, target : int
-        Which of the message's states.
-    step : float (default: 1.0)
-        λ in [0, 1].
-    """
-
-    base: int
-    target: int
-    step: float = 1.0
-
-
-@dataclass(frozen=True)
 class Candidates:
     """The models that one message asks about; the first is the one the others are compared with.
 
     Parameters
     ----------
-    states : sequence of State
-        At least one.
-    candidates : sequence of Candidate
-        At least one.
+    base : State
+        w.
+    target : State, optional
+        w'; None where ``base`` alone is asked about.
+    steps : sequence of float (default: 0)
+        λ in [0, 1] of each candidate, w + λ·(w' - w).
     """
 
-    states: Sequence[State]
-    candidates: Sequence[Candidate]
+    base: State
+    target: State | None = None
+    steps: Sequence[float] = (0.0,)
 
     def __post_init__(self) -> None:
         """Refuse candidates that no model can be made of."""
-        if not 0 < len(self.candidates) <= _MOST_CANDIDATES:
-            raise InvalidContent(f"{len(self.candidates)} candidates: 1 to {_MOST_CANDIDATES}")
-        for candidate in self.candidates:
-            if not (
-                0 <= candidate.base < len(self.states)
-                and 0 <= candidate.target < len(self.states)
-                and 0 <= candidate.step <= 1
-            ):
-                raise InvalidContent(f"{candidate} is not between two of {len(self.states)} states")
-
-    @classmethod
-    def whole(cls, states: Sequence[State]) -> Candidates:
-        """Ask about whole states."""
-        return cls(states, [Candidate(index, index) for index in range(len(states))])
-
-    @classmethod
-    def between(cls, base: State, target: State, steps: Sequence[float]) -> Candidates:
-        """Ask about w_base + λ·(w_target - w_base) for every λ in ``steps``."""
-        return cls((base, target), [Candidate(0, 1, step) for step in steps])
+        if not 0 < len(self.steps) <= _MOST_CANDIDATES:
+            raise InvalidContent(f"{len(self.steps)} candidates: 1 to {_MOST_CANDIDATES}")
+        if not all(0 <= step <= (0 if self.target is None else 1) for step in self.steps):
+            raise InvalidContent(f"steps {list(self.steps)[:8]} are not between the states sent")
 
     def __len__(self) -> int:
         """Return the number of candidates, K."""
-        return len(self.candidates)
+        return len(self.steps)
 
     def __iter__(self) -> Iterator[State]:
         """Make one candidate's state at a time."""
-        for candidate in self.candidates:
-            base, target = self.states[candidate.base], self.states[candidate.target]
-            yield interpolated(base, target, candidate.step)
+        target = self.base if self.target is None else self.target
+        return (interpolated(self.base, target, step) for step in self.steps)
 
     def content(self) -> Content:
         """Return them as a message carries them."""
-        return Content(
-            {f"state-{index}": state for index, state in enumerate(self.states)},
-            settings={
-                "candidate-base": [candidate.base for candidate in self.candidates],
-                "candidate-target": [candidate.target for candidate in self.candidates],
-                "candidate-step": [float(candidate.step) for candidate in self.candidates],
-            },
-        )
+        target = {} if self.target is None else {"target": self.target}
+        steps = [float(step) for step in self.steps]
+        return Content({"base": self.base, **target}, settings={"steps": steps})
 
     @classmethod
     def received(cls, asked: Received, like: State) -> Candidates:
@@ -109,19 +74,11 @@ class Candidates:
         InvalidContent
             If it is something else.
         """
-        names = ("candidate-base", "candidate-target", "candidate-step")
-        lists = [asked.setting(name) for name in names]
-        if not all(isinstance(values, list) for values in lists):
+        steps = asked.setting("steps")
+        if not isinstance(steps, list) or not all(isinstance(step, float) for step in steps):
             raise InvalidContent("the message lists no candidates")
-        states = [asked.state(f"state-{index}", like) for index in range(len(asked.states))]
-        try:
-            candidates = [
-                Candidate(int(base), int(target), float(step))
-                for base, target, step in zip(*lists, strict=True)
-            ]
-        except (TypeError, ValueError, OverflowError) as error:
-            raise InvalidContent(f"the message's candidates cannot be read: {error}") from error
-        return cls(states, candidates)
+        target = asked.state("target", like) if "target" in asked.states else None
+        return cls(asked.state("base", like), target, steps)
 
 
 @dataclass(frozen=True)

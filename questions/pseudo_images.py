@@ -13,21 +13,32 @@ import torch
 from torch import nn
 
 from foundation import ProgressLog
+from foundation.data import Description
 from foundation.messages.content import Content, Received
 from foundation.messages.participants import Participant, Participants
 from foundation.messages.records import InvalidContent, template
 from foundation.models import State, load_state
 from foundation.models.predictions import predicted_logits
-from foundation.settings.configuration import ConfigurationError
-from generation import PseudoData, generate, implausible
+from foundation.settings.configuration import ConfigurationError, RunConfiguration
+from generation import PixelRange, PseudoData, generate, implausible
 
 from .label_counts import shareable_counts
-from .pixel_range import pixel_range
 from .question import Question, Request, Site
 
 KINDS = ("common", "hard")
 # Relative. TensorFloat-32 on a client's GPU gives about 1e-3.
 _SOFT_LABEL_TOLERANCE = 0.02
+
+
+def pixel_range(configuration: RunConfiguration, description: Description) -> PixelRange | None:
+    """Return the range of real pixels, which the corrected form keeps to.
+
+    The constants of the normalisation are known to everybody, so this prior costs no data. The
+    reference optimises pixels without bounds.
+    """
+    if configuration.generation.form == "reference":
+        return None
+    return description.normalization.bounds()
 
 
 @dataclass(frozen=True)
@@ -55,9 +66,8 @@ def tell(site: Site, asked: Received) -> Content:
     counts = shareable_counts(site)
     made = generate(
         lambda _: local_model,
-        # The function serves whole federations; here, all other clients have no budget.
-        budgets=[0] * client + [images],
-        label_counts=None if counts is None else [counts] * (client + 1),
+        budgets={client: images},
+        label_counts=None if counts is None else {client: counts},
         image_shape=site.description.image_shape,
         settings=settings,
         pixel_range=pixel_range(site.configuration, site.description),

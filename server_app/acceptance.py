@@ -64,7 +64,7 @@ class Acceptance:
         assert before is not None
         with ledger.timed("judgement"):
             answers = federation.ask(
-                EvaluationRequest(Candidates.between(before, after, STEPS)),
+                EvaluationRequest(Candidates(before, after, STEPS)),
                 federation.progress(f"judgement of the {stage} model", "clients"),
             )
             measured = federation.measuring.by_the_way(

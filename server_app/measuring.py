@@ -227,7 +227,7 @@ class Measuring:
         ]
 
     def _there(self, state: State) -> Figures:
-        answers = self._ask(EvaluationRequest(Candidates.whole([state])))
+        answers = self._ask(EvaluationRequest(Candidates(state)))
         if answers.failures:
             log.warning("evaluation: %s", answers.who_failed)
         return figures_of(answers, self._participants.names())

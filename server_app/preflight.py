@@ -100,7 +100,8 @@ def check(configuration: RunConfiguration, simulated: bool) -> None:
         if model.has_batch_norm and configuration.strategy != "centralized":
             _require_several_images(configuration, counts)
         if start is not None and (begun := checkpoints.data_at(start)):
-            require_same_data(begun, described_data(counts, description.class_names))
+            now = described_data(configuration.division, counts, description.class_names)
+            require_same_data(begun, now)
 
 
 def _training_counts(configuration: RunConfiguration) -> list[int]:

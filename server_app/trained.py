@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from typing import Any, TypeVar
 
 from foundation.events.family import PseudoImagesStored
-from foundation.models import Classifier, State, load_state
-from generation import PseudoData, generate
+from foundation.models import Classifier, State
+from generation import PseudoData
 from post_training import Inputs, PseudoRequest
+from post_training.trained import inverted
 from questions import Request
-from questions.pixel_range import pixel_range
-from questions.pseudo_images import MadeImages, PseudoImagesRequest
+from questions.pseudo_images import MadeImages, PseudoImagesRequest, pixel_range
 from strategies import TooFewReplies
 
 from .acceptance import Acceptance
@@ -179,51 +179,15 @@ class TrainedFederation:
         return made, answers.failures, answers.bytes_down, answers.bytes_up
 
     def _invert(self, request: PseudoRequest) -> tuple[MadeImages, dict[int, str], int, int]:
-        """Invert the local models in this process, or in processes beside it."""
         federation = self._federation
-        local_models, shell = self.local_models, self.model(self.global_state)
-        inputs = self.inputs
-        competes = request.inversion.competition_weight > 0
-        models = 2 if competes else 1
+        models = 2 if request.inversion.competition_weight > 0 else 1
         operations = 2.0 * models * federation.operations * sum(request.budgets.values())
-        generated = generate(
-            lambda client: load_state(shell, local_models[client]).eval(),
-            budgets=_by_index(federation, request.budgets),
-            label_counts=self._labels_to_draw_from(request),
-            image_shape=inputs.shape,
-            settings=request.inversion,
-            pixel_range=inputs.pixel_range,
-            classes=inputs.classes,
-            global_model=self.model(self.global_state) if competes else None,
-            seed=request.seed,
-            device=federation.device,
-            progress=self.progress(f"inversion of {request.kind} samples", "image-iterations"),
-            workers=federation.pool.workers(
-                sum(images > 0 for images in request.budgets.values()),
-                operations * request.inversion.iterations,
-            ),
+        workers = federation.pool.workers(
+            sum(images > 0 for images in request.budgets.values()),
+            operations * request.inversion.iterations,
         )
-        return MadeImages(generated.data, generated.objective), generated.failures, 0, 0
-
-    def _labels_to_draw_from(self, request: PseudoRequest) -> list[Sequence[float]] | None:
-        """Return label weights by client index; those who have no images to make get none."""
-        federation = self._federation
-        table: list[Sequence[float]] = [[]] * len(_by_index(federation, request.budgets))
-        if request.label_weights is not None:
-            for client, weights in request.label_weights.items():
-                table[client] = weights
-            return table
-        asked = [client for client, images in request.budgets.items() if images]
-        counts = federation.label_counts.of(asked)
-        if counts is None:
-            return None
-        for client, row in counts.items():
-            if row is None:
-                log.warning(
-                    "client %d gave no label counts: its pseudo images are of all classes", client
-                )
-            table[client] = row or [1] * federation.description.classes
-        return table
+        made = inverted(self, request, federation.device, workers)
+        return MadeImages(made.data, made.objective), made.failures, 0, 0
 
     def _stored(self) -> None:
         federation = self._federation

@@ -16,7 +16,6 @@ from foundation.settings.configuration import RunConfiguration
 from foundation.settings.logit_adjustment import LogitAdjustmentSettings
 
 from .algorithm import Algorithm
-from .fedavg import FedAvg, FedAvgClient
 from .local_loss import ClientLoss, LocalLoss
 
 
@@ -61,4 +60,4 @@ class Calibrated(ClientLoss):
 
 
 local_loss = LocalLoss("calibrated", Calibrated)
-algorithm = Algorithm("fedlc", FedAvg, FedAvgClient, local_loss="calibrated")
+algorithm = Algorithm("fedlc", local_loss="calibrated")

@@ -17,7 +17,6 @@ from foundation.settings.configuration import RunConfiguration
 from foundation.settings.fedntd import FedNTDSettings
 
 from .algorithm import Algorithm
-from .fedavg import FedAvg, FedAvgClient
 from .local_loss import ClientLoss, LocalLoss, Teacher
 
 
@@ -80,4 +79,4 @@ class NotTrueDistillation(ClientLoss):
 
 
 local_loss = LocalLoss("not-true-distillation", NotTrueDistillation)
-algorithm = Algorithm("fedntd", FedAvg, FedAvgClient, local_loss="not-true-distillation")
+algorithm = Algorithm("fedntd", local_loss="not-true-distillation")

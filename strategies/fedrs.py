@@ -14,7 +14,6 @@ from foundation.settings.configuration import RunConfiguration
 from foundation.settings.fedrs import FedRSSettings
 
 from .algorithm import Algorithm
-from .fedavg import FedAvg, FedAvgClient
 from .local_loss import ClientLoss, LocalLoss
 
 
@@ -47,4 +46,4 @@ class RestrictedSoftmax(ClientLoss):
 
 
 local_loss = LocalLoss("restricted-softmax", RestrictedSoftmax)
-algorithm = Algorithm("fedrs", FedAvg, FedAvgClient, local_loss="restricted-softmax")
+algorithm = Algorithm("fedrs", local_loss="restricted-softmax")

@@ -22,7 +22,6 @@ from foundation.settings.configuration import RunConfiguration
 from foundation.settings.fedvls import FedVLSSettings
 
 from .algorithm import Algorithm
-from .fedavg import FedAvg, FedAvgClient
 from .local_loss import ClientLoss, LocalLoss, Teacher
 from .logit_adjustment import log_prior
 
@@ -105,4 +104,4 @@ class VacantClassDistillation(ClientLoss):
 
 
 local_loss = LocalLoss("vacant-class-distillation", VacantClassDistillation)
-algorithm = Algorithm("fedvls", FedAvg, FedAvgClient, local_loss="vacant-class-distillation")
+algorithm = Algorithm("fedvls", local_loss="vacant-class-distillation")

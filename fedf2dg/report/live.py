@@ -61,15 +61,7 @@ def _drawn(directory: Path, kind: str, place: int, class_names: Sequence[str]) -
 
 
 def _card(event: ModelKept) -> str:
-    model = event.description
-    return model_card(
-        event.summary,
-        kept=event.stage,
-        classes=model.classes,
-        channels=model.channels,
-        image_size=model.image_size,
-        architecture=model.architecture,
-    )
+    return model_card(event.summary, kept=event.stage, model=event.description)
 
 
 def _say_the_end(event: RunCompleted) -> None:

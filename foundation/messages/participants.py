@@ -53,6 +53,8 @@ class ClientDescription:
     label_counts : tuple of int (default: ())
         Training images by class, where the server may know them exactly: a message of its own
         would cost the client's site another process. Empty if it did not say.
+    digest : str (default: "")
+        Another one where a site's images are others; empty if it did not say.
     """
 
     num_examples: int
@@ -61,6 +63,7 @@ class ClientDescription:
     held_out: tuple[int, ...] = ()
     site_name: str = ""
     label_counts: tuple[int, ...] = ()
+    digest: str = ""
 
 
 #: Asks nodes who they are: gets the grid, their ids, and seconds to wait; returns what they say,
@@ -78,7 +81,7 @@ class Participant:
         Stable index.
     node_id : int
         Flower's id of the node that speaks for it now.
-    num_examples, held_out, site_name, label_counts
+    num_examples, held_out, site_name, label_counts, digest
         See :class:`ClientDescription`.
     """
 
@@ -88,6 +91,7 @@ class Participant:
     held_out: tuple[int, ...] = ()
     site_name: str = ""
     label_counts: tuple[int, ...] = ()
+    digest: str = ""
 
 
 class Participants:
@@ -157,6 +161,14 @@ class Participants:
             if given.count(name) > 1
             else name
             for client in self.clients
+        }
+
+    def told_before_and_now(self) -> dict[str, tuple[str, str]]:
+        """Return the digests of clients that a resumed run knows from before, by name."""
+        names = self.names()
+        return {
+            names[client]: (known.digest, self._by_client[client].digest)
+            for client, known in self._before.items()
         }
 
     def discover(self, grid: Grid, at_least: int = 0) -> None:
@@ -320,6 +332,7 @@ class Participants:
             description.held_out,
             description.site_name,
             description.label_counts,
+            description.digest,
         )
 
     def _takeover(self, node: int, partition: int) -> str:

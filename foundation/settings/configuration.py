@@ -269,6 +269,7 @@ class RunConfiguration(PostTrainingKeys, FederatedTrainingKeys, FederatedDataKey
             self.classes,
             self.image_size,
             self.unreadable_images == "leave-out",
+            own_test=self.evaluation != "clients",
         )
 
     @property

@@ -8,7 +8,7 @@ from torchvision.models import mobilenet_v2
 
 from foundation.members import MODELS
 from foundation.models import build
-from foundation.models.torchvision_models import PREFIX, SMALLEST
+from foundation.models.torchvision_models import SMALLEST
 from generation import forward_operations
 
 
@@ -18,9 +18,9 @@ def counted_by_pytorch(model: nn.Module, shape: tuple[int, int, int]) -> int:
     return counter.get_total_flops()
 
 
-@pytest.mark.parametrize("name", MODELS.ours)
+@pytest.mark.parametrize("name", [name for name in MODELS.ours if name != "timm/"])
 def test_operations_are_those_pytorch_counts(name: str) -> None:
-    side = SMALLEST if name.startswith(PREFIX) else 16
+    side = 16 if name.startswith("resnet") else SMALLEST
     model = build(name, classes=10, channels=1, image_size=side, projection_dim=8, seed=0)
     found = forward_operations(model, (1, side, side))
     assert found == counted_by_pytorch(model, (1, side, side)) > 0

@@ -49,7 +49,7 @@ class Federation:
             name: value + 0.02 * torch.ones_like(value) if value.is_floating_point() else value
             for name, value in base.items()
         }
-        self.candidates = Candidates.between(base, target, STEPS)
+        self.candidates = Candidates(base, target, STEPS)
 
     def evaluate(self):
         return ask(

@@ -13,7 +13,7 @@ from foundation.messages.content import Content, Received
 from foundation.messages.participants import ClientDescription, Participant
 from foundation.messages.records import InvalidContent
 from questions.description import DescriptionRequest
-from questions.evaluation import Candidate, Candidates, EvaluationRequest, Scores
+from questions.evaluation import Candidates, EvaluationRequest, Scores
 
 LABELS = np.array([0, 0, 1, 1, 1, 2])
 CORRECT = np.array(
@@ -30,7 +30,7 @@ def reply(scores: Scores, **changed: object) -> RecordDict:
 
 
 def checked(content: RecordDict, held_out: list[int]) -> Scores:
-    request = EvaluationRequest(Candidates.whole([{}, {}]))
+    request = EvaluationRequest(Candidates({}, {}, [0.0, 1.0]))
     return request.checked(Participant(0, 100, 9, tuple(held_out)), Received(content))
 
 
@@ -159,21 +159,19 @@ STATE = {"weight": torch.arange(3.0), "count": torch.tensor(2)}
 
 def test_candidates_arrive_as_they_were_sent():
     target = {"weight": torch.ones(3), "count": torch.tensor(5)}
-    sent = Candidates.between(STATE, target, [0.0, 0.25, 1.0])
+    sent = Candidates(STATE, target, [0.0, 0.25, 1.0])
     found = Candidates.received(Received(sent.content().records()), STATE)
-    assert list(found.candidates) == list(sent.candidates)
+    assert list(found.steps) == list(sent.steps)
     for mine, theirs in zip(sent, found, strict=True):
         assert all(torch.equal(mine[name], theirs[name]) for name in STATE)
 
 
 @pytest.mark.parametrize(
-    "candidate", [Candidate(0, 1, 0.5), Candidate(-1, 0), Candidate(0, 0, 1.5)]
+    ("target", "steps"), [(None, [0.5]), (STATE, [-0.1]), (STATE, [0.0, 1.5]), (STATE, [])]
 )
-def test_candidates_of_states_that_there_are_not_are_refused(candidate):
+def test_candidates_that_lie_between_no_states_are_refused(target, steps):
     with pytest.raises(InvalidContent):
-        Candidates([STATE], [candidate])
-    with pytest.raises(InvalidContent):
-        Candidates([STATE], [])
+        Candidates(STATE, target, steps)
 
 
 def test_a_message_without_candidates_is_refused():

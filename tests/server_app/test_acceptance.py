@@ -96,10 +96,9 @@ def test_what_helps_is_kept_and_gone_on_from(tiny_run, judged_as) -> None:
 def test_a_part_of_the_way_is_kept_where_that_is_best(tiny_run, judged_as) -> None:
     asked = judged_as(half)
     run = tiny_run("run", **SHARE, stages="train,generate,distil")
-    base, target = asked[0].states
-    assert same(run.model(), interpolated(base, target, 0.5))
+    assert same(run.model(), interpolated(asked[0].base, asked[0].target, 0.5))
     assert run.summary()["judged"]["step"] == 0.5
-    assert [candidate.step for candidate in asked[0].candidates] == list(STEPS)
+    assert list(asked[0].steps) == list(STEPS)
 
 
 def test_a_competition_is_compared_with_the_model_kept_before_its_round(
@@ -109,7 +108,7 @@ def test_a_competition_is_compared_with_the_model_kept_before_its_round(
     asked = judged_as(all_of_it, harm)
     run = tiny_run("run", **SHARE)
     kept = load_file(run.directory / "checkpoints" / _step(run, "distil") / "global.safetensors")
-    assert same(asked[1].states[0], kept)
+    assert same(asked[1].base, kept)
     assert same(run.model(), kept)
     assert run.summary()["judged"]["selected"] == "distilled"
 

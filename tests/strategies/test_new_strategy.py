@@ -76,5 +76,5 @@ def test_an_unknown_strategy_is_answered_with_the_choices():
 def test_an_aggregate_that_returns_half_a_model_is_named(laboratory, curved_clients):
     run = laboratory(curved_clients, strategy="fedavg")
     run.strategy.aggregate = lambda server_round, global_state, updates: {}
-    with pytest.raises(ValueError, match=r"FedAvg.aggregate must return a whole state.*missing"):
+    with pytest.raises(ValueError, match=r"'fedavg' must return a whole state.*missing"):
         run.round()

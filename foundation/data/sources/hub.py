@@ -171,6 +171,7 @@ def _open(known: _HubSet, data_dir: str) -> Collection:
         description=known.description,
         announced=class_names,
         public=True,
+        published=True,
     )
 
 
