@@ -8,6 +8,7 @@ from typing import Any
 
 from flwr.serverapp import Grid
 
+from foundation.data.cache import own_secret
 from foundation.messages.content import Content, Received
 from foundation.messages.gather import Gathered, printable
 from foundation.messages.participants import Introduce, Participant
@@ -22,6 +23,7 @@ _MOST_CLIENTS = 10**6
 _MOST_SAMPLES = 10**10
 _MOST_CLASSES = 100_000
 _LONGEST_NAME = 60
+_LONGEST_DIGEST = 64
 
 
 def tell(site: Site, asked: Received) -> Content:
@@ -40,8 +42,17 @@ def tell(site: Site, asked: Received) -> Content:
             "held-out": held_out_counts(site),
             **by_class,
         },
-        settings={"site-name": site.name},
+        settings={"site-name": site.name, **_digest(site)},
     )
+
+
+def _digest(site: Site) -> dict[str, str]:
+    """Return what says whether a real site's images are still the same, and nothing else.
+
+    Its key stays at the site: nobody else can compute it for images that he guesses.
+    """
+    key = b"" if site.num_partitions else own_secret()
+    return {"digest": site.data().digest(key) + site.held_out().digest(key)} if key else {}
 
 
 question = Question("describe", tell)
@@ -82,6 +93,7 @@ class DescriptionRequest(Request[Participant, Mapping[int, Participant]]):
             self._by_class(reply, "held-out"),
             printable(str(reply.setting("site-name", "")))[:_LONGEST_NAME].strip(),
             labels,
+            printable(str(reply.setting("digest", "")))[:_LONGEST_DIGEST],
             reply.whole_number("num-partitions", 0, _MOST_CLIENTS),
         )
 

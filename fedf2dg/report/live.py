@@ -14,11 +14,10 @@ from fedf2dg.report.pseudo_images import pseudo_grid, read_grid, stored_sets
 from fedf2dg.report.report import write_report
 from fedf2dg.report.tables import terminal_table
 from fedf2dg.report.verdict import guessing, plain, verdicts
-from foundation import write_whole
+from foundation import only_warned, write_whole
 from foundation.events.family import Listener, ModelKept, PseudoImagesStored, RunCompleted
 from foundation.events.sinks import Relay
 from foundation.models.directory import CARD
-from foundation.optional import only_warned
 
 log = logging.getLogger("flwr.fedf2dg")
 

@@ -55,6 +55,8 @@ class Participant:
     label_counts : tuple of int (default: ())
         Training images by class, where the server may know them exactly: a message of its own
         would cost the client's site another process. Empty if it did not say.
+    digest : str (default: "")
+        Another one where a site's images are others; empty if it did not say.
     partitions : int (default: 0)
         How many parts a simulation's data have; 0 for a real site.
     """
@@ -65,6 +67,7 @@ class Participant:
     held_out: tuple[int, ...] = ()
     site_name: str = ""
     label_counts: tuple[int, ...] = ()
+    digest: str = ""
     partitions: int = 0
 
 
@@ -139,6 +142,14 @@ class Participants:
             if given.count(name) > 1
             else name
             for client in self.clients
+        }
+
+    def told_before_and_now(self) -> dict[str, tuple[str, str]]:
+        """Return the digests of clients that a resumed run knows from before, by name."""
+        names = self.names()
+        return {
+            names[client]: (known.digest, self._by_client[client].digest)
+            for client, known in self._before.items()
         }
 
     def discover(self, grid: Grid, at_least: int = 0) -> None:

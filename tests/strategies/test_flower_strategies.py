@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -45,8 +47,9 @@ def offer(monkeypatch):
     """Return a function that makes a strategy choosable by name."""
 
     def add(name, make):
-        monkeypatch.setitem(strategies.algorithms(), name, from_flower(name, make))
-        return name
+        offered = SimpleNamespace(offered=from_flower(name, make), __file__=__file__)
+        monkeypatch.setitem(sys.modules, f"{name}_of_a_test", offered)
+        return f"{name}_of_a_test:offered"
 
     return add
 
