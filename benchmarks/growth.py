@@ -178,7 +178,7 @@ def _generate(
     start = now()
     generate(
         lambda client: model,
-        budgets=budgets,
+        budgets=dict(enumerate(budgets)),
         label_counts=None,
         image_shape=(channels, side, side),
         settings=InversionSettings(iterations=iterations, compile="off", precision="float32"),

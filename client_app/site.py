@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, MutableMapping
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -57,6 +57,8 @@ class Site:
         Where to train.
     threads : int
         CPU threads that this node, or else the run, asks for; 0: its share of the processors.
+    memory : MutableMapping
+        What the node remembers of this run; lost when its SuperNode restarts.
     """
 
     configuration: RunConfiguration
@@ -67,6 +69,7 @@ class Site:
     name: str
     device: torch.device
     threads: int = 0
+    memory: MutableMapping[str, Any] = field(default_factory=dict, compare=False)
 
     @classmethod
     def of(
@@ -74,6 +77,7 @@ class Site:
         configuration: RunConfiguration,
         node_config: Mapping[str, Any],
         sent: Mapping[str, Any],
+        memory: MutableMapping[str, Any] | None = None,
     ) -> Site:
         """Read who this client is from its node's configuration.
 
@@ -85,6 +89,8 @@ class Site:
             What ``--node-config`` says, or the simulation.
         sent : Mapping[str, Any]
             The settings in the server's message; they may describe the data.
+        memory : MutableMapping, optional
+            What the node remembers of this run.
 
         Raises
         ------
@@ -107,6 +113,7 @@ class Site:
             str(node_config.get("site-name", "")) or _own_name(configuration, node_config),
             resolve_device(configuration.device),
             _threads_of(node_config) or configuration.threads,
+            {} if memory is None else memory,
         )
 
     def data(self) -> ImageData:

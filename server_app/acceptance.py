@@ -11,11 +11,10 @@ import logging
 import time
 from typing import Any
 
-from foundation.data.agreement import to_values
 from foundation.models import interpolated
-from questions.evaluation import Candidates
+from questions.ask import Answers
+from questions.evaluation import Candidates, EvaluationRequest, Scores
 
-from .client_evaluation import ClientEvaluation, evaluate_on_clients
 from .federation import Federation
 from .judgement import STEPS, Verdict, decide, tallies
 from .measuring import CLIENTS, SERVER, Figures
@@ -64,12 +63,8 @@ class Acceptance:
         before, after = federation.state.kept, federation.state.global_state
         assert before is not None
         with ledger.timed("judgement"):
-            answers = evaluate_on_clients(
-                federation.grid,
-                federation.participants,
-                Candidates.between(before, after, STEPS),
-                to_values(federation.description),
-                federation.configuration.round_timeout,
+            answers = federation.ask(
+                EvaluationRequest(Candidates(before, after, STEPS)),
                 federation.progress(f"judgement of the {stage} model", "clients"),
             )
             measured = federation.measuring.by_the_way(
@@ -78,10 +73,10 @@ class Acceptance:
             log.info("%s model: %s", stage, federation.note_figures(stage, measured).sentence)
             participants = federation.participants
             verdict = decide(
-                tallies(answers.total),
+                tallies(Scores.sum(answers.parts)),
                 before=ledger.kept,
                 stage=stage,
-                clients=len(answers.scores),
+                clients=len(answers.valid),
                 held_out=sum(sum(participants[c].held_out) for c in participants.clients),
                 needs_proof=ledger.needs_proof,
             )
@@ -93,8 +88,6 @@ class Acceptance:
             ledger.note_result(
                 "selected", figures.accuracy, **figures.measured, also_chose=also_chose
             )
-        ledger.note_traffic("model", down=answers.bytes_down)
-        ledger.note_traffic("evaluation", up=answers.bytes_up)
         if verdict.chosen:
             ledger.kept = stage
         self._note(verdict, answers, time.perf_counter() - started)
@@ -110,7 +103,7 @@ class Acceptance:
         tally = verdict.candidates[verdict.chosen]
         return Figures(CLIENTS, tally.images, tally.accuracy)
 
-    def _note(self, verdict: Verdict, answers: ClientEvaluation, seconds: float) -> None:
+    def _note(self, verdict: Verdict, answers: Answers[Scores], seconds: float) -> None:
         """Write the verdict into the log, the metrics and the summary."""
         federation = self._federation
         names = federation.participants.names()
@@ -126,7 +119,7 @@ class Acceptance:
                 "stage": scores.accuracy(len(STEPS) - 1),
                 "kept": scores.accuracy(verdict.chosen),
             }
-            for client, scores in answers.scores.items()
+            for client, scores in answers.valid.items()
         ]
         federation.metrics.append(
             "judgement",

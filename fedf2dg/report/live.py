@@ -14,11 +14,10 @@ from fedf2dg.report.pseudo_images import pseudo_grid, read_grid, stored_sets
 from fedf2dg.report.report import write_report
 from fedf2dg.report.tables import terminal_table
 from fedf2dg.report.verdict import guessing, plain, verdicts
-from foundation import write_whole
+from foundation import only_warned, write_whole
 from foundation.events.family import Listener, ModelKept, PseudoImagesStored, RunCompleted
 from foundation.events.sinks import Relay
 from foundation.models.directory import CARD
-from foundation.optional import only_warned
 
 log = logging.getLogger("flwr.fedf2dg")
 
@@ -62,15 +61,7 @@ def _drawn(directory: Path, kind: str, place: int, class_names: Sequence[str]) -
 
 
 def _card(event: ModelKept) -> str:
-    model = event.description
-    return model_card(
-        event.summary,
-        kept=event.stage,
-        classes=model.classes,
-        channels=model.channels,
-        image_size=model.image_size,
-        architecture=model.architecture,
-    )
+    return model_card(event.summary, kept=event.stage, model=event.description)
 
 
 def _say_the_end(event: RunCompleted) -> None:

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fedf2dg.report.document import Row, Table, escaped, written
 from fedf2dg.report.run_record import mapping, number
 from fedf2dg.report.tables import percent
 from fedf2dg.report.verdict import guessing, verdicts
+from fedf2dg.use.formats import SAFETENSORS, usage
 from foundation import counted
+
+if TYPE_CHECKING:
+    from foundation.models import ModelDescription
 
 _NAMES_SHOWN = 20
 _MEASURED_BY = {
@@ -19,15 +23,7 @@ _MEASURED_BY = {
 }
 
 
-def model_card(
-    summary: Mapping[str, Any],
-    *,
-    kept: str,
-    classes: Sequence[str],
-    channels: int,
-    image_size: tuple[int, int],
-    architecture: str,
-) -> str:
+def model_card(summary: Mapping[str, Any], *, kept: str, model: ModelDescription) -> str:
     """Return the ``README.md`` of a run's model, a Hugging Face model card.
 
     Parameters
@@ -36,18 +32,22 @@ def model_card(
         The content of the run's ``summary.json``.
     kept : str
         The stage whose model it is.
-    channels : int
-        1 (grey) or 3 (RGB).
-    image_size : tuple[int, int]
-        Height and width in pixels.
+    model : ModelDescription
+        What it is, and what images it takes.
     """
     clients, rounds = (int(number(summary.get(name)) or 0) for name in ("clients", "rounds"))
-    height, width = image_size
-    kind, dataset = "grey" if channels == 1 else "colour", str(summary.get("dataset"))
+    height, width = model.image_size
+    kind, dataset = "grey" if model.channels == 1 else "colour", str(summary.get("dataset"))
+    mean, std = (", ".join(f"{value:.6g}" for value in part) for part in (model.mean, model.std))
     facts = {
         "kind of data": f"{kind} images of {height}x{width} pixels (height x width), {dataset}",
-        "classes": f"{len(classes)}: {_named(classes)}",
-        "architecture": architecture,
+        "an image's way in": (
+            f"upright, transparent parts white; scaled until it covers {height}x{width} pixels "
+            "(bicubic), cut at the centre; each channel (byte / 255 - mean) / deviation with mean "
+            f"{mean} and deviation {std}"
+        ),
+        "classes": f"{len(model.classes)}: {_named(model.classes)}",
+        "architecture": model.architecture,
         "clients": f"{clients:,}",
         "training": f"{summary.get('strategy')}, {counted(rounds, 'federated round')}",
         "post-training": str(summary.get("post_training")),
@@ -67,8 +67,9 @@ def model_card(
         facts=Table("", ["what", "value"], [list(fact) for fact in facts.items()], words=(0, 1)),
         measured=measured if measured.rows else None,
         verdicts=[escaped(sentence) for sentence in said],
-        warning=guessing(summary, len(classes)),
+        warning=guessing(summary, len(model.classes)),
         traffic=_traffic(summary),
+        usage=usage(SAFETENSORS),
     )
 
 

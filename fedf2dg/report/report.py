@@ -33,8 +33,7 @@ from fedf2dg.report.tables import (
     stages,
 )
 from fedf2dg.report.verdict import clients_table, judgements_table, title, verdict
-from foundation import counted, write_whole
-from foundation.optional import only_warned
+from foundation import counted, only_warned, write_whole
 from foundation.wording import duration
 
 _REFRESH_SECONDS = 10

@@ -219,17 +219,7 @@ The images of {{ clients }} trained this model.
 
 ## How to use it
 
-```python
-from fedf2dg import load_model
-
-model = load_model(".")
-for prediction in model.predict(["image.png"]):
-    print(prediction.label, prediction.probability)
-```
-
-Or on the command line: `fedf2dg predict . image.png`. Images of any size are decoded, resized and
-normalised as in training.
-
+{{ usage }}
 ## Licence
 
 Not chosen yet: write it here, and in the line `license:` at the top of this file.

@@ -10,6 +10,7 @@ import hashlib
 import logging
 import os
 import re
+import secrets
 import shutil
 import tempfile
 from collections.abc import Callable
@@ -22,8 +23,7 @@ import numpy.typing as npt
 
 from foundation import whole_folder
 from foundation.disks import disk_problem, is_full
-from foundation.errors import DataError
-from foundation.plain_log import warn_once
+from foundation.errors import DataError, warn_once
 
 logger = logging.getLogger("flwr.fedf2dg.data")
 
@@ -46,6 +46,23 @@ def cache_directory() -> Path:
         return Path(configured or "~/.cache/fedf2dg").expanduser()
     except RuntimeError as error:
         raise OSError(errno.ENOENT, "this user has no home directory") from error
+
+
+def own_secret() -> bytes:
+    """Return what only this user's processes on this machine know; empty if it cannot be kept.
+
+    It is made when it is first needed, and stays where nobody else may read it.
+    """
+
+    def make(directory: Path) -> None:
+        (directory / "secret").write_bytes(secrets.token_bytes(32))
+
+    try:
+        if not os.access(cache_directory(), os.W_OK):
+            return b""
+        return (entry("secret", "", make, private=True) / "secret").read_bytes()
+    except OSError:
+        return b""
 
 
 def entry(name: str, identity: str, make: Callable[[Path], None], *, private: bool = False) -> Path:

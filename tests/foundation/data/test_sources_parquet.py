@@ -222,14 +222,15 @@ def test_a_label_beyond_the_given_classes_is_named(tmp_path: Path) -> None:
         DataSet("parquet", str(tmp_path), class_names=("a", "b")).load("train")
 
 
-def test_a_class_without_training_images_is_a_warning(
-    tmp_path: Path, warnings_seen: list[str]
-) -> None:
+def test_classes_that_one_split_lacks_are_named(tmp_path: Path, warnings_seen: list[str]) -> None:
     write_parquet(tmp_path / "train.parquet", pictures(3), [0, 3, 1])
     write_parquet(tmp_path / "test.parquet", pictures(1), [2])
     data = DataSet("parquet", str(tmp_path)).load("train")
     assert data.label_counts().tolist() == [1, 1, 0, 1]
-    assert warnings_seen == ["data set 'parquet': no training image of class 2"]
+    assert warnings_seen == [
+        "data set 'parquet': the test set alone has class 2: no model can learn it",
+        "data set 'parquet': the test set lacks class 0, 1, 3: its accuracy says nothing of it",
+    ]
 
 
 def test_only_numbers_that_occur_are_classes(tmp_path: Path) -> None:

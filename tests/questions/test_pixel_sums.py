@@ -3,13 +3,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from flwr.app import MetricRecord, RecordDict
 
 from fedf2dg import load_model, simulate
-from foundation.messages.client_description import ClientDescription
-from foundation.messages.pixel_sums import PixelSums, pooled
+from foundation.messages.content import Content, Received
+from foundation.messages.participants import Participant
 from foundation.messages.records import InvalidContent
 from foundation.settings.configuration import RunConfiguration
+from questions.pixel_sums import PixelSums, PixelSumsRequest
 
 
 def drawn(count: int, seed: int, channels: int = 3) -> np.ndarray:
@@ -17,9 +17,13 @@ def drawn(count: int, seed: int, channels: int = 3) -> np.ndarray:
     return random.integers(0, 256, (count, channels, 5, 4), dtype=np.uint8)
 
 
+def pooled(*parts: PixelSums) -> tuple[list[float], list[float]]:
+    return PixelSumsRequest((3, 5, 4)).pooled(dict(enumerate(parts)))
+
+
 def test_pooled_sums_are_the_mean_and_deviation_of_all_images_together():
     parts = [drawn(1, 0), drawn(40, 1) // 3, drawn(7, 2)]
-    mean, std = pooled([PixelSums.of(part) for part in parts])
+    mean, std = pooled(*map(PixelSums.of, parts))
     every = np.concatenate(parts).astype(np.float64) / 255
     assert mean == pytest.approx(every.mean((0, 2, 3)), abs=1e-12)
     assert std == pytest.approx(every.std((0, 2, 3)), abs=1e-12)
@@ -27,15 +31,18 @@ def test_pooled_sums_are_the_mean_and_deviation_of_all_images_together():
 
 def test_images_of_one_grey_value_can_still_be_normalised():
     sums = PixelSums.of(np.full((3, 1, 4, 4), 200, np.uint8))
-    assert pooled([sums]) == ([200 / 255], [1 / 255])
+    assert pooled(sums) == ([200 / 255], [1 / 255])
+
+
+def checked(content: Content) -> PixelSums:
+    """Hold an answer against six images of 5x4 pixels and three channels."""
+    request = PixelSumsRequest((3, 5, 4))
+    return request.checked(Participant(0, 100, 6), Received(content.records()))
 
 
 def test_what_is_sent_is_what_arrives():
     sums = PixelSums.of(drawn(6, 3))
-    said = ClientDescription(6, pixels=sums).content()
-    assert ClientDescription.received(said, image_shape=(3, 5, 4)).pixels == sums
-    assert ClientDescription.received(said).pixels is None  # nobody asked
-    assert "pixel-sums" not in ClientDescription(6).content()["metrics"]
+    assert checked(sums.content()) == sums
 
 
 @pytest.mark.parametrize(
@@ -48,20 +55,19 @@ def test_what_is_sent_is_what_arrives():
         {"pixel-sums": [0, 0, 0]},  # though the squares are not 0
         {"pixel-squares": [0, 0, 0]},
         {"pixel-squares": [2**61] * 3},
-        {"pixel-sums": "many"},
+        {"pixel-sums": 5},
     ],
     ids=str,
 )
 def test_sums_that_no_images_have_are_refused(lie):
-    told = {**PixelSums.of(drawn(6, 4)).metrics(), **lie}
-    with pytest.raises((InvalidContent, TypeError)):
-        PixelSums.received(MetricRecord(told), 6 * 20, 3)
+    told = {**PixelSums.of(drawn(6, 4)).content().numbers, **lie}
+    with pytest.raises(InvalidContent):
+        checked(Content(numbers=told))
 
 
-def test_a_client_that_sends_no_sums_is_refused_where_they_are_needed():
-    silent: RecordDict = ClientDescription(6).content()
-    with pytest.raises(InvalidContent, match="pixels"):
-        ClientDescription.received(silent, image_shape=(3, 5, 4))
+def test_a_client_that_sends_no_sums_is_refused():
+    with pytest.raises(InvalidContent, match="metrics"):
+        checked(Content())
 
 
 @pytest.mark.slow
@@ -85,7 +91,7 @@ def test_a_run_is_normalised_by_its_clients_training_images_also_when_it_is_resu
     assert kept["std"] == pytest.approx(pixels.std((0, 2, 3)), abs=1e-9)
     written = json.loads((tmp_path / "run" / "config.json").read_text())
     assert written["images"]["mean"] == kept["mean"]
-    assert summary["traffic"]["pixel sums"]["bytes_up"] == 3 * 8 * 3
+    assert summary["traffic"]["pixel sums"]["bytes_up"] == 3 * 8 * (1 + 1 + 1)
     again = {**keys, "stages": "generate", "post-training": "calibration"}
     again |= {"resume-from": str(tmp_path / "run"), "output-dir": str(tmp_path / "on")}
     simulate(RunConfiguration.parse(again), "local")

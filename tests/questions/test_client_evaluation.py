@@ -17,9 +17,10 @@ from foundation.messages.participants import Participants
 from foundation.messages.shared_model import shared_model
 from foundation.models import cpu_state, load_state
 from foundation.settings.configuration import RunConfiguration
-from questions.evaluation import Candidates
-from server_app.client_evaluation import evaluate_on_clients
+from questions.ask import ask
+from questions.evaluation import Candidates, EvaluationRequest, Scores
 from server_app.evaluation import Evaluator
+from tests.meeting import meeting
 
 CLIENTS = 4
 SETTINGS = {
@@ -40,7 +41,7 @@ class Federation:
         self.grid = grid_type(app, CLIENTS, self.configuration.flat())
         self.description = DataSet("digits").describe()
         self.agreement = to_values(self.description)
-        self.participants = Participants(CLIENTS, 5.0, self.agreement)
+        self.participants = meeting(CLIENTS, 5.0, agreement=self.agreement)
         self.participants.discover(self.grid)
         self.model = shared_model(self.configuration, self.description)
         base = cpu_state(self.model)
@@ -48,15 +49,23 @@ class Federation:
             name: value + 0.02 * torch.ones_like(value) if value.is_floating_point() else value
             for name, value in base.items()
         }
-        self.candidates = Candidates.between(base, target, STEPS)
+        self.candidates = Candidates(base, target, STEPS)
 
     def evaluate(self):
-        return evaluate_on_clients(
-            self.grid, self.participants, self.candidates, self.agreement, 60.0
+        return ask(
+            self.grid,
+            EvaluationRequest(self.candidates),
+            self.participants,
+            agreement=self.agreement,
+            timeout=60.0,
         )
 
     def held_out(self, client: int) -> ImageData:
         return self.configuration.division.data(client, "held-out")
+
+
+def total(answers):
+    return Scores.sum(answers.parts)
 
 
 @pytest.fixture(scope="module")
@@ -70,13 +79,13 @@ def found(federation):
 
 
 def test_agrees_exactly_with_an_evaluation_of_the_same_images(federation, found):
-    assert sorted(found.scores) == list(range(CLIENTS))
+    assert sorted(found.valid) == list(range(CLIENTS))
     parts = [federation.held_out(client) for client in range(CLIENTS)]
     for client, part in enumerate(parts):
         offline = Evaluator(part, federation.description.normalization, torch.device("cpu"))
         for index, state in enumerate(federation.candidates):
             measured = offline(load_state(federation.model, state))
-            scores = found.scores[client]
+            scores = found.valid[client]
             assert scores.accuracy(index) == measured.accuracy
             # A client's model lies in memory in another order, which rounds otherwise.
             assert scores.loss[index] / len(part) == pytest.approx(measured.loss, rel=1e-5)
@@ -90,28 +99,26 @@ def test_agrees_exactly_with_an_evaluation_of_the_same_images(federation, found)
     whole = Evaluator(together, federation.description.normalization, torch.device("cpu"))
     for index, state in enumerate(federation.candidates):
         measured = whole(load_state(federation.model, state))
-        assert found.total.accuracy(index) == measured.accuracy
-        assert found.total.loss[index] == pytest.approx(measured.loss * len(together))
-    assert found.total.images == len(together)
+        assert total(found).accuracy(index) == measured.accuracy
+        assert total(found).loss[index] == pytest.approx(measured.loss * len(together))
+    assert total(found).images == len(together)
 
 
 def test_candidates_differ_and_are_compared_image_by_image(federation, found):
-    total = found.total
-    assert len({total.accuracy(index) for index in range(len(STEPS))}) > 1
-    assert (total.correct - total.correct[:1] == total.gained - total.lost).all()
-    assert not total.gained[0].any()
+    added = total(found)
+    assert len({added.accuracy(index) for index in range(len(STEPS))}) > 1
+    assert (added.correct - added.correct[:1] == added.gained - added.lost).all()
+    assert not added.gained[0].any()
 
 
 def test_totals_alone_where_the_classes_are_not_to_be_known(found):
     federation = Federation(**{"label-counts": "uniform"})
     assert all(len(federation.participants[client].held_out) == 1 for client in range(CLIENTS))
     alone = federation.evaluate()
-    for client, scores in alone.scores.items():
+    for client, scores in alone.valid.items():
         assert scores.total.shape == (1,)
-        np.testing.assert_array_equal(
-            scores.correct[:, 0], found.scores[client].correct.sum(axis=1)
-        )
-        np.testing.assert_array_equal(scores.gained[:, 0], found.scores[client].gained.sum(axis=1))
+        np.testing.assert_array_equal(scores.correct[:, 0], found.valid[client].correct.sum(axis=1))
+        np.testing.assert_array_equal(scores.gained[:, 0], found.valid[client].gained.sum(axis=1))
 
 
 class Shuffled(LocalGrid):
@@ -125,9 +132,9 @@ class Shuffled(LocalGrid):
 
 def test_the_order_of_answers_does_not_matter(found):
     again = Federation(Shuffled).evaluate()
-    assert list(again.scores) == list(found.scores)
-    np.testing.assert_array_equal(again.total.loss, found.total.loss)
-    np.testing.assert_array_equal(again.total.correct, found.total.correct)
+    assert list(again.valid) == list(found.valid)
+    np.testing.assert_array_equal(total(again).loss, total(found).loss)
+    np.testing.assert_array_equal(total(again).correct, total(found).correct)
 
 
 class Liar(LocalGrid):
@@ -135,26 +142,26 @@ class Liar(LocalGrid):
 
     def pull_messages(self, message_ids):
         for reply in super().pull_messages(message_ids):
-            if reply.metadata.src_node_id == 101 and "evaluation" in reply.content:
-                record = dict(reply.content["evaluation"])
+            if reply.metadata.src_node_id == 101 and "total" in reply.content.get("metrics", {}):
+                record = dict(reply.content["metrics"])
                 record["total"] = [10 * count for count in record["total"]]
                 record["correct"] = record["total"] * len(STEPS)
-                reply.content["evaluation"] = MetricRecord(record)
+                reply.content["metrics"] = MetricRecord(record)
             yield reply
 
 
 def test_a_client_cannot_weigh_more_than_it_joined_with(found):
     lied = Federation(Liar).evaluate()
     assert list(lied.failures) == [1]
-    assert list(lied.scores) == [0, 2, 3]
-    assert lied.total.images == found.total.images - found.scores[1].images
+    assert list(lied.valid) == [0, 2, 3]
+    assert total(lied).images == total(found).images - found.valid[1].images
 
 
 def test_nobody_is_asked_where_nothing_is_held_out():
     nobody = Federation(**{"validation-share": 0.0}).evaluate()
-    assert nobody.scores == {}
+    assert nobody.valid == {}
     assert nobody.failures == {}
-    assert nobody.total is None
+    assert total(nobody) is None
     assert nobody.bytes_down == 0
 
 

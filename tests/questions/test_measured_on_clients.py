@@ -7,25 +7,24 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from flwr.app import MetricRecord, RecordDict
+from flwr.app import MetricRecord
 
 from client_app.app import app
 from fedf2dg.simulation.local_grid import LocalGrid
 from foundation.data import DataSet
 from foundation.data.agreement import to_values
-from foundation.messages.participants import Participants
+from foundation.messages.content import Received
+from foundation.messages.participants import Participant
 from foundation.messages.records import InvalidContent
 from foundation.messages.shared_model import shared_model
-from foundation.models import cpu_state
+from foundation.models import cpu_state, size_in_bytes
 from foundation.models.batch_norm import InputMoments, input_moments, pooled_statistics
 from foundation.models.class_statistics import ClassSums, class_sums
 from foundation.settings.configuration import RunConfiguration
-from post_training import StatisticsRequest
-from questions.batch_norm import MeasuredInputs, checked_inputs
-from questions.class_statistics import PARTS, ClientStatistics, Expected, checked_statistics
-from server_app.batch_norm import measured_on_clients
-from server_app.class_statistics import ask_for_statistics
-from server_app.ledger import Ledger
+from questions.ask import ask
+from questions.batch_norm import BatchNormRequest, MeasuredInputs
+from questions.class_statistics import ClientStatistics, StatisticsRequest
+from tests.meeting import meeting
 
 CLIENTS = 3
 SHAPE = (1, 8, 8)
@@ -45,17 +44,23 @@ class Clients:
         self.configuration = RunConfiguration.parse({**SETTINGS, **keys})
         self.grid = LocalGrid(app, CLIENTS, self.configuration.flat())
         self.description = DataSet("digits").describe()
-        self.participants = Participants(CLIENTS, 5.0, to_values(self.description))
+        self.agreement = to_values(self.description)
+        self.participants = meeting(CLIENTS, 5.0, agreement=self.agreement)
         self.participants.discover(self.grid)
         self.model = shared_model(self.configuration, self.description)
         self.state = cpu_state(self.model)
-        self.ledger = Ledger()
 
-    def agreement(self):
-        return to_values(self.description)
-
-    def with_state(self, state):
-        return self.model
+    def ask(self, request):
+        """Ask what the run's settings let be asked."""
+        asked = request.for_run(self.configuration, self.description.classes)
+        if asked is None:
+            return None
+        answers = ask(self.grid, asked, self.participants, agreement=self.agreement, timeout=60.0)
+        assert answers.failures == {}
+        # Tensors and numbers, which all clients have as many of.
+        assert answers.bytes_up > 0 and answers.bytes_up % len(answers.valid) == 0
+        assert answers.bytes_down == CLIENTS * size_in_bytes(self.state.values())
+        return asked.pooled(answers.valid)
 
     def training(self, client):
         return self.configuration.division.data(client)
@@ -71,33 +76,24 @@ def clients():
 
 
 def test_batch_norm_statistics_are_those_of_pooled_moments(clients):
-    found = measured_on_clients(
-        clients.grid, clients.participants, clients.model, SHAPE, clients.agreement(), 60.0
-    )
-    assert found.clients == (0, 1, 2)
+    found = clients.ask(BatchNormRequest.of(clients.model, SHAPE))
     parts = [input_moments(clients.model, [clients.normalised(c)]) for c in range(CLIENTS)]
     for name, value in pooled_statistics(parts).items():
         torch.testing.assert_close(
-            found.state[name].double(), value, rtol=1e-4, atol=1e-5, check_dtype=False
+            found[name].double(), value, rtol=1e-4, atol=1e-5, check_dtype=False
         )
-    changed = {
-        name for name, value in clients.state.items() if not torch.equal(value, found.state[name])
-    }
+    changed = {name for name, value in clients.state.items() if not torch.equal(value, found[name])}
     assert {name.rpartition(".")[2] for name in changed} == {"running_mean", "running_var"}
 
 
-def test_a_model_without_batch_norm_asks_nobody():
+def test_a_model_without_batch_norm_has_nothing_to_ask_about():
     clients = Clients(model="cnn")
-    found = measured_on_clients(
-        clients.grid, clients.participants, clients.model, SHAPE, clients.agreement(), 60.0
-    )
-    assert found.clients == ()
-    assert found.bytes_down == 0
+    assert BatchNormRequest.of(clients.model, SHAPE).layers == {}
 
 
 def test_class_statistics_are_sums_over_all_clients_images(clients):
     asked = {"predictions": True, "means": True, "moment": True, "class_moments": True}
-    found = ask_for_statistics(clients, StatisticsRequest(clients.state, **asked))
+    found = clients.ask(StatisticsRequest(clients.state, **asked))
     counts = np.array([clients.training(c).label_counts() for c in range(CLIENTS)])
     assert found.images == counts.sum()
     assert found.label_counts.tolist() == counts.sum(axis=0).tolist()
@@ -125,13 +121,12 @@ def test_class_statistics_are_sums_over_all_clients_images(clients):
     for name in ("predictions", "feature_sums", "moment", "class_moments"):
         together = sum(getattr(part, name) for part in each)
         torch.testing.assert_close(getattr(found, name), together, rtol=1e-4, atol=1e-4)
-    assert clients.ledger.traffic["class statistics"].bytes_up > 0
 
 
 def test_class_means_stay_where_label_counts_do():
     clients = Clients(**{"label-counts": "uniform"})
-    assert ask_for_statistics(clients, StatisticsRequest(clients.state, means=True)) is None
-    found = ask_for_statistics(clients, StatisticsRequest(clients.state, predictions=True))
+    assert clients.ask(StatisticsRequest(clients.state, means=True)) is None
+    found = clients.ask(StatisticsRequest(clients.state, predictions=True))
     assert found.label_counts is None
     assert float(found.predictions.sum()) == pytest.approx(found.images, rel=1e-5)
 
@@ -139,12 +134,13 @@ def test_class_means_stay_where_label_counts_do():
 def test_the_same_question_has_the_same_noise():
     clients = Clients(**{"class-statistics-noise": 1.0})
     request = StatisticsRequest(clients.state, means=True)
-    first, again = (ask_for_statistics(clients, request) for _ in range(2))
+    first, again = (clients.ask(request) for _ in range(2))
     assert torch.equal(first.feature_sums, again.feature_sums)
-    exact = ask_for_statistics(Clients(), request)
+    exact = Clients().ask(request)
     assert not torch.allclose(first.feature_sums, exact.feature_sums, rtol=1e-2)
 
 
+FOUR, NINE = (Participant(0, 100, images) for images in (4, 9))
 MOMENTS = {
     "a": InputMoments(8, torch.tensor([2.0, -4.0]).double(), torch.tensor([5.0, 9.0]).double())
 }
@@ -166,15 +162,16 @@ MOMENTS = {
     ],
 )
 def test_impossible_moments_are_refused(moments, images, words):
-    content = MeasuredInputs(images, moments).content()
+    reply = Received(MeasuredInputs(images, moments).content().records())
+    request = BatchNormRequest({}, {"a": (2, 2)})
     if words is None:
-        assert checked_inputs(content, {"a": (2, 2)}, 4).moments["a"].count == 8
+        assert request.checked(FOUR, reply).moments["a"].count == 8
         return
     with pytest.raises(InvalidContent, match=words):
-        checked_inputs(content, {"a": (2, 2)}, 4)
+        request.checked(FOUR, reply)
 
 
-def honest() -> tuple[ClientStatistics, Expected]:
+def honest() -> tuple[ClientStatistics, StatisticsRequest]:
     torch.manual_seed(0)
     features, labels = torch.randn(9, 3).double(), torch.tensor([0] * 5 + [1] * 4)
     sums = ClassSums(
@@ -184,13 +181,15 @@ def honest() -> tuple[ClientStatistics, Expected]:
         moment=features.T @ features,
         class_moments=torch.stack([part.T @ part for part in (features[:5], features[5:])]),
     )
-    expected = Expected(PARTS, 2, 3, 4, False, "exact")
-    return ClientStatistics(9, sums, [5, 4]), expected
+    asked = {"predictions": True, "means": True, "moment": True, "class_moments": True}
+    expected = {"classes": 2, "minimum": 4, "label_counts": "exact"}
+    request = StatisticsRequest({"head.weight": torch.zeros(2, 3)}, **asked, **expected)
+    return ClientStatistics(9, sums, [5, 4]), request
 
 
 def test_honest_statistics_pass():
-    sent, expected = honest()
-    found = checked_statistics(sent.content(), expected, 9)
+    sent, request = honest()
+    found = request.checked(NINE, Received(sent.content().records()))
     assert torch.equal(found.sums.moment, sent.sums.moment)
     assert torch.equal(found.sums.class_moments, sent.sums.class_moments)
     assert found.label_counts == [5, 4]
@@ -212,18 +211,18 @@ def test_honest_statistics_pass():
     ],
 )
 def test_impossible_statistics_are_refused(part, change, words):
-    sent, expected = honest()
+    sent, request = honest()
     sums = replace(sent.sums, **{part: change(getattr(sent.sums, part))})
     with pytest.raises(InvalidContent, match=words):
-        checked_statistics(replace(sent, sums=sums).content(), expected, 9)
+        request.checked(NINE, Received(replace(sent, sums=sums).content().records()))
 
 
 @pytest.mark.parametrize(
-    "record", [{}, {"images": [8]}, {"images": [9]}, {"images": [9], "label-counts": [9, 9]}]
+    "record", [{}, {"images": 8}, {"images": 9}, {"images": 9, "label-counts": [9, 9]}]
 )
 def test_statistics_without_their_numbers_are_refused(record):
-    sent, expected = honest()
-    content = RecordDict(dict(sent.content()))
-    content["class-statistics"] = MetricRecord(record)
+    sent, request = honest()
+    content = sent.content().records()
+    content["metrics"] = MetricRecord(record)
     with pytest.raises(InvalidContent):
-        checked_statistics(content, expected, 9)
+        request.checked(NINE, Received(content))
