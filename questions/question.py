@@ -72,6 +72,10 @@ class Site(Protocol):
         """Return the training images, resident on the device."""
         ...
 
+    def inputs(self, *, ordered: bool) -> Batches:
+        """Return them as the resident model takes them: features, where its encoder is frozen."""
+        ...
+
     def held_out(self) -> ImageData:
         """Return the images that only judge models; maybe none."""
         ...

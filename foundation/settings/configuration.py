@@ -640,7 +640,11 @@ class RunConfiguration(Section):
         return self.normalization == "measured"
 
     def augmentation_for(self, usual: str) -> str:
-        """Return the augmentation of the training images, where ``usual`` is what suits them."""
+        """Return the augmentation of the training images, where ``usual`` is what suits them.
+
+        A frozen encoder sees the images as they are, and so each of them once.
+        """
+        usual = "none" if "encoder" in self.frozen_layers else usual
         return usual if self.augmentation == "auto" else self.augmentation
 
     def post_training_for(self, image_size: tuple[int, int]) -> str:
