@@ -78,8 +78,9 @@ class Outcomes:
         by_class : bool (default: True)
             Whether classes may be told apart.
         """
-        values, truth = np.asarray(logits, np.float64), np.asarray(labels, np.int64)
-        finite = np.isfinite(values).all(axis=1)
+        values: Floats = np.asarray(logits, np.float64)
+        truth: Counts = np.asarray(labels, np.int64)
+        finite = np.asarray(np.isfinite(values).all(axis=1))
         log_probabilities = _log_softmax(np.where(finite[:, None], values, 0.0))
         # As torch's argmax counts: a class that is not a number is the largest.
         predicted = values.argmax(axis=1) if len(values) else truth
@@ -87,33 +88,22 @@ class Outcomes:
         losses = np.where(finite, -log_probabilities[np.arange(len(truth)), truth], np.inf)
         confidence = np.where(finite, np.exp(log_probabilities.max(axis=1, initial=-np.inf)), 0.0)
         place = np.clip(np.ceil(confidence * BINS) - 1, 0, BINS - 1).astype(np.int64)
-        bins = np.stack(
-            [np.bincount(place, w, BINS) for w in (np.ones(len(truth)), right, confidence)]
-        )
-        outcomes = cls(
-            len(truth), int(right.sum()), float(losses.sum()), float((losses**2).sum()), bins
-        )
-        if not by_class:
-            return outcomes
-        classes = values.shape[1]
-        confusion = np.zeros((classes, classes), np.int64)
-        # An image without finite outputs is wrong whatever its argmax is: the next class takes it.
-        told = np.where(finite | (predicted != truth), predicted, (truth + 1) % max(classes, 1))
-        np.add.at(confusion, (truth, told), 1)
-        histograms = np.zeros((2, classes, SCORE_BINS), np.int64)
-        scores = _score_bins(log_probabilities)
-        for label in range(classes):
-            other = (truth != label).astype(np.int64)
-            np.add.at(histograms, (other, label, scores[:, label]), 1)
-        return cls(
-            outcomes.images,
-            outcomes.right,
-            outcomes.loss,
-            outcomes.loss_squares,
-            bins,
-            confusion,
-            histograms,
-        )
+        columns = (np.ones(len(truth)), right.astype(np.float64), confidence)
+        bins = np.array([np.bincount(place, column, BINS) for column in columns], np.float64)
+        confusion = histograms = None
+        if by_class:
+            classes = values.shape[1]
+            # Without finite outputs an image is wrong whatever its argmax: the next class has it.
+            told = np.where(finite | (predicted != truth), predicted, (truth + 1) % max(classes, 1))
+            confusion = np.zeros((classes, classes), np.int64)
+            np.add.at(confusion, (truth, told), 1)
+            scores, labels = _score_bins(log_probabilities), np.arange(classes)
+            other = (truth[:, None] != labels).astype(np.int64)
+            histograms = np.zeros((2, classes, SCORE_BINS), np.int64)
+            np.add.at(histograms, (other, np.broadcast_to(labels, other.shape), scores), 1)
+        squares = float((losses**2).sum())
+        total = float(losses.sum())
+        return cls(len(truth), int(right.sum()), total, squares, bins, confusion, histograms)
 
     @classmethod
     def sum(cls, parts: Sequence[Outcomes]) -> Outcomes | None:
@@ -232,8 +222,8 @@ def f1_scores(outcomes: Outcomes) -> list[Figure]:
     found = []
     for true, false, missed, _ in _tables(outcomes):
         share = _share(true, true + false + missed)
-        ends = (2 * j / (1 + j) for j in (share.value, share.low, share.high))
-        found.append(Figure(*ends, share.images))
+        value, low, high = (2 * j / (1 + j) for j in (share.value, share.low, share.high))
+        found.append(Figure(value, low, high, share.images))
     return found
 
 
@@ -276,11 +266,8 @@ def mean_area(outcomes: Outcomes) -> Figure:
     known = [area for area in areas(outcomes) if area.known]
     if not known:
         return UNKNOWN
-    ends = (
-        math.fsum(getattr(area, end) for area in known) / len(known)
-        for end in ("value", "low", "high")
-    )
-    return Figure(*ends, outcomes.images)
+    value, low, high = np.mean([(area.value, area.low, area.high) for area in known], axis=0)
+    return Figure(float(value), float(low), float(high), outcomes.images)
 
 
 def log_loss(outcomes: Outcomes) -> Figure:
