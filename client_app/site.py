@@ -77,7 +77,7 @@ class Site:
         configuration: RunConfiguration,
         node_config: Mapping[str, Any],
         sent: Mapping[str, Any],
-        memory: MutableMapping[str, Any],
+        memory: MutableMapping[str, Any] | None = None,
     ) -> Site:
         """Read who this client is from its node's configuration.
 
@@ -89,7 +89,7 @@ class Site:
             What ``--node-config`` says, or the simulation.
         sent : Mapping[str, Any]
             The settings in the server's message; they may describe the data.
-        memory : MutableMapping
+        memory : MutableMapping, optional
             What the node remembers of this run.
 
         Raises
@@ -113,7 +113,7 @@ class Site:
             str(node_config.get("site-name", "")) or _own_name(configuration, node_config),
             resolve_device(configuration.device),
             _threads_of(node_config) or configuration.threads,
-            memory,
+            {} if memory is None else memory,
         )
 
     def data(self) -> ImageData:

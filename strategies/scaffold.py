@@ -19,9 +19,9 @@ import torch
 from flwr.serverapp import Grid
 from torch import Tensor, nn
 
-from foundation.messages.client_store import ClientStore
 from foundation.messages.participants import Participants
 from foundation.models import Classifier, State, StateLayout
+from foundation.models.client_store import ClientStore
 from foundation.settings.configuration import RunConfiguration
 
 from .algorithm import Algorithm

@@ -20,12 +20,12 @@ from flwr.app import ArrayRecord, ConfigRecord, MetricRecord, RecordDict
 from flwr.serverapp import Grid
 
 from foundation import ExpectedError, counted
-from foundation.messages.client_store import ClientStore
 from foundation.messages.gather import Gathered, grouped
 from foundation.messages.participants import MissingClients, Participants
 from foundation.messages.records import InvalidContent, from_record, packed
 from foundation.models import State, StateLayout, size_in_bytes, state_difference
 from foundation.models.aggregation import combine, sample_weights
+from foundation.models.client_store import ClientStore
 from foundation.models.clipping import clip_factors, scaled_update, update_norm
 from foundation.seeds import SAMPLING, derived_seed
 from foundation.settings.configuration import RunConfiguration

@@ -23,8 +23,7 @@ import numpy.typing as npt
 
 from foundation import whole_folder
 from foundation.disks import disk_problem, is_full
-from foundation.errors import DataError
-from foundation.plain_log import warn_once
+from foundation.errors import DataError, warn_once
 
 logger = logging.getLogger("flwr.fedf2dg.data")
 

@@ -8,16 +8,15 @@ from functools import lru_cache
 
 import numpy as np
 
-from foundation.errors import DataError, PartitionError
-from foundation.plain_log import warn_once
+from foundation.errors import DataError, PartitionError, warn_once
+from foundation.members import DATA_SETS
 
 from .agreement import Description
-from .collection import SPLIT_NAMES, Collection
+from .collection import SPLIT_NAMES, Collection, Source
 from .images import ImageData
 from .names import listed, shown
 from .noise import feature_noise, noisy_labels
 from .partitions import HELD_OUT_FROM, Indices, partition, stratified_split, stratified_subset
-from .sources import SOURCES, Source
 from .sources.folder import folder_of_sites
 
 #: The partition in which every site's folder is one client.
@@ -31,7 +30,7 @@ class DataSet:
     Attributes
     ----------
     name : str
-        A key of `SOURCES`.
+        Its name.
     data_dir : str (default: "")
         Directory of the files; needed for a user's own, optional for hub data sets.
     class_names : tuple of str (default: ())
@@ -112,9 +111,7 @@ class DataSet:
 
     @property
     def _source(self) -> Source:
-        if self.name not in SOURCES:
-            raise DataError(f"unknown data set '{self.name}': choose one of {', '.join(SOURCES)}")
-        source = SOURCES[self.name]
+        source = DATA_SETS.load(self.name, Source)
         if self.class_names and not source.own:
             raise DataError(f"class names are part of data set '{self.name}' and cannot be given")
         return source

@@ -8,6 +8,7 @@ from foundation.models import Classifier, build
 from foundation.models.freezing import freeze
 from foundation.seeds import MODEL, derived_seed
 from foundation.settings.configuration import RunConfiguration
+from foundation.settings.moon import MoonSettings
 
 
 class ImageDescription(Protocol):
@@ -53,7 +54,7 @@ def shared_model(
         classes=description.classes,
         channels=description.channels,
         image_size=description.image_size,
-        projection_dim=configuration.moon.projection_dim if projection else 0,
+        projection_dim=configuration.section(MoonSettings).projection_dim if projection else 0,
         seed=derived_seed(configuration.seed, MODEL),
     )
     freeze(model, configuration.frozen_layers)

@@ -2,9 +2,39 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+
 from torch import Tensor, nn
 
 from .state import has_batch_norm
+
+#: Takes the number of image channels and (height, width), and returns an encoder and its number of
+#: features.
+EncoderBuilder = Callable[[int, tuple[int, int]], tuple[nn.Module, int]]
+
+
+@dataclass(frozen=True)
+class Model:
+    """What a file declares, as ``model = Model("name", build)``.
+
+    Parameters
+    ----------
+    name : str
+        The value of the key ``model``.
+    build : EncoderBuilder
+        Builds the encoder with fresh weights; classifier and projection head are added. Where
+        ``name`` ends with a slash, it is given the whole name, too.
+    """
+
+    name: str
+    build: Callable[..., tuple[nn.Module, int]]
+
+    def __call__(
+        self, channels: int, image_size: tuple[int, int], **named: str
+    ) -> tuple[nn.Module, int]:
+        """Build an encoder, as a function of a user's own does it."""
+        return self.build(channels, image_size, **named)
 
 
 class Classifier(nn.Module):

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from foundation.messages.content import Content, Received
-from foundation.messages.participants import ClientDescription, Participant
+from foundation.messages.participants import Participant
 from foundation.messages.records import InvalidContent
 from questions.description import DescriptionRequest
 from questions.evaluation import Candidates, EvaluationRequest, Scores
@@ -34,7 +34,7 @@ def checked(content: RecordDict, held_out: list[int]) -> Scores:
     return request.checked(Participant(0, 100, 9, tuple(held_out)), Received(content))
 
 
-def described(content: RecordDict) -> ClientDescription:
+def described(content: RecordDict) -> Participant:
     return DescriptionRequest().checked(Participant(0, 100, 0), Received(content))
 
 
@@ -149,8 +149,8 @@ def test_a_description_arrives_as_it_was_sent():
     numbers = {"num-examples": 50, "partition-id": 2, "num-partitions": 4}
     by_class = {"held-out": [3, 0, 2], "label-counts": [20, 30, 0]}
     sent = Content(numbers={**numbers, **by_class}, settings={"site-name": "Clinic North"})
-    assert described(sent.records()) == ClientDescription(
-        50, 2, 4, (3, 0, 2), "Clinic North", (20, 30, 0)
+    assert described(sent.records()) == Participant(
+        2, 100, 50, (3, 0, 2), "Clinic North", (20, 30, 0), partitions=4
     )
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from foundation.data import DataSet, Division, data_set
-from foundation.messages.participants import ClientDescription, Participant, Participants
+from foundation.messages.participants import Participant, Participants
 from server_app import same_data
 from server_app.checkpoints import CheckpointError
 from server_app.same_data import (
@@ -120,4 +120,4 @@ def test_other_test_images_are_told(warned: list[str]) -> None:
 
 
 def test_a_description_without_a_digest_is_one(warned: list[str]) -> None:
-    assert ClientDescription(3).digest == ""
+    assert Participant(0, 100, 3).digest == ""

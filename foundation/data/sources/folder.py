@@ -11,8 +11,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from foundation.errors import DataError
-from foundation.plain_log import warn_once
+from foundation.errors import DataError, warn_once
 
 from ..collection import SPLIT_NAMES, Collection, Source
 from ..decoding import Records

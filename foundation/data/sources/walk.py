@@ -5,7 +5,7 @@ from collections.abc import Container, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from foundation.plain_log import warn_once
+from foundation.errors import warn_once
 
 from ..names import shown
 
