@@ -141,11 +141,9 @@ class Ledger:
             of several is a little better there than on others.
         """
         self.accuracy[stage] = accuracy
-        self.measured[stage] = {
-            "by": by,
-            "images": images,
-            **({"classes": classes} if classes else {}),
-        }
+        self.measured[stage] = {"by": by, "images": images}
+        if classes:
+            self.measured[stage]["classes"] = classes
         if also_chose:
             self.measured[stage]["also_chose"] = True
         if by == "server" and accuracy is not None and stage != "selected":
