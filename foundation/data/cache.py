@@ -92,7 +92,8 @@ def entry(name: str, identity: str, make: Callable[[Path], None], *, private: bo
     """
     if private and hasattr(os, "getuid"):
         identity += f"\nof user {os.getuid()}"
-    digest = hashlib.sha256(f"{_FORMAT}\n{name}\n{identity}".encode()).hexdigest()[:16]
+    content = f"{_FORMAT}\n{name}\n{identity}".encode(errors="surrogateescape")
+    digest = hashlib.sha256(content).hexdigest()[:16]
     file_name = f"{re.sub(r'[^A-Za-z0-9._-]', '_', name)}-{digest}"
     try:
         directory = cache_directory()
