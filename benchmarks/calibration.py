@@ -33,8 +33,7 @@ from generation import PseudoData
 from post_training import ClassStatistics, Settings, StatisticsRequest, methods
 from post_training.calibration.linear_head import LinearHead
 from post_training.in_memory import TrainedModels
-from questions.class_statistics import ClientStatistics
-from server_app.class_statistics import added
+from questions.class_statistics import ClientStatistics, added
 
 from .judgement.candidates import Federation, made_images, read_base, read_run
 

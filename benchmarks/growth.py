@@ -20,7 +20,8 @@ from torch import nn
 from benchmarks.measure import now
 from benchmarks.simulation import local_engine
 from client_app.training import train_locally
-from fedf2dg.report.figures import BLUE, in_style, to_svg
+from fedf2dg.report.figures import in_style, to_svg
+from fedf2dg.report.figures.style import BLUE
 from foundation.models import Classifier
 from foundation.models.resnet import residual_encoder
 from foundation.settings.configuration import RunConfiguration
@@ -177,7 +178,7 @@ def _generate(
     start = now()
     generate(
         lambda client: model,
-        budgets=budgets,
+        budgets=dict(enumerate(budgets)),
         label_counts=None,
         image_shape=(channels, side, side),
         settings=InversionSettings(iterations=iterations, compile="off", precision="float32"),

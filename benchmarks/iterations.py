@@ -20,12 +20,11 @@ from client_app.training import train_locally
 from distillation import DistillationSettings, distil
 from foundation.data import Batches, DataSet, ImageData, stratified_split
 from foundation.data.partitions import partition
-from foundation.messages.seeds import training_generator
 from foundation.models import Classifier, State, StateLayout, build, cpu_state, load_state
 from foundation.models.aggregation import combine, sample_weights
-from foundation.seeds import MODEL, derived_seed
+from foundation.seeds import MODEL, derived_seed, training_generator
+from foundation.settings import Schedule
 from foundation.settings.configuration import RunConfiguration
-from foundation.settings.inversion import Schedule
 from generation import InversionSettings, budgets, generate
 from server_app.evaluation import Evaluator
 from strategies import get
@@ -193,12 +192,16 @@ def reach(
         started = now()
         generated = generate(
             lambda client, local=federated.local: load_state(_model(), local[client]).eval(),  # type: ignore[misc]
-            budgets=budgets(
-                configuration.generation.images_per_client * CLIENTS,
-                [int(sum(row)) for row in federated.label_counts],
-                None,
+            budgets=dict(
+                enumerate(
+                    budgets(
+                        configuration.generation.images_per_client * CLIENTS,
+                        [int(sum(row)) for row in federated.label_counts],
+                        None,
+                    )
+                )
             ),
-            label_counts=federated.label_counts,
+            label_counts=dict(enumerate(federated.label_counts)),
             image_shape=(1, 8, 8),
             settings=InversionSettings(
                 iterations=iterations, schedule=schedule, learning_rate=rate

@@ -26,10 +26,10 @@ from distillation import distil
 from fedf2dg.simulation import LocalGrid
 from foundation.models import Classifier, load_state
 from foundation.seeds import GENERATION, derived_seed
+from foundation.settings import Compile, Precision
 from foundation.settings.configuration import RunConfiguration
-from foundation.settings.inversion import Compile, Precision
 from generation import Generation, budgets, generate
-from questions.pixel_range import pixel_range
+from questions.pseudo_images import pixel_range
 from server_app.evaluation import Evaluator
 from server_app.federation import Federation
 
@@ -129,8 +129,8 @@ class _Inversion:
         started = time.perf_counter()
         generation = generate(
             self._reader(),
-            budgets=self.budgets,
-            label_counts=self.label_counts,
+            budgets=dict(enumerate(self.budgets)),
+            label_counts=self.label_counts and dict(enumerate(self.label_counts)),
             image_shape=description.image_shape,
             settings=replace(settings, precision=precision, compile=compilation),
             pixel_range=pixel_range(configuration, description),

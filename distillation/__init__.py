@@ -5,9 +5,8 @@ A library of its own: tensors, modules and plain arguments in, tensors out.
 
 from foundation.settings import DistillationSettings, Statistics
 
-from .errors import DistillationError
 from .layers import chosen_layers, trained_parameters
-from .loss import distillation_loss
+from .loss import DistillationError, distillation_loss
 from .training import Distillation, distil
 
 __all__ = [

@@ -1,7 +1,13 @@
-"""The distillation loss."""
+"""The distillation loss, and what is raised where it stops being a number."""
 
 from torch import Tensor
 from torch.nn import functional as F
+
+from foundation import ExpectedError
+
+
+class DistillationError(ExpectedError, RuntimeError):
+    """The loss of a distillation stopped being a number."""
 
 
 def distillation_loss(

@@ -14,8 +14,7 @@ from foundation.models.batch_norm import freeze_statistics
 from foundation.models.freezing import hold_frozen_statistics
 from foundation.settings import Statistics
 
-from .errors import DistillationError
-from .loss import distillation_loss
+from .loss import DistillationError, distillation_loss
 
 # Of DENSE's, Co-Boosting's and FedF²DG's programs.
 _MOMENTUM = 0.9

@@ -10,9 +10,8 @@ from torch import Tensor, nn
 
 from foundation.settings import DistillationSettings, Layers
 
-from .errors import DistillationError
 from .layers import trained_parameters
-from .loss import distillation_loss
+from .loss import DistillationError, distillation_loss
 
 Progress = Callable[[int, int], None]
 """Called with (images done, images in all), an image counting once per epoch."""

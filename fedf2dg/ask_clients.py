@@ -10,18 +10,23 @@ import logging
 from collections.abc import Iterable, Mapping
 
 import torch
-from flwr.app import ArrayRecord, RecordDict
+from flwr.app import RecordDict
 from flwr.serverapp import Grid
 from torch import Tensor, nn
 
-from foundation.messages.gather import gather
-from foundation.messages.numbers import metrics_of, whole_numbers
-from foundation.messages.reasons import grouped
+from foundation.messages.content import Content, Received
+from foundation.messages.participants import Participant
 from foundation.messages.records import InvalidContent
 from foundation.models.class_statistics import ClassSums
-from post_training import ClassStatistics, StatisticsRequest
-from questions.class_statistics import PREDICTIONS, ClientStatistics, Expected, checked_statistics
-from server_app.class_statistics import added
+from questions import Question
+from questions.ask import ask_nodes
+from questions.class_statistics import (
+    PREDICTIONS,
+    ClassStatistics,
+    ClientStatistics,
+    StatisticsRequest,
+    tell,
+)
 
 from .kept_models import KeptModels
 
@@ -64,7 +69,7 @@ def tell_predictions(model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]])
     if sums is None or counts is None:
         raise ValueError("this client has no training image to answer for")
     answer = ClientStatistics(int(counts.sum()), ClassSums(sums.cpu()), counts.tolist())
-    return answer.content()
+    return answer.content().records()
 
 
 def _pair(batch: object) -> tuple[Tensor, Tensor]:
@@ -97,6 +102,25 @@ def _check_labels(labels: Tensor, logits: Tensor) -> None:
     )
 
 
+class PredictionsRequest(StatisticsRequest):
+    """Ask the clients of any Flower app: under tensors' own names, in one record."""
+
+    asks = Question(PREDICTIONS, tell)
+
+    def content(self) -> Content:
+        """Return the model as Flower's strategies send it."""
+        return Content({"arrays": self.state}, joined=False)
+
+    def checked(self, who: Participant, reply: Received) -> ClientStatistics:
+        """Hold an answer against what the client reported when it trained."""
+        if (images := reply.whole_number("images", 1, 10**12)) != who.num_examples:
+            raise InvalidContent(
+                f"it answers for {images} images, and reported {who.num_examples} samples when it "
+                "trained"
+            )
+        return super().checked(who, reply)
+
+
 class AskClients:
     """Asks the clients whose models were kept, and adds up what they tell.
 
@@ -120,38 +144,23 @@ class AskClients:
         self._timeout = timeout
         #: C, for who knows the model.
         self.classes = classes
-        self._expected = Expected([PREDICTIONS], classes, features=1, label_counts="exact")
 
     def __call__(self, request: StatisticsRequest) -> ClassStatistics | None:
         """Return sums over the clients that answered; None if none did, or for other questions.
 
         Clients that fail, or whose answer cannot be right, are named in the log.
         """
-        if request.means or request.moment or request.class_moments:
+        if request.parts != [PREDICTIONS]:
             return None
-        connected = set(self._grid.get_node_ids())
-        question = RecordDict({"arrays": ArrayRecord(dict(request.state))})
-        gathered = gather(
-            self._grid,
-            {node: node if node in connected else None for node in self._num_examples},
-            f"query.{PREDICTIONS}",
-            lambda node: question,
-            self._checked,
-            self._timeout,
+        asked = PredictionsRequest(
+            request.state, predictions=True, classes=self.classes, label_counts="exact"
         )
-        if gathered.failures:
-            log.warning("predictions: %s", grouped(gathered.failures))
-        if not gathered.valid:
+        connected = set(self._grid.get_node_ids())
+        known = {node: Participant(node, node, n) for node, n in self._num_examples.items()}
+        addresses = {node: node if node in connected else None for node in known}
+        answers = ask_nodes(self._grid, asked, known, addresses, {}, self._timeout)
+        if answers.failures:
+            log.warning("predictions: %s", answers.who_failed)
+        if not answers.valid:
             log.warning("predictions: no client has told any")
-            return None
-        return added(tuple(gathered.valid), list(gathered.valid.values()))
-
-    def _checked(self, node: int, content: RecordDict) -> ClientStatistics:
-        """Hold an answer against what the client reported when it trained."""
-        examples = self._num_examples[node]
-        (images,) = whole_numbers(metrics_of(content, "class-statistics"), "images", 1, 10**12)
-        if images != examples:
-            raise InvalidContent(
-                f"it answers for {images} images, and reported {examples} samples when it trained"
-            )
-        return checked_statistics(content, self._expected, examples)
+        return asked.pooled(answers.valid)

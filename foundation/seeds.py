@@ -7,6 +7,7 @@ resumed run, another engine or another order of clients therefore sees the same 
 from __future__ import annotations
 
 import numpy as np
+import torch
 
 #: What a seed is for. A number that is in use keeps its meaning, so that old runs can be repeated.
 SAMPLING, TRAINING, MODEL, GENERATION, DISTILLATION, LABELS, INVERSION, CALIBRATION = range(1, 9)
@@ -30,3 +31,8 @@ def derived_seed(seed: int, purpose: int, *position: int) -> int:
         In [0, 2**32).
     """
     return int(np.random.SeedSequence([seed, purpose, *position]).generate_state(1, np.uint32)[0])
+
+
+def training_generator(seed: int, server_round: int, client: int) -> torch.Generator:
+    """Return the CPU generator of one client's training in one round."""
+    return torch.Generator().manual_seed(derived_seed(seed, TRAINING, server_round, client))

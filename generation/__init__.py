@@ -6,10 +6,8 @@ A library of its own: tensors, modules and plain arguments in, tensors out.
 from foundation.settings import InversionSettings
 
 from .acceleration import forward_operations
-from .engine import Inversion, InversionEngine, PixelRange
-from .errors import InversionError, UninvertibleModel
-from .inversion import invert
-from .plausibility import implausible
+from .engine import Inversion, InversionEngine, PixelRange, invert
+from .plausibility import InversionError, UninvertibleModel, implausible
 from .principle import budgets, class_balanced, draw_labels, quality, shares
 from .pseudo_data import Generation, PseudoData, generate, quality_losses
 

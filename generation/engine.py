@@ -28,7 +28,6 @@ from foundation.models import release_memory
 from foundation.settings import InversionSettings
 
 from .acceleration import Compiled, Work, choose_compilation, choose_precision
-from .errors import InversionError, UninvertibleModel
 from .objective import (
     StatisticsRecorder,
     batch_norm_layers,
@@ -37,7 +36,7 @@ from .objective import (
     total_variation,
 )
 from .optimizer import Adam
-from .plausibility import implausible
+from .plausibility import InversionError, UninvertibleModel, implausible
 from .statistics_layer import freeze_statistics
 
 Progress = Callable[[int, int], None]
@@ -423,3 +422,35 @@ def _require_finite(loss: Tensor, iteration: int) -> float:
             "weights and BatchNorm statistics are finite, or lower the learning rate"
         )
     return value
+
+
+def invert(
+    local_model: nn.Module,
+    labels: Tensor,
+    image_shape: tuple[int, int, int],
+    settings: InversionSettings | None = None,
+    *,
+    global_model: nn.Module | None = None,
+    pixel_range: PixelRange | None = None,
+    seed: int,
+    device: str | torch.device = "cpu",
+    progress: Progress | None = None,
+) -> Inversion:
+    """Turn a trained classifier into images it takes for its training data.
+
+    DeepInversion (Yin et al. 2020) of one model: an :class:`InversionEngine` that is used once. Its
+    parameters, results and errors are the engine's.
+    """
+    engine = InversionEngine(
+        local_model,
+        image_shape,
+        settings or InversionSettings(),
+        global_model=global_model,
+        pixel_range=pixel_range,
+        device=device,
+        expected_images=len(labels),
+    )
+    try:
+        return engine.invert(local_model, labels, seed=seed, progress=progress)
+    finally:
+        engine.close()

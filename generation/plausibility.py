@@ -1,9 +1,20 @@
-"""Which pseudo images can be used at all, whoever made them.
+"""Which pseudo images can be used at all, whoever made them, and what is raised if none can.
 
 Finite but absurd values turn the network that is trained on them into NaN.
 """
 
 from torch import Tensor
+
+from foundation import ExpectedError
+
+
+class InversionError(ExpectedError, RuntimeError):
+    """Images cannot be generated; the message says why, and what to change."""
+
+
+class UninvertibleModel(InversionError):
+    """One model cannot be inverted, or what comes out is absurd; others may well be."""
+
 
 LARGEST_PIXEL = 1e3
 """Normalised pixels of real images lie within about ±3; what inversion makes of them, ±30."""

@@ -1,6 +1,6 @@
 """Generating for a whole federation: never more models in memory than are being inverted."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -13,7 +13,7 @@ from foundation.seeds import INVERSION, LABELS, derived_seed
 from foundation.settings import InversionSettings
 
 from .engine import Inversion, PixelRange, Progress
-from .errors import UninvertibleModel
+from .plausibility import UninvertibleModel
 from .principle import draw_labels
 from .sharing import Conditions, Order, invert_all
 
@@ -89,8 +89,8 @@ class Generation:
 def generate(
     local_model: Callable[[int], nn.Module],
     *,
-    budgets: Sequence[int],
-    label_counts: Sequence[Sequence[float]] | None,
+    budgets: Mapping[int, int],
+    label_counts: Mapping[int, Sequence[float]] | None,
     image_shape: tuple[int, int, int],
     settings: InversionSettings,
     classes: int,
@@ -109,10 +109,10 @@ def generate(
         Gives the local model of a client index; called once per client with a budget, in ascending
         order, when its turn has come, and not kept: models can be read from disk one at a time,
         into the same module. All of one architecture.
-    budgets : sequence of int
+    budgets : Mapping of int to int
         Images wanted of each client; a client with 0 is skipped. See ``generation.budgets``.
-    label_counts : sequence of sequences of float, or None
-        Label distribution of each client, (clients, classes); None: uniform over the classes.
+    label_counts : Mapping of int to sequence of float, or None
+        (classes,) label distribution of each client; uniform for one that is missing, or for all.
     image_shape : tuple of int
         (C, H, W).
     settings : InversionSettings
@@ -144,24 +144,28 @@ def generate(
     UninvertibleModel
         If none of the models can be inverted; the message names them.
     """
-    if label_counts is not None and len(label_counts) != len(budgets):
-        raise ValueError(f"{len(label_counts)} label distributions for {len(budgets)} clients")
+    told = label_counts or {}
     orders = (
         Order(
             client,
             local_model(client),
             draw_labels(
                 budget,
-                [1.0] * classes if label_counts is None else label_counts[client],
+                told.get(client, [1.0] * classes),
                 derived_seed(seed, LABELS, client),
             ),
             derived_seed(seed, INVERSION, client),
         )
-        for client, budget in enumerate(budgets)
+        for client, budget in sorted(budgets.items())
         if budget
     )
     conditions = Conditions(
-        image_shape, settings, global_model, pixel_range, device, expected_images=sum(budgets)
+        image_shape,
+        settings,
+        global_model,
+        pixel_range,
+        device,
+        expected_images=sum(budgets.values()),
     )
     inversions: dict[int, Inversion] = {}
     failures: dict[int, str] = {}

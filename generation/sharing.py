@@ -19,7 +19,7 @@ from foundation.settings import InversionSettings
 
 from .acceleration import forward_operations
 from .engine import Inversion, InversionEngine, PixelRange, Progress
-from .errors import UninvertibleModel
+from .plausibility import UninvertibleModel
 
 
 @dataclass(frozen=True)

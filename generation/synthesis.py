@@ -16,9 +16,9 @@ from torch.nn import functional as F
 from foundation.models.ensemble import Ensemble
 
 from .engine import PixelRange, resident_copy
-from .errors import InversionError
 from .generator import NOISE, Generator
 from .generator_losses import disagreement, hard_sample_weights
+from .plausibility import InversionError
 from .statistics_layer import freeze_statistics
 
 # Of both papers' programs.

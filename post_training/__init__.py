@@ -4,7 +4,8 @@ A method sees a trained federation through the small interface :class:`Trained`;
 no files and no data set.
 """
 
-from .class_statistics import ClassStatistics, StatisticsRequest
+from questions.class_statistics import ClassStatistics, StatisticsRequest
+
 from .method import Method
 from .registry import chosen, methods
 from .settings import Settings

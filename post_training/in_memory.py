@@ -7,6 +7,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
@@ -14,12 +15,14 @@ from torch import nn
 from foundation.events.family import Evaluated, Event, ImagesMade, failures_of
 from foundation.events.log import say
 from foundation.models import State, load_state
-from generation import PseudoData, generate
+from generation import PseudoData
+from questions import Request
 
-from .class_statistics import ClassStatistics, StatisticsRequest
-from .trained import Inputs, PseudoRequest
+from .trained import Inputs, PseudoRequest, inverted
 
 log = logging.getLogger("flwr.fedf2dg")
+
+P = TypeVar("P")
 
 
 class TrainedModels:
@@ -53,7 +56,7 @@ class TrainedModels:
     progress : callable, optional
         Called with (what, done, total).
     ask : callable, optional
-        Answers for the clients what a model says of their training images.
+        Answers a question of :mod:`questions` for the clients; None where it cannot.
     """
 
     def __init__(
@@ -70,7 +73,7 @@ class TrainedModels:
         device: str | torch.device = "cpu",
         evaluate: Callable[[nn.Module], float] | None = None,
         progress: Callable[[str, int, int], None] | None = None,
-        ask: Callable[[StatisticsRequest], ClassStatistics | None] | None = None,
+        ask: Callable[[Any], Any] | None = None,
     ) -> None:
         self._shell = copy.deepcopy(model)
         self.global_state = dict(global_state)
@@ -111,7 +114,7 @@ class TrainedModels:
             if client in self._label_counts
         }
 
-    def class_statistics(self, request: StatisticsRequest) -> ClassStatistics | None:
+    def ask(self, request: Request[Any, P]) -> P | None:
         """Return the answer of the function that was given."""
         return None if self._ask is None else self._ask(request)
 
@@ -126,24 +129,7 @@ class TrainedModels:
     def pseudo_images(self, request: PseudoRequest) -> PseudoData:
         """Invert the local models one after the other."""
         started = time.perf_counter()
-        competes = request.inversion.competition_weight > 0
-        local = self.model(self.global_state)
-        length = max(request.budgets) + 1
-        told: Mapping[int, Sequence[float]] | None = request.label_weights or self.label_counts()
-        labels = None if told is None else [told.get(client, []) for client in range(length)]
-        generated = generate(
-            lambda client: load_state(local, self.local_models[client]).eval(),
-            budgets=[request.budgets.get(client, 0) for client in range(length)],
-            label_counts=labels,
-            image_shape=self.inputs.shape,
-            settings=request.inversion,
-            classes=self.inputs.classes,
-            global_model=self.model(self.global_state) if competes else None,
-            pixel_range=self.inputs.pixel_range,
-            seed=request.seed,
-            device=self._device,
-            progress=self.progress(f"inversion of {request.kind} samples", "image-iterations"),
-        )
+        generated = inverted(self, request, self._device)
         self.record(
             ImagesMade(
                 request.kind,

@@ -17,8 +17,8 @@ from foundation.models import State, cpu_state, device_of, load_state, resolve_d
 from foundation.settings.configuration import ConfigurationError, RunConfiguration, flatten
 from foundation.settings.post_training import methods_for
 from generation import PseudoData
+from questions.class_statistics import ClassStatistics, StatisticsRequest
 
-from .class_statistics import ClassStatistics, StatisticsRequest
 from .in_memory import TrainedModels
 from .registry import chosen
 from .settings import Settings

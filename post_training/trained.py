@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol, TypeVar
 
+import torch
 from torch import nn
 
 from foundation.events.family import Event
-from foundation.models import State
-from generation import InversionSettings, PixelRange, PseudoData
+from foundation.models import State, load_state
+from foundation.processes import Workers
+from generation import Generation, InversionSettings, PixelRange, PseudoData, generate
+from questions import Request
 
-from .class_statistics import ClassStatistics, StatisticsRequest
+log = logging.getLogger("flwr.fedf2dg")
+
+P = TypeVar("P")
 
 
 @dataclass(frozen=True)
@@ -124,8 +130,11 @@ class Trained(Protocol):
         """
         ...
 
-    def class_statistics(self, request: StatisticsRequest) -> ClassStatistics | None:
-        """Ask the clients what a model says of their training images; None if nobody can answer."""
+    def ask(self, request: Request[Any, P]) -> P | None:
+        """Ask the clients a question of :mod:`questions`, and pool their answers.
+
+        None if nobody can answer, or the configuration keeps from the server what is asked for.
+        """
         ...
 
     def evaluate(self, state: State, stage: str) -> float | None:
@@ -199,3 +208,36 @@ class Trained(Protocol):
             judges keep it unless their images speak against it, not only if they speak for it.
         """
         ...
+
+
+def inverted(
+    trained: Trained,
+    request: PseudoRequest,
+    device: torch.device,
+    workers: Workers | None = None,
+) -> Generation:
+    """Make pseudo images here, in this process or in processes beside it."""
+    local_models, shell = trained.local_models, trained.model(trained.global_state)
+    competes = request.inversion.competition_weight > 0
+    weights: Mapping[int, Sequence[float]] | None = request.label_weights
+    if weights is None:
+        weights = trained.label_counts()
+        for client, images in request.budgets.items():
+            if images and weights is not None and client not in weights:
+                log.warning(
+                    "client %d gave no label counts: its pseudo images are of all classes", client
+                )
+    return generate(
+        lambda client: load_state(shell, local_models[client]).eval(),
+        budgets=request.budgets,
+        label_counts=weights,
+        image_shape=trained.inputs.shape,
+        settings=request.inversion,
+        classes=trained.inputs.classes,
+        global_model=trained.model(trained.global_state) if competes else None,
+        pixel_range=trained.inputs.pixel_range,
+        seed=request.seed,
+        device=device,
+        progress=trained.progress(f"inversion of {request.kind} samples", "image-iterations"),
+        workers=workers,
+    )

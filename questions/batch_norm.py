@@ -1,19 +1,31 @@
-"""What clients answer about the inputs of BatchNorm layers, checked before it is used."""
+"""What enters the BatchNorm layers of this model on your images? Pooled, their statistics."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
-from flwr.app import MetricRecord, RecordDict
+from torch import nn
 
-from foundation.messages.numbers import metrics_of, whole_numbers
-from foundation.messages.records import InvalidContent, from_record, packed, template
-from foundation.models.batch_norm import InputMoments
+from foundation.data import stratified_subset
+from foundation.messages.content import Content, Received
+from foundation.messages.participants import Participant
+from foundation.messages.records import InvalidContent, template
+from foundation.models import State, cpu_state, load_state
+from foundation.models.batch_norm import (
+    InputMoments,
+    input_moments,
+    pooled_statistics,
+    with_statistics,
+)
+
+from .question import Question, Request, Site
 
 #: Most images that a client runs to measure; a pass over all could cost as much as an epoch.
 SAMPLE = 512
+# Pixels of a batch. Statistics of a batch stand for those of all images, so it should be large.
+_PIXELS = 2**18
 # Σx² may fall short of (Σx)²/n by what float64 rounds.
 _TOLERANCE = 1e-9
 # Mean of x² from which on a pooled variance would near the largest float32.
@@ -30,78 +42,104 @@ class MeasuredInputs:
         How many of its training images were run.
     moments : Mapping of str to InputMoments
         By layer.
+    weight : float (default: 1.0)
+        How many training images each image that was run stands for.
     """
 
     images: int
     moments: Mapping[str, InputMoments]
+    weight: float = 1.0
 
-    def content(self) -> RecordDict:
-        """Return the answer as a reply carries it."""
-        names = list(self.moments)
-        arrays = {
-            f"{name}.{kind}": getattr(self.moments[name], kind)
-            for name in names
+    def content(self) -> Content:
+        """Return them as an answer."""
+        sums = {
+            f"{name}.{kind}": getattr(found, kind)
+            for name, found in self.moments.items()
             for kind in ("total", "squares")
         }
-        counts = [self.moments[name].count for name in names]
-        return RecordDict(
-            {
-                "moments": packed(arrays),
-                "batch-norm": MetricRecord({"images": [self.images], "counts": counts}),
-            }
-        )
+        counts = [found.count for found in self.moments.values()]
+        return Content({"moments": sums}, {"images": self.images, "counts": counts})
 
 
-def checked_inputs(
-    content: RecordDict, layers: Mapping[str, tuple[int, int]], num_examples: int
-) -> MeasuredInputs:
-    """Return a client's answer.
+def tell(site: Site, asked: Received) -> Content:
+    """Measure on a bounded sample, which keeps the classes' shares and depends on the seed."""
+    model = site.model()
+    load_state(model, asked.state("arrays", model.state_dict()))
+    data = site.data()
+    rows = stratified_subset(data.labels, SAMPLE, site.configuration.seed)
+    images = torch.tensor(data.images[rows])
+    height, width = data.image_size
+    parts = -(-len(rows) * height * width // _PIXELS)
+    batches = (
+        site.description.normalization.apply(batch.to(site.device))
+        for batch in images.tensor_split(min(parts, max(len(rows) // 2, 1)))
+    )
+    return MeasuredInputs(len(rows), input_moments(model, batches)).content()
+
+
+question = Question("batch_norm", tell)
+
+
+@dataclass(frozen=True)
+class BatchNormRequest(Request[MeasuredInputs, State]):
+    """Ask what enters the BatchNorm layers of a model.
 
     Parameters
     ----------
-    content : RecordDict
-        The reply.
+    state : State
+        The model's.
     layers : Mapping of str to (int, int)
         Of every BatchNorm layer, in the model's order: its channels, and how many values of each an
         image has there. A client that says another number would change its weight.
-    num_examples : int
-        Training samples that the client joined with.
-
-    Raises
-    ------
-    InvalidContent
-        Saying what is wrong.
     """
-    record = metrics_of(content, "batch-norm")
-    (images,) = whole_numbers(record, "images", 1, num_examples)
-    if images != min(SAMPLE, num_examples):
-        raise InvalidContent(f"it measured {images} images instead of its sample")
-    expected = [images * values for _, values in layers.values()]
-    counts = whole_numbers(record, "counts", len(layers), max(expected, default=0))
-    arrays = content.array_records.get("moments")
-    if arrays is None:
-        raise InvalidContent("the reply lacks its moments")
-    state = from_record(
-        arrays,
-        {
+
+    state: State
+    layers: Mapping[str, tuple[int, int]]
+
+    asks = question
+
+    @classmethod
+    def of(cls, model: nn.Module, image_shape: tuple[int, int, int]) -> BatchNormRequest:
+        """Ask about a model of images (C, H, W); it is not changed."""
+        # Two images: a layer cannot normalise with a single value.
+        images = torch.zeros(2, *image_shape, device=next(model.parameters()).device)
+        found = input_moments(model, [images]).items()
+        layers = {name: (len(moments.total), moments.count // 2) for name, moments in found}
+        return cls(cpu_state(model), layers)
+
+    def content(self) -> Content:
+        return Content({"arrays": self.state})
+
+    def checked(self, who: Participant, reply: Received) -> MeasuredInputs:
+        images = reply.whole_number("images", 1, who.num_examples)
+        if images != min(SAMPLE, who.num_examples):
+            raise InvalidContent(f"it measured {images} images instead of its sample")
+        expected = [images * values for _, values in self.layers.values()]
+        counts = reply.whole_numbers("counts", len(self.layers), max(expected, default=0))
+        shapes = {
             f"{name}.{kind}": template(torch.float64, width)
-            for name, (width, _) in layers.items()
+            for name, (width, _) in self.layers.items()
             for kind in ("total", "squares")
-        },
-    )
-    moments = {}
-    for name, count, right in zip(layers, counts, expected, strict=True):
-        total, squares = state[f"{name}.total"], state[f"{name}.squares"]
-        if count != right:
-            raise InvalidContent(f"{name!r}: {count} values are not those of {images} images")
-        if (squares * (1 + _TOLERANCE) < total.square() / count).any():
-            raise InvalidContent(f"{name!r}: the sum of squares is too small for the sum")
-        if (squares > _LARGEST_SQUARE * count).any():
-            raise InvalidContent(f"{name!r}: no float32 can hold such a variance")
-        moments[name] = InputMoments(count, total, squares)
-    return MeasuredInputs(images, moments)
+        }
+        sums = reply.state("moments", shapes)
+        moments = {}
+        for name, count, right in zip(self.layers, counts, expected, strict=True):
+            total, squares = sums[f"{name}.total"], sums[f"{name}.squares"]
+            if count != right:
+                raise InvalidContent(f"{name!r}: {count} values are not those of {images} images")
+            if (squares * (1 + _TOLERANCE) < total.square() / count).any():
+                raise InvalidContent(f"{name!r}: the sum of squares is too small for the sum")
+            if (squares > _LARGEST_SQUARE * count).any():
+                raise InvalidContent(f"{name!r}: no float32 can hold such a variance")
+            moments[name] = InputMoments(count, total, squares)
+        return MeasuredInputs(images, moments, who.num_examples / images)
 
+    def pooled(self, answers: Mapping[int, MeasuredInputs]) -> State:
+        """Return the model's state with the statistics that all clients' images give it.
 
-def sample_weights(parts: Sequence[MeasuredInputs], num_examples: Sequence[int]) -> list[float]:
-    """Return how many training images each image that was run stands for, client by client."""
-    return [samples / part.images for part, samples in zip(parts, num_examples, strict=True)]
+        Every client counts by the training samples that it joined with. The state is as it was
+        where nobody answered.
+        """
+        parts = list(answers.values())
+        statistics = pooled_statistics([p.moments for p in parts], [p.weight for p in parts])
+        return with_statistics(self.state, statistics)

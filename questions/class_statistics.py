@@ -1,21 +1,41 @@
-"""What clients answer about the predictions and features of their images, checked before use."""
+"""What does this model say of your training images? Sums of predictions and features by class.
+
+Importable without Flower: post-training methods ask it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import hashlib
+import logging
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import torch
-from flwr.app import MetricRecord, RecordDict
 from torch import Tensor
 
-from foundation.messages.numbers import metrics_of, whole_numbers
-from foundation.messages.records import InvalidContent, from_record, packed, template
-from foundation.models import State
-from foundation.models.class_statistics import ClassSums
+from foundation.messages.content import Content, Received
+from foundation.messages.records import InvalidContent, template
+from foundation.models import State, load_state
+from foundation.models.class_statistics import ClassSums, class_sums, noised
+from foundation.settings.configuration import ConfigurationError, RunConfiguration
 
-PREDICTIONS, MEANS, MOMENT, CLASS_MOMENTS = "predictions", "means", "moment", "class-moments"
-PARTS = (PREDICTIONS, MEANS, MOMENT, CLASS_MOMENTS)
+from .label_counts import shareable_counts
+from .question import Question, Request, Site
+
+if TYPE_CHECKING:
+    from foundation.messages.participants import Participant
+
+log = logging.getLogger("flwr.fedf2dg")
+
+#: What can be asked for, as :class:`~foundation.models.class_statistics.ClassSums` names it.
+PARTS = PREDICTIONS, MEANS, MOMENT, CLASS_MOMENTS = (
+    "predictions",
+    "feature_sums",
+    "moment",
+    "class_moments",
+)
 # Relative; float32 probabilities add up to 1 within about 1e-6.
 _TOLERANCE = 1e-4
 # Sums of larger features over the clients could overflow in float32.
@@ -40,125 +60,221 @@ class ClientStatistics:
     sums: ClassSums
     label_counts: list[int] | None = None
 
-    def content(self) -> RecordDict:
-        """Return the answer as a reply carries it."""
-        sums, counts = self.sums, self.sums.feature_counts
-        values = (sums.predictions, sums.feature_sums, sums.moment, sums.class_moments)
-        tensors = zip(PARTS, values, strict=True)
-        return RecordDict(
+    def content(self) -> Content:
+        """Return them as an answer."""
+        tensors = {part: getattr(self.sums, part) for part in PARTS}
+        counts = self.sums.feature_counts
+        return Content(
+            {"statistics": {part: value for part, value in tensors.items() if value is not None}},
             {
-                "statistics": packed({name: value for name, value in tensors if value is not None}),
-                "class-statistics": MetricRecord(
-                    {
-                        "images": [self.images],
-                        "label-counts": self.label_counts or [],
-                        "feature-counts": [] if counts is None else counts.tolist(),
-                    }
-                ),
-            }
+                "images": self.images,
+                "label-counts": self.label_counts or [],
+                "feature-counts": [] if counts is None else counts.tolist(),
+            },
         )
 
 
 @dataclass(frozen=True)
-class Expected:
-    """What a reply must hold.
+class ClassStatistics:
+    """Sums over the images of the clients that answered; what was not asked for is None.
+
+    Only sums over clients are held, so that secure aggregation can make them. C is the number of
+    classes, d that of features. ``predictions``, ``feature_sums``, ``feature_counts`` (here
+    float64), ``moment`` and ``class_moments`` are those of
+    :class:`~foundation.models.class_statistics.ClassSums`.
 
     Parameters
     ----------
-    parts : sequence of str
-        Some of :data:`PARTS`.
-    classes, features : int
-        C and d.
-    minimum : int
+    clients : tuple of int
+        Who answered.
+    images : int
+        n, the number of their images.
+    label_counts : Tensor, optional
+        (C,) float64, n_c: images of each class; None where clients do not tell.
+    mean_products : Tensor, optional
+        (d, d) float64, Σ s·sᵀ/n over clients and their classes, s being the sum of the features of
+        n images; there with feature sums.
+    means_added : int (default: 0)
+        How many pairs of client and class are in ``mean_products``.
+    """
+
+    clients: tuple[int, ...]
+    images: int
+    label_counts: Tensor | None = None
+    predictions: Tensor | None = None
+    feature_sums: Tensor | None = None
+    feature_counts: Tensor | None = None
+    moment: Tensor | None = None
+    class_moments: Tensor | None = None
+    mean_products: Tensor | None = None
+    means_added: int = 0
+
+
+def tell(site: Site, asked: Received) -> Content:
+    """Add up what a model says of the training images, as far as the run's settings let be told.
+
+    The same question has the same noise: the mean of many would have none.
+    """
+    configuration = site.configuration
+    model = site.model()
+    state = asked.state("arrays", model.state_dict())
+    wish = asked.setting("statistics")
+    parts = [str(part) for part in wish] if isinstance(wish, list) else []
+    unknown = sorted(set(parts) - set(PARTS))
+    if unknown or not parts:
+        raise ConfigurationError(f"statistics {unknown or 'none'}: choose of {', '.join(PARTS)}")
+    by_class = MEANS in parts or CLASS_MOMENTS in parts
+    if by_class and not configuration.exact_counts_told:
+        raise ConfigurationError(_kept_back(configuration))
+    load_state(model, state)
+    batches = site.inputs(ordered=True)
+    sums = class_sums(
+        model,
+        batches.ordered(),
+        torch.from_numpy(site.data().label_counts()),
+        predictions=PREDICTIONS in parts,
+        means=by_class,
+        moment=MOMENT in parts,
+        class_moments=CLASS_MOMENTS in parts,
+        minimum=configuration.class_statistics_minimum,
+    )
+    if (scale := configuration.class_statistics_noise) > 0:
+        sums = noised(sums, scale, torch.Generator().manual_seed(_noise_seed(site, state)))
+    told = shareable_counts(site) if configuration.generation.place == "server" else None
+    return ClientStatistics(batches.samples, sums, told).content()
+
+
+def _kept_back(configuration: RunConfiguration) -> str:
+    return (
+        "class means show how many images of each class a client has, which label-counts="
+        f"{configuration.label_counts} and generation.place={configuration.generation.place} keep "
+        "from the server"
+    )
+
+
+def _noise_seed(site: Site, state: State) -> int:
+    """Return a seed that depends on the model, and on what only this client knows in this run."""
+    digest = hashlib.sha256(site.memory.setdefault("secret", secrets.token_bytes(16)))
+    for value in state.values():
+        digest.update(value.cpu().contiguous().numpy().tobytes())
+    return int.from_bytes(digest.digest()[:8], "little") >> 1
+
+
+question = Question("class_statistics", tell)
+
+
+@dataclass(frozen=True)
+class StatisticsRequest(Request[ClientStatistics, "ClassStatistics | None"]):
+    """Ask what a model says of the clients' training images.
+
+    Parameters
+    ----------
+    state : State
+        The model that the clients run over their training images, in evaluation mode.
+    predictions, means, moment, class_moments : bool (default: False)
+        Ask for the sum of its softmax outputs; of its features f by class; of f·fᵀ over all images;
+        of f·fᵀ by class, which goes with ``means``.
+    classes : int (default: 0)
+        C. This and what follows is what answers are held against; a run fills it in.
+    minimum : int (default: 1)
         Fewest images of a class whose features are added up.
-    noised : bool
+    noised : bool (default: False)
         Whether noise on the features makes impossible sums possible.
     label_counts : {"none", "noised", "exact"}
         Whether label counts come along.
     """
 
-    parts: Sequence[str]
-    classes: int
-    features: int
+    state: State
+    predictions: bool = False
+    means: bool = False
+    moment: bool = False
+    class_moments: bool = False
+    classes: int = 0
     minimum: int = 1
     noised: bool = False
     label_counts: str = "none"
 
+    asks = question
+
     @property
-    def shapes(self) -> State:
-        """Templates of the arrays."""
+    def parts(self) -> list[str]:
+        """What is asked for, some of :data:`PARTS`."""
+        wishes = (self.predictions, self.means, self.moment, self.class_moments)
+        return [part for part, wish in zip(PARTS, wishes, strict=True) if wish]
+
+    def for_run(self, configuration: RunConfiguration, classes: int) -> StatisticsRequest | None:
+        if self.means and not configuration.exact_counts_told:
+            log.warning("class means are not asked for: %s", _kept_back(configuration))
+            return None
+        exact, told = configuration.exact_counts_told, configuration.label_counts_told
+        return replace(
+            self,
+            classes=classes,
+            minimum=configuration.class_statistics_minimum,
+            noised=configuration.class_statistics_noise > 0,
+            label_counts="exact" if exact else "noised" if told else "none",
+        )
+
+    def content(self) -> Content:
+        return Content({"arrays": self.state}, settings={"statistics": self.parts})
+
+    def checked(self, who: Participant, reply: Received) -> ClientStatistics:
+        images = reply.whole_number("images", 1, 2**62)
+        if images != who.num_examples:
+            raise InvalidContent(
+                f"it answers for {images} images, but joined with {who.num_examples}"
+            )
+        state = reply.state("statistics", self._shapes())
+        labels = self._checked_labels(reply, images)
+        counts = self._checked_counts(reply, images, labels)
+        predictions, means, moment, class_moments = (state.get(part) for part in PARTS)
+        sums = ClassSums(predictions, means, counts, moment, class_moments)
+        _check_predictions(sums.predictions, images)
+        if not self.noised:
+            _check_features(sums)
+        for part, power in ((MEANS, 1), (MOMENT, 2), (CLASS_MOMENTS, 2)):
+            if part in state and (state[part].abs() > images * _LARGEST_FEATURE**power).any():
+                raise InvalidContent(f"{part!r} adds up features beyond {_LARGEST_FEATURE:g}")
+        return ClientStatistics(images, sums, labels)
+
+    def _shapes(self) -> State:
+        classes = self.classes
+        features = self.state["head.weight"].shape[1] if self.parts != [PREDICTIONS] else 0
         shapes = {
-            PREDICTIONS: (self.classes,),
-            MEANS: (self.classes, self.features),
-            MOMENT: (self.features, self.features),
-            CLASS_MOMENTS: (self.classes, self.features, self.features),
+            PREDICTIONS: (classes,),
+            MEANS: (classes, features),
+            MOMENT: (features, features),
+            CLASS_MOMENTS: (classes, features, features),
         }
         return {part: template(torch.float64, *shapes[part]) for part in self.parts}
 
+    def _checked_labels(self, reply: Received, images: int) -> list[int] | None:
+        if self.label_counts == "none":
+            return None
+        exact = self.label_counts == "exact"
+        # Noise may make a count larger than it is.
+        labels = reply.whole_numbers("label-counts", self.classes, images if exact else 10**10)
+        if exact and sum(labels) != images:
+            raise InvalidContent(f"the label counts sum to {sum(labels)} instead of {images}")
+        return labels
 
-def checked_statistics(
-    content: RecordDict, expected: Expected, num_examples: int
-) -> ClientStatistics:
-    """Return a client's sums.
+    def _checked_counts(
+        self, reply: Received, images: int, labels: list[int] | None
+    ) -> Tensor | None:
+        if not self.means:
+            return None
+        counts = reply.whole_numbers("feature-counts", self.classes, images)
+        if any(0 < count < self.minimum for count in counts):
+            raise InvalidContent(f"it adds up features of fewer than {self.minimum} images")
+        own = labels if labels is not None and self.label_counts == "exact" else counts
+        if sum(counts) > images or any(
+            count not in (0, label) for count, label in zip(counts, own, strict=True)
+        ):
+            raise InvalidContent("it adds up features of other images than it has")
+        return torch.tensor(counts)
 
-    Raises
-    ------
-    InvalidContent
-        Saying what is wrong.
-    """
-    record = metrics_of(content, "class-statistics")
-    (images,) = whole_numbers(record, "images", 1, num_examples)
-    if images != num_examples:
-        raise InvalidContent(f"it answers for {images} images, but joined with {num_examples}")
-    arrays = content.array_records.get("statistics")
-    if arrays is None:
-        raise InvalidContent("the reply lacks its sums")
-    state = from_record(arrays, expected.shapes)
-    labels = _label_counts(record, expected, images)
-    counts = _feature_counts(record, expected, images, labels)
-    _check_predictions(state.get(PREDICTIONS), images)
-    if not expected.noised:
-        _check_features(state.get(MEANS), counts, state.get(MOMENT), state.get(CLASS_MOMENTS))
-    for part, power in ((MEANS, 1), (MOMENT, 2), (CLASS_MOMENTS, 2)):
-        if part in state and (state[part].abs() > images * _LARGEST_FEATURE**power).any():
-            raise InvalidContent(f"the {part} add up features beyond {_LARGEST_FEATURE:g}")
-    sums = ClassSums(
-        state.get(PREDICTIONS),
-        state.get(MEANS),
-        counts,
-        state.get(MOMENT),
-        state.get(CLASS_MOMENTS),
-    )
-    return ClientStatistics(images, sums, labels)
-
-
-def _label_counts(record: MetricRecord, expected: Expected, images: int) -> list[int] | None:
-    if expected.label_counts == "none":
-        return None
-    exact = expected.label_counts == "exact"
-    # Noise may make a count larger than it is.
-    most = images if exact else 10**10
-    labels = whole_numbers(record, "label-counts", expected.classes, most)
-    if exact and sum(labels) != images:
-        raise InvalidContent(f"the label counts sum to {sum(labels)} instead of {images}")
-    return labels
-
-
-def _feature_counts(
-    record: MetricRecord, expected: Expected, images: int, labels: list[int] | None
-) -> Tensor | None:
-    if MEANS not in expected.parts:
-        return None
-    counts = whole_numbers(record, "feature-counts", expected.classes, images)
-    if any(0 < count < expected.minimum for count in counts):
-        raise InvalidContent(f"it adds up features of fewer than {expected.minimum} images")
-    allowed = [images] * expected.classes if labels is None else labels
-    exact = expected.label_counts == "exact"
-    if sum(counts) > images or (
-        exact and any(count not in (0, label) for count, label in zip(counts, allowed, strict=True))
-    ):
-        raise InvalidContent("it adds up features of other images than it has")
-    return torch.tensor(counts)
+    def pooled(self, answers: Mapping[int, ClientStatistics]) -> ClassStatistics | None:
+        return added(tuple(answers), list(answers.values())) if answers else None
 
 
 def _check_predictions(predictions: Tensor | None, images: int) -> None:
@@ -169,23 +285,18 @@ def _check_predictions(predictions: Tensor | None, images: int) -> None:
         raise InvalidContent(f"the predictions add up to {total:g} instead of {images}")
 
 
-def _check_features(
-    sums: Tensor | None,
-    counts: Tensor | None,
-    moment: Tensor | None,
-    class_moments: Tensor | None,
-) -> None:
-    least = torch.zeros(())
-    if sums is not None and counts is not None:
-        if sums[counts == 0].any():
+def _check_features(sums: ClassSums) -> None:
+    counts, least = sums.feature_counts, torch.zeros(())
+    if sums.feature_sums is not None and counts is not None:
+        if sums.feature_sums[counts == 0].any():
             raise InvalidContent("it adds up features of a class that it leaves out")
-        least = sums.square() / counts.clamp_min(1).unsqueeze(1)
-        if class_moments is not None and class_moments[counts == 0].any():
+        least = sums.feature_sums.square() / counts.clamp_min(1).unsqueeze(1)
+        if sums.class_moments is not None and sums.class_moments[counts == 0].any():
             raise InvalidContent("it adds up products of a class that it leaves out")
-    if moment is not None:
-        _check_moments(moment, least.sum(dim=0) if least.ndim else least)
-    if class_moments is not None:
-        _check_moments(class_moments, least)
+    if sums.moment is not None:
+        _check_moments(sums.moment, least.sum(dim=0) if least.ndim else least)
+    if sums.class_moments is not None:
+        _check_moments(sums.class_moments, least)
 
 
 def _check_moments(moments: Tensor, least: Tensor) -> None:
@@ -196,3 +307,32 @@ def _check_moments(moments: Tensor, least: Tensor) -> None:
         raise InvalidContent("the second moment is not symmetric")
     if (diagonal * (1 + _TOLERANCE) < least).any():
         raise InvalidContent("the second moment is too small for the sums of features")
+
+
+def added(clients: tuple[int, ...], parts: Sequence[ClientStatistics]) -> ClassStatistics:
+    """Return the sums over at least one client."""
+    labels = [torch.tensor(p.label_counts) for p in parts if p.label_counts is not None]
+    sums = [part.sums for part in parts]
+    counts = [part.feature_counts for part in sums if part.feature_counts is not None]
+    return ClassStatistics(
+        clients=clients,
+        images=sum(part.images for part in parts),
+        label_counts=_sum(labels),
+        **{part: _sum([getattr(one, part) for one in sums]) for part in PARTS},
+        feature_counts=_sum(counts),
+        mean_products=_sum([_mean_products(one) for one in sums]),
+        means_added=sum(int((count > 0).sum()) for count in counts),
+    )
+
+
+def _mean_products(sums: ClassSums) -> Tensor | None:
+    """Return Σ s·sᵀ/n over a client's classes, (d, d)."""
+    if sums.feature_sums is None or sums.feature_counts is None:
+        return None
+    means = sums.feature_sums / sums.feature_counts.clamp_min(1).unsqueeze(1)
+    return sums.feature_sums.T @ means
+
+
+def _sum(tensors: Sequence[Tensor | None]) -> Tensor | None:
+    given = [tensor.double() for tensor in tensors if tensor is not None]
+    return torch.stack(given).sum(dim=0) if given else None

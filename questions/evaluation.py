@@ -1,4 +1,4 @@
-"""Candidates that clients evaluate on their held-out images, and what they answer.
+"""What do these models do on your held-out images? The clients' scores of candidates.
 
 One message carries several candidates, since every message is a process start on a real client.
 """
@@ -11,33 +11,23 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from flwr.app import ArrayRecord, ConfigRecord, MetricRecord, RecordDict
 
-from foundation.messages.numbers import losses, metrics_of, whole_numbers
-from foundation.messages.records import InvalidContent, from_record, packed
-from foundation.models import State, interpolated
+from foundation.messages.content import Content, Received
+from foundation.messages.participants import Participant, Participants
+from foundation.messages.records import InvalidContent
+from foundation.models import State, interpolated, load_state
+from foundation.scores import BINS, SCORE_BINS, Outcomes
+
+from .question import Question, Request, Site
 
 Counts = npt.NDArray[np.int64]
 
-_SCORES = "evaluation"
+_TABLES = ("total", "correct", "gained", "lost")
 _MOST_CANDIDATES = 1000
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """A model on the way from one state to another: w_base + step·(w_target - w_base).
-
-    Parameters
-    ----------
-    base, target : int
-        Which of the message's states.
-    step : float (default: 1.0)
-        λ in [0, 1].
-    """
-
-    base: int
-    target: int
-    step: float = 1.0
+#: With more classes than this a confusion matrix would be most of what travels: totals are told.
+MOST_CLASSES = 100
+# What sums of floats may differ by.
+_ROUNDING = 1 + 1e-6
 
 
 @dataclass(frozen=True)
@@ -46,83 +36,54 @@ class Candidates:
 
     Parameters
     ----------
-    states : sequence of State
-        At least one.
-    candidates : sequence of Candidate
-        At least one.
+    base : State
+        w.
+    target : State, optional
+        w'; None where ``base`` alone is asked about.
+    steps : sequence of float (default: 0)
+        λ in [0, 1] of each candidate, w + λ·(w' - w).
     """
 
-    states: Sequence[State]
-    candidates: Sequence[Candidate]
+    base: State
+    target: State | None = None
+    steps: Sequence[float] = (0.0,)
 
     def __post_init__(self) -> None:
         """Refuse candidates that no model can be made of."""
-        if not 0 < len(self.candidates) <= _MOST_CANDIDATES:
-            raise InvalidContent(f"{len(self.candidates)} candidates: 1 to {_MOST_CANDIDATES}")
-        for candidate in self.candidates:
-            if not (
-                0 <= candidate.base < len(self.states)
-                and 0 <= candidate.target < len(self.states)
-                and 0 <= candidate.step <= 1
-            ):
-                raise InvalidContent(f"{candidate} is not between two of {len(self.states)} states")
-
-    @classmethod
-    def whole(cls, states: Sequence[State]) -> Candidates:
-        """Ask about whole states."""
-        return cls(states, [Candidate(index, index) for index in range(len(states))])
-
-    @classmethod
-    def between(cls, base: State, target: State, steps: Sequence[float]) -> Candidates:
-        """Ask about w_base + λ·(w_target - w_base) for every λ in ``steps``."""
-        return cls((base, target), [Candidate(0, 1, step) for step in steps])
+        if not 0 < len(self.steps) <= _MOST_CANDIDATES:
+            raise InvalidContent(f"{len(self.steps)} candidates: 1 to {_MOST_CANDIDATES}")
+        if not all(0 <= step <= (0 if self.target is None else 1) for step in self.steps):
+            raise InvalidContent(f"steps {list(self.steps)[:8]} are not between the states sent")
 
     def __len__(self) -> int:
         """Return the number of candidates, K."""
-        return len(self.candidates)
+        return len(self.steps)
 
     def __iter__(self) -> Iterator[State]:
         """Make one candidate's state at a time."""
-        for candidate in self.candidates:
-            base, target = self.states[candidate.base], self.states[candidate.target]
-            yield interpolated(base, target, candidate.step)
+        target = self.base if self.target is None else self.target
+        return (interpolated(self.base, target, step) for step in self.steps)
 
-    def arrays(self) -> dict[str, ArrayRecord]:
-        """Return the states as a message carries them."""
-        return {f"state-{index}": packed(state) for index, state in enumerate(self.states)}
-
-    def settings(self) -> dict[str, Any]:
-        """Return the rest as a message's configuration carries it."""
-        return {
-            "candidate-base": [candidate.base for candidate in self.candidates],
-            "candidate-target": [candidate.target for candidate in self.candidates],
-            "candidate-step": [float(candidate.step) for candidate in self.candidates],
-        }
+    def content(self) -> Content:
+        """Return them as a message carries them."""
+        target = {} if self.target is None else {"target": self.target}
+        steps = [float(step) for step in self.steps]
+        return Content({"base": self.base, **target}, settings={"steps": steps})
 
     @classmethod
-    def received(cls, content: RecordDict, config: ConfigRecord, like: State) -> Candidates:
-        """Read what :meth:`arrays` and :meth:`settings` wrote.
+    def received(cls, asked: Received, like: State) -> Candidates:
+        """Read what :meth:`content` wrote.
 
         Raises
         ------
         InvalidContent
             If it is something else.
         """
-        names = ("candidate-base", "candidate-target", "candidate-step")
-        lists = [config.get(name) for name in names]
-        if not all(isinstance(values, list) for values in lists):
+        steps = asked.setting("steps")
+        if not isinstance(steps, list) or not all(isinstance(step, float) for step in steps):
             raise InvalidContent("the message lists no candidates")
-        records: Mapping[str, ArrayRecord] = content.array_records
-        count = sum(name.startswith("state-") for name in records)
-        try:
-            states = [from_record(records[f"state-{index}"], like) for index in range(count)]
-            candidates = [
-                Candidate(int(base), int(target), float(step))
-                for base, target, step in zip(*lists, strict=True)
-            ]
-        except (KeyError, TypeError, ValueError) as error:
-            raise InvalidContent(f"the message's candidates cannot be read: {error}") from error
-        return cls(states, candidates)
+        target = asked.state("target", like) if "target" in asked.states else None
+        return cls(asked.state("base", like), target, steps)
 
 
 @dataclass(frozen=True)
@@ -142,6 +103,8 @@ class Scores:
         round.
     loss : np.ndarray
         (K,) float64, sum of the cross-entropies; infinite for a model whose outputs are not finite.
+    outcomes : tuple of Outcomes (default: ())
+        What every candidate says, added up; by class where clients tell 2 to MOST_CLASSES of them.
     """
 
     total: Counts
@@ -149,6 +112,7 @@ class Scores:
     gained: Counts
     lost: Counts
     loss: npt.NDArray[np.float64]
+    outcomes: tuple[Outcomes, ...] = ()
 
     @classmethod
     def counted(
@@ -157,6 +121,7 @@ class Scores:
         correct: npt.NDArray[np.bool_],
         loss: Sequence[float],
         columns: int,
+        logits: Sequence[npt.NDArray[Any]] = (),
     ) -> Scores:
         """Count over images.
 
@@ -170,6 +135,8 @@ class Scores:
             K sums.
         columns : int
             L; 1 puts all classes together.
+        logits : sequence of np.ndarray (default: none, and no outcomes)
+            K times (n, C).
         """
         column = labels if columns > 1 else np.zeros_like(labels)
 
@@ -184,16 +151,25 @@ class Scores:
             gained=count(correct & ~first),
             lost=count(~correct & first),
             loss=np.array(loss, dtype=np.float64),
+            outcomes=tuple(
+                Outcomes.counted(values, labels, by_class=tells_classes(columns))
+                for values in logits
+            ),
         )
 
     @classmethod
-    def sum(cls, parts: Sequence[Scores]) -> Scores:
-        """Add up the scores of at least one client."""
+    def sum(cls, parts: Sequence[Scores]) -> Scores | None:
+        """Add up the scores of clients; None of nobody."""
 
         def added(name: str) -> Any:
             return np.sum([getattr(part, name) for part in parts], axis=0)
 
-        return cls(*(added(name) for name in ("total", "correct", "gained", "lost", "loss")))
+        if not parts:
+            return None
+        outcomes = zip(*(part.outcomes for part in parts), strict=True)
+        summed = [total for one in outcomes if (total := Outcomes.sum(one)) is not None]
+        tables = {name: added(name) for name in (*_TABLES, "loss")}
+        return cls(**tables, outcomes=tuple(summed))
 
     @property
     def images(self) -> int:
@@ -204,53 +180,146 @@ class Scores:
         """Return the fraction of images classified correctly; None if there is no image."""
         return int(self.correct[candidate].sum()) / self.images if self.images else None
 
-    def record(self) -> dict[str, MetricRecord]:
-        """Return the scores as a reply carries them."""
-        values: dict[str, Any] = {
-            name: getattr(self, name).reshape(-1).tolist()
-            for name in ("total", "correct", "gained", "lost", "loss")
-        }
-        return {_SCORES: MetricRecord(values)}
+    def content(self) -> Content:
+        """Return them as an answer."""
+        tables = {name: getattr(self, name).reshape(-1).tolist() for name in (*_TABLES, "loss")}
+        tables["loss-squares"] = [found.loss_squares for found in self.outcomes]
+        for name in ("bins", "confusion", "histograms"):
+            found = [table for one in self.outcomes if (table := getattr(one, name)) is not None]
+            if found:
+                tables[name] = np.concatenate([table.reshape(-1) for table in found]).tolist()
+        return Content(numbers=tables)
 
 
-def checked_scores(content: RecordDict, candidates: int, held_out: Sequence[int]) -> Scores:
-    """Return the scores of a reply.
+def tells_classes(columns: int) -> bool:
+    """Tell whether outcomes are told by class where images are counted in so many columns."""
+    return 1 < columns <= MOST_CLASSES
 
-    Parameters
-    ----------
-    content : RecordDict
-        The reply.
-    candidates : int
-        K, how many were asked about.
-    held_out : sequence of int
-        The held-out images that the client joined with, by class or in one column. It cannot weigh
-        more than it said then.
 
-    Raises
-    ------
-    InvalidContent
-        Saying what is wrong.
+def held_out_counts(site: Site) -> list[int]:
+    """Return how many images judge here, by class where that may be told, else in total."""
+    counts = [int(count) for count in site.held_out().label_counts()]
+    return counts if site.configuration.exact_counts_told else [sum(counts)]
+
+
+def evaluated(site: Site, candidates: Candidates) -> Scores:
+    """Run every candidate over the client's held-out images; its resident model is overwritten."""
+    images = site.judging_images()
+    model = site.model()
+    found = [images.predictions(load_state(model, state)) for state in candidates]
+    return Scores.counted(
+        images.labels.cpu().numpy(),
+        np.stack([predictions.correct.cpu().numpy() for predictions in found]),
+        [float(predictions.loss) for predictions in found],
+        len(held_out_counts(site)),
+        [predictions.logits.cpu().numpy() for predictions in found],
+    )
+
+
+def tell(site: Site, asked: Received) -> Content:
+    """Tell the scores of the candidates in a message."""
+    candidates = Candidates.received(asked, site.model().state_dict())
+    return evaluated(site, candidates).content()
+
+
+question = Question("evaluation", tell)
+
+
+@dataclass(frozen=True)
+class EvaluationRequest(Request[Scores, "Scores | None"]):
+    """Ask clients that hold images out what candidates do on them.
+
+    A client weighs the held-out images that it joined with, by class or in one column: a reply
+    about others is refused.
     """
-    record = metrics_of(content, _SCORES)
-    columns, most = len(held_out), max(held_out, default=0)
-    total = np.array(whole_numbers(record, "total", columns, most), dtype=np.int64)
-    if total.tolist() != list(held_out):
-        raise InvalidContent(
-            f"it evaluated {int(total.sum())} images of other classes or number than the "
-            f"{sum(held_out)} that it joined with"
+
+    candidates: Candidates
+
+    asks = question
+
+    def clients(self, participants: Participants) -> list[int]:
+        return [client for client in participants.clients if sum(participants[client].held_out)]
+
+    def content(self) -> Content:
+        return self.candidates.content()
+
+    def checked(self, who: Participant, reply: Received) -> Scores:
+        candidates, held_out = len(self.candidates), who.held_out
+        columns, most = len(held_out), max(held_out, default=0)
+        total = np.array(reply.whole_numbers("total", columns, most), dtype=np.int64)
+        if total.tolist() != list(held_out):
+            raise InvalidContent(
+                f"it evaluated {int(total.sum())} images of other classes or number than the "
+                f"{sum(held_out)} that it joined with"
+            )
+
+        def table(name: str) -> Counts:
+            values = reply.whole_numbers(name, candidates * columns, most)
+            return np.array(values, dtype=np.int64).reshape(candidates, columns)
+
+        correct, gained, lost = table("correct"), table("gained"), table("lost")
+        first = correct[:1]
+        if (correct > total).any():
+            raise InvalidContent("it says that more images are classified correctly than there are")
+        if (correct - first != gained - lost).any():
+            raise InvalidContent(
+                "gains and losses do not add up to the difference of two candidates"
+            )
+        if gained[0].any() or (lost > first).any() or (gained > total - first).any():
+            raise InvalidContent("it gained or lost images that the first candidate cannot give")
+        loss = np.array(reply.losses("loss", candidates), dtype=np.float64)
+        return Scores(
+            total, correct, gained, lost, loss, _outcomes(reply, total, correct, loss.tolist())
         )
 
-    def table(name: str) -> Counts:
-        values = whole_numbers(record, name, candidates * columns, most)
-        return np.array(values, dtype=np.int64).reshape(candidates, columns)
+    def pooled(self, answers: Mapping[int, Scores]) -> Scores | None:
+        return Scores.sum(list(answers.values()))
 
-    correct, gained, lost = table("correct"), table("gained"), table("lost")
-    first = correct[:1]
-    if (correct > total).any():
-        raise InvalidContent("it says that more images are classified correctly than there are")
-    if (correct - first != gained - lost).any():
-        raise InvalidContent("gains and losses do not add up to the difference of two candidates")
-    if gained[0].any() or (lost > first).any() or (gained > total - first).any():
-        raise InvalidContent("it gained or lost images that the first candidate cannot give")
-    loss = np.array(losses(record, "loss", candidates), dtype=np.float64)
-    return Scores(total, correct, gained, lost, loss)
+
+def _outcomes(
+    reply: Received, total: Counts, correct: Counts, loss: Sequence[float]
+) -> tuple[Outcomes, ...]:
+    """Return the outcomes of a reply whose images and right answers are checked already."""
+    count, images, classes = len(loss), int(total.sum()), len(total)
+    right = correct.sum(axis=1)
+    squares = reply.losses("loss-squares", count)
+    # n losses, none below 0: Σl² ≤ (Σl)² ≤ n Σl², up to what single precision makes of Σl.
+    with np.errstate(invalid="ignore"):
+        sums, of_squares = np.array(loss) ** 2, np.array(squares)
+        slack = 1e-3 * sums + 1e-6 * images**2
+        possible = (of_squares <= sums + slack) & (sums <= images * of_squares + slack)
+    if not (possible | ~np.isfinite(sums)).all():
+        raise InvalidContent("the sums of losses and of their squares do not fit together")
+    bins = np.array(reply.losses("bins", count * 3 * BINS)).reshape(count, 3, BINS)
+    told, named, confidence = bins[:, 0], bins[:, 1], bins[:, 2]
+    edges = np.arange(BINS + 1) / BINS
+    if (
+        not np.isfinite(bins).all()
+        or (bins[:, :2] != np.floor(bins[:, :2])).any()
+        or (told.sum(axis=1) != images).any()
+        or (named.sum(axis=1) != right).any()
+        or (named > told).any()
+        or (confidence > told * edges[1:] * _ROUNDING).any()
+        or (confidence * _ROUNDING < told * edges[:-1]).any()
+    ):
+        raise InvalidContent("its bins of confidence are not those of its images")
+    if not tells_classes(classes):
+        return tuple(
+            Outcomes(images, int(right[k]), loss[k], squares[k], bins[k]) for k in range(count)
+        )
+    confusion = np.array(
+        reply.whole_numbers("confusion", count * classes**2, images), dtype=np.int64
+    ).reshape(count, classes, classes)
+    if (confusion.sum(axis=2) != total).any() or (
+        np.diagonal(confusion, axis1=1, axis2=2) != correct
+    ).any():
+        raise InvalidContent("its confusion matrix is not that of its images")
+    histograms = np.array(
+        reply.whole_numbers("histograms", count * 2 * classes * SCORE_BINS, images), dtype=np.int64
+    ).reshape(count, 2, classes, SCORE_BINS)
+    if (histograms.sum(axis=3) != np.stack([total, images - total])).any():
+        raise InvalidContent("its histograms of scores are not those of its images")
+    return tuple(
+        Outcomes(images, int(right[k]), loss[k], squares[k], bins[k], confusion[k], histograms[k])
+        for k in range(count)
+    )

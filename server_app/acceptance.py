@@ -10,9 +10,7 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 
-from foundation.data.agreement import to_values
 from foundation.events.family import (
-    BytesSent,
     Candidate,
     ClientJudgement,
     Judged,
@@ -20,9 +18,9 @@ from foundation.events.family import (
     failures_of,
 )
 from foundation.models import interpolated
-from questions.evaluation import Candidates
+from questions.ask import Answers
+from questions.evaluation import Candidates, EvaluationRequest, Scores
 
-from .client_evaluation import ClientEvaluation, evaluate_on_clients
 from .federation import Federation
 from .judgement import STEPS, Verdict, decide, tallies
 from .measuring import CLIENTS, SERVER, Figures
@@ -69,12 +67,8 @@ class Acceptance:
         before, after = federation.state.kept, federation.state.global_state
         assert before is not None
         with ledger.timed("judgement"):
-            answers = evaluate_on_clients(
-                federation.grid,
-                federation.participants,
-                Candidates.between(before, after, STEPS),
-                to_values(federation.description),
-                federation.configuration.round_timeout,
+            answers = federation.ask(
+                EvaluationRequest(Candidates(before, after, STEPS)),
                 federation.progress(f"judgement of the {stage} model", "clients"),
             )
             measured = federation.measuring.by_the_way(
@@ -83,10 +77,10 @@ class Acceptance:
             federation.note_figures(stage, measured)
             participants = federation.participants
             verdict = decide(
-                tallies(answers.total),
+                tallies(Scores.sum(answers.parts)),
                 before=ledger.kept,
                 stage=stage,
-                clients=len(answers.scores),
+                clients=len(answers.valid),
                 held_out=sum(sum(participants[c].held_out) for c in participants.clients),
                 needs_proof=ledger.needs_proof,
             )
@@ -96,8 +90,6 @@ class Acceptance:
             figures = self._figures_of(verdict)
             who = replace(figures.measured, also_chose=figures.by == CLIENTS)
             federation.record(ResultMeasured("selected", figures.accuracy, who))
-        federation.record(BytesSent("model", down=answers.bytes_down))
-        federation.record(BytesSent("evaluation", up=answers.bytes_up))
         federation.record(self._judged(verdict, answers, time.perf_counter() - started))
         federation.commit(f"{federation.state.completed[-1]}-judged")
 
@@ -111,7 +103,7 @@ class Acceptance:
         tally = verdict.candidates[verdict.chosen]
         return Figures(CLIENTS, tally.images, tally.accuracy)
 
-    def _judged(self, verdict: Verdict, answers: ClientEvaluation, seconds: float) -> Judged:
+    def _judged(self, verdict: Verdict, answers: Answers[Scores], seconds: float) -> Judged:
         names, best = self._federation.participants.names(), verdict.reported
         return Judged(
             verdict.stage,
@@ -134,7 +126,7 @@ class Acceptance:
                     stage=scores.accuracy(len(STEPS) - 1),
                     kept=scores.accuracy(verdict.chosen),
                 )
-                for client, scores in answers.scores.items()
+                for client, scores in answers.valid.items()
             ],
             failures_of(answers.failures, names),
             seconds,

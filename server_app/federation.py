@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 from flwr.app import ConfigRecord
@@ -36,7 +37,6 @@ from foundation.events.log import EventLog
 from foundation.messages.fingerprint import code_fingerprint
 from foundation.messages.gather import gather
 from foundation.messages.participants import MissingClients, Participants
-from foundation.messages.pixel_sums import pooled
 from foundation.messages.shared_model import shared_model
 from foundation.models import (
     Classifier,
@@ -53,19 +53,32 @@ from foundation.processes import Workers, threads
 from foundation.progress import PROGRESS
 from foundation.settings.configuration import RunConfiguration
 from generation import forward_operations
+from questions import Request
+from questions.ask import Answers, ask
+from questions.batch_norm import BatchNormRequest
+from questions.description import DescriptionRequest, introducing
+from questions.pixel_sums import PixelSumsRequest
 from strategies import TooFewReplies, get
 
-from .batch_norm import measured_on_clients
 from .checkpoints import Checkpoint, Checkpoints
 from .images import description_of, normalized
 from .initial_model import initial_state
-from .label_counts import LabelCounts
 from .measuring import CLIENTS, Figures, Measuring
 from .pseudo_files import forget_repeated
-from .same_data import described_data, require_same_data
+from .same_data import (
+    described_data,
+    described_test,
+    require_same_data,
+    warn_of_other_images,
+    warn_of_other_test,
+)
+from .told_labels import ToldLabels
 from .worker_pool import WorkerPool
 
 log = logging.getLogger("flwr.fedf2dg")
+
+A = TypeVar("A")
+
 
 _ADVICE = (
     "A client sent absurd weights, or learning-rate is too high. Continue from the round before "
@@ -122,13 +135,17 @@ class Federation:
         self.participants = Participants(
             configuration.num_clients,
             configuration.node_timeout,
-            {"fingerprint": code_fingerprint(), **to_values(self.description)},
+            introducing(
+                DescriptionRequest(
+                    code_fingerprint(),
+                    self.description.classes if configuration.exact_counts_told else 1,
+                ),
+                to_values(self.description),
+            ),
             configuration.client_identity,
-            self.description.classes if configuration.exact_counts_told else 1,
-            self.description.image_shape if configuration.measures_pixels else None,
         )
         self.measuring = Measuring(
-            grid, configuration, self.description, self.participants, self.device
+            self.ask, configuration, self.description, self.participants, self.device
         )
         self.strategy = get(configuration.strategy).server(
             configuration,
@@ -157,14 +174,13 @@ class Federation:
         self.events.enter = state.ledger.enter
         self.description = normalized(self.description, state.normalization)
         self.measuring.description = self.description
-        self.label_counts = LabelCounts(
-            self.grid,
+        self.label_counts = ToldLabels(
+            self.ask,
             self.participants,
             self.configuration,
             self.description.classes,
-            self.agreement(),
             state.label_counts,
-            state.ledger,
+            self.record,
         )
 
     # ------------------------------------------------------------------------------------- steps
@@ -236,22 +252,29 @@ class Federation:
         ConfigurationError, MissingClients
             If they are not those that the configuration names.
         CheckpointError
-            If they are simulated, and have other data than when the run began.
+            If they are simulated, and have other images than when the run began.
         """
         self.participants.discover(self.grid, self.configuration.required_replies)
         if self.participants.simulated:
-            now = described_data(self._example_counts(), self.description.class_names)
-            self.state.data = self.state.data or now
+            counts, division = self._example_counts(), self.configuration.division
+            now = described_data(division, counts, self.description.class_names)
             require_same_data(self.state.data, now)
+        else:
+            now = described_test(self.configuration.data_set)
+            warn_of_other_images(self.participants)
+            warn_of_other_test(self.state.data, now)
+        self.state.data = now
         if self.configuration.measures_pixels and not self.state.normalization:
             self._normalize_as_measured()
 
     def _normalize_as_measured(self) -> None:
-        parts = [self.participants.pixels[client] for client in sorted(self.participants.pixels)]
-        mean, std = pooled(parts)
+        request = PixelSumsRequest(self.description.image_shape)
+        answers = self.ask(request)
+        if answers.failures:
+            raise MissingClients(f"no valid sums of pixels: {answers.who_failed}")
+        mean, std = request.pooled(answers.valid)
         self.state.normalization = {"mean": mean, "std": std}
         self._take_up(self.state)
-        self.record(BytesSent("pixel sums", up=sum(part.bytes for part in parts)))
 
     def _example_counts(self) -> list[int]:
         return [self.participants[client].num_examples for client in self.participants.clients]
@@ -294,6 +317,22 @@ class Federation:
     def agreement(self) -> ConfigRecord:
         """Return what every message says of the data."""
         return ConfigRecord(to_values(self.description))
+
+    def ask(
+        self, request: Request[A, Any], progress: Callable[[int, int], None] | None = None
+    ) -> Answers[A]:
+        """Ask the clients a question, and count what travelled: models down, its answers up."""
+        answers = ask(
+            self.grid,
+            request,
+            self.participants,
+            agreement=self.agreement(),
+            timeout=self.configuration.round_timeout,
+            progress=progress,
+        )
+        self.record(BytesSent("model", down=answers.bytes_down))
+        self.record(BytesSent(request.asks.name.replace("_", " "), up=answers.bytes_up))
+        return answers
 
     def progress(self, what: str, unit: str) -> ProgressLog:
         """Return a function that logs progress, and tells those who watch the directory."""
@@ -387,7 +426,7 @@ class Federation:
 
     def _measure(self, state: State) -> tuple[Figures, ...]:
         load_state(self._model, state)
-        return self.measuring(self._model, state, self.ledger)
+        return self.measuring(self._model, state)
 
     def _figures_of(self, server_round: int) -> Figures:
         """Measure what a round's algorithm produced, if it is that round's turn."""
@@ -416,19 +455,13 @@ class Federation:
         if self.configuration.batch_norm != "measured":
             return
         started = time.perf_counter()
-        measured = measured_on_clients(
-            self.grid,
-            self.participants,
-            self.global_model(),
-            self.description.image_shape,
-            self.agreement(),
-            self.configuration.round_timeout,
-        )
-        self.set_global(measured.state)
-        self.record(BytesSent("batch norm", measured.bytes_down, measured.bytes_up))
-        seconds = time.perf_counter() - started
-        failures = failures_of(measured.failures)
-        self.record(StatisticsMeasured(stage, measured.clients, failures, seconds))
+        request = BatchNormRequest.of(self.global_model(), self.description.image_shape)
+        if not request.layers:
+            return
+        answers = self.ask(request)
+        self.set_global(request.pooled(answers.valid))
+        seconds, failures = time.perf_counter() - started, failures_of(answers.failures)
+        self.record(StatisticsMeasured(stage, list(answers.valid), failures, seconds))
 
     def close_stage(self, stage: str) -> Figures:
         """Measure the global model as the result of a stage."""

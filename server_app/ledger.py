@@ -137,7 +137,7 @@ class Ledger:
         """Add what an event tells of traffic, results and lost answers."""
         match event:
             case RoundDone():
-                self.note_traffic("model", down=event.bytes_down, up=event.bytes_up)
+                self._travelled("model", event.bytes_down, event.bytes_up)
                 self.dropped += len(event.failures)
                 stage = "competed" if event.competes else "federated"
                 self._reached(stage, event.accuracy, event.measured)
@@ -154,7 +154,7 @@ class Ledger:
                 self.generation = self.generation or GenerationWork()
                 self.generation.add(event)
             case BytesSent():
-                self.note_traffic(event.kind, down=event.down, up=event.up)
+                self._travelled(event.kind, event.down, event.up)
             case Judged():
                 self._judged(event)
 
@@ -162,14 +162,15 @@ class Ledger:
         self.accuracy[stage] = accuracy
         if measured is not None:
             self.measured[stage] = {"by": measured.by, "images": measured.images}
+            if measured.classes:
+                self.measured[stage]["classes"] = measured.classes
             if measured.also_chose:
                 self.measured[stage]["also_chose"] = True
         by = self.measured.get(stage, {}).get("by", "server")
         if by == "server" and accuracy is not None and stage != "selected":
             self.best_on_test[stage] = max(self.best_on_test.get(stage, 0.0), accuracy)
 
-    def note_traffic(self, kind: str, *, down: float | None = 0, up: float | None = 0) -> None:
-        """Count bytes that went to the clients, and that left them."""
+    def _travelled(self, kind: str, down: float | None, up: float | None) -> None:
         traffic = self.traffic.setdefault(kind, Traffic())
         traffic.bytes_down += int(down or 0)
         traffic.bytes_up += int(up or 0)

@@ -8,26 +8,22 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import torch
-from flwr.serverapp import Grid
 from torch import nn
 
 from foundation.data import Description
-from foundation.data.agreement import to_values
 from foundation.events.family import ClientAccuracy, Measured, OnClients
 from foundation.messages.participants import Participants
-from foundation.messages.reasons import grouped
 from foundation.models import State
 from foundation.settings.configuration import ConfigurationError, RunConfiguration
-from questions.evaluation import Candidates, Scores
+from questions.ask import Answers
+from questions.evaluation import Candidates, EvaluationRequest, Scores
 
-from .client_evaluation import ClientEvaluation, evaluate_on_clients
 from .evaluation import Evaluator
-from .ledger import Ledger
 
 log = logging.getLogger("flwr.fedf2dg")
 
@@ -85,8 +81,9 @@ class Figures:
 
     @property
     def measured(self) -> Measured:
-        """Who measured on how many images."""
-        return Measured(self.by, self.images)
+        """Who measured on how many images, and of how many classes where some have none."""
+        tested = sum(any(row) for row in self.confusion or ())
+        return Measured(self.by, self.images, tested if tested < len(self.confusion or ()) else 0)
 
     @property
     def on_clients(self) -> OnClients:
@@ -99,8 +96,8 @@ class Measuring:
 
     Parameters
     ----------
-    grid : Grid
-        Flower's grid, or the in-process one.
+    ask : callable
+        Asks the clients.
     configuration : RunConfiguration
         The run's settings.
     description : Description
@@ -118,13 +115,13 @@ class Measuring:
 
     def __init__(
         self,
-        grid: Grid,
+        ask: Callable[[EvaluationRequest], Answers[Scores]],
         configuration: RunConfiguration,
         description: Description,
         participants: Participants,
         device: torch.device,
     ) -> None:
-        self._grid = grid
+        self._ask = ask
         self._configuration = configuration
         #: The federation's images; changed before anything is measured, or never.
         self.description = description
@@ -171,7 +168,7 @@ class Measuring:
         """Whether models inside a stage are measured too, where that costs no message."""
         return self.by == SERVER and self._configuration.evaluation_every > 0
 
-    def __call__(self, model: nn.Module, state: State, ledger: Ledger) -> tuple[Figures, ...]:
+    def __call__(self, model: nn.Module, state: State) -> tuple[Figures, ...]:
         """Measure one model.
 
         Parameters
@@ -180,8 +177,6 @@ class Measuring:
             Holds `state`, on the server's device.
         state : State
             What the clients are sent.
-        ledger : Ledger
-            Counts what travels.
 
         Returns
         -------
@@ -192,7 +187,7 @@ class Measuring:
             return self._latest[1]
         found = []
         for who in self._by:
-            found.append(self.here(model) if who == SERVER else self._there(state, ledger))
+            found.append(self.here(model) if who == SERVER else self._there(state))
         self._latest = (state, tuple(found))
         return self._latest[1]
 
@@ -202,7 +197,7 @@ class Measuring:
         return Figures(SERVER, self._test_set[1], found.accuracy, found.loss, found.confusion)
 
     def by_the_way(
-        self, model: nn.Module, answers: ClientEvaluation, index: int
+        self, model: nn.Module, answers: Answers[Scores], index: int
     ) -> Sequence[Figures]:
         """Measure a model that the clients were asked about among others: no message more.
 
@@ -210,7 +205,7 @@ class Measuring:
         ----------
         model : nn.Module
             The model, on the server's device.
-        answers : ClientEvaluation
+        answers : Answers[Scores]
             What the clients said.
         index : int
             Which of the candidates the model is.
@@ -221,35 +216,27 @@ class Measuring:
             for who in self._by
         ]
 
-    def _there(self, state: State, ledger: Ledger) -> Figures:
-        answers = evaluate_on_clients(
-            self._grid,
-            self._participants,
-            Candidates.whole([state]),
-            to_values(self.description),
-            self._configuration.round_timeout,
-        )
-        ledger.note_traffic("model", down=answers.bytes_down)
-        ledger.note_traffic("evaluation", up=answers.bytes_up)
+    def _there(self, state: State) -> Figures:
+        answers = self._ask(EvaluationRequest(Candidates(state)))
         if answers.failures:
-            log.warning("evaluation: %s", grouped(answers.failures))
+            log.warning("evaluation: %s", answers.who_failed)
         return figures_of(answers, self._participants.names())
 
 
-def figures_of(answers: ClientEvaluation, names: Mapping[int, str], index: int = 0) -> Figures:
+def figures_of(answers: Answers[Scores], names: Mapping[int, str], index: int = 0) -> Figures:
     """Return the figures of one of the candidates that the clients were asked about."""
-    total = answers.total
+    total = Scores.sum(answers.parts)
     if total is None:
         return Figures()
     by_client = (
         ClientAccuracy(client, names[client], scores.images, scores.accuracy(index))
-        for client, scores in answers.scores.items()
+        for client, scores in answers.valid.items()
     )
     return Figures(
         CLIENTS,
         total.images,
         total.accuracy(index),
-        mean_loss(tuple(answers.scores.values()), index),
+        mean_loss(answers.parts, index),
         by_client=tuple(by_client),
     )
 

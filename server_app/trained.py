@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
+from typing import Any, TypeVar
 
 from foundation.events.family import (
     Event,
@@ -14,18 +15,21 @@ from foundation.events.family import (
     ResultMeasured,
     failures_of,
 )
-from foundation.models import Classifier, State, load_state
-from generation import PseudoData, generate
-from post_training import ClassStatistics, Inputs, PseudoRequest, StatisticsRequest
-from questions.pixel_range import pixel_range
+from foundation.models import Classifier, State
+from generation import PseudoData
+from post_training import Inputs, PseudoRequest
+from post_training.trained import inverted
+from questions import Request
+from questions.pseudo_images import MadeImages, PseudoImagesRequest, pixel_range
+from strategies import TooFewReplies
 
 from .acceptance import Acceptance
-from .class_statistics import ask_for_statistics
-from .client_generation import Generated, ask_for_images
 from .federation import Federation
 from .pseudo_files import PseudoFiles
 
 log = logging.getLogger("flwr.fedf2dg")
+
+P = TypeVar("P")
 
 
 class TrainedFederation:
@@ -115,16 +119,23 @@ class TrainedFederation:
         counts = self._federation.label_counts.of(list(self.local_models))
         return None if counts is None else {client: row for client, row in counts.items() if row}
 
-    def class_statistics(self, request: StatisticsRequest) -> ClassStatistics | None:
-        """Return sums over the clients' training images, by one message for each client."""
-        return ask_for_statistics(self._federation, request)
+    def ask(self, request: Request[Any, P]) -> P | None:
+        """Ask the clients as far as the run's settings let be asked; who failed is named."""
+        federation = self._federation
+        asked = request.for_run(federation.configuration, federation.description.classes)
+        if asked is None:
+            return None
+        answers = federation.ask(asked)
+        if answers.failures:
+            log.warning("%s: %s", asked.asks.name.replace("_", " "), answers.who_failed)
+        return asked.pooled(answers.valid)
 
     def pseudo_images(self, request: PseudoRequest) -> PseudoData:
         """Make pseudo images on the server or on the clients, and write down how it went."""
         federation, settings = self._federation, self._federation.configuration.generation
         started = time.perf_counter()
         here = settings.place == "server"
-        made = self._invert(request) if here else ask_for_images(federation, request)
+        made, failures, down, up = (self._invert if here else self._ask_for_images)(request)
         seconds = time.perf_counter() - started
         self.record(
             ImagesMade(
@@ -137,59 +148,49 @@ class TrainedFederation:
                 seconds,
                 settings.place,
                 _by_index(federation, request.budgets),
-                failures_of(made.failures),
-                made.bytes_down,
-                made.bytes_up,
+                failures_of(failures),
+                down,
+                up,
             )
         )
         return made.data
 
-    def _invert(self, request: PseudoRequest) -> Generated:
-        """Invert the local models in this process, or in processes beside it."""
+    def _ask_for_images(
+        self, request: PseudoRequest
+    ) -> tuple[MadeImages, dict[int, str], int, int]:
+        """Have the clients invert their models; one that fails has no images in this batch."""
         federation = self._federation
-        local_models, shell = self.local_models, self.model(self.global_state)
-        inputs = self.inputs
         competes = request.inversion.competition_weight > 0
-        models = 2 if competes else 1
-        operations = 2.0 * models * federation.operations * sum(request.budgets.values())
-        generated = generate(
-            lambda client: load_state(shell, local_models[client]).eval(),
-            budgets=_by_index(federation, request.budgets),
-            label_counts=self._labels_to_draw_from(request),
-            image_shape=inputs.shape,
-            settings=request.inversion,
-            pixel_range=inputs.pixel_range,
-            classes=inputs.classes,
-            global_model=self.model(self.global_state) if competes else None,
-            seed=request.seed,
-            device=federation.device,
-            progress=self.progress(f"inversion of {request.kind} samples", "image-iterations"),
-            workers=federation.pool.workers(
-                sum(images > 0 for images in request.budgets.values()),
-                operations * request.inversion.iterations,
-            ),
+        asked = PseudoImagesRequest(
+            request.kind,
+            request.budgets,
+            request.seed,
+            self.inputs.shape,
+            self.inputs.classes,
+            self.local_models.__getitem__,
+            self.model,
+            self.global_state if competes else None,
         )
-        return Generated(generated.data, generated.objective, generated.failures)
+        what = f"inversion of {request.kind} samples on the clients"
+        answers = federation.ask(asked, federation.progress(what, "clients"))
+        federation.stop_if_hopeless(answers.failures.values())
+        made = asked.pooled(answers.valid)
+        if made is None:
+            raise TooFewReplies(
+                f"no client generated valid {request.kind} samples. {answers.who_failed}"
+            )
+        return made, answers.failures, answers.bytes_down, answers.bytes_up
 
-    def _labels_to_draw_from(self, request: PseudoRequest) -> list[Sequence[float]] | None:
-        """Return label weights by client index; those who have no images to make get none."""
+    def _invert(self, request: PseudoRequest) -> tuple[MadeImages, dict[int, str], int, int]:
         federation = self._federation
-        table: list[Sequence[float]] = [[]] * len(_by_index(federation, request.budgets))
-        if request.label_weights is not None:
-            for client, weights in request.label_weights.items():
-                table[client] = weights
-            return table
-        asked = [client for client, images in request.budgets.items() if images]
-        counts = federation.label_counts.of(asked)
-        if counts is None:
-            return None
-        for client, row in counts.items():
-            if row is None:
-                log.warning(
-                    "client %d gave no label counts: its pseudo images are of all classes", client
-                )
-            table[client] = row or [1] * federation.description.classes
-        return table
+        models = 2 if request.inversion.competition_weight > 0 else 1
+        operations = 2.0 * models * federation.operations * sum(request.budgets.values())
+        workers = federation.pool.workers(
+            sum(images > 0 for images in request.budgets.values()),
+            operations * request.inversion.iterations,
+        )
+        made = inverted(self, request, federation.device, workers)
+        return MadeImages(made.data, made.objective), made.failures, 0, 0
 
     def _stored(self) -> None:
         run = self._federation

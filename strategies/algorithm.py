@@ -19,9 +19,9 @@ class Algorithm:
     ----------
     name : str
         The value of the key ``strategy``.
-    server : type[FederatedStrategy]
+    server : type[FederatedStrategy] (default: FedAvg's)
         The server half.
-    client : type[ClientAlgorithm]
+    client : type[ClientAlgorithm] (default: plain local training)
         The client half.
     projection : bool (default: False)
         Whether the shared model gets a projection head (``moon.projection-dim``).
@@ -33,8 +33,8 @@ class Algorithm:
     """
 
     name: str
-    server: type[FederatedStrategy]
-    client: type[ClientAlgorithm]
+    server: type[FederatedStrategy] = FederatedStrategy
+    client: type[ClientAlgorithm] = ClientAlgorithm
     projection: bool = False
     local_loss: str = ""
     check: Callable[[RunConfiguration], None] = lambda configuration: None

@@ -7,7 +7,6 @@ that holds its own data refuses.
 from __future__ import annotations
 
 from .algorithm import Algorithm
-from .client import ClientAlgorithm
 from .server import FederatedStrategy
 
 POOLED = "pooled"
@@ -35,8 +34,4 @@ class Centralized(FederatedStrategy):
         return sum(self.participants[each].num_examples for each in self.participants.clients)
 
 
-class CentralizedClient(ClientAlgorithm):
-    """Client half: plain local training."""
-
-
-algorithm = Algorithm("centralized", Centralized, CentralizedClient)
+algorithm = Algorithm("centralized", Centralized)

@@ -14,7 +14,6 @@ from foundation.models import State
 from foundation.models.aggregation import combine, sample_weights
 
 from .algorithm import Algorithm
-from .client import ClientAlgorithm
 from .server import FederatedStrategy, LocalUpdate
 
 log = logging.getLogger("flwr.fedf2dg")
@@ -71,8 +70,4 @@ class FedNova(FederatedStrategy):
         )
 
 
-class FedNovaClient(ClientAlgorithm):
-    """Client half: plain local training; the number of steps is reported by the loop."""
-
-
-algorithm = Algorithm("fednova", FedNova, FedNovaClient)
+algorithm = Algorithm("fednova", FedNova)

@@ -12,11 +12,6 @@ from foundation.settings.configuration import RunConfiguration
 
 from .algorithm import Algorithm
 from .client import ClientAlgorithm, gradients
-from .server import FederatedStrategy
-
-
-class FedProx(FederatedStrategy):
-    """Server half: averages as FedAvg does."""
 
 
 class FedProxClient(ClientAlgorithm):
@@ -48,4 +43,4 @@ class FedProxClient(ClientAlgorithm):
         torch._foreach_add_(found, self._anchor, alpha=-mu)
 
 
-algorithm = Algorithm("fedprox", FedProx, FedProxClient)
+algorithm = Algorithm("fedprox", client=FedProxClient)

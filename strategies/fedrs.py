@@ -11,9 +11,9 @@ from torch import Tensor
 
 from foundation.models import Classifier
 from foundation.settings.configuration import RunConfiguration
+from foundation.settings.fedrs import FedRSSettings
 
 from .algorithm import Algorithm
-from .fedavg import FedAvg, FedAvgClient
 from .local_loss import ClientLoss, LocalLoss
 
 
@@ -38,7 +38,7 @@ class RestrictedSoftmax(ClientLoss):
         self, configuration: RunConfiguration, label_counts: Tensor, model: Classifier
     ) -> None:
         super().__init__(configuration, label_counts, model)
-        self._scale = restriction(label_counts, configuration.fedrs.alpha)
+        self._scale = restriction(label_counts, configuration.section(FedRSSettings).alpha)
 
     def __call__(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Return the cross-entropy of the restricted logits."""
@@ -46,4 +46,4 @@ class RestrictedSoftmax(ClientLoss):
 
 
 local_loss = LocalLoss("restricted-softmax", RestrictedSoftmax)
-algorithm = Algorithm("fedrs", FedAvg, FedAvgClient, local_loss="restricted-softmax")
+algorithm = Algorithm("fedrs", local_loss="restricted-softmax")

@@ -19,9 +19,9 @@ from torch import Tensor
 
 from foundation.models import Classifier
 from foundation.settings.configuration import RunConfiguration
+from foundation.settings.fedvls import FedVLSSettings
 
 from .algorithm import Algorithm
-from .fedavg import FedAvg, FedAvgClient
 from .local_loss import ClientLoss, LocalLoss, Teacher
 from .logit_adjustment import log_prior
 
@@ -76,7 +76,7 @@ class VacantClassDistillation(ClientLoss):
         self._adjustment = log_prior(label_counts, 1.0, _FLOOR)
         self._vacant = (label_counts == 0).nonzero().flatten()
         # The softmax over a single class is 1, whatever anybody says.
-        needed = configuration.fedvls.distillation > 0 and len(self._vacant) > 1
+        needed = configuration.section(FedVLSSettings).distillation > 0 and len(self._vacant) > 1
         self._teacher = Teacher(model) if needed else None
         self._taught: Tensor | None = None
 
@@ -92,7 +92,7 @@ class VacantClassDistillation(ClientLoss):
 
     def __call__(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Return the loss of the batch last observed."""
-        settings = self.configuration.fedvls
+        settings = self.configuration.section(FedVLSSettings)
         loss = F.cross_entropy(logits + self._adjustment, labels)
         if self._taught is not None:
             distilled = vacant_class_distillation(logits, self._taught, self._vacant)
@@ -104,4 +104,4 @@ class VacantClassDistillation(ClientLoss):
 
 
 local_loss = LocalLoss("vacant-class-distillation", VacantClassDistillation)
-algorithm = Algorithm("fedvls", FedAvg, FedAvgClient, local_loss="vacant-class-distillation")
+algorithm = Algorithm("fedvls", local_loss="vacant-class-distillation")

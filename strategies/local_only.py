@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from foundation.models import State
 
 from .algorithm import Algorithm
-from .client import ClientAlgorithm
 from .server import FederatedStrategy, LocalUpdate
 
 
@@ -42,8 +41,4 @@ class LocalOnly(FederatedStrategy):
         return {name: sum(m[name] for m in measured) / len(measured) for name in names}
 
 
-class LocalOnlyClient(ClientAlgorithm):
-    """Client half: plain local training."""
-
-
-algorithm = Algorithm("local", LocalOnly, LocalOnlyClient)
+algorithm = Algorithm("local", LocalOnly)

@@ -1,37 +1,30 @@
 """The server half every algorithm shares: sampling, messages, checks, aggregation.
 
 A round is :meth:`FederatedStrategy.begin`, a question to every sampled client, and
-:meth:`FederatedStrategy.finish`; all of them know states. The methods of Flower's
-:class:`Strategy`, which know records, are thin edges over them: Flower's own
-``strategy.start(...)`` works as well as this app's round loop. An algorithm overrides what differs:
-what it sends beside the model (:meth:`FederatedStrategy.extra_records`), how local models are
-combined (:meth:`FederatedStrategy.aggregate`), and what it must remember
-(:meth:`FederatedStrategy.memory`).
+:meth:`FederatedStrategy.finish`; all of them know states. An algorithm overrides what differs: what
+it sends beside the model (:meth:`FederatedStrategy.extra_records`), how local models are combined
+(:meth:`FederatedStrategy.aggregate`), and what it must remember (:meth:`FederatedStrategy.memory`).
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
-from tempfile import mkdtemp
 
 import numpy as np
 import torch
-from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
+from flwr.app import ArrayRecord, ConfigRecord, MetricRecord, RecordDict
 from flwr.serverapp import Grid
-from flwr.serverapp.strategy import Strategy
 
 from foundation import ExpectedError, counted
-from foundation.messages.client_store import ClientStore
-from foundation.messages.gather import Gathered, sort_replies
+from foundation.messages.gather import Gathered, grouped
 from foundation.messages.participants import MissingClients, Participants
-from foundation.messages.reasons import grouped
-from foundation.messages.records import InvalidContent, from_record, packed, to_record
+from foundation.messages.records import InvalidContent, from_record, packed
 from foundation.models import State, StateLayout, size_in_bytes, state_difference
 from foundation.models.aggregation import combine, sample_weights
+from foundation.models.client_store import ClientStore
 from foundation.models.clipping import clip_factors, scaled_update, update_norm
 from foundation.seeds import SAMPLING, derived_seed
 from foundation.settings.configuration import RunConfiguration
@@ -52,20 +45,7 @@ class TooFewReplies(ExpectedError, RuntimeError):
 class LocalUpdate:
     """One client's valid result of a round; its model is read from disk when it is needed.
 
-    Parameters
-    ----------
-    client : int
-        Client index.
-    num_examples : int
-        Training samples n_i.
-    steps : int
-        Local optimizer steps τ_i.
-    train_loss : float
-        Mean local loss over the round.
-    seconds : float
-        Local training time.
-    load : Callable[[], State]
-        Reads y_i.
+    It has n_i training samples and made τ_i optimizer steps; ``load`` reads y_i.
     """
 
     client: int
@@ -97,7 +77,7 @@ class RoundOutcome:
     notes: dict[str, float] = field(default_factory=dict)
 
 
-class FederatedStrategy(Strategy):
+class FederatedStrategy:
     """FedAvg's server half, and the base of all others.
 
     Parameters
@@ -106,10 +86,10 @@ class FederatedStrategy(Strategy):
         The run's settings.
     layout : StateLayout
         Which entries of the model's state are parameters, float buffers and integer buffers.
-    directory : Path, optional
-        Where local models and per-client memory are kept; a temporary folder if not given.
-    participants : Participants, optional
-        The clients; discovered through the grid if not given.
+    directory : Path
+        Where local models and per-client memory are kept.
+    participants : Participants
+        The clients.
     """
 
     #: Whether local models must outlive the round after theirs (MOON, local-only).
@@ -121,19 +101,14 @@ class FederatedStrategy(Strategy):
         self,
         configuration: RunConfiguration,
         layout: StateLayout,
-        directory: Path | None = None,
-        participants: Participants | None = None,
+        directory: Path,
+        participants: Participants,
     ) -> None:
         self.configuration = configuration
         self.layout = layout
-        directory = directory or Path(mkdtemp(prefix="fedf2dg-"))
         self.local_models = ClientStore(directory / "local_models")
         self.directory = directory
-        self.participants = (
-            participants
-            if participants is not None
-            else Participants(configuration.num_clients, configuration.node_timeout)
-        )
+        self.participants = participants
         self.outcome: RoundOutcome | None = None
         #: Versions that checkpoints behind the current state still refer to.
         self.retained: list[Versions] = []
@@ -346,7 +321,8 @@ class FederatedStrategy(Strategy):
         combined = self.aggregate(server_round, self._global, updates)
         if problem := state_difference(self._global, combined):
             raise ValueError(
-                f"{type(self).__name__}.aggregate must return a whole state of the model: {problem}"
+                f"the aggregate of strategy {self.configuration.strategy!r} must return a whole "
+                f"state of the model: {problem}"
             )
         weights = sample_weights([update.num_examples for update in updates])
         self.outcome = RoundOutcome(
@@ -377,53 +353,6 @@ class FederatedStrategy(Strategy):
                 scaled = scaled_update(self._global, update.load(), names, factor)
                 self.local_models.write(update.client, server_round, scaled)
 
-    # ------------------------------------------------------------------- Flower's Strategy methods
-
-    def configure_train(
-        self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
-    ) -> Iterable[Message]:
-        """Begin a round, and yield one message for each sampled client; see :meth:`begin`."""
-        self.begin(server_round, dict(arrays.to_torch_state_dict()), grid)
-        return (
-            Message(
-                content=self.content(server_round, config, client),
-                message_type="train",
-                dst_node_id=node,
-            )
-            for client, node in self.addresses.items()
-            if node is not None
-        )
-
-    def aggregate_train(
-        self, server_round: int, replies: Iterable[Message]
-    ) -> tuple[ArrayRecord | None, MetricRecord | None]:
-        """Check the replies one by one, and finish the round; see :meth:`finish`."""
-        gathered = sort_replies(replies, self.addresses, partial(self.checked, server_round))
-        combined = self.finish(server_round, gathered)
-        outcome = self.outcome
-        assert outcome is not None
-        metrics = MetricRecord(
-            {
-                "num-examples": sum(u.num_examples for u in gathered.valid.values()),
-                "train-loss": outcome.train_loss,
-                "clients": len(outcome.clients),
-                "failures": len(outcome.failures),
-            }
-        )
-        return to_record(combined), metrics
-
-    def configure_evaluate(
-        self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
-    ) -> Iterable[Message]:
-        """Ask nobody: the server evaluates on its own test set."""
-        return []
-
-    def aggregate_evaluate(
-        self, server_round: int, replies: Iterable[Message]
-    ) -> MetricRecord | None:
-        """Nothing was asked, so there is nothing to aggregate."""
-        return None
-
     # ------------------------------------------------------------------------------ for subclasses
 
     def normalizer_of(self, update: LocalUpdate) -> float:
@@ -439,7 +368,7 @@ class FederatedStrategy(Strategy):
         """Log the settings that matter."""
         log.info(
             "%s: %d of %s per round, %s, learning rate %g, momentum %g",
-            type(self).__name__,
+            self.configuration.strategy,
             self.configuration.clients_per_round,
             counted(self.configuration.num_clients, "client"),
             counted(self.configuration.local_epochs, "local epoch"),

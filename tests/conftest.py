@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,16 +18,16 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from flwr.app import ConfigRecord, Message, MetricRecord
+from flwr.app import ConfigRecord, Message
 from torch import Tensor, nn
 
 from fedf2dg.simulation.local_grid import LocalGrid
-from foundation.messages.participants import Participants
-from foundation.messages.records import to_record
+from foundation.messages.gather import sort_replies
 from foundation.models import State, StateLayout
 from foundation.settings.configuration import RunConfiguration
 from strategies import FederatedStrategy, get
 from tests import sampling
+from tests.meeting import meeting
 
 # The tensors are tiny: threads would only wait for each other. The variable is for processes that a
 # test starts.
@@ -137,19 +138,29 @@ class Laboratory:
     directory: Path
     strategy: FederatedStrategy = field(init=False)
     server_round: int = 0
-    metrics: MetricRecord | None = field(default=None)
 
     def round(self) -> State:
         """Run one round and return the new global state."""
         self.server_round += 1
-        messages = self.strategy.configure_train(
-            self.server_round, to_record(self.state), ConfigRecord(), self.grid
-        )
-        replies = self.grid.send_and_receive(messages)
-        arrays, self.metrics = self.strategy.aggregate_train(self.server_round, replies)
-        assert arrays is not None
-        self.state = dict(arrays.to_torch_state_dict())
+        replies = self.grid.send_and_receive(self.messages())
+        self.state = self.finish(replies)
         return self.state
+
+    def messages(self) -> Iterator[Message]:
+        """Begin a round, and return messages that are built one after the other."""
+        strategy = self.strategy
+        strategy.begin(self.server_round, self.state, self.grid)
+        return (
+            Message(strategy.content(self.server_round, ConfigRecord(), client), node, "train")
+            for client, node in strategy.addresses.items()
+            if node is not None
+        )
+
+    def finish(self, replies: Iterable[Message]) -> State:
+        """Combine what came."""
+        check = partial(self.strategy.checked, self.server_round)
+        gathered = sort_replies(replies, self.strategy.addresses, check)
+        return self.strategy.finish(self.server_round, gathered)
 
     def rounds(self, count: int) -> Tensor:
         """Run rounds and return the global weights."""
@@ -163,7 +174,7 @@ class Laboratory:
             self.configuration,
             StateLayout.of(self.model),
             self.directory,
-            Participants(self.configuration.num_clients, self.configuration.node_timeout),
+            meeting(self.configuration.num_clients, self.configuration.node_timeout),
         )
         # Here, batches do not follow from the batch size: both sides know what they are.
         strategy.expected_steps = lambda client: (  # type: ignore[method-assign]
@@ -216,12 +227,13 @@ def laboratory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[...,
 
         class TinySite:
             @staticmethod
-            def of(given: RunConfiguration, node: Any, sent: Any) -> Any:
+            def of(given: RunConfiguration, node: Any, sent: Any, memory: Any) -> Any:
                 index = node["partition-id"]
                 return SimpleNamespace(
                     configuration=given,
                     partition_id=index,
-                    num_partitions=0,
+                    num_partitions=len(clients),
+                    memory=memory,
                     device=torch.device("cpu"),
                     data=lambda: clients[index],
                     held_out=lambda: SimpleNamespace(label_counts=lambda: []),

@@ -160,8 +160,8 @@ def made_images(federation: Federation) -> PseudoData:
     description = federation.description
     return generate(
         lambda client: federation.loaded(federation.local_states[client]),
-        budgets=[IMAGES_PER_CLIENT] * len(federation.local_states),
-        label_counts=federation.label_counts().tolist(),
+        budgets=dict.fromkeys(range(len(federation.local_states)), IMAGES_PER_CLIENT),
+        label_counts=dict(enumerate(federation.label_counts().tolist())),
         image_shape=(description.channels, *description.image_size),
         settings=INVERSION,
         classes=description.classes,

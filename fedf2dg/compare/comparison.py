@@ -14,17 +14,15 @@ from filelock import FileLock, Timeout
 
 from fedf2dg.engines import Engine
 from fedf2dg.report.run_record import STAGES
-from foundation import counted, write_whole
-from foundation.optional import only_warned
+from foundation import counted, only_warned, write_whole
 from foundation.processes import cores
 from foundation.settings.configuration import ConfigurationError, RunConfiguration
 
+from .comparison_page import CELLS, document
 from .execution import Outcome, Workshop
-from .page import to_html, to_markdown
 from .plan import Cell, Plan, read_plan
-from .results import KEPT, LAST, PENDING, CellResult, Results, read_cell, to_csv
+from .results import KEPT, LAST, PENDING, CellResult, Results, read_cell, spread, to_csv
 from .sharing import Run, share
-from .statistics import spread
 
 _SECONDS_BETWEEN_TABLES = 20.0
 
@@ -116,7 +114,7 @@ def _carry_out(plan: Plan, directory: Path, engine: Engine, jobs: int, say: Say)
         log = directory / "logs" / f"{result.directory.name}.log"
         if log.exists():
             print(f"       log: {log}", file=sys.stderr)
-    say((directory / "comparison.md").read_text("utf-8").split("\n## Cells")[0].rstrip())
+    say((directory / "comparison.md").read_text("utf-8").split(f"\n## {CELLS}")[0].rstrip())
     say(f"comparison: {directory / 'comparison.html'}")
     return len(results.failed)
 
@@ -152,8 +150,8 @@ def _collect(
 def _write(results: Results, directory: Path) -> None:
     for name, render in (
         ("comparison.csv", to_csv),
-        ("comparison.md", to_markdown),
-        ("comparison.html", to_html),
+        ("comparison.md", lambda found: document(found).markdown()),
+        ("comparison.html", lambda found: document(found).html()),
     ):
         # The runs are what took the time: a table that cannot be made does not end them.
         with only_warned(name):
@@ -212,9 +210,9 @@ class _Progress:
         if not run.cells:
             return "done"
         result = read_cell(run.cells[0], self._workshop.place(run))
-        shown = [f"{100 * v:.1f} %" for s in STAGES if (v := result.last.get(s)) is not None]
+        shown = [f"{100 * v:.1f} %" for s in STAGES if (v := result.accuracy(s)) is not None]
         for column in (LAST, KEPT):
-            if (value := result.last.get(column)) is not None:
+            if (value := result.accuracy(column)) is not None:
                 shown.append(f"{column} {100 * value:.1f} %")
         return " → ".join(shown)
 

@@ -1,21 +1,24 @@
-"""What the cells of a comparison reached: one row each, and their statistics."""
+"""What the cells of a comparison reached: one row of figures each, and their statistics."""
 
 from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable, Mapping, Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from scipy import stats
+
 from fedf2dg.report import RunRecord
 from fedf2dg.report.run_record import STAGES, Measurement, mapping, number
-from foundation.settings.configuration import Value
 
 from .plan import Cell, Method, Plan
-from .statistics import Difference, Spread, paired_difference, spread
 
+CONFIDENCE = 0.95
 #: The reason of a cell whose turn has not come.
 PENDING = "not made yet"
 #: The accuracy after a run's last stage, whichever that is.
@@ -25,9 +28,93 @@ KEPT = "kept"
 #: Parts of a run's time, as summary.json names them; a method's own part counts as "other".
 TIMES = ("federated", "generation", "distillation", "competition", "judgement")
 OTHER = "other"
-# What summary.json calls the model that a run kept, and the parts of its time that are not others.
+_ENDS = (*STAGES, LAST, KEPT)
+#: A cell's figures, as comparison.csv names its columns: accuracies and gains as fractions of 1.
+COLUMNS = (
+    *(f"accuracy_{stage}" for stage in _ENDS),
+    *(f"best_on_test_{stage}" for stage in STAGES),
+    *(f"gain_{stage}" for stage in _ENDS[1:]),
+    *(f"seconds_{part}" for part in (*TIMES, OTHER, "sum")),
+    "bytes_down",
+    "bytes_up",
+)
+_GAVE = "bytes_up_"
+# What summary.json calls the model that a run kept.
 _SELECTED = "selected"
-_COUNTED = (*TIMES, "total")
+
+Figures = Mapping[str, float | None]
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Mean and sample standard deviation (n - 1 in the denominator) of some values.
+
+    ``deviation`` is None for a single value, which has no spread.
+    """
+
+    count: int
+    mean: float
+    deviation: float | None
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Mean of paired differences, with the confidence interval of Student's paired t.
+
+    ``low`` and ``high`` are None for a single pair, about whose spread nothing is known.
+    """
+
+    count: int
+    mean: float
+    deviation: float | None
+    low: float | None = None
+    high: float | None = None
+
+    @property
+    def clear(self) -> bool:
+        """Whether the interval excludes zero; never of two pairs, which can agree by chance."""
+        if self.low is None or self.high is None or self.count < 3:
+            return False
+        return not self.low <= 0 <= self.high
+
+
+def spread(values: Sequence[float]) -> Spread | None:
+    """Return mean and standard deviation; None of nothing."""
+    if not values:
+        return None
+    array = np.asarray(values, dtype=np.float64)
+    deviation = float(array.std(ddof=1)) if len(array) > 1 else None
+    return Spread(len(array), float(array.mean()), deviation)
+
+
+def mean_difference(differences: Sequence[float]) -> Difference | None:
+    """Compare two methods that were run under the same seeds.
+
+    Parameters
+    ----------
+    differences : sequence of float
+        One result less the other's under each seed.
+
+    Returns
+    -------
+    Difference, optional
+        The mean d, and d ± t(0.95, n - 1) · s / √n with s the standard deviation of the differences
+        (Student 1908). None if there is no pair.
+    """
+    found = spread(differences)
+    if found is None:
+        return None
+    if found.deviation is None:
+        return Difference(found.count, found.mean, None)
+    reach = t_factor(found.count) * found.deviation / math.sqrt(found.count)
+    return Difference(
+        found.count, found.mean, found.deviation, found.mean - reach, found.mean + reach
+    )
+
+
+def t_factor(count: int) -> float:
+    """Return the two-sided 95 % quantile of Student's t for ``count`` values (n - 1 degrees)."""
+    return float(stats.t.ppf(0.5 + CONFIDENCE / 2, count - 1))
 
 
 @dataclass(frozen=True)
@@ -44,26 +131,20 @@ class CellResult:
         Why it has no result; empty if it has.
     refused : bool
         Whether that is because what it asks for cannot be done.
-    last, best : Mapping[str, float | None]
-        Accuracy in [0, 1] after each stage: of the last round or epoch, and the highest met on
-        the test set. ``last`` also holds ``LAST``, after whatever stage came last, and ``KEPT``.
+    figures : Mapping[str, float | None]
+        By :data:`COLUMNS`, ``images`` (pseudo images made) and ``bytes_up_KIND`` of what left the
+        clients beside models. Accuracies are those of a stage's last round or epoch, or the highest
+        met on the test set (``best_on_test``). Shared parts of the time count in full for each
+        cell, bytes for all clients together.
     final_stage : str, optional
         Name of the last stage that has an accuracy.
     judged : bool
         Whether clients judged what to keep.
-    seconds : Mapping[str, float | None]
-        By part; shared parts count in full for each cell.
-    bytes_down, bytes_up : float, optional
-        From the server to the clients and back, the whole run and all clients together.
-    gave : Mapping[str, float]
-        What left the clients beside models: bytes by kind.
     recall : Mapping[str, Sequence[float]]
         Share of each class's test images that is found, federated (``"federated"``) and after the
         last stage (``LAST``); empty where the server has no test set.
     class_names : Sequence[str]
         Of these classes.
-    images : float, optional
-        Pseudo images made.
     measurements : Sequence[Measurement]
         Every accuracy on the way.
     """
@@ -72,17 +153,11 @@ class CellResult:
     directory: Path
     reason: str = ""
     refused: bool = False
-    last: Mapping[str, float | None] = field(default_factory=dict)
-    best: Mapping[str, float | None] = field(default_factory=dict)
+    figures: Figures = field(default_factory=dict)
     final_stage: str | None = None
     judged: bool = False
-    seconds: Mapping[str, float | None] = field(default_factory=dict)
-    bytes_down: float | None = None
-    bytes_up: float | None = None
-    gave: Mapping[str, float] = field(default_factory=dict)
     recall: Mapping[str, Sequence[float]] = field(default_factory=dict)
     class_names: Sequence[str] = ()
-    images: float | None = None
     measurements: Sequence[Measurement] = ()
 
     @property
@@ -95,15 +170,17 @@ class CellResult:
         return "pending" if self.reason == PENDING else "failed"
 
     @property
-    def total_seconds(self) -> float | None:
-        """The time of all parts."""
-        known = [value for value in self.seconds.values() if value is not None]
-        return sum(known) if known else None
+    def gave(self) -> dict[str, float]:
+        """What left the clients beside models: bytes by kind."""
+        return {
+            name.removeprefix(_GAVE): size
+            for name, size in self.figures.items()
+            if name.startswith(_GAVE) and size
+        }
 
-    def gain(self, stage: str) -> float | None:
-        """Return the accuracy after a stage over that of the federated model."""
-        after, before = self.last.get(stage), self.last.get("federated")
-        return None if after is None or before is None else after - before
+    def accuracy(self, stage: str) -> float | None:
+        """Return the accuracy after a stage, in [0, 1]."""
+        return self.figures.get(f"accuracy_{stage}")
 
 
 def read_cell(cell: Cell, directory: Path) -> CellResult:
@@ -111,46 +188,51 @@ def read_cell(cell: Cell, directory: Path) -> CellResult:
     record = RunRecord.read(directory)
     summary = record.summary
     accuracy, best = mapping(summary.get("accuracy")), mapping(summary.get("best_on_test"))
-    found = mapping(summary.get("seconds"))
-    traffic = {kind: mapping(counted) for kind, counted in mapping(summary.get("traffic")).items()}
     ran = [s for s, value in accuracy.items() if s != _SELECTED and number(value) is not None]
     final = ran[-1] if ran else None
-    last = {stage: number(accuracy.get(stage)) for stage in STAGES}
-    last[LAST] = number(accuracy.get(final)) if final else None
-    last[KEPT] = number(accuracy.get(_SELECTED))
-    seconds = {part: number(found.get(part)) for part in TIMES}
-    others = [number(value) or 0.0 for part, value in found.items() if part not in _COUNTED]
-    seconds[OTHER] = sum(others) if others else None
+    reached = {stage: number(accuracy.get(stage)) for stage in STAGES}
+    reached |= {LAST: number(accuracy.get(final or "")), KEPT: number(accuracy.get(_SELECTED))}
+    figures: dict[str, float | None] = {f"accuracy_{s}": v for s, v in reached.items()}
+    figures |= {f"best_on_test_{stage}": number(best.get(stage)) for stage in STAGES}
+    figures |= gains(reached)
+    figures |= _seconds(mapping(summary.get("seconds")))
+    traffic = {kind: mapping(sizes) for kind, sizes in mapping(summary.get("traffic")).items()}
+    for way in ("bytes_down", "bytes_up"):
+        figures[way] = sum(number(sizes.get(way)) or 0.0 for sizes in traffic.values())
+    for kind, sizes in traffic.items():
+        if kind != "model" and (size := number(sizes.get("bytes_up"))):
+            figures[f"{_GAVE}{kind}"] = size
+    made = [number(event.get("images")) or 0.0 for event in record.of_kind("generation")]
+    figures["images"] = sum(made) if made else None
     return CellResult(
         cell,
         directory,
-        last=last,
-        best={stage: number(best.get(stage)) for stage in STAGES},
+        figures=figures,
         final_stage=final,
         judged=bool(summary.get("judged")),
-        seconds=seconds,
-        bytes_down=_bytes(traffic, "bytes_down"),
-        bytes_up=_bytes(traffic, "bytes_up"),
-        gave={
-            kind: size
-            for kind, counted in traffic.items()
-            if kind != "model" and (size := number(counted.get("bytes_up")))
-        },
         recall=_recalls(record, final),
         class_names=record.class_names,
-        images=_images(record),
         measurements=tuple(record.measurements()),
     )
 
 
-def _bytes(traffic: Mapping[str, Mapping[str, Any]], way: str) -> float:
-    return sum(number(counted.get(way)) or 0.0 for counted in traffic.values())
+def gains(reached: Mapping[str, float | None]) -> dict[str, float | None]:
+    """Return the accuracy after each stage over that of the same run's federated model."""
+    before = reached.get(STAGES[0])
+    return {
+        f"gain_{stage}": None if after is None or before is None else after - before
+        for stage, after in reached.items()
+        if stage != STAGES[0]
+    }
 
 
-def _images(record: RunRecord) -> float | None:
-    """Return how many pseudo images were made, by whatever method."""
-    made = [number(event.get("images")) or 0.0 for event in record.of_kind("generation")]
-    return sum(made) if made else None
+def _seconds(found: Mapping[str, Any]) -> dict[str, float | None]:
+    parts = {part: number(found.get(part)) for part in TIMES}
+    others = [number(v) or 0.0 for part, v in found.items() if part not in (*TIMES, "total")]
+    parts[OTHER] = sum(others) if others else None
+    known = [value for value in parts.values() if value is not None]
+    parts["sum"] = sum(known) if known else None
+    return {f"seconds_{part}": value for part, value in parts.items()}
 
 
 def _recalls(record: RunRecord, final: str | None) -> dict[str, list[float]]:
@@ -160,9 +242,6 @@ def _recalls(record: RunRecord, final: str | None) -> dict[str, list[float]]:
         if matrix is not None:
             found[name] = [row[c] / max(sum(row), 1.0) for c, row in enumerate(matrix)]
     return found
-
-
-Measure = Callable[[CellResult], float | None]
 
 
 @dataclass(frozen=True)
@@ -194,7 +273,7 @@ class Results:
     @property
     def reached(self) -> list[str]:
         """The stages that some finished cell ran."""
-        return [s for s in STAGES if any(r.last.get(s) is not None for r in self.cells)]
+        return [s for s in STAGES if any(r.accuracy(s) is not None for r in self.cells)]
 
     @property
     def compared(self) -> list[str]:
@@ -208,10 +287,14 @@ class Results:
             found.append(KEPT)
         return found
 
-    def spread(self, method: Method, measure: Measure) -> Spread | None:
-        """Return mean and standard deviation of a measure over a method's seeds."""
-        values = [measure(result) for result in self.of(method)]
-        return spread([value for value in values if value is not None])
+    def values(self, method: Method, column: str) -> list[float]:
+        """Return a figure of a method's cells, where it is known."""
+        found = [result.figures.get(column) for result in self.of(method)]
+        return [value for value in found if value is not None]
+
+    def spread(self, method: Method, column: str) -> Spread | None:
+        """Return mean and standard deviation of a figure over a method's seeds."""
+        return spread(self.values(method, column))
 
     def baseline(self, method: Method) -> Method | None:
         """Return the method a method is compared with."""
@@ -223,63 +306,35 @@ class Results:
         other = self.baseline(method)
         if other is None:
             return None
-        mine = {r.cell.seed: r.last.get(stage) for r in self.of(method)}
-        theirs = {r.cell.seed: r.last.get(stage) for r in self.of(other)}
-        pairs = [
-            (value, theirs[seed])
-            for seed, value in mine.items()
-            if value is not None and theirs.get(seed) is not None
-        ]
-        return paired_difference([a for a, _ in pairs], [float(b or 0.0) for _, b in pairs])
+        mine, theirs = (
+            {r.cell.seed: v for r in self.of(m) if (v := r.accuracy(stage)) is not None}
+            for m in (method, other)
+        )
+        return mean_difference([mine[seed] - theirs[seed] for seed in mine if seed in theirs])
 
     def gain(self, method: Method, stage: str) -> Difference | None:
         """Return the accuracy after a stage less that of the same run's federated model."""
-        gains = [result.gain(stage) for result in self.of(method)]
-        known = [gain for gain in gains if gain is not None]
-        return paired_difference(known, [0.0] * len(known))
+        return mean_difference(self.values(method, f"gain_{stage}"))
 
 
 def to_csv(results: Results) -> str:
-    """Return one row per cell; accuracies and gains as fractions of 1, empty where not known."""
+    """Return one row per cell; empty where a figure is not known."""
     varied = results.plan.varied()
     kinds = sorted({kind for result in results.cells for kind in result.gave})
-    header = [
-        "method",
-        *varied,
-        "seed",
-        "status",
-        *(f"accuracy_{stage}" for stage in (*STAGES, LAST, KEPT)),
-        *(f"best_on_test_{stage}" for stage in STAGES),
-        *(f"gain_{stage}" for stage in (*STAGES[1:], LAST, KEPT)),
-        *(f"seconds_{part}" for part in (*TIMES, OTHER)),
-        "seconds_sum",
-        "bytes_down",
-        "bytes_up",
-        *(f"bytes_up_{kind.replace(' ', '_')}" for kind in kinds),
-        "images",
-        "directory",
-        "reason",
-    ]
+    figures = [*COLUMNS, *(f"{_GAVE}{kind}" for kind in kinds), "images"]
     content = io.StringIO()
     writer = csv.writer(content, lineterminator="\n")
-    writer.writerow(header)
+    names = [name.replace(" ", "_") for name in figures]
+    writer.writerow(["method", *varied, "seed", "status", *names, "directory", "reason"])
     for result in results.cells:
-        settings: Mapping[str, Value] = result.cell.configuration.flat()
+        settings = result.cell.configuration.flat()
         writer.writerow(
             [
                 result.cell.method.name,
                 *(settings[name] for name in varied),
                 result.cell.seed,
                 result.status,
-                *(result.last.get(stage) for stage in (*STAGES, LAST, KEPT)),
-                *(result.best.get(stage) for stage in STAGES),
-                *(result.gain(stage) for stage in (*STAGES[1:], LAST, KEPT)),
-                *(result.seconds.get(part) for part in (*TIMES, OTHER)),
-                result.total_seconds,
-                result.bytes_down,
-                result.bytes_up,
-                *(result.gave.get(kind) for kind in kinds),
-                result.images,
+                *(result.figures.get(name) for name in figures),
                 f"runs/{result.directory.name}",
                 result.reason,
             ]

@@ -4,44 +4,26 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from fedf2dg.report.guessing import guessing
-from fedf2dg.report.judgements import verdicts
+from fedf2dg.report.document import Row, Table, escaped, written
 from fedf2dg.report.run_record import mapping, number
 from fedf2dg.report.tables import percent
+from fedf2dg.report.verdict import guessing, verdicts
+from fedf2dg.use.formats import SAFETENSORS, usage
 from foundation import counted
+
+if TYPE_CHECKING:
+    from foundation.models import ModelDescription
 
 _NAMES_SHOWN = 20
 _MEASURED_BY = {
     "server": "the server, on its test set",
     "clients": "the clients together, on what they held out",
 }
-_STAYED = "They stayed with the clients.\n"
-_POOLED = "They were in one place: a baseline, not federated learning.\n"
-_USE = """\
-```python
-from fedf2dg import load_model
-
-model = load_model(".")
-for prediction in model.predict(["image.png"]):
-    print(prediction.label, prediction.probability)
-```
-
-Or on the command line: `fedf2dg predict . image.png`. Images of any size are decoded, resized and
-normalised as in training.
-"""
 
 
-def model_card(
-    summary: Mapping[str, Any],
-    *,
-    kept: str,
-    classes: Sequence[str],
-    channels: int,
-    image_size: tuple[int, int],
-    architecture: str,
-) -> str:
+def model_card(summary: Mapping[str, Any], *, kept: str, model: ModelDescription) -> str:
     """Return the ``README.md`` of a run's model, a Hugging Face model card.
 
     Parameters
@@ -50,88 +32,63 @@ def model_card(
         The content of the run's ``summary.json``.
     kept : str
         The stage whose model it is.
-    classes : sequence of str
-        The classes' names.
-    channels : int
-        1 (grey) or 3 (RGB).
-    image_size : tuple[int, int]
-        Height and width in pixels.
-    architecture : str
-        The model's name.
+    model : ModelDescription
+        What it is, and what images it takes.
     """
-    method, dataset = str(summary.get("post_training")), str(summary.get("dataset"))
-    clients, rounds = int(summary.get("clients") or 0), int(summary.get("rounds") or 0)
-    height, width = image_size
-    kind = "grey" if channels == 1 else "colour"
+    clients, rounds = (int(number(summary.get(name)) or 0) for name in ("clients", "rounds"))
+    height, width = model.image_size
+    kind, dataset = "grey" if model.channels == 1 else "colour", str(summary.get("dataset"))
+    mean, std = (", ".join(f"{value:.6g}" for value in part) for part in (model.mean, model.std))
     facts = {
         "kind of data": f"{kind} images of {height}x{width} pixels (height x width), {dataset}",
-        "classes": f"{len(classes)}: {_named(classes)}",
-        "architecture": architecture,
+        "an image's way in": (
+            f"upright, transparent parts white; scaled until it covers {height}x{width} pixels "
+            "(bicubic), cut at the centre; each channel (byte / 255 - mean) / deviation with mean "
+            f"{mean} and deviation {std}"
+        ),
+        "classes": f"{len(model.classes)}: {_named(model.classes)}",
+        "architecture": model.architecture,
         "clients": f"{clients:,}",
         "training": f"{summary.get('strategy')}, {counted(rounds, 'federated round')}",
-        "post-training": method,
+        "post-training": str(summary.get("post_training")),
         "stage that was kept": kept,
         "seed": str(summary.get("seed")),
     }
-    parts = [
-        _front_matter(dataset),
-        f"# Image classifier, {_escaped(dataset)}, by federated learning\n",
-        f"The images of {counted(clients, 'client')} trained this model. "
-        + (_POOLED if summary.get("strategy") == "centralized" else _STAYED),
-        _table(("what", "value"), facts.items()),
-        "## How good it is\n",
-        _accuracy(summary, kept, len(classes)),
-        "## What left the clients\n",
-        _traffic(summary),
-        "## How to use it\n",
-        _USE,
-        "## Licence\n",
-        "Not chosen yet: write it here, and in the line `license:` at the top of this file.\n",
-    ]
-    return "\n".join(parts)
-
-
-def _front_matter(dataset: str) -> str:
-    """Return the lines that Hugging Face reads; ``unknown`` is its word for no licence yet."""
-    return "\n".join(
-        [
-            "---",
-            "license: unknown",
-            "library_name: fedf2dg",
-            "pipeline_tag: image-classification",
-            "tags:",
-            "- federated-learning",
-            "- flower",
-            "- fedf2dg",
-            # A string in JSON is one in YAML.
-            f"- {json.dumps(dataset)}",
-            "---",
-            "",
-        ]
+    said = verdicts(summary)
+    said = said or [f"Nobody judged: the model is the result of the last stage, {kept}"]
+    measured = _measured(summary, kept)
+    return written(
+        "card",
+        # A string in JSON is one in YAML.
+        dataset_tag=json.dumps(dataset),
+        dataset=escaped(dataset),
+        clients=counted(clients, "client"),
+        pooled=summary.get("strategy") == "centralized",
+        facts=Table("", ["what", "value"], [list(fact) for fact in facts.items()], words=(0, 1)),
+        measured=measured if measured.rows else None,
+        verdicts=[escaped(sentence) for sentence in said],
+        warning=guessing(summary, len(model.classes)),
+        traffic=_traffic(summary),
+        usage=usage(SAFETENSORS),
     )
 
 
-def _accuracy(summary: Mapping[str, Any], kept: str, classes: int) -> str:
+def _measured(summary: Mapping[str, Any], kept: str) -> Table:
+    """Who measured the model on how many images: all together, and each client."""
     measured = mapping(mapping(summary.get("measured")).get("selected"))
     accuracy = number(mapping(summary.get("accuracy")).get("selected"))
-    rows = []
+    rows: list[Row] = []
     if accuracy is not None:
         who = _MEASURED_BY.get(str(measured.get("by")), str(measured.get("by")))
         if measured.get("also_chose") is True:
             who += ": images that also chose it of several models, which flatters it"
-        rows.append((who, _images(measured), percent(accuracy)))
+        rows.append([who, _images(measured), percent(accuracy)])
     rows += [
-        (f"{row.get('name', 'a client')}, on what it held out", _images(row), percent(share))
+        [f"{row.get('name', 'a client')}, on what it held out", _images(row), percent(share)]
         for row, share in _by_client(summary, kept)
         if share is not None
     ]
-    table = _table(("who measured", "on", "accuracy"), rows) if rows else "Nobody measured it.\n"
-    nobody = f"Nobody judged: the model is the result of the last stage, {kept}"
-    said = verdicts(summary) or [nobody]
-    lines = [f"{_escaped(sentence)}.\n" for sentence in said]
-    if warning := guessing(summary, classes):
-        lines.append(f"**{warning}.**\n")
-    return "\n".join([table, *lines])
+    return Table("", ["who measured", "on", "accuracy"], rows)
 
 
 def _by_client(
@@ -151,27 +108,16 @@ def _images(row: Mapping[str, Any]) -> str:
     return counted(int(number(row.get("images")) or 0), "image")
 
 
-def _traffic(summary: Mapping[str, Any]) -> str:
-    rows = [
-        (kind, f"{int(number(mapping(sizes).get('bytes_up')) or 0):,}")
-        for kind, sizes in mapping(summary.get("traffic")).items()
-    ]
-    return _table(("what", "bytes, all clients together"), [row for row in rows if row[1] != "0"])
+def _traffic(summary: Mapping[str, Any]) -> Table:
+    sizes = {
+        kind: int(number(mapping(size).get("bytes_up")) or 0)
+        for kind, size in mapping(summary.get("traffic")).items()
+    }
+    rows = [[kind, f"{size:,}"] for kind, size in sizes.items() if size]
+    return Table("", ["what", "bytes, all clients together"], rows)
 
 
 def _named(classes: Sequence[str]) -> str:
     more = len(classes) - _NAMES_SHOWN
     shown = ", ".join(classes[:_NAMES_SHOWN])
     return f"{shown} and {more:,} more (see config.json)" if more > 0 else shown
-
-
-def _table(header: Sequence[str], rows: Any) -> str:
-    lines = [header, ["---"] * len(header), *([_escaped(cell) for cell in row] for row in rows)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
-
-
-def _escaped(content: str) -> str:
-    """Return text that is no Markdown: names come from folders and from clients."""
-    for character in "\\`*_[]<>|#":
-        content = content.replace(character, f"\\{character}")
-    return " ".join(content.split())

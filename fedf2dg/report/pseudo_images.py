@@ -4,47 +4,25 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
-from fedf2dg.report.figures import pseudo_image_grid, to_png
+from fedf2dg.report.figures import image_grid, to_png
 from foundation import ExpectedError, write_whole
 
 _FILE = re.compile(r"(?P<kind>.+)-c(?P<competition>\d+)-b(?P<batch>\d+)\.safetensors")
+# Rows and columns of a picture.
+_MOST = 12
 
 
 class PseudoDataError(ExpectedError, ValueError):
     """Stored pseudo data cannot be shown; the message says why."""
-
-
-@dataclass(frozen=True)
-class PseudoImages:
-    """Pseudo images with what is needed to show them.
-
-    Attributes
-    ----------
-    images : array or tensor (n, channels, height, width)
-        In the normalised space of the models.
-    labels : array or tensor (n,)
-        The class each image was made for.
-    sources : array or tensor (n,)
-        The index of the client whose model it came from.
-    mean, std : Sequence[float]
-        Of the normalisation, one value per channel or one for all; images are shown as
-        ``image * std + mean``.
-    """
-
-    images: Any
-    labels: Any
-    sources: Any
-    mean: Sequence[float] = (0.0,)
-    std: Sequence[float] = (1.0,)
 
 
 @dataclass(frozen=True)
@@ -78,40 +56,33 @@ class PseudoGrid:
         left_out = f"Shown: {' and '.join(said)}. " if said else ""
         return f"{left_out}Brightness as the models see it, cut to the range of real images."
 
+    def figure(self, class_names: Sequence[str] = (), client_names: Sequence[str] = ()) -> Figure:
+        """Draw it; who has no name has its number."""
+        rows, columns = (
+            [names[place] if place < len(names) else str(place) for place in places]
+            for names, places in ((client_names, self.clients), (class_names, self.classes))
+        )
+        return image_grid(self.tiles, rows, columns)
+
 
 def stored_sets(run_directory: Path | str) -> list[tuple[str, int]]:
-    """List the sets of pseudo images a run stored.
+    """List the sets of pseudo images a run stored, in the order they were made.
 
     Returns
     -------
     list[tuple[str, int]]
-        (kind, competition round) of each set, e.g. ``[("common", 0), ("hard", 1)]``, in the
-        order they were made.
+        (kind, competition round) of each set, e.g. ``[("common", 0), ("hard", 1)]``.
     """
     return sorted({(kind, place) for kind, place, _, _ in _stored(run_directory)}, key=_order)
 
 
 def read_grid(
-    run_directory: Path | str,
-    kind: str = "common",
-    competition_round: int = 0,
-    *,
-    max_clients: int = 12,
-    max_classes: int = 12,
+    run_directory: Path | str, kind: str = "common", competition_round: int = 0
 ) -> PseudoGrid:
-    """Choose and read the images of a stored set that a picture shows.
+    """Choose and read the images of a stored set (see :func:`stored_sets`) that a picture shows.
 
-    The first image of each client and class is shown, never a selected one. Only the shown
-    images are read, however large the files are.
-
-    Parameters
-    ----------
-    run_directory : Path | str
-        A run's directory.
-    kind, competition_round : str, int
-        Which set, see :func:`stored_sets`.
-    max_clients, max_classes : int (default: 12)
-        Most rows and columns: the first clients, and the classes most of them made.
+    The first image of each client and class is shown, never a selected one, of the first clients
+    and of the classes that most of them made. Only these are read, however large the files are.
 
     Raises
     ------
@@ -122,97 +93,68 @@ def read_grid(
     if not files:
         raise PseudoDataError(f"no {kind} images of competition round {competition_round} stored")
     try:
-        labels, sources, places = [], [], []
-        for file in files:
-            with safe_open(file, framework="np") as stored:
-                labels.append(stored.get_tensor("labels"))
-                sources.append(stored.get_tensor("sources"))
-                places += [(file, row) for row in range(len(labels[-1]))]
-                metadata = stored.metadata() or {}
-        mean, std = _normalization(metadata)
-
-        def read(index: int) -> NDArray[np.float32]:
-            file, row = places[index]
-            with safe_open(file, framework="np") as stored:
-                return np.asarray(stored.get_slice("images")[row : row + 1][0], np.float32)
-
-        return _grid(
-            np.concatenate(labels),
-            np.concatenate(sources),
-            read,
-            (mean, std),
-            (max_clients, max_classes),
-        )
+        return _grid(files)
     except (OSError, SafetensorError, ValueError, KeyError, IndexError, TypeError) as error:
         raise PseudoDataError(f"the stored {kind} images could not be read: {error}") from error
 
 
-def choose_grid(
-    pseudo: PseudoImages, *, max_clients: int = 12, max_classes: int = 12
-) -> PseudoGrid:
-    """Do the same as :func:`read_grid` with images in memory.
+def _grid(files: Sequence[Path]) -> PseudoGrid:
+    """Choose rows and columns and lay out the first image of each."""
+    first: dict[tuple[int, int], tuple[Path, int]] = {}
+    metadata: Mapping[str, str] = {}
+    for file in files:
+        with safe_open(file, framework="np") as stored:
+            sources, labels = (stored.get_tensor(name).tolist() for name in ("sources", "labels"))
+            metadata = stored.metadata() or {}
+        for row, pair in enumerate(zip(sources, labels, strict=True)):
+            first.setdefault(pair, (file, row))
+    if not first:
+        raise PseudoDataError("there are no images")
+    mean, std = (value.reshape(-1, 1, 1) for value in _normalization(metadata))
+    all_clients = sorted({client for client, _ in first})
+    all_classes = sorted({label for _, label in first})
+    clients = all_clients[:_MOST]
+    made = {c: sum((client, c) in first for client in clients) for c in all_classes}
+    classes = sorted(sorted(all_classes, key=lambda c: -made[c])[:_MOST])
+    found = {}
+    for row, client in enumerate(clients):
+        for column, label in enumerate(classes):
+            if (client, label) in first:
+                file, place = first[client, label]
+                with safe_open(file, framework="np") as stored:
+                    image = np.asarray(stored.get_slice("images")[place : place + 1][0], np.float32)
+                found[row, column] = _rgb(image * std + mean)
+    shape = next(iter(found.values())).shape  # every client shown made some class
+    tiles = np.full((len(clients), len(classes), *shape), np.nan, np.float32)
+    for cell, image in found.items():
+        tiles[cell] = image
+    return PseudoGrid(tiles, tuple(clients), tuple(classes), len(all_clients), len(all_classes))
 
-    Raises
-    ------
-    PseudoDataError
-        If there is no image, or shapes do not fit.
-    """
-    images, labels, sources = (_array(v) for v in (pseudo.images, pseudo.labels, pseudo.sources))
-    if images.ndim != 4 or not len(images) == len(labels) == len(sources):
-        raise PseudoDataError(
-            f"images (n, C, H, W), labels (n,) and sources (n,) expected, not shapes "
-            f"{images.shape}, {labels.shape} and {sources.shape}"
-        )
-    return _grid(
-        labels,
-        sources,
-        lambda index: np.asarray(images[index], np.float32),
-        (np.asarray(pseudo.mean, np.float32), np.asarray(pseudo.std, np.float32)),
-        (max_clients, max_classes),
-    )
 
-
-def pseudo_grid(
-    source: Path | str | PseudoImages,
-    path: Path | str | None = None,
-    *,
-    class_names: Sequence[str] = (),
-) -> Path:
-    """Draw one pseudo image per client (row) and class (column) as a PNG file.
+def pseudo_grid(run_directory: Path | str, class_names: Sequence[str] = ()) -> Path:
+    """Draw one common sample (or else of the first set stored) per client (row) and class (column).
 
     Parameters
     ----------
-    source : Path | str | PseudoImages
-        A run's directory, of which the common samples are drawn (or the first set stored), or
-        images in memory.
-    path : Path | str | None (default: ``pseudo_data/grid.png`` in the run's directory)
-        The file to write.
     class_names : Sequence[str] (default: the numbers of the classes)
         Names of all classes.
 
     Returns
     -------
     Path
-        The file written.
+        The file written, ``pseudo_data/grid.png`` in the run's directory.
 
     Raises
     ------
     PseudoDataError
         If there is nothing to draw, or it cannot be read.
     """
-    if isinstance(source, PseudoImages):
-        if path is None:
-            raise PseudoDataError("images in memory need a path to draw them to")
-        grid = choose_grid(source)
-    else:
-        sets = stored_sets(source)
-        if not sets:
-            raise PseudoDataError(f"{source} holds no pseudo data")
-        grid = read_grid(source, *sets[0])
-        path = Path(source) / "pseudo_data" / "grid.png" if path is None else path
-    path = Path(path)
-    picture = pseudo_image_grid(grid.tiles, grid.clients, grid.classes, class_names)
-    write_whole(path, to_png(picture), rivals=True)
+    sets = stored_sets(run_directory)
+    if not sets:
+        raise PseudoDataError(f"{run_directory} holds no pseudo data")
+    grid = read_grid(run_directory, *sets[0])
+    path = Path(run_directory) / "pseudo_data" / "grid.png"
+    write_whole(path, to_png(grid.figure(class_names)), rivals=True)
     return path
 
 
@@ -244,47 +186,9 @@ def _normalization(metadata: Mapping[str, str]) -> tuple[NDArray[np.float32], ND
     return np.asarray(mean, np.float32), np.asarray(std, np.float32)
 
 
-def _grid(
-    labels: NDArray[Any],
-    sources: NDArray[Any],
-    read: Callable[[int], NDArray[np.float32]],
-    normalization: tuple[NDArray[np.float32], NDArray[np.float32]],
-    most: tuple[int, int],
-) -> PseudoGrid:
-    """Choose rows and columns and lay out the first image of each."""
-    if not len(labels):
-        raise PseudoDataError("there are no images")
-    first: dict[tuple[int, int], int] = {}
-    for index, pair in enumerate(zip(sources.tolist(), labels.tolist(), strict=True)):
-        first.setdefault(pair, index)
-    all_clients = sorted({client for client, _ in first})
-    all_classes = sorted({label for _, label in first})
-    clients = all_clients[: most[0]]
-    made = {c: sum((client, c) in first for client in clients) for c in all_classes}
-    classes = sorted(sorted(all_classes, key=lambda c: -made[c])[: most[1]])
-    mean, std = (value.reshape(-1, 1, 1) for value in normalization)
-
-    tiles = None
-    for row, client in enumerate(clients):
-        for column, label in enumerate(classes):
-            if (client, label) not in first:
-                continue
-            image = _rgb(read(first[client, label]) * std + mean)
-            if tiles is None:
-                tiles = np.full((len(clients), len(classes), *image.shape), np.nan, np.float32)
-            tiles[row, column] = image
-    assert tiles is not None  # every client shown made some class, so the commonest one is drawn
-    return PseudoGrid(tiles, tuple(clients), tuple(classes), len(all_clients), len(all_classes))
-
-
 def _rgb(image: NDArray[np.float32]) -> NDArray[np.float32]:
     """Bring an image (C, H, W) to (H, W, 3) in [0, 1]; other than 3 channels are averaged."""
     if image.shape[0] != 3:
         image = np.repeat(image.mean(axis=0, keepdims=True), 3, axis=0)
     image = np.nan_to_num(image)
     return np.clip(image, 0.0, 1.0).transpose(1, 2, 0)
-
-
-def _array(value: Any) -> NDArray[Any]:
-    """Bring a tensor of any device, or an array, to NumPy."""
-    return np.asarray(value.detach().cpu() if hasattr(value, "detach") else value)

@@ -3,39 +3,57 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from fedf2dg.report import figures
-from fedf2dg.report.diagnosis import diagnosis_section
-from fedf2dg.report.judgements import clients_table, judgement_section
-from fedf2dg.report.page import figure, page, paragraph, section, subheading, text
+from fedf2dg.report.document import (
+    Cell,
+    Document,
+    Facts,
+    Heading,
+    Note,
+    Part,
+    Picture,
+    Row,
+    Section,
+    Table,
+)
 from fedf2dg.report.pseudo_images import PseudoDataError, read_grid, stored_sets
 from fedf2dg.report.run_record import STAGES, RunRecord, mapping, number
 from fedf2dg.report.tables import (
+    DIAGNOSIS,
     MEASURED_ON,
-    MOST_ROWS,
-    Cell,
-    html_table,
-    left_out,
+    ceilings_table,
     measured_sentence,
     percent,
     points,
+    size_in_words,
     stage_table,
     stages,
 )
-from fedf2dg.report.verdict import title, verdict
-from foundation import counted, write_whole
-from foundation.optional import only_warned
-from foundation.wording import NONE, duration
+from fedf2dg.report.verdict import clients_table, judgements_table, title, verdict
+from foundation import counted, only_warned, write_whole
+from foundation.wording import duration
 
 _REFRESH_SECONDS = 10
 _MOST_LETTERS = 500
-_MEANING = (
+_PSEUDO_IMAGES = (
     "Nobody photographed these images. Each was computed from a client's model alone, until that "
     "model was sure of the class; the global model then learned from them. They show what the "
     "models react to, and need not look like anything. Where a frame is empty, none was made for "
     "that client and class."
+)
+_JUDGEMENTS = (
+    "Every client evaluates the model kept so far, the stage's result and three models between "
+    "them on images that it holds out: nothing was trained, counted or inverted on these. λ says "
+    "how far towards the result the kept model lies. In the verdict, ± is half the 95 % interval "
+    "of the difference, image by image. The server's test set has no part in it."
+)
+_DIAGNOSIS = (
+    "Accuracy on the server's test images with one thing in place of what a data-free method has. "
+    "Rows marked “simulation only” use the clients' own images, which no server of real sites has: "
+    "they say where a method's limit lies, and are no result."
 )
 
 
@@ -58,80 +76,73 @@ def write_report(run_directory: Path | str) -> Path:
         If there is no such directory, or none of a run's files in it.
     """
     record = RunRecord.read(run_directory)
-    made: list[tuple[str, Callable[[RunRecord], str]]] = [
-        ("the headline", _headline),
-        ("the table of results", _results),
-        ("the judgement of the clients", judgement_section),
-        ("the diagnosis", diagnosis_section),
-        ("the accuracy over the run", _accuracy),
-        ("what the clients hold", _clients),
-        ("the generated images", _pseudo_images),
-        ("the confusion matrices", _confusion),
-        ("the dropped clients", _dropped),
-        ("the traffic", _traffic),
-        ("the configuration", _configuration),
-        ("the versions", _versions),
-    ]
-    parts = [_part(name, make, record) for name, make in made]
+    made: dict[str, Callable[[RunRecord], Iterator[Part]]] = {
+        "the table of results": _results,
+        "the judgement of the clients": _judgements,
+        "the diagnosis": _diagnosis,
+        "the accuracy over the run": _accuracy,
+        "what the clients hold": _clients,
+        "the generated images": _pseudo_images,
+        "the confusion matrices": _confusion,
+        "the dropped clients": _dropped,
+        "the traffic": _traffic,
+        "the configuration": _configuration,
+        "the versions": _versions,
+    }
+    parts = [part for name, make in made.items() for part in _made(name, make, record)]
     path = record.directory / "report.html"
-    # The run and someone who follows it may render at the same time.
     refresh = 0 if record.ended else _REFRESH_SECONDS
-    write_whole(path, page(title(record), parts, refresh=refresh), rivals=True)
+    page = Document(title(record), _made("the headline", _headline, record), parts, refresh)
+    # The run and someone who follows it may render at the same time.
+    write_whole(path, page.html(), rivals=True)
     return path
 
 
-def _part(name: str, make: Callable[[RunRecord], str], record: RunRecord) -> str:
+def _made(
+    name: str, make: Callable[[RunRecord], Iterator[Part]], record: RunRecord
+) -> Sequence[Part]:
     """Return a part of the report, or the sentence that says that it could not be made."""
     with only_warned(f"{name} in the report"):
-        return make(record)
+        return list(make(record))
     sentence = f"{name[:1].upper()}{name[1:]} could not be made; the command's output says why."
-    return paragraph(sentence, "warning")
+    return [Note(sentence, "warning")]
 
 
-def _fact(record: RunRecord, name: str) -> str:
-    """Return an entry of the summary as text."""
-    value = record.summary.get(name)
-    return "unknown" if value is None else str(value)
-
-
-def _headline(record: RunRecord) -> str:
-    """What was learned from what, what came of it, and how it ended."""
-    ran = [stage for stage in stages(record.summary) if stage.accuracy is not None]
+def _headline(record: RunRecord) -> Iterator[Part]:
+    """What came of it, from what, and how it ended."""
+    summary = record.summary
+    ran = [stage for stage in stages(summary) if stage.accuracy is not None]
     way = " → ".join(f"{percent(stage.accuracy)} {stage.name}" for stage in ran)
-    facts = {
-        "strategy": _fact(record, "strategy"),
-        "then": str(record.summary.get("post_training") or "nothing"),
-        "data set": _fact(record, "dataset"),
-        "clients": _fact(record, "clients"),
-        **_images(record),
-        "seed": _fact(record, "seed"),
-        "started": str(record.last("start").get("time", "unknown")),
-        "status": record.status,
-    }
-    items = "".join(f"<li>{text(k)} <b>{text(v)}</b></li>" for k, v in facts.items())
-    warnings = [paragraph(problem, "warning") for problem in record.problems]
-    if not record.completed:
-        reason = record.last("end").get("reason") or record.summary.get("reason")
-        said = f" The reason it gave: {_cut(str(reason))}" if reason else ""
-        warnings.insert(
-            0,
-            paragraph(
-                f"Status: {record.status}. The report shows what the run's directory holds so far."
-                + said,
-                "warning",
-            ),
-        )
     lead = verdict(record) or way or "No accuracy measured yet."
-    return "\n".join(
-        [
-            f"<header><h1>{text(title(record))}</h1>",
-            f'<p class="lead">{text(lead)}</p>',
-            paragraph(way, "way") if way and lead != way else "",
-            f'<ul class="facts">{items}</ul></header>',
-            *warnings,
-            _model(record),
-        ]
-    )
+    yield Note(lead, "lead")
+    if way and lead != way:
+        yield Note(way, "way")
+    facts = {"strategy": summary.get("strategy"), "then": summary.get("post_training") or "nothing"}
+    facts |= {"data set": summary.get("dataset"), "clients": summary.get("clients")}
+    facts |= _images(record)
+    facts |= {"seed": summary.get("seed"), "started": record.last("start").get("time")}
+    known = {name: "unknown" if value is None else str(value) for name, value in facts.items()}
+    yield Facts({**known, "status": record.status})
+    if not record.completed:
+        reason = record.last("end").get("reason") or summary.get("reason")
+        said = f" The reason it gave: {_cut(str(reason))}" if reason else ""
+        yield Note(
+            f"Status: {record.status}. The report shows what the run's directory holds so far."
+            + said,
+            "warning",
+        )
+    for problem in record.problems:
+        yield Note(problem, "warning")
+    if (record.directory / "model" / "config.json").is_file():
+        yield Note(
+            "The model that was kept is in the folder model/ beside this page. Its README.md is "
+            "its card; “fedf2dg predict” and “fedf2dg export” take the folder as it is."
+        )
+    elif record.completed:
+        yield Note(
+            "There is no folder model/ beside this page: the strategy has no global model, or the "
+            "run was made by a version that kept none."
+        )
 
 
 def _images(record: RunRecord) -> dict[str, str]:
@@ -148,22 +159,7 @@ def _images(record: RunRecord) -> dict[str, str]:
     return facts
 
 
-def _model(record: RunRecord) -> str:
-    """Where the run's result is."""
-    if (record.directory / "model" / "config.json").is_file():
-        return paragraph(
-            "The model that was kept is in the folder model/ beside this page. Its README.md is "
-            "its card; “fedf2dg predict” and “fedf2dg export” take the folder as it is."
-        )
-    if record.completed:
-        return paragraph(
-            "There is no folder model/ beside this page: the strategy has no global model, or the "
-            "run was made by a version that kept none."
-        )
-    return ""
-
-
-def _results(record: RunRecord) -> str:
+def _results(record: RunRecord) -> Iterator[Part]:
     """The table of stages."""
     notes = [
         "Accuracy is that of the last round or epoch of a stage. “Best on test” is the highest "
@@ -173,24 +169,33 @@ def _results(record: RunRecord) -> str:
         "the two models had been asked about different images, so that it is at most so wide). "
         "They say nothing of other seeds.",
     ]
+    found = stages(record.summary)
     if said := measured_sentence(record.summary):
         notes.insert(0, f"{said}.")
-    for stage in stages(record.summary):
-        if stage.parts:
-            notes.append(f"Time of the stage “{stage.name}”: {stage.parts}.")
-    skipped = [
-        stage.name
-        for stage in stages(record.summary)
-        if stage.accuracy is None and stage.by != "nobody"
-    ]
+    notes += [f"Time of the stage “{stage.name}”: {stage.parts}." for stage in found if stage.parts]
+    skipped = [s.name for s in found if s.accuracy is None and s.by != "nobody"]
     if skipped and record.completed:
         notes.append(f"Not part of this run: {', '.join(skipped)}.")
-    return section(
-        "Results", stage_table(record.summary), *(paragraph(note, "note") for note in notes)
-    )
+    yield Section("Results", [stage_table(record.summary), *(Note(note, "note") for note in notes)])
 
 
-def _generation(record: RunRecord) -> str:
+def _judgements(record: RunRecord) -> Iterator[Part]:
+    """What the clients judged; nothing where nobody judged."""
+    if (table := judgements_table(record)).rows:
+        yield Section("What the clients judged", [table, Note(_JUDGEMENTS, "note")])
+
+
+def _diagnosis(record: RunRecord) -> Iterator[Part]:
+    """What a diagnosis found; nothing where there was none."""
+    try:
+        found = json.loads((record.directory / DIAGNOSIS).read_text("utf-8"))
+    except (OSError, ValueError):
+        return
+    if (table := ceilings_table(mapping(found).get("ceilings"))).rows:
+        yield Section(table.title, [table, Note(_DIAGNOSIS, "note")])
+
+
+def _generation(record: RunRecord) -> Iterator[Part]:
     """How the pseudo images were made."""
     rows = []
     for event in record.of_kind("generation"):
@@ -202,38 +207,30 @@ def _generation(record: RunRecord) -> str:
         objective = number(event.get("objective"))
         rows.append(
             [
-                Cell(str(event.get("kind", ""))),
-                Cell(str(event.get("competition_round", "")), "number"),
-                Cell(str(event.get("batch", "")), "number"),
-                Cell(_count(images), "number"),
-                Cell(_range(sizes), "number"),
-                Cell(_count(steps), "number"),
-                Cell("–" if objective is None else f"{objective:.4g}", "number"),
-                Cell(duration(seconds), "number"),
-                Cell(_count(rate), "number"),
+                str(event.get("kind", "")),
+                str(event.get("competition_round", "")),
+                str(event.get("batch", "")),
+                _count(images),
+                _range(sizes),
+                _count(steps),
+                None if objective is None else f"{objective:.4g}",
+                duration(seconds),
+                _count(rate),
             ]
         )
-    header = [
-        "samples",
-        "competition round",
-        "batch",
-        "images",
-        "per client",
-        "iterations",
-        "objective",
-        "time",
-        "image iterations/s",
-    ]
-    table = html_table(header, rows[:MOST_ROWS], label="Generation of pseudo images")
-    return table + left_out(len(rows), "metrics.jsonl")
+    header = ["samples", "competition round", "batch", "images", "per client", "iterations"]
+    header += ["objective", "time", "image iterations/s"]
+    if rows:
+        yield Table("Generation of pseudo images", header, rows, rest_in="metrics.jsonl")
 
 
-def _accuracy(record: RunRecord) -> str:
+def _accuracy(record: RunRecord) -> Iterator[Part]:
     """The curve."""
     heading = "Accuracy over the run"
     measured = record.measurements()
     if not measured:
-        return section(heading, paragraph("No accuracy measured yet."))
+        yield Section(heading, [Note("No accuracy measured yet.")])
+        return
     ran = ", then ".join(
         f"{stage.name} at {percent(stage.accuracy)}"
         + (f" ({points(stage.gain)})" if stage.gain is not None else "")
@@ -257,16 +254,15 @@ def _accuracy(record: RunRecord) -> str:
     if chance is not None:
         caption += f" Guessing among {classes} classes of equal size gives {percent(chance)}."
     svg = figures.to_svg(
-        figures.accuracy_curve(measured, chance),
+        figures.curves({"": [measured]}, chance),
         "accuracy",
         f"Line chart of accuracy over the run: {ran or 'see caption'}.",
     )
-    return section(heading, figure(svg, caption))
+    yield Section(heading, [Picture(svg, caption)])
 
 
-def _clients(record: RunRecord) -> str:
-    """Who holds what."""
-    heading = "What the clients hold"
+def _clients(record: RunRecord) -> Iterator[Part]:
+    """Who holds what, and what each model does on each client's held-out images."""
     counts, examples = record.label_counts(), record.examples_per_client()
     if counts:
         empty = sum(value == 0 for row in counts for value in row) / (len(counts) * len(counts[0]))
@@ -274,31 +270,24 @@ def _clients(record: RunRecord) -> str:
             f"Heat map of the number of training images per client and class: {len(counts)} "
             f"clients, {len(counts[0])} classes, {100 * empty:.0f} % of the cells empty."
         )
-        svg = figures.to_svg(
-            figures.label_counts(counts, record.class_names, client_names=record.client_names()),
-            "label-counts",
-            described,
-        )
+        drawn = figures.label_counts(counts, record.class_names, record.client_names())
         caption = (
             "Training images per client (row) and class (column), as the clients reported them; "
             "empty cells hold none. The colour scale is that of square roots, so that small counts "
             "show."
         )
-        return section(heading, figure(svg, caption), *_by_client(record))
-    if not examples:
-        return section(heading, paragraph("Not reported yet."), *_by_client(record))
-    said = (
-        f"{counted(len(examples), 'client')} with {sum(examples):,.0f} training images in all, "
-        f"{min(examples):,.0f} to {max(examples):,.0f} each. Label counts were not sent to the "
-        f"server ({_why_uncounted(record)}), so they cannot be shown."
-    )
-    return section(heading, paragraph(said), *_by_client(record))
-
-
-def _by_client(record: RunRecord) -> list[str]:
-    """What each model does on each client's held-out images."""
+        held: Part = Picture(figures.to_svg(drawn, "label-counts", described), caption)
+    elif examples:
+        held = Note(
+            f"{counted(len(examples), 'client')} with {sum(examples):,.0f} training images in all, "
+            f"{min(examples):,.0f} to {max(examples):,.0f} each. Label counts were not sent to the "
+            f"server ({_why_uncounted(record)}), so they cannot be shown."
+        )
+    else:
+        held = Note("Not reported yet.")
     table = clients_table(record)
-    return [subheading("Accuracy by client, on its own held-out images"), table] if table else []
+    heading = Heading("Accuracy by client, on its own held-out images")
+    yield Section("What the clients hold", [held, *([heading, table] if table.rows else [])])
 
 
 def _why_uncounted(record: RunRecord) -> str:
@@ -310,24 +299,18 @@ def _why_uncounted(record: RunRecord) -> str:
     return "the run's settings are not known"
 
 
-def _pseudo_images(record: RunRecord) -> str:
+def _pseudo_images(record: RunRecord) -> Iterator[Part]:
     """The first common samples, and the last hard ones."""
-    heading = "Generated images"
     sets = stored_sets(record.directory)
-    made = [_generation(record)] if record.of_kind("generation") else []
-    if not sets:
-        return section(heading, paragraph("No pseudo images stored."), *made)
+    parts: list[Part] = [Note(_PSEUDO_IMAGES if sets else "No pseudo images stored.")]
     shown = sets[:1] + [s for s in sets[1:] if s[0] != sets[0][0]][-1:]
-    parts = [paragraph(_MEANING)]
     for kind, competition_round in shown:
         try:
             grid = read_grid(record.directory, kind, competition_round)
         except PseudoDataError as error:
-            parts.append(paragraph(f"{str(error)[:1].upper()}{_cut(str(error)[1:])}.", "warning"))
+            parts.append(Note(f"{str(error)[:1].upper()}{_cut(str(error)[1:])}.", "warning"))
             continue
-        drawn = figures.pseudo_image_grid(
-            grid.tiles, grid.clients, grid.classes, record.class_names, record.client_names()
-        )
+        drawn = grid.figure(record.class_names, record.client_names())
         when = f" of competition round {competition_round}" if competition_round else ""
         described = (
             f"Grid of generated images, {kind} samples{when}: {len(grid.clients)} clients in rows, "
@@ -338,13 +321,13 @@ def _pseudo_images(record: RunRecord) -> str:
             f"(row) for each class (column). No real image was used. {grid.note}"
         )
         name = f"pseudo-{len(parts)}"
-        parts.append(figure(figures.to_svg(drawn, name, described), caption))
+        parts.append(Picture(figures.to_svg(drawn, name, described), caption))
     if len(sets) > len(shown):
-        parts.append(paragraph(f"{len(sets)} sets are stored; {len(shown)} are shown.", "note"))
-    return section(heading, *parts, *made, long=True)
+        parts.append(Note(f"{len(sets)} sets are stored; {len(shown)} are shown.", "note"))
+    yield Section("Generated images", [*parts, *_generation(record)], long=True)
 
 
-def _confusion(record: RunRecord) -> str:
+def _confusion(record: RunRecord) -> Iterator[Part]:
     """Confusion matrices before and after post-training."""
     heading = "Classes, before and after post-training"
     titles = {
@@ -358,7 +341,8 @@ def _confusion(record: RunRecord) -> str:
         titles[stage]: matrix for stage in titles if (matrix := record.confusion(stage)) is not None
     }
     if not matrices:
-        return section(heading, paragraph("No confusion matrix measured yet."))
+        yield Section(heading, [Note("No confusion matrix measured yet.")])
+        return
     svg = figures.to_svg(
         figures.confusion_matrices(matrices, record.class_names),
         "confusion",
@@ -370,106 +354,87 @@ def _confusion(record: RunRecord) -> str:
         "row, numbers are images; the diagonal is right, and a full column off it is a class the "
         "model predicts too often."
     )
-    recalls = _recalls(matrices, record.class_names)
     wanted = ("federated", "distilled") if set(others) <= set(STAGES) else ("federated",)
     missing = [stage for stage in wanted if titles[stage] not in matrices]
-    note = [paragraph(f"Not measured: {', '.join(missing)}.", "note")] if missing else []
-    return section(heading, recalls, figure(svg, caption), *note)
+    note = [Note(f"Not measured: {', '.join(missing)}.", "note")] if missing else []
+    yield Section(heading, [_recalls(matrices, record.class_names), Picture(svg, caption), *note])
 
 
-def _recalls(matrices: Mapping[str, Sequence[Sequence[float]]], names: Sequence[str]) -> str:
+def _recalls(matrices: Mapping[str, Sequence[Sequence[float]]], names: Sequence[str]) -> Table:
     """How many of each class's test images every stage classifies correctly."""
-    rows = []
-    for label, row in enumerate(next(iter(matrices.values()))):
-        shares = [
-            percent(matrix[label][label] / sum(matrix[label])) if sum(matrix[label]) else NONE
-            for matrix in matrices.values()
+    rows = [
+        [
+            names[label] if label < len(names) else str(label),
+            f"{sum(row):,.0f}",
+            *(
+                percent(m[label][label] / sum(m[label])) if sum(m[label]) else None
+                for m in matrices.values()
+            ),
         ]
-        name = names[label] if label < len(names) else str(label)
-        rows.append([Cell(name), Cell(f"{sum(row):,.0f}", "number")])
-        rows[-1] += [Cell(share, "number") for share in shares]
+        for label, row in enumerate(next(iter(matrices.values())))
+    ]
     header = ["class", "test images", *(f"recall, {stage}" for stage in matrices)]
-    table = html_table(header, rows[:MOST_ROWS], label="Recall of each class")
-    return table + left_out(len(rows), "metrics.jsonl")
+    return Table("Recall of each class", header, rows, rest_in="metrics.jsonl")
 
 
-def _dropped(record: RunRecord) -> str:
+def _dropped(record: RunRecord) -> Iterator[Part]:
     """Clients whose reply was not used."""
-    heading = "Dropped clients"
-    failures = record.failures()
+    heading, failures = "Dropped clients", record.failures()
     if not failures:
-        return section(heading, paragraph("None: every reply that came was used."))
-    rows = [
-        [Cell(when), Cell(client), Cell(_cut(reason), "any")]
-        for when, client, reason in failures[:MOST_ROWS]
+        yield Section(heading, [Note("None: every reply that came was used.")])
+        return
+    rows: list[Row] = [
+        [when, client, Cell(_cut(reason), "any")] for when, client, reason in failures
     ]
-    table = html_table(["round", "client", "reason"], rows, label="Dropped clients")
-    return section(heading, table, left_out(len(failures), "metrics.jsonl"), long=True)
+    header = ["round", "client", "reason"]
+    table = Table(heading, header, rows, words=(0, 1, 2), rest_in="metrics.jsonl")
+    yield Section(heading, [table], long=True)
 
 
-def _traffic(record: RunRecord) -> str:
-    """Bytes on the wire."""
-    heading = "Bytes per round"
-    names, down, up = [], [], []
-    for event in record.of_kind("round"):
-        sent, received = number(event.get("bytes_down")), number(event.get("bytes_up"))
-        if sent is None and received is None:
-            continue
-        names.append(("c" if event.get("phase") == "competition" else "") + str(event.get("round")))
-        down.append(sent or 0.0)
-        up.append(received or 0.0)
-    if not names:
-        return section(heading, paragraph("Not measured in this run."))
-    in_all = f"{_bytes(sum(down))} from the server to the clients, {_bytes(sum(up))} back"
-    svg = figures.to_svg(
-        figures.bytes_per_round(names, down, up),
-        "bytes",
-        f"Bar chart of bytes per round: {in_all}.",
-    )
-    competed = " Rounds of the competition are marked c." if "c" in "".join(names) else ""
-    return section(
-        heading,
-        figure(svg, f"All clients together; in all {in_all}.{competed}"),
-        *_traffic_by_kind(record),
-    )
+def _traffic(record: RunRecord) -> Iterator[Part]:
+    """Bytes on the wire: by kind, or of the rounds of a run that has not ended."""
+    found = mapping(record.summary.get("traffic"))
+    sizes = {kind: mapping(counted) for kind, counted in found.items()}
+    if not sizes:
+        rounds = record.of_kind("round")
+        ways = ("bytes_down", "bytes_up")
+        sums = {way: sum(number(event.get(way)) or 0 for event in rounds) for way in ways}
+        sizes = {"rounds so far": sums} if any(sums.values()) else {}
+    heading = "Bytes between server and clients"
+    rows = [
+        [kind, *(size_in_words(number(of.get(way)) or 0) for way in ("bytes_down", "bytes_up"))]
+        for kind, of in sizes.items()
+    ]
+    table = Table(heading, ["of", "to the clients", "from the clients"], rows)
+    note = Note("All clients together.", "note")
+    yield Section(heading, [table, note] if rows else [Note("Not measured in this run.")])
 
 
-def _traffic_by_kind(record: RunRecord) -> list[str]:
-    """What left the server and the clients in the whole run, generation included."""
-    counted = record.summary.get("traffic")
-    if not isinstance(counted, Mapping):
-        return []
-    kinds = []
-    for kind, sizes in counted.items():
-        if isinstance(sizes, Mapping):
-            down, up = number(sizes.get("bytes_down")) or 0, number(sizes.get("bytes_up")) or 0
-            kinds.append(f"{kind}: {_bytes(down)} to the clients, {_bytes(up)} from them")
-    return [paragraph(f"In the whole run, {'; '.join(kinds)}.", "note")] if kinds else []
-
-
-def _configuration(record: RunRecord) -> str:
+def _configuration(record: RunRecord) -> Iterator[Part]:
     """Every key of the run."""
-    rows = [
-        [Cell(key), Cell(value if isinstance(value, str) else json.dumps(value))]
-        for key, value in record.configuration.items()
-    ]
-    return _settings("Configuration", rows, "config.json holds no configuration.")
+    rows = settings_rows(record.configuration)
+    yield _settings("Configuration", rows, "config.json holds no configuration.")
 
 
-def _versions(record: RunRecord) -> str:
+def _versions(record: RunRecord) -> Iterator[Part]:
     """What it ran on."""
-    rows = [[Cell(str(name)), Cell(str(value))] for name, value in record.versions.items()]
-    if record.device:
-        rows.insert(0, [Cell("device"), Cell(str(record.device))])
-    return _settings("Versions", rows, "config.json holds no versions.")
+    device = {"device": record.device} if record.device else {}
+    rows = settings_rows({**device, **record.versions})
+    yield _settings("Versions", rows, "config.json holds no versions.")
 
 
-def _settings(title: str, rows: Sequence[Sequence[Cell]], nothing: str) -> str:
-    """A section of names and values in columns."""
+def _settings(title: str, rows: list[list[str]], nothing: str) -> Section:
     if not rows:
-        return section(title, paragraph(nothing))
-    table = html_table([], rows, label=title)
-    return section(title, f'<div class="settings">{table}</div>', long=True)
+        return Section(title, [Note(nothing)])
+    return Section(title, [Table(title, [], rows, words=(0, 1))], long=True, columns=True)
+
+
+def settings_rows(settings: Mapping[str, object]) -> list[list[str]]:
+    """Return names and values as the rows of a table."""
+    return [
+        [str(name), value if isinstance(value, str) else json.dumps(value)]
+        for name, value in settings.items()
+    ]
 
 
 def _cut(content: str) -> str:
@@ -477,17 +442,12 @@ def _cut(content: str) -> str:
     return content if len(content) <= _MOST_LETTERS else content[: _MOST_LETTERS - 1] + "…"
 
 
-def _range(values: Sequence[int]) -> str:
+def _range(values: Sequence[int]) -> str | None:
     if not values:
-        return "–"
+        return None
     low, high = min(values), max(values)
     return f"{low:,}" if low == high else f"{low:,} to {high:,}"
 
 
-def _count(value: float | None) -> str:
-    return "–" if value is None else f"{value:,.0f}"
-
-
-def _bytes(value: float) -> str:
-    size, unit = figures.byte_unit(value)
-    return f"{value / size:,.1f} {unit}" if size > 1 else f"{value:,.0f} {unit}"
+def _count(value: float | None) -> str | None:
+    return None if value is None else f"{value:,.0f}"

@@ -1,18 +1,18 @@
-"""Tables of results, for a page and for a terminal."""
+"""Tables of a run's results, and numbers in words."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from fedf2dg.report.page import paragraph, text
+from fedf2dg.report.document import Cell, Row, Table
 from fedf2dg.report.run_record import STAGES, mapping, number
 from foundation.intervals import difference_interval, share_interval
 from foundation.wording import NONE, duration
 
-#: Rows of a table that a page shows.
-MOST_ROWS = 50
+#: What ``fedf2dg diagnose`` writes into a run's directory.
+DIAGNOSIS = "diagnosis.json"
 #: What stands for the accuracy of a stage that ran and that nobody measured.
 NOT_MEASURED = "not measured"
 #: What whoever measured measured on.
@@ -20,22 +20,6 @@ MEASURED_ON = {
     "server": "test images of the server",
     "clients": "held-out images of the clients",
 }
-
-
-@dataclass(frozen=True)
-class Cell:
-    """A cell of a table.
-
-    Attributes
-    ----------
-    content : str
-        Plain text.
-    kind : str
-        CSS classes of the page's style ("number", "gain", ...).
-    """
-
-    content: str
-    kind: str = ""
 
 
 @dataclass(frozen=True)
@@ -146,70 +130,58 @@ def _shown(summary: Mapping[str, Any]) -> list[Stage]:
 
 
 def terminal_table(summary: Mapping[str, Any]) -> str:
-    """Return the table printed at the end of a run.
+    """Return the table printed at the end of a run, in ASCII, and who measured.
 
     Parameters
     ----------
     summary : Mapping
         The content of ``summary.json``; anything in it may be missing or null.
-
-    Returns
-    -------
-    str
-        Lines of plain ASCII without a trailing line end: accuracy per stage, its gain over the
-        federated model, seconds, and who measured.
     """
-    rows = [["stage", "accuracy", "gain", "seconds", ""]]
-    for stage in _shown(summary):
-        rows.append(
-            [
-                stage.name,
-                stage.said.replace(NONE, "-"),
-                "" if stage.name == "federated" else points(stage.gain).replace(NONE, "-"),
-                "-" if stage.seconds is None else f"{stage.seconds:.1f}",
-                f"({stage.parts})" if stage.parts else "",
-            ]
-        )
-    total = number(mapping(summary.get("seconds")).get("total"))
-    rows.append(["total", "", "", "-" if total is None else f"{total:.1f}", ""])
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    lines = [
-        "  ".join(
-            cell.ljust(width) if column in (0, 4) else cell.rjust(width)
-            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
+    rows = [
+        [
+            stage.name,
+            stage.said,
+            "" if stage.name == "federated" else points(stage.gain),
+            None if stage.seconds is None else f"{stage.seconds:.1f}",
+            f"({stage.parts})" if stage.parts else "",
+        ]
+        for stage in _shown(summary)
     ]
-    rule = "-" * max(len(line) for line in lines)
+    total = number(mapping(summary.get("seconds")).get("total"))
+    footer = ["total", "", "", None if total is None else f"{total:.1f}", ""]
+    header = ["stage", "accuracy", "gain", "seconds", ""]
+    table = Table("", header, rows, words=(0, -1), footer=footer).terminal()
     said = measured_sentence(summary)
-    return "\n".join([lines[0], rule, *lines[1:-1], rule, lines[-1], *([said] if said else [])])
+    return f"{table}\n{said}" if said else table
 
 
-def stage_table(summary: Mapping[str, Any]) -> str:
-    """Return the table of a run's stages as HTML, with 95 % intervals where images were counted."""
-    rows, found = [], _shown(summary)
+def stage_table(summary: Mapping[str, Any]) -> Table:
+    """Return the table of a run's stages, with 95 % intervals where images were counted."""
+    rows: list[Row] = []
+    found = _shown(summary)
     base = next((stage for stage in found if stage.name == "federated"), None)
     for stage in found:
-        kind, share, change = "number", "", ""
+        kind, share, change = "", "", ""
         if stage.accuracy is not None and stage.images:
             share = _ends(share_interval(stage.accuracy, stage.images), "%")
             if stage.gain is not None and base is not None and base.accuracy is not None:
                 low, high = difference_interval(stage.accuracy, base.accuracy, stage.images)
                 change = _ends((low, high), "points")
-                kind += " gain" if low > 0 else " loss" if high < 0 else ""
+                kind = "gain" if low > 0 else "loss" if high < 0 else ""
         rows.append(
             [
-                Cell(stage.name),
-                Cell(stage.said, "number big"),
-                Cell(share, "number soft"),
+                stage.name,
+                Cell(stage.said, "big"),
+                Cell(share, "soft"),
                 Cell("" if stage.name == "federated" else points(stage.gain), kind),
-                Cell(change, "number soft"),
-                Cell(percent(stage.best_on_test), "number"),
-                Cell(duration(stage.seconds), "number"),
+                Cell(change, "soft"),
+                percent(stage.best_on_test),
+                duration(stage.seconds),
             ]
         )
     total = number(mapping(summary.get("seconds")).get("total"))
-    return html_table(
+    return Table(
+        "Accuracy and time of each stage",
         [
             "stage",
             "accuracy",
@@ -220,60 +192,30 @@ def stage_table(summary: Mapping[str, Any]) -> str:
             "time",
         ],
         rows,
-        footer=[Cell("whole run"), *[Cell("")] * 5, Cell(duration(total), "number")],
-        label="Accuracy and time of each stage",
+        footer=["whole run", *[""] * 5, duration(total)],
     )
+
+
+def ceilings_table(ceilings: Any) -> Table:
+    """Return what ``diagnosis.json`` holds as a table: part, description and accuracy."""
+    entries: Sequence[Any] = ceilings if isinstance(ceilings, list) else []
+    rows = [
+        [
+            str(entry.get("part", "")),
+            str(entry.get("what", ""))
+            + (" (simulation only)" if entry.get("simulation_only") else ""),
+            percent(number(entry.get("accuracy"))),
+        ]
+        for entry in entries
+        if isinstance(entry, Mapping)
+    ]
+    return Table("What could be gained", ["part", "with", "accuracy"], rows, words=(0, 1))
 
 
 def _ends(interval: tuple[float, float], unit: str) -> str:
     low, high = (100 * end for end in interval)
     signed = "+" if unit == "points" else ""
     return f"{low:{signed}.1f} to {high:{signed}.1f} {unit}"
-
-
-def html_table(
-    header: Sequence[str],
-    rows: Iterable[Sequence[Cell]],
-    *,
-    footer: Sequence[Cell] = (),
-    label: str = "",
-) -> str:
-    """Return a table as HTML whose first column names the rows.
-
-    Parameters
-    ----------
-    header : Sequence[str]
-        Names of the columns; none for a table of names and values.
-    rows : Iterable[Sequence[Cell]]
-        The cells.
-    footer : Sequence[Cell] (default: none)
-        A last row of sums.
-    label : str (default: none)
-        What a screen reader calls the table.
-    """
-    body = [list(row) for row in rows]
-    kinds = [cell.kind for cell in body[0]] if body else [""] * len(header)
-    lines = [f'<div class="scroll" tabindex="0"><table aria-label="{text(label)}">']
-    if header:
-        names = (
-            f'<th scope="col"{" class=number" if "number" in kind else ""}>{text(name)}</th>'
-            for name, kind in zip(header, kinds, strict=True)
-        )
-        lines.append(f"<thead><tr>{''.join(names)}</tr></thead>")
-    lines.append("<tbody>")
-    lines += [_row(row) for row in body]
-    lines.append("</tbody>")
-    if footer:
-        lines.append(f"<tfoot>{_row(footer)}</tfoot>")
-    lines.append("</table></div>")
-    return "\n".join(lines)
-
-
-def left_out(count: int, file: str) -> str:
-    """Say how many rows of a long table are not shown."""
-    if count <= MOST_ROWS:
-        return ""
-    return paragraph(f"{count - MOST_ROWS} more rows stand in {file}.", "note")
 
 
 def percent(share: float | None) -> str:
@@ -286,12 +228,15 @@ def points(gain: float | None) -> str:
     return NONE if gain is None else f"{gain:+.1f} points"
 
 
-def _row(cells: Sequence[Cell]) -> str:
-    """Return a row as HTML, its first cell as the row's header."""
-    first, *others = cells
-    kind = f' class="{first.kind}"' if first.kind else ""
-    row = f'<tr><th scope="row"{kind}>{text(first.content)}</th>'
-    for cell in others:
-        kind = f' class="{cell.kind}"' if cell.kind else ""
-        row += f"<td{kind}>{text(cell.content)}</td>"
-    return row + "</tr>"
+def size_in_words(size: float) -> str:
+    """Return a number of bytes as one reads it: "312 bytes", "1.2 MB"."""
+    unit, name = byte_unit(size)
+    return f"{size / unit:,.1f} {name}" if unit > 1 else f"{size:,.0f} {name}"
+
+
+def byte_unit(size: float) -> tuple[float, str]:
+    """Return the decimal unit in which a number of bytes reads well: its size and its name."""
+    for power, unit in ((4, "TB"), (3, "GB"), (2, "MB"), (1, "kB")):
+        if size >= 1000**power:
+            return 1000.0**power, unit
+    return 1.0, "bytes"

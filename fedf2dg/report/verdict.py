@@ -1,15 +1,15 @@
-"""A run in two sentences: what was learned from what, and what came of it."""
+"""What came of a run, in sentences: what was learned from what, and how good it is."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from fedf2dg.report.guessing import guessing
+from fedf2dg.report.document import Cell, Row, Table
 from fedf2dg.report.run_record import RunRecord, mapping, number
 from fedf2dg.report.tables import MEASURED_ON, percent, points, stages
 from foundation import counted
-from foundation.intervals import Z, difference_interval
+from foundation.intervals import Z, difference_interval, share_interval
 
 _NAMES_SHOWN = 6
 _IN_WORDS = {
@@ -112,3 +112,118 @@ def _reached(summary: Mapping[str, Any]) -> str:
 
 def _called(stage: object) -> str:
     return _IN_WORDS.get(str(stage), str(stage))
+
+
+def guessing(summary: Mapping[str, Any], classes: int) -> str:
+    """Warn of a kept model that may know nothing.
+
+    Parameters
+    ----------
+    summary : Mapping
+        As ``summary.json`` holds it.
+    classes : int
+        C: guessing is right once in C, where all classes are equally frequent. Classes of which
+        the summary says that nobody measured them do not count.
+
+    Returns
+    -------
+    str
+        A sentence, where 1/C is within the accuracy's 95 % interval; else empty, as where nothing
+        was measured.
+    """
+    share = number(mapping(summary.get("accuracy")).get("selected"))
+    measured = mapping(mapping(summary.get("measured")).get("selected"))
+    images = int(number(measured.get("images")) or 0)
+    classes = int(number(measured.get("classes")) or classes)
+    if share is None or not images or classes < 2:
+        return ""
+    low, high = share_interval(share, images)
+    if low > 1 / classes:
+        return ""
+    return (
+        f"Not to be told from guessing among {classes} classes ({percent(1 / classes)}): measured "
+        f"on {images:,} images, its accuracy may be anything from {percent(low)} to {percent(high)}"
+    )
+
+
+def verdicts(summary: Mapping[str, Any]) -> list[str]:
+    """Return what was judged of each stage, in words; none where nobody judged."""
+    found = mapping(summary.get("judged")).get("verdicts")
+    rows = found if isinstance(found, list) else []
+    return [str(sentence) for row in rows if (sentence := mapping(row).get("sentence"))]
+
+
+def plain(sentence: str) -> str:
+    """Return a sentence in ASCII, for terminals that know nothing else."""
+    return sentence.replace("±", "+-").replace("λ", "lambda")
+
+
+def judgements_table(record: RunRecord) -> Table:
+    """Return what the clients judged of each stage; without rows where there was none."""
+    rows: list[Row] = []
+    for event in record.of_kind("judgement"):
+        gain, error = number(event.get("gain")), number(event.get("standard_error"))
+        uncertain = "" if error is None else f" ± {100 * Z * error:.1f}"
+        rows.append(
+            [
+                str(event.get("stage")),
+                "" if gain is None else f"{100 * gain:+.1f}{uncertain} points",
+                f"{event.get('images', '?')}",
+                Cell(f"{event.get('sentence', '')!s}", "any"),
+            ]
+        )
+    header = ["stage", "gain and 95 % interval", "held-out images", "verdict"]
+    return Table("Judgements of the clients", header, rows, words=(0, -1))
+
+
+def clients_table(record: RunRecord) -> Table:
+    """Return what each client has and what each model does on its images."""
+    shares: dict[Any, dict[str, float | None]] = {}
+    facts: dict[Any, Mapping[str, Any]] = {}
+    columns: list[str] = []
+
+    def note(row: Mapping[str, Any], column: str, value: Any) -> None:
+        client = row.get("client", row.get("name"))
+        facts.setdefault(client, row)
+        if column not in columns:
+            columns.append(column)
+        shares.setdefault(client, {}).setdefault(column, number(value))
+
+    for event in record.of_kind("judgement"):
+        for row in _rows(event.get("clients")):
+            note(row, str(event.get("before")), row.get("before"))
+            note(row, str(event.get("stage")), row.get("stage"))
+    for event in record.of_kind("evaluation"):
+        for row in _rows(mapping(event.get("on_clients")).get("clients")):
+            note(row, str(event.get("stage")), row.get("accuracy"))
+    for event in record.of_kind("judgement")[-1:]:
+        for row in _rows(event.get("clients")):
+            note(row, "kept", row.get("kept"))
+    names, examples = record.client_names(), record.examples_per_client()
+    rows = [
+        [
+            _name(client, row, names),
+            _at(examples, client),
+            f"{row.get('images', '?')}",
+            *(percent(shares[client].get(column)) for column in columns),
+        ]
+        for client, row in facts.items()
+    ]
+    header = ["client", "training images", "held-out images", *columns]
+    title = "Accuracy on each client's held-out images"
+    return Table(title, header, rows, rest_in="summary.json")
+
+
+def _rows(found: Any) -> list[Mapping[str, Any]]:
+    return [mapping(row) for row in found] if isinstance(found, list) else []
+
+
+def _name(client: Any, row: Mapping[str, Any], names: Sequence[str]) -> str:
+    if isinstance(client, int) and client < len(names):
+        return names[client]
+    return str(row.get("name", client))
+
+
+def _at(values: Sequence[float], place: Any) -> str:
+    known = isinstance(place, int) and place < len(values)
+    return f"{values[place]:,.0f}" if known else ""

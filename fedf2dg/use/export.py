@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import warnings
 from collections.abc import Callable
@@ -16,12 +17,13 @@ from foundation import ExpectedError, UsageError, whole_folder
 from foundation.models import ModelDescription, read_model
 from foundation.models.directory import CARD, DESCRIPTION, WEIGHTS
 
-from .formats import ONNX, SAFETENSORS, TORCHSCRIPT
+from .formats import FILES, ONNX, SAFETENSORS, TORCHSCRIPT, usage
 from .trained_model import model_directory
 
 _NEEDED_FOR_ONNX = ("onnx", "onnxscript", "onnxruntime")
 # Of the largest logit: other programs add numbers in another order.
 _TOLERANCE = 1e-4
+_HEADING = "## How to use it"
 
 Run = Callable[[Tensor], Tensor]
 
@@ -52,22 +54,13 @@ class FromPixels(nn.Module):
 
 
 def export(source: Path, target: Path, form: str) -> tuple[Path, float]:
-    """Write a model in another format, beside its description and its card.
-
-    Parameters
-    ----------
-    source : Path
-        A run's directory, or that of a model.
-    target : Path
-        A directory that does not exist yet, or is empty.
-    form : str
-        One of :data:`.formats.FORMATS`.
+    """Write the model of a run or a directory in another format, with what is to be known of it.
 
     Returns
     -------
     (Path, float)
-        The model's file, and the largest difference between its logits and the original's on
-        random images.
+        The model's file in ``target``, and the largest difference between its logits and the
+        original's on random images.
 
     Raises
     ------
@@ -86,17 +79,35 @@ def export(source: Path, target: Path, form: str) -> tuple[Path, float]:
     directory = model_directory(source)
     description, network = read_model(directory)
     original = FromPixels(description, network).eval()
-    write, name = {
-        SAFETENSORS: (_safetensors, WEIGHTS),
-        TORCHSCRIPT: (_torchscript, "model.pt"),
-        ONNX: (_onnx, "model.onnx"),
-    }[form]
+    write = {SAFETENSORS: _safetensors, TORCHSCRIPT: _torchscript, ONNX: _onnx}[form]
     with whole_folder(target) as folder:
-        for copied in (DESCRIPTION, CARD, *([WEIGHTS] if form == SAFETENSORS else [])):
-            if (directory / copied).is_file():
-                shutil.copyfile(directory / copied, folder / copied)
-        difference = _difference(original, write(original, description, folder / name), description)
-    return target / name, difference
+        file = folder / FILES[form]
+        if form == SAFETENSORS:
+            shutil.copyfile(directory / WEIGHTS, file)
+        (folder / DESCRIPTION).write_text(_about(description, form), "utf-8")
+        if (directory / CARD).is_file():
+            card = _with_use((directory / CARD).read_text("utf-8"), form)
+            (folder / CARD).write_text(card, "utf-8")
+        difference = _difference(original, write(original, description, file), description)
+    return target / FILES[form], difference
+
+
+def _about(description: ModelDescription, form: str) -> str:
+    values = description.to_json()
+    if form != SAFETENSORS:
+        # Whoever applied these constants would do so twice.
+        for name in ("format", "projection_dim", "mean", "std"):
+            del values[name]
+        values["input"] = "pixels in 0..1, float32, (images, channels, height, width)"
+        values["resize"] = "cover image_size, bicubic, cut at the centre"
+    return json.dumps(values, indent=2) + "\n"
+
+
+def _with_use(card: str, form: str) -> str:
+    """Return a model's card that says how the exported file is used."""
+    before, _, behind = card.partition(_HEADING)
+    _, following, rest = behind.partition("\n## ")
+    return f"{before.rstrip()}\n\n{_HEADING}\n\n{usage(form)}{following}{rest}"
 
 
 def missing_for(form: str) -> list[str]:
@@ -112,7 +123,10 @@ def _safetensors(original: FromPixels, description: ModelDescription, file: Path
 def _torchscript(original: FromPixels, description: ModelDescription, file: Path) -> Run:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # PyTorch advises torch.export, which C++ cannot read
-        torch.jit.trace(original, _images(description, 2)).save(str(file))
+        # PyTorch's own comparison would be of two traces; ours is of answers.
+        torch.jit.trace(original, _images(description, 2), check_trace=False).save(
+            str(file), _extra_files={DESCRIPTION: _about(description, TORCHSCRIPT)}
+        )
         loaded: Run = torch.jit.load(str(file)).eval()
     return loaded
 
@@ -148,13 +162,7 @@ def _images(description: ModelDescription, count: int) -> Tensor:
 
 
 def _difference(original: Run, exported: Run, description: ModelDescription) -> float:
-    """Return the largest difference of logits, on one image and on several.
-
-    Raises
-    ------
-    ExportError
-        If it is more than rounding.
-    """
+    """Return the largest difference of logits, on one image and on several; refuse a large one."""
     largest = 0.0
     with torch.inference_mode():
         for count in (1, 5):

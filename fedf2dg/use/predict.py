@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any, TextIO
@@ -18,16 +17,8 @@ from foundation.data.sources.walk import LeftOut, images_below
 
 from .trained_model import BATCH, Prediction, TrainedModel
 
-_COLUMNS = ("label", "probability")
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What is said of one file: a prediction, or why there is none."""
-
-    path: Path
-    prediction: Prediction | None = None
-    error: str = ""
+#: A file, and what is said of it: a prediction, or why there is none.
+Answer = tuple[Path, Prediction | str]
 
 
 def predict_files(
@@ -41,29 +32,27 @@ def predict_files(
 ) -> int:
     """Classify files and all images in folders, and write a line for each.
 
-    Parameters
-    ----------
-    model : TrainedModel
-        Who answers.
-    paths : sequence of Path
-        Files and folders.
-    top : int
-        How many classes to name for each image, 1 or more.
-    form : str
-        ``"text"``, ``"json"`` (a list of objects) or ``"csv"``.
-    output : TextIO
-        Receives the predictions.
-    warn : callable
-        Receives a line for each file that has none, and for what a folder holds beside images.
+    ``form`` is ``text``, ``json`` (a list of objects) or ``csv``; ``top`` classes are named for
+    each. ``warn`` gets a line for every file without an answer, and for what else a folder holds.
 
     Returns
     -------
     int
         How many could not be read.
     """
-    shown = min(top, len(model.classes))
+    failed = 0
+
+    def answers() -> Iterator[Answer]:
+        nonlocal failed
+        for path, answer in _answers(model, paths, warn):
+            if isinstance(answer, str):
+                failed += 1
+                warn(answer)
+            yield path, answer
+
     write = {"text": _as_text, "json": _as_json, "csv": _as_csv}[form]
-    return write(_answers(model, paths, warn), shown, output)
+    write(answers(), min(top, len(model.classes)), output)
+    return failed
 
 
 def _answers(
@@ -73,20 +62,15 @@ def _answers(
     files = _files(paths, warn)
     while batch := list(islice(files, BATCH)):
         read: list[Tensor] = []
-        errors: list[str] = []
+        errors: dict[Path, str] = {}
         for path in batch:
             try:
                 read.append(model.preprocess(path))
-                errors.append("")
             except DataError as error:
-                errors.append(str(error))
+                errors[path] = str(error)
         rows = iter(model.logits(torch.stack(read)) if read else ())
-        for path, reason in zip(batch, errors, strict=True):
-            if reason:
-                warn(reason)
-                yield Answer(path, error=reason)
-            else:
-                yield Answer(path, model.ranked(next(rows)))
+        for path in batch:
+            yield path, errors[path] if path in errors else model.ranked(next(rows))
 
 
 def _files(paths: Sequence[Path], warn: Callable[[str], None]) -> Iterator[Path]:
@@ -105,43 +89,32 @@ def _files(paths: Sequence[Path], warn: Callable[[str], None]) -> Iterator[Path]
             yield path  # which is not readable as an image, and so is named
 
 
-def _as_text(answers: Iterable[Answer], shown: int, output: TextIO) -> int:
-    failed = 0
-    for answer in answers:
-        if answer.prediction is None:
-            failed += 1
-            continue
-        said = (
-            f"{label} {100 * share:.1f} %" for label, share in answer.prediction.ranking[:shown]
-        )
-        print(f"{answer.path}: {', '.join(said)}", file=output)
-    return failed
+def _as_text(answers: Iterator[Answer], shown: int, output: TextIO) -> None:
+    for path, answer in answers:
+        if isinstance(answer, Prediction):
+            said = (f"{label} {100 * share:.1f} %" for label, share in answer.ranking[:shown])
+            print(f"{path}: {', '.join(said)}", file=output)
 
 
-def _as_json(answers: Iterable[Answer], shown: int, output: TextIO) -> int:
-    failed, separator = 0, "["
-    for answer in answers:
-        entry: dict[str, Any] = {"image": str(answer.path)}
-        if answer.prediction is None:
-            failed += 1
-            entry["error"] = answer.error
-        else:
-            ranking = answer.prediction.ranking[:shown]
+def _as_json(answers: Iterator[Answer], shown: int, output: TextIO) -> None:
+    separator = "["
+    for path, answer in answers:
+        entry: dict[str, Any] = {"image": str(path)}
+        if isinstance(answer, Prediction):
+            ranking = answer.ranking[:shown]
             entry["predictions"] = [{"label": label, "probability": p} for label, p in ranking]
+        else:
+            entry["error"] = answer
         print(f"{separator}{json.dumps(entry)}", file=output, end="")
         separator = ",\n "
     print("]" if separator != "[" else "[]", file=output)
-    return failed
 
 
-def _as_csv(answers: Iterable[Answer], shown: int, output: TextIO) -> int:
-    failed, writer = 0, csv.writer(output, lineterminator="\n")
-    ranks = range(1, shown + 1)
-    writer.writerow(["image", *(f"{what}_{rank}" for rank in ranks for what in _COLUMNS)])
-    for answer in answers:
-        if answer.prediction is None:
-            failed += 1
-            continue
-        ranking = answer.prediction.ranking[:shown]
-        writer.writerow([answer.path, *(value for pair in ranking for value in pair)])
-    return failed
+def _as_csv(answers: Iterator[Answer], shown: int, output: TextIO) -> None:
+    writer = csv.writer(output, lineterminator="\n")
+    columns = (f"{what}_{rank + 1}" for rank in range(shown) for what in ("label", "probability"))
+    writer.writerow(["image", *columns])
+    for path, answer in answers:
+        if isinstance(answer, Prediction):
+            ranking = answer.ranking[:shown]
+            writer.writerow([path, *(value for pair in ranking for value in pair)])

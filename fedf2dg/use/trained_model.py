@@ -1,18 +1,20 @@
-"""A trained model that takes image files: ``load_model("outputs/…").predict(["photo.jpg"])``."""
+"""A trained model that takes images as they are: ``load_model("outputs/…").predict("a.jpg")``."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from foundation.data import Normalization
+from foundation.data import DataError, Normalization
 from foundation.data.decoding import decode_image
+from foundation.data.sources.walk import SUFFIXES
 from foundation.models import (
     Classifier,
     ModelDescription,
@@ -21,7 +23,10 @@ from foundation.models import (
     resolve_device,
 )
 
-Image = str | Path | bytes | npt.NDArray[np.uint8]
+if TYPE_CHECKING:
+    from PIL.Image import Image as PILImage
+
+    Image = str | Path | bytes | PILImage | npt.NDArray[np.uint8]
 
 #: Images that are in memory at once.
 BATCH = 64
@@ -29,14 +34,9 @@ BATCH = 64
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a model says of one image.
+    """What a model says of one image."""
 
-    Parameters
-    ----------
-    ranking : tuple of (str, float)
-        Every class with its probability (softmax of the logits), the most probable first.
-    """
-
+    #: Every class with its probability (softmax of the logits), the most probable first.
     ranking: tuple[tuple[str, float], ...]
 
     @property
@@ -51,17 +51,7 @@ class Prediction:
 
 
 class TrainedModel:
-    """A classifier with all that it needs to know of its images.
-
-    Parameters
-    ----------
-    description : ModelDescription
-        Classes, image size, normalisation.
-    network : Classifier
-        The model.
-    device : torch.device
-        Where to compute.
-    """
+    """A classifier with all that it needs to know of its images; it computes on ``device``."""
 
     def __init__(
         self, description: ModelDescription, network: Classifier, device: torch.device
@@ -77,31 +67,28 @@ class TrainedModel:
         return self.description.classes
 
     def preprocess(self, image: Image) -> Tensor:
-        """Decode, resize and normalise one image as in training.
+        """Decode, resize and normalise one image as in training: float32 (channels, H, W).
 
-        An image of another size is scaled until it covers the model's, and its centre is cut out.
-
-        Parameters
-        ----------
-        image : str, Path, bytes or np.ndarray
-            A file, its content, or uint8 pixels of shape (H, W) or (H, W, 3).
-
-        Returns
-        -------
-        Tensor
-            float32 of shape (channels, height, width).
+        It may be a file, its content, a PIL image, or a uint8 array of shape (H, W), (H, W, 1) or
+        (H, W, 3). One of another size is scaled until it covers the model's, and cut at the centre.
 
         Raises
         ------
         foundation.data.DataError
-            If it cannot be read.
+            If it is something else, or a file that training would not read either.
         """
         where = "the image"
         if isinstance(image, str | Path):
             image = Path(image)
             where = str(image)
-        size = self.description.image_size
-        pixels = decode_image(image, self.description.channels, where, size)
+            if image.is_file() and image.suffix.lower() not in SUFFIXES:
+                raise DataError(
+                    f"{where} is not read, as in training: images are {', '.join(SUFFIXES)} files"
+                )
+        elif not isinstance(image, bytes):
+            image = _pixels(image)
+        description = self.description
+        pixels = decode_image(image, description.channels, where, description.image_size)
         return self._normalization.apply(torch.from_numpy(pixels.copy()))
 
     @torch.inference_mode()
@@ -113,10 +100,8 @@ class TrainedModel:
 
     def __call__(self, images: Image | Iterable[Image]) -> Tensor:
         """Return the logits of images, float32 of shape (n, classes), on the CPU."""
-        if isinstance(images, str | Path | bytes | np.ndarray):
-            images = [images]
         found, batch = [torch.empty(0, len(self.classes))], []
-        for image in images:
+        for image in _one_by_one(images):
             batch.append(self.preprocess(image))
             if len(batch) == BATCH:
                 found.append(self.logits(torch.stack(batch)))
@@ -126,7 +111,10 @@ class TrainedModel:
         return torch.cat(found)
 
     def predict(self, images: Image | Iterable[Image]) -> list[Prediction]:
-        """Classify one or several images; see :meth:`preprocess` for what an image may be."""
+        """Classify one or several images; see :meth:`preprocess` for what an image may be.
+
+        Several are any iterable of them, or one array of shape (n, H, W, 1) or (n, H, W, 3).
+        """
         return [self.ranked(row) for row in self(images)]
 
     def ranked(self, logits: Tensor) -> Prediction:
@@ -136,15 +124,40 @@ class TrainedModel:
         return Prediction(tuple(zip(names, values.tolist(), strict=True)))
 
 
-def load_model(path: str | Path, device: str = "auto") -> TrainedModel:
-    """Load the model that a run kept.
+def _one_by_one(images: Any) -> Iterator[Any]:
+    from PIL.Image import Image as PILImage
 
-    Parameters
-    ----------
-    path : str or Path
-        A run's directory, or a copy of its ``model/``.
-    device : str (default: "auto")
-        ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+    several = isinstance(images, Iterable) and not isinstance(
+        images, str | Path | bytes | np.ndarray | Tensor | PILImage
+    )
+    if several or (isinstance(images, np.ndarray) and images.ndim == 4):
+        yield from images
+    else:
+        yield images
+
+
+def _pixels(image: Any) -> PILImage | npt.NDArray[np.uint8]:
+    """Return an image that is no file as Pillow takes it; refuse what it would misread."""
+    from PIL.Image import Image as PILImage
+
+    if isinstance(image, PILImage):
+        return image.copy()  # since decoding closes what it is given
+    dtype, shape = getattr(image, "dtype", None), tuple(getattr(image, "shape", ()))
+    grey, colour = len(shape) == 2, len(shape) == 3 and shape[2] in (1, 3)
+    if not (isinstance(image, np.ndarray) and dtype == np.uint8 and (grey or colour)) or 0 in shape:
+        said = type(image).__name__ if dtype is None else f"{dtype} of shape {shape}"
+        raise DataError(
+            f"{said} is no image: take a file, its bytes, a PIL image, or a NumPy array of uint8 "
+            "(0 to 255) of shape (H, W), (H, W, 1) or (H, W, 3), several of them as a list or as "
+            "(n, H, W, 1) or (n, H, W, 3)"
+        )
+    return image[:, :, 0] if colour and shape[2] == 1 else image
+
+
+def load_model(path: str | Path, device: str = "auto") -> TrainedModel:
+    """Load the model that a run kept, from its directory or a copy of its ``model/``.
+
+    ``device`` is ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
 
     Raises
     ------
@@ -156,13 +169,7 @@ def load_model(path: str | Path, device: str = "auto") -> TrainedModel:
 
 
 def model_directory(path: Path) -> Path:
-    """Return the directory of a model, where a run's may be given.
-
-    Raises
-    ------
-    models.ModelDirectoryError
-        If it is a run's, and has none.
-    """
+    """Return the directory of a model, where a run's may be given."""
     if (path / "model").is_dir():
         return path / "model"
     if (path / "checkpoints").is_dir():

@@ -3,28 +3,32 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from foundation.errors import DataError
-from foundation.plain_log import warn_once
+from foundation.errors import DataError, warn_once
 
 from .agreement import Description
 from .cache import entry, new_array, open_arrays
 from .decoding import RESIZING, Records, Shape, decode, inspect
 from .images import ImageData
 from .names import listed
+from .partitions import split_by_content
 
 #: What the folder or the files of each split may be called, in order of preference.
 SPLIT_NAMES = {
     "train": ("train", "training"),
     "test": ("test", "testing", "val", "valid", "validation"),
 }
+
+# Of the images of a class, what is held out for testing where nobody has test images.
+_TEST_SHARE = 0.2
 
 
 @dataclass(frozen=True)
@@ -75,8 +79,12 @@ class Collection:
         Whose the training images are, where they came from several sites.
     site_sizes : tuple of int
         How many training images each site has; its rows follow those of the site before it.
+    spare : tuple of bool
+        Whether a share of the training images may be held out for testing; one per site, or one.
     public : bool
         Whether anybody may see the images; else the cache shows them to nobody but their owner.
+    published : bool
+        Whether the name says all about the content: a data set that never changes.
     image_size : int
         Side of the square that images are brought to, in pixels; 0: they must share one size.
     leave_out_unreadable : bool
@@ -92,9 +100,48 @@ class Collection:
     announced: tuple[str, ...] = ()
     sites: tuple[str, ...] = ()
     site_sizes: tuple[int, ...] = ()
+    spare: tuple[bool, ...] = ()
     public: bool = False
+    published: bool = False
     image_size: int = 0
     leave_out_unreadable: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse classes that share a name: their images could not be told apart."""
+        twice = [name for name, count in Counter(self.class_names).items() if count > 1]
+        if twice:
+            raise DataError(f"data set '{self.name}' has two classes '{twice[0]}'")
+
+    def with_own_test(self) -> Collection:
+        """Hold out a fifth of every class for testing, of every site that has no test images.
+
+        Which images is a matter of their content alone, not of a seed, a name or a place.
+        """
+        if not any(self.spare):
+            return self
+        train = self.records("train")
+        sizes = self.site_sizes or (len(train.labels),)
+        site = np.repeat(np.arange(len(sizes)), sizes)
+        may = np.array(self.spare)[site]
+        strata = np.where(may, train.labels + site * len(self.class_names), -1)
+        _, drawn = split_by_content(strata, self._stored_digests("train"), _TEST_SHARE)
+        drawn = drawn[may[drawn]]
+        if not len(drawn):
+            return self
+        kept = np.setdiff1d(np.arange(len(train.labels)), drawn)
+        parts = [train.subset(drawn)]
+        if "test" in self.splits:
+            parts.insert(0, self.records("test"))
+        return replace(
+            self,
+            identity=f"{self.identity}\nheld out by content: {_TEST_SHARE}",
+            splits=("train", "test"),
+            records=lambda split: train.subset(kept) if split == "train" else Records.joined(parts),
+            site_sizes=tuple(np.bincount(site[kept], minlength=len(sizes)).tolist())
+            if self.sites
+            else (),
+            spare=(),
+        )
 
     def describe(self) -> Description:
         """Describe the images; those of a user's own by their headers."""
@@ -122,8 +169,30 @@ class Collection:
             raise DataError(f"data set '{self.name}' has no image in its {split} split")
         self._warn_of_left_out(split, rows)
         if split == "train":
-            self._warn_of_empty_classes(data)
+            self._warn_of_empty_classes()
         return data
+
+    def digests(self, split: str) -> npt.NDArray[np.uint8]:
+        """Return a digest of every image of a split that can be read, uint8 (n, 16)."""
+        if self.published:
+            rows = np.arange(len(self._decoded(split)[2]), dtype=np.int64)
+            return rows.view(np.uint8).reshape(-1, 8)
+
+        digests = self._stored_digests(split)
+        return digests[self._decoded(split)[2]] if self.leave_out_unreadable else digests
+
+    def _stored_digests(self, split: str) -> npt.NDArray[np.uint8]:
+        def make(directory: Path) -> None:
+            np.save(directory / "digests.npy", self.records(split).digests())
+
+        [digests] = open_arrays(
+            f"{self.name}-{split}-digests",
+            self.identity,
+            make,
+            ("digests",),
+            private=not self.public,
+        )
+        return digests
 
     def training_sizes(self) -> tuple[int, ...]:
         """How many training images of each site can be read; empty for one whole."""
@@ -184,9 +253,17 @@ class Collection:
                 f"{shown}{more}"
             )
 
-    def _warn_of_empty_classes(self, data: ImageData) -> None:
-        counts = dict(zip(data.class_names, data.label_counts(), strict=True))
-        empty = [name for name in self.announced if counts[name] == 0]
+    def label_counts(self, split: str) -> npt.NDArray[np.int64]:
+        """Images of each class in a split, readable or not; zeros where there is no such split."""
+        labels = self.records(split).labels if split in self.splits else ()
+        return np.bincount(labels, minlength=len(self.class_names)).astype(np.int64)
+
+    def _warn_of_empty_classes(self) -> None:
+        if self.published:
+            return
+        counts = self.label_counts("train") + self.label_counts("test")
+        numbers = {name: number for number, name in enumerate(self.class_names)}
+        empty = [name for name in self.announced if counts[numbers[name]] == 0]
         if empty:
             warn_once(f"data set '{self.name}': no training image of class {listed(empty)}")
 

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
 
-from foundation.errors import DataError, PartitionError
+from foundation.errors import DataError, PartitionError, warn_once
+from foundation.members import DATA_SETS
 
 from .agreement import Description
-from .collection import SPLIT_NAMES, Collection
+from .collection import SPLIT_NAMES, Collection, Source
 from .images import ImageData
+from .names import listed, shown
 from .noise import feature_noise, noisy_labels
 from .partitions import HELD_OUT_FROM, Indices, partition, stratified_split, stratified_subset
-from .sources import SOURCES, Source
+from .sources.folder import folder_of_sites
 
 #: The partition in which every site's folder is one client.
 FOLDERS = "folders"
@@ -27,7 +30,7 @@ class DataSet:
     Attributes
     ----------
     name : str
-        A key of `SOURCES`.
+        Its name.
     data_dir : str (default: "")
         Directory of the files; needed for a user's own, optional for hub data sets.
     class_names : tuple of str (default: ())
@@ -37,6 +40,9 @@ class DataSet:
         and its centre cut out. 0: the images' own size, which must be one for all.
     leave_out_unreadable : bool (default: False)
         Go on without images that cannot be read, naming them in a warning; else they are errors.
+    own_test : bool (default: True)
+        Hold out a fifth of a user's own images where there are no test files; see
+        `Collection.with_own_test`. Where nobody tests, that would be images that nobody uses.
 
     Raises
     ------
@@ -50,6 +56,7 @@ class DataSet:
     class_names: tuple[str, ...] = ()
     image_size: int = 0
     leave_out_unreadable: bool = False
+    own_test: bool = True
 
     @property
     def is_here(self) -> bool:
@@ -91,11 +98,20 @@ class DataSet:
         collection = self._collection
         return dict(zip(collection.sites, collection.training_sizes(), strict=True))
 
+    def digest(self, split: str, rows: Indices | None = None) -> str:
+        """Return a digest of a split's images and labels, or of some rows, in whatever order.
+
+        It changes with any image, and not with names, places or formats of what holds them.
+        """
+        digests, labels = self._collection.digests(split), self.load(split).labels
+        if rows is not None:
+            digests, labels = digests[rows], labels[rows]
+        content = np.hstack([digests, labels.astype("<i8")[:, None].view(np.uint8)])
+        return hashlib.sha256(b"".join(sorted(row.tobytes() for row in content))).hexdigest()[:32]
+
     @property
     def _source(self) -> Source:
-        if self.name not in SOURCES:
-            raise DataError(f"unknown data set '{self.name}': choose one of {', '.join(SOURCES)}")
-        source = SOURCES[self.name]
+        source = DATA_SETS.load(self.name, Source)
         if self.class_names and not source.own:
             raise DataError(f"class names are part of data set '{self.name}' and cannot be given")
         return source
@@ -108,6 +124,8 @@ class DataSet:
 @lru_cache(maxsize=16)
 def _opened(data_set: DataSet) -> Collection:
     collection = data_set._source.open(data_set.data_dir, data_set.class_names)
+    if data_set.own_test:
+        collection = collection.with_own_test()
     return replace(
         collection,
         image_size=data_set.image_size,
@@ -119,7 +137,28 @@ def _opened(data_set: DataSet) -> Collection:
 def _loaded(data_set: DataSet, split: str) -> ImageData:
     if split not in SPLIT_NAMES:
         raise DataError(f"unknown split '{split}': choose one of {', '.join(SPLIT_NAMES)}")
-    return data_set._collection.load(split)
+    collection = data_set._collection
+    data = collection.load(split)
+    if not collection.published:
+        _warn_of_unlike_splits(collection)
+    return data
+
+
+def _warn_of_unlike_splits(collection: Collection) -> None:
+    """Say which classes one of the splits has, and the other lacks."""
+    train, test = (collection.label_counts(split) for split in ("train", "test"))
+    names = np.array(collection.class_names)
+    if train.any() and test.any():
+        if only_tested := listed(names[(train == 0) & (test > 0)].tolist()):
+            warn_once(
+                f"data set '{collection.name}': the test set alone has class {only_tested}: no "
+                "model can learn it"
+            )
+        if untested := listed(names[(train > 0) & (test == 0)].tolist()):
+            warn_once(
+                f"data set '{collection.name}': the test set lacks class {untested}: its accuracy "
+                "says nothing of it"
+            )
 
 
 @dataclass(frozen=True)
@@ -193,6 +232,14 @@ class Division:
         )
         return rows[kept], rows[held_out]
 
+    def digests(self) -> dict[str, list[str]]:
+        """Digest what every client trains on, and what it holds out; see `DataSet.digest`."""
+        parts = [self.rows(client) for client in range(len(self.parts()))]
+        return {
+            "train": [self.data_set.digest("train", trained) for trained, _ in parts],
+            "held-out": [self.data_set.digest("train", held_out) for _, held_out in parts],
+        }
+
     def data(self, client: int, split: str = "train") -> ImageData:
         """Get what a client trains on, or what it holds out.
 
@@ -260,23 +307,25 @@ def _parts(division: Division) -> tuple[Indices, ...]:
 
 
 def _parts_of_sites(division: Division, sites: dict[str, int]) -> tuple[Indices, ...]:
-    names = list(sites)
-    shown = ", ".join(names[:5]) + (", …" if len(names) > 5 else "")
+    data_set, names = division.data_set, list(sites)
+    some = ", ".join(names[:5]) + (", …" if len(names) > 5 else "")
     if not sites:
+        meant = folder_of_sites(data_set.data_dir) if data_set.data_dir else None
         raise PartitionError(
             f"partition = '{FOLDERS}' needs dataset=folder and a data-dir with one folder for each "
             "site, in which there are class folders; this data is one whole. Sites that have no "
             "class in common are told from classes by class-names=NAME,NAME"
+            + (f". Did you mean data-dir={shown(meant)}?" if meant else "")
         )
     if division.kind != FOLDERS:
         raise PartitionError(
-            f"data-dir holds the sites {shown}, whose folders hold class folders: say "
+            f"data-dir holds the sites {some}, whose folders hold class folders: say "
             f"partition={FOLDERS} to make each of them a client, not partition={division.kind}. If "
             "these are classes with folders in them, name them with class-names"
         )
     if division.clients != len(sites):
         raise PartitionError(
-            f"num-clients = {division.clients}, but data-dir holds {len(sites)} sites ({shown}): "
+            f"num-clients = {division.clients}, but data-dir holds {len(sites)} sites ({some}): "
             f"say num-clients={len(sites)}"
         )
     if division.train_samples:

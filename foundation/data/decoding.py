@@ -1,8 +1,10 @@
 """From encoded images (PNG, JPEG, …) to uint8 arrays, each image decoded once in its life."""
 
+import hashlib
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,6 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from foundation.errors import DataError
+
+from .names import shown
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -45,6 +49,43 @@ class Records:
     images: Callable[[], Iterator[Encoded]]
     labels: npt.NDArray[np.int64]
     where: Callable[[int], str]
+
+    def subset(self, rows: npt.NDArray[np.int64]) -> "Records":
+        """Return some of the images, by ascending rows."""
+        kept = frozenset(rows.tolist())
+        return Records(
+            lambda: (image for row, image in enumerate(self.images()) if row in kept),
+            self.labels[rows],
+            lambda index: self.where(int(rows[index])),
+        )
+
+    def digests(self) -> npt.NDArray[np.uint8]:
+        """Return a digest of every image as it is stored, uint8 (n, 16)."""
+        found = [_digest(image) for image in self.images()]
+        return np.frombuffer(b"".join(found), dtype=np.uint8).reshape(-1, 16)
+
+    @classmethod
+    def joined(cls, parts: "Sequence[Records]") -> "Records":
+        """Put images one after the other."""
+        ends = np.cumsum([len(part.labels) for part in parts])
+
+        def where(index: int) -> str:
+            part = int(np.searchsorted(ends, index, side="right"))
+            return parts[part].where(index - int(ends[part] - len(parts[part].labels)))
+
+        return cls(
+            lambda: chain.from_iterable(part.images() for part in parts),
+            np.concatenate([part.labels for part in parts]),
+            where,
+        )
+
+
+def _digest(image: Encoded) -> bytes:
+    try:
+        content = image.read_bytes() if isinstance(image, Path) else bytes(image)
+    except OSError:  # a missing file; whoever decodes it says so
+        content = str(image).encode(errors="surrogateescape")
+    return hashlib.blake2b(content, digest_size=16).digest()
 
 
 @dataclass(frozen=True)
@@ -172,18 +213,21 @@ def decode(
 
 
 def decode_image(
-    encoded: Encoded, channels: int, where: str, size: tuple[int, int] | None = None
+    encoded: "Encoded | Image", channels: int, where: str, size: tuple[int, int] | None = None
 ) -> npt.NDArray[np.uint8]:
     """Decode one image to uint8 of shape (channels, H, W), converting grey and colour.
 
     It is turned as its EXIF orientation says, and transparent parts are laid on white. Grey of 16
     bits is scaled by its whole range, so that 65535 becomes 255. Where a `size` (height, width) is
-    given, the image is scaled until it covers that, and the centre is cut out.
+    given, the image is scaled until it covers that, and the centre is cut out. An image of Pillow's
+    is closed.
     """
     from PIL import Image, ImageOps
 
     try:
-        if isinstance(encoded, np.ndarray):
+        if isinstance(encoded, Image.Image):
+            image = encoded
+        elif isinstance(encoded, np.ndarray):
             image = Image.fromarray(encoded)
         else:
             image = Image.open(io.BytesIO(encoded) if isinstance(encoded, bytes) else encoded)
@@ -260,7 +304,7 @@ def _channels_of(image: "Image", where: str) -> int:
 
 def _unreadable(where: str, error: Exception) -> DataError:
     if isinstance(error, FileNotFoundError):
-        return DataError(f"{where}: there is no such file")
+        return DataError(f"{where}: there is no file {shown(error.filename or '')}")
     if isinstance(error, IsADirectoryError):
         return DataError(f"{where} is a folder without an image")
     return DataError(f"{where} is not a readable image ({error}): replace or remove it")

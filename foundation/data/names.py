@@ -1,7 +1,10 @@
-"""Names of classes: one spelling for each, and their order."""
+"""Names of classes, sites and files: one spelling for each, their order, and how they are shown."""
 
 import unicodedata
 from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from foundation.errors import DataError
 
 _MOST_SHOWN = 10
 
@@ -9,9 +12,24 @@ _MOST_SHOWN = 10
 def composed(name: str) -> str:
     """Return a name in Unicode's composed form (NFC), in which names are compared.
 
-    macOS hands over "Ä" as an A and two dots, all others as one letter; both look the same.
+    macOS hands over "Ä" as an A and two dots, all others as one letter; both look the same. Under a
+    locale of ASCII, Python hands over each byte of it by itself.
+
+    Raises
+    ------
+    DataError
+        If it is the name of a folder or file that is not UTF-8: no message could carry it.
     """
-    return unicodedata.normalize("NFC", name)
+    try:
+        text = name.encode("utf-8", "surrogateescape").decode("utf-8")
+    except UnicodeError as error:
+        raise DataError(f"the name '{shown(name)}' is not UTF-8: rename it") from error
+    return unicodedata.normalize("NFC", text)
+
+
+def shown(name: str | Path) -> str:
+    """Write a path or a name in a message, whatever bytes it consists of."""
+    return str(name).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def in_order(names: Iterable[str]) -> tuple[str, ...]:
@@ -27,6 +45,37 @@ def are_numbers(names: Sequence[str]) -> bool:
 
 def listed(names: Sequence[str]) -> str:
     """Write names in a message, the first ones if there are many."""
-    shown = ", ".join(names[:_MOST_SHOWN])
+    shown_names = ", ".join(names[:_MOST_SHOWN])
     more = len(names) - _MOST_SHOWN
-    return f"{shown} and {more:,} more" if more > 0 else shown
+    return f"{shown_names} and {more:,} more" if more > 0 else shown_names
+
+
+def look_alike(name: str) -> str:
+    """Return what names that a reader takes for one have in common.
+
+    Case, blanks and the forms of a letter do not count: "Cat", "cat " and "ｃａｔ" are one.
+    """
+    return " ".join(unicodedata.normalize("NFKC", name).casefold().split())
+
+
+def refuse_look_alikes(names: Iterable[tuple[str, str]]) -> None:
+    """Refuse names that differ only in case, blanks or the forms of a letter.
+
+    Parameters
+    ----------
+    names : iterable of (str, str)
+        Each name, and where it was found.
+
+    Raises
+    ------
+    DataError
+        Naming the first two, and where they are.
+    """
+    first: dict[str, tuple[str, str]] = {}
+    for name, where in names:
+        other, place = first.setdefault(look_alike(name), (name, where))
+        if other != name:
+            raise DataError(
+                f"{where} has the class '{name}', {place} '{other}': give a class one name, or if "
+                "these are two, name all classes with class-names=NAME,NAME"
+            )

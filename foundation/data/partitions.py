@@ -339,13 +339,46 @@ def stratified_split(
     chosen = np.zeros(len(labels), dtype=bool)
     for label in np.unique(labels):
         rows = rng.permutation(np.flatnonzero(labels == label))
-        count = round(fraction * len(rows))
-        if fraction > 0 and 0 < at_least_one_of <= len(rows):
-            count = max(count, 1)
-        # Never the whole class: training needs it more than a measurement does.
-        count = min(count, len(rows) - 1)
-        chosen[rows[:count]] = True
+        chosen[rows[: _share_of(len(rows), fraction, at_least_one_of)]] = True
     return np.flatnonzero(~chosen), np.flatnonzero(chosen)
+
+
+def split_by_content(
+    labels: npt.NDArray[np.integer],
+    digests: npt.NDArray[np.uint8],
+    fraction: float,
+    *,
+    at_least_one_of: int = 0,
+) -> tuple[Indices, Indices]:
+    """Split rows as `stratified_split` does, by what the images are and not by where they stand.
+
+    Of every class, the images whose digests are smallest go to the small part. A file that is
+    renamed, moved or copied stays in its part, and so do all copies of an image.
+
+    Parameters
+    ----------
+    digests : np.ndarray
+        uint8, shape (n, bytes): equal for equal images.
+    """
+    chosen = np.zeros(len(labels), dtype=bool)
+    for label in np.unique(labels):
+        rows = np.flatnonzero(labels == label)
+        ranked = rows[np.lexsort(digests[rows].T[::-1])]
+        # Where an image differs from the one before: only there can the parts be cut.
+        differs = (digests[ranked[1:]] != digests[ranked[:-1]]).any(axis=1)
+        cuts = np.append(0, np.flatnonzero(differs) + 1)
+        wanted = _share_of(len(rows), fraction, at_least_one_of)
+        chosen[ranked[: min(cuts, key=lambda cut: abs(cut - wanted))]] = True
+    return np.flatnonzero(~chosen), np.flatnonzero(chosen)
+
+
+def _share_of(rows: int, fraction: float, at_least_one_of: int) -> int:
+    """Return how many rows of a class a fraction means."""
+    count = round(fraction * rows)
+    if fraction > 0 and 0 < at_least_one_of <= rows:
+        count = max(count, 1)
+    # Never the whole class: training needs it more than a measurement does.
+    return min(count, rows - 1)
 
 
 def stratified_subset(labels: npt.NDArray[np.int64], size: int, seed: int) -> npt.NDArray[np.int64]:

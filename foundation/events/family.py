@@ -86,11 +86,13 @@ def failures_of(
 class Measured:
     """Who measured an accuracy: ``"server"``, ``"clients"`` or ``"nobody"``, on how many images.
 
-    Where these images also chose the model of several, they flatter it a little.
+    They are of so many ``classes``, if some have none. Where they also chose the model of several,
+    they flatter it a little.
     """
 
     by: str
     images: int
+    classes: int = 0
     also_chose: bool = False
 
     @property

@@ -10,20 +10,16 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from flwr.app import ConfigRecord, RecordDict
 from flwr.serverapp import Grid
 
 from foundation import ExpectedError
-from foundation.messages.client_description import ClientDescription
-from foundation.messages.gather import gather
-from foundation.messages.pixel_sums import PixelSums
+from foundation.messages.gather import Gathered
 from foundation.settings.configuration import ConfigurationError
 
-DESCRIBE = "query.describe"
 _POLL_SECONDS = 0.05
 _RECONNECT_POLL_SECONDS = 0.5
 _LONGEST_DESCRIPTION_SECONDS = 600.0
@@ -41,22 +37,28 @@ class MissingClients(ExpectedError, RuntimeError):
 
 @dataclass(frozen=True)
 class Participant:
-    """One client as the server knows it.
+    """One client as it describes itself when it joins.
 
     Parameters
     ----------
     client : int
-        Stable index.
+        Stable index; of a node that was not let in yet, the partition that it claims, or -1.
     node_id : int
         Flower's id of the node that speaks for it now.
     num_examples : int
-        Training samples n_i.
+        Training samples n_i, at least 1: the client's weight in every average.
     held_out : tuple of int (default: ())
-        Held-out images by class, or in one column; empty if it is not known.
+        Held-out images by class, or in one column where the server may not know the classes: the
+        client's weight when it judges. Empty if it did not say.
     site_name : str (default: "")
         What the client's site calls itself; empty for a client without a name.
     label_counts : tuple of int (default: ())
-        Training images by class; empty if they were not told when it joined.
+        Training images by class, where the server may know them exactly: a message of its own
+        would cost the client's site another process. Empty if it did not say.
+    digest : str (default: "")
+        Another one where a site's images are others; empty if it did not say.
+    partitions : int (default: 0)
+        How many parts a simulation's data have; 0 for a real site.
     """
 
     client: int
@@ -65,6 +67,13 @@ class Participant:
     held_out: tuple[int, ...] = ()
     site_name: str = ""
     label_counts: tuple[int, ...] = ()
+    digest: str = ""
+    partitions: int = 0
+
+
+#: Asks nodes who they are: gets the grid, their ids, and seconds to wait; returns what they say,
+#: by id. See :func:`questions.description.introducing`.
+Introduce = Callable[[Grid, Sequence[int], float], Gathered[Participant]]
 
 
 class Participants:
@@ -74,41 +83,28 @@ class Participants:
     ----------
     expected : int
         Number of clients the configuration names.
-    timeout : float (default: 120.0)
+    timeout : float
         Seconds to wait for them.
-    greeting : Mapping, optional
-        What every client is told when it is asked who it is: the fingerprint of the server's code
-        (a client that runs other code refuses) and what the federation's data looks like.
+    introduce : callable
+        Asks nodes who they are.
     identity : {"node-id", "partition-id"} (default: "node-id")
         What gives a client that comes back its index again. What the server keeps of a client, its
         model first of all, goes by index: whoever takes another's index is sent it.
-    columns : int, optional
-        In how many columns clients tell their images: the number of classes, or 1 where the server
-        may not know the classes. None: in any number.
-    pixels_of : (C, H, W), optional
-        Shape of the images whose pixels every client adds up; None: none does.
     """
 
     def __init__(
         self,
         expected: int,
-        timeout: float = 120.0,
-        greeting: Mapping[str, Any] | None = None,
+        timeout: float,
+        introduce: Introduce,
         identity: str = "node-id",
-        columns: int | None = None,
-        pixels_of: tuple[int, int, int] | None = None,
     ) -> None:
         self.expected = expected
         self.timeout = timeout
-        self.greeting = dict(greeting or {})
+        self.introduce = introduce
         self.identity = identity
-        self.columns = columns
-        self.pixels_of = pixels_of
-        #: What the clients' pixels add up to, by index, as far as they have said it.
-        self.pixels: dict[int, PixelSums] = {}
         #: Whether all clients are partitions of one data set, as in a simulation.
         self.simulated = False
-        self._with_partition: set[int] = set()
         self._by_client: dict[int, Participant] = {}
         self._online: set[int] = set()
         self._before: dict[int, Participant] = {}
@@ -146,6 +142,14 @@ class Participants:
             if given.count(name) > 1
             else name
             for client in self.clients
+        }
+
+    def told_before_and_now(self) -> dict[str, tuple[str, str]]:
+        """Return the digests of clients that a resumed run knows from before, by name."""
+        names = self.names()
+        return {
+            names[client]: (known.digest, self._by_client[client].digest)
+            for client, known in self._before.items()
         }
 
     def discover(self, grid: Grid, at_least: int = 0) -> None:
@@ -195,9 +199,7 @@ class Participants:
         if len(self._by_client) > self.expected:
             raise ConfigurationError(self._wrong_count(len(self._by_client)))
         # All, so that a real site cannot make the server forget who the others are.
-        self.simulated = all(
-            participant.node_id in self._with_partition for participant in self._by_client.values()
-        )
+        self.simulated = all(participant.partitions for participant in self._by_client.values())
         # Clients that are not back keep their place: their models are still of use.
         self._by_client = {**self._before, **self._by_client}
         self._complete = True
@@ -233,8 +235,11 @@ class Participants:
         """Return what is known of a deployment's clients, by index, for a checkpoint."""
         if self.simulated:
             return {}
-        known = {p.client: asdict(p) for p in self._by_client.values()}
-        return {str(known[client].pop("client")): known[client] for client in sorted(known)}
+        own = {"client", "partitions"}
+        return {
+            str(client): {k: v for k, v in asdict(self[client]).items() if k not in own}
+            for client in self.clients
+        }
 
     def recall(self, remembered: Mapping[str, Mapping[str, Any]]) -> None:
         """Give the nodes of the run being resumed their indices back.
@@ -257,17 +262,10 @@ class Participants:
         new = sorted(nodes - known - self._turned_away.keys())
         if not new:
             return
-        question = RecordDict({"config": ConfigRecord(self.greeting)})
-        answers = gather(
+        answers = self.introduce(
             grid,
-            # Nobody has an index yet: a node goes by its own id.
-            {node: node for node in new},
-            DESCRIBE,
-            lambda node: question,
-            lambda node, content: ClientDescription.received(content, self.columns, self.pixels_of),
-            timeout=min(
-                _LONGEST_DESCRIPTION_SECONDS, max(self.timeout, _SHORTEST_DESCRIPTION_SECONDS)
-            ),
+            new,
+            min(_LONGEST_DESCRIPTION_SECONDS, max(self.timeout, _SHORTEST_DESCRIPTION_SECONDS)),
         )
         if answers.refused:
             # All of them at once: whoever mends one site should not meet the next one's reason
@@ -278,16 +276,16 @@ class Participants:
             many = len(answers.refused)
             who = "a client" if many == 1 else f"{many} clients"
             self._turn_away(f"{who} {reason}", MissingClients(f"{who} {reason}"))
-        for node, description in answers.valid.items():
+        for node, newcomer in answers.valid.items():
             try:
-                self._admit(node, description)
+                self._admit(newcomer)
             except ConfigurationError as error:
                 self._turn_away(f"node {node}: {error}", error)
 
-    def _admit(self, node: int, description: ClientDescription) -> None:
-        partition, partitions = description.partition, description.partitions
-        if partitions and partitions != self.expected:
-            raise ConfigurationError(self._wrong_count(partitions))
+    def _admit(self, newcomer: Participant) -> None:
+        partition, node = newcomer.client, newcomer.node_id
+        if newcomer.partitions not in (0, self.expected):
+            raise ConfigurationError(self._wrong_count(newcomer.partitions))
         taken = self._by_client.get(partition)
         if taken is not None and taken.node_id in self._online and taken.node_id != node:
             raise ConfigurationError(
@@ -302,22 +300,11 @@ class Participants:
             self._turned_away[node] = reason
             log.warning("not let in: %s", reason)
             return
-        if partitions:
-            self._with_partition.add(node)
         for other in self._before.values():
             if other.node_id == node and other.client != partition:
                 # Its node speaks for somebody else now, and would be asked twice.
                 self._before[other.client] = replace(other, node_id=_NOBODY)
-        self._by_client[partition] = Participant(
-            partition,
-            node,
-            description.num_examples,
-            description.held_out,
-            description.site_name,
-            description.label_counts,
-        )
-        if description.pixels is not None:
-            self.pixels[partition] = description.pixels
+        self._by_client[partition] = replace(newcomer, client=partition)
 
     def _takeover(self, node: int, partition: int) -> str:
         """Say why a node may not have an index that is, or was before a resume, another's."""

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import math
 from io import BytesIO
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from flwr.app import Array, ArrayRecord
 from torch import Tensor
 
 from foundation.models import State, first_non_finite
+
+if TYPE_CHECKING:
+    from flwr.app import Array, ArrayRecord
 
 _NUMPY_NAMES = {
     torch.float16: "float16",
@@ -32,6 +35,8 @@ class InvalidContent(ValueError):
 
 def to_record(state: State) -> ArrayRecord:
     """Pack a state into an ArrayRecord."""
+    from flwr.app import ArrayRecord
+
     return ArrayRecord(state)
 
 

@@ -15,8 +15,8 @@ from foundation.events.family import Calibrated
 from foundation.models import State
 from foundation.models.head import add_to_bias, head_name
 from foundation.models.predictions import predicted_logits
+from questions.class_statistics import StatisticsRequest
 
-from ..class_statistics import StatisticsRequest
 from ..method import NoAnswer
 from ..pseudo_order import common_images
 from ..settings import Settings
@@ -57,7 +57,7 @@ def _from_predictions(trained: Trained, settings: Settings) -> State | None:
     """Return the corrected state; None if no client tells its predictions and label counts."""
     state = trained.global_state
     for exchange in range(settings.calibration.exchanges):
-        told = trained.class_statistics(StatisticsRequest(state, predictions=True))
+        told = trained.ask(StatisticsRequest(state, predictions=True))
         if told is None or told.predictions is None or told.label_counts is None:
             return None
         bias = bias_from_predictions(told.label_counts, told.predictions)

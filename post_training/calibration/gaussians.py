@@ -15,8 +15,8 @@ from torch.nn import functional as F
 
 from foundation.models.features import features_of
 from generation import PseudoData
+from questions.class_statistics import ClassStatistics
 
-from ..class_statistics import ClassStatistics
 from ..trained import Trained
 
 # Pseudo images are alike in ways that real ones are not, which no formula for random errors of a

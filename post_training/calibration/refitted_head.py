@@ -13,8 +13,8 @@ from foundation.events.family import Calibrated
 from foundation.models import State
 from foundation.models.head import head_name, head_parameters, with_head
 from foundation.seeds import CALIBRATION, derived_seed
+from questions.class_statistics import ClassStatistics, StatisticsRequest
 
-from ..class_statistics import ClassStatistics, StatisticsRequest
 from ..method import NoAnswer
 from ..pseudo_order import common_images
 from ..settings import Settings
@@ -67,7 +67,7 @@ def refitted_head(trained: Trained, settings: Settings) -> State:
 
 
 def _told(trained: Trained, source: str) -> ClassStatistics | None:
-    told = trained.class_statistics(
+    told = trained.ask(
         StatisticsRequest(
             trained.global_state,
             means=True,

@@ -86,14 +86,14 @@ def test_describe_says_who_and_how_much(ask):
 def test_describe_reveals_no_labels(ask):
     reply = ask("query.describe", **{"label-counts": "uniform"})
     assert len(reply.content["metrics"]["held-out"]) == 1
-    assert set(reply.content) == {"metrics", "site"}
+    assert set(reply.content) == {"metrics", "config"}
     assert set(reply.content["metrics"]) == {
         "num-examples",
         "partition-id",
         "num-partitions",
         "held-out",
     }
-    assert dict(reply.content["site"]) == {"site-name": ""}
+    assert dict(reply.content["config"]) == {"site-name": ""}
 
 
 def test_right_fingerprint_is_accepted_and_a_wrong_one_refused(ask):

@@ -114,8 +114,8 @@ def test_generation_skips_clients_without_budget_and_asks_for_each_model_once() 
 
     result = generate(
         local_model,
-        budgets=[4, 0, 1, 7],
-        label_counts=[[1, 1, 0], [0, 0, 1], [0, 5, 0], [0, 0, 9]],
+        budgets={0: 4, 1: 0, 2: 1, 3: 7},
+        label_counts={0: [1, 1, 0], 1: [0, 0, 1], 2: [0, 5, 0], 3: [0, 0, 9]},
         image_shape=(1, 4, 4),
         settings=InversionSettings(iterations=3, compile="off"),
         classes=3,
@@ -136,7 +136,7 @@ def test_generation_of_one_client_does_not_depend_on_the_others() -> None:
     def run(budget_of_first: int) -> PseudoData:
         return generate(
             tiny_model,
-            budgets=[budget_of_first, 5],
+            budgets={0: budget_of_first, 1: 5},
             label_counts=None,
             image_shape=(1, 4, 4),
             settings=InversionSettings(iterations=3, compile="off"),
@@ -150,7 +150,7 @@ def test_generation_of_one_client_does_not_depend_on_the_others() -> None:
 def test_generation_of_nothing() -> None:
     result = generate(
         tiny_model,
-        budgets=[0, 0],
+        budgets={0: 0, 1: 0},
         label_counts=None,
         image_shape=(1, 4, 4),
         settings=InversionSettings(iterations=3),

@@ -318,7 +318,7 @@ def test_every_generation_of_a_run_is_compiled_however_many_there_are(
             torch._dynamo.utils.counters.clear()
             generate(
                 tiny_model,
-                budgets=[3, 2],
+                budgets={0: 3, 1: 2},
                 label_counts=None,
                 image_shape=SHAPE,
                 settings=settings,

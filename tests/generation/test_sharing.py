@@ -24,7 +24,7 @@ def small_model(seed: int) -> nn.Module:
 def run(workers, progress=None, local_model=small_model, **settings):
     return generate(
         local_model,
-        budgets=[3, 0, 5, 1, 4],
+        budgets={0: 3, 1: 0, 2: 5, 3: 1, 4: 4},
         label_counts=None,
         image_shape=SHAPE,
         settings=InversionSettings(iterations=30, competition_weight=10.0, **settings),

@@ -9,9 +9,12 @@ from flwr.app import ConfigRecord, MetricRecord, RecordDict
 from hypothesis import given
 from hypothesis import strategies as st
 
-from foundation.messages.client_description import ClientDescription
+from foundation.messages.content import Content, Received
+from foundation.messages.participants import Participant
 from foundation.messages.records import InvalidContent
-from questions.evaluation import Candidate, Candidates, Scores, checked_scores
+from foundation.scores import BINS, SCORE_BINS, Outcomes
+from questions.description import DescriptionRequest
+from questions.evaluation import MOST_CLASSES, Candidates, EvaluationRequest, Scores
 
 LABELS = np.array([0, 0, 1, 1, 1, 2])
 CORRECT = np.array(
@@ -19,13 +22,26 @@ CORRECT = np.array(
 )
 
 
+PREDICTED = np.array([[0, 1, 1, 1, 0, 0], [0, 0, 2, 1, 2, 2]])
+LOGITS = [np.eye(3)[row] * 2.0 for row in PREDICTED]
+
+
 def scores(columns: int) -> Scores:
-    return Scores.counted(LABELS, CORRECT, [3.0, 2.0], columns)
+    losses = [Outcomes.counted(logits, LABELS).loss for logits in LOGITS]
+    return Scores.counted(LABELS, CORRECT, losses, columns, LOGITS)
 
 
 def reply(scores: Scores, **changed: object) -> RecordDict:
-    record = dict(scores.record()["evaluation"])
-    return RecordDict({"evaluation": MetricRecord({**record, **changed})})
+    return Content(numbers={**scores.content().numbers, **changed}).records()
+
+
+def checked(content: RecordDict, held_out: list[int]) -> Scores:
+    request = EvaluationRequest(Candidates({}, {}, [0.0, 1.0]))
+    return request.checked(Participant(0, 100, 9, tuple(held_out)), Received(content))
+
+
+def described(content: RecordDict) -> Participant:
+    return DescriptionRequest().checked(Participant(0, 100, 0), Received(content))
 
 
 def test_counts_by_class_are_those_of_counting_by_hand():
@@ -59,9 +75,11 @@ def test_the_sum_over_clients_is_that_of_their_images_together():
 @pytest.mark.parametrize("columns", [1, 3])
 def test_honest_scores_pass_as_they_are(columns):
     sent = scores(columns)
-    found = checked_scores(RecordDict(dict(sent.record())), 2, sent.total.tolist())
+    found = checked(sent.content().records(), sent.total.tolist())
     for name in ("total", "correct", "gained", "lost", "loss"):
         np.testing.assert_array_equal(getattr(sent, name), getattr(found, name))
+    assert [one.as_json() for one in found.outcomes] == [one.as_json() for one in sent.outcomes]
+    assert len(found.outcomes) == 2 and (found.outcomes[0].confusion is None) == (columns == 1)
 
 
 @pytest.mark.parametrize(
@@ -79,20 +97,43 @@ def test_honest_scores_pass_as_they_are(columns):
         ({"gained": [1, 0, 0, 1, 0, 1], "lost": [1, 0, 0, 0, 1, 0]}, "cannot give"),
         ({"loss": [1.0]}, "not 2 numbers"),
         ({"loss": [1.0, -2.0]}, "below 0"),
+        ({"loss": [100.0, 100.0]}, "do not fit together"),
+        ({"loss-squares": [0.0, 0.0]}, "do not fit together"),
+        ({"loss-squares": [1.0]}, "not 2 numbers"),
+        ({"bins": [0.0] * 2 * 3 * BINS}, "bins of confidence"),
+        ({"bins": [float("nan")] * 2 * 3 * BINS}, "bins of confidence"),
+        ({"confusion": [0] * 2 * 9}, "confusion matrix"),
+        ({"confusion": [1, 1, 0, 1, 2, 0, 1, 0, 0, 1, 1, 0, 0, 1, 2, 0, 0, 1]}, "confusion"),
+        ({"histograms": [0] * 2 * 2 * 3 * SCORE_BINS}, "histograms"),
+        ({"histograms": [-1] * 2 * 2 * 3 * SCORE_BINS}, "whole numbers"),
     ],
 )
 def test_impossible_scores_are_refused(changed, words):
     sent = scores(3)
     if words is None:
-        assert checked_scores(reply(sent, **changed), 2, [2, 3, 1]).lost[1].tolist() == [0, 2, 0]
+        assert checked(reply(sent, **changed), [2, 3, 1]).lost[1].tolist() == [0, 2, 0]
         return
     with pytest.raises(InvalidContent, match=words):
-        checked_scores(reply(sent, **changed), 2, [2, 3, 1])
+        checked(reply(sent, **changed), [2, 3, 1])
 
 
 def test_a_model_whose_outputs_are_not_finite_has_an_infinite_loss():
-    found = checked_scores(reply(scores(3), loss=[1.0, float("nan")]), 2, [2, 3, 1])
-    assert found.loss.tolist() == [1.0, float("inf")]
+    first = float(scores(3).loss[0])
+    found = checked(reply(scores(3), loss=[first, float("nan")]), [2, 3, 1])
+    assert found.loss.tolist() == [first, float("inf")]
+
+
+def test_more_classes_than_a_matrix_is_told_of_are_told_in_totals():
+    classes = MOST_CLASSES + 1
+    labels = np.array([0, 1, classes - 1])
+    logits = np.eye(classes)[labels]
+    right = np.ones((1, 3), dtype=bool)
+    loss = Outcomes.counted(logits, labels).loss
+    sent = Scores.counted(labels, right, [loss], classes, [logits])
+    request = EvaluationRequest(Candidates({}))
+    held_out = Participant(0, 100, 9, tuple(sent.total.tolist()))
+    found = request.checked(held_out, Received(sent.content().records()))
+    assert found.outcomes[0].confusion is None and found.outcomes[0].right == 3
 
 
 VALUES = st.one_of(
@@ -109,9 +150,9 @@ VALUES = st.one_of(
     )
 )
 def test_whatever_a_client_sends_is_scores_or_is_refused(values):
-    content = RecordDict({"evaluation": MetricRecord(values)})
+    content = RecordDict({"metrics": MetricRecord(values)})
     try:
-        found = checked_scores(content, 2, [2, 3, 1])
+        found = checked(content, [2, 3, 1])
     except InvalidContent:
         return
     assert (found.correct <= found.total).all()
@@ -125,9 +166,9 @@ def test_whatever_a_client_sends_is_scores_or_is_refused(values):
 )
 def test_whatever_a_client_says_of_itself_is_possible_or_is_refused(values, name):
     site = ConfigRecord({"site-name": name})
-    content = RecordDict({"metrics": MetricRecord(values), "site": site})
+    content = RecordDict({"metrics": MetricRecord(values), "config": site})
     try:
-        found = ClientDescription.received(content)
+        found = described(content)
     except InvalidContent:
         return
     assert found.num_examples > 0
@@ -136,8 +177,12 @@ def test_whatever_a_client_says_of_itself_is_possible_or_is_refused(values, name
 
 
 def test_a_description_arrives_as_it_was_sent():
-    sent = ClientDescription(50, 2, 4, (3, 0, 2), "Clinic North", (20, 30, 0))
-    assert ClientDescription.received(sent.content()) == sent
+    numbers = {"num-examples": 50, "partition-id": 2, "num-partitions": 4}
+    by_class = {"held-out": [3, 0, 2], "label-counts": [20, 30, 0]}
+    sent = Content(numbers={**numbers, **by_class}, settings={"site-name": "Clinic North"})
+    assert described(sent.records()) == Participant(
+        2, 100, 50, (3, 0, 2), "Clinic North", (20, 30, 0), partitions=4
+    )
 
 
 STATE = {"weight": torch.arange(3.0), "count": torch.tensor(2)}
@@ -145,24 +190,21 @@ STATE = {"weight": torch.arange(3.0), "count": torch.tensor(2)}
 
 def test_candidates_arrive_as_they_were_sent():
     target = {"weight": torch.ones(3), "count": torch.tensor(5)}
-    sent = Candidates.between(STATE, target, [0.0, 0.25, 1.0])
-    content = RecordDict({**sent.arrays()})
-    found = Candidates.received(content, ConfigRecord(sent.settings()), STATE)
-    assert list(found.candidates) == list(sent.candidates)
+    sent = Candidates(STATE, target, [0.0, 0.25, 1.0])
+    found = Candidates.received(Received(sent.content().records()), STATE)
+    assert list(found.steps) == list(sent.steps)
     for mine, theirs in zip(sent, found, strict=True):
         assert all(torch.equal(mine[name], theirs[name]) for name in STATE)
 
 
 @pytest.mark.parametrize(
-    "candidate", [Candidate(0, 1, 0.5), Candidate(-1, 0), Candidate(0, 0, 1.5)]
+    ("target", "steps"), [(None, [0.5]), (STATE, [-0.1]), (STATE, [0.0, 1.5]), (STATE, [])]
 )
-def test_candidates_of_states_that_there_are_not_are_refused(candidate):
+def test_candidates_that_lie_between_no_states_are_refused(target, steps):
     with pytest.raises(InvalidContent):
-        Candidates([STATE], [candidate])
-    with pytest.raises(InvalidContent):
-        Candidates([STATE], [])
+        Candidates(STATE, target, steps)
 
 
 def test_a_message_without_candidates_is_refused():
     with pytest.raises(InvalidContent, match="lists no candidates"):
-        Candidates.received(RecordDict(), ConfigRecord({}), STATE)
+        Candidates.received(Received(RecordDict()), STATE)

@@ -8,10 +8,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-import server_app.acceptance
+import server_app.federation
 from foundation.models import State, interpolated
-from questions.evaluation import Candidates, Scores
-from server_app.client_evaluation import ClientEvaluation
+from questions.ask import Answers, ask
+from questions.evaluation import Candidates, EvaluationRequest, Scores
 from server_app.judgement import STEPS
 
 SHARE = {"validation-share": 0.2}
@@ -29,20 +29,23 @@ def judged_as(monkeypatch: pytest.MonkeyPatch):
     asked: list[Candidates] = []
 
     def use(*opinions: Opinion | None) -> list[Candidates]:
-        def answer(grid, participants, candidates, *rest) -> ClientEvaluation:
+        def answer(grid, request, participants, **rest) -> Answers:
+            if not isinstance(request, EvaluationRequest):
+                return ask(grid, request, participants, **rest)
+            candidates = request.candidates
             opinion = opinions[min(len(asked), len(opinions) - 1)]
             asked.append(candidates)
             if opinion is None:
                 reasons = dict.fromkeys(participants.clients, "no reply in time")
-                return ClientEvaluation({}, reasons)
+                return Answers({}, reasons)
             table = [opinion(index) for index in range(len(candidates))]
             gained = torch.tensor([[up] for up, _ in table]).numpy()
             lost = torch.tensor([[down] for _, down in table]).numpy()
             total = torch.tensor([10]).numpy()
             scores = Scores(total, 5 + gained - lost, gained, lost, gained[:, 0] * 0.0)
-            return ClientEvaluation(dict.fromkeys(participants.clients, scores), {})
+            return Answers(dict.fromkeys(participants.clients, scores), {})
 
-        monkeypatch.setattr(server_app.acceptance, "evaluate_on_clients", answer)
+        monkeypatch.setattr(server_app.federation, "ask", answer)
         return asked
 
     return use
@@ -93,10 +96,9 @@ def test_what_helps_is_kept_and_gone_on_from(tiny_run, judged_as) -> None:
 def test_a_part_of_the_way_is_kept_where_that_is_best(tiny_run, judged_as) -> None:
     asked = judged_as(half)
     run = tiny_run("run", **SHARE, stages="train,generate,distil")
-    base, target = asked[0].states
-    assert same(run.model(), interpolated(base, target, 0.5))
+    assert same(run.model(), interpolated(asked[0].base, asked[0].target, 0.5))
     assert run.summary()["judged"]["step"] == 0.5
-    assert [candidate.step for candidate in asked[0].candidates] == list(STEPS)
+    assert list(asked[0].steps) == list(STEPS)
 
 
 def test_a_competition_is_compared_with_the_model_kept_before_its_round(
@@ -106,7 +108,7 @@ def test_a_competition_is_compared_with_the_model_kept_before_its_round(
     asked = judged_as(all_of_it, harm)
     run = tiny_run("run", **SHARE)
     kept = load_file(run.directory / "checkpoints" / _step(run, "distil") / "global.safetensors")
-    assert same(asked[1].states[0], kept)
+    assert same(asked[1].base, kept)
     assert same(run.model(), kept)
     assert run.summary()["judged"]["selected"] == "distilled"
 

@@ -71,14 +71,19 @@ def test_no_label_counts_leave_the_clients(tiny_run, wire):
     run = tiny_run("run", strategy="scaffold", generation__place="client", validation_share=0.25)
     assert run.events("clients")[0]["label_counts"] is None
     left = {kind: reply for kind, _, reply in wire}
-    assert left.keys() == {"query.describe", "train", "train.generate", "evaluate"}
+    assert left.keys() == {
+        "query.describe",
+        "train",
+        "query.pseudo_images",
+        "query.evaluation",
+    }
     assert left["query.describe"]["metrics"].keys() == {
         "num-examples",
         "partition-id",
         "num-partitions",
         "held-out",
     }
-    assert left["train"].keys() == left["train.generate"].keys() == {"arrays", "metrics"}
+    assert left["train"].keys() == {"arrays", "metrics"}
     assert set("\n".join(left["train"]["arrays"]).split("\n")) == run.model().keys()
     assert left["train"]["metrics"].keys() == {
         "num-examples",
@@ -86,42 +91,44 @@ def test_no_label_counts_leave_the_clients(tiny_run, wire):
         "train-loss",
         "seconds",
     }
-    assert left["train.generate"]["arrays"].keys() == {"images", "labels", "logits"}
-    assert left["train.generate"]["metrics"].keys() == {"objective"}
+    assert left["query.pseudo_images"]["pseudo"].keys() == {"images", "labels", "logits"}
+    assert left["query.pseudo_images"]["metrics"].keys() == {"objective"}
 
 
 @pytest.mark.parametrize("place", ["server", "client"])
 def test_the_summary_counts_every_byte_by_kind(tiny_run, wire, place):
     run = tiny_run("run", strategy="scaffold", generation__place=place)
-    up = dict.fromkeys(("model", "pseudo data", "label counts", "evaluation"), 0)
+    up = dict.fromkeys(("model", "pseudo images", "label counts", "evaluation"), 0)
     down, judged = dict(up), 0
     for kind, message, reply in wire:
         arrays = [sum(record.values()) for name, record in message.items() if name != "metrics"]
         down["model"] += sum(arrays)
         if kind == "query.describe":
             up["label counts"] += reply["metrics"].get("label-counts", 0)
-        elif kind == "evaluate":
-            up["evaluation"] += sum(reply["evaluation"].values())
+        elif kind == "query.evaluation":
+            up["evaluation"] += sum(reply["metrics"].values())
             judged += sum(arrays)
+        elif kind == "train":
+            up["model"] += sum(reply["arrays"].values())
         else:
-            up["model" if kind == "train" else "pseudo data"] += sum(reply["arrays"].values())
+            up["pseudo images"] += sum(sum(record.values()) for record in reply.values())
     counted = run.summary()["traffic"]
     for kind in up:
         assert counted.get(kind, {}).get("bytes_up", 0) == up[kind], kind
         assert counted.get(kind, {}).get("bytes_down", 0) == down[kind], kind
     assert (up["label counts"] > 0) == (place == "server")
-    assert (up["pseudo data"] > 0) == (place == "client")
+    assert (up["pseudo images"] > 0) == (place == "client")
     events = run.events("round") + run.events("generation")
     assert sum(event["bytes_down"] for event in events) == down["model"] - judged
     assert judged > 0 and up["evaluation"] > 0
-    assert sum(event["bytes_up"] for event in events) == up["model"] + up["pseudo data"]
+    assert sum(event["bytes_up"] for event in events) == up["model"] + up["pseudo images"]
 
 
 def damaged(name, change):
     def damage(reply):
-        state = dict(reply.content["arrays"].to_torch_state_dict())
+        state = dict(reply.content["pseudo"].to_torch_state_dict())
         state[name] = change(state[name].clone())
-        reply.content["arrays"] = ArrayRecord(state)
+        reply.content["pseudo"] = ArrayRecord(state)
         return reply
 
     return damage
@@ -155,13 +162,13 @@ DAMAGES = {
 
 @pytest.fixture
 def tamper(monkeypatch):
-    """Return a function that changes what given clients answer to train.generate."""
+    """Return a function that changes what given clients answer to query.pseudo_images."""
     reply_of = LocalGrid._reply
 
     def install(damage, clients):
         def changed(grid, message):
             reply = reply_of(grid, message)
-            asked = message.metadata.message_type == "train.generate"
+            asked = message.metadata.message_type == "query.pseudo_images"
             return (
                 damage(reply) if asked and message.metadata.dst_node_id - 100 in clients else reply
             )

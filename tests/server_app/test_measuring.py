@@ -15,7 +15,7 @@ from fedf2dg.deployment.example_sites import write_folders
 from fedf2dg.report import terminal_table, write_report
 from foundation.data import DataSet
 from foundation.events.reading import from_json
-from foundation.messages.participants import Participant, Participants
+from foundation.messages.participants import Participant
 from foundation.messages.shared_model import shared_model
 from foundation.models import load_state
 from foundation.settings.configuration import ConfigurationError, RunConfiguration
@@ -25,6 +25,7 @@ from server_app.measuring import Measuring, mean_loss
 from server_app.preflight import parse
 from server_app.run import _warn_of_what_is_left_out
 from server_app.run_directory import settings_to_resume
+from tests.meeting import meeting
 
 KEYS = {"validation_share": 0.3, "stages": "train,generate,distil", "num_server_rounds": 2}
 
@@ -89,7 +90,7 @@ def test_without_a_test_set_the_clients_measure(untested_run) -> None:
 def test_a_result_is_measured_and_judged_by_one_message(
     untested_run, monkeypatch, keys: dict, evaluated: int
 ) -> None:
-    import server_app.client_evaluation as asking
+    import questions.ask as asking
 
     asked: list[str] = []
     gather = asking.gather
@@ -100,7 +101,7 @@ def test_a_result_is_measured_and_judged_by_one_message(
 
     monkeypatch.setattr(asking, "gather", counting)
     run = untested_run("run", **{"evaluation_every": 0, **keys})
-    assert asked == ["evaluate"] * evaluated
+    assert asked.count("query.evaluation") == evaluated
     for stage, accuracy in run.summary()["accuracy"].items():
         assert (accuracy is None) == (stage == "competed" and "compete" not in keys["stages"])
 
@@ -144,7 +145,7 @@ def test_before_any_work_the_log_says_that_nobody_measures_or_judges(untested_ru
 
 
 def test_clients_without_an_image_to_judge_with_are_named_before_any_work(app_log) -> None:
-    participants = Participants(14)
+    participants = meeting(14)
     participants._by_client = {
         client: Participant(client, client, 10, (client % 14 // 13, 0), f"site {client}")
         for client in range(14)
@@ -268,7 +269,7 @@ def test_a_model_that_was_just_measured_is_not_measured_again() -> None:
     measuring = Counting(None, configuration, digits, None, torch.device("cpu"))  # type: ignore[arg-type]
     first, second = {}, {}
     for state in (first, first, second):
-        measuring("model", state, None)  # type: ignore[arg-type]
+        measuring("model", state)  # type: ignore[arg-type]
     assert len(calls) == 2
 
 

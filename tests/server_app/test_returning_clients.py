@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from dataclasses import replace
 
 import pytest
 import torch
@@ -13,8 +14,9 @@ from flwr.common.constant import ErrorCode
 
 from client_app import site
 from fedf2dg.simulation.local_grid import LocalGrid
-from foundation.messages.client_description import ClientDescription
-from foundation.messages.participants import MissingClients, Participants
+from foundation.messages.participants import MissingClients, Participant
+from questions.description import DescriptionRequest
+from tests.meeting import meeting
 
 
 @pytest.fixture
@@ -62,12 +64,12 @@ def test_clients_restarted_before_every_message_change_nothing(
 
 
 def test_a_resumed_run_gives_every_node_its_index_back(grid):
-    first = Participants(3, 1.0)
+    first = meeting(3, 1.0)
     first.discover(grid)
     assert [first[client].node_id for client in range(3)] == [10, 20, 30]
     # The node that was client 0 is gone; a new one would sort before all others.
     grid._partitions = {30: 0, 20: 1, 5: 2}
-    resumed = Participants(3, 1.0)
+    resumed = meeting(3, 1.0)
     resumed.recall(first.remember())
     resumed.discover(grid)
     assert {client: resumed[client].node_id for client in resumed.clients} == {
@@ -83,12 +85,16 @@ def test_a_resumed_run_knows_the_name_and_the_held_out_images_of_a_site_that_is_
     grid, monkeypatch
 ):
     """It is a judge that did not answer, and not a client that has no image to judge with."""
-    told = ClientDescription(10, held_out=(2, 3), site_name="Clinic North")
-    monkeypatch.setattr(ClientDescription, "received", lambda content, columns, image_shape: told)
-    first = Participants(3, 0.2)
+    told = Participant(-1, 0, 10, held_out=(2, 3), site_name="Clinic North")
+    monkeypatch.setattr(
+        DescriptionRequest,
+        "checked",
+        lambda request, who, reply: replace(told, node_id=who.node_id),
+    )
+    first = meeting(3, 0.2)
     first.discover(grid)
     del grid._partitions[20]
-    resumed = Participants(3, 0.2)
+    resumed = meeting(3, 0.2)
     # Through JSON, as a checkpoint does.
     resumed.recall(json.loads(json.dumps(first.remember())))
     resumed.discover(grid, at_least=2)
@@ -99,10 +105,10 @@ def test_a_resumed_run_knows_the_name_and_the_held_out_images_of_a_site_that_is_
 
 
 def test_a_resumed_run_goes_on_without_a_site_that_is_gone(grid, app_log):
-    first = Participants(3, 0.2)
+    first = meeting(3, 0.2)
     first.discover(grid)
     del grid._partitions[20]
-    resumed = Participants(3, 0.2)
+    resumed = meeting(3, 0.2)
     resumed.recall(first.remember())
     with pytest.raises(MissingClients, match="2 of 3 clients"):
         resumed.discover(grid, at_least=3)
@@ -115,7 +121,7 @@ def test_a_resumed_run_goes_on_without_a_site_that_is_gone(grid, app_log):
 def test_a_new_run_does_not(grid):
     del grid._partitions[20]
     with pytest.raises(MissingClients, match="2 of 3 clients"):
-        Participants(3, 0.2).discover(grid, at_least=2)
+        meeting(3, 0.2).discover(grid, at_least=2)
 
 
 def test_a_site_that_vanishes_while_it_is_asked_is_waited_for(grid):
@@ -132,7 +138,7 @@ def test_a_site_that_vanishes_while_it_is_asked_is_waited_for(grid):
         return [reply]
 
     grid.pull_messages = one_is_gone
-    participants = Participants(3, 5.0)
+    participants = meeting(3, 5.0)
     participants.discover(grid)
     assert participants.available == [0, 1, 2]
     assert len(answered) == 4
@@ -140,20 +146,20 @@ def test_a_site_that_vanishes_while_it_is_asked_is_waited_for(grid):
 
 
 def test_a_returning_site_may_have_other_data(grid):
-    participants = Participants(3, 1.0)
+    participants = meeting(3, 1.0)
     participants.recall({"0": {"node_id": 10, "num_examples": 999}})
     participants.discover(grid)
     assert participants[0].num_examples == 10
 
 
 def test_simulated_clients_are_known_by_their_partition_alone():
-    participants = Participants(3, 1.0)
+    participants = meeting(3, 1.0)
     participants.simulated = True
     assert participants.remember() == {}
 
 
 def test_clients_that_are_needed_are_waited_for(grid):
-    participants = Participants(3, 10.0)
+    participants = meeting(3, 10.0)
     participants.discover(grid)
     all_nodes = dict(grid._partitions)
     grid._partitions = {30: 0}
@@ -171,7 +177,7 @@ def test_clients_that_are_needed_are_waited_for(grid):
 
 
 def test_but_not_for_ever(grid):
-    participants = Participants(3, 0.6)
+    participants = meeting(3, 0.6)
     participants.discover(grid)
     grid._partitions = {30: 0}
     started = time.monotonic()

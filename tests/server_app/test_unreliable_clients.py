@@ -14,7 +14,7 @@ KEYS = {
     "batch_norm": "measured",
     "post_training": "calibration",
 }
-ASKED = {"evaluate", "query.batch_norm", "query.class_statistics"}
+ASKED = {"query.evaluation", "query.batch_norm", "query.class_statistics"}
 VICTIM = 1
 
 

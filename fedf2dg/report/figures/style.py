@@ -1,4 +1,4 @@
-"""Colours and text of all figures, without matplotlib's global state.
+"""What all figures have in common: colours, text, and how they become files and parts of pages.
 
 Colours are Okabe and Ito's (stages) and one blue from clear to full (quantities), which
 colour-blind readers and grey printers can tell apart; stages also differ in marker and label, so
@@ -8,13 +8,18 @@ colours, so that figures suit light and dark pages.
 
 from __future__ import annotations
 
+import io
+import re
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import wraps
 from typing import Any, ParamSpec
+from xml.etree import ElementTree
 
 import matplotlib
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
 # Okabe and Ito, "Color universal design" (2008).
@@ -26,7 +31,7 @@ WIDTH = 9.0  # inches: text of 9 pt then reads well on a page of 900 px and in a
 INK, SOFT, FAINT, PAPER = "#222222", "#555555", "#d9d9d9", "#ffffff"
 # White that stays white on a dark page: numbers on full blue.
 WHITE = "#fffffe"
-# A page's own colours (see reporting.page), each with what it is where there is no page.
+# A page's own colours (see fedf2dg.report.templates), each with what it is where there is no page.
 OF_PAGE = {
     INK: "--ink",
     SOFT: "--soft",
@@ -60,6 +65,10 @@ _STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",  # text stays text: searchable, and readable to screen readers
     "svg.hashsalt": "fedf2dg",  # the same run gives the same file
 }
+_SVG = "http://www.w3.org/2000/svg"
+ElementTree.register_namespace("", _SVG)
+_COLOUR = re.compile("|".join(OF_PAGE))
+_REFERENCE = re.compile(r"url\(#([^)]+)\)")
 # The settings of matplotlib are global to the process; one figure at a time may change them.
 _SETTINGS = threading.RLock()
 
@@ -82,3 +91,93 @@ def in_style(draw: Callable[P, Figure]) -> Callable[P, Figure]:
             return draw(*args, **kwargs)
 
     return drawing
+
+
+def plain(name: str, most: int) -> str:
+    """Return a name in at most so many letters that is no mathematics to matplotlib."""
+    name = "".join(letter if letter.isprintable() else "\ufffd" for letter in name)
+    name = name if len(name) <= most else name[: most - 1] + "…"
+    return name.replace("$", r"\$")
+
+
+def to_png(figure: Figure, *, dots_per_inch: float = 200.0) -> bytes:
+    """Render a figure as the content of a PNG file, on white."""
+    content = io.BytesIO()
+    with styled():
+        FigureCanvasAgg(figure).print_figure(
+            content,
+            format="png",
+            dpi=dots_per_inch,
+            facecolor="white",
+            metadata={"Software": None},
+        )
+    return content.getvalue()
+
+
+def to_svg(figure: Figure, identifier: str, description: str, *, in_page: bool = True) -> str:
+    """Render a figure as an ``<svg>`` element that can stand in a page with others.
+
+    Parameters
+    ----------
+    figure : Figure
+        What to render.
+    identifier : str
+        Put before every id in it, so that two figures of a page share none.
+    description : str
+        What a screen reader says.
+    in_page : bool (default: True)
+        Whether its colours are those of the page's style; else it is a file of its own, on white.
+
+    Returns
+    -------
+    str
+        The element; text in it is text, in whatever sans-serif font the page sets.
+    """
+    content = io.BytesIO()
+    with styled():
+        nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+        FigureCanvasSVG(figure).print_figure(content, format="svg", metadata=nothing)
+    root = ElementTree.fromstring(content.getvalue())
+    svg, link = f"{{{_SVG}}}", "{http://www.w3.org/1999/xlink}href"
+    for parent in root.iter():
+        for child in list(parent):
+            # A <style> inside a page would style the whole page; metadata names foreign addresses.
+            if child.tag in (f"{svg}style", f"{svg}metadata"):
+                parent.remove(child)
+    # Numbers in the order of the elements: matplotlib's own names are made of coordinates, whose
+    # last digits differ from one drawing of the same figure to the next.
+    numbers: dict[str, str] = {}
+    used: set[str] = set()
+
+    def named(own: str) -> str:
+        return numbers.setdefault(own, f"{identifier}-{len(numbers)}")
+
+    for element in root.iter():
+        style = element.get("style")
+        if in_page and style is not None:
+            element.set("style", _COLOUR.sub(_of_page, style))
+        own = element.attrib.pop("id", None)
+        # Equal images share an id made of their content; the first may keep it.
+        if own is not None and own not in used:
+            element.set("id", named(own))
+            used.add(own)
+        for name, value in element.items():
+            if "url(#" in value:
+                element.set(name, _REFERENCE.sub(lambda found: f"url(#{named(found[1])})", value))
+        reference = element.attrib.pop(link, None)
+        if reference is not None:
+            inside = reference.startswith("#")
+            element.set("href", f"#{named(reference[1:])}" if inside else reference)
+    # The size in points is only a preference: the page decides, the view box keeps the shape.
+    width = float(str(root.get("width")).removesuffix("pt"))
+    for name in ("width", "height", "version"):
+        root.attrib.pop(name, None)
+    ground = "" if in_page else "; background: white"
+    root.set("style", f"--width: {width / 72 / WIDTH:.4f}; stroke-linejoin: round{ground}")
+    root.set("role", "img")
+    root.set("aria-label", description)
+    return ElementTree.tostring(root, encoding="unicode")
+
+
+def _of_page(colour: re.Match[str]) -> str:
+    return f"var({OF_PAGE[colour[0]]}, {colour[0]})"

@@ -11,12 +11,8 @@ from foundation.errors import DataError
 
 from ..collection import SPLIT_NAMES, Collection
 from ..decoding import Encoded, Records
-from ..names import composed, listed
-from ..partitions import stratified_split
+from ..names import composed, listed, look_alike, refuse_look_alikes, shown
 from .walk import SUFFIXES, LeftOut, file_identity, folders_in, has_images, images_below
-
-_TEST_SHARE = 0.2
-_SPLIT_SEED = 0
 
 _SPLIT_WORDS = frozenset(name for names in SPLIT_NAMES.values() for name in names)
 
@@ -28,20 +24,14 @@ class _Entry:
     identity: str
 
 
-def class_folders(
-    name: str,
-    directory: Path,
-    class_names: Sequence[str] = (),
-    *,
-    test_share: float = _TEST_SHARE,
-) -> Collection:
+def class_folders(name: str, directory: Path, class_names: Sequence[str] = ()) -> Collection:
     """Read ``train/<class>/*.png`` and ``test/<class>/*.png``, or ``<class>/*.png``.
 
     The usual names of splits are known in any case: train, training; test, testing, val, valid,
-    validation. Without such a folder, a fixed share of every class is held out for testing. A
+    validation. Without such a folder, a fixed share of every class may be held out for testing. A
     class's images may lie in folders below it, or behind links. What is left out (hidden folders,
-    those of operating systems, other kinds of files, links that lead nowhere) is counted by reason
-    in a warning.
+    those of operating systems, runs, other kinds of files, links that lead nowhere) is counted by
+    reason in a warning.
 
     Parameters
     ----------
@@ -52,17 +42,16 @@ def class_folders(
     class_names : sequence of str (default: ())
         The federation's classes in order, so that sites that miss some agree on the numbers.
         Empty: the folders' names, sorted.
-    test_share : float (default: 0.2)
-        Share of each class held out when there is no test folder; 0: all images are for training.
 
     Raises
     ------
     DataError
-        No such directory, no class folders, a class folder that `class_names` does not know, a
-        class whose files are all of kinds that are not read, or no image at all.
+        No such directory, no class folders, a class folder that `class_names` does not know, two
+        that a reader takes for one, a class whose files are all of kinds that are not read, or no
+        image at all.
     """
     if not directory.is_dir():
-        raise DataError(f"{directory} is not a directory")
+        raise DataError(f"{shown(directory)} is not a directory")
     left_out = LeftOut()
     split_folders = splits_in(directory, class_names)
     classes_in = {root: folders_in(root, left_out) for root in (directory, *split_folders.values())}
@@ -71,32 +60,30 @@ def class_folders(
         for child in classes_in.pop(directory):
             if child not in split_folders.values():
                 left_out.add(f"folders beside {beside}", child)
-    found_names = sorted({composed(each.name) for found in classes_in.values() for each in found})
+    found = [(composed(each.name), each) for folders in classes_in.values() for each in folders]
+    found_names = sorted({class_name for class_name, _ in found})
     names = tuple(composed(name) for name in class_names) or tuple(found_names)
-    unknown = [found for found in found_names if found not in names]
-    if unknown:
-        raise DataError(
-            f"{directory} has the class folder '{unknown[0]}', which is not one of the classes "
-            f"{listed(names)}: rename or remove it"
-        )
+    for class_name, place in found:
+        if class_name not in names:
+            raise _unknown_class(class_name, place, names)
     if not class_names:
+        refuse_look_alikes((class_name, shown(place)) for class_name, place in found)
         refuse_names_of_splits(directory, found_names)
     if not found_names and has_images(directory):
         raise DataError(
-            f"{directory} holds images itself, and no class folders: did you mean "
-            f"data-dir={directory.parent}?"
+            f"{shown(directory)} holds images itself, and no class folders: did you mean its "
+            f"parent, {shown(directory.parent)}?"
         )
     if not found_names:
         raise DataError(
-            f"{directory} holds no class folders: expected train/<class>/*.png and "
+            f"{shown(directory)} holds no class folders: expected train/<class>/*.png and "
             f"test/<class>/*.png, or <class>/*.png (a class that is called train or test needs "
             f"class-names=NAME,NAME)"
         )
     entries = {split: _entries(root, left_out) for split, root in split_folders.items()}
-    if not entries:
-        entries = _hold_out(_entries(directory, left_out), names, test_share)
+    entries = entries or {"train": _entries(directory, left_out)}
     if not any(entries.values()):
-        raise DataError(f"{directory} holds no image ({', '.join(SUFFIXES)})")
+        raise DataError(f"{shown(directory)} holds no image ({', '.join(SUFFIXES)})")
     left_out.warn(directory)
     identity = "\n".join(
         f"{split} {entry.identity}" for split, files in entries.items() for entry in files
@@ -108,7 +95,26 @@ def class_folders(
         splits=tuple(split for split, files in entries.items() if files),
         records=lambda split: _records(entries[split], names),
         announced=tuple(found_names),
+        spare=() if split_folders else (True,),
     )
+
+
+def _unknown_class(class_name: str, place: Path, names: tuple[str, ...]) -> DataError:
+    """Say what a folder probably is that the classes do not include."""
+    problem = (
+        f"{shown(place.parent)} has the class folder '{class_name}', which is not one of the "
+        f"classes {listed(names)}"
+    )
+    alike = [name for name in names if look_alike(name) == look_alike(class_name)]
+    if alike:
+        return DataError(f"{problem}: if it is '{alike[0]}', call it so")
+    below = {composed(each.name) for each in (*folders_in(place), *splits_in(place).values())}
+    if below.intersection(names) or splits_in(place):
+        return DataError(
+            f"{problem}; it holds folders of classes itself, so {shown(place.parent)} is one "
+            f"folder above the data: did you mean {shown(place)}?"
+        )
+    return DataError(f"{problem}: move it elsewhere, or name it in class-names")
 
 
 def splits_in(directory: Path, class_names: Sequence[str] = ()) -> dict[str, Path]:
@@ -139,8 +145,8 @@ def refuse_names_of_splits(directory: Path, names: Iterable[str]) -> None:
         words = re.split(r"[\W_\d]+", name.lower())
         for word in _SPLIT_WORDS.intersection((words[0], words[-1])):
             raise DataError(
-                f"{directory} holds the folder '{name}', which seems to be for {word}, not a "
-                f"class: call it {word}, or name the classes with class-names=NAME,NAME"
+                f"{shown(directory)} holds the folder '{name}', which seems to be for {word}, not "
+                f"a class: call it {word}, or name the classes with class-names=NAME,NAME"
             )
 
 
@@ -159,8 +165,8 @@ def refuse_a_single_class(source: Collection, directory: Path) -> None:
     advice = "needs two classes or more"
     for meant in folders_in(directory):
         if composed(meant.name) == only and not has_images(meant) and folders_in(meant):
-            advice = f"is one folder above the data: did you mean data-dir={meant}?"
-    raise DataError(f"{directory} holds images of the single class '{only}': it {advice}")
+            advice = f"is one folder above the data: did you mean data-dir={shown(meant)}?"
+    raise DataError(f"{shown(directory)} holds images of the single class '{only}': it {advice}")
 
 
 def _records(entries: Sequence[_Entry], names: tuple[str, ...]) -> Records:
@@ -172,7 +178,7 @@ def _records(entries: Sequence[_Entry], names: tuple[str, ...]) -> Records:
     return Records(
         images=images,
         labels=np.array([positions[entry.class_name] for entry in entries], dtype=np.int64),
-        where=lambda index: str(entries[index].path),
+        where=lambda index: shown(entries[index].path),
     )
 
 
@@ -186,21 +192,12 @@ def _entries(root: Path, left_out: LeftOut) -> list[_Entry]:
         ]
         kinds = {reason: n for reason, n in passed.counts.items() if reason.startswith(".")}
         if kinds and not found:
-            listed = ", ".join(f"{kind}: {count}" for kind, count in sorted(kinds.items()))
+            others = ", ".join(f"{kind}: {count}" for kind, count in sorted(kinds.items()))
             raise DataError(
-                f"{class_folder} holds no image of a kind that is read ({', '.join(SUFFIXES)}), "
-                f"but {listed}: convert them, or remove the folder"
+                f"{shown(class_folder)} holds no image of a kind that is read "
+                f"({', '.join(SUFFIXES)}), but {others}: convert them, or if the folder is no "
+                "class, move it elsewhere"
             )
         entries += found
         left_out.merge(passed)
     return entries
-
-
-def _hold_out(
-    entries: list[_Entry], names: tuple[str, ...], share: float
-) -> dict[str, list[_Entry]]:
-    if share == 0:
-        return {"train": entries}
-    labels = np.array([names.index(entry.class_name) for entry in entries], dtype=np.int64)
-    train, test = stratified_split(labels, share, _SPLIT_SEED)
-    return {"train": [entries[row] for row in train], "test": [entries[row] for row in test]}

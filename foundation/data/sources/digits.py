@@ -37,6 +37,7 @@ def _open(data_dir: str, class_names: tuple[str, ...]) -> Collection:
         records=_records,
         announced=_DESCRIPTION.class_names,
         public=True,
+        published=True,
         description=_DESCRIPTION,
     )
 

@@ -8,17 +8,14 @@ nobody's: it is the test set of the server.
 
 import difflib
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-
-from foundation.errors import DataError
-from foundation.plain_log import warn_once
+from foundation.errors import DataError, warn_once
 
 from ..collection import SPLIT_NAMES, Collection, Source
-from ..decoding import Encoded, Records
-from ..names import composed, in_order, listed
+from ..decoding import Records
+from ..names import composed, in_order, listed, refuse_look_alikes, shown
 from .class_folders import (
     class_folders,
     refuse_a_single_class,
@@ -26,15 +23,16 @@ from .class_folders import (
     splits_in,
 )
 from .own_files import own_files
-from .parquet import directory_of, find_files
-from .walk import LeftOut, folders_in, has_images
+from .parquet import directory_of, parquet_files, splits_beside
+from .walk import LeftOut, folders_in, has_images, holds_runs
 
-_TEST_SHARE = 0.2
 _NEARLY_EQUAL = 0.8  # as difflib counts: one letter of "horse" that is wrong, doubled or missing
 
 
 def _open(data_dir: str, class_names: tuple[str, ...]) -> Collection:
     directory = directory_of("folder", data_dir)
+    if holds_runs(directory):
+        raise DataError(f"{shown(directory)} holds runs, not images: name another data-dir")
     if holds_sites(directory, class_names):
         return sites("folder", directory, class_names)
     collection = class_folders("folder", directory, class_names)
@@ -63,7 +61,7 @@ def holds_sites(directory: Path, class_names: Sequence[str] = ()) -> bool:
         Where some look like sites and others hold images, and no `class_names` decide.
     """
     children, known = folders_in(directory), {composed(name) for name in class_names}
-    if splits_in(directory, tuple(known)) or find_files(directory, SPLIT_NAMES):
+    if splits_in(directory, tuple(known)) or splits_beside(directory, SPLIT_NAMES):
         return False
     if any(composed(child.name) in known for child in children):
         return False
@@ -71,15 +69,22 @@ def holds_sites(directory: Path, class_names: Sequence[str] = ()) -> bool:
         if not known:
             _refuse_images_beside_sites(directory, children, loose)
         return False
-    tables = _tables_in(directory)
+    tables = parquet_files(directory)
     if tables and (children or len(tables) > 1):
         return True
     if any(
-        below and folders_in(below) for child in children for below in splits_in(child).values()
+        splits_beside(child, SPLIT_NAMES) or any(map(folders_in, splits_in(child).values()))
+        for child in children
     ):
         return True
     names = Counter(composed(below.name) for child in children for below in folders_in(child))
     return any(count > 1 for count in names.values()) or not known.isdisjoint(names)
+
+
+def folder_of_sites(data_dir: str) -> Path | None:
+    """Return the folder in a directory that holds sites, if the directory is one too high."""
+    below = folders_in(Path(data_dir).expanduser())
+    return next((place for place in below if holds_sites(place)), None)
 
 
 def _refuse_images_beside_sites(
@@ -104,16 +109,11 @@ def _refuse_images_beside_sites(
     if shared:
         sites_here = [name for name, own in below.items() if own.intersection(shared)]
         raise DataError(
-            f"{directory} holds folders that look like sites, with class folders in them "
+            f"{shown(directory)} holds folders that look like sites, with class folders in them "
             f"({listed(sites_here)}: {listed(in_order(shared))}), and others that hold images "
             f"themselves ({listed([path.name for path in loose])}): move these elsewhere, or if "
             "all of them are classes, name them with class-names=NAME,NAME"
         )
-
-
-def _tables_in(directory: Path) -> list[Path]:
-    """Return the parquet files of one's own in a directory; each is a site's."""
-    return [path for path in directory.glob("*.parquet") if not path.name.startswith(".")]
 
 
 def sites(name: str, directory: Path, class_names: Sequence[str] = ()) -> Collection:
@@ -133,37 +133,45 @@ def sites(name: str, directory: Path, class_names: Sequence[str] = ()) -> Collec
     -------
     Collection
         Its training split is that of all sites, one after the other in the order of their names.
-        Its test split: the server's images, else those of the sites that have or hold out some.
+        Its test split: the server's images, else those of the sites that have some.
 
     Raises
     ------
     DataError
         A site that cannot be read, or has a class that the federation does not have, by name.
     """
-    left_out, tables = LeftOut(), _tables_in(directory)
+    left_out, tables = LeftOut(), parquet_files(directory)
     places = sorted([*folders_in(directory, left_out, read=tables), *tables])
     left_out.warn(directory)
     if len(places) == 1:
         raise DataError(
-            f"{directory} is one folder above the data: did you mean data-dir={places[0]}?"
+            f"{shown(directory)} is one folder above the data: did you mean "
+            f"data-dir={shown(places[0])}?"
         )
     if not class_names:
         refuse_names_of_splits(directory, [place.stem for place in places])
-    read = {place: _opened(place, (), 0.0) for place in places}
+    names = {place: composed(place.stem if place.is_file() else place.name) for place in places}
+    twice = [name for name, count in Counter(names.values()).items() if count > 1]
+    if twice:
+        raise DataError(f"{shown(directory)} holds two sites called '{twice[0]}': rename one")
+    read = {place: _opened(place, ()) for place in places}
     common = [place for place, source in read.items() if source.splits == ("test",)]
     training = [place for place in places if place not in common]
     if len(common) > 1:
-        listed = ", ".join(place.name for place in common)
-        raise DataError(f"{directory}: only one folder may hold nothing but test images: {listed}")
+        raise DataError(
+            f"{shown(directory)}: only one folder may hold nothing but test images: "
+            f"{listed([names[place] for place in common])}"
+        )
     if not training:
-        raise DataError(f"{directory}: no site has training images")
+        raise DataError(f"{shown(directory)}: no site has training images")
     known = tuple(composed(name) for name in class_names) or (
         read[common[0]].class_names if common else _united(read, training)
     )
     if not class_names and not common:
-        _warn_of_misspelt_classes({place.stem: set(read[place].class_names) for place in training})
-    share = 0.0 if common else _TEST_SHARE
-    opened = {place: _opened(place, known, share) for place in places}
+        _warn_of_misspelt_classes(
+            {names[place]: set(read[place].class_names) for place in training}
+        )
+    opened = {place: _opened(place, known) for place in places}
     tested = common or [place for place in training if "test" in opened[place].splits]
     parts = {
         "train": [opened[place].records("train") for place in training],
@@ -171,37 +179,31 @@ def sites(name: str, directory: Path, class_names: Sequence[str] = ()) -> Collec
     }
     return Collection(
         name=name,
-        identity="\n".join(f"site {place.name}\n{opened[place].identity}" for place in places),
+        identity="\n".join(f"site {names[place]}\n{opened[place].identity}" for place in places),
         class_names=known,
         splits=tuple(split for split, records in parts.items() if records),
-        records=lambda split: _joined(parts[split]),
+        records=lambda split: Records.joined(parts[split]),
         announced=tuple(
             each for each in known if any(each in opened[place].announced for place in training)
         ),
-        sites=tuple(place.stem if place.is_file() else place.name for place in training),
+        sites=tuple(names[place] for place in training),
         site_sizes=tuple(len(records.labels) for records in parts["train"]),
+        spare=tuple(not common and any(opened[place].spare) for place in training),
     )
 
 
-def _opened(place: Path, class_names: tuple[str, ...], test_share: float) -> Collection:
+def _opened(place: Path, class_names: tuple[str, ...]) -> Collection:
     try:
-        return own_files(place, class_names, test_share=test_share)
+        return own_files(place, class_names)
     except DataError as error:
-        raise DataError(f"site {place.name}: {error}") from error
+        raise DataError(f"site {shown(place.name)}: {error}") from error
 
 
 def _united(read: dict[Path, Collection], training: Sequence[Path]) -> tuple[str, ...]:
     """Return all classes of sites; two spellings of one are refused."""
-    first: dict[str, tuple[str, Path]] = {}
-    for place in training:
-        for name in read[place].class_names:
-            other, where = first.setdefault(name.strip().casefold(), (name, place))
-            if other != name:
-                raise DataError(
-                    f"site {place.name} has the class '{name}', site {where.name} '{other}': give "
-                    "a class one name"
-                )
-    return in_order(name for name, _ in first.values())
+    found = [(name, place) for place in training for name in read[place].class_names]
+    refuse_look_alikes((name, f"site {shown(place.name)}") for name, place in found)
+    return in_order(name for name, _ in found)
 
 
 def _warn_of_misspelt_classes(classes: dict[str, set[str]]) -> None:
@@ -230,20 +232,6 @@ def _warn_of_misspelt_classes(classes: dict[str, set[str]]) -> None:
 
 def _digits(name: str) -> str:
     return "".join(letter for letter in name if letter.isdigit())
-
-
-def _joined(parts: Sequence[Records]) -> Records:
-    ends = np.cumsum([len(part.labels) for part in parts])
-
-    def images() -> Iterator[Encoded]:
-        for part in parts:
-            yield from part.images()
-
-    def where(index: int) -> str:
-        part = int(np.searchsorted(ends, index, side="right"))
-        return parts[part].where(index - int(ends[part] - len(parts[part].labels)))
-
-    return Records(images, np.concatenate([part.labels for part in parts]), where)
 
 
 source = Source("folder", _open, own=True)

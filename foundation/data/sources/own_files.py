@@ -5,39 +5,35 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from foundation.errors import DataError
-from foundation.plain_log import warn_once
+from foundation.errors import DataError, warn_once
 
 from ..agreement import Description
 from ..collection import SPLIT_NAMES, Collection
 from ..decoding import SizesDiffer
 from ..images import ImageData
-from ..partitions import HELD_OUT_FROM, stratified_split
+from ..names import shown
+from ..partitions import HELD_OUT_FROM, split_by_content
 from .class_folders import class_folders
 from .parquet import find_files, parquet, warn_of_others
 
 
-def own_files(
-    path: Path, class_names: tuple[str, ...] = (), *, test_share: float = 0.0
-) -> Collection:
+def own_files(path: Path, class_names: tuple[str, ...] = ()) -> Collection:
     """Find out what `path` is (a parquet file, parquet files or class folders) and read it.
-
-    Without test files, `test_share` of class folders are held out; a parquet file is not split.
 
     Raises
     ------
     DataError
         It is none of these; or see `class_folders` and `parquet`.
     """
-    if path.is_file() and path.suffix == ".parquet":
+    if path.is_file() and path.suffix.lower() == ".parquet":
         return parquet(path.stem, {"train": [path]}, class_names)
     if not path.is_dir():
-        raise DataError(f"{path} is neither a directory nor a .parquet file")
+        raise DataError(f"{shown(path)} is neither a directory nor a .parquet file")
     files = find_files(path, SPLIT_NAMES)
     if files:
-        warn_of_others(files)
+        warn_of_others(path, files)
         return parquet(path.name, files, class_names)
-    return class_folders(path.name, path, class_names, test_share=test_share)
+    return class_folders(path.name, path, class_names)
 
 
 def site_data(
@@ -69,8 +65,8 @@ def site_data(
         The federation's classes in order, where there is no `like`.
     holdout : float (default: 0.0)
         Share of each class to set aside when the files have no test part; a class of
-        `HELD_OUT_FROM` images or more gives at least one. The draw does not depend on a run's seed,
-        so an image set aside once is never trained on.
+        `HELD_OUT_FROM` images or more gives at least one. The draw depends on the images' content
+        alone, so one that is set aside is not trained on later, whatever its file is called.
     site : str (default: "")
         How to call the site in messages; empty: its path.
     image_size, leave_out_unreadable
@@ -83,7 +79,7 @@ def site_data(
         training image; or neither test files nor a share to set aside.
     """
     where = Path(path).expanduser()
-    name = site or f"site {where}"
+    name = site or f"site {shown(where)}"
     if not 0 <= holdout < 1:
         raise DataError(f"{name}: holdout is a share in [0, 1), not {holdout}")
     try:
@@ -98,8 +94,8 @@ def site_data(
             data = files.load(split)
         else:
             whole = files.load("train")
-            kept, set_aside = stratified_split(
-                whole.labels, holdout, seed=0, at_least_one_of=HELD_OUT_FROM
+            kept, set_aside = split_by_content(
+                whole.labels, files.digests("train"), holdout, at_least_one_of=HELD_OUT_FROM
             )
             data = whole.subset(kept if split == "train" else set_aside)
     except SizesDiffer as error:

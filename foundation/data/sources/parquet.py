@@ -5,7 +5,11 @@ integer, or a class name as text).
 """
 
 import json
+import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,16 +21,19 @@ from foundation.errors import DataError
 from ..agreement import Description
 from ..collection import SPLIT_NAMES, Collection, Source
 from ..decoding import Encoded, Records
-from ..names import are_numbers, composed, in_order, listed
-from .walk import LeftOut, file_identity, folders_in
+from ..names import are_numbers, composed, in_order, listed, refuse_look_alikes, shown
+from .walk import LeftOut, file_identity, folders_in, has_images
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    import pyarrow.parquet as pq
 
 IMAGE_COLUMNS = ("img", "image")
 LABEL_COLUMNS = ("label", "fine_label", "labels")
 
 _ROWS_AT_ONCE = 1024
+# As the datasets library names them, in some versions with a fingerprint behind.
+_SHARD = re.compile(r"-(?P<number>\d+)-of-(?P<count>\d+)(-[0-9a-f]+)?$", re.I)
 # So many different labels may be classes however few images there are.
 _CERTAINLY_CLASSES = 100
 
@@ -43,7 +50,7 @@ def directory_of(dataset: str, data_dir: str) -> Path:
         raise DataError(f"data set '{dataset}' needs data-dir, the directory of your images")
     directory = Path(data_dir).expanduser()
     if not directory.is_dir():
-        raise DataError(f"data-dir {directory} is not a directory")
+        raise DataError(f"data-dir {shown(directory)} is not a directory")
     return directory
 
 
@@ -52,21 +59,30 @@ def _open(data_dir: str, class_names: tuple[str, ...]) -> Collection:
     files = find_files(directory, SPLIT_NAMES)
     if not files:
         raise DataError(
-            f"{directory} holds no train.parquet or test.parquet (or train-*.parquet, "
+            f"{shown(directory)} holds no train.parquet or test.parquet (or train-*.parquet, "
             f"test-*.parquet)"
         )
-    warn_of_others(files)
+    warn_of_others(directory, files)
     collection = parquet("parquet", files, class_names)
     if len(collection.class_names) == 1:
         raise DataError(
-            f"{directory}: all labels are '{collection.class_names[0]}': two classes are needed or "
-            "more"
+            f"{shown(directory)}: all labels are '{collection.class_names[0]}': two classes are "
+            "needed or more"
         )
     return collection
 
 
+def parquet_files(directory: Path) -> list[Path]:
+    """Return the parquet files of one's own in a directory, sorted."""
+    return sorted(
+        path
+        for path in directory.iterdir()
+        if path.suffix.lower() == ".parquet" and path.is_file() and not path.name.startswith(".")
+    )
+
+
 def find_files(directory: Path, names: Mapping[str, Sequence[str]]) -> dict[str, list[Path]]:
-    """Find each split's parquet files in a directory, else in the first below it that has any.
+    """Find each split's parquet files in a directory, else in the one folder in it that has any.
 
     Parameters
     ----------
@@ -80,29 +96,85 @@ def find_files(directory: Path, names: Mapping[str, Sequence[str]]) -> dict[str,
     -------
     dict
         Split to its files, sorted; a split without files is left out.
+
+    Raises
+    ------
+    DataError
+        If it cannot be told which files belong together: shards that are missing or of two
+        uploads, or several folders that hold splits.
     """
-    for place in (directory, *folders_in(directory)):
-        found: dict[str, list[Path]] = {}
-        for split, stems in names.items():
-            for stem in stems:
-                files = sorted([*place.glob(f"{stem}.parquet"), *place.glob(f"{stem}-*.parquet")])
-                if files:
-                    found[split] = files
-                    break
-        if found:
-            return found
-    return {}
+    if found := splits_beside(directory, names):
+        return found
+    below = {
+        place: files for place in folders_in(directory) if (files := splits_beside(place, names))
+    }
+    if len(below) > 1:
+        shown_files = [
+            shown(file.relative_to(directory))
+            for files in below.values()
+            for paths in files.values()
+            for file in paths
+        ]
+        raise DataError(
+            f"{shown(directory)} holds parquet files in several folders ({listed(shown_files)}): "
+            f"put what belongs together into one folder, or name one of them, such as "
+            f"data-dir={shown(next(iter(below)))}; sites of a folder need dataset=folder "
+            "partition=folders"
+        )
+    return next(iter(below.values()), {})
 
 
-def warn_of_others(files: Mapping[str, Sequence[Path]]) -> None:
-    """Name parquet files beside those of the splits, which nobody reads."""
+def splits_beside(directory: Path, names: Mapping[str, Sequence[str]]) -> dict[str, list[Path]]:
+    """Find each split's parquet files in a directory itself; see `find_files`."""
+    every = parquet_files(directory)
+    found = {
+        split: next(filter(None, (_files_of(stem, every) for stem in stems)), [])
+        for split, stems in names.items()
+    }
+    return {split: files for split, files in found.items() if files}
+
+
+def _files_of(stem: str, every: Sequence[Path]) -> list[Path]:
+    """Return the files of one split: one, or all its shards, or all that begin with its name."""
+    whole = [path for path in every if path.stem.lower() == stem]
+    parts = [path for path in every if path.stem.lower().startswith(f"{stem}-")]
+    shards = {path: found for path in parts if (found := _SHARD.search(path.stem))}
+    place = shown(every[0].parent) if every else ""
+    if len(whole) > 1 or (whole and shards):
+        two = listed([shown(path.name) for path in (*whole, *shards)])
+        raise DataError(f"{place} holds {stem} twice ({two}): move what is not meant elsewhere")
+    if whole or not shards:
+        return whole or parts
+    counts = sorted({int(found["count"]) for found in shards.values()})
+    numbers = Counter(int(found["number"]) for found in shards.values())
+    if len(counts) > 1 or max(numbers.values()) > 1 or max(numbers) >= counts[0]:
+        raise DataError(
+            f"{place} holds the shards of several uploads of {stem} "
+            f"({listed([shown(path.name) for path in shards])}): move those that are not meant "
+            "elsewhere"
+        )
+    if missing := [f"{number:05d}" for number in range(counts[0]) if number not in numbers]:
+        raise DataError(
+            f"{place} holds {len(numbers)} of the {counts[0]} shards of {stem}, without "
+            f"{listed(missing)}: fetch the files that are missing"
+        )
+    return sorted(shards)
+
+
+def warn_of_others(directory: Path, files: Mapping[str, Sequence[Path]]) -> None:
+    """Name what lies beside the files of the splits, or in other folders, and is not read."""
     read = {file for found in files.values() for file in found}
     left_out = LeftOut()
-    for place in {file.parent for file in read}:
-        for file in sorted(place.glob("*.parquet")):
+    places = {file.parent for file in read}
+    for place in {directory, *places, *folders_in(directory)}:
+        for file in parquet_files(place):
             if file not in read:
                 left_out.add("parquet files beside those of the splits", file)
-    left_out.warn(next(iter(read)).parent)
+    for place in places:
+        for folder in folders_in(place):
+            if has_images(folder):
+                left_out.add("folders of images beside parquet files", folder)
+    left_out.warn(directory)
 
 
 def parquet(
@@ -116,9 +188,10 @@ def parquet(
 ) -> Collection:
     """Read images from parquet files.
 
-    Classes are named by `class_names`; without it by the ``datasets`` metadata in the file, or by
-    the labels that occur (sorted). Classes named by numbers, such as 100 and 20240101, are found by
-    these numbers; where the names are others, a number is a position among them.
+    Classes are named by `class_names`; without it by the ``datasets`` metadata in the files, or by
+    the labels that occur (sorted). A file's numbers mean what its own metadata say. Classes named
+    by numbers, such as 100 and 20240101, are found by these numbers; where the names are others, a
+    number is a position among them.
 
     Parameters
     ----------
@@ -131,133 +204,180 @@ def parquet(
     image_columns, label_columns : sequence of str
         Column names to look for, in order.
     description : Description or None (default: None)
-        For a known data set.
+        For a known data set, whose numbers are positions among its classes.
 
     Raises
     ------
     DataError
         An unreadable file, a missing column, a label that is empty, negative or not among
-        `class_names` (its row is named), or a column that has a label of its own for most images.
+        `class_names` (its row is named), a column that has a label of its own for most images, or
+        files whose labels cannot be brought together.
     """
-    columns = {
-        split: _Columns(paths, image_columns, label_columns) for split, paths in files.items()
+    opened = {
+        split: [_File.read(path, image_columns, label_columns) for path in paths]
+        for split, paths in files.items()
     }
-    raw = {split: column.raw_labels() for split, column in columns.items()}
-    names = tuple(composed(name) for name in class_names) or _infer_names(columns, raw)
+    every = [file for split in opened.values() for file in split]
+    for split in opened.values():
+        _require_same_columns(split)
+    lists = {file.spoken for file in every if file.spoken} if description is None else set()
+    if description is None:
+        _refuse_numbers_beside_names(every, lists)
+    names = tuple(composed(name) for name in class_names) or _names_of(every, lists)
+    # Numbers without a list of their own mean the list that the other files have.
+    usual = next(iter(lists)) if len(lists) == 1 else ()
     labels = {
-        split: _number(raw[split], column, names, trust_metadata=description is None)
-        for split, column in columns.items()
+        split: np.concatenate(
+            [file.numbered(names, file.spoken or usual if lists else ()) for file in found]
+        )
+        for split, found in opened.items()
     }
-    every_file = [file for paths in files.values() for file in paths]
+    # Where the caller gave the classes, the files speak only of those in their metadata.
+    given = bool(class_names) and description is None
+    spoken = {name for file in every for name in file.spoken}
     return Collection(
         name=name,
-        identity="\n".join(file_identity(file, file.stat()) for file in every_file)
-        + "\n"
-        + "\n".join(names),
+        identity="\n".join([*(file.identity for file in every), *names]),
         class_names=names,
         splits=tuple(files),
-        records=lambda split: Records(
-            images=columns[split].images, labels=labels[split], where=columns[split].where
-        ),
+        records=lambda split: _records(opened[split], labels[split]),
         description=description,
-        announced=_announced(columns, names, given=bool(class_names) and description is None),
+        announced=tuple(name for name in names if name in spoken) if given else names,
     )
 
 
-def _announced(
-    columns: Mapping[str, "_Columns"], names: tuple[str, ...], *, given: bool
-) -> tuple[str, ...]:
-    # Where the caller gave the classes, the files speak only of those in their metadata.
-    spoken = {name for column in columns.values() for name in column.metadata_names()}
-    return tuple(name for name in names if name in spoken) if given else names
+def _records(files: Sequence["_File"], labels: npt.NDArray[np.int64]) -> Records:
+    def where(index: int) -> str:
+        for file in files[:-1]:
+            if index < file.rows:
+                return file.where(index)
+            index -= file.rows
+        return files[-1].where(index)
+
+    return Records(lambda: chain.from_iterable(file.images() for file in files), labels, where)
 
 
-class _Columns:
-    """The image and the label column of one split's files."""
+@dataclass(frozen=True)
+class _File:
+    """One file: its columns, its labels as they are stored, and the names that it has for them."""
 
-    def __init__(
-        self, files: Sequence[Path], image_columns: Sequence[str], label_columns: Sequence[str]
-    ) -> None:
+    path: Path
+    rows: int
+    image: str
+    label: str
+    labels: "pa.ChunkedArray"
+    spoken: tuple[str, ...]
+    identity: str
+
+    @classmethod
+    def read(
+        cls, path: Path, image_columns: Sequence[str], label_columns: Sequence[str]
+    ) -> "_File":
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        self.files = list(files)
-        self.rows: list[int] = []
-        for file in self.files:
-            try:
-                with pq.ParquetFile(file) as opened:
-                    schema, rows = opened.schema_arrow, opened.metadata.num_rows
-            except (OSError, pa.ArrowInvalid) as error:
-                raise DataError(f"{file} is not a readable parquet file: {error}") from error
-            self.rows.append(rows)
-            if len(self.rows) == 1:
-                self.schema = schema
-                self.image = _choose(schema, image_columns, "image", file)
-                self.label = _choose(schema, label_columns, "label", file)
-            elif not {self.image, self.label} <= set(schema.names):
-                raise DataError(
-                    f"{file} lacks the columns '{self.image}' and '{self.label}' of {files[0]}"
-                )
-
-    def where(self, index: int) -> str:
-        """Name the file and the row of an image of the split."""
-        for file, rows in zip(self.files, self.rows, strict=True):
-            if index < rows:
-                return f"{file} row {index}"
-            index -= rows
-        return f"{self.files[-1]} row {index + self.rows[-1]}"
-
-    def raw_labels(self) -> "pa.ChunkedArray":
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-
-        tables = [pq.read_table(file, columns=[self.label]) for file in self.files]
-        labels = pa.concat_tables(tables).column(self.label)
+        try:
+            with pq.ParquetFile(path) as opened:
+                schema, rows = opened.schema_arrow, opened.metadata.num_rows
+                image = _choose(schema, image_columns, "image", path)
+                label = _choose(schema, label_columns, "label", path)
+                labels = opened.read(columns=[label]).column(label)
+                pictures = _pictures_beside(opened, image, path)
+        except (OSError, pa.ArrowInvalid) as error:
+            raise DataError(f"{shown(path)} is not a readable parquet file: {error}") from error
         if pa.types.is_dictionary(labels.type):
             labels = labels.cast(labels.type.value_type)
         if pa.types.is_string_view(labels.type):  # of which PyArrow makes no dictionary
             labels = labels.cast(pa.large_string())
-        if not (pa.types.is_integer(labels.type) or _is_text(labels)):
+        file = cls(
+            path,
+            rows,
+            image,
+            label,
+            labels,
+            _names_in_metadata(schema, label),
+            "\n".join(file_identity(each, each.stat()) for each in (path, *pictures)),
+        )
+        if not (pa.types.is_integer(labels.type) or file.holds_text):
             raise DataError(
-                f"{self.files[0]} column '{self.label}' holds {labels.type}: labels are integers "
-                f"or class names"
+                f"{shown(path)} column '{label}' holds {labels.type}: labels are integers or class "
+                "names"
             )
         if labels.null_count:
             row = int(np.flatnonzero(labels.is_null().to_numpy())[0])
-            raise DataError(f"{self.where(row)} has no label")
-        return labels
+            raise DataError(f"{file.where(row)} has no label")
+        return file
 
-    def metadata_names(self) -> tuple[str, ...]:
-        """Class names that the ``datasets`` library left in the file, or ()."""
-        try:
-            stored = json.loads((self.schema.metadata or {})[b"huggingface"])
-            names = stored["info"]["features"][self.label]["names"]
-        except (KeyError, TypeError, ValueError):
-            return ()
-        return tuple(composed(str(name)) for name in names)
+    @property
+    def holds_text(self) -> bool:
+        """Whether labels are names rather than numbers."""
+        import pyarrow as pa
+
+        kind = self.labels.type
+        return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
+
+    def where(self, row: int) -> str:
+        """Name an image, for messages."""
+        return f"{shown(self.path)} row {row}"
+
+    def numbered(self, names: tuple[str, ...], stored: tuple[str, ...]) -> npt.NDArray[np.int64]:
+        """Return labels as positions in `names`; `stored` are the names of numbers, if known."""
+        labels: npt.NDArray[np.int64]
+        if self.holds_text:
+            dictionary = self.labels.combine_chunks().dictionary_encode()
+            stored = tuple(composed(str(name)) for name in dictionary.dictionary.to_pylist())
+            labels = dictionary.indices.to_numpy(zero_copy_only=False).astype(np.int64)
+        else:
+            labels = self.labels.to_numpy().astype(np.int64)
+            if not stored and are_numbers(names):
+                values, labels = np.unique(labels, return_inverse=True)
+                stored = tuple(str(value) for value in values)
+        limit = len(stored) or len(names)
+        outside = np.flatnonzero((labels < 0) | (labels >= limit))
+        if len(outside):
+            row = int(outside[0])
+            raise DataError(
+                f"{self.where(row)} has label {labels[row]}, outside 0..{limit - 1} ({limit} "
+                "classes)"
+            )
+        if not stored or stored == names:
+            return labels
+        # The file has its own numbering (or only text): go by name, so that sites with fewer
+        # classes agree with the federation on the numbers.
+        positions = {name: position for position, name in enumerate(names)}
+        lookup = np.array([positions.get(name, -1) for name in stored], dtype=np.int64)
+        numbered: npt.NDArray[np.int64] = lookup[labels]
+        unknown = np.flatnonzero(numbered < 0)
+        if len(unknown):
+            row = int(unknown[0])
+            raise DataError(
+                f"{self.where(row)} has label '{stored[labels[row]]}', which is not one of the "
+                f"classes {listed(names)}"
+            )
+        return numbered
 
     def images(self) -> Iterator[Encoded]:
+        """Read the encoded images, in order."""
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        index = 0
-        for file in self.files:
-            with pq.ParquetFile(file) as opened:
-                for batch in opened.iter_batches(_ROWS_AT_ONCE, columns=[self.image]):
-                    column = batch.column(0)
-                    for value in column.to_pylist():
-                        yield self._encoded(value, pa.types.is_struct(column.type), file, index)
-                        index += 1
+        row = 0
+        with pq.ParquetFile(self.path) as opened:
+            for batch in opened.iter_batches(_ROWS_AT_ONCE, columns=[self.image]):
+                column = batch.column(0)
+                for value in column.to_pylist():
+                    yield self._encoded(value, pa.types.is_struct(column.type), row)
+                    row += 1
 
-    def _encoded(self, value: Any, is_struct: bool, file: Path, index: int) -> Encoded:
+    def _encoded(self, value: Any, is_struct: bool, row: int) -> Encoded:
         path = None
         if is_struct and value is not None:
             value, path = value.get("bytes"), value.get("path")
         if isinstance(value, bytes):
             return value
         if path:
-            return file.parent / str(path)
-        raise DataError(f"{self.where(index)} has no image bytes in column '{self.image}'")
+            return self.path.parent / str(path)
+        raise DataError(f"{self.where(row)} has no image bytes in column '{self.image}'")
 
 
 def _choose(schema: "pa.Schema", candidates: Sequence[str], what: str, file: Path) -> str:
@@ -265,72 +385,87 @@ def _choose(schema: "pa.Schema", candidates: Sequence[str], what: str, file: Pat
         if candidate in schema.names:
             return candidate
     raise DataError(
-        f"{file} has no {what} column: expected one of {', '.join(candidates)}, "
+        f"{shown(file)} has no {what} column: expected one of {', '.join(candidates)}, "
         f"found {', '.join(schema.names)}"
     )
 
 
-def _infer_names(
-    columns: Mapping[str, _Columns], raw: Mapping[str, "pa.ChunkedArray"]
-) -> tuple[str, ...]:
-    for column in columns.values():
-        if names := column.metadata_names():
-            return names
-    found = {label for labels in raw.values() for label in labels.unique().to_pylist()}
-    rows = sum(len(labels) for labels in raw.values())
+def _pictures_beside(opened: "pq.ParquetFile", image: str, path: Path) -> list[Path]:
+    """Return the files that a table names where it holds no bytes, as far as they are there."""
+    metadata = opened.metadata
+    chunks = [
+        metadata.row_group(group).column(column)
+        for group in range(metadata.num_row_groups)
+        for column in range(metadata.num_columns)
+    ]
+    content = [chunk.statistics for chunk in chunks if chunk.path_in_schema == f"{image}.bytes"]
+    if f"{image}.path" not in {chunk.path_in_schema for chunk in chunks} or (
+        content and all(known is not None and known.null_count == 0 for known in content)
+    ):
+        return []
+    named = opened.read(columns=[f"{image}.path"]).column(image).to_pylist()
+    places = [path.parent / row["path"] for row in named if row and row["path"]]
+    return [place for place in places if place.is_file()]
+
+
+def _names_in_metadata(schema: "pa.Schema", label: str) -> tuple[str, ...]:
+    """Class names that the ``datasets`` library left in a file, or ()."""
+    try:
+        stored = json.loads((schema.metadata or {})[b"huggingface"])
+        names = stored["info"]["features"][label]["names"]
+    except (KeyError, TypeError, ValueError):
+        return ()
+    return tuple(composed(str(name)) for name in names)
+
+
+def _require_same_columns(files: Sequence[_File]) -> None:
+    first = files[0]
+    for file in files:
+        if (file.image, file.label) != (first.image, first.label):
+            raise DataError(
+                f"{shown(file.path)} lacks the columns '{first.image}' and '{first.label}' of "
+                f"{shown(first.path)}"
+            )
+
+
+def _refuse_numbers_beside_names(files: Sequence[_File], lists: set[tuple[str, ...]]) -> None:
+    """Refuse numbers whose meaning another file's names do not tell."""
+    numbers = [file for file in files if not file.spoken and not file.holds_text]
+    texts = [file for file in files if file.holds_text]
+    if numbers and (len(lists) > 1 or (texts and not lists)):
+        named = (texts or [file for file in files if file.spoken])[0]
+        raise DataError(
+            f"{shown(numbers[0].path)} has numbers for labels and no names for them, beside "
+            f"{shown(named.path)}, which has names: give all files names, or all numbers"
+        )
+
+
+def _names_of(files: Sequence[_File], lists: set[tuple[str, ...]]) -> tuple[str, ...]:
+    """Return the classes that files speak of: the list of all, or what they have together."""
+    found = {
+        composed(str(label))
+        for file in files
+        if file.holds_text or not lists
+        for label in file.labels.unique().to_pylist()
+        # Negative numbers are no classes: they usually stand for "not labelled".
+        if isinstance(label, str) or label >= 0
+    }
+    rows = sum(file.rows for file in files)
     if len(found) > max(_CERTAINLY_CLASSES, rows // 2):
-        column = next(iter(columns.values()))
         raise DataError(
-            f"{column.files[0]} column '{column.label}' has {len(found):,} different values for "
-            f"{rows:,} images: it names images rather than classes"
+            f"{shown(files[0].path)} column '{files[0].label}' has {len(found):,} different values "
+            f"for {rows:,} images: it names images rather than classes"
         )
-    # Negative numbers are no classes: they usually stand for "not labelled".
-    return in_order(composed(str(label)) for label in found if isinstance(label, str) or label >= 0)
-
-
-def _number(
-    raw: "pa.ChunkedArray", column: _Columns, names: tuple[str, ...], *, trust_metadata: bool
-) -> npt.NDArray[np.int64]:
-    """Turn stored labels into positions in `names`."""
-    stored_names = column.metadata_names() if trust_metadata else ()
-    labels: npt.NDArray[np.int64]
-    if _is_text(raw):
-        dictionary = raw.combine_chunks().dictionary_encode()
-        stored_names = tuple(composed(str(name)) for name in dictionary.dictionary.to_pylist())
-        labels = dictionary.indices.to_numpy(zero_copy_only=False).astype(np.int64)
-    else:
-        labels = raw.to_numpy().astype(np.int64)
-        if not stored_names and are_numbers(names):
-            values, labels = np.unique(labels, return_inverse=True)
-            stored_names = tuple(str(value) for value in values)
-    limit = len(stored_names) or len(names)
-    outside = np.flatnonzero((labels < 0) | (labels >= limit))
-    if len(outside):
-        row = int(outside[0])
-        raise DataError(
-            f"{column.where(row)} has label {labels[row]}, outside 0..{limit - 1} ({limit} classes)"
-        )
-    if not stored_names or stored_names == names:
-        return labels
-    # The file has its own numbering (or only text): go by name, so that sites with fewer classes
-    # agree with the federation on the numbers.
-    positions = {name: position for position, name in enumerate(names)}
-    lookup = np.array([positions.get(name, -1) for name in stored_names], dtype=np.int64)
-    numbered: npt.NDArray[np.int64] = lookup[labels]
-    unknown = np.flatnonzero(numbered < 0)
-    if len(unknown):
-        row = int(unknown[0])
-        raise DataError(
-            f"{column.where(row)} has label '{stored_names[labels[row]]}', which is not one of "
-            f"the classes {listed(names)}"
-        )
-    return numbered
-
-
-def _is_text(labels: "pa.ChunkedArray") -> bool:
-    import pyarrow as pa
-
-    return bool(pa.types.is_string(labels.type) or pa.types.is_large_string(labels.type))
+    every = found.union(*lists)
+    for each in lists:
+        if every <= set(each):
+            return each
+    refuse_look_alikes(
+        (name, shown(file.path))
+        for file in files
+        for name in (file.spoken or ({composed(str(v)) for v in file.labels.unique().to_pylist()}))
+    )
+    return in_order(every)
 
 
 source = Source("parquet", _open, own=True)

@@ -5,7 +5,9 @@ from collections.abc import Container, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from foundation.plain_log import warn_once
+from foundation.errors import warn_once
+
+from ..names import shown
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
 
@@ -22,6 +24,16 @@ _SYSTEM_FOLDERS = frozenset(
 )
 _SYSTEM_FILES = frozenset({"thumbs.db", "desktop.ini"})
 _SYSTEM = "folders that are hidden or a system's"
+_RUNS = "folders that hold runs or models"
+
+# Names in a run's, a model's or a comparison's folder: two of them, and it is no class.
+_OF_A_RUN = frozenset(
+    {
+        *("config.json", "metrics.jsonl", "summary.json", "report.html", ".lock"),
+        *("checkpoints", "pseudo_data", "model.safetensors"),
+        *("comparison.csv", "comparison.md", "comparison.html"),
+    }
+)
 
 
 @dataclass
@@ -48,27 +60,46 @@ class LeftOut:
             f"{reason}: {count} ({self._example(reason, directory)}{', …' if count > 1 else ''})"
             for reason, count in sorted(self.counts.items())
         ]
-        return f"not read in {directory}: {'; '.join(said)}" if said else ""
+        return f"not read in {shown(directory)}: {'; '.join(said)}" if said else ""
 
     def warn(self, directory: Path) -> None:
         """Say it in a warning."""
         if self.counts:
             warn_once(self.sentence(directory))
 
-    def _example(self, reason: str, directory: Path) -> Path:
+    def _example(self, reason: str, directory: Path) -> str:
         path = self.examples[reason]
-        return path.relative_to(directory) if path.is_relative_to(directory) else path
+        return shown(path.relative_to(directory) if path.is_relative_to(directory) else path)
 
 
-def is_system_folder(name: str) -> bool:
-    """Tell whether a folder is hidden, or made by a system and not by its owner."""
-    return name.startswith(".") or name.lower() in _SYSTEM_FOLDERS
+def _why_not_entered(folder: Path) -> str:
+    """Say why a folder is passed over; empty for one of the owner's images."""
+    if folder.name.startswith(".") or folder.name.lower() in _SYSTEM_FOLDERS:
+        return _SYSTEM
+    return _RUNS if holds_runs(folder) else ""
+
+
+def holds_runs(folder: Path, depth: int = 4) -> bool:
+    """Tell whether a folder is a run's, or holds runs and nothing else that could be a class."""
+    try:
+        with os.scandir(folder) as found:
+            entries = [entry for entry in found if not entry.name.startswith("._")]
+    except OSError:
+        return False  # said when it is read
+    if len(_OF_A_RUN.intersection(entry.name for entry in entries)) > 1:
+        return True
+    if any(entry.name.lower().endswith(SUFFIXES) and entry.is_file() for entry in entries):
+        return False
+    children = [Path(entry.path) for entry in entries if entry.is_dir()]
+    return depth > 0 and bool(children) and all(holds_runs(each, depth - 1) for each in children)
 
 
 def folders_in(
     directory: Path, left_out: LeftOut | None = None, *, read: Container[Path] = ()
 ) -> list[Path]:
     """Return the folders of one's own in a directory, sorted; links to folders count.
+
+    Folders that hold nothing but runs do not: a run's pictures are nobody's class.
 
     Parameters
     ----------
@@ -79,13 +110,14 @@ def folders_in(
     read : container of Path (default: none)
         Files that are read all the same, and not counted.
     """
-    found = []
+    found, left_out = [], left_out or LeftOut()
     for child in sorted(directory.iterdir()):
-        if child.is_dir() and not is_system_folder(child.name):
-            found.append(child)
-        elif left_out is not None and child.is_dir():
-            left_out.add(_SYSTEM, child)
-        elif left_out is not None and child not in read:
+        if child.is_dir():
+            if reason := _why_not_entered(child):
+                left_out.add(reason, child)
+            else:
+                found.append(child)
+        elif child not in read:
             left_out.add(_why_not_read(child) or "images outside the folders", child)
     return found
 
@@ -110,9 +142,11 @@ def images_below(directory: Path, left_out: LeftOut) -> Iterator[tuple[Path, os.
             left_out.add("folders that a link leads to again", here)
             continue
         been.add(here.resolve())
-        for name in [name for name in folders if is_system_folder(name)]:
-            left_out.add(_SYSTEM, here / name)
-        folders[:] = sorted(name for name in folders if not is_system_folder(name))
+        reasons = {name: _why_not_entered(here / name) for name in sorted(folders)}
+        for name, reason in reasons.items():
+            if reason:
+                left_out.add(reason, here / name)
+        folders[:] = [name for name, reason in reasons.items() if not reason]
         for name in sorted(files):
             path = here / name
             if reason := _why_not_read(path):

@@ -7,17 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from fedf2dg.compare import Plan, figures
-from fedf2dg.compare.page import to_html, to_markdown
-from fedf2dg.compare.results import KEPT, LAST, PENDING, CellResult, Results, to_csv
-from fedf2dg.compare.tables import (
-    accuracy_table,
-    best_on_test_table,
-    cost_table,
-    difference_table,
-    gain_table,
-    recall_table,
-)
+from fedf2dg.compare import Plan
+from fedf2dg.compare.comparison_page import document, sections
+from fedf2dg.compare.results import KEPT, LAST, PENDING, CellResult, Results, gains, to_csv
+from fedf2dg.report import figures
+from fedf2dg.report.document import Section, Table
 from fedf2dg.report.run_record import STAGES, Measurement
 
 ReadPlan = Callable[..., Plan]
@@ -37,20 +31,27 @@ def results(plan: ReadPlan, tmp_path: Path) -> Results:
     def result(cell: object, seed: int, name: str) -> CellResult:
         last = {stage: REACHED[name][k][seed] for k, stage in enumerate(STAGES)}
         ran = [value for value in last.values() if value is not None]
+        reached = {**last, LAST: ran[-1], KEPT: max(ran)}
         return CellResult(
             cell,  # type: ignore[arg-type]
             tmp_path,
-            last={**last, LAST: ran[-1], KEPT: max(ran)},
+            figures={
+                **{f"accuracy_{stage}": value for stage, value in reached.items()},
+                **{f"best_on_test_{s}": value and value + 0.02 for s, value in last.items()},
+                **gains(reached),
+                "seconds_federated": 10.0 + seed,
+                "seconds_generation": 5.0,
+                "seconds_distillation": 1.0,
+                "seconds_sum": 16.0 + seed,
+                "bytes_down": 2e6,
+                "bytes_up": 1e6,
+                "bytes_up_label counts": 800.0,
+                "images": 640.0,
+            },
             final_stage=STAGES[len(ran) - 1],
             judged=True,
-            best={stage: value and value + 0.02 for stage, value in last.items()},
-            seconds={"federated": 10.0 + seed, "generation": 5.0, "distillation": 1.0},
-            bytes_down=2e6,
-            bytes_up=1e6,
-            gave={"label counts": 800.0},
             recall={"federated": [0.1 + 0.1 * seed, 1.0], LAST: [0.5, 0.5]},
             class_names=("cat", "dog"),
-            images=640.0,
             measurements=(
                 Measurement("federated", 1, 0.4),
                 Measurement("federated", 2, last["federated"] or 0.0),
@@ -61,12 +62,27 @@ def results(plan: ReadPlan, tmp_path: Path) -> Results:
     return Results(made, tuple(result(cell, cell.seed, cell.method.name) for cell in made.cells))
 
 
-def _cells(table: object, row: int) -> list[str]:
-    return [cell.content for cell in table.rows[row]]  # type: ignore[attr-defined]
+def _section(results: Results, title: str) -> Section:
+    (found,) = [section for section in sections(results) if section.title == title]
+    return found
+
+
+def _table(results: Results, title: str) -> Table:
+    table = _section(results, title).parts[0]
+    assert isinstance(table, Table)
+    return table
+
+
+def _notes(results: Results, title: str) -> str:
+    return _section(results, title).markdown()
+
+
+def _cells(table: Table, row: int) -> list[str]:
+    return [cell.content for cell in table.cells(table.rows[row])]
 
 
 def test_accuracies(results: Results) -> None:
-    table = accuracy_table(results)
+    table = _table(results, "Test accuracy")
     assert list(table.header) == [
         "method",
         "seeds",
@@ -82,34 +98,35 @@ def test_accuracies(results: Results) -> None:
 
 
 def test_paired_differences(results: Results) -> None:
-    table = difference_table(results)
+    table = _table(results, "Paired differences")
     assert len(table.rows) == 1
     # federated: +1, +2, +3 points: 2 ± 4.3027 · 1 / √3
     assert _cells(table, 0)[:3] == ["moon", "fedavg", "+2.00 [-0.48, +4.48]"]
     assert _cells(table, 0)[3] == "+0.00 [+0.00, +0.00]"
     # competed: +9 and +9 under the two seeds both have; too few to be marked
     assert _cells(table, 0)[4] == "+9.00 [+9.00, +9.00]"
-    assert table.rows[0][4].kind == "number"
-    assert any("Only 2 common seeds in some rows: t is 12.7" in note for note in table.notes)
+    assert table.cells(table.rows[0])[4].kind == "number"
+    said = "Only 2 common seeds in some rows: t is 12.7"
+    assert said in _notes(results, "Paired differences")
 
 
 def test_gains(results: Results) -> None:
-    table = gain_table(results)
+    table = _table(results, "Gain over the federated model")
     # distilled less federated: fedavg 10, 10, 10; moon 9, 8, 7: 8 ± 2.48
     assert _cells(table, 0)[1] == "+10.00 [+10.00, +10.00]"
     assert _cells(table, 1)[1] == "+8.00 [+5.52, +10.48]"
-    assert table.rows[1][1].kind == "number gain"
+    assert table.cells(table.rows[1])[1].kind == "number gain"
 
 
 def test_best_on_test_is_labelled_and_its_advantage_shown(results: Results) -> None:
-    table = best_on_test_table(results)
+    table = _table(results, "Best on test")
     assert table.header[1:3] == ["federated, best on test", "over last"]
     assert _cells(table, 0)[1:3] == ["62.00 ± 10.00 %", "+2.00"]
-    assert "not as a result" in table.notes[0]
+    assert "not as a result" in _notes(results, "Best on test")
 
 
 def test_costs(results: Results) -> None:
-    assert _cells(cost_table(results), 0) == [
+    assert _cells(_table(results, "Cost of a run"), 0) == [
         "fedavg",
         *("11.0 s", "5.0 s", "1.0 s", "–", "–", "17.0 s"),
         *("2.0", "1.0", "label counts 800 bytes", "640"),
@@ -117,7 +134,7 @@ def test_costs(results: Results) -> None:
 
 
 def test_recall_of_each_class_before_and_after(results: Results) -> None:
-    table = recall_table(results)
+    table = _table(results, "Recall of each class")
     assert list(table.header) == ["method", "cat", "dog"]
     assert _cells(table, 0) == ["fedavg", "20 → 50", "100 → 50"]
 
@@ -130,10 +147,10 @@ def test_csv_has_a_row_per_cell(results: Results) -> None:
 
 
 def test_page_and_markdown_say_the_same(results: Results) -> None:
-    page, markdown = to_html(results), to_markdown(results)
+    page, markdown = document(results).html(), document(results).markdown()
     for said in ("+2.00 [-0.48, +4.48]", "75.00 ± 7.07 %", "Only 2 common seeds", "a machine"):
         assert said in page and said in markdown
-    assert page == to_html(results)
+    assert page == document(results).html()
 
 
 def test_a_comparison_without_results_says_so(plan: ReadPlan, tmp_path: Path) -> None:
@@ -146,10 +163,10 @@ def test_a_comparison_without_results_says_so(plan: ReadPlan, tmp_path: Path) ->
             *(CellResult(cell, tmp_path, PENDING) for cell in others[1:]),
         ),
     )
-    for said in (to_html(nothing), to_markdown(nothing)):
+    for said in (document(nothing).html(), document(nothing).markdown()):
         assert "No result for fedavg, seed 0: out of memory" in said
         assert "Not made yet: 2 of 4 cells." in said
-    assert "No cell has a result yet." in to_html(nothing)
+    assert "No cell has a result yet." in document(nothing).html()
     assert [line.split(",")[3] for line in to_csv(nothing).splitlines()[1:]] == [
         "failed",
         "refused",
@@ -164,14 +181,12 @@ def test_many_methods_make_several_plots_with_the_baseline_in_each(
     (tmp_path / "config.json").write_text("{}")
     made = plan("proximal-mu=0,1,2,3,4,5,6,7,8,9", baseline="proximal-mu=0.0")
     curve = (Measurement("federated", 1, 0.5),)
+    reached = {"accuracy_federated": 0.5, f"accuracy_{LAST}": 0.5}
     many = Results(
         made,
-        tuple(
-            CellResult(c, tmp_path, last={"federated": 0.5, LAST: 0.5}, measurements=curve)
-            for c in made.cells
-        ),
+        tuple(CellResult(c, tmp_path, figures=reached, measurements=curve) for c in made.cells),
     )
-    page = to_html(many)
+    page = document(many).html()
     assert page.count("Line charts of test accuracy") == 2
     assert page.count("run for proximal-mu=0.0, ") == 2
 

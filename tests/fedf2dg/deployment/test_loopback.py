@@ -80,7 +80,7 @@ def test_an_intruder_a_power_cut_at_a_site_and_one_at_the_server(deploy, tmp_pat
     summary = json.loads((output / "summary.json").read_text("utf-8"))
     assert summary["dropped"] == sum(len(event["failures"]) for event in rounds)
     assert summary["accuracy"]["distilled"] is not None
-    assert summary["traffic"]["pseudo data"]["bytes_up"] > 0
+    assert summary["traffic"]["pseudo images"]["bytes_up"] > 0
     assert "label counts" not in summary["traffic"]
     assert (output / "report.html").stat().st_size > 10_000
     assert "Traceback" not in deployment.log("node-1")

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from flwr.app import ArrayRecord
 
-from client_app.label_counts import noised_counts, shareable_counts
 from foundation.models.clipping import clip_factors, scaled_update, update_norm
 from foundation.settings.configuration import RunConfiguration
+from questions.label_counts import noised_counts, shareable_counts
 
 
 def test_factors_bound_norms_by_a_multiple_of_the_median() -> None:
@@ -104,7 +105,10 @@ def test_noise_has_laplaces_spread_and_never_gives_a_negative_or_empty_answer() 
 def test_what_a_client_may_tell() -> None:
     def told(kind: str, before: list[int] | None = None) -> list[int] | None:
         configuration = RunConfiguration.parse({"label-counts": kind, "label-counts-noise": 50.0})
-        return shareable_counts(configuration, [400, 100, 0], before)
+        data = SimpleNamespace(label_counts=lambda: np.array([400, 100, 0]))
+        memory = {} if before is None else {"label-counts": before}
+        site = SimpleNamespace(configuration=configuration, data=lambda: data, memory=memory)
+        return shareable_counts(site)
 
     assert told("uploaded") == [400, 100, 0]
     assert told("uniform") is None

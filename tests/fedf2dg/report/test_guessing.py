@@ -1,7 +1,8 @@
 import pytest
 
-from fedf2dg.report.guessing import guessing
 from fedf2dg.report.model_card import model_card
+from fedf2dg.report.verdict import guessing
+from foundation.models import ModelDescription
 
 
 def summary(accuracy: float | None, images: int) -> dict[str, object]:
@@ -35,12 +36,7 @@ def test_warns_where_guessing_is_within_the_interval(accuracy, images, classes, 
 
 def test_the_card_says_it_in_bold() -> None:
     told = {**summary(0.57, 21), "judged": {}, "strategy": "fedavg", "clients": 3, "rounds": 2}
-    card = model_card(
-        told,
-        classes=("ants", "bees"),
-        channels=3,
-        image_size=(8, 8),
-        architecture="cnn",
-        kept="federated",
-    )
+    model = ModelDescription("cnn", 0, ("ants", "bees"), 3, (8, 8), (0.5,) * 3, (0.25,) * 3)
+    card = model_card(told, kept="federated", model=model)
+    assert "mean 0.5, 0.5, 0.5 and deviation 0.25, 0.25, 0.25" in card
     assert "\n**Not to be told from guessing among 2 classes" in card

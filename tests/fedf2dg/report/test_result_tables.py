@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from fedf2dg.report.tables import Cell, html_table, stage_table, terminal_table
+from fedf2dg.report.document import Cell, Table
+from fedf2dg.report.tables import stage_table, terminal_table
 from foundation.wording import duration
 
 SUMMARY: dict[str, Any] = {
@@ -58,7 +59,7 @@ def test_the_terminal_table_of_whatever_is_there(summary: dict[str, Any]) -> Non
 
 def test_a_stage_that_did_not_run_has_no_row() -> None:
     trained = {"accuracy": {"federated": 0.8, "distilled": None, "competed": None, "selected": 0.8}}
-    for table in (terminal_table(trained), stage_table(trained)):
+    for table in (terminal_table(trained), stage_table(trained).html()):
         assert "federated" in table and "selected" in table
         assert "distilled" not in table and "competed" not in table
 
@@ -69,11 +70,11 @@ def test_a_loss_has_its_sign() -> None:
 
 
 def test_cells_are_escaped_and_headers_scoped() -> None:
-    table = html_table(["a", "<b>"], [[Cell("<i>"), Cell("&", "number")]], label='"quoted"')
-    assert '<th scope="row">&lt;i&gt;</th><td class="number">&amp;</td>' in table
-    assert '<th scope="col" class=number>&lt;b&gt;</th>' in table
-    assert "&quot;quoted&quot;" in table
-    assert "<thead>" in html_table(["a"], [])
+    table = Table('"quoted"', ["a", "<b>"], [["<i>", Cell("&", "gain")]]).html()
+    assert '<th scope="row">&lt;i&gt;</th><td class="number gain">&amp;</td>' in table
+    assert '<th scope="col" class="number">&lt;b&gt;</th>' in table
+    assert "&#34;quoted&#34;" in table
+    assert "<thead>" in Table("", ["a"], []).html()
 
 
 @pytest.mark.parametrize(

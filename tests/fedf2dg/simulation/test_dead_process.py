@@ -16,7 +16,7 @@ from flwr.app import Error, Message
 from client_app.app import app as client_app
 from fedf2dg.simulation.dead_actor import dead_actor
 from fedf2dg.simulation.local_grid import LocalGrid
-from foundation.messages.reasons import short_reason
+from foundation.messages.gather import short_reason
 from server_app import preflight
 from server_app.run import run
 from strategies import TooFewReplies

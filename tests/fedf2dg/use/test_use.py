@@ -5,8 +5,10 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,8 +17,9 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from fedf2dg import RunConfiguration, cli, load_model, simulate
+from fedf2dg.report.model_card import model_card
 from fedf2dg.use import export as exporting
-from foundation.data import DataSet, Normalization
+from foundation.data import DataError, DataSet, Normalization
 from foundation.models import (
     ModelDescription,
     ModelDirectoryError,
@@ -187,6 +190,7 @@ def test_an_exported_model_says_what_the_original_says(
     assert difference < 1e-3
     names = {path.name for path in (tmp_path / "out").iterdir()}
     assert names == {file.name, "config.json", "README.md"}
+    assert ("mean" in (tmp_path / "out" / "config.json").read_text()) == (form == "safetensors")
     model = load_model(source)
     pixels = torch.randint(0, 256, (3, description.channels, *description.image_size)).byte()
     expected = model.logits(Normalization(description.mean, description.std).apply(pixels))
@@ -203,6 +207,120 @@ def test_an_exported_model_says_what_the_original_says(
         model = load_model(tmp_path / "out")
         found = model.logits(Normalization(description.mean, description.std).apply(pixels))
     torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-3)
+
+
+def image_files(folder: Path) -> list[Path]:
+    """Write images of every kind that training reads, each with something that is easily missed."""
+    folder.mkdir()
+    draw = np.random.default_rng(2)
+    colours = draw.integers(0, 256, (150, 210, 3), dtype=np.uint8)
+    smooth = Image.fromarray(colours[:6, :9]).resize((1500, 1000), Image.Resampling.BICUBIC)
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    smooth.save(folder / "camera.jpg", exif=turned)
+    Image.fromarray(colours).save(folder / "small.webp", lossless=True)
+    Image.fromarray(colours[:5, :5]).save(folder / "tiny.bmp")
+    Image.fromarray(colours).convert("L").save(folder / "grey.png")
+    veiled = Image.fromarray(colours).convert("RGBA")
+    veiled.putalpha(Image.fromarray(colours[:, :, 0]))
+    veiled.save(folder / "veiled.png")
+    Image.fromarray(colours).quantize(16).save(folder / "palette.png", transparency=3)
+    deep = draw.integers(0, 65536, (40, 30), dtype=np.uint16)
+    Image.fromarray(deep).save(folder / "deep.png")
+    Image.fromarray(deep).save(folder / "deep_clear.png", transparency=int(deep[3, 4]))
+    return sorted(folder.iterdir())
+
+
+@pytest.mark.parametrize("form", FORMATS)
+@pytest.mark.parametrize("description", [COLOUR, GREY_CNN], ids=["rgb", "grey"])
+def test_what_the_card_says_repeats_the_prediction_exactly(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    description: ModelDescription,
+    form: str,
+) -> None:
+    source = tmp_path / "model"
+    summary = {"strategy": "fedavg", "clients": 2, "rounds": 1}
+    random_model(source, description)
+    (source / "README.md").write_text(model_card(summary, kept="federated", model=description))
+    exporting.export(source, tmp_path / "out", form)
+    files = [str(file) for file in image_files(tmp_path / "images")]
+    card = (tmp_path / "out" / "README.md").read_text("utf-8")
+    (code,) = re.findall("```python\n(.*?)```", card, re.DOTALL)
+    assert "## Licence" in card
+    monkeypatch.chdir(tmp_path / "out")
+    names: dict[str, Any] = {}
+    exec(code.replace('["image.png"]', repr(files)).replace("THIS_FOLDER", "."), names)
+    said = capsys.readouterr().out.splitlines()
+    model = load_model(source)
+    expected = model.predict(files)
+    assert [line.partition(" ")[0] for line in said] == [one.label for one in expected]
+    if form != "safetensors":
+        scaled = Normalization(description.mean, description.std).apply(
+            torch.from_numpy(np.rint(255 * names["images"]).astype(np.uint8))
+        )
+        assert torch.equal(scaled, torch.stack([model.preprocess(file) for file in files]))
+        torch.testing.assert_close(
+            torch.from_numpy(names["logits"]), model(files), rtol=1e-3, atol=1e-3
+        )
+
+
+def test_a_transformer_is_exported(tmp_path: Path) -> None:
+    three = (0.5, 0.5, 0.5)
+    description = ModelDescription("torchvision/vit_b_16", 0, ("a", "b"), 3, (32, 32), three, three)
+    write_model(tmp_path / "model", description, cpu_state(description.build()), "# Card\n")
+    file, difference = exporting.export(tmp_path / "model", tmp_path / "out", "torchscript")
+    assert file.is_file() and difference < 1e-3
+
+
+def test_arrays_and_pillow_images_of_every_usual_kind_are_read(tmp_path: Path) -> None:
+    model = load_model(random_model(tmp_path / "model", COLOUR))
+    draw = np.random.default_rng(0)
+    colour = draw.integers(0, 256, (4, 20, 30, 3), dtype=np.uint8)
+    grey = colour[..., :1]
+    assert torch.equal(model(colour), model(list(colour)))
+    assert torch.equal(model(colour), model([Image.fromarray(image) for image in colour]))
+    assert torch.equal(model(grey), model([image[:, :, 0] for image in grey]))
+    assert torch.equal(model(Image.fromarray(colour[0])), model(colour[:1]))
+    own = Image.fromarray(colour[0])
+    model.predict(own)
+    assert own.getpixel((0, 0)) == tuple(colour[0, 0, 0])  # it is still open
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (np.zeros((8, 8), np.int32), r"int32 of shape \(8, 8\)"),
+        (np.zeros((8, 8, 3), np.float32), r"float32 of shape \(8, 8, 3\)"),
+        (np.zeros((8, 8), bool), r"bool of shape \(8, 8\)"),
+        (np.zeros((8, 8), np.uint16), r"uint16 of shape \(8, 8\)"),
+        (np.zeros((0, 0, 3), np.uint8), r"uint8 of shape \(0, 0, 3\)"),
+        (np.zeros((8, 8, 2), np.uint8), r"uint8 of shape \(8, 8, 2\)"),
+        (np.zeros((3, 8, 8), np.uint8), r"uint8 of shape \(3, 8, 8\)"),
+        (np.zeros((5, 3, 8, 8), np.uint8), r"uint8 of shape \(3, 8, 8\)"),
+        (np.zeros(8, np.uint8), r"uint8 of shape \(8,\)"),
+        (torch.zeros(3, 8, 8), r"torch.float32 of shape \(3, 8, 8\)"),
+        ([None], "NoneType is no image"),
+        (7, "int is no image"),
+    ],
+)
+def test_what_would_be_misread_is_refused_with_its_type_and_shape(
+    tmp_path: Path, given: Any, said: str
+) -> None:
+    model = load_model(random_model(tmp_path / "model", COLOUR))
+    with pytest.raises(DataError, match=said):
+        model.predict(given)
+
+
+def test_a_file_that_training_would_not_read_is_not_classified(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = random_model(tmp_path / "model", COLOUR)
+    Image.new("RGB", (20, 20)).save(tmp_path / "placeholder.gif")
+    assert cli.main(["predict", str(model), str(tmp_path / "placeholder.gif")]) == 1
+    said = capsys.readouterr()
+    assert said.out == "" and "placeholder.gif is not read, as in training" in said.err
 
 
 def test_an_export_that_differs_is_refused_and_leaves_nothing(
@@ -247,9 +365,8 @@ def test_photographs_are_brought_to_size_as_in_training(tmp_path: Path) -> None:
                 shape = (*draw.integers(90, 200, 2), 3)
                 photograph = Image.fromarray(draw.integers(0, 256, shape, dtype=np.uint8))
                 photograph.save(folder / f"{index}.jpg")
-    source = {"dataset": "folder", "data_dir": str(tmp_path / "data"), "image_size": 24}
-    test = DataSet(**source).load("test")
-    seen = DataSet(**source).describe()
+    source = DataSet("folder", str(tmp_path / "data"), image_size=24)
+    test, seen = source.load("test"), source.describe()
     description = replace(
         COLOUR,
         image_size=seen.image_size,

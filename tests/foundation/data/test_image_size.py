@@ -236,7 +236,7 @@ def test_unreadable_files_are_refused_or_left_out_by_name(
 def test_a_folder_of_nothing_readable_says_so(tmp_path: Path) -> None:
     cut = saved(Image.fromarray(pictures(1, size=(40, 40))[0]), "JPEG")[:-600]
     write_folder(tmp_path, {"a": [cut] * 5, "b": [cut] * 5})
-    with pytest.raises(DataError, match="none of the 8 images can be read"):
+    with pytest.raises(DataError, match="none of the 10 images can be read"):
         DataSet("folder", str(tmp_path), leave_out_unreadable=True).load("train")
 
 

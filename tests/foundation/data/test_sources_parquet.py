@@ -10,6 +10,7 @@ from PIL import Image
 
 from foundation.data import DataError, DataSet, site_data
 from foundation.data.decoding import decode_image
+from foundation.errors import ConfigurationError
 from tests.foundation.data.tiny_files import Pixels, encode, pictures, write_parquet
 
 
@@ -222,14 +223,15 @@ def test_a_label_beyond_the_given_classes_is_named(tmp_path: Path) -> None:
         DataSet("parquet", str(tmp_path), class_names=("a", "b")).load("train")
 
 
-def test_a_class_without_training_images_is_a_warning(
-    tmp_path: Path, warnings_seen: list[str]
-) -> None:
+def test_classes_that_one_split_lacks_are_named(tmp_path: Path, warnings_seen: list[str]) -> None:
     write_parquet(tmp_path / "train.parquet", pictures(3), [0, 3, 1])
     write_parquet(tmp_path / "test.parquet", pictures(1), [2])
     data = DataSet("parquet", str(tmp_path)).load("train")
     assert data.label_counts().tolist() == [1, 1, 0, 1]
-    assert warnings_seen == ["data set 'parquet': no training image of class 2"]
+    assert warnings_seen == [
+        "data set 'parquet': the test set alone has class 2: no model can learn it",
+        "data set 'parquet': the test set lacks class 0, 1, 3: its accuracy says nothing of it",
+    ]
 
 
 def test_only_numbers_that_occur_are_classes(tmp_path: Path) -> None:
@@ -300,7 +302,7 @@ def test_what_is_not_there_is_named(tmp_path: Path, forget: Callable[[], None]) 
 
 
 def test_names_are_checked() -> None:
-    with pytest.raises(DataError, match=r"unknown data set 'cifar': choose one of digits, cifar10"):
+    with pytest.raises(ConfigurationError, match=r"unknown dataset 'cifar'.*'cifar10'"):
         DataSet("cifar").describe()
     with pytest.raises(DataError, match="unknown split 'valid': choose one of train, test"):
         DataSet("digits").load("valid")

@@ -24,14 +24,17 @@ from safetensors.torch import save_file
 
 from foundation.data import DataError, DataSet
 from foundation.data.agreement import from_values, to_values
-from foundation.messages.client_description import ClientDescription
+from foundation.messages.content import Received
+from foundation.messages.participants import Participant
 from foundation.messages.records import InvalidContent, from_record, names_in, packed, to_record
 from foundation.models import State, build, cpu_state
-from foundation.models.batch_norm import InputMoments, pooled_statistics
+from foundation.models.batch_norm import InputMoments
 from foundation.models.class_statistics import ClassSums
-from questions.batch_norm import MeasuredInputs, checked_inputs, sample_weights
-from questions.class_statistics import ClientStatistics, Expected, checked_statistics
-from server_app.replies import checked_label_counts, checked_pseudo_data
+from questions.batch_norm import BatchNormRequest, MeasuredInputs
+from questions.class_statistics import ClientStatistics, StatisticsRequest
+from questions.description import DescriptionRequest
+from questions.label_counts import LabelCountsRequest
+from questions.pseudo_images import PseudoImagesRequest
 from tests import sampling
 
 PER_EXAMPLE = 20
@@ -235,6 +238,10 @@ def test_descriptions_of_the_data(seed: int) -> None:
             assert all(0 < side <= 16_384 for side in description.image_size)
 
 
+def who(num_examples: int) -> Participant:
+    return Participant(1, 1, num_examples)
+
+
 @fuzz
 @given(seeds)
 def test_label_counts(seed: int) -> None:
@@ -247,8 +254,9 @@ def test_label_counts(seed: int) -> None:
                 content["metrics"] = ConfigRecord({"label-counts": value})
             else:
                 content["metrics"] = MetricRecord({"label-counts": value})
+        request = LabelCountsRequest([1], 3, noised=draw.random() < 0.5)
         try:
-            counts = checked_label_counts(content, 3, draw.choice([None, 2, 256]))
+            counts = request.checked(who(draw.choice([2, 256])), Received(content))
         except InvalidContent:
             continue
         assert len(counts) == 3
@@ -289,18 +297,19 @@ def test_batch_norm_inputs(seed: int) -> None:
     valid = MeasuredInputs(4, {"a": moments})
     for _ in range(PER_EXAMPLE):
         lied = InputMoments(24, extreme(draw, moments.total), extreme(draw, moments.squares))
-        content = MeasuredInputs(4, {"a": lied}).content()
+        content = MeasuredInputs(4, {"a": lied}).content().records()
         if draw.random() < 0.3:
             content["moments"] = hostile_record(draw, content.array_records["moments"])
-        content["batch-norm"] = hostile_numbers(draw, content.metric_records["batch-norm"])
+        content["metrics"] = hostile_numbers(draw, content.metric_records["metrics"])
+        state = {"a.running_mean": torch.zeros(2), "a.running_var": torch.ones(2)}
+        request = BatchNormRequest(state, {"a": (2, 6)})
         try:
-            found = checked_inputs(content, {"a": (2, 6)}, 4)
+            found = request.checked(who(4), Received(content))
         except InvalidContent:
             continue
-        parts = [found, valid]
-        pooled = pooled_statistics([p.moments for p in parts], sample_weights(parts, [4, 4]))
+        pooled = request.pooled({0: found, 1: valid})
         for name, value in pooled.items():
-            assert bool(torch.isfinite(value.float()).all()), name
+            assert bool(torch.isfinite(value).all()), name
         assert bool((pooled["a.running_var"] >= 0).all())
 
 
@@ -316,16 +325,23 @@ def test_class_statistics(seed: int) -> None:
         "moment": features.T @ features,
     }
     for _ in range(PER_EXAMPLE):
-        noised = draw.random() < 0.5
-        expected = Expected(("predictions", "means", "moment"), 2, 3, 4, noised, "exact")
+        request = StatisticsRequest(
+            {"head.weight": torch.zeros(2, 3)},
+            predictions=True,
+            means=True,
+            moment=True,
+            classes=2,
+            minimum=4,
+            noised=draw.random() < 0.5,
+            label_counts="exact",
+        )
         sent = {n: extreme(draw, v) if v.is_floating_point() else v for n, v in valid.items()}
-        content = ClientStatistics(9, ClassSums(**sent), [5, 4]).content()
+        content = ClientStatistics(9, ClassSums(**sent), [5, 4]).content().records()
         if draw.random() < 0.3:
             content["statistics"] = hostile_record(draw, content.array_records["statistics"])
-        numbers = content.metric_records["class-statistics"]
-        content["class-statistics"] = hostile_numbers(draw, numbers)
+        content["metrics"] = hostile_numbers(draw, content.metric_records["metrics"])
         try:
-            found = checked_statistics(content, expected, 9).sums
+            found = request.checked(who(9), Received(content)).sums
         except InvalidContent:
             continue
         for name in valid:
@@ -350,23 +366,34 @@ def test_introductions(seed: int) -> None:
         kept = {name: value for name, value in values.items() if draw.random() < 0.95}
         content["metrics" if draw.random() < 0.95 else "other"] = MetricRecord(kept)
         try:
-            found = ClientDescription.received(content)
+            found = DescriptionRequest().checked(who(0), Received(content))
         except InvalidContent:
             continue
         assert 0 < found.num_examples < 10**10
-        assert found.partition < 10**6
+        assert -1 <= found.client < 10**6
 
 
 @fuzz
 @given(seeds)
 def test_pseudo_data(seed: int) -> None:
     draw = random.Random(seed)
+    logits = torch.randn(4, 3)
     valid = to_record(
         {
             "images": torch.randn(4, 1, 8, 8),
             "labels": torch.tensor([0, 2, 1, 2]),
-            "logits": torch.randn(4, 3),
+            "logits": logits,
         }
+    )
+
+    class Says(torch.nn.Module):
+        """A local model that says of any images what the client says it does."""
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            return logits
+
+    request = PseudoImagesRequest(
+        "common", {1: 4}, 0, (1, 8, 8), 3, lambda client: {}, lambda state: Says()
     )
     for _ in range(PER_EXAMPLE):
         content = RecordDict({"metrics": MetricRecord({"objective": draw.choice([1.0, *FLOATS])})})
@@ -375,17 +402,13 @@ def test_pseudo_data(seed: int) -> None:
             with np.errstate(over="ignore"):
                 images = torch.from_numpy(np.full((4, 1, 8, 8), draw.choice(FLOATS), np.float32))
             labels = torch.tensor([draw.choice([0, 1, -1, 3, 2**62]) for _ in range(4)])
-            content["arrays"] = to_record(
-                {"images": images, "labels": labels, "logits": torch.randn(4, 3)}
-            )
+            content["pseudo"] = to_record({"images": images, "labels": labels, "logits": logits})
         elif kind == 1:
-            content["arrays"] = MetricRecord({"images": 1})
+            content["pseudo"] = MetricRecord({"images": 1})
         else:
-            content["arrays"] = hostile_record(draw, valid)
+            content["pseudo"] = hostile_record(draw, valid)
         try:
-            reply = checked_pseudo_data(
-                content, client=1, images=4, image_shape=(1, 8, 8), classes=3
-            )
+            reply = request.checked(who(4), Received(content))
         except InvalidContent:
             continue
         assert reply.data.images.shape == (4, 1, 8, 8)

@@ -10,8 +10,9 @@ from flwr.clientapp import ClientApp
 
 from fedf2dg.simulation.local_grid import LocalGrid
 from foundation.messages import participants as participants_module
-from foundation.messages.participants import MissingClients, Participants
+from foundation.messages.participants import MissingClients
 from foundation.settings.configuration import ConfigurationError
+from tests.meeting import meeting
 
 
 def grid_of(answer, nodes):
@@ -41,7 +42,7 @@ def remembered(*nodes):
 def test_clients_are_known_by_their_partition():
     grid = grid_of(says(), 3)
     grid._partitions = {31: 2, 77: 0, 5: 1}
-    participants = Participants(3, 1.0)
+    participants = meeting(3, 1.0)
     participants.discover(grid)
     assert participants.clients == participants.available == [0, 1, 2]
     assert [participants[c].node_id for c in range(3)] == [77, 5, 31]
@@ -50,7 +51,7 @@ def test_clients_are_known_by_their_partition():
 
 def test_nodes_without_partition_get_indices_in_the_order_of_node_ids():
     grid = grid_of(says(partition=-1), 3)
-    participants = Participants(3, 1.0)
+    participants = meeting(3, 1.0)
     participants.discover(grid)
     assert [participants[c].node_id for c in range(3)] == [100, 101, 102]
 
@@ -58,7 +59,7 @@ def test_nodes_without_partition_get_indices_in_the_order_of_node_ids():
 @pytest.mark.parametrize("nodes", [2, 5])
 def test_another_number_of_simulated_nodes_names_the_command(nodes):
     with pytest.raises(ConfigurationError) as error:
-        Participants(3, 1.0).discover(grid_of(says(partitions=nodes), nodes))
+        meeting(3, 1.0).discover(grid_of(says(partitions=nodes), nodes))
     text = str(error.value)
     assert f"{nodes} nodes, but num-clients = 3" in text
     assert f'--run-config "num-clients={nodes}"' in text
@@ -67,21 +68,21 @@ def test_another_number_of_simulated_nodes_names_the_command(nodes):
 
 def test_missing_nodes_are_waited_for_and_then_named():
     with pytest.raises(MissingClients, match=r"2 of 3 clients were connected after 0\.2 s"):
-        Participants(3, 0.2).discover(grid_of(says(), 2))
+        meeting(3, 0.2).discover(grid_of(says(), 2))
 
 
 def test_nodes_that_come_late_are_waited_for():
     grid = grid_of(says(), 3)
     calls = []
     grid.get_node_ids = lambda: calls.append(1) or ([] if len(calls) < 3 else [100, 101, 102])
-    participants = Participants(3, 5.0)
+    participants = meeting(3, 5.0)
     participants.discover(grid)
     assert len(participants) == 3
 
 
 def test_two_nodes_with_one_partition_are_refused():
     with pytest.raises(ConfigurationError, match="two connected nodes claim partition-id 1"):
-        Participants(2, 1.0).discover(grid_of(says(partition=1), 2))
+        meeting(2, 1.0).discover(grid_of(says(partition=1), 2))
 
 
 @pytest.mark.parametrize(
@@ -105,7 +106,7 @@ def test_two_nodes_with_one_partition_are_refused():
 )
 def test_an_impossible_description_stops_the_start(answer):
     with pytest.raises(MissingClients, match="node 100"):
-        Participants(1, 1.0, columns=3).discover(grid_of(answer, 1))
+        meeting(1, 1.0, columns=3).discover(grid_of(answer, 1))
 
 
 def test_all_that_refuse_are_named_at_once():
@@ -115,7 +116,7 @@ def test_all_that_refuse_are_named_at_once():
         return says()(index)
 
     with pytest.raises(MissingClients) as error:
-        Participants(3, 1.0).discover(grid_of(refuse, 3))
+        meeting(3, 1.0).discover(grid_of(refuse, 3))
     assert str(error.value) == (
         "2 clients refused to take part: node 101: RuntimeError: site 1: images are 16x16 pixels; "
         "node 102: RuntimeError: site 2: images are 16x16 pixels"
@@ -127,7 +128,7 @@ def test_a_refusal_is_told_with_its_reason():
         raise RuntimeError("this client runs other code")
 
     with pytest.raises(MissingClients, match="this client runs other code"):
-        Participants(2, 1.0).discover(grid_of(refuse, 2))
+        meeting(2, 1.0).discover(grid_of(refuse, 2))
 
 
 def test_a_late_refusal_at_the_start_is_told_with_its_reason():
@@ -144,7 +145,7 @@ def test_a_late_refusal_at_the_start_is_told_with_its_reason():
         calls.append(1) or ([100, 101] if len(calls) < 2 else [100, 101, 102])
     )
     with pytest.raises(MissingClients, match="no data here"):
-        Participants(3, 5.0).discover(grid)
+        meeting(3, 5.0).discover(grid)
 
 
 @pytest.mark.parametrize(
@@ -160,7 +161,7 @@ def test_a_late_refusal_at_the_start_is_told_with_its_reason():
 def test_a_newcomer_that_talks_nonsense_does_not_stop_a_running_federation(answer, app_log):
     grid = grid_of(lambda index: answer(index) if index == 2 else says()(index), 3)
     grid.get_node_ids = lambda: [100, 101]
-    participants = Participants(2, 1.0)
+    participants = meeting(2, 1.0)
     participants.discover(grid)
     grid.get_node_ids = lambda: [100, 101, 102]
     participants.refresh(grid)
@@ -172,7 +173,7 @@ def test_a_newcomer_that_talks_nonsense_does_not_stop_a_running_federation(answe
 def test_nobody_takes_the_place_of_a_client_that_is_away(app_log):
     """What the server keeps of a client, its model first of all, would be sent to the newcomer."""
     grid = grid_of(says(), 2)
-    participants = Participants(2, 1.0)
+    participants = meeting(2, 1.0)
     participants.discover(grid)
     grid._partitions = {100: 0, 555: 1}
     participants.refresh(grid)
@@ -189,7 +190,7 @@ def test_nobody_takes_the_place_of_a_client_that_is_away(app_log):
 
 def test_nor_after_a_resume():
     grid = grid_of(says(), 2)
-    participants = Participants(2, 1.0)
+    participants = meeting(2, 1.0)
     participants.recall(remembered(100, 101))
     grid._partitions = {555: 0, 101: 1}
     with pytest.raises(
@@ -205,7 +206,7 @@ def test_nor_after_a_resume():
 @pytest.mark.parametrize("identity", ["node-id", "partition-id"])
 def test_a_node_never_has_two_places(identity):
     grid = grid_of(says(), 2)
-    participants = Participants(2, 0.3, identity=identity)
+    participants = meeting(2, 0.3, identity=identity)
     participants.recall(remembered(100, 101, 102))
     grid._partitions = {101: 0, 102: 2}
     if identity == "node-id":
@@ -223,7 +224,7 @@ def test_while_a_run_starts_a_place_is_nobodys_yet():
     looks = iter([[100], [100], [100, 555]])
     grid.get_node_ids = lambda: next(looks)
     grid._partitions = {100: 0, 555: 1}
-    participants = Participants(2, 5.0)
+    participants = meeting(2, 5.0)
     participants._meet(grid, {100})
     participants._by_client[1] = replace(participants[0], client=1, node_id=101)
     participants.discover(grid)
@@ -232,7 +233,7 @@ def test_while_a_run_starts_a_place_is_nobodys_yet():
 
 def test_a_restarted_node_without_a_key_takes_its_clients_place_if_that_is_wished():
     grid = grid_of(says(), 2)
-    participants = Participants(2, 1.0, identity="partition-id")
+    participants = meeting(2, 1.0, identity="partition-id")
     participants.discover(grid)
     grid._partitions = {100: 0, 555: 1}
     participants.refresh(grid)
@@ -243,7 +244,7 @@ def test_a_restarted_node_without_a_key_takes_its_clients_place_if_that_is_wishe
 
 def test_a_node_that_left_is_not_available_but_known():
     grid = grid_of(says(), 2)
-    participants = Participants(2, 1.0)
+    participants = meeting(2, 1.0)
     participants.discover(grid)
     grid.get_node_ids = lambda: [100]
     participants.refresh(grid)
@@ -256,13 +257,13 @@ def test_silence_is_not_an_answer(monkeypatch):
     grid = grid_of(says(), 2)
     grid.pull_messages = lambda identities: []
     with pytest.raises(MissingClients, match="did not say who they are"):
-        Participants(2, 0.1).discover(grid)
+        meeting(2, 0.1).discover(grid)
 
 
 def test_an_error_reply_of_an_unknown_node_is_no_participant():
     grid = grid_of(says(), 2)
     pull = grid.pull_messages
-    participants = Participants(2, 1.0)
+    participants = meeting(2, 1.0)
     participants.discover(grid)
 
     def gone(identities):
@@ -285,7 +286,7 @@ def test_an_error_reply_of_an_unknown_node_is_no_participant():
 @pytest.mark.parametrize("partitioned", [1, 2])
 def test_a_federation_is_simulated_only_if_all_its_clients_are(partitioned):
     grid = grid_of(lambda index: says(partitions=2 if index < partitioned else 0)(index), 2)
-    participants = Participants(2, 1.0)
+    participants = meeting(2, 1.0)
     participants.discover(grid)
     assert participants.simulated == (partitioned == 2)
     assert (participants.remember() == {}) == participants.simulated

@@ -33,7 +33,7 @@ class Double:
         self.inputs, self.store = Inputs((1, 2, 2), classes), {}
         self.steps, self.events, self.told = {"images"}, [], told
         self.done, self.commit = self.steps.__contains__, self.steps.add
-        self.class_statistics = lambda request: self.told
+        self.ask = lambda request: self.told
         self.timed = lambda name: nullcontext()
         self.record = self.events.append
 

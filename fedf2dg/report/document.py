@@ -1,0 +1,241 @@
+"""A document that is put together once and read as a page, as Markdown or in a terminal."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from jinja2 import DictLoader, Environment, StrictUndefined
+from markupsafe import Markup
+
+from fedf2dg.report.templates import TEMPLATES
+from foundation.wording import NONE
+
+#: Rows of a table that a page shows.
+MOST_ROWS = 50
+# What Markdown would take for more than text. Brackets alone are none; a link's are.
+_MARKDOWN = re.compile(r"[\\`*<>|]|(?<!\w)_|_(?!\w)|\[(?=[^]]*]\()|^#")
+
+
+def shown(value: object) -> object:
+    """Return a value so that a page shows it and never obeys it.
+
+    Control characters and direction overrides, which could disguise what is written, become the
+    replacement character; line breaks and tabs stay. The template escapes the rest.
+    """
+    if isinstance(value, Markup):
+        return value
+    return "".join(c if c.isprintable() or c in "\n\t" else "\ufffd" for c in str(value))
+
+
+_PAGES = Environment(
+    loader=DictLoader(TEMPLATES),
+    autoescape=lambda name: name != "card",
+    finalize=shown,
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+    keep_trailing_newline=True,
+)
+
+
+def written(name: str, **content: object) -> str:
+    """Return one of the templates with its content in place."""
+    return _PAGES.get_template(name).render(content)
+
+
+class Part:
+    """A part of a document, drawn by the template that has its class's name."""
+
+    def html(self) -> Markup:
+        """Return the part as HTML."""
+        return Markup(written(type(self).__name__.lower(), part=self))
+
+    def markdown(self) -> str:
+        """Return the part as Markdown; empty where it is a picture."""
+        return ""
+
+
+@dataclass(frozen=True)
+class Note(Part):
+    """A paragraph of plain text; kinds are "note", "lead", "way", "warning" and "good"."""
+
+    content: str
+    kind: str = ""
+
+    def markdown(self) -> str:
+        return f"**{self.content}**" if self.kind == "warning" else self.content
+
+
+@dataclass(frozen=True)
+class Heading(Part):
+    """The title of a part of a section."""
+
+    content: str
+
+    def markdown(self) -> str:
+        return f"### {self.content}"
+
+
+@dataclass(frozen=True)
+class Facts(Part):
+    """Names and values in a line."""
+
+    facts: Mapping[str, str]
+
+    def markdown(self) -> str:
+        return ", ".join(f"{name} {value}".strip() for name, value in self.facts.items()) + "."
+
+
+@dataclass(frozen=True)
+class Picture(Part):
+    """An ``<svg>`` element of :func:`fedf2dg.report.figures.to_svg` with its caption."""
+
+    svg: str
+    caption: str
+
+    @property
+    def drawn(self) -> Markup:
+        """The element, which a template does not escape."""
+        return Markup(self.svg)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """Plain text with the style's classes: "gain", "loss", "big", "soft", "any"."""
+
+    content: str
+    kind: str = ""
+
+
+#: None is a value that is not known.
+Row = Sequence[Cell | str | None]
+
+
+@dataclass(frozen=True)
+class Table(Part):
+    """A table whose first column names the rows.
+
+    Attributes
+    ----------
+    title : str
+        What a screen reader calls it.
+    header : Sequence[str]
+        Names of the columns; none for a table of names and values.
+    words : Sequence[int] (default: the first)
+        Places of the columns that hold words. The others hold numbers, which stand to the right.
+    footer : Sequence[Cell | str] (default: none)
+        A last row of sums.
+    rest_in : str
+        The file that holds all rows where a page shows the first :data:`MOST_ROWS`; empty: it shows
+        all of them.
+    """
+
+    title: str
+    header: Sequence[str]
+    rows: Sequence[Row]
+    words: Sequence[int] = (0,)
+    footer: Row = ()
+    rest_in: str = ""
+
+    def cells(self, row: Row) -> list[Cell]:
+        """Return a row's cells, each with its column's alignment among its classes."""
+        words = {place % len(row) for place in self.words} if row else set()
+        found = []
+        for place, value in enumerate(row):
+            cell = value if isinstance(value, Cell) else Cell(NONE if value is None else value)
+            kind = cell.kind if place in words else f"number {cell.kind}".strip()
+            found.append(Cell(cell.content, kind))
+        return found
+
+    @property
+    def first_rows(self) -> Sequence[Row]:
+        """The rows that a page shows."""
+        return self.rows[:MOST_ROWS] if self.rest_in else self.rows
+
+    @property
+    def _below(self) -> list[Row]:
+        return [*self.rows, *([self.footer] if self.footer else [])]
+
+    def markdown(self) -> str:
+        """Return the table as Markdown; names come from folders and clients and are escaped."""
+        width = len(self.header) or max(map(len, self.rows), default=0)
+        head = self.cells(list(self.header) or [""] * width)
+        rule = [Cell("---:" if "number" in cell.kind else "---") for cell in head]
+        lines = [head, rule, *map(self.cells, self._below)]
+        return "\n".join(f"| {' | '.join(escaped(c.content) for c in line)} |" for line in lines)
+
+    def terminal(self) -> str:
+        """Return the table in ASCII without a trailing line end, ruled off from its footer."""
+        given = [self.header, *self._below]
+        rows = [[(c.content.replace(NONE, "-"), c.kind) for c in self.cells(r)] for r in given if r]
+        widths = [max(len(row[place][0]) for row in rows) for place in range(len(rows[0]))]
+        lines = [
+            "  ".join(
+                said.rjust(width) if "number" in kind else said.ljust(width)
+                for (said, kind), width in zip(row, widths, strict=True)
+            ).rstrip()
+            for row in rows
+        ]
+        rule = "-" * max(map(len, lines))
+        if self.footer:
+            lines.insert(-1, rule)
+        if self.header:
+            lines.insert(1, rule)
+        return "\n".join(lines)
+
+
+@dataclass(frozen=True)
+class Section(Part):
+    """Parts under a headline.
+
+    Attributes
+    ----------
+    parts : Sequence[Part]
+        What stands there.
+    long : bool (default: False)
+        Whether printed pages may break it.
+    columns : bool (default: False)
+        Whether it is a table of names and values in columns.
+    """
+
+    title: str
+    parts: Sequence[Part]
+    long: bool = False
+    columns: bool = False
+
+    def markdown(self) -> str:
+        if self.columns:  # of settings, which a page alone has room for
+            return ""
+        said = [part.markdown() for part in self.parts]
+        return "\n\n".join([f"## {self.title}", *filter(None, said)])
+
+
+@dataclass(frozen=True)
+class Document(Part):
+    """A whole page that is one file, or the same as Markdown without its pictures.
+
+    Attributes
+    ----------
+    title : str
+        Plain text.
+    opening, parts : Sequence[Part]
+        What stands under the title, and behind it.
+    refresh : int (default: 0)
+        Seconds after which a browser loads the page again; 0: never.
+    """
+
+    title: str
+    opening: Sequence[Part]
+    parts: Sequence[Part]
+    refresh: int = 0
+
+    def markdown(self) -> str:
+        said = [part.markdown() for part in (*self.opening, *self.parts)]
+        return "\n\n".join([f"# {self.title}", *filter(None, said)]) + "\n"
+
+
+def escaped(content: str) -> str:
+    """Return text that is no Markdown, in one line."""
+    return " ".join(_MARKDOWN.sub(lambda found: f"\\{found[0]}", content).split())

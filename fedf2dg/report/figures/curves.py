@@ -1,0 +1,234 @@
+"""Accuracy on the way, of one run or of several methods over seeds, and dots with intervals.
+
+Methods differ in colour, line and marker at once, so that nothing rests on colour alone; the
+colours are Okabe and Ito's.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+from fedf2dg.report.figures.style import (
+    BLUE,
+    COLOURS,
+    FAINT,
+    GREEN,
+    INK,
+    ORANGE,
+    SOFT,
+    VERMILLION,
+    WIDTH,
+    in_style,
+    plain,
+)
+from fedf2dg.report.run_record import Measurement
+
+#: Lines a plot can hold and still be read; more methods make more plots.
+MOST_LINES = 7
+
+_LOOKS: tuple[tuple[str, Any, str], ...] = (
+    (INK, "-", "o"),
+    (VERMILLION, (0, (5, 1.5)), "s"),
+    (BLUE, (0, (4, 1, 1, 1)), "^"),
+    (GREEN, (0, (1.5, 1)), "D"),
+    (ORANGE, (0, (6, 1, 1, 1, 1, 1)), "v"),
+    ("#CC79A7", (0, (3, 3)), "P"),
+    ("#56B4E9", (0, (8, 2)), "X"),
+)
+_AXES = {"federated": "round", "distillation": "epoch", "competition": "competition round"}
+_WIDTHS = {"federated": 1.0, "distillation": 0.6, "competition": 0.6}
+_STAGE_LOOKS = {
+    "federated": (COLOURS["federated"], "o"),
+    "distilled": (COLOURS["distillation"], "^"),
+    "competed": (COLOURS["competition"], "s"),
+    "last": (INK, "D"),
+    "kept": ("#CC79A7", "P"),
+}
+_MOST_MARKERS = 12
+_LETTERS = 34
+
+
+@in_style
+def curves(
+    methods: Mapping[str, Sequence[Sequence[Measurement]]], chance: float | None = None
+) -> Figure:
+    """Draw the accuracy on the way, mean and standard deviation over seeds, one panel per stage.
+
+    Parameters
+    ----------
+    methods : Mapping[str, Sequence[Sequence[Measurement]]]
+        The measurements of each method's runs; at most :data:`MOST_LINES` methods. A single one
+        takes the colours of the stages, and each panel says where it ends.
+    chance : float, optional
+        Accuracy of guessing, in [0, 1], drawn as a line.
+
+    Raises
+    ------
+    ValueError
+        If there is nothing to draw, or too much of it.
+    """
+    measured = [m for runs in methods.values() for run in runs for m in run]
+    if not measured:
+        raise ValueError("no measurements to draw")
+    if len(methods) > MOST_LINES:
+        raise ValueError(f"{len(methods)} methods in one plot; at most {MOST_LINES} can be told")
+    stages = [stage for stage in _AXES if any(m.stage == stage for m in measured)]
+    legend = 0.16 * math.ceil(len(methods) / 3) if len(methods) > 1 else 0.0
+    figure = Figure(figsize=(WIDTH, 3.9 + legend), layout="constrained")
+    ratios = [_WIDTHS[stage] for stage in stages]
+    panels = figure.subplots(1, len(stages), sharey=True, squeeze=False, width_ratios=ratios)[0]
+    for panel, stage in zip(panels, stages, strict=True):
+        title = stage.capitalize()
+        for (colour, line, marker), runs in zip(_LOOKS, methods.values(), strict=False):
+            x, mean, deviation = _mean_curve(runs, stage)
+            if len(methods) == 1:
+                colour, title = COLOURS[stage], f"{title}\n{mean[-1]:.1f} %"
+            panel.fill_between(
+                x, mean - deviation, mean + deviation, color=colour, alpha=0.13, linewidth=0
+            )
+            panel.plot(
+                x,
+                mean,
+                color=colour,
+                linestyle=line,
+                linewidth=1.5,
+                marker=marker,
+                markersize=4.2,
+                markevery=max(1, math.ceil(len(x) / _MOST_MARKERS)),
+            )
+        if chance is not None:
+            panel.axhline(100 * chance, color=SOFT, linewidth=1.0, linestyle=(0, (1, 2)))
+        panel.set_title(title, color=COLOURS[stage])
+        panel.set_xlabel(_AXES[stage])
+        panel.xaxis.set_major_locator(MaxNLocator(6, integer=True, min_n_ticks=1))
+        panel.grid(axis="y", color=FAINT, linewidth=0.7)
+        if stage == "competition":
+            panel.set_xlim(left=0.0)
+    panels[0].set_ylabel("accuracy")
+    panels[0].yaxis.set_major_formatter(PercentFormatter(decimals=0, symbol=" %"))
+    low, high = panels[0].get_ylim()
+    panels[0].set_ylim(max(low, 0.0), min(high, 101.0))
+    if chance is not None:
+        panels[0].annotate(
+            f"guessing {100 * chance:.1f} %",
+            (0.01, 100 * chance),
+            (0, 3),
+            xycoords=("axes fraction", "data"),
+            textcoords="offset points",
+            color=SOFT,
+            fontsize=8.5,
+        )
+    if len(methods) > 1:
+        looks = zip(_LOOKS, methods, strict=False)
+        _legend(figure, [(c, s, m, plain(name, _LETTERS)) for (c, s, m), name in looks])
+    return figure
+
+
+@dataclass(frozen=True)
+class Dot:
+    """A mean with its interval.
+
+    Attributes
+    ----------
+    mean : float
+        In percent or percentage points.
+    reach : float, optional
+        Half the interval.
+    single : Sequence[float]
+        The values behind the mean, drawn as ticks.
+    filled : bool
+        Whether the marker is.
+    """
+
+    mean: float
+    reach: float | None = None
+    single: Sequence[float] = ()
+    filled: bool = True
+
+
+@in_style
+def dots(methods: Mapping[str, Mapping[str, Dot]], axis: str, *, differences: bool) -> Figure:
+    """Draw a row of dots for each method, the first on top.
+
+    Parameters
+    ----------
+    methods : Mapping[str, Mapping[str, Dot]]
+        For each method and stage (of "federated", "distilled", "competed", "last", "kept").
+    axis : str
+        What is measured.
+    differences : bool
+        Whether it is differences, which may be negative, or shares.
+    """
+    shown = [s for s in _STAGE_LOOKS if any(s in of_method for of_method in methods.values())]
+    height = float(np.clip(1.1 + 0.4 * len(methods), 1.9, 14.0))
+    figure = Figure(figsize=(WIDTH, height), layout="constrained")
+    axes = figure.add_subplot()
+    axes.set_yticks(range(len(methods)), [plain(name, _LETTERS) for name in methods])
+    axes.set_ylim(len(methods) - 0.5, -0.5)
+    axes.tick_params(axis="y", length=0)
+    for row in range(1, len(methods), 2):
+        axes.axhspan(row - 0.5, row + 0.5, color="#000000", alpha=0.03, linewidth=0)
+    axes.grid(axis="x", color=FAINT, linewidth=0.7)
+    step = 0.22 if len(shown) <= 3 else 0.19
+    for row, of_method in enumerate(methods.values()):
+        for place, stage in enumerate(shown):
+            dot = of_method.get(stage)
+            if dot is None:
+                continue
+            colour, marker = _STAGE_LOOKS[stage]
+            y = row + step * (place - (len(shown) - 1) / 2)
+            axes.plot(
+                dot.single, [y] * len(dot.single), "|", color=colour, markersize=6, alpha=0.55
+            )
+            axes.errorbar(
+                dot.mean,
+                y,
+                xerr=dot.reach,
+                color=colour,
+                marker=marker,
+                markersize=5.5,
+                markerfacecolor=colour if dot.filled else "white",
+                elinewidth=1.4,
+            )
+    axes.set_xlabel(axis)
+    if differences:
+        axes.axvline(0, color="#777777", linewidth=1.0)
+    else:
+        axes.xaxis.set_major_formatter(PercentFormatter(decimals=0, symbol=" %"))
+    looks = [(s, *_STAGE_LOOKS[s]) for s in shown]
+    _legend(figure, [(colour, "-", marker, stage) for stage, colour, marker in looks])
+    return figure
+
+
+def _legend(figure: Figure, lines: Sequence[tuple[str, Any, str, str]]) -> None:
+    """Explain lines by their colour, style, marker and name."""
+    handles = [
+        Line2D([], [], color=colour, linestyle=style, marker=marker, markersize=4.8, label=label)
+        for colour, style, marker, label in lines
+    ]
+    figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False, fontsize=8.5)
+
+
+def _mean_curve(
+    runs: Sequence[Sequence[Measurement]], stage: str
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return positions, means and standard deviations in percent where any run was measured."""
+    at: dict[float, list[float]] = {}
+    for run in runs:
+        for point in run:
+            if point.stage == stage:
+                at.setdefault(round(point.position, 6), []).append(100 * point.accuracy)
+    table = [
+        (x, np.mean(values), np.std(values, ddof=1) if len(values) > 1 else 0.0)
+        for x, values in sorted(at.items())
+    ]
+    x, mean, deviation = np.asarray(table, dtype=float).reshape(-1, 3).T
+    return x, mean, deviation

@@ -1,0 +1,106 @@
+"""Ask clients a question: send, collect, check, name who failed, and count what travelled."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from flwr.app import ConfigRecord, RecordDict
+from flwr.serverapp import Grid
+
+from foundation.messages.content import CONFIG, Received, payload_bytes
+from foundation.messages.gather import Gathered, gather, grouped
+from foundation.messages.participants import Participant, Participants
+
+from .question import Request
+
+A = TypeVar("A")
+
+
+@dataclass(frozen=True)
+class Answers(Gathered[A]):
+    """What became of a question.
+
+    Parameters
+    ----------
+    bytes_down, bytes_up : int
+        Tensors and numbers that went to the clients, and those of the valid answers.
+    """
+
+    bytes_down: int = 0
+    bytes_up: int = 0
+
+    @property
+    def parts(self) -> list[A]:
+        """The valid answers."""
+        return list(self.valid.values())
+
+    @property
+    def who_failed(self) -> str:
+        """Failures on one line, clients of one reason together; empty if there are none."""
+        return grouped(self.failures)
+
+
+def ask(
+    grid: Grid,
+    request: Request[A, Any],
+    participants: Participants,
+    *,
+    agreement: Mapping[str, Any],
+    timeout: float,
+    progress: Callable[[int, int], None] | None = None,
+) -> Answers[A]:
+    """Ask clients, in one message each; the result does not depend on the order of their answers.
+
+    Parameters
+    ----------
+    participants : Participants
+        The clients; who is connected is looked up anew.
+    agreement : Mapping
+        What every message says of the data.
+    timeout : float
+        Seconds to wait for the answers.
+    progress : callable, optional
+        Called with how many have answered, and how many were asked.
+    """
+    participants.refresh(grid)
+    known = {client: participants[client] for client in request.clients(participants)}
+    addresses = participants.addresses(known)
+    return ask_nodes(grid, request, known, addresses, agreement, timeout, progress)
+
+
+def ask_nodes(
+    grid: Grid,
+    request: Request[A, Any],
+    known: Mapping[int, Participant],
+    addresses: Mapping[int, int | None],
+    agreement: Mapping[str, Any],
+    timeout: float,
+    progress: Callable[[int, int], None] | None = None,
+) -> Answers[A]:
+    """Ask through given nodes, None for a client that is not connected; see :func:`ask`."""
+    # Packed once for all clients.
+    common = request.content()
+    records = common.records()
+    sent = received = 0
+
+    def content(client: int) -> RecordDict:
+        nonlocal sent
+        own = request.content_for(client)
+        settings = {**agreement, **common.settings, **own.settings}
+        message = RecordDict({**records, **own.records()})
+        if settings:
+            message[CONFIG] = ConfigRecord(settings)
+        sent += payload_bytes(message)
+        return message
+
+    def check(client: int, reply: RecordDict) -> A:
+        nonlocal received
+        answer = request.checked(known[client], Received(reply))
+        received += payload_bytes(reply)
+        return answer
+
+    message_type = f"query.{request.asks.name}"
+    gathered = gather(grid, addresses, message_type, content, check, timeout, progress)
+    return Answers(gathered.valid, gathered.failures, gathered.refused, sent, received)

@@ -1,0 +1,133 @@
+"""What a question is: a client's half, a server's half, and the little that each sees of its side.
+
+Neither half knows Flower. They write :class:`~foundation.messages.content.Content`, and read
+:class:`~foundation.messages.content.Received`.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, MutableMapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, Self, TypeVar
+
+from foundation.messages.content import Content, Received
+
+if TYPE_CHECKING:
+    import torch
+
+    from foundation.data import Batches, Description, ImageData
+    from foundation.messages.participants import Participant, Participants
+    from foundation.models import Classifier
+    from foundation.models.evaluation import LabelledImages
+    from foundation.settings.configuration import RunConfiguration
+
+A = TypeVar("A")
+P = TypeVar("P")
+
+
+class Site(Protocol):
+    """A client's place, as its half of a question sees it."""
+
+    @property
+    def configuration(self) -> RunConfiguration:
+        """The run's settings."""
+
+    @property
+    def description(self) -> Description:
+        """What the federation agreed on about its images."""
+
+    @property
+    def partition_id(self) -> int:
+        """Which simulated client this is; -1 for a real one."""
+
+    @property
+    def num_partitions(self) -> int:
+        """How many simulated clients there are; 0 for a real one."""
+
+    @property
+    def name(self) -> str:
+        """What the site calls itself; empty if it has no name."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where to compute."""
+
+    @property
+    def memory(self) -> MutableMapping[str, Any]:
+        """What the node remembers of this run; lost when its SuperNode restarts."""
+
+    def data(self) -> ImageData:
+        """Return the training images."""
+
+    def batches(self) -> Batches:
+        """Return the training images, resident on the device."""
+
+    def inputs(self, *, ordered: bool) -> Batches:
+        """Return them as the resident model takes them: features, where its encoder is frozen."""
+        ...
+
+    def held_out(self) -> ImageData:
+        """Return the images that only judge models; maybe none."""
+
+    def judging_images(self) -> LabelledImages:
+        """Return the held-out images, resident on the device."""
+
+    def model(self) -> Classifier:
+        """Return the process's model, whose weights the caller overwrites."""
+
+
+@dataclass(frozen=True)
+class Question:
+    """What a file of this folder declares.
+
+    Parameters
+    ----------
+    name : str
+        A Python identifier; messages are of the type ``query.<name>``.
+    tell : callable
+        The client's half: answers what was asked.
+    """
+
+    name: str
+    tell: Callable[[Site, Received], Content]
+
+
+class Request(ABC, Generic[A, P]):
+    """The server's half: a question with all that it asks about.
+
+    A is a client's answer, checked; P what the answers of all clients come to.
+    """
+
+    #: What is asked.
+    asks: ClassVar[Question]
+
+    def for_run(self, configuration: RunConfiguration, classes: int) -> Self | None:
+        """Return the question as a run's settings let it be asked; None if they do not."""
+        return self
+
+    def clients(self, participants: Participants) -> list[int]:
+        """Return whom to ask."""
+        return participants.clients
+
+    def content(self) -> Content:
+        """Return what every client is sent."""
+        return Content()
+
+    def content_for(self, client: int) -> Content:
+        """Return what one client is sent beside it."""
+        return Content()
+
+    @abstractmethod
+    def checked(self, who: Participant, reply: Received) -> A:
+        """Return a client's answer.
+
+        Raises
+        ------
+        InvalidContent
+            Saying what an honest client cannot have sent.
+        """
+
+    @abstractmethod
+    def pooled(self, answers: Mapping[int, A]) -> P:
+        """Return what the answers come to, by client in the order of the clients; maybe none."""
