@@ -223,7 +223,7 @@ def _refuse_a_hidden_file(asked: str, module: str, found: str) -> None:
 
 @cache
 def _declared(package: str, attribute: str) -> dict[str, str]:
-    """Return the members that a folder's files, and its folders, declare: name to module."""
+    """Return the members that a folder's files and folders declare: name to module."""
     found: dict[str, str] = {}
     folder = _ROOT / package.replace(".", "/")
     for file in sorted([*folder.glob("*.py"), *folder.glob("*/__init__.py")]):
@@ -236,8 +236,8 @@ def _declared(package: str, attribute: str) -> dict[str, str]:
             log.warning("%s:%s is left out: %s", file, error.lineno, error.msg)
             continue
         names = _written_names(statements, (attribute, f"{attribute}s"))
-        own = file.relative_to(folder).with_suffix("").parts
-        module = ".".join([package, *(part for part in own if part != "__init__")])
+        path = file.relative_to(folder).with_suffix("").parts
+        module = ".".join([package, *(part for part in path if part != "__init__")])
         found |= dict.fromkeys(names, module)
     return found
 

@@ -126,9 +126,10 @@ def tell(site: Site, asked: Received) -> Content:
     by_class = MEANS in parts or CLASS_MOMENTS in parts
     if by_class and not configuration.exact_counts_told:
         raise ConfigurationError(_kept_back(configuration))
-    batches = site.batches()
+    load_state(model, state)
+    batches = site.inputs(ordered=True)
     sums = class_sums(
-        load_state(model, state),  # type: ignore[arg-type]
+        model,
         batches.ordered(),
         torch.from_numpy(site.data().label_counts()),
         predictions=PREDICTIONS in parts,

@@ -63,6 +63,10 @@ class Site(Protocol):
     def batches(self) -> Batches:
         """Return the training images, resident on the device."""
 
+    def inputs(self, *, ordered: bool) -> Batches:
+        """Return them as the resident model takes them: features, where its encoder is frozen."""
+        ...
+
     def held_out(self) -> ImageData:
         """Return the images that only judge models; maybe none."""
 

@@ -114,8 +114,8 @@ class FromFlower(FederatedStrategy):
         self,
         configuration: RunConfiguration,
         layout: StateLayout,
-        directory: Path | None = None,
-        participants: Participants | None = None,
+        directory: Path,
+        participants: Participants,
     ) -> None:
         super().__init__(configuration, layout, directory, participants)
         self.wrapped = type(self).make(configuration)

@@ -58,8 +58,8 @@ class Scaffold(FederatedStrategy):
         self,
         configuration: RunConfiguration,
         layout: StateLayout,
-        directory: Path | None = None,
-        participants: Participants | None = None,
+        directory: Path,
+        participants: Participants,
     ) -> None:
         super().__init__(configuration, layout, directory, participants)
         self.client_controls = ClientStore(self.directory / "controls")

@@ -83,10 +83,10 @@ class Participants:
     ----------
     expected : int
         Number of clients the configuration names.
-    timeout : float (default: 120.0)
+    timeout : float
         Seconds to wait for them.
-    introduce : callable, optional
-        Asks nodes who they are; without it, none can be met.
+    introduce : callable
+        Asks nodes who they are.
     identity : {"node-id", "partition-id"} (default: "node-id")
         What gives a client that comes back its index again. What the server keeps of a client, its
         model first of all, goes by index: whoever takes another's index is sent it.
@@ -95,8 +95,8 @@ class Participants:
     def __init__(
         self,
         expected: int,
-        timeout: float = 120.0,
-        introduce: Introduce | None = None,
+        timeout: float,
+        introduce: Introduce,
         identity: str = "node-id",
     ) -> None:
         self.expected = expected
@@ -262,7 +262,6 @@ class Participants:
         new = sorted(nodes - known - self._turned_away.keys())
         if not new:
             return
-        assert self.introduce is not None, "nothing was given that asks nodes who they are"
         answers = self.introduce(
             grid,
             new,

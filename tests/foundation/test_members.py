@@ -51,8 +51,8 @@ def test_all_members_that_the_rooms_declare_are_found() -> None:
             targets = [t for s in body if isinstance(s, ast.Assign) for t in s.targets]
             names = {t.id for t in targets if isinstance(t, ast.Name)}
             if names & {family.attribute, f"{family.attribute}s"}:
-                module = ".".join(file.relative_to(root).with_suffix("").parts)
-                module = module.removesuffix(".__init__")
+                parts = file.relative_to(root).with_suffix("").parts
+                module = ".".join(parts).removesuffix(".__init__")
                 declared = members._declared(family.package, family.attribute)
                 assert module in declared.values(), file
 
