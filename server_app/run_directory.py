@@ -44,7 +44,11 @@ def default_directory(configuration: RunConfiguration) -> Path:
     Runs that start in the same second end in ``-2``, ``-3`` and so on: the name is a free one.
     """
     started = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
-    name = f"{started}-{configuration.strategy}-{configuration.dataset}-s{configuration.seed}"
+    # Of a member of a user's own, module:name, the name is enough, and no colon is in a path.
+    strategy, dataset = (
+        name.rpartition(":")[2] for name in (configuration.strategy, configuration.dataset)
+    )
+    name = f"{started}-{strategy}-{dataset}-s{configuration.seed}"
     outputs = Path.cwd() / "outputs"
     names = chain([name], (f"{name}-{number}" for number in count(2)))
     return next(outputs / name for name in names if not (outputs / name).exists())
