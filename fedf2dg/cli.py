@@ -148,6 +148,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     example.add_argument("directory", type=Path, metavar="DIR")
     example.set_defaults(action=_example_sites)
+    new = commands.add_parser(
+        "new", help="write a Flower app of your own, with a strategy, a model and data as examples"
+    )
+    new.add_argument("directory", type=Path, metavar="NAME", help="a new folder")
+    new.set_defaults(action=_new)
     report = commands.add_parser("report", help="render the report of a run again")
     report.add_argument("run_directory", type=Path, metavar="RUN_DIR")
     report.add_argument(
@@ -227,7 +232,9 @@ def configured(chosen: argparse.Namespace) -> RunConfiguration:
         known = run_directory.settings_to_resume(Path(str(values["resume-from"])))
         taken = {name: value for name, value in known.items() if name not in values}
         defaults = RunConfiguration().flat()
-        changed = [f"{name}={value}" for name, value in taken.items() if value != defaults[name]]
+        changed = [
+            f"{name}={value}" for name, value in taken.items() if value != defaults.get(name)
+        ]
         if changed:
             print(f"as before: {' '.join(changed)}", flush=True)
         values.update(taken)
@@ -310,6 +317,14 @@ def _example_sites(chosen: argparse.Namespace) -> int:
 
     write_example_sites(chosen.directory)
     print(chosen.directory)
+    return 0
+
+
+def _new(chosen: argparse.Namespace) -> int:
+    from fedf2dg.new import write_new
+
+    write_new(chosen.directory)
+    print(f"{chosen.directory}: README.md there says how to run it")
     return 0
 
 

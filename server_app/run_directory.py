@@ -19,7 +19,7 @@ from filelock import FileLock, Timeout
 
 from foundation import write_whole
 from foundation.data import Description
-from foundation.settings.configuration import ConfigurationError, RunConfiguration
+from foundation.settings.configuration import ConfigurationError, RunConfiguration, key_table
 
 from .checkpoints import FINISHED, CheckpointError
 
@@ -181,7 +181,7 @@ def settings_to_resume(source: Path) -> dict[str, Any]:
     aside = {"output-dir", "resume-from"}
     if (source / "checkpoints" / FINISHED).exists():
         aside.add("stages")
-    known = RunConfiguration().flat().keys() - aside  # an older version's keys may have gone
+    known = {name for name, _, _ in key_table(settings)} - aside  # an older version's may be gone
     return {name: value for name, value in settings.items() if name in known}
 
 

@@ -240,7 +240,7 @@ def _carry_out(
 def _command(configuration: RunConfiguration, engine: Engine) -> str:
     """Return the command that does the same, for who reads the log."""
     defaults = RunConfiguration().flat()
-    keys = [f"{k}={v}" for k, v in configuration.flat().items() if v != defaults[k]]
+    keys = [f"{k}={v}" for k, v in configuration.flat().items() if v != defaults.get(k)]
     return shlex.join(["fedf2dg", "simulate", "--engine", engine, *keys])
 
 

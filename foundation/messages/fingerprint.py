@@ -32,20 +32,23 @@ def code_fingerprint(values: Mapping[str, Any]) -> str:
     ConfigurationError
         If such a member is not here.
     """
-    return _digest((*_shared_files(), *member_files(values)))
-
-
-@cache
-def _shared_files() -> tuple[tuple[str, Path], ...]:
-    root = Path(__file__).resolve().parents[2]
-    files = [file for name in _SHARED for file in sorted((root / name).rglob("*.py"))]
-    return tuple((file.relative_to(root).as_posix(), file) for file in files)
-
-
-@cache
-def _digest(files: tuple[tuple[str, Path], ...]) -> str:
-    digest = hashlib.sha256()
-    for name, file in files:
+    digest = _digest_of_shared().copy()
+    for name, file in member_files(values):
         digest.update(name.encode())
-        digest.update(file.read_bytes().replace(b"\r\n", b"\n"))
+        digest.update(_content(file))
     return digest.hexdigest()[:16]
+
+
+@cache
+def _digest_of_shared() -> hashlib._Hash:
+    root = Path(__file__).resolve().parents[2]
+    digest = hashlib.sha256()
+    for name in _SHARED:
+        for file in sorted((root / name).rglob("*.py")):
+            digest.update(file.relative_to(root).as_posix().encode())
+            digest.update(_content(file))
+    return digest
+
+
+def _content(file: Path) -> bytes:
+    return file.read_bytes().replace(b"\r\n", b"\n")

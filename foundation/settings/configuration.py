@@ -12,7 +12,7 @@ import importlib
 import logging
 import pkgutil
 import tomllib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import Field, dataclass, fields, replace
 from functools import cache
 from pathlib import Path
@@ -444,18 +444,17 @@ def _kinds() -> dict[str, type]:
     return {name: info.kind for name, info in _declared()}
 
 
-def key_table(own: Iterable[Section] = ()) -> list[tuple[str, Value, KeyInfo]]:
+def key_table(values: Mapping[str, Any] | None = None) -> list[tuple[str, Value, KeyInfo]]:
     """Return (key, default, what it means) for every key, in the order of declaration.
 
     Parameters
     ----------
-    own : iterable of Section (default: ())
-        Sections beside those that are ours.
+    values : Mapping[str, Any], optional
+        A run's flat keys, whose members of a user's own may bring keys of theirs.
     """
-    known = member_sections()
-    more = {one.section_name: type(one) for one in own if one.section_name not in known}
-    defaults = RunConfiguration(sections=tuple(kind() for kind in more.values())).flat()
-    return [(name, defaults[name], info) for name, info in (*_declared(), *_declared_by(more))]
+    brought = _brought_sections(values or {})
+    defaults = RunConfiguration(sections=tuple(kind() for kind in brought.values())).flat()
+    return [(name, defaults[name], info) for name, info in (*_declared(), *_declared_by(brought))]
 
 
 def _section(entry: Field[Any]) -> type[Section] | None:

@@ -46,12 +46,14 @@ def test_all_members_that_the_rooms_declare_are_found() -> None:
     """No name is computed: then it could not be read from the file."""
     root = Path(members.__file__).parents[1]
     for family in FAMILIES:
-        for file in sorted((root / family.package.replace(".", "/")).glob("*.py")):
+        folder = root / family.package.replace(".", "/")
+        for file in [*folder.glob("*.py"), *folder.glob("*/__init__.py")]:
             body = ast.parse(file.read_text("utf-8")).body
             targets = [t for s in body if isinstance(s, ast.Assign) for t in s.targets]
             names = {t.id for t in targets if isinstance(t, ast.Name)}
             if names & {family.attribute, f"{family.attribute}s"}:
-                module = f"{family.package}.{file.stem}".removesuffix(".__init__")
+                parts = file.relative_to(root).with_suffix("").parts
+                module = ".".join(parts).removesuffix(".__init__")
                 declared = members._declared(family.package, family.attribute)
                 assert module in declared.values(), file
 
