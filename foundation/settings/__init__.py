@@ -6,7 +6,9 @@ from .competition import CompetitionSettings
 from .declaration import ConfigurationError, KeyInfo, Section, Value, key, setting
 from .dense import DenseSettings
 from .distillation import DistillationSettings, Layers, Statistics, Teacher
+from .fedacg import FedACGSettings
 from .fedadi import FedADISettings
+from .feddyn import FedDynSettings
 from .fedftg import FedFTGSettings
 from .fedntd import FedNTDSettings
 from .fedrs import FedRSSettings
@@ -30,7 +32,9 @@ __all__ = [
     "ConfigurationError",
     "DenseSettings",
     "DistillationSettings",
+    "FedACGSettings",
     "FedADISettings",
+    "FedDynSettings",
     "FedFTGSettings",
     "FedNTDSettings",
     "FedRSSettings",

@@ -26,7 +26,9 @@ from foundation.settings import (
     ConfigurationError,
     DenseSettings,
     DistillationSettings,
+    FedACGSettings,
     FedADISettings,
+    FedDynSettings,
     FedFTGSettings,
     FedNTDSettings,
     FedRSSettings,
@@ -94,8 +96,9 @@ class RunConfiguration(Section):
     )
     strategy: str = key(
         "scaffold",
-        "The federated algorithm: fedavg, fednova, fedprox, moon, scaffold; Flower's own fedadam, "
-        "fedyogi, fedadagrad, fedavgm, fedmedian, fedtrimmedavg, krum, multikrum, bulyan, qfedavg; "
+        "The federated algorithm: fedavg, fedprox, fednova, scaffold, moon, fedacg, feddyn; "
+        "Flower's own fedadam, fedyogi, fedadagrad, fedavgm, fedmedian, fedtrimmedavg, krum, "
+        "multikrum, bulyan, qfedavg; "
         "for label skew fedlc, fedrs, fedntd, fedvls; "
         "the baselines centralized (all data pooled) and local (every client alone); or a file of "
         "your own in strategies/.",
@@ -459,6 +462,8 @@ class RunConfiguration(Section):
     )
     moon: MoonSettings = field(default_factory=MoonSettings)
     server_optimizer: ServerOptimizerSettings = field(default_factory=ServerOptimizerSettings)
+    fedacg: FedACGSettings = field(default_factory=FedACGSettings)
+    feddyn: FedDynSettings = field(default_factory=FedDynSettings)
     robust: RobustSettings = field(default_factory=RobustSettings)
     schedule: ScheduleSettings = field(default_factory=ScheduleSettings)
     logit_adjustment: LogitAdjustmentSettings = field(default_factory=LogitAdjustmentSettings)
