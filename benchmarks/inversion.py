@@ -9,7 +9,7 @@ from torch import nn
 from benchmarks.measure import Comparison, Timed, Variant, alternate, measure_ceilings, now
 from benchmarks.textbook import textbook_inversion
 from foundation import models
-from foundation.settings.inversion import Compile, Precision
+from foundation.settings import Compile, Precision
 from generation import InversionEngine, InversionSettings
 from generation.acceleration import forward_operations
 

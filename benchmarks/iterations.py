@@ -23,8 +23,8 @@ from foundation.data.partitions import partition
 from foundation.models import Classifier, State, StateLayout, build, cpu_state, load_state
 from foundation.models.aggregation import combine, sample_weights
 from foundation.seeds import MODEL, derived_seed, training_generator
+from foundation.settings import Schedule
 from foundation.settings.configuration import RunConfiguration
-from foundation.settings.inversion import Schedule
 from generation import InversionSettings, budgets, generate
 from server_app.evaluation import Evaluator
 from strategies import get

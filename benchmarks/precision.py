@@ -26,8 +26,8 @@ from distillation import distil
 from fedf2dg.simulation import LocalGrid
 from foundation.models import Classifier, load_state
 from foundation.seeds import GENERATION, derived_seed
+from foundation.settings import Compile, Precision
 from foundation.settings.configuration import RunConfiguration
-from foundation.settings.inversion import Compile, Precision
 from generation import Generation, budgets, generate
 from questions.pseudo_images import pixel_range
 from server_app.evaluation import Evaluator

@@ -22,6 +22,7 @@ from foundation import models
 from foundation.data import Batches, ImageData, Normalization
 from foundation.models import Classifier, State, cpu_state
 from foundation.settings.configuration import RunConfiguration
+from foundation.settings.moon import MoonSettings
 from generation import forward_operations
 from strategies import get
 from strategies.moon import PREVIOUS
@@ -209,7 +210,9 @@ def _compare_hooks(
             classes=CLASSES,
             channels=channels,
             image_size=image_size,
-            projection_dim=configuration.moon.projection_dim if get(strategy).projection else 0,
+            projection_dim=configuration.section(MoonSettings).projection_dim
+            if get(strategy).projection
+            else 0,
             seed=0,
         )
         model = model.to(device).to(memory_format=torch.channels_last)

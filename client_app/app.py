@@ -83,7 +83,8 @@ def train(message: Message, context: Context) -> Message:
     load_state(model, request.model(layout))
     algorithm = declared.client(configuration)
     algorithm.begin_round(model, request.received(layout))
-    batches = site.batches(pooled=bool(request.config.get("pooled", False)))
+    autocast = site.autocast()
+    batches = site.inputs(bool(request.config.get("pooled", False)), autocast)
     client = request.client(site.partition_id, context.node_id)
     result = train_locally(
         model,
@@ -97,7 +98,7 @@ def train(message: Message, context: Context) -> Message:
             model,
         ),
         learning_rate=configuration.learning_rate_at(server_round),
-        autocast=site.autocast(),
+        autocast=autocast,
         frozen_statistics=configuration.freezes_statistics_at(server_round),
     )
     metrics = MetricRecord(

@@ -16,7 +16,7 @@ from foundation.models import Classifier
 from foundation.models.batch_norm import freeze_statistics
 from foundation.models.freezing import hold_frozen_statistics
 from foundation.settings.configuration import RunConfiguration
-from strategies import Algorithm, local_losses
+from strategies import Algorithm, label_loss
 from strategies.client import ClientAlgorithm
 from strategies.local_loss import ClientLoss
 
@@ -100,7 +100,7 @@ def local_loss(
     name = declared.loss_name(configuration)
     if name in LOSSES:
         return LOSSES[name]
-    return local_losses()[name].loss(configuration, label_counts(), model)
+    return label_loss(name).loss(configuration, label_counts(), model)
 
 
 def train_locally(

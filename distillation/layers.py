@@ -9,7 +9,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from foundation.models.head import head_name
 from foundation.settings import Layers
-from foundation.settings.photographs import SMALLEST_PHOTOGRAPH
+from foundation.settings.post_training import SMALLEST_PHOTOGRAPH
 
 _Normalisation = (_BatchNorm, nn.GroupNorm, nn.LayerNorm)
 

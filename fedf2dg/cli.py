@@ -15,7 +15,6 @@ from typing import Any
 from fedf2dg.console import plain_warnings
 from fedf2dg.ending import FAILED, exit_status
 from fedf2dg.engines import ENGINES
-from fedf2dg.known_names import parse_quickly
 from fedf2dg.use.formats import FORMATS
 from foundation.processes import prepare, terminable
 from foundation.settings.configuration import (
@@ -223,7 +222,7 @@ def configured(chosen: argparse.Namespace) -> RunConfiguration:
         )
 
         return preflight.parse(values)
-    return parse_quickly(values)
+    return RunConfiguration.parse(values)
 
 
 def _simulate(chosen: argparse.Namespace) -> int:
@@ -268,7 +267,7 @@ def _compare(chosen: argparse.Namespace) -> int:
     from fedf2dg.compare import read_plan
 
     # What can be seen at once to be wrong is refused before PyTorch and Flower are loaded.
-    read_plan(chosen.config, chosen.settings, parse_quickly, chosen.baseline)
+    read_plan(chosen.config, chosen.settings, RunConfiguration.parse, chosen.baseline)
     from fedf2dg.compare.comparison import compare
 
     failed = compare(
@@ -315,7 +314,7 @@ def _diagnose(chosen: argparse.Namespace) -> int:
     from fedf2dg.diagnosis import diagnose
     from fedf2dg.report import write_report
     from fedf2dg.report.tables import DIAGNOSIS, ceilings_table
-    from foundation.optional import only_warned
+    from foundation import only_warned
 
     print(ceilings_table([asdict(found) for found in diagnose(chosen.run_directory)]).terminal())
     print(chosen.run_directory / DIAGNOSIS)

@@ -4,18 +4,25 @@ It imports nothing of this project, and neither torch nor Flower. What needs num
 its own file, so that the command starts at once.
 """
 
-from .errors import ExpectedError, UsageError
+from .errors import (
+    ConfigurationError,
+    ExpectedError,
+    UsageError,
+    only_warned,
+    say_expected_errors_plainly,
+)
 from .files import clear_unfinished, whole_file, whole_folder, write_whole
-from .plain_log import say_expected_errors_plainly
 from .progress import ProgressLog
 from .wording import counted
 
 __all__ = [
+    "ConfigurationError",
     "ExpectedError",
     "ProgressLog",
     "UsageError",
     "clear_unfinished",
     "counted",
+    "only_warned",
     "say_expected_errors_plainly",
     "whole_file",
     "whole_folder",

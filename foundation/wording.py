@@ -1,32 +1,47 @@
-"""Numbers in sentences."""
+"""Numbers and names in sentences."""
 
 from __future__ import annotations
+
+import difflib
+from collections.abc import Collection
 
 #: What stands for a number that there is none of.
 NONE = "–"
 
 
 def counted(number: int, one: str, several: str = "") -> str:
-    """Write how many there are of something.
+    """Write how many there are of something: ``"1 client"``, ``"1,000 clients"``, ``"no clients"``.
 
     Parameters
     ----------
     number : int
         How many.
     one : str
-        The noun for one of them, e.g. ``"client"``.
+        The noun for one of them.
     several : str (default: one and an s)
         The noun for several, e.g. ``"classes"``.
-
-    Returns
-    -------
-    str
-        ``"1 client"``, ``"1,000 clients"``, ``"no clients"``.
     """
     many = several or f"{one}s"
     if number == 0:
         return f"no {many}"
     return f"{number:,} {one if number == 1 else many}"
+
+
+def names_in(text: str) -> tuple[str, ...]:
+    """Return the names in a text that separates them by commas, without blanks and empty ones."""
+    return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+def unknown(what: str, value: str, choices: Collection[str]) -> str:
+    """Say that a value is none of the choices, what was perhaps meant, and what there is."""
+    listed = ", ".join(sorted(choices))
+    return f"unknown {what} {value!r}.{meant(value, choices)} Choose one of: {listed}"
+
+
+def meant(value: str, choices: Collection[str]) -> str:
+    """Return a hint at the choice that is nearest to a value; empty if none is near."""
+    close = difflib.get_close_matches(value, choices, n=1)
+    return f" Did you mean {close[0]!r}?" if close else ""
 
 
 def duration(seconds: float | None) -> str:

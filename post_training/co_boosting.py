@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from distillation.ensemble_weights import sign_step
 from foundation.models.ensemble import Ensemble
-from foundation.settings import CoBoostingSettings
+from foundation.settings.co_boosting import CoBoostingSettings
 from generation import PixelRange
 from generation.generator import pixel_bounds
 from generation.synthesis import Terms
@@ -108,13 +108,13 @@ def diversified(images: Tensor, ensemble: nn.Module, direction: Tensor, size: Te
 
 def run(trained: Trained, settings: Settings) -> None:
     """Grow the pool and distil it, with weights that learn."""
-    teaching = CoBoosting(settings.co_boosting, trained.inputs.pixel_range)
+    teaching = CoBoosting(settings.section(CoBoostingSettings), trained.inputs.pixel_range)
     distil_growing_pool(trained, teaching, settings.seed)
 
 
 def _refuse(model: nn.Module, settings: Settings) -> None:
     refuse_on_clients(settings, CoBoosting.name)
-    weight = settings.co_boosting.bn_weight
+    weight = settings.section(CoBoostingSettings).bn_weight
     refuse_without_statistics(model, CoBoosting.name, weight, "co-boosting.bn-weight")
 
 

@@ -33,7 +33,8 @@ from foundation.models import cpu_state, device_of
 from foundation.models.ensemble import Ensemble
 from foundation.models.predictions import predicted_logits
 from foundation.seeds import DISTILLATION, INVERSION, LABELS, derived_seed
-from foundation.settings import CoBoostingSettings, DenseSettings
+from foundation.settings.co_boosting import CoBoostingSettings
+from foundation.settings.dense import DenseSettings
 from generation import PseudoData
 from generation.synthesis import Synthesis, Terms
 
@@ -210,12 +211,13 @@ def _lesson(
 
 def run(trained: Trained, settings: Settings) -> None:
     """Grow the pool and distil it."""
-    distil_growing_pool(trained, Dense(settings.dense), settings.seed)
+    distil_growing_pool(trained, Dense(settings.section(DenseSettings)), settings.seed)
 
 
 def _refuse(model: nn.Module, settings: Settings) -> None:
     refuse_on_clients(settings, "dense")
-    refuse_without_statistics(model, "dense", settings.dense.bn_weight, "dense.bn-weight")
+    weight = settings.section(DenseSettings).bn_weight
+    refuse_without_statistics(model, "dense", weight, "dense.bn-weight")
 
 
 method = Method("dense", run, suits=_refuse)

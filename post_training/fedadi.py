@@ -22,6 +22,7 @@ from torch import nn
 from distillation.student import Student, pass_over
 from foundation.models import cpu_state, device_of
 from foundation.seeds import DISTILLATION, INVERSION, LABELS, derived_seed
+from foundation.settings.fedadi import FedADISettings
 from generation import InversionEngine, PseudoData
 
 from .local_ensemble import (
@@ -58,7 +59,7 @@ method = Method("fedadi", run, suits=_refuse)
 
 def _invert(trained: Trained, settings: Settings) -> None:
     clients, ensemble = local_ensemble(trained)
-    wanted, started = settings.fedadi, time.perf_counter()
+    wanted, started = settings.section(FedADISettings), time.perf_counter()
     global_model = trained.model(trained.global_state)
     labels = balanced_labels(trained, wanted.images, derived_seed(settings.seed, LABELS))
     engine = InversionEngine(
@@ -96,7 +97,7 @@ def _invert(trained: Trained, settings: Settings) -> None:
 
 
 def _distil(trained: Trained, settings: Settings) -> None:
-    wanted, data = settings.fedadi, trained.store["images"]
+    wanted, data = settings.section(FedADISettings), trained.store["images"]
     global_model = trained.model(trained.global_state)
     device = device_of(global_model)
     images, logits = data.images.to(device), data.logits.to(device)

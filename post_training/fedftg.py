@@ -26,6 +26,7 @@ from distillation.teachers import class_weighted, client_shares
 from foundation.models import cpu_state, device_of
 from foundation.seeds import INVERSION, LABELS, derived_seed
 from foundation.settings import ConfigurationError
+from foundation.settings.fedftg import FedFTGSettings
 from generation import draw_labels
 from generation.generator import NOISE, Generator
 from generation.generator_losses import class_weighted_losses, similarity
@@ -64,7 +65,7 @@ method = Method("fedftg", run, suits=_refuse)
 
 
 def _play(trained: Trained, settings: Settings) -> None:
-    wanted, inputs = settings.fedftg, trained.inputs
+    wanted, inputs = settings.section(FedFTGSettings), trained.inputs
     clients, ensemble = local_ensemble(trained)
     known = trained.label_counts() or {}
     if missing := [client for client in clients if not any(known.get(client, ()))]:

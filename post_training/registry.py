@@ -1,23 +1,16 @@
-"""The methods by name, found by looking at the files of this folder.
-
-Adding one is one new file that ends with ``method = Method("name", run)``.
-"""
+"""The methods by name: a file of this folder each, or anybody's own."""
 
 from __future__ import annotations
 
-import sys
-from functools import cache
-
-from foundation.registry import declared_in
+from foundation.members import METHODS
 from foundation.settings.post_training import method_names
 
 from .method import Method
 
 
-@cache
 def methods() -> dict[str, Method]:
-    """Return all methods by name, in alphabetical order."""
-    return declared_in(sys.modules[__package__], "method", Method)
+    """Return all methods of this folder by name, in alphabetical order."""
+    return {name: METHODS.load(name, Method) for name in METHODS.ours}
 
 
 def chosen(names: str) -> list[Method]:
@@ -28,4 +21,4 @@ def chosen(names: str) -> list[Method]:
     ConfigurationError
         See :func:`foundation.settings.post_training.method_names`.
     """
-    return [methods()[name] for name in method_names(names, methods())]
+    return [METHODS.load(name, Method) for name in method_names(names)]

@@ -6,15 +6,12 @@ from dataclasses import dataclass
 
 from foundation.settings import (
     CalibrationSettings,
-    CoBoostingSettings,
     CompetitionSettings,
-    DenseSettings,
     DistillationSettings,
-    FedADISettings,
-    FedFTGSettings,
     GenerationSettings,
+    Section,
 )
-from foundation.settings.configuration import RunConfiguration
+from foundation.settings.configuration import RunConfiguration, SomeSection, section_in
 
 
 @dataclass(frozen=True)
@@ -33,8 +30,10 @@ class Settings:
         Whether the server may know how many images of each class the clients have, be it roughly.
     exact_counts_told : bool
         Whether it may know exactly, so that clients answer by class.
-    generation, distillation, competition, calibration, fedadi, dense, co_boosting, fedftg
+    generation, distillation, competition, calibration
         The sections of those names.
+    sections : tuple of Section (default: ())
+        A method's own, where they are not the defaults; see :meth:`section`.
     prior_left : float (default: 1)
         How many times a client's log prior is in the logits of its model; 0 after training with a
         loss that takes it out.
@@ -48,10 +47,7 @@ class Settings:
     distillation: DistillationSettings
     competition: CompetitionSettings
     calibration: CalibrationSettings
-    fedadi: FedADISettings
-    dense: DenseSettings
-    co_boosting: CoBoostingSettings
-    fedftg: FedFTGSettings
+    sections: tuple[Section, ...] = ()
     prior_left: float = 1.0
 
     @classmethod
@@ -67,8 +63,9 @@ class Settings:
             competition=configuration.competition,
             calibration=configuration.calibration,
             prior_left=prior_left,
-            fedadi=configuration.fedadi,
-            dense=configuration.dense,
-            co_boosting=configuration.co_boosting,
-            fedftg=configuration.fedftg,
+            sections=configuration.sections,
         )
+
+    def section(self, kind: type[SomeSection]) -> SomeSection:
+        """Return a method's own section, by its class."""
+        return section_in(self.sections, kind)

@@ -12,7 +12,7 @@ from distillation import teachers
 from foundation.models import load_state
 from foundation.models.predictions import predicted_logits
 from foundation.settings import ConfigurationError, Teacher
-from foundation.settings.photographs import SMALLEST_PHOTOGRAPH
+from foundation.settings.post_training import SMALLEST_PHOTOGRAPH
 from generation import PseudoData
 
 from .trained import Trained

@@ -6,10 +6,9 @@ register every ``question = Question(...)`` that they find here, and :func:`ques
 any :class:`Request`.
 """
 
-import sys
 from functools import cache
 
-from foundation.registry import declared_in
+from foundation.members import QUESTIONS
 
 from .question import Question, Request, Site
 
@@ -19,4 +18,4 @@ __all__ = ["Question", "Request", "Site", "questions"]
 @cache
 def questions() -> dict[str, Question]:
     """Return all questions by name, in alphabetical order."""
-    return declared_in(sys.modules[__package__], "question", Question)
+    return {name: QUESTIONS.load(name, Question) for name in QUESTIONS.ours}

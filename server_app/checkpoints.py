@@ -20,8 +20,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from foundation import UsageError, clear_unfinished, whole_folder
-from foundation.messages.client_store import ClientStore, write_state
 from foundation.models import State
+from foundation.models.client_store import ClientStore, write_state
 from foundation.settings.configuration import (
     STAGES,
     RunConfiguration,
@@ -67,7 +67,7 @@ class Checkpoint:
     nodes : dict[str, dict]
         A deployment's clients; see :meth:`foundation.messages.participants.Participants.remember`.
     data : dict[str, list]
-        What simulated clients' data looked like; empty for real sites. See :mod:`.same_data`.
+        What simulated clients' data, and the test images, looked like. See :mod:`.same_data`.
     label_counts : Told
         What clients said of their labels.
     normalization : dict[str, list of float]
@@ -85,7 +85,7 @@ class Checkpoint:
     completed: list[str] = field(default_factory=list)
     ledger: Ledger = field(default_factory=Ledger)
     nodes: dict[str, dict[str, Any]] = field(default_factory=dict)
-    data: dict[str, list[Any]] = field(default_factory=dict)
+    data: dict[str, Any] = field(default_factory=dict)
     label_counts: Told = field(default_factory=dict)
     metrics_position: int = 0
     kept: State | None = None
@@ -245,7 +245,7 @@ class Checkpoints:
         return [step for step in newest if step not in kept]
 
     def data_at(self, start: Path) -> dict[str, Any]:
-        """Return what a checkpoint says of simulated clients' data; empty for real sites."""
+        """Return what a checkpoint says of the images; see :mod:`.same_data`."""
         found: dict[str, Any] = self._manifest(start)["data"]
         return found
 

@@ -56,7 +56,13 @@ from .images import description_of, normalized
 from .initial_model import initial_state
 from .measuring import CLIENTS, Figures, Measuring
 from .pseudo_files import forget_repeated
-from .same_data import described_data, require_same_data
+from .same_data import (
+    described_data,
+    described_test,
+    require_same_data,
+    warn_of_other_images,
+    warn_of_other_test,
+)
 from .told_labels import ToldLabels
 from .worker_pool import WorkerPool
 
@@ -245,13 +251,18 @@ class Federation:
         ConfigurationError, MissingClients
             If they are not those that the configuration names.
         CheckpointError
-            If they are simulated, and have other data than when the run began.
+            If they are simulated, and have other images than when the run began.
         """
         self.participants.discover(self.grid, self.configuration.required_replies)
         if self.participants.simulated:
-            now = described_data(self._example_counts(), self.description.class_names)
-            self.state.data = self.state.data or now
+            counts, division = self._example_counts(), self.configuration.division
+            now = described_data(division, counts, self.description.class_names)
             require_same_data(self.state.data, now)
+        else:
+            now = described_test(self.configuration.data_set)
+            warn_of_other_images(self.participants)
+            warn_of_other_test(self.state.data, now)
+        self.state.data = now
         if self.configuration.measures_pixels and not self.state.normalization:
             self._normalize_as_measured()
 

@@ -119,6 +119,7 @@ class Ledger:
         *,
         by: str,
         images: int,
+        classes: int = 0,
         also_chose: bool = False,
     ) -> None:
         """Record an accuracy as a stage's latest, and the server's best to compare with papers.
@@ -133,12 +134,16 @@ class Ledger:
             Who measured.
         images : int
             On how many images.
+        classes : int (default: 0)
+            Of how many classes, if they are not of all.
         also_chose : bool (default: False)
             Whether the model was chosen of several by what it does on these very images: the best
             of several is a little better there than on others.
         """
         self.accuracy[stage] = accuracy
         self.measured[stage] = {"by": by, "images": images}
+        if classes:
+            self.measured[stage]["classes"] = classes
         if also_chose:
             self.measured[stage]["also_chose"] = True
         if by == "server" and accuracy is not None and stage != "selected":

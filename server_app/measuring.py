@@ -82,8 +82,10 @@ class Figures:
 
     @property
     def measured(self) -> dict[str, Any]:
-        """Who measured on how many images, as summary and metrics say it."""
-        return {"by": self.by, "images": self.images}
+        """Who measured on how many images, and of how many classes where some have none."""
+        tested = sum(any(row) for row in self.confusion or ())
+        fewer = {"classes": tested} if 0 < tested < len(self.confusion or ()) else {}
+        return {"by": self.by, "images": self.images, **fewer}
 
     @property
     def on_clients(self) -> dict[str, Any]:

@@ -7,15 +7,15 @@ from pathlib import Path
 from typing import Any
 
 from foundation import counted
-from foundation.data import FOLDERS, SOURCES
+from foundation.data import FOLDERS
 from foundation.data.augmentation import require_room
 from foundation.events.sinks import chosen_sinks
 from foundation.messages.shared_model import shared_model
-from foundation.models import MODELS, TIMM, resolve_device
+from foundation.models import resolve_device
 from foundation.settings.configuration import ConfigurationError, RunConfiguration
 from foundation.settings.post_training import AUTO
 from post_training import Settings, chosen
-from strategies import algorithms, get
+from strategies import get
 
 from . import run_directory
 from .checkpoints import Checkpoints
@@ -33,16 +33,11 @@ def parse(values: Mapping[str, Any]) -> RunConfiguration:
     ConfigurationError
         Naming the key, the value and the choices.
     """
-    choices = {
-        "strategy": tuple(algorithms()),
-        "model": (*MODELS, TIMM),
-        "dataset": tuple(SOURCES),
-    }
-    configuration = RunConfiguration.parse(values, choices)
+    configuration = RunConfiguration.parse(values)
     every_folder = configuration.partition == FOLDERS and "num-clients" not in values
     if every_folder and (sites := configuration.data_set.sites()):
         values = {**values, "num-clients": len(sites)}
-        configuration = RunConfiguration.parse(values, choices)
+        configuration = RunConfiguration.parse(values)
     if configuration.post_training != AUTO:
         chosen(configuration.post_training)
     get(configuration.strategy).require(configuration)
@@ -105,7 +100,8 @@ def check(configuration: RunConfiguration, simulated: bool) -> None:
         if model.has_batch_norm and configuration.strategy != "centralized":
             _require_several_images(configuration, counts)
         if start is not None and (begun := checkpoints.data_at(start)):
-            require_same_data(begun, described_data(counts, description.class_names))
+            now = described_data(configuration.division, counts, description.class_names)
+            require_same_data(begun, now)
 
 
 def _training_counts(configuration: RunConfiguration) -> list[int]:

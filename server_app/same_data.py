@@ -1,32 +1,89 @@
-"""A simulation goes on with the images it began with; a real site may have new ones."""
+"""A run goes on with the images it began with: what was a test image must not be trained on."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Mapping, Sequence
 from typing import Any
+
+from foundation.data import DataSet, Division
+from foundation.messages.participants import Participants
 
 from .checkpoints import CheckpointError
 
-
-def described_data(examples: Sequence[int], class_names: Sequence[str]) -> dict[str, list[Any]]:
-    """Describe simulated clients' data for a checkpoint: images of each, and the classes."""
-    return {"examples": list(examples), "classes": list(class_names)}
+log = logging.getLogger("flwr.fedf2dg")
 
 
-def require_same_data(before: dict[str, list[Any]], now: dict[str, list[Any]]) -> None:
-    """Compare two descriptions.
+def described_data(
+    division: Division, examples: Sequence[int], class_names: Sequence[str]
+) -> dict[str, Any]:
+    """Describe simulated clients' data for a checkpoint.
+
+    Returns
+    -------
+    dict
+        Images of each client, the classes, and digests of what the clients train on and hold out
+        and of the test images, as far as they are here.
+    """
+    here = division.digests() if division.data_set.has("train") else {}
+    known = {"examples": list(examples), "classes": list(class_names)}
+    return {**known, **here, **described_test(division.data_set)}
+
+
+def described_test(data_set: DataSet) -> dict[str, Any]:
+    """Describe the server's test images, if it has any."""
+    return {"test": data_set.digest("test")} if data_set.has("test") else {}
+
+
+def require_same_data(before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """Compare two descriptions, as far as both go; an earlier release told less.
 
     Raises
     ------
     CheckpointError
         If they differ; the message says in what.
     """
-    if before != now:
+    moved = [what for what in before.keys() & now.keys() if before[what] != now[what]]
+    if "examples" in moved or "classes" in moved:
         raise CheckpointError(
             f"this run had clients with {_listed(before['examples'])} training images of the "
             f"classes {_listed(before['classes'])}; here they have {_listed(now['examples'])} of "
             f"{_listed(now['classes'])}. Resume it with the data it was made with"
         )
+    if moved:
+        others = [
+            f"what {_changed(before[key], now[key])} {verb}"
+            for key, verb in (("train", "trained on"), ("held-out", "held out"))
+            if key in moved
+        ]
+        others += ["the test images"] * ("test" in moved)
+        raise CheckpointError(
+            f"these are as many images as this run began with, but others: {', '.join(others)}. A "
+            "test image may have been trained on. Were files replaced, or moved between folders? "
+            "Resume it with the data it was made with"
+        )
+
+
+def warn_of_other_images(participants: Participants) -> None:
+    """Say which real sites came back with other images: they may have new ones."""
+    for name, (before, now) in participants.told_before_and_now().items():
+        if before and now and before != now:
+            log.warning(
+                "%s came back with other images than before: what it held out may have been "
+                "trained on, so that its judgement is too kind",
+                name,
+            )
+
+
+def warn_of_other_test(before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """Say that a server's test images have changed; a deployment may get new ones."""
+    if "test" in before and before["test"] != now.get("test"):
+        log.warning("the server's test images are not those of before: figures cannot be compared")
+
+
+def _changed(before: Sequence[str], now: Sequence[str]) -> str:
+    clients = [str(client) for client, (a, b) in enumerate(zip(before, now, strict=True)) if a != b]
+    return f"client{'s' * (len(clients) > 1)} {_listed(clients)}"
 
 
 def _listed(values: Sequence[object]) -> str:

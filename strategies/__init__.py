@@ -3,7 +3,7 @@
 from .algorithm import Algorithm
 from .client import ClientAlgorithm
 from .flower import from_flower
-from .registry import algorithms, get, local_losses, prior_left
+from .registry import algorithms, get, label_loss, prior_left
 from .server import FederatedStrategy, LocalUpdate, RoundOutcome, TooFewReplies
 
 __all__ = [
@@ -16,6 +16,6 @@ __all__ = [
     "algorithms",
     "from_flower",
     "get",
-    "local_losses",
+    "label_loss",
     "prior_left",
 ]

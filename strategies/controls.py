@@ -14,9 +14,9 @@ import torch
 from flwr.serverapp import Grid
 from torch import Tensor, nn
 
-from foundation.messages.client_store import ClientStore
 from foundation.messages.participants import Participants
 from foundation.models import Classifier, State, StateLayout
+from foundation.models.client_store import ClientStore
 from foundation.settings.configuration import RunConfiguration
 
 from .client import ClientAlgorithm, gradients
@@ -35,8 +35,8 @@ class WithControls(FederatedStrategy):
         self,
         configuration: RunConfiguration,
         layout: StateLayout,
-        directory: Path | None = None,
-        participants: Participants | None = None,
+        directory: Path,
+        participants: Participants,
     ) -> None:
         super().__init__(configuration, layout, directory, participants)
         self.client_controls = ClientStore(self.directory / "controls")

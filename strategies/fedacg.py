@@ -17,6 +17,7 @@ from flwr.serverapp import Grid
 from torch import nn
 
 from foundation.models import Classifier, State
+from foundation.settings.fedacg import FedACGSettings
 
 from .algorithm import Algorithm
 from .client import ClientAlgorithm
@@ -34,7 +35,7 @@ class FedACG(FederatedStrategy):
 
     def begin(self, server_round: int, state: State, grid: Grid) -> None:
         """Begin the round from z; its buffers are those of x."""
-        decay = self.configuration.fedacg.momentum
+        decay = self.configuration.section(FedACGSettings).momentum
         ahead = {name: state[name] + decay * value for name, value in self._momentum.items()}
         self._before = state
         super().begin(server_round, {**state, **ahead}, grid)
@@ -63,7 +64,7 @@ class FedACGClient(ClientAlgorithm):
 
     def begin_round(self, model: Classifier, received: Mapping[str, State]) -> None:
         """Remember z."""
-        self._pull = Pull(model, self.configuration.fedacg.pull)
+        self._pull = Pull(model, self.configuration.section(FedACGSettings).pull)
 
     @torch.no_grad()
     def adjust_gradients(self, parameters: Sequence[nn.Parameter]) -> None:

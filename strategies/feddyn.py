@@ -18,11 +18,13 @@ from torch import nn
 
 from foundation.models import Classifier, State
 from foundation.settings.configuration import ConfigurationError, RunConfiguration
+from foundation.settings.federated_training import LOSSES_OF_THE_LOOP
+from foundation.settings.feddyn import FedDynSettings
 
-from . import fedntd, fedvls
 from .algorithm import Algorithm
 from .controls import CORRECTION, CorrectedClient, WithControls
 from .fedprox import Pull
+from .registry import label_loss
 from .server import LocalUpdate
 
 
@@ -37,7 +39,7 @@ class FedDyn(WithControls):
         self, server_round: int, global_state: State, updates: Sequence[LocalUpdate]
     ) -> State:
         """Return Σ p_i y_i - h⁺/α; buffers are averaged."""
-        alpha = self.configuration.feddyn.alpha
+        alpha = self.configuration.section(FedDynSettings).alpha
 
         def moved(update: LocalUpdate, own: State) -> State:
             end = update.load()
@@ -58,7 +60,7 @@ class FedDynClient(CorrectedClient):
     def begin_round(self, model: Classifier, received: Mapping[str, State]) -> None:
         """Remember x and h_i."""
         super().begin_round(model, received)
-        self._pull = Pull(model, self.configuration.feddyn.alpha)
+        self._pull = Pull(model, self.configuration.section(FedDynSettings).alpha)
 
     @torch.no_grad()
     def adjust_gradients(self, parameters: Sequence[nn.Parameter]) -> None:
@@ -75,9 +77,10 @@ def check(configuration: RunConfiguration) -> None:
             "strategy = 'feddyn', whose step on the server is Σ p_i·y_i − h/α: leave it out, or "
             "change feddyn.alpha"
         )
-    if configuration.local_loss in (fedntd.local_loss.name, fedvls.local_loss.name):
+    loss = configuration.local_loss
+    if loss not in LOSSES_OF_THE_LOOP and label_loss(loss).loss.has_teacher:
         raise ConfigurationError(
-            f"local-loss = {configuration.local_loss!r} learns from the round's global model, so "
+            f"local-loss = {loss!r} learns from the round's global model, so "
             "that every round has another objective, and strategy = 'feddyn' remembers the "
             "gradients of one: take a loss without a teacher, e.g. logit-adjusted, or "
             "strategy=fedacg"

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from foundation.models import Classifier
 from foundation.settings.configuration import RunConfiguration
+from foundation.settings.logit_adjustment import LogitAdjustmentSettings
 
 from .algorithm import Algorithm
 from .local_loss import ClientLoss, LocalLoss
@@ -44,12 +45,14 @@ class Calibrated(ClientLoss):
         self, configuration: RunConfiguration, label_counts: Tensor, model: Classifier
     ) -> None:
         super().__init__(configuration, label_counts, model)
-        self._calibration = calibration(label_counts, configuration.logit_adjustment.tau)
+        self._calibration = calibration(
+            label_counts, configuration.section(LogitAdjustmentSettings).tau
+        )
 
     @staticmethod
     def prior_left(configuration: RunConfiguration) -> float:
         """Return 0 unless τ = 0: absent classes, whose prior weighs most, are not pushed down."""
-        return 1.0 if configuration.logit_adjustment.tau == 0.0 else 0.0
+        return 1.0 if configuration.section(LogitAdjustmentSettings).tau == 0.0 else 0.0
 
     def __call__(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Return the cross-entropy of the calibrated logits."""

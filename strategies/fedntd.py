@@ -14,6 +14,7 @@ from torch import Tensor
 
 from foundation.models import Classifier
 from foundation.settings.configuration import RunConfiguration
+from foundation.settings.fedntd import FedNTDSettings
 
 from .algorithm import Algorithm
 from .local_loss import ClientLoss, LocalLoss, Teacher
@@ -54,11 +55,13 @@ def not_true_distillation(
 class NotTrueDistillation(ClientLoss):
     """CE + β·(not-true distillation from the global model)."""
 
+    has_teacher = True
+
     def __init__(
         self, configuration: RunConfiguration, label_counts: Tensor, model: Classifier
     ) -> None:
         super().__init__(configuration, label_counts, model)
-        self._teacher = Teacher(model) if configuration.fedntd.beta > 0 else None
+        self._teacher = Teacher(model) if configuration.section(FedNTDSettings).beta > 0 else None
         self._taught: Tensor | None = None
 
     def observe(self, images: Tensor) -> None:
@@ -71,7 +74,7 @@ class NotTrueDistillation(ClientLoss):
         loss = F.cross_entropy(logits, labels)
         if self._taught is None:
             return loss
-        settings = self.configuration.fedntd
+        settings = self.configuration.section(FedNTDSettings)
         return loss + settings.beta * not_true_distillation(
             logits, self._taught, labels, settings.temperature
         )

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from foundation.models import Classifier
 from foundation.settings.configuration import RunConfiguration
+from foundation.settings.fedrs import FedRSSettings
 
 from .algorithm import Algorithm
 from .local_loss import ClientLoss, LocalLoss
@@ -37,7 +38,7 @@ class RestrictedSoftmax(ClientLoss):
         self, configuration: RunConfiguration, label_counts: Tensor, model: Classifier
     ) -> None:
         super().__init__(configuration, label_counts, model)
-        self._scale = restriction(label_counts, configuration.fedrs.alpha)
+        self._scale = restriction(label_counts, configuration.section(FedRSSettings).alpha)
 
     def __call__(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Return the cross-entropy of the restricted logits."""

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from foundation.models import Classifier
 from foundation.settings.configuration import RunConfiguration
+from foundation.settings.fedvls import FedVLSSettings
 
 from .algorithm import Algorithm
 from .local_loss import ClientLoss, LocalLoss, Teacher
@@ -67,6 +68,8 @@ def logit_suppression(logits: Tensor, labels: Tensor, prior: Tensor) -> Tensor:
 class VacantClassDistillation(ClientLoss):
     """The sum of the three terms."""
 
+    has_teacher = True
+
     def __init__(
         self, configuration: RunConfiguration, label_counts: Tensor, model: Classifier
     ) -> None:
@@ -75,7 +78,7 @@ class VacantClassDistillation(ClientLoss):
         self._adjustment = log_prior(label_counts, 1.0, _FLOOR)
         self._vacant = (label_counts == 0).nonzero().flatten()
         # The softmax over a single class is 1, whatever anybody says.
-        needed = configuration.fedvls.distillation > 0 and len(self._vacant) > 1
+        needed = configuration.section(FedVLSSettings).distillation > 0 and len(self._vacant) > 1
         self._teacher = Teacher(model) if needed else None
         self._taught: Tensor | None = None
 
@@ -91,7 +94,7 @@ class VacantClassDistillation(ClientLoss):
 
     def __call__(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Return the loss of the batch last observed."""
-        settings = self.configuration.fedvls
+        settings = self.configuration.section(FedVLSSettings)
         loss = F.cross_entropy(logits + self._adjustment, labels)
         if self._taught is not None:
             distilled = vacant_class_distillation(logits, self._taught, self._vacant)

@@ -34,14 +34,16 @@ from flwr.serverapp.strategy import (
     Strategy,
 )
 
-from foundation.messages.object_state import attributes_from_state, attributes_to_state
 from foundation.messages.participants import Participants
 from foundation.messages.records import to_record
 from foundation.models import State, StateLayout
 from foundation.models.aggregation import combine, sample_weights
 from foundation.settings.configuration import ConfigurationError, RunConfiguration
+from foundation.settings.robust import RobustSettings
+from foundation.settings.server_optimizer import ServerOptimizerSettings
 
 from .algorithm import Algorithm
+from .object_state import attributes_from_state, attributes_to_state
 from .server import FederatedStrategy, LocalUpdate, TooFewReplies
 
 log = logging.getLogger("flwr.fedf2dg")
@@ -78,10 +80,11 @@ def from_flower(
             )
         fewest, asked = fewest_replies(configuration), configuration.clients_per_round
         if fewest > asked:
+            robust = configuration.section(RobustSettings)
             raise ConfigurationError(
                 f"strategy = {name!r} needs at least {fewest} clients in a round with "
-                f"robust.malicious-clients = {configuration.robust.malicious_clients} and "
-                f"robust.clients-to-keep = {configuration.robust.clients_to_keep}; "
+                f"robust.malicious-clients = {robust.malicious_clients} and "
+                f"robust.clients-to-keep = {robust.clients_to_keep}; "
                 f"num-clients x fraction-train gives {asked}"
             )
         try:
@@ -111,8 +114,8 @@ class FromFlower(FederatedStrategy):
         self,
         configuration: RunConfiguration,
         layout: StateLayout,
-        directory: Path | None = None,
-        participants: Participants | None = None,
+        directory: Path,
+        participants: Participants,
     ) -> None:
         super().__init__(configuration, layout, directory, participants)
         self.wrapped = type(self).make(configuration)
@@ -305,9 +308,17 @@ class _SampledNodes(Grid):
         )
 
 
+def _robust(run: RunConfiguration) -> RobustSettings:
+    return run.section(RobustSettings)
+
+
+def _optimizer(run: RunConfiguration) -> ServerOptimizerSettings:
+    return run.section(ServerOptimizerSettings)
+
+
 def _kept_by_multikrum(configuration: RunConfiguration) -> int:
     """Return m, the number of models to average: n - f - 2 of a full round unless it is set."""
-    robust = configuration.robust
+    robust = _robust(configuration)
     return robust.clients_to_keep or max(
         1, configuration.clients_per_round - robust.malicious_clients - 2
     )
@@ -315,7 +326,7 @@ def _kept_by_multikrum(configuration: RunConfiguration) -> int:
 
 def _fewest_for_krum(configuration: RunConfiguration) -> int:
     """Return 2f + 3, for which Krum's scores are defined."""
-    return 2 * configuration.robust.malicious_clients + 3
+    return 2 * _robust(configuration).malicious_clients + 3
 
 
 # The step sizes η were chosen on held-out training images of the digits
@@ -324,58 +335,58 @@ algorithms = (
     # Adaptive optimizers on the averaged update (Reddi et al. 2021).
     from_flower(
         "fedadagrad",
-        lambda run: FedAdagrad(eta=run.server_optimizer.step(0.01), tau=run.server_optimizer.tau),
+        lambda run: FedAdagrad(eta=_optimizer(run).step(0.01), tau=_optimizer(run).tau),
     ),
     from_flower(
         "fedadam",
         lambda run: FedAdam(
-            eta=run.server_optimizer.step(0.03),
-            beta_1=run.server_optimizer.beta1,
-            beta_2=run.server_optimizer.beta2,
-            tau=run.server_optimizer.tau,
+            eta=_optimizer(run).step(0.03),
+            beta_1=_optimizer(run).beta1,
+            beta_2=_optimizer(run).beta2,
+            tau=_optimizer(run).tau,
         ),
     ),
     from_flower(
         "fedyogi",
         lambda run: FedYogi(
-            eta=run.server_optimizer.step(0.03),
-            beta_1=run.server_optimizer.beta1,
-            beta_2=run.server_optimizer.beta2,
-            tau=run.server_optimizer.tau,
+            eta=_optimizer(run).step(0.03),
+            beta_1=_optimizer(run).beta1,
+            beta_2=_optimizer(run).beta2,
+            tau=_optimizer(run).tau,
         ),
     ),
     # Momentum on the server (Hsu, Qi and Brown 2019).
     from_flower(
         "fedavgm",
         lambda run: FedAvgM(
-            server_learning_rate=run.server_optimizer.step(1.0),
-            server_momentum=run.server_optimizer.momentum,
+            server_learning_rate=_optimizer(run).step(1.0),
+            server_momentum=_optimizer(run).momentum,
         ),
     ),
     # The median and the trimmed mean, coordinate by coordinate (Yin et al. 2018).
     from_flower("fedmedian", lambda _: FedMedian()),
-    from_flower("fedtrimmedavg", lambda run: FedTrimmedAvg(beta=run.robust.trimmed_fraction)),
+    from_flower("fedtrimmedavg", lambda run: FedTrimmedAvg(beta=_robust(run).trimmed_fraction)),
     # The model nearest to the others, or the mean of the nearest ones (Blanchard et al. 2017).
     from_flower(
         "krum",
-        lambda run: Krum(num_malicious_nodes=run.robust.malicious_clients),
+        lambda run: Krum(num_malicious_nodes=_robust(run).malicious_clients),
         fewest_replies=_fewest_for_krum,
     ),
     from_flower(
         "multikrum",
         lambda run: MultiKrum(
-            num_malicious_nodes=run.robust.malicious_clients,
+            num_malicious_nodes=_robust(run).malicious_clients,
             num_nodes_to_select=_kept_by_multikrum(run),
         ),
         fewest_replies=lambda run: max(
-            _fewest_for_krum(run), _kept_by_multikrum(run) + run.robust.malicious_clients
+            _fewest_for_krum(run), _kept_by_multikrum(run) + _robust(run).malicious_clients
         ),
     ),
     # Krum, then a trimmed mean (El Mhamdi et al. 2018).
     from_flower(
         "bulyan",
-        lambda run: Bulyan(num_malicious_nodes=run.robust.malicious_clients),
-        fewest_replies=lambda run: 4 * run.robust.malicious_clients + 3,
+        lambda run: Bulyan(num_malicious_nodes=_robust(run).malicious_clients),
+        fewest_replies=lambda run: 4 * _robust(run).malicious_clients + 3,
     ),
     # q-FedAvg (Li et al. 2020): clients of high loss weigh more.
     #     Δ_i = L(x - y_i);   x⁺ = x - Σ F_i^q·Δ_i / Σ (q·F_i^(q-1)·‖Δ_i‖² + L·F_i^q)
@@ -386,8 +397,8 @@ algorithms = (
     from_flower(
         "qfedavg",
         lambda run: QFedAvg(
-            client_learning_rate=run.server_optimizer.step(1.0),
-            q=run.server_optimizer.fairness,
+            client_learning_rate=_optimizer(run).step(1.0),
+            q=_optimizer(run).fairness,
             train_loss_key="train-loss",
         ),
     ),

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from foundation.models import Classifier
 from foundation.settings.configuration import RunConfiguration
+from foundation.settings.logit_adjustment import LogitAdjustmentSettings
 
 from .local_loss import ClientLoss, LocalLoss
 
@@ -45,13 +46,13 @@ class LogitAdjusted(ClientLoss):
         self, configuration: RunConfiguration, label_counts: Tensor, model: Classifier
     ) -> None:
         super().__init__(configuration, label_counts, model)
-        settings = configuration.logit_adjustment
+        settings = configuration.section(LogitAdjustmentSettings)
         self._adjustment = log_prior(label_counts, settings.tau, settings.epsilon)
 
     @staticmethod
     def prior_left(configuration: RunConfiguration) -> float:
         """Return 1 − τ: at τ = 1 the logits are likelihoods."""
-        return max(0.0, 1.0 - configuration.logit_adjustment.tau)
+        return max(0.0, 1.0 - configuration.section(LogitAdjustmentSettings).tau)
 
     def __call__(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Return the cross-entropy of the adjusted logits."""

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from foundation.models import Classifier, State, load_state
 from foundation.settings.configuration import RunConfiguration
+from foundation.settings.moon import MoonSettings
 
 from .algorithm import Algorithm
 from .client import ClientAlgorithm
@@ -84,14 +85,13 @@ class MoonClient(ClientAlgorithm):
 
     def extra_loss(self, images: Tensor, embedding: Tensor) -> Tensor | None:
         """Return μ times the contrastive loss; None in the first round, where it is constant."""
-        if self._previous is None or self._global is None or self.configuration.moon.mu == 0.0:
+        settings = self.configuration.section(MoonSettings)
+        if self._previous is None or self._global is None or settings.mu == 0.0:
             return None
         with torch.no_grad():
             towards = self._global.embed(images)
             away = self._previous.embed(images)
-        return self.configuration.moon.mu * contrastive_loss(
-            embedding, towards, away, self.configuration.moon.temperature
-        )
+        return settings.mu * contrastive_loss(embedding, towards, away, settings.temperature)
 
 
 algorithm = Algorithm("moon", Moon, MoonClient, projection=True)

@@ -1,30 +1,13 @@
-"""The algorithms by name, found by looking at the files of this folder.
-
-Adding one is one new file that ends with ``algorithm = Algorithm(...)``.
-"""
+"""The algorithms and local losses by name: a file of this folder each, or anybody's own."""
 
 from __future__ import annotations
 
-import sys
-from functools import cache
-
-from foundation.registry import declared_in
-from foundation.settings.configuration import ConfigurationError, RunConfiguration
+from foundation.members import LOCAL_LOSSES, STRATEGIES
+from foundation.settings.configuration import RunConfiguration
+from foundation.settings.federated_training import LOSSES_OF_THE_LOOP
 
 from .algorithm import Algorithm
 from .local_loss import LocalLoss
-
-
-@cache
-def algorithms() -> dict[str, Algorithm]:
-    """Return all algorithms by name, in alphabetical order."""
-    return declared_in(sys.modules[__package__], "algorithm", Algorithm)
-
-
-@cache
-def local_losses() -> dict[str, LocalLoss]:
-    """Return the local losses that depend on a client's labels, by name."""
-    return declared_in(sys.modules[__package__], "local_loss", LocalLoss)
 
 
 def get(name: str) -> Algorithm:
@@ -35,11 +18,23 @@ def get(name: str) -> Algorithm:
     ConfigurationError
         If there is none of that name; the message lists the choices.
     """
-    if name not in algorithms():
-        raise ConfigurationError(
-            f"unknown strategy {name!r}; choose one of {', '.join(algorithms())}"
-        )
-    return algorithms()[name]
+    return STRATEGIES.load(name, Algorithm)
+
+
+def label_loss(name: str) -> LocalLoss:
+    """Return a local loss that depends on a client's labels.
+
+    Raises
+    ------
+    ConfigurationError
+        If there is none of that name; the message lists the choices.
+    """
+    return LOCAL_LOSSES.load(name, LocalLoss)
+
+
+def algorithms() -> dict[str, Algorithm]:
+    """Return all algorithms of this folder by name, in alphabetical order."""
+    return {name: get(name) for name in STRATEGIES.ours}
 
 
 def prior_left(configuration: RunConfiguration) -> float:
@@ -48,4 +43,4 @@ def prior_left(configuration: RunConfiguration) -> float:
     See :meth:`strategies.local_loss.ClientLoss.prior_left`.
     """
     name = get(configuration.strategy).loss_name(configuration)
-    return local_losses()[name].loss.prior_left(configuration) if name in local_losses() else 1.0
+    return 1.0 if name in LOSSES_OF_THE_LOOP else label_loss(name).loss.prior_left(configuration)

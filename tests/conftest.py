@@ -232,7 +232,7 @@ def laboratory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[...,
                 return SimpleNamespace(
                     configuration=given,
                     partition_id=index,
-                    num_partitions=0,
+                    num_partitions=len(clients),
                     memory=memory,
                     device=torch.device("cpu"),
                     data=lambda: clients[index],

@@ -14,8 +14,7 @@ from filelock import FileLock, Timeout
 
 from fedf2dg.engines import Engine
 from fedf2dg.report.run_record import STAGES
-from foundation import counted, write_whole
-from foundation.optional import only_warned
+from foundation import counted, only_warned, write_whole
 from foundation.processes import cores
 from foundation.settings.configuration import ConfigurationError, RunConfiguration
 

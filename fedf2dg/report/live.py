@@ -8,17 +8,16 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from fedf2dg.report.figures import pseudo_image_grid, to_png
+from fedf2dg.report.figures import to_png
 from fedf2dg.report.model_card import model_card
 from fedf2dg.report.pseudo_images import pseudo_grid, read_grid, stored_sets
 from fedf2dg.report.report import write_report
 from fedf2dg.report.tables import terminal_table
 from fedf2dg.report.verdict import guessing, plain, verdicts
-from foundation import write_whole
+from foundation import only_warned, write_whole
 from foundation.events.family import Listener, ModelKept, PseudoImagesStored, RunCompleted
 from foundation.events.sinks import Relay
 from foundation.models.directory import CARD
-from foundation.optional import only_warned
 
 log = logging.getLogger("flwr.fedf2dg")
 
@@ -58,7 +57,7 @@ def pictures(
 
 def _drawn(directory: Path, kind: str, place: int, class_names: Sequence[str]) -> bytes:
     grid = read_grid(directory, kind, place)
-    return to_png(pseudo_image_grid(grid.tiles, grid.clients, grid.classes, class_names))
+    return to_png(grid.figure(class_names))
 
 
 def _card(event: ModelKept) -> str:

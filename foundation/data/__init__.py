@@ -23,7 +23,6 @@ from .partitions import (
     stratified_subset,
     to_assignment,
 )
-from .sources import SOURCES
 from .sources.own_files import site_data
 
 __all__ = [
@@ -32,7 +31,6 @@ __all__ = [
     "FOLDERS",
     "LABEL_NOISES",
     "PARTITIONS",
-    "SOURCES",
     "Batches",
     "DataError",
     "DataSet",

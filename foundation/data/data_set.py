@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
 
-from foundation.errors import DataError, PartitionError
-from foundation.plain_log import warn_once
+from foundation.errors import DataError, PartitionError, warn_once
+from foundation.members import DATA_SETS
 
 from .agreement import Description
-from .collection import SPLIT_NAMES, Collection
+from .collection import SPLIT_NAMES, Collection, Source
 from .images import ImageData
 from .names import listed, shown
 from .noise import feature_noise, noisy_labels
 from .partitions import HELD_OUT_FROM, Indices, partition, stratified_split, stratified_subset
-from .sources import SOURCES, Source
 from .sources.folder import folder_of_sites
 
 #: The partition in which every site's folder is one client.
@@ -30,7 +30,7 @@ class DataSet:
     Attributes
     ----------
     name : str
-        A key of `SOURCES`.
+        Its name.
     data_dir : str (default: "")
         Directory of the files; needed for a user's own, optional for hub data sets.
     class_names : tuple of str (default: ())
@@ -98,11 +98,20 @@ class DataSet:
         collection = self._collection
         return dict(zip(collection.sites, collection.training_sizes(), strict=True))
 
+    def digest(self, split: str, rows: Indices | None = None) -> str:
+        """Return a digest of a split's images and labels, or of some rows, in whatever order.
+
+        It changes with any image, and not with names, places or formats of what holds them.
+        """
+        digests, labels = self._collection.digests(split), self.load(split).labels
+        if rows is not None:
+            digests, labels = digests[rows], labels[rows]
+        content = np.hstack([digests, labels.astype("<i8")[:, None].view(np.uint8)])
+        return hashlib.sha256(b"".join(sorted(row.tobytes() for row in content))).hexdigest()[:32]
+
     @property
     def _source(self) -> Source:
-        if self.name not in SOURCES:
-            raise DataError(f"unknown data set '{self.name}': choose one of {', '.join(SOURCES)}")
-        source = SOURCES[self.name]
+        source = DATA_SETS.load(self.name, Source)
         if self.class_names and not source.own:
             raise DataError(f"class names are part of data set '{self.name}' and cannot be given")
         return source
@@ -222,6 +231,14 @@ class Division:
             labels, self.validation_share, [self.seed, client], at_least_one_of=HELD_OUT_FROM
         )
         return rows[kept], rows[held_out]
+
+    def digests(self) -> dict[str, list[str]]:
+        """Digest what every client trains on, and what it holds out; see `DataSet.digest`."""
+        parts = [self.rows(client) for client in range(len(self.parts()))]
+        return {
+            "train": [self.data_set.digest("train", trained) for trained, _ in parts],
+            "held-out": [self.data_set.digest("train", held_out) for _, held_out in parts],
+        }
 
     def data(self, client: int, split: str = "train") -> ImageData:
         """Get what a client trains on, or what it holds out.

@@ -1,5 +1,7 @@
 """Labelled images in memory, and the step between stored bytes and what a network sees."""
 
+import hashlib
+import hmac
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -155,6 +157,19 @@ class ImageData:
         """Refuse an owner without a training image, by name."""
         if not len(self):
             raise DataError(f"{owner} has no training image: give it data or leave it out")
+
+    def digest(self, key: bytes) -> str:
+        """Return a digest that says whether the images are the same, to whoever has no `key`.
+
+        HMAC-SHA256 over the images in whatever order: without the key, nobody can compute it for
+        images that he guesses.
+        """
+        rows = zip(self.images, self.labels, strict=True)
+        every = sorted(
+            hashlib.sha256(image.tobytes() + int(label).to_bytes(8, "little")).digest()
+            for image, label in rows
+        )
+        return hmac.new(key, b"".join(every), "sha256").hexdigest()[:32]
 
     def subset(self, indices: npt.NDArray[np.integer[Any]] | Sequence[int]) -> "ImageData":
         """Copy the images of these rows, in this order, into memory."""

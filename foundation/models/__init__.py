@@ -10,7 +10,7 @@ from .directory import (
     write_model,
 )
 from .interpolation import interpolated
-from .registry import MODELS, build
+from .registry import build
 from .state import (
     State,
     StateLayout,
@@ -23,7 +23,6 @@ from .state import (
 from .timm_models import PREFIX as TIMM
 
 __all__ = [
-    "MODELS",
     "TIMM",
     "Classifier",
     "ModelDescription",

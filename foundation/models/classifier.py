@@ -2,9 +2,39 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+
 from torch import Tensor, nn
 
 from .state import has_batch_norm
+
+#: Takes the number of image channels and (height, width), and returns an encoder and its number of
+#: features.
+EncoderBuilder = Callable[[int, tuple[int, int]], tuple[nn.Module, int]]
+
+
+@dataclass(frozen=True)
+class Model:
+    """What a file declares, as ``model = Model("name", build)``.
+
+    Parameters
+    ----------
+    name : str
+        The value of the key ``model``.
+    build : EncoderBuilder
+        Builds the encoder with fresh weights; classifier and projection head are added. Where
+        ``name`` ends with a slash, it is given the whole name, too.
+    """
+
+    name: str
+    build: Callable[..., tuple[nn.Module, int]]
+
+    def __call__(
+        self, channels: int, image_size: tuple[int, int], **named: str
+    ) -> tuple[nn.Module, int]:
+        """Build an encoder, as a function of a user's own does it."""
+        return self.build(channels, image_size, **named)
 
 
 class Classifier(nn.Module):
@@ -46,9 +76,11 @@ class Classifier(nn.Module):
     def embed(self, images: Tensor) -> Tensor:
         """Return the representation z, shape (n, d), that MOON contrasts.
 
-        ``flatten(1)``, not ``squeeze()``: a batch of one image must keep its batch axis.
+        What the encoder said of images, (n, width), may stand for them: see ``kept_features``.
         """
-        embedded: Tensor = self.projection(self.encoder(images).flatten(1))
+        # flatten(1), not squeeze(): a batch of one image must keep its batch axis.
+        features = images if images.ndim == 2 else self.encoder(images).flatten(1)
+        embedded: Tensor = self.projection(features)
         return embedded
 
     def classify(self, features: Tensor) -> Tensor:

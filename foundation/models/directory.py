@@ -17,11 +17,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from foundation import UsageError, whole_folder
+from foundation.members import MODELS
 
 from .classifier import Classifier
-from .registry import MODELS, build
+from .registry import build
 from .state import State, first_non_finite, load_state
-from .timm_models import PREFIX as TIMM
 
 FORMAT = 1
 WEIGHTS, DESCRIPTION, CARD = "model.safetensors", "config.json", "README.md"
@@ -38,7 +38,7 @@ class ModelDescription:
     Parameters
     ----------
     architecture : str
-        A key of :data:`foundation.models.MODELS`, or ``timm/NAME``.
+        The model's name.
     projection_dim : int
         Output size of MOON's projection head; 0: it has none.
     classes : tuple[str, ...]
@@ -61,10 +61,7 @@ class ModelDescription:
 
     def __post_init__(self) -> None:
         """Refuse what no model can be built from."""
-        if self.architecture not in MODELS and not self.architecture.startswith(TIMM):
-            raise ValueError(
-                f"architecture {self.architecture!r} is unknown here; known are {', '.join(MODELS)}"
-            )
+        MODELS.require(self.architecture)
         sizes = (len(self.classes), *self.image_size)
         if self.channels not in (1, 3) or min(sizes) < 1 or len(self.image_size) != 2:
             raise ValueError(

@@ -12,13 +12,12 @@ from functools import partial
 import torch
 from torch import nn
 
+from foundation.members import MODELS
+
 from . import timm_models
-from .classifier import Classifier
+from .classifier import Classifier, Model
 from .efficientnet_lite import efficientnet_lite0
 from .resnet import group_norm, residual_encoder
-from .torchvision_models import TORCHVISION_MODELS
-
-EncoderBuilder = Callable[[int, tuple[int, int]], tuple[nn.Module, int]]
 
 
 def _residual(
@@ -82,19 +81,18 @@ def vgg11(channels: int, image_size: tuple[int, int]) -> tuple[nn.Module, int]:
 # resnet8, 20 and 32 are He et al.'s three-stage networks for CIFAR-10; resnet18 and 34 have four
 # stages. On 8x8 images a fourth stage is a single pixel, whose BatchNorm statistics are so poor
 # that averaging ten clients at Dirichlet 0.05 stays near chance for rounds: resnet8 suits digits.
-MODELS: dict[str, EncoderBuilder] = {
-    "resnet8": partial(_residual, width=16, blocks=(1, 1, 1)),
-    "resnet20": partial(_residual, width=16, blocks=(3, 3, 3)),
-    "resnet32": partial(_residual, width=16, blocks=(5, 5, 5)),
-    "resnet18": partial(_residual, width=64, blocks=(2, 2, 2, 2)),
-    "resnet34": partial(_residual, width=64, blocks=(3, 4, 6, 3)),
-    "resnet8-gn": partial(_residual, width=16, blocks=(1, 1, 1), norm_layer=group_norm),
-    "resnet18-gn": partial(_residual, width=64, blocks=(2, 2, 2, 2), norm_layer=group_norm),
-    "cnn": small_cnn,
-    "vgg11": vgg11,
-    "efficientnet_lite0": efficientnet_lite0,
-    **TORCHVISION_MODELS,
-}
+models = (
+    Model("resnet8", partial(_residual, width=16, blocks=(1, 1, 1))),
+    Model("resnet20", partial(_residual, width=16, blocks=(3, 3, 3))),
+    Model("resnet32", partial(_residual, width=16, blocks=(5, 5, 5))),
+    Model("resnet18", partial(_residual, width=64, blocks=(2, 2, 2, 2))),
+    Model("resnet34", partial(_residual, width=64, blocks=(3, 4, 6, 3))),
+    Model("resnet8-gn", partial(_residual, width=16, blocks=(1, 1, 1), norm_layer=group_norm)),
+    Model("resnet18-gn", partial(_residual, width=64, blocks=(2, 2, 2, 2), norm_layer=group_norm)),
+    Model("cnn", small_cnn),
+    Model("vgg11", vgg11),
+    Model("efficientnet_lite0", efficientnet_lite0),
+)
 
 
 def build(
@@ -111,7 +109,7 @@ def build(
     Parameters
     ----------
     name : str
-        A key of :data:`MODELS`, or ``timm/NAME``.
+        Of one of :data:`foundation.members.MODELS`.
     classes, channels : int
         Number of classes, and of image channels.
     image_size : tuple[int, int] or int (default: 32)
@@ -127,12 +125,12 @@ def build(
     ValueError
         If the name is unknown (the message lists the choices) or the image is too small.
     """
-    if name not in MODELS and not name.startswith(timm_models.PREFIX):
-        raise ValueError(f"unknown model {name!r}; choose timm/NAME or one of {', '.join(MODELS)}")
+    make = MODELS.load_function(name)
+    if name.startswith(timm_models.PREFIX):
+        make = partial(make, name=name)
     size = (image_size, image_size) if isinstance(image_size, int) else image_size
     with torch.random.fork_rng(devices=[], enabled=seed is not None):
         if seed is not None:
             torch.manual_seed(seed)
-        make = MODELS.get(name) or partial(timm_models.timm_encoder, name=name)
         encoder, width = make(channels, size)
         return Classifier(encoder, width, classes, projection_dim)

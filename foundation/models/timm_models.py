@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from .classifier import Model
 from .state import State, cpu_state
 
 PREFIX = "timm/"
@@ -95,3 +96,7 @@ def _configuration(name: str) -> Any:
 
 def _bare(name: str) -> str:
     return name.removeprefix(PREFIX)
+
+
+#: Whatever stands behind the slash, timm knows.
+model = Model("timm/", timm_encoder)

@@ -7,11 +7,9 @@ that keeps their size, where that makes sense.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
-
 from torch import nn
 
+from .classifier import EncoderBuilder, Model
 from .state import State
 
 PREFIX = "torchvision/"
@@ -76,23 +74,27 @@ def torchvision_encoder(
     return network, _without_last_layer(network)
 
 
-TORCHVISION_MODELS: dict[str, Callable[[int, tuple[int, int]], tuple[nn.Module, int]]] = {
-    "torchvision/resnet18": partial(torchvision_encoder, name="resnet18"),
-    "torchvision/resnet34": partial(torchvision_encoder, name="resnet34"),
-    "torchvision/resnet50": partial(torchvision_encoder, name="resnet50"),
-    "torchvision/mobilenet_v3_small": partial(
-        torchvision_encoder, name="mobilenet_v3_small", dropout=0.0
+def _of(name: str, **options: float) -> EncoderBuilder:
+    def build(channels: int, image_size: tuple[int, int]) -> tuple[nn.Module, int]:
+        return torchvision_encoder(channels, image_size, name=name, **options)
+
+    return build
+
+
+models = (
+    Model("torchvision/resnet18", _of("resnet18")),
+    Model("torchvision/resnet34", _of("resnet34")),
+    Model("torchvision/resnet50", _of("resnet50")),
+    Model("torchvision/mobilenet_v3_small", _of("mobilenet_v3_small", dropout=0.0)),
+    Model(
+        "torchvision/efficientnet_b0",
+        _of("efficientnet_b0", dropout=0.0, stochastic_depth_prob=0.0),
     ),
-    "torchvision/efficientnet_b0": partial(
-        torchvision_encoder, name="efficientnet_b0", dropout=0.0, stochastic_depth_prob=0.0
-    ),
-    "torchvision/shufflenet_v2_x0_5": partial(torchvision_encoder, name="shufflenet_v2_x0_5"),
-    "torchvision/shufflenet_v2_x1_0": partial(torchvision_encoder, name="shufflenet_v2_x1_0"),
-    "torchvision/convnext_tiny": partial(
-        torchvision_encoder, name="convnext_tiny", stochastic_depth_prob=0.0
-    ),
-    "torchvision/vit_b_16": partial(torchvision_encoder, name="vit_b_16"),
-}
+    Model("torchvision/shufflenet_v2_x0_5", _of("shufflenet_v2_x0_5")),
+    Model("torchvision/shufflenet_v2_x1_0", _of("shufflenet_v2_x1_0")),
+    Model("torchvision/convnext_tiny", _of("convnext_tiny", stochastic_depth_prob=0.0)),
+    Model("torchvision/vit_b_16", _of("vit_b_16")),
+)
 
 
 def downloaded(name: str) -> State:

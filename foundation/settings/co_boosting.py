@@ -9,7 +9,7 @@ from .peers import GrowingPoolSettings
 
 
 @dataclass(frozen=True)
-class CoBoostingSettings(GrowingPoolSettings):
+class CoBoostingSettings(GrowingPoolSettings, name="co-boosting"):
     """Co-Boosting (Dai et al. 2024)."""
 
     gamma: float = key(

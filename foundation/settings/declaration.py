@@ -9,22 +9,20 @@ know the libraries.
 
 from __future__ import annotations
 
-import difflib
 import math
 import operator
 import os
 import re
-from collections.abc import Collection
 from dataclasses import dataclass, field, fields
-from typing import Any
+from typing import Any, ClassVar
 
-from foundation import UsageError
+from foundation.errors import ConfigurationError
+from foundation.members import Family
+from foundation.wording import names_in, unknown
+
+__all__ = ["ConfigurationError", "KeyInfo", "Section", "Value", "checked", "key", "names_in"]
 
 Value = str | int | float | bool
-
-
-class ConfigurationError(UsageError, ValueError):
-    """A setting that cannot work; the message names the key, the value and the choices."""
 
 
 @dataclass(frozen=True)
@@ -46,8 +44,11 @@ class KeyInfo:
     above, below : float, optional
         Exclusive ends.
     choices : tuple[str, ...] (default: ())
-        Permitted values; empty if the choices are open (data set, model, strategy: they are
-        registries, and are passed to ``RunConfiguration.parse``).
+        Permitted values; empty if the choices are open.
+    family : Family, optional
+        Whose members the value names: one, or as many as there are commas and one more.
+    several : bool (default: False)
+        Whether it may be more than one.
     numbered : str (default: "")
         A choice that a number may follow, behind a colon: ``cuda`` permits ``cuda:1``.
     original : str (default: "")
@@ -59,7 +60,7 @@ class KeyInfo:
         Whether the value is a path, which is made absolute where a configuration is parsed: other
         processes of the run have working directories of their own.
     words : tuple of str (default: ())
-        Values of a path key that are no path.
+        Values of a path key that are no path, and of a family's that are no member.
     in_library_only : bool (default: False)
         Whether only the libraries' users can set it; it is no key of the run's configuration.
     """
@@ -73,6 +74,8 @@ class KeyInfo:
     above: float | None = None
     below: float | None = None
     choices: tuple[str, ...] = ()
+    family: Family | None = None
+    several: bool = False
     numbered: str = ""
     original: str = ""
     binds: str = "train"
@@ -85,6 +88,8 @@ class KeyInfo:
         """The permitted values in words; empty if any will do."""
         if self.choices:
             return ", ".join([*self.choices, *([f"{self.numbered}:N"] if self.numbered else [])])
+        if self.family:
+            return ", ".join([*self.words, *self.family.ours, "module:name"])
         ends = (
             ("above", self.above),
             ("at least", self.minimum),
@@ -118,7 +123,19 @@ def setting(default: Any, meaning: str, **info: Any) -> Any:
 
 
 class Section:
-    """Settings that belong together; a subclass is a frozen dataclass of declared fields."""
+    """Settings that belong together; a subclass is a frozen dataclass of declared fields.
+
+    ``class MoonSettings(Section, name="moon")`` is the section ``moon`` of a run's configuration:
+    its keys are ``moon.mu`` and so on. A file of this folder that holds one is all that a section
+    needs; a member of a user's own brings its section as its ``settings``.
+    """
+
+    section_name: ClassVar[str] = ""
+
+    def __init_subclass__(cls, name: str = "") -> None:
+        """Note the section's name in the run's configuration."""
+        super().__init_subclass__()
+        cls.section_name = name
 
     def __post_init__(self) -> None:
         """Hold every value against its declaration.
@@ -147,7 +164,7 @@ _EXPECTED: dict[type, str] = {
 }
 
 
-def checked(name: str, value: Any, info: KeyInfo, choices: Collection[str] = ()) -> Any:
+def checked(name: str, value: Any, info: KeyInfo) -> Any:
     """Return a value as its declared type, if it is permitted; a path is made absolute.
 
     Parameters
@@ -158,9 +175,6 @@ def checked(name: str, value: Any, info: KeyInfo, choices: Collection[str] = ())
         A whole number will do for a number.
     info : KeyInfo
         The declaration.
-    choices : collection of str (default: ())
-        Permitted values of a setting whose choices are open in its declaration; one that ends in a
-        slash stands for every name behind it.
 
     Raises
     ------
@@ -173,13 +187,13 @@ def checked(name: str, value: Any, info: KeyInfo, choices: Collection[str] = ())
         raise ConfigurationError(
             f"{name} = {value!r} must be {_EXPECTED[info.kind]}, not {type(value).__name__}"
         )
-    choices = choices or info.choices
+    if info.family and value not in info.words:
+        for member in names_in(str(value)) if info.several else [str(value)]:
+            info.family.require(member, info.words)
     numbered = info.numbered and re.fullmatch(f"{info.numbered}:[0-9]+", str(value))
-    behind = str(value).startswith(tuple(name for name in choices if name.endswith("/")))
-    if choices and value not in choices and not numbered and not behind:
-        if info.numbered:
-            choices = [*choices, f"{info.numbered}:N"]
-        raise ConfigurationError(unknown(name, str(value), choices))
+    if info.choices and value not in info.choices and not numbered:
+        every = [*info.choices, *([f"{info.numbered}:N"] if info.numbered else [])]
+        raise ConfigurationError(unknown(name, str(value), every))
     if isinstance(value, float) and not math.isfinite(value):
         raise ConfigurationError(f"{name} = {value} must be finite")
     if isinstance(value, int | float) and not isinstance(value, bool):
@@ -194,20 +208,3 @@ def checked(name: str, value: Any, info: KeyInfo, choices: Collection[str] = ())
     if info.is_path and value and value not in info.words:
         return os.path.abspath(os.path.expanduser(str(value)))
     return value
-
-
-def names_in(text: str) -> tuple[str, ...]:
-    """Return the names in a text that separates them by commas, without blanks and empty ones."""
-    return tuple(name.strip() for name in text.split(",") if name.strip())
-
-
-def unknown(what: str, value: str, choices: Collection[str]) -> str:
-    """Say that a value is none of the choices, what was perhaps meant, and what there is."""
-    listed = ", ".join(sorted(choices))
-    return f"unknown {what} {value!r}.{meant(value, choices)} Choose one of: {listed}"
-
-
-def meant(value: str, choices: Collection[str]) -> str:
-    """Return a hint at the choice that is nearest to a value; empty if none is near."""
-    close = difflib.get_close_matches(value, choices, n=1)
-    return f" Did you mean {close[0]!r}?" if close else ""

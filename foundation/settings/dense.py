@@ -9,7 +9,7 @@ from .peers import GrowingPoolSettings
 
 
 @dataclass(frozen=True)
-class DenseSettings(GrowingPoolSettings):
+class DenseSettings(GrowingPoolSettings, name="dense"):
     """DENSE (Zhang et al. 2022)."""
 
     bn_weight: float = key(

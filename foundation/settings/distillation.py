@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from .declaration import Section, key, setting
-from .forms import FORMS, Form
-from .inversion import usual_roll
+from .generation import FORMS, Form, usual_roll
 
 Statistics = Literal["frozen", "update"]
 Layers = Literal["auto", "all", "head", "affine"]
@@ -20,33 +19,9 @@ class DistillationSettings(Section):
 
     How the weight, the statistics and the shift were chosen is in ``docs/results.md``.
 
-    Parameters
-    ----------
-    epochs, batch_size : int
-        Passes over the pseudo data, and images per step.
-    learning_rate, momentum, nesterov, weight_decay : float, float, bool, float
-        Of SGD. Without momentum there is nothing that Nesterov's form could change.
-    temperature : float
-        Divides teacher's and student's logits before the softmax.
-    weight : float
-        Factor on the loss.
-    max_shift : int or None
-        Every batch is rolled by up to so many pixels each way. None: see :meth:`shift_for`.
-    statistics : {"frozen", "update"}
-        What BatchNorm layers of the student do: keep the federated statistics, which come from real
-        images, or normalise with the pseudo batch and let its statistics move them. Which is better
-        depends on how well the federated statistics fit; see ``docs/results.md``.
-    layers : Layers
-        Which parameters of the student are trained; see ``distillation.layers``. The library's
-        :func:`distillation.distil`, whose student may be a fresh one, takes auto for all.
-        BatchNorm layers whose scale and shift are not trained keep their statistics whatever
-        ``statistics`` says.
-    teacher : Teacher
-        Whose answer to an image is its soft label; see ``distillation.teachers``. The library's
-        :func:`distillation.distil` is given soft labels and does not read it.
-    form : {"corrected", "reference"}
-        corrected: one optimizer, a new shift for every batch. reference: the optimizer is built
-        anew for every epoch (which forgets its momentum), and the whole set is rolled once.
+    BatchNorm layers whose scale and shift are not trained keep their statistics whatever
+    ``statistics`` says. The library's :func:`distillation.distil`, whose student may be a fresh
+    one, takes ``layers="auto"`` for all, is given soft labels, and does not read ``teacher``.
     """
 
     epochs: int = key(

@@ -8,7 +8,7 @@ from .declaration import Section, key
 
 
 @dataclass(frozen=True)
-class FedACGSettings(Section):
+class FedACGSettings(Section, name="fedacg"):
     """FedACG's settings (Kim et al. 2024)."""
 
     momentum: float = key(

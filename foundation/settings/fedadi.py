@@ -9,7 +9,7 @@ from .peers import StudentSettings
 
 
 @dataclass(frozen=True)
-class FedADISettings(StudentSettings):
+class FedADISettings(StudentSettings, name="fedadi"):
     """Inversion of the ensemble of local models; ``generation.*`` says how."""
 
     images: int = key(

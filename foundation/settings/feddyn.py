@@ -8,7 +8,7 @@ from .declaration import Section, key
 
 
 @dataclass(frozen=True)
-class FedDynSettings(Section):
+class FedDynSettings(Section, name="feddyn"):
     """FedDyn's setting (Acar et al. 2021)."""
 
     alpha: float = key(

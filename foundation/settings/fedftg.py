@@ -9,7 +9,7 @@ from .peers import GeneratorSettings
 
 
 @dataclass(frozen=True)
-class FedFTGSettings(GeneratorSettings):
+class FedFTGSettings(GeneratorSettings, name="fedftg"):
     """FedFTG (Zhang et al. 2022)."""
 
     iterations: int = key(

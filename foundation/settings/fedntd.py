@@ -8,7 +8,7 @@ from .declaration import Section, key
 
 
 @dataclass(frozen=True)
-class FedNTDSettings(Section):
+class FedNTDSettings(Section, name="fedntd"):
     """FedNTD's settings (Lee et al. 2022)."""
 
     beta: float = key(

@@ -8,7 +8,7 @@ from .declaration import Section, key
 
 
 @dataclass(frozen=True)
-class FedRSSettings(Section):
+class FedRSSettings(Section, name="fedrs"):
     """FedRS's settings (Li and Zhan 2021)."""
 
     alpha: float = key(

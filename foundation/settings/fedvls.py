@@ -8,7 +8,7 @@ from .declaration import Section, key
 
 
 @dataclass(frozen=True)
-class FedVLSSettings(Section):
+class FedVLSSettings(Section, name="fedvls"):
     """FedVLS's settings (Guo et al. 2025)."""
 
     distillation: float = key(1.0, "Weight λ of the vacant-class distillation.", minimum=0.0)

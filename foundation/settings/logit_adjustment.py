@@ -8,7 +8,7 @@ from .declaration import Section, key
 
 
 @dataclass(frozen=True)
-class LogitAdjustmentSettings(Section):
+class LogitAdjustmentSettings(Section, name="logit-adjustment"):
     """Local losses that adjust logits by the client's own label counts."""
 
     tau: float = key(

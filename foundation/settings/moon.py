@@ -8,7 +8,7 @@ from .declaration import Section, key
 
 
 @dataclass(frozen=True)
-class MoonSettings(Section):
+class MoonSettings(Section, name="moon"):
     """MOON's settings (Li et al. 2021)."""
 
     mu: float = key(

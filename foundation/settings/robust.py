@@ -8,7 +8,7 @@ from .declaration import Section, key
 
 
 @dataclass(frozen=True)
-class RobustSettings(Section):
+class RobustSettings(Section, name="robust"):
     """Aggregation that bears malicious clients: Krum, Multi-Krum, Bulyan, the trimmed mean."""
 
     malicious_clients: int = key(

@@ -8,7 +8,7 @@ from .declaration import Section, key
 
 
 @dataclass(frozen=True)
-class ServerOptimizerSettings(Section):
+class ServerOptimizerSettings(Section, name="server-optimizer"):
     """The server's step of FedAdam, FedYogi, FedAdagrad, FedAvgM and q-FedAvg."""
 
     learning_rate: float = key(

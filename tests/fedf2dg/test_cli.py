@@ -14,6 +14,7 @@ import pytest
 from fedf2dg import cli
 from foundation.data import DataSet
 from foundation.settings.configuration import ConfigurationError, RunConfiguration
+from foundation.settings.moon import MoonSettings
 from server_app import run_directory
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -313,7 +314,7 @@ def test_settings_files_and_arguments_in_their_order(command, tmp_path, monkeypa
     (configuration,) = seen
     assert configuration.seed == 2
     assert configuration.batch_size == 8
-    assert configuration.moon.mu == 3.0
+    assert configuration.section(MoonSettings).mu == 3.0
     assert configuration.local_epochs == 2
     assert configuration.num_clients == 5
     assert configuration.data_dir == str(tmp_path / "x")

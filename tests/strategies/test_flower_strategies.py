@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,15 +16,15 @@ from safetensors.torch import load_file, save_file
 
 import fedf2dg
 import strategies
-from foundation.messages.object_state import (
-    CannotRemember,
-    attributes_from_state,
-    attributes_to_state,
-)
 from foundation.messages.records import from_record
 from foundation.settings.configuration import ConfigurationError
 from server_app import preflight
 from strategies import TooFewReplies, from_flower
+from strategies.object_state import (
+    CannotRemember,
+    attributes_from_state,
+    attributes_to_state,
+)
 
 BY_NAME = [
     "bulyan",
@@ -45,8 +47,9 @@ def offer(monkeypatch):
     """Return a function that makes a strategy choosable by name."""
 
     def add(name, make):
-        monkeypatch.setitem(strategies.algorithms(), name, from_flower(name, make))
-        return name
+        offered = SimpleNamespace(offered=from_flower(name, make), __file__=__file__)
+        monkeypatch.setitem(sys.modules, f"{name}_of_a_test", offered)
+        return f"{name}_of_a_test:offered"
 
     return add
 

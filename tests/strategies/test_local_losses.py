@@ -8,9 +8,10 @@ import torch.nn.functional as F
 from torch import nn
 
 from client_app.training import LOSSES, train_locally
+from foundation.members import LOCAL_LOSSES
 from foundation.settings.configuration import ConfigurationError, RunConfiguration, key_table
 from server_app import preflight
-from strategies import get, local_losses, prior_left
+from strategies import get, label_loss, prior_left
 from strategies.fedlc import calibration
 from strategies.fedntd import not_true_distillation
 from strategies.fedrs import restriction
@@ -73,7 +74,7 @@ def trained_state(name, counts=SKEWED, strategy="fedavg", frozen=(), **keys):
     declared = get(strategy)
     plan = declared.client(configuration)
     plan.begin_round(model, {})
-    loss = LOSSES.get(name) or local_losses()[name].loss(configuration, counts, model)
+    loss = LOSSES.get(name) or label_loss(name).loss(configuration, counts, model)
     train_locally(model, Source(), plan, generator=torch.Generator(), loss=loss)
     return list(model.state_dict().values())
 
@@ -117,13 +118,13 @@ def test_fedvls_without_its_terms_is_logit_adjustment():
 
 def test_fedvls_without_vacant_classes_needs_no_teacher():
     configuration = RunConfiguration.parse({})
-    loss = local_losses()["vacant-class-distillation"].loss(configuration, EQUAL, network())
+    loss = label_loss("vacant-class-distillation").loss(configuration, EQUAL, network())
     loss.observe(torch.zeros(2, 4))
     assert torch.isfinite(loss(torch.zeros(2, CLASSES), torch.tensor([0, 1])))
 
 
 @pytest.mark.parametrize("strategy", ["fedavg", "fedprox"])
-@pytest.mark.parametrize("name", sorted(local_losses()))
+@pytest.mark.parametrize("name", LOCAL_LOSSES.ours)
 def test_frozen_parameters_stay_and_the_others_move(name, strategy):
     frozen = ["norm.weight", "norm.bias", "layer.bias"]
     begin = network().state_dict()
@@ -171,7 +172,7 @@ def test_fedlc_is_the_pairwise_margin_of_the_paper():
 @pytest.mark.parametrize("name", ["calibrated", "logit-adjusted", "restricted-softmax"])
 def test_absent_classes_are_pushed_down_less(name):
     configuration = RunConfiguration.parse({})
-    loss = local_losses()[name].loss(configuration, SKEWED, network())
+    loss = label_loss(name).loss(configuration, SKEWED, network())
     logits, _, labels = batch(dtype=torch.float32)
     logits.requires_grad_()
     (own,) = torch.autograd.grad(loss(logits, labels), logits)
@@ -235,10 +236,10 @@ def test_logit_suppression_is_the_sum_written_out():
     assert float(logit_suppression(logits, labels, prior)) == pytest.approx(total, rel=1e-7)
 
 
-@pytest.mark.parametrize("name", sorted(local_losses()))
+@pytest.mark.parametrize("name", LOCAL_LOSSES.ours)
 def test_gradients_agree_with_finite_differences(name):
     model = network().double()
-    loss = local_losses()[name].loss(
+    loss = label_loss(name).loss(
         RunConfiguration.parse({"fedvls.suppression": 0.5}), SKEWED.double(), model
     )
     logits, images, labels = batch()
@@ -248,7 +249,7 @@ def test_gradients_agree_with_finite_differences(name):
 
 def test_a_teacher_is_not_moved_by_training():
     model = network()
-    loss = local_losses()["not-true-distillation"].loss(RunConfiguration.parse({}), SKEWED, model)
+    loss = label_loss("not-true-distillation").loss(RunConfiguration.parse({}), SKEWED, model)
     images = torch.randn(6, 4)
     before = loss._teacher(images)
     with torch.no_grad():
@@ -271,7 +272,7 @@ def test_a_strategy_is_fedavg_with_its_loss(name):
 
 
 @pytest.mark.parametrize("strategy", ["scaffold", "fedprox", "fednova", "moon", "fedadam", "krum"])
-@pytest.mark.parametrize("name", sorted(local_losses()))
+@pytest.mark.parametrize("name", LOCAL_LOSSES.ours)
 def test_any_other_strategy_takes_any_local_loss(strategy, name):
     configuration = preflight.parse({"strategy": strategy, "local-loss": name})
     assert get(strategy).loss_name(configuration) == name
@@ -295,8 +296,8 @@ def test_two_losses_that_contradict_each_other_are_refused():
 
 
 def test_the_key_offers_what_there_is():
-    (choices,) = [info.choices for name, _, info in key_table() if name == "local-loss"]
-    assert set(choices) == {*LOSSES, *local_losses()}
+    (offered,) = [info.range for name, _, info in key_table() if name == "local-loss"]
+    assert set(offered.split(", ")) == {*LOSSES, *LOCAL_LOSSES.ours, "module:name"}
 
 
 @pytest.mark.parametrize(
@@ -324,7 +325,7 @@ def test_a_model_that_fits_a_prior_has_what_is_said_to_be_left_of_it():
         configuration = RunConfiguration.parse(
             {"strategy": "fedavg", "local-loss": "logit-adjusted", "logit-adjustment.tau": tau}
         )
-        loss = local_losses()["logit-adjusted"].loss(configuration, counts, network())
+        loss = label_loss("logit-adjusted").loss(configuration, counts, network())
         bias = torch.zeros(3, requires_grad=True)
         optimizer = torch.optim.LBFGS([bias], max_iter=100, line_search_fn="strong_wolfe")
 

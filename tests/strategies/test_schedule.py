@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from foundation.settings.configuration import ConfigurationError, RunConfiguration
+from foundation.settings.moon import MoonSettings
 from strategies.normalizer import normalizer
 
 
@@ -106,8 +107,8 @@ def test_mu_follows_the_schedule_where_it_is_said_and_the_step_size_then_does_no
         configuration = RunConfiguration.parse({"schedule.of": of, **settings})
         rounds = [configuration.with_mu_at(r) for r in (1, 2)]
         assert [found.proximal_mu for found in rounds] == pytest.approx(mus)
-        assert [found.moon.mu for found in rounds] == pytest.approx(
-            [configuration.moon.mu * mu / 0.01 for mu in mus]
+        assert [found.section(MoonSettings).mu for found in rounds] == pytest.approx(
+            [configuration.section(MoonSettings).mu * mu / 0.01 for mu in mus]
         )
         assert [configuration.learning_rate_at(r) for r in (1, 2)] == pytest.approx(steps)
 

@@ -11,8 +11,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from foundation.errors import DataError
-from foundation.plain_log import warn_once
+from foundation.errors import DataError, warn_once
 
 from ..collection import SPLIT_NAMES, Collection, Source
 from ..decoding import Records
@@ -25,13 +24,15 @@ from .class_folders import (
 )
 from .own_files import own_files
 from .parquet import directory_of, parquet_files, splits_beside
-from .walk import LeftOut, folders_in, has_images
+from .walk import LeftOut, folders_in, has_images, holds_runs
 
 _NEARLY_EQUAL = 0.8  # as difflib counts: one letter of "horse" that is wrong, doubled or missing
 
 
 def _open(data_dir: str, class_names: tuple[str, ...]) -> Collection:
     directory = directory_of("folder", data_dir)
+    if holds_runs(directory):
+        raise DataError(f"{shown(directory)} holds runs, not images: name another data-dir")
     if holds_sites(directory, class_names):
         return sites("folder", directory, class_names)
     collection = class_folders("folder", directory, class_names)

@@ -68,8 +68,8 @@ _CIFAR100_NAMES = """
 # Normalisation: mean and standard deviation over the training pixels, as commonly published.
 # Augmentation: as in NIID-Bench (crops and flips for CIFAR-10, rotation by up to 15 degrees on top
 # for CIFAR-100, none for digits and clothes, which a flip would turn into something else).
-HUB_SETS: dict[str, Source] = {
-    "cifar10": published(
+sources = (
+    published(
         "cifar10",
         "uoft-cs/cifar10",
         "img",
@@ -82,7 +82,7 @@ HUB_SETS: dict[str, Source] = {
         Normalization((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)),
         "crop-flip",
     ),
-    "cifar100": published(
+    published(
         "cifar100",
         "uoft-cs/cifar100",
         "img",
@@ -92,7 +92,7 @@ HUB_SETS: dict[str, Source] = {
         Normalization((0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762)),
         "crop-flip-rotate",
     ),
-    "svhn": published(
+    published(
         "svhn",
         "ufldl-stanford/svhn",
         "image",
@@ -102,7 +102,7 @@ HUB_SETS: dict[str, Source] = {
         Normalization((0.4377, 0.4438, 0.4728), (0.1980, 0.2010, 0.1970)),
         config="cropped_digits",
     ),
-    "mnist": published(
+    published(
         "mnist",
         "ylecun/mnist",
         "image",
@@ -111,7 +111,7 @@ HUB_SETS: dict[str, Source] = {
         (1, 28, 28),
         Normalization((0.1307,), (0.3081,)),
     ),
-    "fmnist": published(
+    published(
         "fmnist",
         "zalando-datasets/fashion_mnist",
         "image",
@@ -123,7 +123,7 @@ HUB_SETS: dict[str, Source] = {
         (1, 28, 28),
         Normalization((0.2860,), (0.3530,)),
     ),
-    "tiny-imagenet": published(
+    published(
         "tiny-imagenet",
         "zh-plus/tiny-imagenet",
         "image",
@@ -135,7 +135,7 @@ HUB_SETS: dict[str, Source] = {
         # The test images' labels were never published; the field tests on the validation part.
         test_split="valid",
     ),
-}
+)
 
 
 def _open(known: _HubSet, data_dir: str) -> Collection:

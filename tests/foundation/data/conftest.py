@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from foundation import plain_log
 from foundation.data import collection, data_set, decoding
+from foundation.errors import data_log, warn_once
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -26,7 +26,7 @@ def forget() -> Callable[[], None]:
     def forget() -> None:
         for kept in (data_set._loaded, data_set._opened, data_set._parts, collection._measured):
             kept.cache_clear()
-        plain_log.warn_once.cache_clear()
+        warn_once.cache_clear()
 
     return forget
 
@@ -51,9 +51,9 @@ def warnings_seen() -> Iterator[list[str]]:
                 seen.append(record.getMessage())
 
     keeper = Keeper()
-    plain_log.logger.addHandler(keeper)
+    data_log.addHandler(keeper)
     yield seen
-    plain_log.logger.removeHandler(keeper)
+    data_log.removeHandler(keeper)
 
 
 @pytest.fixture

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from foundation.data import DataError, DataSet
-from foundation.data.sources.hub import HUB_SETS
 from tests.foundation.data.tiny_files import encode, pictures, write_parquet
 
 SCHEMAS = {
@@ -103,7 +102,7 @@ def test_the_same_files_on_disk_are_used_instead(
     write_parquet(tmp_path / "files" / "aaa" / "other.parquet", pictures(2), [0, 1])
     train = DataSet(name, str(tmp_path / "files")).load("train")
     assert train.labels.tolist() == [0, classes - 1, 1]
-    assert train.class_names == HUB_SETS[name].description.class_names
+    assert train.class_names == DataSet(name).describe().class_names
     assert DataSet(name, str(tmp_path / "files")).load("test").labels.tolist() == [1, 0]
     assert hub == []
 

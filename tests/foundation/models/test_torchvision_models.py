@@ -6,9 +6,10 @@ import pytest
 import torch
 from torchvision.models import get_model
 
-from foundation.models import MODELS, build, cpu_state
+from foundation.members import MODELS
+from foundation.models import build, cpu_state
 from foundation.models.initial_weights import fitted
-from foundation.models.torchvision_models import PREFIX, TORCHVISION_MODELS
+from foundation.models.torchvision_models import PREFIX
 
 # The others differ in depth and width alone, and take long.
 LIGHT = ["resnet18", "mobilenet_v3_small", "efficientnet_b0", "shufflenet_v2_x0_5"]
@@ -16,8 +17,7 @@ HEAVY = ["convnext_tiny", "vit_b_16"]
 
 
 def test_all_are_in_the_registry():
-    assert set(TORCHVISION_MODELS) <= set(MODELS)
-    assert {f"{PREFIX}{name}" for name in LIGHT + HEAVY} <= set(TORCHVISION_MODELS)
+    assert {f"{PREFIX}{name}" for name in LIGHT + HEAVY} <= set(MODELS.ours)
 
 
 @pytest.mark.parametrize("channels", [1, 3])

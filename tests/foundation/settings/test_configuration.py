@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 import tomllib
 from pathlib import Path
 
@@ -15,8 +14,10 @@ from foundation.settings.configuration import (
     RunConfiguration,
     flatten,
     key_table,
+    member_sections,
     read_toml,
 )
+from foundation.settings.moon import MoonSettings
 from post_training import methods
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -68,9 +69,9 @@ PRESETS = [
 ]
 
 
-def refusal(values, choices=None):
+def refusal(values):
     with pytest.raises(ConfigurationError) as error:
-        RunConfiguration.parse(values, choices)
+        RunConfiguration.parse(values)
     return str(error.value)
 
 
@@ -104,6 +105,16 @@ def test_nested_tables_and_dotted_keys_mean_the_same():
     dotted = {"moon.mu": 2.0, "competition.rounds": 3}
     assert RunConfiguration.parse(nested) == RunConfiguration.parse(dotted)
     assert RunConfiguration.parse(nested).competition.rounds == 3
+
+
+def test_a_section_is_found_by_its_file_and_read_by_its_class():
+    """Adding one changes no other file."""
+    parsed = RunConfiguration.parse({"moon": {"mu": 2}})
+    assert parsed.section(MoonSettings) == MoonSettings(mu=2.0)
+    assert RunConfiguration().section(MoonSettings) == MoonSettings()
+    files = {path.stem for path in (ROOT / "foundation" / "settings").glob("*.py")}
+    assert {name.replace("-", "_") for name in member_sections()} <= files
+    assert len(member_sections()) >= 11
 
 
 def test_is_frozen_and_can_be_a_key_of_a_cache():
@@ -189,13 +200,14 @@ def test_choices_are_listed(key, value, choices):
     assert all(choice in text for choice in choices)
 
 
-def test_choices_of_registries_are_passed_in():
-    choices = {"model": ("resnet8", "cnn")}
-    assert RunConfiguration.parse({"model": "cnn"}, choices).model == "cnn"
-    text = refusal({"model": "resnet9"}, choices)
-    assert "'resnet9'" in text
-    assert "Did you mean 'resnet8'?" in text
-    assert "cnn, resnet8" in text
+@pytest.mark.parametrize("key", ["strategy", "model", "dataset", "local-loss", "post-training"])
+def test_an_unknown_member_is_answered_with_those_there_are(key):
+    (info,) = [info for name, _, info in key_table() if name == key]
+    name = info.family.ours[0]
+    assert RunConfiguration.parse({key: name}).flat()[key] == name
+    text = refusal({key: f"{name}e"})
+    assert f"unknown {key} '{name}e'. Did you mean '{name}'?" in text
+    assert ", ".join(info.family.ours[:2]) in text and "module:name" in text
 
 
 def test_unknown_key_is_named_with_the_closest_one():
@@ -271,23 +283,6 @@ def test_toml_files(tmp_path):
     path.write_bytes(b"\xff\xfe\x00")
     with pytest.raises(ConfigurationError, match="not valid TOML"):
         read_toml(path)
-
-
-def test_the_meaning_of_a_key_lists_what_a_registry_holds():
-    from foundation.data import SOURCES
-    from foundation.models import MODELS
-    from strategies import algorithms
-
-    offered = {
-        "strategy": algorithms(),
-        "model": MODELS,
-        "dataset": SOURCES,
-        "post-training": methods(),
-    }
-    meanings = {name: info.meaning for name, _, info in key_table()}
-    for name, choices in offered.items():
-        words = set(re.findall(r"[a-z0-9_/-]+", meanings[name]))
-        assert set(choices) <= words, name
 
 
 @pytest.mark.parametrize("teacher", ["prior-corrected", "class-weighted", "masked"])
