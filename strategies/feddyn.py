@@ -18,8 +18,8 @@ from torch import nn
 
 from foundation.models import Classifier, State
 from foundation.settings.configuration import ConfigurationError, RunConfiguration
-from foundation.settings.federated_training import LOSSES_OF_THE_LOOP
 from foundation.settings.feddyn import FedDynSettings
+from foundation.settings.federated_training import LOSSES_OF_THE_LOOP
 
 from .algorithm import Algorithm
 from .controls import CORRECTION, CorrectedClient, WithControls
