@@ -23,6 +23,8 @@ class Predictions:
 
     Parameters
     ----------
+    logits : Tensor
+        (n, C) float32.
     predicted : Tensor
         (n,) int64, the class with the largest logit.
     correct : Tensor
@@ -31,6 +33,7 @@ class Predictions:
         Sum of the images' cross-entropies, a float64 scalar.
     """
 
+    logits: Tensor
     predicted: Tensor
     correct: Tensor
     loss: Tensor
@@ -86,6 +89,7 @@ class LabelledImages:
         predicted = torch.zeros_like(self.labels)
         correct = torch.zeros_like(self.labels, dtype=torch.bool)
         loss = torch.zeros((), dtype=torch.float64, device=self.labels.device)
+        answers = []
         kept = self._features.of(model) if isinstance(model, Classifier) and len(self) else None
         inputs = self._inputs() if kept is None else kept.split(self._batch)
         for start, part in zip(range(0, len(self.labels), self._batch), inputs, strict=True):
@@ -93,7 +97,9 @@ class LabelledImages:
             labels = self.labels[rows]
             logits: Tensor = model(part)
             loss += F.cross_entropy(logits, labels, reduction="sum")
+            answers.append(logits.float())
             predicted[rows] = logits.argmax(dim=1)
             correct[rows] = (predicted[rows] == labels) & logits.isfinite().all(dim=1)
         model.train(was_training)
-        return Predictions(predicted, correct, loss)
+        logits = torch.cat(answers) if answers else loss.new_zeros((0, 0), dtype=torch.float32)
+        return Predictions(logits, predicted, correct, loss)
