@@ -52,15 +52,14 @@ def evaluate(message: Message, context: Context) -> Message:
     It averages what it gets with the weight ``num-examples``.
     """
     site = _site(message, context)
+    if not len(site.held_out()):
+        raise ConfigurationError("this client holds no image out to evaluate on: validation-share")
     model = TrainRequest.of(message).model(site.model().state_dict())
     scores = evaluated(site, Candidates(model))
-    accuracy = scores.accuracy(0)
-    if accuracy is None:
-        raise ConfigurationError("this client holds no image out to evaluate on: validation-share")
     metrics = MetricRecord(
         {
             "num-examples": scores.images,
-            "accuracy": accuracy,
+            "accuracy": int(scores.correct.sum()) / scores.images,
             "loss": float(scores.loss[0]) / scores.images,
         }
     )
@@ -83,7 +82,8 @@ def train(message: Message, context: Context) -> Message:
     load_state(model, request.model(layout))
     algorithm = declared.client(configuration)
     algorithm.begin_round(model, request.received(layout))
-    batches = site.batches(pooled=bool(request.config.get("pooled", False)))
+    autocast = site.autocast()
+    batches = site.inputs(bool(request.config.get("pooled", False)), autocast)
     client = request.client(site.partition_id, context.node_id)
     result = train_locally(
         model,
@@ -97,7 +97,7 @@ def train(message: Message, context: Context) -> Message:
             model,
         ),
         learning_rate=configuration.learning_rate_at(server_round),
-        autocast=site.autocast(),
+        autocast=autocast,
         frozen_statistics=configuration.freezes_statistics_at(server_round),
     )
     metrics = MetricRecord(

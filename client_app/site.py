@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -18,9 +19,12 @@ from foundation.data import (
     site_data,
 )
 from foundation.data.agreement import from_values
+from foundation.data.cache import stored_features
 from foundation.messages.shared_model import shared_model
 from foundation.models import Classifier, bfloat16_pays, fit_threads, resolve_device
 from foundation.models.evaluation import LabelledImages
+from foundation.models.freezing import encoder_is_frozen
+from foundation.models.kept_features import KeptFeatures, Store
 from foundation.processes import cores, running, threads
 from foundation.settings.configuration import ConfigurationError, RunConfiguration
 from generation import forward_operations
@@ -77,7 +81,7 @@ class Site:
         configuration: RunConfiguration,
         node_config: Mapping[str, Any],
         sent: Mapping[str, Any],
-        memory: MutableMapping[str, Any],
+        memory: MutableMapping[str, Any] | None = None,
     ) -> Site:
         """Read who this client is from its node's configuration.
 
@@ -89,7 +93,7 @@ class Site:
             What ``--node-config`` says, or the simulation.
         sent : Mapping[str, Any]
             The settings in the server's message; they may describe the data.
-        memory : MutableMapping
+        memory : MutableMapping, optional
             What the node remembers of this run.
 
         Raises
@@ -113,7 +117,7 @@ class Site:
             str(node_config.get("site-name", "")) or _own_name(configuration, node_config),
             resolve_device(configuration.device),
             _threads_of(node_config) or configuration.threads,
-            memory,
+            {} if memory is None else memory,
         )
 
     def data(self) -> ImageData:
@@ -142,6 +146,19 @@ class Site:
                 "client's data stays where it is"
             )
         return _resident_batches(self, pooled)
+
+    def inputs(
+        self, pooled: bool = False, autocast: torch.dtype | None = None, ordered: bool = False
+    ) -> Batches:
+        """Return the training batches as the resident model is to be given them.
+
+        Where its encoder is frozen, these are of features, computed once: where images are the same
+        in every epoch, or are gone through in their order (``ordered``), without augmentation.
+        """
+        batches, model = self.batches(pooled), self.model()
+        if encoder_is_frozen(model) and (ordered or batches.steady):
+            return batches.given(_resident_features(self, pooled).of(model, autocast))
+        return batches
 
     def model(self) -> Classifier:
         """Return the process's model, whose weights the caller overwrites."""
@@ -240,7 +257,29 @@ def _resident_judging_images(site: Site) -> LabelledImages:
     data = site.held_out()
     # Copies: a site's own test images are memory-mapped and read-only.
     images, labels = torch.tensor(data.images), torch.tensor(data.labels)
-    return LabelledImages(images, labels, site.description.normalization.apply, site.device)
+    apply = site.description.normalization.apply
+    return LabelledImages(images, labels, apply, site.device, _feature_store(site, data))
+
+
+@lru_cache(maxsize=_RESIDENT_CLIENTS)
+def _resident_features(site: Site, pooled: bool) -> KeptFeatures:
+    batches = site.batches(pooled)
+    data = pooled_data(site.configuration) if pooled else site.data()
+    return KeptFeatures(
+        lambda: (images for images, _ in batches.ordered()), _feature_store(site, data)
+    )
+
+
+def _feature_store(site: Site, data: ImageData) -> Store | None:
+    """Return where the features of images outlive the process, for a real client's next one.
+
+    A trained encoder has others in every round, which nobody asks for again.
+    """
+    if not encoder_is_frozen(site.model()):
+        return None
+    pixels = hashlib.sha256(data.images.tobytes()).hexdigest()
+    known = f"{pixels} {site.description.normalization} {site.device.type}"
+    return lambda name, compute: stored_features(f"{known} {name}", compute)
 
 
 @lru_cache(maxsize=_RESIDENT_CLIENTS)

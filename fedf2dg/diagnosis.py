@@ -23,9 +23,9 @@ from torch.nn import functional as F
 from distillation import distil, teachers
 from fedf2dg.report.tables import DIAGNOSIS
 from foundation import write_whole
-from foundation.messages.client_store import ClientStore
 from foundation.messages.shared_model import shared_model
 from foundation.models import Classifier, State, cpu_state, load_state, resolve_device
+from foundation.models.client_store import ClientStore
 from foundation.models.features import features_of
 from foundation.models.head import head_name, head_parameters, with_head
 from foundation.models.predictions import predicted_logits

@@ -55,10 +55,6 @@ def ask(
 
     Parameters
     ----------
-    grid : Grid
-        Flower's grid, or an in-process one.
-    request : Request
-        The question.
     participants : Participants
         The clients; who is connected is looked up anew.
     agreement : Mapping

@@ -126,9 +126,10 @@ def tell(site: Site, asked: Received) -> Content:
     by_class = MEANS in parts or CLASS_MOMENTS in parts
     if by_class and not configuration.exact_counts_told:
         raise ConfigurationError(_kept_back(configuration))
-    batches = site.batches()
+    load_state(model, state)
+    batches = site.inputs(ordered=True)
     sums = class_sums(
-        load_state(model, state),  # type: ignore[arg-type]
+        model,
         batches.ordered(),
         torch.from_numpy(site.data().label_counts()),
         predictions=PREDICTIONS in parts,
@@ -137,8 +138,8 @@ def tell(site: Site, asked: Received) -> Content:
         class_moments=CLASS_MOMENTS in parts,
         minimum=configuration.class_statistics_minimum,
     )
-    generator = torch.Generator().manual_seed(_noise_seed(site, state))
-    sums = noised(sums, configuration.class_statistics_noise, generator)
+    if (scale := configuration.class_statistics_noise) > 0:
+        sums = noised(sums, scale, torch.Generator().manual_seed(_noise_seed(site, state)))
     told = shareable_counts(site) if configuration.generation.place == "server" else None
     return ClientStatistics(batches.samples, sums, told).content()
 
@@ -170,14 +171,9 @@ class StatisticsRequest(Request[ClientStatistics, "ClassStatistics | None"]):
     ----------
     state : State
         The model that the clients run over their training images, in evaluation mode.
-    predictions : bool (default: False)
-        Ask for the sum of its softmax outputs.
-    means : bool (default: False)
-        Ask for the sum of its features by class.
-    moment : bool (default: False)
-        Ask for the sum of f·fᵀ over all images, f being an image's features.
-    class_moments : bool (default: False)
-        Ask for the sum of f·fᵀ by class; goes with ``means``.
+    predictions, means, moment, class_moments : bool (default: False)
+        Ask for the sum of its softmax outputs; of its features f by class; of f·fᵀ over all images;
+        of f·fᵀ by class, which goes with ``means``.
     classes : int (default: 0)
         C. This and what follows is what answers are held against; a run fills it in.
     minimum : int (default: 1)

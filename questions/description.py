@@ -11,7 +11,7 @@ from flwr.serverapp import Grid
 from foundation.data.cache import own_secret
 from foundation.messages.content import Content, Received
 from foundation.messages.gather import Gathered, printable
-from foundation.messages.participants import ClientDescription, Introduce, Participant
+from foundation.messages.participants import Introduce, Participant
 from foundation.messages.records import InvalidContent
 
 from .ask import ask_nodes
@@ -59,7 +59,7 @@ question = Question("describe", tell)
 
 
 @dataclass(frozen=True)
-class DescriptionRequest(Request[ClientDescription, Mapping[int, ClientDescription]]):
+class DescriptionRequest(Request[Participant, Mapping[int, Participant]]):
     """Ask nodes who they are.
 
     Parameters
@@ -79,24 +79,25 @@ class DescriptionRequest(Request[ClientDescription, Mapping[int, ClientDescripti
     def content(self) -> Content:
         return Content(settings={"fingerprint": self.fingerprint})
 
-    def checked(self, who: Participant, reply: Received) -> ClientDescription:
+    def checked(self, who: Participant, reply: Received) -> Participant:
         num_examples = reply.whole_number("num-examples", 1, _MOST_SAMPLES - 1)
         labels = self._by_class(reply, "label-counts")
         if labels and sum(labels) != num_examples:
             raise InvalidContent(
                 f"its label counts sum to {sum(labels)}, but it claims {num_examples} images"
             )
-        return ClientDescription(
+        return Participant(
+            reply.whole_number("partition-id", -1, _MOST_CLIENTS - 1),
+            who.node_id,
             num_examples,
-            reply.whole_number("partition-id", -(2**63), _MOST_CLIENTS - 1),
-            reply.whole_number("num-partitions", -(2**63), 2**63),
             self._by_class(reply, "held-out"),
             printable(str(reply.setting("site-name", "")))[:_LONGEST_NAME].strip(),
             labels,
             printable(str(reply.setting("digest", "")))[:_LONGEST_DIGEST],
+            reply.whole_number("num-partitions", 0, _MOST_CLIENTS),
         )
 
-    def pooled(self, answers: Mapping[int, ClientDescription]) -> Mapping[int, ClientDescription]:
+    def pooled(self, answers: Mapping[int, Participant]) -> Mapping[int, Participant]:
         return answers
 
     def _by_class(self, reply: Received, name: str) -> tuple[int, ...]:
@@ -110,7 +111,7 @@ class DescriptionRequest(Request[ClientDescription, Mapping[int, ClientDescripti
 def introducing(request: DescriptionRequest, agreement: Mapping[str, Any]) -> Introduce:
     """Return the function by which :class:`Participants` meets nodes."""
 
-    def introduce(grid: Grid, nodes: Sequence[int], timeout: float) -> Gathered[ClientDescription]:
+    def introduce(grid: Grid, nodes: Sequence[int], timeout: float) -> Gathered[Participant]:
         # Nobody has an index yet: a node goes by its own id.
         known = {node: Participant(node, node, 0) for node in nodes}
         return ask_nodes(grid, request, known, {n: n for n in nodes}, agreement, timeout)

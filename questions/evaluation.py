@@ -16,6 +16,7 @@ from foundation.messages.content import Content, Received
 from foundation.messages.participants import Participant, Participants
 from foundation.messages.records import InvalidContent
 from foundation.models import State, interpolated, load_state
+from foundation.scores import BINS, SCORE_BINS, Outcomes
 
 from .question import Question, Request, Site
 
@@ -23,6 +24,10 @@ Counts = npt.NDArray[np.int64]
 
 _TABLES = ("total", "correct", "gained", "lost")
 _MOST_CANDIDATES = 1000
+#: With more classes than this a confusion matrix would be most of what travels: totals are told.
+MOST_CLASSES = 100
+# What sums of floats may differ by.
+_ROUNDING = 1 + 1e-6
 
 
 @dataclass(frozen=True)
@@ -98,6 +103,8 @@ class Scores:
         round.
     loss : np.ndarray
         (K,) float64, sum of the cross-entropies; infinite for a model whose outputs are not finite.
+    outcomes : tuple of Outcomes (default: ())
+        What every candidate says, added up; by class where clients tell 2 to MOST_CLASSES of them.
     """
 
     total: Counts
@@ -105,6 +112,7 @@ class Scores:
     gained: Counts
     lost: Counts
     loss: npt.NDArray[np.float64]
+    outcomes: tuple[Outcomes, ...] = ()
 
     @classmethod
     def counted(
@@ -113,6 +121,7 @@ class Scores:
         correct: npt.NDArray[np.bool_],
         loss: Sequence[float],
         columns: int,
+        logits: Sequence[npt.NDArray[Any]] = (),
     ) -> Scores:
         """Count over images.
 
@@ -126,6 +135,8 @@ class Scores:
             K sums.
         columns : int
             L; 1 puts all classes together.
+        logits : sequence of np.ndarray (default: none, and no outcomes)
+            K times (n, C).
         """
         column = labels if columns > 1 else np.zeros_like(labels)
 
@@ -140,6 +151,10 @@ class Scores:
             gained=count(correct & ~first),
             lost=count(~correct & first),
             loss=np.array(loss, dtype=np.float64),
+            outcomes=tuple(
+                Outcomes.counted(values, labels, by_class=tells_classes(columns))
+                for values in logits
+            ),
         )
 
     @classmethod
@@ -149,7 +164,12 @@ class Scores:
         def added(name: str) -> Any:
             return np.sum([getattr(part, name) for part in parts], axis=0)
 
-        return cls(*(added(name) for name in (*_TABLES, "loss"))) if parts else None
+        if not parts:
+            return None
+        outcomes = zip(*(part.outcomes for part in parts), strict=True)
+        summed = [total for one in outcomes if (total := Outcomes.sum(one)) is not None]
+        tables = {name: added(name) for name in (*_TABLES, "loss")}
+        return cls(**tables, outcomes=tuple(summed))
 
     @property
     def images(self) -> int:
@@ -163,7 +183,17 @@ class Scores:
     def content(self) -> Content:
         """Return them as an answer."""
         tables = {name: getattr(self, name).reshape(-1).tolist() for name in (*_TABLES, "loss")}
+        tables["loss-squares"] = [found.loss_squares for found in self.outcomes]
+        for name in ("bins", "confusion", "histograms"):
+            found = [table for one in self.outcomes if (table := getattr(one, name)) is not None]
+            if found:
+                tables[name] = np.concatenate([table.reshape(-1) for table in found]).tolist()
         return Content(numbers=tables)
+
+
+def tells_classes(columns: int) -> bool:
+    """Tell whether outcomes are told by class where images are counted in so many columns."""
+    return 1 < columns <= MOST_CLASSES
 
 
 def held_out_counts(site: Site) -> list[int]:
@@ -182,6 +212,7 @@ def evaluated(site: Site, candidates: Candidates) -> Scores:
         np.stack([predictions.correct.cpu().numpy() for predictions in found]),
         [float(predictions.loss) for predictions in found],
         len(held_out_counts(site)),
+        [predictions.logits.cpu().numpy() for predictions in found],
     )
 
 
@@ -237,7 +268,58 @@ class EvaluationRequest(Request[Scores, "Scores | None"]):
         if gained[0].any() or (lost > first).any() or (gained > total - first).any():
             raise InvalidContent("it gained or lost images that the first candidate cannot give")
         loss = np.array(reply.losses("loss", candidates), dtype=np.float64)
-        return Scores(total, correct, gained, lost, loss)
+        return Scores(
+            total, correct, gained, lost, loss, _outcomes(reply, total, correct, loss.tolist())
+        )
 
     def pooled(self, answers: Mapping[int, Scores]) -> Scores | None:
         return Scores.sum(list(answers.values()))
+
+
+def _outcomes(
+    reply: Received, total: Counts, correct: Counts, loss: Sequence[float]
+) -> tuple[Outcomes, ...]:
+    """Return the outcomes of a reply whose images and right answers are checked already."""
+    count, images, classes = len(loss), int(total.sum()), len(total)
+    right = correct.sum(axis=1)
+    squares = reply.losses("loss-squares", count)
+    # n losses, none below 0: Σl² ≤ (Σl)² ≤ n Σl², up to what single precision makes of Σl.
+    with np.errstate(invalid="ignore"):
+        sums, of_squares = np.array(loss) ** 2, np.array(squares)
+        slack = 1e-3 * sums + 1e-6 * images**2
+        possible = (of_squares <= sums + slack) & (sums <= images * of_squares + slack)
+    if not (possible | ~np.isfinite(sums)).all():
+        raise InvalidContent("the sums of losses and of their squares do not fit together")
+    bins = np.array(reply.losses("bins", count * 3 * BINS)).reshape(count, 3, BINS)
+    told, named, confidence = bins[:, 0], bins[:, 1], bins[:, 2]
+    edges = np.arange(BINS + 1) / BINS
+    if (
+        not np.isfinite(bins).all()
+        or (bins[:, :2] != np.floor(bins[:, :2])).any()
+        or (told.sum(axis=1) != images).any()
+        or (named.sum(axis=1) != right).any()
+        or (named > told).any()
+        or (confidence > told * edges[1:] * _ROUNDING).any()
+        or (confidence * _ROUNDING < told * edges[:-1]).any()
+    ):
+        raise InvalidContent("its bins of confidence are not those of its images")
+    if not tells_classes(classes):
+        return tuple(
+            Outcomes(images, int(right[k]), loss[k], squares[k], bins[k]) for k in range(count)
+        )
+    confusion = np.array(
+        reply.whole_numbers("confusion", count * classes**2, images), dtype=np.int64
+    ).reshape(count, classes, classes)
+    if (confusion.sum(axis=2) != total).any() or (
+        np.diagonal(confusion, axis1=1, axis2=2) != correct
+    ).any():
+        raise InvalidContent("its confusion matrix is not that of its images")
+    histograms = np.array(
+        reply.whole_numbers("histograms", count * 2 * classes * SCORE_BINS, images), dtype=np.int64
+    ).reshape(count, 2, classes, SCORE_BINS)
+    if (histograms.sum(axis=3) != np.stack([total, images - total])).any():
+        raise InvalidContent("its histograms of scores are not those of its images")
+    return tuple(
+        Outcomes(images, int(right[k]), loss[k], squares[k], bins[k], confusion[k], histograms[k])
+        for k in range(count)
+    )

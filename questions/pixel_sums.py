@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -96,24 +96,15 @@ class PixelSumsRequest(Request[PixelSums, tuple[list[float], list[float]]]):
         return PixelSums(pixels, tuple(sums), tuple(squares))
 
     def pooled(self, answers: Mapping[int, PixelSums]) -> tuple[list[float], list[float]]:
-        return pooled(list(answers.values()))
-
-
-def pooled(parts: Sequence[PixelSums]) -> tuple[list[float], list[float]]:
-    """Return mean and deviation of all pixels together, by channel: the pooled images' own.
-
-    Parameters
-    ----------
-    parts : sequence of PixelSums
-        One or more, of as many channels.
-    """
-    pixels = sum(part.pixels for part in parts)
-    means, deviations = [], []
-    for channel in range(len(parts[0].sums)):
-        total = sum(part.sums[channel] for part in parts)
-        square = sum(part.squares[channel] for part in parts)
-        means.append(total / pixels / _BYTE)
-        # Whole numbers until here, so that nothing cancels.
-        variance = (pixels * square - total**2) / pixels**2
-        deviations.append(max(variance**0.5 / _BYTE, _LEAST_DEVIATION))
-    return means, deviations
+        """Return mean and deviation of all pixels together, by channel: the pooled images' own."""
+        parts = list(answers.values())
+        pixels = sum(part.pixels for part in parts)
+        means, deviations = [], []
+        for channel in range(len(parts[0].sums)):
+            total = sum(part.sums[channel] for part in parts)
+            square = sum(part.squares[channel] for part in parts)
+            means.append(total / pixels / _BYTE)
+            # Whole numbers until here, so that nothing cancels.
+            variance = (pixels * square - total**2) / pixels**2
+            deviations.append(max(variance**0.5 / _BYTE, _LEAST_DEVIATION))
+        return means, deviations

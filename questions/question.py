@@ -32,57 +32,49 @@ class Site(Protocol):
     @property
     def configuration(self) -> RunConfiguration:
         """The run's settings."""
-        ...
 
     @property
     def description(self) -> Description:
         """What the federation agreed on about its images."""
-        ...
 
     @property
     def partition_id(self) -> int:
         """Which simulated client this is; -1 for a real one."""
-        ...
 
     @property
     def num_partitions(self) -> int:
         """How many simulated clients there are; 0 for a real one."""
-        ...
 
     @property
     def name(self) -> str:
         """What the site calls itself; empty if it has no name."""
-        ...
 
     @property
     def device(self) -> torch.device:
         """Where to compute."""
-        ...
 
     @property
     def memory(self) -> MutableMapping[str, Any]:
         """What the node remembers of this run; lost when its SuperNode restarts."""
-        ...
 
     def data(self) -> ImageData:
         """Return the training images."""
-        ...
 
     def batches(self) -> Batches:
         """Return the training images, resident on the device."""
+
+    def inputs(self, *, ordered: bool) -> Batches:
+        """Return them as the resident model takes them: features, where its encoder is frozen."""
         ...
 
     def held_out(self) -> ImageData:
         """Return the images that only judge models; maybe none."""
-        ...
 
     def judging_images(self) -> LabelledImages:
         """Return the held-out images, resident on the device."""
-        ...
 
     def model(self) -> Classifier:
         """Return the process's model, whose weights the caller overwrites."""
-        ...
 
 
 @dataclass(frozen=True)

@@ -20,8 +20,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from foundation import UsageError, clear_unfinished, whole_folder
-from foundation.messages.client_store import ClientStore, write_state
 from foundation.models import State
+from foundation.models.client_store import ClientStore, write_state
 from foundation.settings.configuration import (
     STAGES,
     RunConfiguration,

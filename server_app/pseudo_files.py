@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from foundation.data import Normalization
-from foundation.messages.client_store import write_state
+from foundation.models.client_store import write_state
 from generation import PseudoData
 from post_training import methods
 

@@ -19,6 +19,7 @@ from filelock import FileLock, Timeout
 
 from foundation import write_whole
 from foundation.data import Description
+from foundation.data.names import shown
 from foundation.settings.configuration import ConfigurationError, RunConfiguration, key_table
 
 from .checkpoints import FINISHED, CheckpointError
@@ -106,7 +107,14 @@ def locate(configuration: RunConfiguration) -> Path:
             if configuration.output_dir
             else default_directory(configuration)
         )
-    wrong = f"output-dir = {str(directory)!r}"
+    wrong = f"output-dir = '{shown(directory)}'"
+    try:
+        str(directory.absolute()).encode()
+    except UnicodeEncodeError as error:
+        raise ConfigurationError(
+            f"{wrong}: the name is not UTF-8, and no model could be saved there: choose another, "
+            "or set PYTHONUTF8=1 if it is"
+        ) from error
     try:
         existing = next(p for p in (directory, *directory.absolute().parents) if p.exists())
         content = list(directory.iterdir()) if existing == directory else []

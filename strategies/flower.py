@@ -34,7 +34,6 @@ from flwr.serverapp.strategy import (
     Strategy,
 )
 
-from foundation.messages.object_state import attributes_from_state, attributes_to_state
 from foundation.messages.participants import Participants
 from foundation.messages.records import to_record
 from foundation.models import State, StateLayout
@@ -44,6 +43,7 @@ from foundation.settings.robust import RobustSettings
 from foundation.settings.server_optimizer import ServerOptimizerSettings
 
 from .algorithm import Algorithm
+from .object_state import attributes_from_state, attributes_to_state
 from .server import FederatedStrategy, LocalUpdate, TooFewReplies
 
 log = logging.getLogger("flwr.fedf2dg")
@@ -114,8 +114,8 @@ class FromFlower(FederatedStrategy):
         self,
         configuration: RunConfiguration,
         layout: StateLayout,
-        directory: Path | None = None,
-        participants: Participants | None = None,
+        directory: Path,
+        participants: Participants,
     ) -> None:
         super().__init__(configuration, layout, directory, participants)
         self.wrapped = type(self).make(configuration)

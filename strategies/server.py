@@ -12,7 +12,6 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from tempfile import mkdtemp
 
 import numpy as np
 import torch
@@ -20,12 +19,12 @@ from flwr.app import ArrayRecord, ConfigRecord, MetricRecord, RecordDict
 from flwr.serverapp import Grid
 
 from foundation import ExpectedError, counted
-from foundation.messages.client_store import ClientStore
 from foundation.messages.gather import Gathered, grouped
 from foundation.messages.participants import MissingClients, Participants
 from foundation.messages.records import InvalidContent, from_record, packed
 from foundation.models import State, StateLayout, size_in_bytes, state_difference
 from foundation.models.aggregation import combine, sample_weights
+from foundation.models.client_store import ClientStore
 from foundation.models.clipping import clip_factors, scaled_update, update_norm
 from foundation.seeds import SAMPLING, derived_seed
 from foundation.settings.configuration import RunConfiguration
@@ -87,10 +86,10 @@ class FederatedStrategy:
         The run's settings.
     layout : StateLayout
         Which entries of the model's state are parameters, float buffers and integer buffers.
-    directory : Path, optional
-        Where local models and per-client memory are kept; a temporary folder if not given.
-    participants : Participants, optional
-        The clients; discovered through the grid if not given.
+    directory : Path
+        Where local models and per-client memory are kept.
+    participants : Participants
+        The clients.
     """
 
     #: Whether local models must outlive the round after theirs (MOON, local-only).
@@ -102,19 +101,14 @@ class FederatedStrategy:
         self,
         configuration: RunConfiguration,
         layout: StateLayout,
-        directory: Path | None = None,
-        participants: Participants | None = None,
+        directory: Path,
+        participants: Participants,
     ) -> None:
         self.configuration = configuration
         self.layout = layout
-        directory = directory or Path(mkdtemp(prefix="fedf2dg-"))
         self.local_models = ClientStore(directory / "local_models")
         self.directory = directory
-        self.participants = (
-            participants
-            if participants is not None
-            else Participants(configuration.num_clients, configuration.node_timeout)
-        )
+        self.participants = participants
         self.outcome: RoundOutcome | None = None
         #: Versions that checkpoints behind the current state still refer to.
         self.retained: list[Versions] = []

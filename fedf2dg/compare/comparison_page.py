@@ -7,14 +7,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from fedf2dg.report import RunRecord
 from fedf2dg.report.document import Cell, Document, Facts, Note, Part, Picture, Row, Section, Table
-from fedf2dg.report.figures import to_svg
+from fedf2dg.report.figures import MOST_LINES, Dot, curves, dots, to_svg
 from fedf2dg.report.report import settings_rows
 from fedf2dg.report.run_record import Measurement
 from fedf2dg.report.tables import byte_unit, size_in_words
 from foundation import counted
 from foundation.wording import NONE, duration
 
-from . import plots
 from .plan import Method
 from .results import (
     KEPT,
@@ -340,12 +339,17 @@ def _setup(results: Results) -> str:
 def _accuracies(results: Results) -> Iterator[Picture]:
     if not results.compared:
         return
-    values = {
-        method.name: {s: results.values(method, f"accuracy_{s}") for s in results.compared}
-        for method in results.plan.methods
-    }
+    shown: dict[str, dict[str, Dot]] = {}
+    for method in results.plan.methods:
+        for stage in results.compared:
+            found = results.spread(method, f"accuracy_{stage}")
+            single = [100 * value for value in results.values(method, f"accuracy_{stage}")]
+            if found is not None:
+                reach = None if found.deviation is None else 100 * found.deviation
+                dot = Dot(100 * found.mean, reach, single)
+                shown.setdefault(method.name, {})[stage] = dot
     svg = to_svg(
-        plots.accuracies(values),
+        dots(shown, "test accuracy", differences=False),
         "accuracies",
         "Dot plot of the accuracies in the table above, by method and stage.",
     )
@@ -362,14 +366,14 @@ def _differences(
     # A stage that all methods share with their baseline differs in nothing.
     same = [s for s in results.compared if all(_nothing(d[s]) for d in found.values() if s in d)]
     shown = {
-        name: differing
+        name: {stage: _dot(d) for stage, d in of_method.items() if stage not in same}
         for name, of_method in found.items()
-        if (differing := {s: d for s, d in of_method.items() if s not in same})
+        if set(of_method) - set(same)
     }
     if not shown:
         return
     svg = to_svg(
-        plots.differences(shown),
+        dots(shown, "difference of test accuracy, percentage points", differences=True),
         "differences",
         "Dot plot of the differences from the baseline in the table above.",
     )
@@ -379,6 +383,11 @@ def _differences(
         "markers: the interval excludes zero." + left_out
     )
     yield Picture(svg, caption)
+
+
+def _dot(found: Difference) -> Dot:
+    reach = None if found.high is None else 100 * (found.high - found.mean)
+    return Dot(100 * found.mean, reach, filled=found.clear)
 
 
 def _nothing(difference: Difference) -> bool:
@@ -393,7 +402,7 @@ def _curves(results: Results) -> Iterator[Picture]:
             for method in group
         }
         svg = to_svg(
-            plots.curves(lines),
+            curves(lines),
             f"curves-{number}",
             f"Line charts of test accuracy over the run for {', '.join(lines)}.",
         )
@@ -406,14 +415,14 @@ def _curves(results: Results) -> Iterator[Picture]:
 
 def _groups(results: Results, methods: list[Method]) -> Iterator[list[Method]]:
     """Split methods into plots of few lines, each with the baseline where there is one only."""
-    if len(methods) <= plots.MOST_LINES:
+    if len(methods) <= MOST_LINES:
         if methods:
             yield methods
         return
     names = set(results.plan.baselines.values())
     first = [m for m in methods if m.name in names] if len(names) == 1 else []
     others = [m for m in methods if m not in first]
-    size = plots.MOST_LINES - len(first)
+    size = MOST_LINES - len(first)
     for start in range(0, len(others), size):
         yield first + others[start : start + size]
 

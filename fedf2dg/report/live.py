@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from fedf2dg.report.figures import pseudo_image_grid, to_png
+from fedf2dg.report.figures import to_png
 from fedf2dg.report.model_card import model_card
 from fedf2dg.report.pseudo_images import pseudo_grid, read_grid, stored_sets
 from fedf2dg.report.report import write_report
@@ -57,7 +57,7 @@ def pictures(
 
 def _drawn(directory: Path, kind: str, place: int, class_names: Sequence[str]) -> bytes:
     grid = read_grid(directory, kind, place)
-    return to_png(pseudo_image_grid(grid.tiles, grid.clients, grid.classes, class_names))
+    return to_png(grid.figure(class_names))
 
 
 def _card(event: ModelKept) -> str:

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
-from fedf2dg.report.figures import pseudo_image_grid, to_png
+from fedf2dg.report.figures import image_grid, to_png
 from foundation import ExpectedError, write_whole
 
 _FILE = re.compile(r"(?P<kind>.+)-c(?P<competition>\d+)-b(?P<batch>\d+)\.safetensors")
+# Rows and columns of a picture.
+_MOST = 12
 
 
 class PseudoDataError(ExpectedError, ValueError):
@@ -54,40 +56,33 @@ class PseudoGrid:
         left_out = f"Shown: {' and '.join(said)}. " if said else ""
         return f"{left_out}Brightness as the models see it, cut to the range of real images."
 
+    def figure(self, class_names: Sequence[str] = (), client_names: Sequence[str] = ()) -> Figure:
+        """Draw it; who has no name has its number."""
+        rows, columns = (
+            [names[place] if place < len(names) else str(place) for place in places]
+            for names, places in ((client_names, self.clients), (class_names, self.classes))
+        )
+        return image_grid(self.tiles, rows, columns)
+
 
 def stored_sets(run_directory: Path | str) -> list[tuple[str, int]]:
-    """List the sets of pseudo images a run stored.
+    """List the sets of pseudo images a run stored, in the order they were made.
 
     Returns
     -------
     list[tuple[str, int]]
-        (kind, competition round) of each set, e.g. ``[("common", 0), ("hard", 1)]``, in the
-        order they were made.
+        (kind, competition round) of each set, e.g. ``[("common", 0), ("hard", 1)]``.
     """
     return sorted({(kind, place) for kind, place, _, _ in _stored(run_directory)}, key=_order)
 
 
 def read_grid(
-    run_directory: Path | str,
-    kind: str = "common",
-    competition_round: int = 0,
-    *,
-    max_clients: int = 12,
-    max_classes: int = 12,
+    run_directory: Path | str, kind: str = "common", competition_round: int = 0
 ) -> PseudoGrid:
-    """Choose and read the images of a stored set that a picture shows.
+    """Choose and read the images of a stored set (see :func:`stored_sets`) that a picture shows.
 
-    The first image of each client and class is shown, never a selected one. Only the shown
-    images are read, however large the files are.
-
-    Parameters
-    ----------
-    run_directory : Path | str
-        A run's directory.
-    kind, competition_round : str, int
-        Which set, see :func:`stored_sets`.
-    max_clients, max_classes : int (default: 12)
-        Most rows and columns: the first clients, and the classes most of them made.
+    The first image of each client and class is shown, never a selected one, of the first clients
+    and of the classes that most of them made. Only these are read, however large the files are.
 
     Raises
     ------
@@ -98,29 +93,42 @@ def read_grid(
     if not files:
         raise PseudoDataError(f"no {kind} images of competition round {competition_round} stored")
     try:
-        labels, sources, places = [], [], []
-        for file in files:
-            with safe_open(file, framework="np") as stored:
-                labels.append(stored.get_tensor("labels"))
-                sources.append(stored.get_tensor("sources"))
-                places += [(file, row) for row in range(len(labels[-1]))]
-                metadata = stored.metadata() or {}
-        mean, std = _normalization(metadata)
-
-        def read(index: int) -> NDArray[np.float32]:
-            file, row = places[index]
-            with safe_open(file, framework="np") as stored:
-                return np.asarray(stored.get_slice("images")[row : row + 1][0], np.float32)
-
-        return _grid(
-            np.concatenate(labels),
-            np.concatenate(sources),
-            read,
-            (mean, std),
-            (max_clients, max_classes),
-        )
+        return _grid(files)
     except (OSError, SafetensorError, ValueError, KeyError, IndexError, TypeError) as error:
         raise PseudoDataError(f"the stored {kind} images could not be read: {error}") from error
+
+
+def _grid(files: Sequence[Path]) -> PseudoGrid:
+    """Choose rows and columns and lay out the first image of each."""
+    first: dict[tuple[int, int], tuple[Path, int]] = {}
+    metadata: Mapping[str, str] = {}
+    for file in files:
+        with safe_open(file, framework="np") as stored:
+            sources, labels = (stored.get_tensor(name).tolist() for name in ("sources", "labels"))
+            metadata = stored.metadata() or {}
+        for row, pair in enumerate(zip(sources, labels, strict=True)):
+            first.setdefault(pair, (file, row))
+    if not first:
+        raise PseudoDataError("there are no images")
+    mean, std = (value.reshape(-1, 1, 1) for value in _normalization(metadata))
+    all_clients = sorted({client for client, _ in first})
+    all_classes = sorted({label for _, label in first})
+    clients = all_clients[:_MOST]
+    made = {c: sum((client, c) in first for client in clients) for c in all_classes}
+    classes = sorted(sorted(all_classes, key=lambda c: -made[c])[:_MOST])
+    found = {}
+    for row, client in enumerate(clients):
+        for column, label in enumerate(classes):
+            if (client, label) in first:
+                file, place = first[client, label]
+                with safe_open(file, framework="np") as stored:
+                    image = np.asarray(stored.get_slice("images")[place : place + 1][0], np.float32)
+                found[row, column] = _rgb(image * std + mean)
+    shape = next(iter(found.values())).shape  # every client shown made some class
+    tiles = np.full((len(clients), len(classes), *shape), np.nan, np.float32)
+    for cell, image in found.items():
+        tiles[cell] = image
+    return PseudoGrid(tiles, tuple(clients), tuple(classes), len(all_clients), len(all_classes))
 
 
 def pseudo_grid(run_directory: Path | str, class_names: Sequence[str] = ()) -> Path:
@@ -146,8 +154,7 @@ def pseudo_grid(run_directory: Path | str, class_names: Sequence[str] = ()) -> P
         raise PseudoDataError(f"{run_directory} holds no pseudo data")
     grid = read_grid(run_directory, *sets[0])
     path = Path(run_directory) / "pseudo_data" / "grid.png"
-    picture = pseudo_image_grid(grid.tiles, grid.clients, grid.classes, class_names)
-    write_whole(path, to_png(picture), rivals=True)
+    write_whole(path, to_png(grid.figure(class_names)), rivals=True)
     return path
 
 
@@ -177,39 +184,6 @@ def _normalization(metadata: Mapping[str, str]) -> tuple[NDArray[np.float32], ND
         for name in ("mean", "std")
     )
     return np.asarray(mean, np.float32), np.asarray(std, np.float32)
-
-
-def _grid(
-    labels: NDArray[Any],
-    sources: NDArray[Any],
-    read: Callable[[int], NDArray[np.float32]],
-    normalization: tuple[NDArray[np.float32], NDArray[np.float32]],
-    most: tuple[int, int],
-) -> PseudoGrid:
-    """Choose rows and columns and lay out the first image of each."""
-    if not len(labels):
-        raise PseudoDataError("there are no images")
-    first: dict[tuple[int, int], int] = {}
-    for index, pair in enumerate(zip(sources.tolist(), labels.tolist(), strict=True)):
-        first.setdefault(pair, index)
-    all_clients = sorted({client for client, _ in first})
-    all_classes = sorted({label for _, label in first})
-    clients = all_clients[: most[0]]
-    made = {c: sum((client, c) in first for client in clients) for c in all_classes}
-    classes = sorted(sorted(all_classes, key=lambda c: -made[c])[: most[1]])
-    mean, std = (value.reshape(-1, 1, 1) for value in normalization)
-
-    tiles = None
-    for row, client in enumerate(clients):
-        for column, label in enumerate(classes):
-            if (client, label) not in first:
-                continue
-            image = _rgb(read(first[client, label]) * std + mean)
-            if tiles is None:
-                tiles = np.full((len(clients), len(classes), *image.shape), np.nan, np.float32)
-            tiles[row, column] = image
-    assert tiles is not None  # every client shown made some class, so the commonest one is drawn
-    return PseudoGrid(tiles, tuple(clients), tuple(classes), len(all_clients), len(all_classes))
 
 
 def _rgb(image: NDArray[np.float32]) -> NDArray[np.float32]:

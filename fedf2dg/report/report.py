@@ -254,7 +254,7 @@ def _accuracy(record: RunRecord) -> Iterator[Part]:
     if chance is not None:
         caption += f" Guessing among {classes} classes of equal size gives {percent(chance)}."
     svg = figures.to_svg(
-        figures.accuracy_curve(measured, chance),
+        figures.curves({"": [measured]}, chance),
         "accuracy",
         f"Line chart of accuracy over the run: {ran or 'see caption'}.",
     )
@@ -270,7 +270,7 @@ def _clients(record: RunRecord) -> Iterator[Part]:
             f"Heat map of the number of training images per client and class: {len(counts)} "
             f"clients, {len(counts[0])} classes, {100 * empty:.0f} % of the cells empty."
         )
-        drawn = figures.label_counts(counts, record.class_names, client_names=record.client_names())
+        drawn = figures.label_counts(counts, record.class_names, record.client_names())
         caption = (
             "Training images per client (row) and class (column), as the clients reported them; "
             "empty cells hold none. The colour scale is that of square roots, so that small counts "
@@ -310,9 +310,7 @@ def _pseudo_images(record: RunRecord) -> Iterator[Part]:
         except PseudoDataError as error:
             parts.append(Note(f"{str(error)[:1].upper()}{_cut(str(error)[1:])}.", "warning"))
             continue
-        drawn = figures.pseudo_image_grid(
-            grid.tiles, grid.clients, grid.classes, record.class_names, record.client_names()
-        )
+        drawn = grid.figure(record.class_names, record.client_names())
         when = f" of competition round {competition_round}" if competition_round else ""
         described = (
             f"Grid of generated images, {kind} samples{when}: {len(grid.clients)} clients in rows, "
@@ -394,43 +392,22 @@ def _dropped(record: RunRecord) -> Iterator[Part]:
 
 
 def _traffic(record: RunRecord) -> Iterator[Part]:
-    """Bytes on the wire."""
-    heading = "Bytes per round"
-    names, down, up = [], [], []
-    for event in record.of_kind("round"):
-        sent, received = number(event.get("bytes_down")), number(event.get("bytes_up"))
-        if sent is None and received is None:
-            continue
-        names.append(("c" if event.get("phase") == "competition" else "") + str(event.get("round")))
-        down.append(sent or 0.0)
-        up.append(received or 0.0)
-    if not names:
-        yield Section(heading, [Note("Not measured in this run.")])
-        return
-    sent_in_all, received_in_all = size_in_words(sum(down)), size_in_words(sum(up))
-    sent_in_all, received_in_all = size_in_words(sum(down)), size_in_words(sum(up))
-    in_all = f"{sent_in_all} from the server to the clients, {received_in_all} back"
-    svg = figures.to_svg(
-        figures.bytes_per_round(names, down, up),
-        "bytes",
-        f"Bar chart of bytes per round: {in_all}.",
-    )
-    competed = " Rounds of the competition are marked c." if "c" in "".join(names) else ""
-    caption = f"All clients together; in all {in_all}.{competed}"
-    yield Section(heading, [Picture(svg, caption), *_traffic_by_kind(record)])
-
-
-def _traffic_by_kind(record: RunRecord) -> Iterator[Part]:
-    """What left the server and the clients in the whole run, generation included."""
-    kinds = []
-    for kind, sizes in mapping(record.summary.get("traffic")).items():
-        if isinstance(sizes, Mapping):
-            down, up = number(sizes.get("bytes_down")) or 0, number(sizes.get("bytes_up")) or 0
-            kinds.append(
-                f"{kind}: {size_in_words(down)} to the clients, {size_in_words(up)} from them"
-            )
-    if kinds:
-        yield Note(f"In the whole run, {'; '.join(kinds)}.", "note")
+    """Bytes on the wire: by kind, or of the rounds of a run that has not ended."""
+    found = mapping(record.summary.get("traffic"))
+    sizes = {kind: mapping(counted) for kind, counted in found.items()}
+    if not sizes:
+        rounds = record.of_kind("round")
+        ways = ("bytes_down", "bytes_up")
+        sums = {way: sum(number(event.get(way)) or 0 for event in rounds) for way in ways}
+        sizes = {"rounds so far": sums} if any(sums.values()) else {}
+    heading = "Bytes between server and clients"
+    rows = [
+        [kind, *(size_in_words(number(of.get(way)) or 0) for way in ("bytes_down", "bytes_up"))]
+        for kind, of in sizes.items()
+    ]
+    table = Table(heading, ["of", "to the clients", "from the clients"], rows)
+    note = Note("All clients together.", "note")
+    yield Section(heading, [table, note] if rows else [Note("Not measured in this run.")])
 
 
 def _configuration(record: RunRecord) -> Iterator[Part]:

@@ -122,7 +122,8 @@ def guessing(summary: Mapping[str, Any], classes: int) -> str:
     summary : Mapping
         As ``summary.json`` holds it.
     classes : int
-        C: guessing is right once in C, where all classes are equally frequent.
+        C: guessing is right once in C, where all classes are equally frequent. Classes of which
+        the summary says that nobody measured them do not count.
 
     Returns
     -------
@@ -133,6 +134,7 @@ def guessing(summary: Mapping[str, Any], classes: int) -> str:
     share = number(mapping(summary.get("accuracy")).get("selected"))
     measured = mapping(mapping(summary.get("measured")).get("selected"))
     images = int(number(measured.get("images")) or 0)
+    classes = int(number(measured.get("classes")) or classes)
     if share is None or not images or classes < 2:
         return ""
     low, high = share_interval(share, images)

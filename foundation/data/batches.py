@@ -5,6 +5,7 @@ epoch is a permutation, a gather and one multiply-add per batch: no worker proce
 Python, no copies from the host (the design of K. Jordan's airbench).
 """
 
+import copy
 from collections.abc import Iterator
 
 import numpy as np
@@ -78,6 +79,7 @@ class Batches:
         self.device = torch.device(device)
         self.drop_singleton = drop_singleton
         self._memory_format = torch.channels_last if channels_last else torch.contiguous_format
+        self._features: Tensor | None = None
         self._samples: int
         self._samples, self._channels, self._height, self._width = data.images.shape
         self._pixels = _pack(data.images).to(self.device)
@@ -107,6 +109,20 @@ class Batches:
         """Batches that `epoch` gives."""
         return steps_per_epoch(self._samples, self.batch_size, drop_singleton=self.drop_singleton)
 
+    @property
+    def steady(self) -> bool:
+        """Whether an image is the same in every epoch: neither augmented nor with noise."""
+        return self.augmentation == "none" and self.feature_noise is None
+
+    def given(self, features: Tensor) -> "Batches":
+        """Return the same batches with a row of features, (n, d), in the place of each image.
+
+        They come in the order in which the images would. `epoch` is for `steady` images then.
+        """
+        batches = copy.copy(self)
+        batches._features = features
+        return batches
+
     def epoch(self, generator: torch.Generator) -> Iterator[Batch]:
         """Go through all images once, in random order, augmented and with noise.
 
@@ -130,6 +146,9 @@ class Batches:
         for step in range(self.steps_per_epoch):
             rows = slice(step * self.batch_size, (step + 1) * self.batch_size)
             chosen = order[rows]
+            if self._features is not None and self.steady:
+                yield self._features.index_select(0, chosen), self._labels[chosen]
+                continue
             images = self._normalised(
                 self._gather(chosen) if moves is None else self._augmented(chosen, moves[rows])
             )
@@ -147,6 +166,9 @@ class Batches:
         """
         for start in range(0, self._samples, self.batch_size):
             rows = slice(start, start + self.batch_size)
+            if self._features is not None:
+                yield self._features[rows], self._labels[rows]
+                continue
             yield self._shaped(self._normalised(self._pixels[rows])), self._labels[rows]
 
     def _gather(self, chosen: Tensor) -> Tensor:
@@ -218,6 +240,6 @@ def _check(
         raise DataError("there is no image to make batches of")
     if len(data) == 1 and drop_singleton:
         raise DataError(
-            "there is a single image, and BatchNorm cannot train on one: leave this client out, "
-            "or use a model without BatchNorm (drop_singleton=False)"
+            "there is a single image, and BatchNorm cannot train on one: give this client more, "
+            "or take a model without BatchNorm, such as cnn"
         )

@@ -31,6 +31,7 @@ logger = logging.getLogger("flwr.fedf2dg.data")
 _FORMAT = 2
 # A user who waits longer than this for another process wants to know what for.
 _QUIET_WAIT_SECONDS = 5.0
+_MOST_FEATURES = 4 * 2**30
 
 
 def cache_directory() -> Path:
@@ -91,7 +92,8 @@ def entry(name: str, identity: str, make: Callable[[Path], None], *, private: bo
     """
     if private and hasattr(os, "getuid"):
         identity += f"\nof user {os.getuid()}"
-    digest = hashlib.sha256(f"{_FORMAT}\n{name}\n{identity}".encode()).hexdigest()[:16]
+    content = f"{_FORMAT}\n{name}\n{identity}".encode(errors="surrogateescape")
+    digest = hashlib.sha256(content).hexdigest()[:16]
     file_name = f"{re.sub(r'[^A-Za-z0-9._-]', '_', name)}-{digest}"
     try:
         directory = cache_directory()
@@ -154,6 +156,29 @@ def open_arrays(
             logger.warning("the cache entry %s is damaged (%s) and is made again", place, error)
             shutil.rmtree(place, ignore_errors=True)
     raise AssertionError("unreachable")
+
+
+def stored_features(
+    identity: str, compute: Callable[[], npt.NDArray[np.float32]]
+) -> npt.NDArray[np.float32]:
+    """Return the features of a client's images, computed if no process of this user has done so.
+
+    Those that were computed longest ago are deleted where all take more than 4 GB.
+    """
+    name = "features"
+
+    def make(folder: Path) -> None:
+        np.save(folder / f"{name}.npy", compute())
+        entries = sorted(folder.parent.glob(f"{name}-*/{name}.npy"), key=os.path.getmtime)
+        excess = sum(map(os.path.getsize, entries)) - _MOST_FEATURES
+        for entry in entries:
+            if excess <= 0:
+                break
+            excess -= os.path.getsize(entry)
+            shutil.rmtree(entry.parent, ignore_errors=True)
+
+    (features,) = open_arrays(name, identity, make, (name,), private=True)
+    return features
 
 
 def new_array(path: Path, shape: tuple[int, ...]) -> "np.memmap[Any, np.dtype[np.uint8]]":

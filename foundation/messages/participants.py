@@ -36,53 +36,29 @@ class MissingClients(ExpectedError, RuntimeError):
 
 
 @dataclass(frozen=True)
-class ClientDescription:
-    """Which client a node says that it speaks for, and how much it has.
+class Participant:
+    """One client as it describes itself when it joins.
 
     Parameters
     ----------
+    client : int
+        Stable index; of a node that was not let in yet, the partition that it claims, or -1.
+    node_id : int
+        Flower's id of the node that speaks for it now.
     num_examples : int
         Training samples n_i, at least 1: the client's weight in every average.
-    partition, partitions : int (default: -1, 0)
-        Which part of how many a simulated client holds; -1 and 0 for a client that names none.
     held_out : tuple of int (default: ())
         Held-out images by class, or in one column where the server may not know the classes: the
         client's weight when it judges. Empty if it did not say.
     site_name : str (default: "")
-        What the site calls itself; empty if it has no name.
+        What the client's site calls itself; empty for a client without a name.
     label_counts : tuple of int (default: ())
         Training images by class, where the server may know them exactly: a message of its own
         would cost the client's site another process. Empty if it did not say.
     digest : str (default: "")
         Another one where a site's images are others; empty if it did not say.
-    """
-
-    num_examples: int
-    partition: int = -1
-    partitions: int = 0
-    held_out: tuple[int, ...] = ()
-    site_name: str = ""
-    label_counts: tuple[int, ...] = ()
-    digest: str = ""
-
-
-#: Asks nodes who they are: gets the grid, their ids, and seconds to wait; returns what they say,
-#: by id. See :func:`questions.description.introducing`.
-Introduce = Callable[[Grid, Sequence[int], float], Gathered[ClientDescription]]
-
-
-@dataclass(frozen=True)
-class Participant:
-    """One client as the server knows it: its description, by a stable index.
-
-    Parameters
-    ----------
-    client : int
-        Stable index.
-    node_id : int
-        Flower's id of the node that speaks for it now.
-    num_examples, held_out, site_name, label_counts, digest
-        See :class:`ClientDescription`.
+    partitions : int (default: 0)
+        How many parts a simulation's data have; 0 for a real site.
     """
 
     client: int
@@ -92,6 +68,12 @@ class Participant:
     site_name: str = ""
     label_counts: tuple[int, ...] = ()
     digest: str = ""
+    partitions: int = 0
+
+
+#: Asks nodes who they are: gets the grid, their ids, and seconds to wait; returns what they say,
+#: by id. See :func:`questions.description.introducing`.
+Introduce = Callable[[Grid, Sequence[int], float], Gathered[Participant]]
 
 
 class Participants:
@@ -101,10 +83,10 @@ class Participants:
     ----------
     expected : int
         Number of clients the configuration names.
-    timeout : float (default: 120.0)
+    timeout : float
         Seconds to wait for them.
-    introduce : callable, optional
-        Asks nodes who they are; without it, none can be met.
+    introduce : callable
+        Asks nodes who they are.
     identity : {"node-id", "partition-id"} (default: "node-id")
         What gives a client that comes back its index again. What the server keeps of a client, its
         model first of all, goes by index: whoever takes another's index is sent it.
@@ -113,8 +95,8 @@ class Participants:
     def __init__(
         self,
         expected: int,
-        timeout: float = 120.0,
-        introduce: Introduce | None = None,
+        timeout: float,
+        introduce: Introduce,
         identity: str = "node-id",
     ) -> None:
         self.expected = expected
@@ -123,7 +105,6 @@ class Participants:
         self.identity = identity
         #: Whether all clients are partitions of one data set, as in a simulation.
         self.simulated = False
-        self._with_partition: set[int] = set()
         self._by_client: dict[int, Participant] = {}
         self._online: set[int] = set()
         self._before: dict[int, Participant] = {}
@@ -218,9 +199,7 @@ class Participants:
         if len(self._by_client) > self.expected:
             raise ConfigurationError(self._wrong_count(len(self._by_client)))
         # All, so that a real site cannot make the server forget who the others are.
-        self.simulated = all(
-            participant.node_id in self._with_partition for participant in self._by_client.values()
-        )
+        self.simulated = all(participant.partitions for participant in self._by_client.values())
         # Clients that are not back keep their place: their models are still of use.
         self._by_client = {**self._before, **self._by_client}
         self._complete = True
@@ -256,8 +235,11 @@ class Participants:
         """Return what is known of a deployment's clients, by index, for a checkpoint."""
         if self.simulated:
             return {}
-        known = {p.client: asdict(p) for p in self._by_client.values()}
-        return {str(known[client].pop("client")): known[client] for client in sorted(known)}
+        own = {"client", "partitions"}
+        return {
+            str(client): {k: v for k, v in asdict(self[client]).items() if k not in own}
+            for client in self.clients
+        }
 
     def recall(self, remembered: Mapping[str, Mapping[str, Any]]) -> None:
         """Give the nodes of the run being resumed their indices back.
@@ -280,7 +262,6 @@ class Participants:
         new = sorted(nodes - known - self._turned_away.keys())
         if not new:
             return
-        assert self.introduce is not None, "nothing was given that asks nodes who they are"
         answers = self.introduce(
             grid,
             new,
@@ -295,16 +276,16 @@ class Participants:
             many = len(answers.refused)
             who = "a client" if many == 1 else f"{many} clients"
             self._turn_away(f"{who} {reason}", MissingClients(f"{who} {reason}"))
-        for node, description in answers.valid.items():
+        for node, newcomer in answers.valid.items():
             try:
-                self._admit(node, description)
+                self._admit(newcomer)
             except ConfigurationError as error:
                 self._turn_away(f"node {node}: {error}", error)
 
-    def _admit(self, node: int, description: ClientDescription) -> None:
-        partition, partitions = description.partition, description.partitions
-        if partitions and partitions != self.expected:
-            raise ConfigurationError(self._wrong_count(partitions))
+    def _admit(self, newcomer: Participant) -> None:
+        partition, node = newcomer.client, newcomer.node_id
+        if newcomer.partitions not in (0, self.expected):
+            raise ConfigurationError(self._wrong_count(newcomer.partitions))
         taken = self._by_client.get(partition)
         if taken is not None and taken.node_id in self._online and taken.node_id != node:
             raise ConfigurationError(
@@ -319,21 +300,11 @@ class Participants:
             self._turned_away[node] = reason
             log.warning("not let in: %s", reason)
             return
-        if partitions:
-            self._with_partition.add(node)
         for other in self._before.values():
             if other.node_id == node and other.client != partition:
                 # Its node speaks for somebody else now, and would be asked twice.
                 self._before[other.client] = replace(other, node_id=_NOBODY)
-        self._by_client[partition] = Participant(
-            partition,
-            node,
-            description.num_examples,
-            description.held_out,
-            description.site_name,
-            description.label_counts,
-            description.digest,
-        )
+        self._by_client[partition] = replace(newcomer, client=partition)
 
     def _takeover(self, node: int, partition: int) -> str:
         """Say why a node may not have an index that is, or was before a resume, another's."""

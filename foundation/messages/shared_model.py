@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 from foundation.models import Classifier, build
 from foundation.models.freezing import freeze
@@ -10,37 +10,19 @@ from foundation.seeds import MODEL, derived_seed
 from foundation.settings.configuration import RunConfiguration
 from foundation.settings.moon import MoonSettings
 
-
-class ImageDescription(Protocol):
-    """What a model must know of the data; ``foundation.data.describe`` returns it."""
-
-    @property
-    def classes(self) -> int:
-        """Number of classes."""
-        ...
-
-    @property
-    def channels(self) -> int:
-        """Number of image channels."""
-        ...
-
-    @property
-    def image_size(self) -> tuple[int, int]:
-        """Height and width in pixels."""
-        ...
+if TYPE_CHECKING:
+    from foundation.data import Description
 
 
 def shared_model(
-    configuration: RunConfiguration, description: ImageDescription, projection: bool = False
+    configuration: RunConfiguration, description: Description, projection: bool = False
 ) -> Classifier:
     """Build the run's model with its initial weights, which depend on the run's seed alone.
 
     Parameters
     ----------
-    configuration : RunConfiguration
-        The run's settings.
-    description : ImageDescription
-        Classes, channels and size of the images.
+    description : Description
+        Of the images; their classes, channels and size count.
     projection : bool (default: False)
         Whether the algorithm needs a projection head: ``Algorithm.projection``.
 

@@ -76,9 +76,11 @@ class Classifier(nn.Module):
     def embed(self, images: Tensor) -> Tensor:
         """Return the representation z, shape (n, d), that MOON contrasts.
 
-        ``flatten(1)``, not ``squeeze()``: a batch of one image must keep its batch axis.
+        What the encoder said of images, (n, width), may stand for them: see ``kept_features``.
         """
-        embedded: Tensor = self.projection(self.encoder(images).flatten(1))
+        # flatten(1), not squeeze(): a batch of one image must keep its batch axis.
+        features = images if images.ndim == 2 else self.encoder(images).flatten(1)
+        embedded: Tensor = self.projection(features)
         return embedded
 
     def classify(self, features: Tensor) -> Tensor:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from .classifier import Classifier
+from .kept_features import KeptFeatures, Store
 
 # Pixels of one forward pass. On a CPU larger batches leave the caches: evaluating resnet8 on 2,000
 # images of 32x32 takes 0.5 s in batches of 64 and 1.2 s in batches of 1,024.
@@ -20,6 +23,8 @@ class Predictions:
 
     Parameters
     ----------
+    logits : Tensor
+        (n, C) float32.
     predicted : Tensor
         (n,) int64, the class with the largest logit.
     correct : Tensor
@@ -28,6 +33,7 @@ class Predictions:
         Sum of the images' cross-entropies, a float64 scalar.
     """
 
+    logits: Tensor
     predicted: Tensor
     correct: Tensor
     loss: Tensor
@@ -35,6 +41,8 @@ class Predictions:
 
 class LabelledImages:
     """Images on the device to run models over, always in the same order and the same batches.
+
+    Models that differ behind their encoder alone, one after the other, run it once.
 
     Parameters
     ----------
@@ -46,6 +54,8 @@ class LabelledImages:
         Maps uint8 images to what the model sees.
     device : torch.device
         Where to evaluate.
+    store : Store, optional
+        Keeps the features of a frozen encoder beyond this process.
     """
 
     def __init__(
@@ -54,16 +64,22 @@ class LabelledImages:
         labels: Tensor,
         normalize: Callable[[Tensor], Tensor],
         device: torch.device,
+        store: Store | None = None,
     ) -> None:
         self.labels = labels.to(device)
         self._images = images.to(device)
         self._normalize = normalize
         pixels = _PIXELS.get(device.type, _PIXELS["cpu"])
         self._batch = max(1, pixels // (images.shape[-2] * images.shape[-1]))
+        self._features = KeptFeatures(self._inputs, store)
 
     def __len__(self) -> int:
         """Return the number of images, n."""
         return len(self.labels)
+
+    def _inputs(self) -> Iterator[Tensor]:
+        for images in self._images.split(self._batch):
+            yield self._normalize(images).contiguous(memory_format=torch.channels_last)
 
     @torch.inference_mode()
     def predictions(self, model: nn.Module) -> Predictions:
@@ -73,13 +89,17 @@ class LabelledImages:
         predicted = torch.zeros_like(self.labels)
         correct = torch.zeros_like(self.labels, dtype=torch.bool)
         loss = torch.zeros((), dtype=torch.float64, device=self.labels.device)
-        for start in range(0, len(self.labels), self._batch):
+        answers = []
+        kept = self._features.of(model) if isinstance(model, Classifier) and len(self) else None
+        inputs = self._inputs() if kept is None else kept.split(self._batch)
+        for start, part in zip(range(0, len(self.labels), self._batch), inputs, strict=True):
             rows = slice(start, start + self._batch)
             labels = self.labels[rows]
-            images = self._normalize(self._images[rows])
-            logits: Tensor = model(images.contiguous(memory_format=torch.channels_last))
+            logits: Tensor = model(part)
             loss += F.cross_entropy(logits, labels, reduction="sum")
+            answers.append(logits.float())
             predicted[rows] = logits.argmax(dim=1)
             correct[rows] = (predicted[rows] == labels) & logits.isfinite().all(dim=1)
         model.train(was_training)
-        return Predictions(predicted, correct, loss)
+        logits = torch.cat(answers) if answers else loss.new_zeros((0, 0), dtype=torch.float32)
+        return Predictions(logits, predicted, correct, loss)

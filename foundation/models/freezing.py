@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 from torch import nn
 
+from .classifier import Classifier
+
 
 def freeze(model: nn.Module, layers: Sequence[str]) -> None:
     """Take the parameters of layers out of the training.
@@ -42,6 +44,11 @@ def freeze(model: nn.Module, layers: Sequence[str]) -> None:
             parameter.requires_grad_(False)
     if not any(parameter.requires_grad for parameter in model.parameters()):
         raise ValueError(f"freeze = {','.join(layers)!r} leaves nothing to train")
+
+
+def encoder_is_frozen(model: Classifier) -> bool:
+    """Tell whether no parameter of the encoder is trained."""
+    return not any(parameter.requires_grad for parameter in model.encoder.parameters())
 
 
 def hold_frozen_statistics(model: nn.Module) -> None:

@@ -28,7 +28,7 @@ class StateLayout:
         Names, in the order of the model's ``state_dict()``.
     frozen : tuple[str, ...]
         Names of the parameters that are not trained (``requires_grad=False``), such as those of a
-        pretrained encoder: no algorithm moves them.
+        pretrained encoder, and of their layers' buffers: no algorithm moves them.
     batch_norm : bool
         Whether the model has BatchNorm, which cannot train on a batch of one image.
     """
@@ -49,9 +49,17 @@ class StateLayout:
         parameters: list[str] = []
         frozen: list[str] = []
         floats, integers = [], []
+        held = {
+            layer
+            for layer, module in model.named_modules()
+            if (own := list(module.parameters(recurse=False)))
+            and not any(parameter.requires_grad for parameter in own)
+        }
         for name, value in model.state_dict().items():
             if name in trained:
                 (parameters if trained[name] else frozen).append(name)
+            elif name.rpartition(".")[0] in held:
+                frozen.append(name)
             elif value.is_floating_point():
                 floats.append(name)
             else:

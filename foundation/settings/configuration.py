@@ -299,6 +299,14 @@ class RunConfiguration(PostTrainingKeys, FederatedTrainingKeys, FederatedDataKey
             label_noise_rate=self.label_noise_rate,
         )
 
+    def augmentation_for(self, usual: str) -> str:
+        """Return the augmentation of the training images, where ``usual`` is what suits them.
+
+        A frozen encoder sees the images as they are, and so each of them once.
+        """
+        usual = "none" if "encoder" in self.frozen_layers else usual
+        return usual if self.augmentation == "auto" else self.augmentation
+
     def with_mu_at(self, server_round: int) -> RunConfiguration:
         """Return the configuration with the weights μ that FedProx and MOON have in a round."""
         factor = self._factor("mu", server_round)

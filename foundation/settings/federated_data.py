@@ -95,7 +95,8 @@ class FederatedDataKeys(Section):
     augmentation: str = key(
         "auto",
         "Augmentation of the training images; auto is the data set's usual one, and for images of "
-        "your own crop-flip where they are in colour and have 16 pixels or more a side, else none.",
+        "your own crop-flip where they are in colour and have 16 pixels or more a side, else none; "
+        "none where the encoder is frozen, which is then run once over each image.",
         choices=("auto", "none", "crop-flip", "crop-flip-rotate"),
     )
     feature_noise: float = key(
@@ -136,7 +137,3 @@ class FederatedDataKeys(Section):
     def measures_pixels(self) -> bool:
         """Whether the clients add up their pixels, to be normalised by what all of them have."""
         return self.normalization == "measured"
-
-    def augmentation_for(self, usual: str) -> str:
-        """Return the augmentation of the training images, where ``usual`` is what suits them."""
-        return usual if self.augmentation == "auto" else self.augmentation

@@ -13,7 +13,6 @@ from client_app.app import app
 from fedf2dg.simulation.local_grid import LocalGrid
 from foundation.data import DataSet, ImageData
 from foundation.data.agreement import to_values
-from foundation.messages.participants import Participants
 from foundation.messages.shared_model import shared_model
 from foundation.models import cpu_state, load_state
 from foundation.settings.configuration import RunConfiguration
@@ -168,7 +167,7 @@ def test_nobody_is_asked_where_nothing_is_held_out():
 def test_two_sites_of_one_name_are_told_apart(federation):
     from dataclasses import replace
 
-    participants = Participants(3)
+    participants = meeting(3)
     names = ["North", "North", ""]
     participants._by_client = {
         client: replace(federation.participants[client], site_name=name)

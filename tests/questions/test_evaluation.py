@@ -10,10 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from foundation.messages.content import Content, Received
-from foundation.messages.participants import ClientDescription, Participant
+from foundation.messages.participants import Participant
 from foundation.messages.records import InvalidContent
+from foundation.scores import BINS, SCORE_BINS, Outcomes
 from questions.description import DescriptionRequest
-from questions.evaluation import Candidates, EvaluationRequest, Scores
+from questions.evaluation import MOST_CLASSES, Candidates, EvaluationRequest, Scores
 
 LABELS = np.array([0, 0, 1, 1, 1, 2])
 CORRECT = np.array(
@@ -21,8 +22,13 @@ CORRECT = np.array(
 )
 
 
+PREDICTED = np.array([[0, 1, 1, 1, 0, 0], [0, 0, 2, 1, 2, 2]])
+LOGITS = [np.eye(3)[row] * 2.0 for row in PREDICTED]
+
+
 def scores(columns: int) -> Scores:
-    return Scores.counted(LABELS, CORRECT, [3.0, 2.0], columns)
+    losses = [Outcomes.counted(logits, LABELS).loss for logits in LOGITS]
+    return Scores.counted(LABELS, CORRECT, losses, columns, LOGITS)
 
 
 def reply(scores: Scores, **changed: object) -> RecordDict:
@@ -34,7 +40,7 @@ def checked(content: RecordDict, held_out: list[int]) -> Scores:
     return request.checked(Participant(0, 100, 9, tuple(held_out)), Received(content))
 
 
-def described(content: RecordDict) -> ClientDescription:
+def described(content: RecordDict) -> Participant:
     return DescriptionRequest().checked(Participant(0, 100, 0), Received(content))
 
 
@@ -72,6 +78,8 @@ def test_honest_scores_pass_as_they_are(columns):
     found = checked(sent.content().records(), sent.total.tolist())
     for name in ("total", "correct", "gained", "lost", "loss"):
         np.testing.assert_array_equal(getattr(sent, name), getattr(found, name))
+    assert [one.as_json() for one in found.outcomes] == [one.as_json() for one in sent.outcomes]
+    assert len(found.outcomes) == 2 and (found.outcomes[0].confusion is None) == (columns == 1)
 
 
 @pytest.mark.parametrize(
@@ -89,6 +97,15 @@ def test_honest_scores_pass_as_they_are(columns):
         ({"gained": [1, 0, 0, 1, 0, 1], "lost": [1, 0, 0, 0, 1, 0]}, "cannot give"),
         ({"loss": [1.0]}, "not 2 numbers"),
         ({"loss": [1.0, -2.0]}, "below 0"),
+        ({"loss": [100.0, 100.0]}, "do not fit together"),
+        ({"loss-squares": [0.0, 0.0]}, "do not fit together"),
+        ({"loss-squares": [1.0]}, "not 2 numbers"),
+        ({"bins": [0.0] * 2 * 3 * BINS}, "bins of confidence"),
+        ({"bins": [float("nan")] * 2 * 3 * BINS}, "bins of confidence"),
+        ({"confusion": [0] * 2 * 9}, "confusion matrix"),
+        ({"confusion": [1, 1, 0, 1, 2, 0, 1, 0, 0, 1, 1, 0, 0, 1, 2, 0, 0, 1]}, "confusion"),
+        ({"histograms": [0] * 2 * 2 * 3 * SCORE_BINS}, "histograms"),
+        ({"histograms": [-1] * 2 * 2 * 3 * SCORE_BINS}, "whole numbers"),
     ],
 )
 def test_impossible_scores_are_refused(changed, words):
@@ -101,8 +118,22 @@ def test_impossible_scores_are_refused(changed, words):
 
 
 def test_a_model_whose_outputs_are_not_finite_has_an_infinite_loss():
-    found = checked(reply(scores(3), loss=[1.0, float("nan")]), [2, 3, 1])
-    assert found.loss.tolist() == [1.0, float("inf")]
+    first = float(scores(3).loss[0])
+    found = checked(reply(scores(3), loss=[first, float("nan")]), [2, 3, 1])
+    assert found.loss.tolist() == [first, float("inf")]
+
+
+def test_more_classes_than_a_matrix_is_told_of_are_told_in_totals():
+    classes = MOST_CLASSES + 1
+    labels = np.array([0, 1, classes - 1])
+    logits = np.eye(classes)[labels]
+    right = np.ones((1, 3), dtype=bool)
+    loss = Outcomes.counted(logits, labels).loss
+    sent = Scores.counted(labels, right, [loss], classes, [logits])
+    request = EvaluationRequest(Candidates({}))
+    held_out = Participant(0, 100, 9, tuple(sent.total.tolist()))
+    found = request.checked(held_out, Received(sent.content().records()))
+    assert found.outcomes[0].confusion is None and found.outcomes[0].right == 3
 
 
 VALUES = st.one_of(
@@ -149,8 +180,8 @@ def test_a_description_arrives_as_it_was_sent():
     numbers = {"num-examples": 50, "partition-id": 2, "num-partitions": 4}
     by_class = {"held-out": [3, 0, 2], "label-counts": [20, 30, 0]}
     sent = Content(numbers={**numbers, **by_class}, settings={"site-name": "Clinic North"})
-    assert described(sent.records()) == ClientDescription(
-        50, 2, 4, (3, 0, 2), "Clinic North", (20, 30, 0)
+    assert described(sent.records()) == Participant(
+        2, 100, 50, (3, 0, 2), "Clinic North", (20, 30, 0), partitions=4
     )
 
 

@@ -9,7 +9,7 @@ from foundation.messages.content import Content, Received
 from foundation.messages.participants import Participant
 from foundation.messages.records import InvalidContent
 from foundation.settings.configuration import RunConfiguration
-from questions.pixel_sums import PixelSums, PixelSumsRequest, pooled
+from questions.pixel_sums import PixelSums, PixelSumsRequest
 
 
 def drawn(count: int, seed: int, channels: int = 3) -> np.ndarray:
@@ -17,9 +17,13 @@ def drawn(count: int, seed: int, channels: int = 3) -> np.ndarray:
     return random.integers(0, 256, (count, channels, 5, 4), dtype=np.uint8)
 
 
+def pooled(*parts: PixelSums) -> tuple[list[float], list[float]]:
+    return PixelSumsRequest((3, 5, 4)).pooled(dict(enumerate(parts)))
+
+
 def test_pooled_sums_are_the_mean_and_deviation_of_all_images_together():
     parts = [drawn(1, 0), drawn(40, 1) // 3, drawn(7, 2)]
-    mean, std = pooled([PixelSums.of(part) for part in parts])
+    mean, std = pooled(*map(PixelSums.of, parts))
     every = np.concatenate(parts).astype(np.float64) / 255
     assert mean == pytest.approx(every.mean((0, 2, 3)), abs=1e-12)
     assert std == pytest.approx(every.std((0, 2, 3)), abs=1e-12)
@@ -27,7 +31,7 @@ def test_pooled_sums_are_the_mean_and_deviation_of_all_images_together():
 
 def test_images_of_one_grey_value_can_still_be_normalised():
     sums = PixelSums.of(np.full((3, 1, 4, 4), 200, np.uint8))
-    assert pooled([sums]) == ([200 / 255], [1 / 255])
+    assert pooled(sums) == ([200 / 255], [1 / 255])
 
 
 def checked(content: Content) -> PixelSums:

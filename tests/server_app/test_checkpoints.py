@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import server_app.checkpoints as module
-from foundation.messages.client_store import ClientStore
+from foundation.models.client_store import ClientStore
 from foundation.settings.configuration import RunConfiguration
 from server_app.checkpoints import Checkpoint, CheckpointError, Checkpoints
 from server_app.ledger import Ledger, Traffic

@@ -13,9 +13,9 @@ import torch
 
 from fedf2dg.deployment.example_sites import write_folders
 from fedf2dg.report import terminal_table, write_report
-from fedf2dg.report.follow import event_line
 from foundation.data import DataSet
-from foundation.messages.participants import Participant, Participants
+from foundation.events.reading import from_json
+from foundation.messages.participants import Participant
 from foundation.messages.shared_model import shared_model
 from foundation.models import load_state
 from foundation.settings.configuration import ConfigurationError, RunConfiguration
@@ -25,6 +25,7 @@ from server_app.measuring import Measuring, mean_loss
 from server_app.preflight import parse
 from server_app.run import _warn_of_what_is_left_out
 from server_app.run_directory import settings_to_resume
+from tests.meeting import meeting
 
 KEYS = {"validation_share": 0.3, "stages": "train,generate,distil", "num_server_rounds": 2}
 
@@ -144,7 +145,7 @@ def test_before_any_work_the_log_says_that_nobody_measures_or_judges(untested_ru
 
 
 def test_clients_without_an_image_to_judge_with_are_named_before_any_work(app_log) -> None:
-    participants = Participants(14)
+    participants = meeting(14)
     participants._by_client = {
         client: Participant(client, client, 10, (client % 14 // 13, 0), f"site {client}")
         for client in range(14)
@@ -173,7 +174,7 @@ def test_where_nothing_is_measured_no_number_is_written(untested_run) -> None:
     assert not any("%" in line for line in lines)
     for event in [*run.events("round"), *run.events("evaluation"), *run.events("distillation")]:
         assert event["accuracy"] is None
-        assert "accuracy not measured" in event_line(event)
+        assert "accuracy not measured" in from_json(event).sentence()
 
 
 def test_the_report_says_who_measured(untested_run) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from dataclasses import replace
 
 import pytest
 import torch
@@ -13,7 +14,7 @@ from flwr.common.constant import ErrorCode
 
 from client_app import site
 from fedf2dg.simulation.local_grid import LocalGrid
-from foundation.messages.participants import ClientDescription, MissingClients
+from foundation.messages.participants import MissingClients, Participant
 from questions.description import DescriptionRequest
 from tests.meeting import meeting
 
@@ -84,8 +85,12 @@ def test_a_resumed_run_knows_the_name_and_the_held_out_images_of_a_site_that_is_
     grid, monkeypatch
 ):
     """It is a judge that did not answer, and not a client that has no image to judge with."""
-    told = ClientDescription(10, held_out=(2, 3), site_name="Clinic North")
-    monkeypatch.setattr(DescriptionRequest, "checked", lambda request, who, reply: told)
+    told = Participant(-1, 0, 10, held_out=(2, 3), site_name="Clinic North")
+    monkeypatch.setattr(
+        DescriptionRequest,
+        "checked",
+        lambda request, who, reply: replace(told, node_id=who.node_id),
+    )
     first = meeting(3, 0.2)
     first.discover(grid)
     del grid._partitions[20]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from foundation.data import DataSet, Division, data_set
-from foundation.messages.participants import ClientDescription, Participant, Participants
+from foundation.messages.participants import Participant
 from server_app import same_data
 from server_app.checkpoints import CheckpointError
 from server_app.same_data import (
@@ -16,6 +16,7 @@ from server_app.same_data import (
     warn_of_other_test,
 )
 from tests.foundation.data.tiny_files import encode, pictures, write_folder
+from tests.meeting import meeting
 
 
 def division(root: Path, **data: object) -> Division:
@@ -104,7 +105,7 @@ def warned(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 def test_a_site_with_other_images_is_named(
     warned: list[str], before: str, now: str, told: int
 ) -> None:
-    clients = Participants(1)
+    clients = meeting(1)
     clients.recall({"0": {"node_id": 5, "num_examples": 9, "digest": before}})
     clients._by_client[0] = Participant(0, 5, 9, site_name="clinic", digest=now)
     warn_of_other_images(clients)
@@ -120,4 +121,4 @@ def test_other_test_images_are_told(warned: list[str]) -> None:
 
 
 def test_a_description_without_a_digest_is_one(warned: list[str]) -> None:
-    assert ClientDescription(3).digest == ""
+    assert Participant(0, 100, 3).digest == ""

@@ -16,15 +16,15 @@ from safetensors.torch import load_file, save_file
 
 import fedf2dg
 import strategies
-from foundation.messages.object_state import (
-    CannotRemember,
-    attributes_from_state,
-    attributes_to_state,
-)
 from foundation.messages.records import from_record
 from foundation.settings.configuration import ConfigurationError
 from server_app import preflight
 from strategies import TooFewReplies, from_flower
+from strategies.object_state import (
+    CannotRemember,
+    attributes_from_state,
+    attributes_to_state,
+)
 
 BY_NAME = [
     "bulyan",

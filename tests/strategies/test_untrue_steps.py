@@ -9,6 +9,7 @@ from foundation.data import Batches, ImageData, Normalization
 from foundation.models import StateLayout, build
 from foundation.settings.configuration import RunConfiguration
 from strategies import get
+from tests.meeting import meeting
 
 LIAR = 2
 
@@ -42,7 +43,7 @@ def test_the_liar_is_named_and_the_minimum_of_the_others_is_reached(
 
 @pytest.mark.parametrize("model", ["cnn", "resnet8"])
 @pytest.mark.parametrize("samples", [2, 7, 8, 9, 16, 17, 100])
-def test_the_server_expects_what_an_honest_client_does(model, samples):
+def test_the_server_expects_what_an_honest_client_does(model, samples, tmp_path):
     """With and without BatchNorm, which cannot train on a last batch of one image."""
     configuration = RunConfiguration.parse({"batch-size": 8, "local-epochs": 3, "num-clients": 1})
     shape = (1, 32, 32)
@@ -55,7 +56,7 @@ def test_the_server_expects_what_an_honest_client_does(model, samples):
         drop_singleton=classifier.has_batch_norm,
     )
     made = sum(len(list(batches.epoch(torch.Generator()))) for _ in range(3))
-    strategy = get("fedavg").server(configuration, StateLayout.of(classifier))
+    strategy = get("fedavg").server(configuration, StateLayout.of(classifier), tmp_path, meeting(1))
     strategy.expected_examples = lambda client: samples
     assert strategy.expected_steps(0) == made
 

@@ -1,18 +1,21 @@
-"""What a run did over its rounds: its accuracy, and the bytes between server and clients."""
+"""Accuracy on the way, of one run or of several methods over seeds, and dots with intervals.
+
+Methods differ in colour, line and marker at once, so that nothing rests on colour alone; the
+colours are Okabe and Ito's.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from fedf2dg.report.figures.cells import spread_out
 from fedf2dg.report.figures.style import (
     BLUE,
     COLOURS,
@@ -20,260 +23,212 @@ from fedf2dg.report.figures.style import (
     GREEN,
     INK,
     ORANGE,
-    PAPER,
     SOFT,
     VERMILLION,
     WIDTH,
     in_style,
+    plain,
 )
 from fedf2dg.report.run_record import Measurement
-from fedf2dg.report.tables import byte_unit
+
+#: Lines a plot can hold and still be read; more methods make more plots.
+MOST_LINES = 7
+
+_LOOKS: tuple[tuple[str, Any, str], ...] = (
+    (INK, "-", "o"),
+    (VERMILLION, (0, (5, 1.5)), "s"),
+    (BLUE, (0, (4, 1, 1, 1)), "^"),
+    (GREEN, (0, (1.5, 1)), "D"),
+    (ORANGE, (0, (6, 1, 1, 1, 1, 1)), "v"),
+    ("#CC79A7", (0, (3, 3)), "P"),
+    ("#56B4E9", (0, (8, 2)), "X"),
+)
+_AXES = {"federated": "round", "distillation": "epoch", "competition": "competition round"}
+_WIDTHS = {"federated": 1.0, "distillation": 0.6, "competition": 0.6}
+_STAGE_LOOKS = {
+    "federated": (COLOURS["federated"], "o"),
+    "distilled": (COLOURS["distillation"], "^"),
+    "competed": (COLOURS["competition"], "s"),
+    "last": (INK, "D"),
+    "kept": ("#CC79A7", "P"),
+}
+_MOST_MARKERS = 12
+_LETTERS = 34
 
 
 @in_style
-def accuracy_curve(measurements: Sequence[Measurement], chance: float | None = None) -> Figure:
-    """Draw the accuracy of the global model over the whole run, its stages side by side.
+def curves(
+    methods: Mapping[str, Sequence[Sequence[Measurement]]], chance: float | None = None
+) -> Figure:
+    """Draw the accuracy on the way, mean and standard deviation over seeds, one panel per stage.
 
     Parameters
     ----------
-    measurements : Sequence[Measurement]
-        Sorted by stage, at least one. Each stage has an axis of its own: rounds, epochs of
-        distillation, competition rounds.
+    methods : Mapping[str, Sequence[Sequence[Measurement]]]
+        The measurements of each method's runs; at most :data:`MOST_LINES` methods. A single one
+        takes the colours of the stages, and each panel says where it ends.
     chance : float, optional
         Accuracy of guessing, in [0, 1], drawn as a line.
-
-    Returns
-    -------
-    Figure
-        One plot with a band per stage.
 
     Raises
     ------
     ValueError
-        If there is nothing to draw.
+        If there is nothing to draw, or too much of it.
     """
-    if not measurements:
+    measured = [m for runs in methods.values() for run in runs for m in run]
+    if not measured:
         raise ValueError("no measurements to draw")
-    stages = {
-        stage: [m for m in measurements if m.stage == stage]
-        for stage in COLOURS
-        if any(m.stage == stage for m in measurements)
-    }
-    figure = Figure(figsize=(WIDTH, 3.9), layout="constrained")
-    axes = figure.add_subplot()
-    lowest = min([m.accuracy for m in measurements] + ([chance] if chance else [])) * 100
-    bottom = float(np.clip(10 * math.floor((lowest - 4) / 10), 0, 80))
-    edge = 0.0
-    previous: tuple[float, float] | None = None
-    ticks: list[tuple[float, str]] = []
-    for stage, points in stages.items():
-        last = max(point.position for point in points)
-        first = min(1.0, points[0].position)
-        start = first - 0.6 if stage == "federated" else 0.0
-        width = {"federated": 1.0, "distillation": 0.55}.get(stage, min(0.3 + 0.06 * last, 0.9))
-        scale = width / max(last - start, 1e-9)
-        colour, label = COLOURS[stage], _band_label(stage, last)
-
-        x = [edge + (point.position - start) * scale for point in points]
-        y = [point.accuracy * 100 for point in points]
-        axes.axvspan(edge, edge + width, color=colour, alpha=0.055, linewidth=0)
-        if edge:
-            axes.axvline(edge, color=SOFT, linewidth=0.8, linestyle=(0, (4, 3)))
-        if previous:
-            axes.plot(
-                [previous[0], x[0]], [previous[1], y[0]], color=colour, linewidth=1.0, alpha=0.5
+    if len(methods) > MOST_LINES:
+        raise ValueError(f"{len(methods)} methods in one plot; at most {MOST_LINES} can be told")
+    stages = [stage for stage in _AXES if any(m.stage == stage for m in measured)]
+    legend = 0.16 * math.ceil(len(methods) / 3) if len(methods) > 1 else 0.0
+    figure = Figure(figsize=(WIDTH, 3.9 + legend), layout="constrained")
+    ratios = [_WIDTHS[stage] for stage in stages]
+    panels = figure.subplots(1, len(stages), sharey=True, squeeze=False, width_ratios=ratios)[0]
+    for panel, stage in zip(panels, stages, strict=True):
+        title = stage.capitalize()
+        for (colour, line, marker), runs in zip(_LOOKS, methods.values(), strict=False):
+            x, mean, deviation = _mean_curve(runs, stage)
+            if len(methods) == 1:
+                colour, title = COLOURS[stage], f"{title}\n{mean[-1]:.1f} %"
+            panel.fill_between(
+                x, mean - deviation, mean + deviation, color=colour, alpha=0.13, linewidth=0
             )
-        axes.plot(x, y, color=colour, linewidth=1.6, zorder=3)
-        _markers(axes, points, x, y)
-        middle = edge + width / 2
-        across = axes.get_xaxis_transform()
-        axes.text(
-            middle,
-            1.02,
-            f"{label[0]}\n{y[-1]:.1f} %",
-            transform=across,
-            ha="center",
-            va="bottom",
-            color=colour,
-            fontweight="bold",
-            linespacing=1.4,
-        )
-        axes.text(middle, -0.1, label[1], transform=across, ha="center", va="top")
-        many = max(2, round(width * 14))
-        # A competition round is the stretch from one whole number to the next, named in its middle.
-        shift = 0.5 if stage == "competition" else 0.0
-        ticks += [
-            (edge + (tick - shift - start) * scale, f"{tick}")
-            for tick in _round_numbers(math.ceil(first), math.ceil(last), many)
-            # Next to the last tick of the stage before there is no room for a first one.
-            if not previous or tick - shift - start > 0.04 / scale
-        ]
-        previous = (x[-1], y[-1])
-        edge += width
-    axes.set_xlim(0, edge)
+            panel.plot(
+                x,
+                mean,
+                color=colour,
+                linestyle=line,
+                linewidth=1.5,
+                marker=marker,
+                markersize=4.2,
+                markevery=max(1, math.ceil(len(x) / _MOST_MARKERS)),
+            )
+        if chance is not None:
+            panel.axhline(100 * chance, color=SOFT, linewidth=1.0, linestyle=(0, (1, 2)))
+        panel.set_title(title, color=COLOURS[stage])
+        panel.set_xlabel(_AXES[stage])
+        panel.xaxis.set_major_locator(MaxNLocator(6, integer=True, min_n_ticks=1))
+        panel.grid(axis="y", color=FAINT, linewidth=0.7)
+        if stage == "competition":
+            panel.set_xlim(left=0.0)
+    panels[0].set_ylabel("accuracy")
+    panels[0].yaxis.set_major_formatter(PercentFormatter(decimals=0, symbol=" %"))
+    low, high = panels[0].get_ylim()
+    panels[0].set_ylim(max(low, 0.0), min(high, 101.0))
     if chance is not None:
-        axes.axhline(100 * chance, color=SOFT, linewidth=1.0, linestyle=(0, (1, 2)))
-        axes.annotate(
-            f"chance {100 * chance:.1f} %",
-            (0, 100 * chance),
-            (4, 3),
+        panels[0].annotate(
+            f"guessing {100 * chance:.1f} %",
+            (0.01, 100 * chance),
+            (0, 3),
+            xycoords=("axes fraction", "data"),
             textcoords="offset points",
-            ha="left",
-            va="bottom",
             color=SOFT,
             fontsize=8.5,
         )
-    # A little above, or a mark at 100 % would be cut in half.
-    top = 101.0 if max(m.accuracy for m in measurements) <= 1 else None
-    axes.set_ylim(bottom, top)
-    axes.margins(y=0.05)
-    axes.yaxis.set_major_formatter(PercentFormatter(decimals=0, symbol=" %"))
-    axes.yaxis.set_major_locator(MaxNLocator(7, steps=[1, 2, 5, 10], integer=True))
-    axes.set_xticks([x for x, _ in ticks], [text for _, text in ticks])
-    axes.set_ylabel("accuracy")
-    axes.grid(axis="y", color=FAINT, linewidth=0.7)
-    handles = [_handle(measurements, kind) for kind in ("federated", "distillation", "retrained")]
-    shown = [handle for handle in handles if handle is not None]
-    if len(shown) > 1:
-        axes.legend(
-            handles=shown,
-            loc=_free_corner(axes),
-            frameon=True,
-            framealpha=0.9,
-            edgecolor=FAINT,
-            fontsize=8.5,
-        )
+    if len(methods) > 1:
+        looks = zip(_LOOKS, methods, strict=False)
+        _legend(figure, [(c, s, m, plain(name, _LETTERS)) for (c, s, m), name in looks])
     return figure
+
+
+@dataclass(frozen=True)
+class Dot:
+    """A mean with its interval.
+
+    Attributes
+    ----------
+    mean : float
+        In percent or percentage points.
+    reach : float, optional
+        Half the interval.
+    single : Sequence[float]
+        The values behind the mean, drawn as ticks.
+    filled : bool
+        Whether the marker is.
+    """
+
+    mean: float
+    reach: float | None = None
+    single: Sequence[float] = ()
+    filled: bool = True
 
 
 @in_style
-def bytes_per_round(rounds: Sequence[str], down: Sequence[float], up: Sequence[float]) -> Figure:
-    """Draw what the server sent and received in each round, all clients together.
+def dots(methods: Mapping[str, Mapping[str, Dot]], axis: str, *, differences: bool) -> Figure:
+    """Draw a row of dots for each method, the first on top.
 
     Parameters
     ----------
-    rounds : Sequence[str]
-        Names of the rounds.
-    down, up : Sequence[float]
-        Bytes from the server to the clients, and back.
+    methods : Mapping[str, Mapping[str, Dot]]
+        For each method and stage (of "federated", "distilled", "competed", "last", "kept").
+    axis : str
+        What is measured.
+    differences : bool
+        Whether it is differences, which may be negative, or shares.
     """
-    size, unit = byte_unit(max([1.0, *down, *up]))
-    figure = Figure(figsize=(WIDTH, 2.3), layout="constrained")
+    shown = [s for s in _STAGE_LOOKS if any(s in of_method for of_method in methods.values())]
+    height = float(np.clip(1.1 + 0.4 * len(methods), 1.9, 14.0))
+    figure = Figure(figsize=(WIDTH, height), layout="constrained")
     axes = figure.add_subplot()
-    places = np.arange(len(rounds))
-    sent, received = np.asarray(down) / size, np.asarray(up) / size
-    if len(rounds) <= 30:
-        axes.bar(places - 0.2, sent, 0.38, color=BLUE, label="server to clients")
-        axes.bar(
-            places + 0.2,
-            received,
-            0.38,
-            color=ORANGE,
-            label="clients to server",
-            hatch="///",
-            edgecolor=PAPER,
-            linewidth=0,
-        )
+    axes.set_yticks(range(len(methods)), [plain(name, _LETTERS) for name in methods])
+    axes.set_ylim(len(methods) - 0.5, -0.5)
+    axes.tick_params(axis="y", length=0)
+    for row in range(1, len(methods), 2):
+        axes.axhspan(row - 0.5, row + 0.5, color="#000000", alpha=0.03, linewidth=0)
+    axes.grid(axis="x", color=FAINT, linewidth=0.7)
+    step = 0.22 if len(shown) <= 3 else 0.19
+    for row, of_method in enumerate(methods.values()):
+        for place, stage in enumerate(shown):
+            dot = of_method.get(stage)
+            if dot is None:
+                continue
+            colour, marker = _STAGE_LOOKS[stage]
+            y = row + step * (place - (len(shown) - 1) / 2)
+            axes.plot(
+                dot.single, [y] * len(dot.single), "|", color=colour, markersize=6, alpha=0.55
+            )
+            axes.errorbar(
+                dot.mean,
+                y,
+                xerr=dot.reach,
+                color=colour,
+                marker=marker,
+                markersize=5.5,
+                markerfacecolor=colour if dot.filled else "white",
+                elinewidth=1.4,
+            )
+    axes.set_xlabel(axis)
+    if differences:
+        axes.axvline(0, color="#777777", linewidth=1.0)
     else:
-        axes.step(places, sent, color=BLUE, where="mid", label="server to clients")
-        axes.step(
-            places,
-            received,
-            color=VERMILLION,
-            where="mid",
-            linestyle=(0, (4, 2)),
-            label="clients to server",
-        )
-        axes.set_ylim(0, 1.1 * max(1e-9, sent.max(), received.max()))
-    ticks = spread_out(len(rounds), 20)
-    axes.set_xticks(ticks, [rounds[tick] for tick in ticks])
-    axes.set_xlabel("round")
-    axes.set_ylabel(f"{unit} per round")
-    axes.set_xlim(-0.7, max(len(rounds), 4) - 0.3)
-    axes.grid(axis="y", color=FAINT, linewidth=0.7)
-    axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=2, frameon=False, borderaxespad=0.2)
+        axes.xaxis.set_major_formatter(PercentFormatter(decimals=0, symbol=" %"))
+    looks = [(s, *_STAGE_LOOKS[s]) for s in shown]
+    _legend(figure, [(colour, "-", marker, stage) for stage, colour, marker in looks])
     return figure
 
 
-def _band_label(stage: str, last: float) -> tuple[str, str]:
-    """Return the title above and the unit below a stage's band."""
-    if stage == "federated":
-        return "Federated", "round"
-    if stage == "distillation":
-        return "Distillation", "epoch"
-    return "Competition", "competition round"
-
-
-def _markers(axes: Axes, points: Sequence[Measurement], x: list[float], y: list[float]) -> None:
-    """Mark rounds and, unless there are too many of them, epochs."""
-    size = 5.5 if len(points) <= 25 else 3.5 if len(points) <= 60 else 0.0
-    colour = COLOURS[points[0].stage]
-    shape = "o" if points[0].stage == "federated" else "^"
-    plain = [i for i, point in enumerate(points) if not point.retrained]
-    squares = [i for i, point in enumerate(points) if point.retrained]
-    if size and len(plain):
-        axes.plot(
-            [x[i] for i in plain],
-            [y[i] for i in plain],
-            shape,
-            color=colour,
-            markersize=size if shape == "o" else size * 0.8,
-            zorder=4,
-            clip_on=False,
-        )
-    axes.plot(
-        [x[i] for i in squares],
-        [y[i] for i in squares],
-        "s",
-        color="white",
-        markeredgecolor=colour,
-        markeredgewidth=1.5,
-        markersize=5.5,
-        zorder=4,
-    )
-
-
-def _free_corner(axes: Axes) -> Literal["best", "lower right"]:
-    """Return "lower right", where a rising curve leaves room, unless this one does not rise."""
-    low, high = axes.get_ylim()
-    right = axes.get_xlim()[1]
-    drawn = [
-        np.asarray(line.get_xydata(), dtype=float)
-        for line in axes.get_lines()
-        if line.get_transform() == axes.transData
+def _legend(figure: Figure, lines: Sequence[tuple[str, Any, str, str]]) -> None:
+    """Explain lines by their colour, style, marker and name."""
+    handles = [
+        Line2D([], [], color=colour, linestyle=style, marker=marker, markersize=4.8, label=label)
+        for colour, style, marker, label in lines
     ]
-    x, y = np.concatenate(drawn).T
-    crossed = np.any((x > 0.6 * right) & (y < low + 0.3 * (high - low)))
-    return "best" if crossed else "lower right"
+    figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False, fontsize=8.5)
 
 
-def _handle(measurements: Sequence[Measurement], kind: str) -> Line2D | None:
-    """Return the legend's entry for a kind of measurement, or None if it does not occur."""
-    if kind == "federated" and any(m.stage == "federated" for m in measurements):
-        return Line2D([], [], marker="o", color=BLUE, markersize=5.5, label="federated round")
-    if kind == "distillation" and any(
-        m.stage != "federated" and not m.retrained for m in measurements
-    ):
-        return Line2D([], [], marker="^", color=INK, markersize=5, label="distillation epoch")
-    if kind == "retrained" and any(m.retrained for m in measurements):
-        return Line2D(
-            [],
-            [],
-            marker="s",
-            color="white",
-            markeredgecolor=GREEN,
-            linewidth=0,
-            markeredgewidth=1.5,
-            label="federated round of the competition",
-        )
-    return None
-
-
-def _round_numbers(first: int, last: int, most: int) -> list[int]:
-    """Return at most about ``most`` whole numbers with first and last among them."""
-    if last <= first:
-        return [last]
-    steps = (k * 10**power for power in range(9) for k in (1, 2, 5))
-    step = next(s for s in steps if (last - first) / s <= most)
-    inner = [n for n in range(0, last + 1, step) if first + 0.6 * step <= n <= last - 0.6 * step]
-    return [first, *inner, last] if last - first >= 0.6 * step else [last]
+def _mean_curve(
+    runs: Sequence[Sequence[Measurement]], stage: str
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return positions, means and standard deviations in percent where any run was measured."""
+    at: dict[float, list[float]] = {}
+    for run in runs:
+        for point in run:
+            if point.stage == stage:
+                at.setdefault(round(point.position, 6), []).append(100 * point.accuracy)
+    table = [
+        (x, np.mean(values), np.std(values, ddof=1) if len(values) > 1 else 0.0)
+        for x, values in sorted(at.items())
+    ]
+    x, mean, deviation = np.asarray(table, dtype=float).reshape(-1, 3).T
+    return x, mean, deviation

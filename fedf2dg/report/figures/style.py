@@ -68,6 +68,7 @@ _STYLE: dict[Any, Any] = {
 _SVG = "http://www.w3.org/2000/svg"
 ElementTree.register_namespace("", _SVG)
 _COLOUR = re.compile("|".join(OF_PAGE))
+_REFERENCE = re.compile(r"url\(#([^)]+)\)")
 # The settings of matplotlib are global to the process; one figure at a time may change them.
 _SETTINGS = threading.RLock()
 
@@ -90,6 +91,13 @@ def in_style(draw: Callable[P, Figure]) -> Callable[P, Figure]:
             return draw(*args, **kwargs)
 
     return drawing
+
+
+def plain(name: str, most: int) -> str:
+    """Return a name in at most so many letters that is no mathematics to matplotlib."""
+    name = "".join(letter if letter.isprintable() else "\ufffd" for letter in name)
+    name = name if len(name) <= most else name[: most - 1] + "…"
+    return name.replace("$", r"\$")
 
 
 def to_png(figure: Figure, *, dots_per_inch: float = 200.0) -> bytes:
@@ -136,7 +144,14 @@ def to_svg(figure: Figure, identifier: str, description: str, *, in_page: bool =
             # A <style> inside a page would style the whole page; metadata names foreign addresses.
             if child.tag in (f"{svg}style", f"{svg}metadata"):
                 parent.remove(child)
+    # Numbers in the order of the elements: matplotlib's own names are made of coordinates, whose
+    # last digits differ from one drawing of the same figure to the next.
+    numbers: dict[str, str] = {}
     used: set[str] = set()
+
+    def named(own: str) -> str:
+        return numbers.setdefault(own, f"{identifier}-{len(numbers)}")
+
     for element in root.iter():
         style = element.get("style")
         if in_page and style is not None:
@@ -144,16 +159,15 @@ def to_svg(figure: Figure, identifier: str, description: str, *, in_page: bool =
         own = element.attrib.pop("id", None)
         # Equal images share an id made of their content; the first may keep it.
         if own is not None and own not in used:
-            element.set("id", f"{identifier}-{own}")
+            element.set("id", named(own))
             used.add(own)
         for name, value in element.items():
             if "url(#" in value:
-                element.set(name, value.replace("url(#", f"url(#{identifier}-"))
-        reference = element.get(link)
+                element.set(name, _REFERENCE.sub(lambda found: f"url(#{named(found[1])})", value))
+        reference = element.attrib.pop(link, None)
         if reference is not None:
-            del element.attrib[link]
             inside = reference.startswith("#")
-            element.set("href", f"#{identifier}-{reference[1:]}" if inside else reference)
+            element.set("href", f"#{named(reference[1:])}" if inside else reference)
     # The size in points is only a preference: the page decides, the view box keeps the shape.
     width = float(str(root.get("width")).removesuffix("pt"))
     for name in ("width", "height", "version"):

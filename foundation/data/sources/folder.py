@@ -24,17 +24,24 @@ from .class_folders import (
 )
 from .own_files import own_files
 from .parquet import directory_of, parquet_files, splits_beside
-from .walk import LeftOut, folders_in, has_images
+from .walk import LeftOut, folders_in, has_images, holds_runs
 
 _NEARLY_EQUAL = 0.8  # as difflib counts: one letter of "horse" that is wrong, doubled or missing
 
 
 def _open(data_dir: str, class_names: tuple[str, ...]) -> Collection:
     directory = directory_of("folder", data_dir)
+    if holds_runs(directory):
+        raise DataError(f"{shown(directory)} holds runs, not images: name another data-dir")
     if holds_sites(directory, class_names):
         return sites("folder", directory, class_names)
     collection = class_folders("folder", directory, class_names)
     refuse_a_single_class(collection, directory)
+    if not class_names and (meant := folder_of_sites(data_dir)):
+        warn_once(
+            f"{shown(meant)} is taken for a class, and holds the same folders several times: if "
+            f"these are sites, say data-dir={shown(meant)}"
+        )
     return collection
 
 

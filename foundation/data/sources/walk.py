@@ -76,10 +76,10 @@ def _why_not_entered(folder: Path) -> str:
     """Say why a folder is passed over; empty for one of the owner's images."""
     if folder.name.startswith(".") or folder.name.lower() in _SYSTEM_FOLDERS:
         return _SYSTEM
-    return _RUNS if _holds_runs(folder) else ""
+    return _RUNS if holds_runs(folder) else ""
 
 
-def _holds_runs(folder: Path, depth: int = 4) -> bool:
+def holds_runs(folder: Path, depth: int = 4) -> bool:
     """Tell whether a folder is a run's, or holds runs and nothing else that could be a class."""
     try:
         with os.scandir(folder) as found:
@@ -91,7 +91,7 @@ def _holds_runs(folder: Path, depth: int = 4) -> bool:
     if any(entry.name.lower().endswith(SUFFIXES) and entry.is_file() for entry in entries):
         return False
     children = [Path(entry.path) for entry in entries if entry.is_dir()]
-    return depth > 0 and bool(children) and all(_holds_runs(each, depth - 1) for each in children)
+    return depth > 0 and bool(children) and all(holds_runs(each, depth - 1) for each in children)
 
 
 def folders_in(
@@ -161,8 +161,8 @@ def _refuse(error: OSError) -> None:
 
 def _why_not_read(path: Path) -> str:
     """Say why a file is passed over; empty for an image."""
-    if not path.exists():
-        return "links that lead nowhere"
+    if not path.is_file():
+        return "neither files nor folders" if path.exists() else "links that lead nowhere"
     if path.name.startswith(".") or path.name.lower() in _SYSTEM_FILES:
         return "files that are hidden or a system's"
     if path.name.lower().endswith(SUFFIXES):

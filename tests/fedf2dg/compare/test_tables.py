@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from fedf2dg.compare import Plan, plots
+from fedf2dg.compare import Plan
 from fedf2dg.compare.comparison_page import document, sections
 from fedf2dg.compare.results import KEPT, LAST, PENDING, CellResult, Results, gains, to_csv
+from fedf2dg.report import figures
 from fedf2dg.report.document import Section, Table
 from fedf2dg.report.run_record import STAGES, Measurement
 
@@ -193,6 +194,6 @@ def test_many_methods_make_several_plots_with_the_baseline_in_each(
 def test_more_lines_than_can_be_told_are_refused() -> None:
     curve = [[Measurement("federated", 1, 0.5)]]
     with pytest.raises(ValueError, match="8 methods in one plot"):
-        plots.curves({str(k): curve for k in range(8)})
+        figures.curves({str(k): curve for k in range(8)})
     with pytest.raises(ValueError, match="no measurements"):
-        plots.curves({"a": [[]]})
+        figures.curves({"a": [[]]})

@@ -10,6 +10,7 @@ from PIL import Image
 
 from foundation.data import DataError, DataSet, site_data
 from foundation.data.decoding import decode_image
+from foundation.errors import ConfigurationError
 from tests.foundation.data.tiny_files import Pixels, encode, pictures, write_parquet
 
 
@@ -301,7 +302,7 @@ def test_what_is_not_there_is_named(tmp_path: Path, forget: Callable[[], None]) 
 
 
 def test_names_are_checked() -> None:
-    with pytest.raises(DataError, match=r"unknown data set 'cifar': choose one of digits, cifar10"):
+    with pytest.raises(ConfigurationError, match=r"unknown dataset 'cifar'.*'cifar10'"):
         DataSet("cifar").describe()
     with pytest.raises(DataError, match="unknown split 'valid': choose one of train, test"):
         DataSet("digits").load("valid")

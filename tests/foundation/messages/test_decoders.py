@@ -370,7 +370,7 @@ def test_introductions(seed: int) -> None:
         except InvalidContent:
             continue
         assert 0 < found.num_examples < 10**10
-        assert found.partition < 10**6
+        assert -1 <= found.client < 10**6
 
 
 @fuzz

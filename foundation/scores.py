@@ -1,0 +1,369 @@
+"""How good a classifier is, from sums that reveal no single image, each figure with an interval.
+
+What a model says of labelled images is added up to an :class:`Outcomes`: a confusion matrix, the
+sum of losses, bins of confidence, and a histogram of every class's score. Outcomes of several sites
+add up to those of all their images, and every figure of the field can be computed from them.
+
+Intervals are of 95 %, for other images of the same kind: Wilson (1927) for shares of images;
+Newcombe (2006), method 5, for areas under the curve; for means of shares the recovery of variances
+from their limits (Zou and Donner 2008); the normal one for the log loss.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy.optimize import brentq
+
+from foundation.intervals import Z, share_interval
+
+Counts = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
+
+#: Equal bins of confidence (Guo et al. 2017, "On calibration of modern neural networks").
+BINS = 15
+#: Bins of a class's score: half a unit of log-odds wide, from -16 to 16; the outer ones are open.
+SCORE_BINS = 64
+_LOG_ODDS = 16.0
+#: Figures of fewer images than this are marked: their intervals span more than 40 points.
+FEW = 20
+
+
+@dataclass(frozen=True)
+class Outcomes:
+    """What a model says of n images of C classes, added up.
+
+    Parameters
+    ----------
+    images, right : int
+        n, and how many are classified correctly.
+    loss, loss_squares : float
+        Sums of the cross-entropies (natural logarithm) and of their squares; infinite for a model
+        whose outputs are not finite.
+    bins : array (3, BINS)
+        Images, images classified correctly and sum of confidences (the largest probability), by
+        confidence.
+    confusion : array (C, C), optional
+        Images by true class (row) and predicted class (column). None where classes are kept back.
+    histograms : array (2, C, SCORE_BINS), optional
+        By the score of a class: the images of the class, and all others.
+    """
+
+    images: int
+    right: int
+    loss: float
+    loss_squares: float
+    bins: Floats
+    confusion: Counts | None = None
+    histograms: Counts | None = None
+
+    @classmethod
+    def counted(
+        cls, logits: npt.NDArray[Any], labels: npt.NDArray[Any], *, by_class: bool = True
+    ) -> Outcomes:
+        """Add up over images.
+
+        Parameters
+        ----------
+        logits : array (n, C)
+            Natural logarithms of the probabilities, up to a constant per image. An image with one
+            that is not finite is never classified correctly.
+        labels : array (n,)
+            True classes.
+        by_class : bool (default: True)
+            Whether classes may be told apart.
+        """
+        values: Floats = np.asarray(logits, np.float64)
+        truth: Counts = np.asarray(labels, np.int64)
+        finite = np.asarray(np.isfinite(values).all(axis=1))
+        log_probabilities = _log_softmax(np.where(finite[:, None], values, 0.0))
+        # As torch's argmax counts: a class that is not a number is the largest.
+        predicted = values.argmax(axis=1) if len(values) else truth
+        right = (predicted == truth) & finite
+        losses = np.where(finite, -log_probabilities[np.arange(len(truth)), truth], np.inf)
+        confidence = np.where(finite, np.exp(log_probabilities.max(axis=1, initial=-np.inf)), 0.0)
+        place = np.clip(np.ceil(confidence * BINS) - 1, 0, BINS - 1).astype(np.int64)
+        columns = (np.ones(len(truth)), right.astype(np.float64), confidence)
+        bins = np.array([np.bincount(place, column, BINS) for column in columns], np.float64)
+        confusion = histograms = None
+        if by_class:
+            classes = values.shape[1]
+            # Without finite outputs an image is wrong whatever its argmax: the next class has it.
+            told = np.where(finite | (predicted != truth), predicted, (truth + 1) % max(classes, 1))
+            confusion = np.zeros((classes, classes), np.int64)
+            np.add.at(confusion, (truth, told), 1)
+            scores, labels = _score_bins(log_probabilities), np.arange(classes)
+            other = (truth[:, None] != labels).astype(np.int64)
+            histograms = np.zeros((2, classes, SCORE_BINS), np.int64)
+            np.add.at(histograms, (other, np.broadcast_to(labels, other.shape), scores), 1)
+        squares = float((losses**2).sum())
+        total = float(losses.sum())
+        return cls(len(truth), int(right.sum()), total, squares, bins, confusion, histograms)
+
+    @classmethod
+    def sum(cls, parts: Sequence[Outcomes]) -> Outcomes | None:
+        """Add up those of several sites; by class only where all tell. None of nobody."""
+        if not parts:
+            return None
+        return cls(
+            sum(part.images for part in parts),
+            sum(part.right for part in parts),
+            sum(part.loss for part in parts),
+            sum(part.loss_squares for part in parts),
+            np.sum([part.bins for part in parts], axis=0),
+            _added([part.confusion for part in parts]),
+            _added([part.histograms for part in parts]),
+        )
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it as a file holds it."""
+        tables = {"bins": self.bins, "confusion": self.confusion, "histograms": self.histograms}
+        return {
+            "images": self.images,
+            "right": self.right,
+            "loss": self.loss if math.isfinite(self.loss) else None,
+            "loss_squares": self.loss_squares if math.isfinite(self.loss_squares) else None,
+            **{name: None if table is None else table.tolist() for name, table in tables.items()},
+        }
+
+    @classmethod
+    def read(cls, found: Any) -> Outcomes | None:
+        """Read what :meth:`as_json` wrote; None for anything else."""
+        if not isinstance(found, Mapping):
+            return None
+        try:
+            loss, squares = found["loss"], found["loss_squares"]
+            confusion, histograms = (
+                None if found.get(name) is None else np.asarray(found[name], np.int64)
+                for name in ("confusion", "histograms")
+            )
+            bins = np.asarray(found["bins"], np.float64)
+            outcomes = cls(
+                int(found["images"]),
+                int(found["right"]),
+                math.inf if loss is None else float(loss),
+                math.inf if squares is None else float(squares),
+                bins,
+                confusion,
+                histograms,
+            )
+        except (KeyError, TypeError, ValueError):
+            return None
+        square = confusion is None or (confusion.ndim == 2 and len(set(confusion.shape)) == 1)
+        known = histograms is None or histograms.ndim == 3
+        return outcomes if bins.shape == (3, BINS) and square and known else None
+
+    @property
+    def labels(self) -> Counts | None:
+        """(C,) images of each true class, if that is known."""
+        return None if self.confusion is None else self.confusion.sum(axis=1)
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A figure with its 95 % interval and the images that it rests on; NaN where there are none."""
+
+    value: float
+    low: float
+    high: float
+    images: int
+
+    @property
+    def few(self) -> bool:
+        """Whether so few images say little."""
+        return self.images < FEW
+
+    @property
+    def known(self) -> bool:
+        """Whether there is a value."""
+        return not math.isnan(self.value)
+
+
+UNKNOWN = Figure(math.nan, math.nan, math.nan, 0)
+
+
+def accuracy(outcomes: Outcomes) -> Figure:
+    """Return the share of images that are classified correctly."""
+    return _share(outcomes.right, outcomes.images)
+
+
+def guessing(outcomes: Outcomes) -> float | None:
+    """Return the share of the most frequent class: what always naming it would reach."""
+    labels = outcomes.labels
+    return None if labels is None or not outcomes.images else float(labels.max() / outcomes.images)
+
+
+def recalls(outcomes: Outcomes) -> list[Figure]:
+    """Return of each class's images the share that is named so (sensitivity)."""
+    return [_share(true, true + missed) for true, _, missed, _ in _tables(outcomes)]
+
+
+def precisions(outcomes: Outcomes) -> list[Figure]:
+    """Return of the images that are named as a class the share that is of it."""
+    return [_share(true, true + false) for true, false, _, _ in _tables(outcomes)]
+
+
+def specificities(outcomes: Outcomes) -> list[Figure]:
+    """Return of all other classes' images the share that is not named as a class."""
+    return [_share(rest, rest + false) for _, false, _, rest in _tables(outcomes)]
+
+
+def f1_scores(outcomes: Outcomes) -> list[Figure]:
+    """Return the harmonic mean of precision and recall of each class.
+
+    F1 = 2J/(1 + J) grows with J, the share of right ones among the images that are of the class or
+    named so, whose interval is Wilson's.
+    """
+    found = []
+    for true, false, missed, _ in _tables(outcomes):
+        share = _share(true, true + false + missed)
+        value, low, high = (2 * j / (1 + j) for j in (share.value, share.low, share.high))
+        found.append(Figure(value, low, high, share.images))
+    return found
+
+
+def balanced_accuracy(outcomes: Outcomes) -> Figure:
+    """Return the mean recall of the classes that have images."""
+    parts = [recall for recall in recalls(outcomes) if recall.known]
+    if not parts:
+        return UNKNOWN
+    mean = math.fsum(part.value for part in parts) / len(parts)
+    low = math.hypot(*(part.value - part.low for part in parts)) / len(parts)
+    high = math.hypot(*(part.high - part.value for part in parts)) / len(parts)
+    return Figure(mean, max(0.0, mean - low), min(1.0, mean + high), outcomes.images)
+
+
+def areas(outcomes: Outcomes) -> list[Figure]:
+    """Return the area under each class's ROC curve, one against the rest.
+
+    Scores in the same bin count as equal, half right: the value differs from that of single scores
+    by at most half the share of pairs that share a bin.
+    """
+    if outcomes.histograms is None:
+        return []
+    found = []
+    for own, others in zip(*outcomes.histograms, strict=True):
+        positive, negative = int(own.sum()), int(others.sum())
+        if not positive or not negative:
+            found.append(UNKNOWN)
+            continue
+        below = np.concatenate([[0], np.cumsum(others)[:-1]])
+        area = float((own * (below + others / 2)).sum() / (positive * negative))
+        found.append(Figure(area, *_area_interval(area, positive, negative), positive))
+    return found
+
+
+def mean_area(outcomes: Outcomes) -> Figure:
+    """Return the mean of the classes' areas (macro-averaged, one against the rest).
+
+    The areas rest on the same images, so that the interval takes them to err together.
+    """
+    known = [area for area in areas(outcomes) if area.known]
+    if not known:
+        return UNKNOWN
+    value, low, high = np.mean([(area.value, area.low, area.high) for area in known], axis=0)
+    return Figure(float(value), float(low), float(high), outcomes.images)
+
+
+def log_loss(outcomes: Outcomes) -> Figure:
+    """Return the mean cross-entropy, in nats."""
+    n = outcomes.images
+    if not n:
+        return UNKNOWN
+    mean = outcomes.loss / n
+    if not math.isfinite(mean) or n < 2:
+        return Figure(mean, math.nan, math.nan, n)
+    variance = max(0.0, outcomes.loss_squares / n - mean**2) * n / (n - 1)
+    reach = Z * math.sqrt(variance / n)
+    return Figure(mean, max(0.0, mean - reach), mean + reach, n)
+
+
+def calibration_error(outcomes: Outcomes) -> Figure:
+    """Return the expected calibration error: the mean gap of confidence and accuracy over bins.
+
+    Guo et al. (2017). Of few images it is above that of many, as chance alone makes gaps.
+    """
+    n = outcomes.images
+    if not n:
+        return UNKNOWN
+    total, low, high = 0.0, 0.0, 0.0
+    for count, right, confidence in outcomes.bins.T:
+        if not count:
+            continue
+        share, weight, mean = _share(int(right), int(count)), count / n, confidence / count
+        gap = abs(share.value - mean)
+        ends = [abs(share.low - mean), abs(share.high - mean)]
+        least = 0.0 if share.low <= mean <= share.high else min(ends)
+        total += weight * gap
+        low += (weight * (gap - least)) ** 2
+        high += (weight * (max(ends) - gap)) ** 2
+    return Figure(total, max(0.0, total - low**0.5), min(1.0, total + high**0.5), n)
+
+
+def never_named(outcomes: Outcomes) -> list[int]:
+    """Return the classes that have images and are the answer to none."""
+    if outcomes.confusion is None:
+        return []
+    named = outcomes.confusion.sum(axis=0)
+    return [c for c, count in enumerate(outcomes.confusion.sum(axis=1)) if count and not named[c]]
+
+
+def _tables(outcomes: Outcomes) -> list[tuple[int, int, int, int]]:
+    """Return true positives, false positives, false negatives and true negatives of each class."""
+    if outcomes.confusion is None:
+        return []
+    true, n = np.diagonal(outcomes.confusion), int(outcomes.confusion.sum())
+    false, missed = outcomes.confusion.sum(axis=0) - true, outcomes.confusion.sum(axis=1) - true
+    rows = zip(true.tolist(), false.tolist(), missed.tolist(), strict=True)
+    return [(t, f, m, n - t - f - m) for t, f, m in rows]
+
+
+def _share(part: int, whole: int) -> Figure:
+    if not whole:
+        return UNKNOWN
+    return Figure(part / whole, *share_interval(part / whole, whole), whole)
+
+
+def _area_interval(area: float, positive: int, negative: int) -> tuple[float, float]:
+    """Return the limits θ at which |θ - area| is Z standard errors of an area θ.
+
+    Newcombe (2006), Statistics in Medicine 25:559, method 5: Hanley and McNeil's variance with the
+    mean of both numbers in place of each, solved as Wilson does, so that it stays within [0, 1].
+    """
+    reach = (positive + negative) / 2 - 1
+
+    def outside(theta: float) -> float:
+        spread = 1 + reach * ((1 - theta) / (2 - theta) + theta / (1 + theta))
+        return (theta - area) ** 2 - Z**2 * theta * (1 - theta) * spread / (positive * negative)
+
+    low = brentq(outside, 0.0, area) if area > 0 and outside(0.0) > 0 else 0.0
+    high = brentq(outside, area, 1.0) if area < 1 and outside(1.0) > 0 else 1.0
+    if area == 1.0:
+        low = brentq(outside, 0.0, 1.0 - 1e-12)
+    if area == 0.0:
+        high = brentq(outside, 1e-12, 1.0)
+    return float(low), float(high)
+
+
+def _added(tables: Sequence[Counts | None]) -> Counts | None:
+    known = [table for table in tables if table is not None]
+    return np.sum(known, axis=0) if len(known) == len(tables) else None
+
+
+def _log_softmax(logits: Floats) -> Floats:
+    shifted = logits - logits.max(axis=1, keepdims=True, initial=-np.inf)
+    return np.asarray(shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True)), np.float64)
+
+
+def _score_bins(log_probabilities: Floats) -> Counts:
+    """Return the bin of every score: log(p / (1 - p)), in half units."""
+    with np.errstate(divide="ignore"):
+        odds = log_probabilities - np.log(-np.expm1(log_probabilities))
+    width = 2 * _LOG_ODDS / SCORE_BINS
+    place = np.floor((np.clip(odds, -_LOG_ODDS, _LOG_ODDS) + _LOG_ODDS) / width)
+    return np.clip(place, 0, SCORE_BINS - 1).astype(np.int64)
