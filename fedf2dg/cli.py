@@ -268,9 +268,9 @@ def key_reference() -> str:
     lines = [
         "# Configuration keys",
         "",
-        "Printed by `fedf2dg keys` from the declarations: those of a section `NAME.` stand in",
-        "`foundation/settings/`, all others in `foundation/settings/configuration.py`. A symbol",
-        "is the paper's; the last column holds the flag of the original research script.",
+        "Printed by `fedf2dg keys` from the declarations in `foundation/settings/`, where a section",
+        "`NAME.` has a file of its own. A symbol is the paper's; the last column holds the flag of",
+        "the original research script.",
         "",
         "| key | default | meaning | symbol | range | original |",
         "|---|---|---|---|---|---|",
