@@ -106,6 +106,11 @@ class Outcomes:
         return cls(len(truth), int(right.sum()), total, squares, bins, confusion, histograms)
 
     @classmethod
+    def partly(cls, images: int, right: int, confusion: Counts | None = None) -> Outcomes:
+        """Return what is known where nobody told losses, confidences and scores."""
+        return cls(images, right, math.nan, math.nan, np.zeros((3, BINS)), confusion)
+
+    @classmethod
     def sum(cls, parts: Sequence[Outcomes]) -> Outcomes | None:
         """Add up those of several sites; by class only where all tell. None of nobody."""
         if not parts:
@@ -198,6 +203,19 @@ def guessing(outcomes: Outcomes) -> float | None:
     return None if labels is None or not outcomes.images else float(labels.max() / outcomes.images)
 
 
+def with_images(outcomes: Outcomes) -> list[int]:
+    """Return the classes that have images; none where classes are kept back."""
+    return [] if outcomes.labels is None else np.flatnonzero(outcomes.labels).tolist()
+
+
+def entropy(outcomes: Outcomes) -> float | None:
+    """Return the log loss of answering the classes' shares for every image; None if not known."""
+    if outcomes.labels is None or not outcomes.images:
+        return None
+    shares = outcomes.labels[outcomes.labels > 0] / outcomes.images
+    return float(-(shares * np.log(shares)).sum())
+
+
 def recalls(outcomes: Outcomes) -> list[Figure]:
     """Return of each class's images the share that is named so (sensitivity)."""
     return [_share(true, true + missed) for true, _, missed, _ in _tables(outcomes)]
@@ -276,6 +294,8 @@ def log_loss(outcomes: Outcomes) -> Figure:
     if not n:
         return UNKNOWN
     mean = outcomes.loss / n
+    if math.isnan(mean):
+        return UNKNOWN
     if not math.isfinite(mean) or n < 2:
         return Figure(mean, math.nan, math.nan, n)
     variance = max(0.0, outcomes.loss_squares / n - mean**2) * n / (n - 1)
@@ -289,7 +309,7 @@ def calibration_error(outcomes: Outcomes) -> Figure:
     Guo et al. (2017). Of few images it is above that of many, as chance alone makes gaps.
     """
     n = outcomes.images
-    if not n:
+    if not outcomes.bins.any():
         return UNKNOWN
     total, low, high = 0.0, 0.0, 0.0
     for count, right, confidence in outcomes.bins.T:
