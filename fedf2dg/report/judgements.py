@@ -18,6 +18,8 @@ _IN_WORDS = {
     "competed": "competition",
 }
 
+_IN_ASCII = {"±": "+-", "λ": "lambda", "“": '"', "”": '"', "–": "-"}
+
 
 def helped(record: RunRecord) -> str:
     """Say whether post-training helped; empty of a run that has not ended or had none.
@@ -98,7 +100,9 @@ def verdicts(summary: Mapping[str, Any]) -> list[str]:
 
 def plain(sentence: str) -> str:
     """Return a sentence in ASCII, for terminals that know nothing else."""
-    return sentence.replace("±", "+-").replace("λ", "lambda")
+    for sign, said in _IN_ASCII.items():
+        sentence = sentence.replace(sign, said)
+    return sentence
 
 
 def judgements_table(record: RunRecord) -> Table:

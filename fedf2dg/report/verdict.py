@@ -11,15 +11,18 @@ import numpy as np
 from fedf2dg.report.document import Cell, Note, Row, Table
 from fedf2dg.report.run_record import mapping, number
 from fedf2dg.report.tables import MEASURED_ON, percent
-from foundation import scores
+from foundation import counted, scores
 from foundation.data.names import listed
 from foundation.scores import FEW, Figure, Outcomes
 
+# Sites that a log names.
+_MOST_LINES = 12
 #: What the words of a verdict mean; stands under every table that has some.
 MEANING = (
     "Guessing is always answering the most frequent class. A model is good at a class where it "
     "finds more than half of the class's images, weak where it finds fewer, and blind where it "
-    "answers the class no more often for its images than for others. All of it is said only where "
+    "finds fewer than a quarter, or answers the class no more often for its images than for "
+    "others. All of it is said only where "
     "the 95 % interval says so too: of other images of the same kind, 19 of 20 such intervals hold "
     f"the true share. A ° marks what rests on fewer than {FEW} images."
 )
@@ -215,7 +218,7 @@ def _of_class(recall: Figure, specificity: Figure) -> str:
     if recall.low > max(0.5, by_chance):
         return "good"
     if recall.high < 0.5:
-        return "weak" if recall.low > by_chance else "blind"
+        return "weak" if recall.low > by_chance and recall.high >= 0.25 else "blind"
     return "unsure"
 
 
@@ -230,18 +233,27 @@ def opening(evidence: Evidence, names: Sequence[str]) -> list[Note]:
 
 
 def lines(evidence: Evidence, names: Sequence[str]) -> list[str]:
-    """Return the verdict on the whole and on each site, a line each, as a log ends with it."""
-    said = [verdict(evidence.whole, names, evidence.on, evidence.classes).sentence]
-    for site, outcomes in evidence.sites.items():
-        said.append(f"{site}: {verdict(outcomes, names, 'held-out images').sentence}")
+    """Return the verdict on the whole and on the sites, a line each, as a log ends with it."""
+    whole = verdict(evidence.whole, names, evidence.on, evidence.classes)
+    sites = _worst_first(evidence, names, "held-out images")
+    said = [whole.sentence, *(f"{site}: {v.sentence}" for site, _, v in sites[:_MOST_LINES])]
+    if more := len(sites) - _MOST_LINES:
+        said += [f"{counted(more, 'other site')}: see the report"] if more > 0 else []
     return said
+
+
+def _worst_first(
+    evidence: Evidence, names: Sequence[str], on: str = "images"
+) -> list[tuple[str, Outcomes, Verdict]]:
+    found = [(site, o, verdict(o, names, on)) for site, o in evidence.sites.items()]
+    return sorted(found, key=lambda site: ("bad", "unsure", "good").index(site[2].kind))
 
 
 def sites_table(evidence: Evidence, names: Sequence[str]) -> Table:
     """Return the verdict on each site."""
     rows: list[Row] = []
-    for site, outcomes in evidence.sites.items():
-        found, right = verdict(outcomes, names), scores.accuracy(outcomes)
+    for site, outcomes, found in _worst_first(evidence, names):
+        right = scores.accuracy(outcomes)
         most = _guessing(outcomes, names, len(names))[0]
         rows.append(
             [
