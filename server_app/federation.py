@@ -25,6 +25,7 @@ from foundation.data.agreement import to_values
 from foundation.events.family import Listener, RunOpened
 from foundation.events.metrics import MetricsFile, read_events
 from foundation.messages.fingerprint import code_fingerprint
+from foundation.messages.frozen_layers import FrozenLayers
 from foundation.messages.gather import gather
 from foundation.messages.participants import MissingClients, Participants
 from foundation.messages.shared_model import shared_model
@@ -209,6 +210,7 @@ class Federation:
         for name in ("summary.json", PROGRESS):
             (self.directory / name).unlink(missing_ok=True)
         if self.state.completed:
+            self._know_frozen_layers()
             self.checkpoints.drop_later(self.state)
             self.strategy.retained = self.checkpoints.retained()
             self.strategy.prune()
@@ -433,6 +435,14 @@ class Federation:
         """Replace the global model."""
         load_state(self._model, state)
         self.state.global_state = state
+        self._know_frozen_layers()
+
+    def _know_frozen_layers(self) -> None:
+        """Note the global model's frozen layers, which clients then get once."""
+        names, known = self.strategy.layout.frozen, self.participants.frozen
+        state = self.state.global_state
+        if names and not (known is not None and known.part_of(state)):
+            self.participants.frozen = FrozenLayers(state, names)
 
     def global_model(self) -> Classifier:
         """Return a model that holds the global state; the caller may change it."""
