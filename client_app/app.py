@@ -55,15 +55,14 @@ def evaluate(message: Message, context: Context) -> Message:
     It averages what it gets with the weight ``num-examples``.
     """
     site = _site(message, context)
+    if not len(site.held_out()):
+        raise ConfigurationError("this client holds no image out to evaluate on: validation-share")
     model = TrainRequest.of(message).model(site.model().state_dict())
     scores = evaluated(site, Candidates(model))
-    accuracy = scores.accuracy(0)
-    if accuracy is None:
-        raise ConfigurationError("this client holds no image out to evaluate on: validation-share")
     metrics = MetricRecord(
         {
             "num-examples": scores.images,
-            "accuracy": accuracy,
+            "accuracy": int(scores.correct.sum()) / scores.images,
             "loss": float(scores.loss[0]) / scores.images,
         }
     )

@@ -32,6 +32,9 @@ class ClientLoss:
         Holds the global parameters; it is trained after this.
     """
 
+    #: Whether it learns from the global model, so that every round has another objective.
+    has_teacher = False
+
     def __init__(
         self, configuration: RunConfiguration, label_counts: Tensor, model: Classifier
     ) -> None:

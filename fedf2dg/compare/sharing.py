@@ -27,6 +27,7 @@ _ASIDE = (
     "round-timeout",
     "node-timeout",
     "client-identity",
+    "sinks",
     "processes",
     "threads",
 )

@@ -133,6 +133,18 @@ def test_label_counts_are_refused_where_the_run_does_not_send_them(ask):
     assert "not sent" in reason(reply)
 
 
+def test_pixels_are_added_up_only_where_the_run_normalises_by_them(ask):
+    assert "not added up" in reason(ask("query.pixel_sums"))
+    told = ask("query.pixel_sums", normalization="measured").content["metrics"]
+    images = own_data(0).images.astype(int)
+    assert told["pixel-sums"] == [images.sum()] and told["pixel-squares"] == [(images**2).sum()]
+
+
+@pytest.mark.parametrize("kind", ["evaluation", "batch_norm", "class_statistics", "pseudo_images"])
+def test_a_question_without_a_model_is_an_error_and_no_guess(ask, kind):
+    assert ask(f"query.{kind}").has_error()
+
+
 def test_train_returns_a_trained_model_and_what_it_took(ask, initial_arrays):
     reply = ask("train", 1, {"arrays": initial_arrays}, **{"batch-size": 8, "local-epochs": 3})
     metrics, samples = reply.content["metrics"], len(own_data(1))
