@@ -35,6 +35,7 @@ from foundation.events.family import (
 )
 from foundation.events.log import EventLog
 from foundation.messages.fingerprint import code_fingerprint
+from foundation.messages.frozen_layers import FrozenLayers
 from foundation.messages.gather import gather
 from foundation.messages.participants import MissingClients, Participants
 from foundation.messages.shared_model import shared_model
@@ -137,7 +138,7 @@ class Federation:
             configuration.node_timeout,
             introducing(
                 DescriptionRequest(
-                    code_fingerprint(),
+                    code_fingerprint(configuration.flat()),
                     self.description.classes if configuration.exact_counts_told else 1,
                 ),
                 to_values(self.description),
@@ -214,6 +215,7 @@ class Federation:
         for name in ("summary.json", PROGRESS):
             (self.directory / name).unlink(missing_ok=True)
         if self.state.completed:
+            self._know_frozen_layers()
             self.checkpoints.drop_later(self.state)
             self.strategy.retained = self.checkpoints.retained()
             self.strategy.prune()
@@ -411,6 +413,14 @@ class Federation:
         """Replace the global model."""
         load_state(self._model, state)
         self.state.global_state = state
+        self._know_frozen_layers()
+
+    def _know_frozen_layers(self) -> None:
+        """Note the global model's frozen layers, which clients then get once."""
+        names, known = self.strategy.layout.frozen, self.participants.frozen
+        state = self.state.global_state
+        if names and not (known is not None and known.part_of(state)):
+            self.participants.frozen = FrozenLayers(state, names)
 
     def global_model(self) -> Classifier:
         """Return a model that holds the global state; the caller may change it."""
