@@ -12,9 +12,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from fedf2dg.console import plain_warnings
-from fedf2dg.ending import FAILED, exit_status
-from fedf2dg.engines import ENGINES
+from fedf2dg import prefer_ours
+from fedf2dg.console import FAILED, data_folder, exit_status, plain_warnings
+from fedf2dg.simulation import ENGINES
 from fedf2dg.use.formats import FORMATS
 from foundation.processes import prepare, terminable
 from foundation.settings.configuration import (
@@ -26,6 +26,7 @@ from foundation.settings.configuration import (
     read_toml,
     typed,
 )
+from foundation.wording import unknown
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -33,6 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # an ASCII terminal must not end a command
             stream.reconfigure(errors="replace")
+    prefer_ours()
     chosen = parse(arguments)
     # The log of a run is what its command prints; other commands have results of their own.
     with plain_warnings(sys.stdout if chosen.action is _simulate else sys.stderr):
@@ -78,9 +80,9 @@ def _parser() -> argparse.ArgumentParser:
         "--config",
         action="append",
         default=[],
-        type=Path,
-        metavar="FILE.toml",
-        help="read keys from a file; may be repeated, later ones win",
+        type=settings_file,
+        metavar="FILE.toml|PRESET",
+        help="read keys from a file, an app's pyproject.toml, or a preset; later ones win",
     )
     simulate.add_argument("settings", nargs="*", metavar="KEY=VALUE", help="set a key; these win")
     simulate.set_defaults(action=_simulate)
@@ -102,8 +104,8 @@ def _parser() -> argparse.ArgumentParser:
         "--config",
         action="append",
         default=[],
-        type=Path,
-        metavar="FILE.toml",
+        type=settings_file,
+        metavar="FILE.toml|PRESET",
         help="keys, whose values may be lists, and [variant.NAME] tables; later files win",
     )
     compare.add_argument(
@@ -145,6 +147,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     example.add_argument("directory", type=Path, metavar="DIR")
     example.set_defaults(action=_example_sites)
+    new = commands.add_parser(
+        "new", help="write a Flower app of your own, with a strategy, a model and data as examples"
+    )
+    new.add_argument("directory", type=Path, metavar="NAME", help="a new folder")
+    new.set_defaults(action=_new)
     report = commands.add_parser("report", help="render the report of a run again")
     report.add_argument("run_directory", type=Path, metavar="RUN_DIR")
     report.add_argument(
@@ -177,6 +184,17 @@ def _parser() -> argparse.ArgumentParser:
     )
     export.set_defaults(action=_export)
     return parser
+
+
+def settings_file(text: str) -> Path:
+    """Return a file of settings: by its path, or a preset by its name."""
+    path, folder = Path(text), data_folder("presets")
+    if not path.exists() and (folder / f"{text}.toml").is_file():
+        return folder / f"{text}.toml"
+    if not path.exists() and path.name == text and not path.suffix:
+        names = [preset.stem for preset in sorted(folder.glob("*.toml"))]
+        raise argparse.ArgumentTypeError(unknown("preset", text, names))
+    return path
 
 
 def _positive(text: str) -> int:
@@ -212,7 +230,9 @@ def configured(chosen: argparse.Namespace) -> RunConfiguration:
         known = run_directory.settings_to_resume(Path(str(values["resume-from"])))
         taken = {name: value for name, value in known.items() if name not in values}
         defaults = RunConfiguration().flat()
-        changed = [f"{name}={value}" for name, value in taken.items() if value != defaults[name]]
+        changed = [
+            f"{name}={value}" for name, value in taken.items() if value != defaults.get(name)
+        ]
         if changed:
             print(f"as before: {' '.join(changed)}", flush=True)
         values.update(taken)
@@ -246,9 +266,9 @@ def key_reference() -> str:
     lines = [
         "# Configuration keys",
         "",
-        "Printed by `fedf2dg keys` from the declarations: those of a section `NAME.` stand in",
-        "`foundation/settings/`, all others in `foundation/settings/configuration.py`. A symbol",
-        "is the paper's; the last column holds the flag of the original research script.",
+        "Printed by `fedf2dg keys` from the declarations in `foundation/settings/`, where each",
+        "section has a file of its own. A symbol is the paper's; the last column holds the flag of",
+        "the original research script.",
         "",
         "| key | default | meaning | symbol | range | original |",
         "|---|---|---|---|---|---|",
@@ -295,6 +315,14 @@ def _example_sites(chosen: argparse.Namespace) -> int:
 
     write_example_sites(chosen.directory)
     print(chosen.directory)
+    return 0
+
+
+def _new(chosen: argparse.Namespace) -> int:
+    from fedf2dg.new import write_new
+
+    write_new(chosen.directory)
+    print(f"{chosen.directory}: README.md there says how to run it")
     return 0
 
 

@@ -1,6 +1,11 @@
 """The server: Flower's entry point."""
 
+# ruff: noqa: E402
 from __future__ import annotations
+
+from fedf2dg import prefer_ours
+
+prefer_ours()
 
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
@@ -10,7 +15,7 @@ from server_app import preflight
 from server_app.run import run
 
 from .report import listeners
-from .simulation.dead_actor import dead_actor
+from .simulation.flower_engine import dead_actor
 
 app = ServerApp()
 say_expected_errors_plainly("flwr")

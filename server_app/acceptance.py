@@ -26,7 +26,7 @@ from .clients import Clients
 from .global_model import GlobalModel
 from .journal import Journal
 from .judgement import STEPS, Verdict, decide, tallies
-from .measuring import CLIENTS, SERVER, Figures, Measuring
+from .measuring import CLIENTS, SERVER, Figures, Measuring, figures_of, scored
 
 
 class Acceptance:
@@ -112,8 +112,11 @@ class Acceptance:
             )
             self._model.state = journal.state.kept = interpolated(before, after, verdict.step)
             figures = self._figures_of(verdict)
+            there = figures_of(answers, participants.names(), verdict.chosen)
             who = replace(figures.measured, also_chose=figures.by == CLIENTS)
             journal.record(ResultMeasured("selected", figures.accuracy, who))
+            if (event := scored("selected", [figures, there])) is not None:
+                journal.record(event)
         journal.record(self._judged(verdict, answers, time.perf_counter() - started))
         self._commit(f"{journal.state.completed[-1]}-judged")
 

@@ -17,9 +17,9 @@ from foundation.data.agreement import to_values
 from foundation.events.family import BytesSent, ClientsMet
 from foundation.events.log import Record
 from foundation.messages.fingerprint import code_fingerprint
+from foundation.messages.frozen_layers import FrozenLayers
 from foundation.messages.gather import Gathered, gather
 from foundation.messages.participants import MissingClients, Participants
-from foundation.models import State
 from foundation.settings.configuration import RunConfiguration
 from questions import Request
 from questions.ask import Answers, ask
@@ -29,6 +29,7 @@ from strategies import FederatedStrategy, TooFewReplies
 from strategies.server import LocalUpdate
 
 from .checkpoints import Checkpoint
+from .global_model import GlobalModel
 from .same_data import (
     described_data,
     described_test,
@@ -54,6 +55,8 @@ class Clients:
         How many they are, how long they are waited for, and what they may be asked.
     description : Description
         What the federation agrees on about its images.
+    model : GlobalModel
+        Its frozen layers are sent to every client once.
     record : Record
         Told of what travels.
     must_stop : callable, optional
@@ -65,17 +68,19 @@ class Clients:
         grid: Grid,
         configuration: RunConfiguration,
         description: Description,
+        model: GlobalModel,
         record: Record,
         must_stop: Callable[[str], str | None] | None = None,
     ) -> None:
         self._grid = grid
         self._configuration = configuration
+        self._model = model
         self._record = record
         self._must_stop = must_stop
         #: What every message says of the images.
         self.description = description
         columns = description.classes if configuration.exact_counts_told else 1
-        request = DescriptionRequest(code_fingerprint(), columns)
+        request = DescriptionRequest(code_fingerprint(configuration.flat()), columns)
         self.participants = Participants(
             configuration.num_clients,
             configuration.node_timeout,
@@ -101,6 +106,7 @@ class Clients:
         self, request: Request[A, Any], progress: Callable[[int, int], None] | None = None
     ) -> Answers[A]:
         """Ask the clients a question, and count what travelled: models down, its answers up."""
+        self._know_frozen_layers()
         answers = ask(
             self._grid,
             request,
@@ -113,11 +119,10 @@ class Clients:
         self._record(BytesSent(request.asks.name.replace("_", " "), up=answers.bytes_up))
         return answers
 
-    def train(
-        self, strategy: FederatedStrategy, server_round: int, state: State
-    ) -> Gathered[LocalUpdate]:
-        """Have a strategy's sample of clients train from a state; the strategy counts the bytes."""
-        strategy.begin(server_round, state, self._grid)
+    def train(self, strategy: FederatedStrategy, server_round: int) -> Gathered[LocalUpdate]:
+        """Have a strategy's sample of clients train; the strategy counts the bytes."""
+        self._know_frozen_layers()
+        strategy.begin(server_round, self._model.state, self._grid)
         return gather(
             self._grid,
             strategy.addresses,
@@ -138,6 +143,11 @@ class Clients:
         for reason in reasons:
             if self._must_stop is not None and (why := self._must_stop(reason)):
                 raise TooFewReplies(why)
+
+    def _know_frozen_layers(self) -> None:
+        names, known = self._model.layout.frozen, self.participants.frozen
+        if names and not (known is not None and known.part_of(self._model.state)):
+            self.participants.frozen = FrozenLayers(self._model.state, names)
 
     @property
     def _agreement(self) -> ConfigRecord:

@@ -80,7 +80,7 @@ class Rounds:
         if before is not None:
             # The round before is kept: it had enough replies.
             self._clients.stop_if_hopeless(failure.reason for failure in before.failures)
-        return self._clients.train(self.strategy, server_round, self._model.state)
+        return self._clients.train(self.strategy, server_round)
 
     def _aggregated(
         self, server_round: int, updates: Gathered[LocalUpdate]

@@ -131,7 +131,7 @@ class Run:
         self.pool = WorkerPool(configuration.processes, configuration.device, workers)
         self.journal = Journal(directory, configuration, listeners)
         record = self.journal.record
-        self.clients = Clients(grid, configuration, self.description, record, must_stop)
+        self.clients = Clients(grid, configuration, self.description, self.model, record, must_stop)
         self.measuring = Measuring(
             configuration, self.description, self.model, self.clients, record
         )

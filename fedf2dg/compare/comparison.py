@@ -12,8 +12,8 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from fedf2dg.engines import Engine
 from fedf2dg.report.run_record import STAGES
+from fedf2dg.simulation import Engine
 from foundation import counted, only_warned, write_whole
 from foundation.processes import cores
 from foundation.settings.configuration import ConfigurationError, RunConfiguration
@@ -175,7 +175,7 @@ def _what_is_common(plan: Plan) -> str:
     common = {
         name: value
         for name, value in settings.items()
-        if name not in aside and value != defaults[name]
+        if name not in aside and value != defaults.get(name)
     }
     if not common:
         return str(settings["dataset"])

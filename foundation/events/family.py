@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
+from foundation.scores import Outcomes, figures_sentence
 from foundation.wording import counted, duration, rounds_left
 
 if TYPE_CHECKING:
@@ -120,6 +121,15 @@ class OnClients:
     images: int
     accuracy: float | None
     clients: Sequence[ClientAccuracy]
+
+
+@dataclass(frozen=True)
+class SiteOutcomes:
+    """What a model says of a site's held-out images, added up; see :class:`Scored`."""
+
+    client: int | None
+    name: str
+    outcomes: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -299,6 +309,26 @@ class Judged(Event):
 
 
 @dataclass(frozen=True)
+class Scored(Event):
+    """What the model kept so far says of labelled images, added up: of all, and at each site.
+
+    As :meth:`foundation.scores.Outcomes.as_json` writes it. The whole are the images of whoever
+    measures the run's models.
+    """
+
+    event = "scores"
+    identity = ("stage",)
+    stage: str
+    whole: Mapping[str, Any]
+    sites: Sequence[SiteOutcomes] = ()
+
+    def sentence(self, rounds: int | None = None) -> str:
+        # Of a stage's own result its evaluation says enough.
+        outcomes = Outcomes.read(self.whole) if self.stage == "selected" else None
+        return "" if outcomes is None else f"model kept: {figures_sentence(outcomes)}"
+
+
+@dataclass(frozen=True)
 class ImagesMade(Event):
     """A batch of pseudo images was made; ``budgets`` are the images that each client was to make.
 
@@ -439,7 +469,7 @@ class RunOpened(Event):
 class BytesSent(Event):
     """Tensors and numbers travelled, to the clients and from them, without the transport's framing.
 
-    The kind is ``"model"``, ``"pseudo data"``, ``"label counts"``, ….
+    The kind is ``"model"``, ``"pseudo images"``, ``"label counts"``, ….
     """
 
     kind: str
