@@ -29,6 +29,7 @@ _SECTIONS = (
     "distillation.",
     "competition.",
     "calibration.",
+    "head.",
     "fedadi.",
     "dense.",
     "co-boosting.",

@@ -21,6 +21,7 @@ from strategies import prior_left
 
 from . import run_directory
 from .acceptance import Acceptance
+from .checkpoints import WITHOUT_ROUNDS
 from .disk import disk_errors_explained
 from .federation import RESULTS, Federation
 from .kept_model import forget_kept_model, write_kept_model
@@ -194,6 +195,9 @@ def train(federation: Federation) -> None:
             if server_round == rounds and federation.strategy.has_global_model:
                 federation.close_stage("federated")
         federation.commit(step)
+    if rounds == 0 and not federation.done(WITHOUT_ROUNDS):
+        log.info("no rounds: the clients are asked about the initial weights")
+        federation.commit(WITHOUT_ROUNDS)
 
 
 def post_train(federation: Federation) -> None:

@@ -211,6 +211,11 @@ class RunConfiguration(PostTrainingKeys, FederatedTrainingKeys, FederatedDataKey
             raise ConfigurationError(
                 f"label-noise = {self.label_noise!r} needs a label-noise-rate above 0"
             )
+        if self.num_server_rounds == 0 and not self.initial_weights:
+            raise ConfigurationError(
+                "num-server-rounds = 0 trains nothing, so the model has to be trained already: set "
+                "initial-weights, or num-server-rounds to 1 or more"
+            )
         if self.schedule.warm_up_rounds >= self.num_server_rounds and self.schedule.warm_up_rounds:
             raise ConfigurationError(
                 f"schedule.warm-up-rounds = {self.schedule.warm_up_rounds} must be below "
