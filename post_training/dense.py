@@ -29,6 +29,7 @@ import torch
 from torch import Tensor, nn
 
 from distillation.student import Student, pass_over
+from foundation.events.family import EpochDone, ImagesMade
 from foundation.models import cpu_state, device_of
 from foundation.models.ensemble import Ensemble
 from foundation.models.predictions import predicted_logits
@@ -162,15 +163,9 @@ def distil_growing_pool(trained: Trained, teaching: Dense, seed: int) -> None:
             torch.full_like(labels, ALL_CLIENTS),
             predicted_logits(ensemble, made.images),
         )
-        trained.note(
-            "generation",
-            kind=name,
-            competition_round=0,
-            batch=epoch - 1,
-            images=len(labels),
-            iterations=settings.steps,
-            objective=made.objective,
-            seconds=time.perf_counter() - started,
+        batch, seconds = epoch - 1, time.perf_counter() - started
+        trained.record(
+            ImagesMade(name, 0, batch, len(labels), settings.steps, made.objective, seconds)
         )
 
     for epoch in range(1, settings.epochs + 1):
@@ -190,7 +185,7 @@ def distil_growing_pool(trained: Trained, teaching: Dense, seed: int) -> None:
             )
             student.follow_schedule()
         accuracy = trained.evaluate(cpu_state(student.model), name)
-        trained.note("distillation", stage=name, epoch=epoch, loss=loss, accuracy=accuracy)
+        trained.record(EpochDone(epoch, loss, accuracy, stage=name))
         progress(epoch, settings.epochs)
     carry_out(
         trained, "distil", lambda: trained.offer(name, cpu_state(student.model)), seconds=name

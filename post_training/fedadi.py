@@ -20,6 +20,7 @@ import torch
 from torch import nn
 
 from distillation.student import Student, pass_over
+from foundation.events.family import EpochDone, ImagesMade
 from foundation.models import cpu_state, device_of
 from foundation.seeds import DISTILLATION, INVERSION, LABELS, derived_seed
 from foundation.settings.fedadi import FedADISettings
@@ -84,16 +85,8 @@ def _invert(trained: Trained, settings: Settings) -> None:
         objective += made.objective * len(batch) / len(labels)
         progress(sum(map(len, parts)), len(labels))
     trained.store["images"] = PseudoData.concatenate(parts)
-    trained.note(
-        "generation",
-        kind=NAME,
-        competition_round=0,
-        batch=0,
-        images=len(labels),
-        iterations=settings.generation.iterations,
-        objective=objective,
-        seconds=time.perf_counter() - started,
-    )
+    iterations, seconds = settings.generation.iterations, time.perf_counter() - started
+    trained.record(ImagesMade(NAME, 0, 0, len(labels), iterations, objective, seconds))
 
 
 def _distil(trained: Trained, settings: Settings) -> None:
@@ -121,6 +114,6 @@ def _distil(trained: Trained, settings: Settings) -> None:
         student.follow_schedule()
         if epoch % max(1, wanted.epochs // _NOTES) == 0 or epoch == wanted.epochs:
             accuracy = trained.evaluate(cpu_state(student.model), NAME)
-            trained.note("distillation", stage=NAME, epoch=epoch, loss=loss, accuracy=accuracy)
+            trained.record(EpochDone(epoch, loss, accuracy, stage=NAME))
         progress(epoch, wanted.epochs)
     trained.offer(NAME, cpu_state(student.model))

@@ -14,6 +14,7 @@ from dataclasses import replace
 from torch import nn
 
 from distillation import chosen_layers, distil, trained_parameters
+from foundation.events.family import EpochDone
 from foundation.models import cpu_state, device_of
 from foundation.seeds import DISTILLATION, GENERATION, derived_seed
 from generation import PseudoData, quality_losses
@@ -112,14 +113,7 @@ def _distil(trained: Trained, settings: Settings, repetition: int) -> None:
             nonlocal clock
             accuracy = trained.evaluate(cpu_state(model), stage)
             now = time.perf_counter()
-            trained.note(
-                "distillation",
-                competition_round=repetition,
-                epoch=epoch,
-                loss=loss,
-                accuracy=accuracy,
-                seconds=now - clock,
-            )
+            trained.record(EpochDone(epoch, loss, accuracy, repetition, seconds=now - clock))
             clock = now
 
         result = distil(

@@ -23,6 +23,7 @@ from torch import nn
 
 from distillation.student import Student, finite
 from distillation.teachers import class_weighted, client_shares
+from foundation.events.family import EpochDone
 from foundation.models import cpu_state, device_of
 from foundation.seeds import INVERSION, LABELS, derived_seed
 from foundation.settings import ConfigurationError
@@ -125,13 +126,8 @@ def _play(trained: Trained, settings: Settings) -> None:
         student.follow_schedule()
         progress(turn, wanted.iterations)
         if turn % max(1, wanted.iterations // _NOTES) == 0:
-            trained.note(
-                "distillation",
-                stage=NAME,
-                epoch=turn,
-                loss=finite(learned.item()),
-                objective=loss.item(),
-                accuracy=trained.evaluate(cpu_state(student.model), NAME),
-            )
+            reached = finite(learned.item())
+            accuracy = trained.evaluate(cpu_state(student.model), NAME)
+            trained.record(EpochDone(turn, reached, accuracy, stage=NAME, objective=loss.item()))
     finite(learned.item())
     trained.offer(NAME, cpu_state(student.model))

@@ -12,6 +12,8 @@ from typing import Any, TypeVar
 import torch
 from torch import nn
 
+from foundation.events.family import Evaluated, Event, ImagesMade, failures_of
+from foundation.events.log import say
 from foundation.models import State, load_state
 from generation import PseudoData
 from questions import Request
@@ -86,7 +88,7 @@ class TrainedModels:
         #: Pseudo images by the step that made them.
         self.store: dict[str, PseudoData] = {}
         #: Events, in their order.
-        self.events: list[dict[str, Any]] = []
+        self.events: list[Event] = []
         #: Results by stage.
         self.results: dict[str, State] = {}
         #: Seconds spent, by name.
@@ -126,15 +128,26 @@ class TrainedModels:
 
     def pseudo_images(self, request: PseudoRequest) -> PseudoData:
         """Invert the local models one after the other."""
+        started = time.perf_counter()
         generated = inverted(self, request, self._device)
-        for client, reason in generated.failures.items():
-            log.warning("%s samples: client %d left out: %s", request.kind, client, reason)
-        self.note("generation", images=len(generated.data), failures=generated.failures)
+        self.record(
+            ImagesMade(
+                request.kind,
+                request.repetition,
+                request.batch,
+                len(generated.data),
+                request.inversion.iterations,
+                generated.objective,
+                time.perf_counter() - started,
+                failures=failures_of(generated.failures),
+            )
+        )
         return generated.data
 
-    def note(self, event: str, **values: Any) -> None:
-        """Keep an event."""
-        self.events.append({"event": event, **values})
+    def record(self, event: Event) -> None:
+        """Keep an event, and log it."""
+        self.events.append(event)
+        say(event)
 
     def progress(self, what: str, unit: str) -> Callable[[int, int], None]:
         """Return a function that passes progress on."""
@@ -163,4 +176,4 @@ class TrainedModels:
     def offer(self, stage: str, state: State, *, needs_proof: bool = True) -> None:
         """Take a state as a stage's result; there is no judge to prove anything to."""
         self.global_state = self.results[stage] = state
-        self.note("evaluation", stage=stage, accuracy=self.evaluate(state, stage))
+        self.record(Evaluated(stage, self.evaluate(state, stage), None, None, None, None))

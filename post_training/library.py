@@ -11,6 +11,8 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from foundation.events.family import Evaluated
+from foundation.events.reading import to_json
 from foundation.models import State, cpu_state, device_of, load_state, resolve_device
 from foundation.settings.configuration import ConfigurationError, RunConfiguration, flatten
 from foundation.settings.post_training import methods_for
@@ -63,7 +65,7 @@ class PostTrained:
     seconds : dict of str to float
         Where the time went.
     events : list of dict
-        All that happened, in its order.
+        All that happened, in its order, as a run's ``metrics.jsonl`` has it.
     """
 
     state: State
@@ -191,10 +193,10 @@ def post_train(
     return PostTrained(
         trained.global_state,
         trained.results,
-        {e["stage"]: e["accuracy"] for e in trained.events if e["event"] == "evaluation"},
+        {e.stage: e.accuracy for e in trained.events if isinstance(e, Evaluated)},
         images,
         trained.seconds,
-        trained.events,
+        [{"event": event.event, **to_json(event)} for event in trained.events],
     )
 
 

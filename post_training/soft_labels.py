@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from distillation import teachers
+from foundation.events.family import TeacherTaken
 from foundation.models import load_state
 from foundation.models.predictions import predicted_logits
 from foundation.settings import ConfigurationError, Teacher
@@ -71,9 +72,7 @@ def soft_labels(
     strength = teachers.fitted_strength(
         mean, prior, data.labels, prior_left * teachers.LARGEST_STRENGTH
     )
-    taken_out = f", with {strength:.2f} times their priors taken out" if strength else ""
-    log.info("teacher: the mean of %d local models%s", len(clients), taken_out)
-    trained.note("teacher", models=len(clients), prior_strength=strength)
+    trained.record(TeacherTaken(len(clients), strength))
     return mean - strength * prior.to(mean)
 
 

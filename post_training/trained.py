@@ -11,6 +11,7 @@ from typing import Any, Protocol, TypeVar
 import torch
 from torch import nn
 
+from foundation.events.family import Event
 from foundation.models import State, load_state
 from foundation.processes import Workers
 from generation import Generation, InversionSettings, PixelRange, PseudoData, generate
@@ -170,8 +171,8 @@ class Trained(Protocol):
         """Pseudo images by the step that made them; in a run, on disk, and there on resuming."""
         ...
 
-    def note(self, event: str, **values: Any) -> None:
-        """Write down what happened, for reports."""
+    def record(self, event: Event) -> None:
+        """Say what happened, for the log, sinks and reports."""
         ...
 
     def progress(self, what: str, unit: str) -> Callable[[int, int], None]:

@@ -7,10 +7,16 @@ are in the checkpoint until then. The rule is in :mod:`server_app.judgement`.
 
 from __future__ import annotations
 
-import logging
 import time
-from typing import Any
+from dataclasses import replace
 
+from foundation.events.family import (
+    Candidate,
+    ClientJudgement,
+    Judged,
+    ResultMeasured,
+    failures_of,
+)
 from foundation.models import interpolated
 from questions.ask import Answers
 from questions.evaluation import Candidates, EvaluationRequest, Scores
@@ -18,8 +24,6 @@ from questions.evaluation import Candidates, EvaluationRequest, Scores
 from .federation import Federation
 from .judgement import STEPS, Verdict, decide, tallies
 from .measuring import CLIENTS, SERVER, Figures
-
-log = logging.getLogger("flwr.fedf2dg")
 
 
 class Acceptance:
@@ -48,7 +52,7 @@ class Acceptance:
             ledger.offered, ledger.needs_proof = stage, needs_proof
         else:
             ledger.kept = stage
-            log.info("%s model: %s", stage, federation.close_stage(stage).sentence)
+            federation.close_stage(stage)
 
     def settle(self) -> None:
         """Judge what was offered, if anything was, and go on from what is kept.
@@ -70,7 +74,7 @@ class Acceptance:
             measured = federation.measuring.by_the_way(
                 federation.global_model(), answers, len(STEPS) - 1
             )
-            log.info("%s model: %s", stage, federation.note_figures(stage, measured).sentence)
+            federation.note_figures(stage, measured)
             participants = federation.participants
             verdict = decide(
                 tallies(Scores.sum(answers.parts)),
@@ -84,13 +88,9 @@ class Acceptance:
             federation.set_global(kept)
             federation.state.kept = kept
             figures = self._figures_of(verdict)
-            also_chose = figures.by == CLIENTS
-            ledger.note_result(
-                "selected", figures.accuracy, **figures.measured, also_chose=also_chose
-            )
-        if verdict.chosen:
-            ledger.kept = stage
-        self._note(verdict, answers, time.perf_counter() - started)
+            who = replace(figures.measured, also_chose=figures.by == CLIENTS)
+            federation.record(ResultMeasured("selected", figures.accuracy, who))
+        federation.record(self._judged(verdict, answers, time.perf_counter() - started))
         federation.commit(f"{federation.state.completed[-1]}-judged")
 
     def _figures_of(self, verdict: Verdict) -> Figures:
@@ -103,73 +103,31 @@ class Acceptance:
         tally = verdict.candidates[verdict.chosen]
         return Figures(CLIENTS, tally.images, tally.accuracy)
 
-    def _note(self, verdict: Verdict, answers: Answers[Scores], seconds: float) -> None:
-        """Write the verdict into the log, the metrics and the summary."""
-        federation = self._federation
-        names = federation.participants.names()
-        for client, reason in answers.failures.items():
-            log.warning("judgement: %s did not judge: %s", names[client], reason)
-        log.info("%s", verdict.sentence)
-        by_client = [
-            {
-                "client": client,
-                "name": names[client],
-                "images": scores.images,
-                "before": scores.accuracy(0),
-                "stage": scores.accuracy(len(STEPS) - 1),
-                "kept": scores.accuracy(verdict.chosen),
-            }
-            for client, scores in answers.valid.items()
-        ]
-        federation.metrics.append(
-            "judgement",
-            **as_json(verdict),
-            candidates=[
-                {
-                    "step": step,
-                    "accuracy": tally.accuracy,
-                    "gain": tally.gain,
-                    "standard_error": tally.standard_error,
-                }
+    def _judged(self, verdict: Verdict, answers: Answers[Scores], seconds: float) -> Judged:
+        names, best = self._federation.participants.names(), verdict.reported
+        return Judged(
+            verdict.stage,
+            verdict.before,
+            verdict.step,
+            verdict.images,
+            None if best is None else best.gain,
+            None if best is None else best.standard_error,
+            verdict.sentence,
+            [
+                Candidate(step, tally.accuracy, tally.gain, tally.standard_error)
                 for step, tally in zip(STEPS, verdict.candidates, strict=False)
             ],
-            clients=by_client,
-            failures=[{"client": c, "reason": r} for c, r in answers.failures.items()],
-            seconds=seconds,
+            [
+                ClientJudgement(
+                    client,
+                    names[client],
+                    scores.images,
+                    before=scores.accuracy(0),
+                    stage=scores.accuracy(len(STEPS) - 1),
+                    kept=scores.accuracy(verdict.chosen),
+                )
+                for client, scores in answers.valid.items()
+            ],
+            failures_of(answers.failures, names),
+            seconds,
         )
-        judged = federation.ledger.judged = federation.ledger.judged or {}
-        add_to_summary(judged, verdict)
-        judged.setdefault("clients", {})[verdict.stage] = by_client
-
-
-def add_to_summary(judged: dict[str, Any], verdict: Verdict) -> None:
-    """Add a verdict to what the summary says under ``judged``.
-
-    A stage's accuracy there is that of its own result, λ = 1, kept or not.
-    """
-    judged.setdefault("by", "nobody")
-    judged.setdefault("images", 0)
-    if verdict.candidates:
-        judged.update(by="clients", images=verdict.images)
-        judged.setdefault(verdict.before, verdict.candidates[0].accuracy)
-        judged[verdict.stage] = verdict.candidates[-1].accuracy
-    if verdict.chosen:
-        judged.update(selected=verdict.stage, step=verdict.step)
-    else:
-        judged.setdefault("selected", verdict.before)
-        judged.setdefault("step", 1.0)
-    judged.setdefault("verdicts", []).append(as_json(verdict))
-
-
-def as_json(verdict: Verdict) -> dict[str, Any]:
-    """Return a verdict for the metrics and the summary; what nobody measured is None."""
-    best = verdict.reported
-    return {
-        "stage": verdict.stage,
-        "before": verdict.before,
-        "step": verdict.step,
-        "images": verdict.images,
-        "gain": None if best is None else best.gain,
-        "standard_error": None if best is None else best.standard_error,
-        "sentence": verdict.sentence,
-    }

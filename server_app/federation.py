@@ -19,12 +19,23 @@ import numpy as np
 from flwr.app import ConfigRecord
 from flwr.serverapp import Grid
 
-from foundation import ExpectedError, ProgressLog, counted
+from foundation import ExpectedError, ProgressLog
 from foundation.data import to_assignment
 from foundation.data.agreement import to_values
-from foundation.events.family import Listener, RunOpened
-from foundation.events.metrics import MetricsFile, read_events
+from foundation.events.family import (
+    BytesSent,
+    ClientsMet,
+    Evaluated,
+    Event,
+    Listener,
+    RoundDone,
+    RunOpened,
+    StatisticsMeasured,
+    failures_of,
+)
+from foundation.events.log import EventLog
 from foundation.messages.fingerprint import code_fingerprint
+from foundation.messages.frozen_layers import FrozenLayers
 from foundation.messages.gather import gather
 from foundation.messages.participants import MissingClients, Participants
 from foundation.messages.shared_model import shared_model
@@ -42,7 +53,6 @@ from foundation.models import (
 from foundation.processes import Workers, threads
 from foundation.progress import PROGRESS
 from foundation.settings.configuration import RunConfiguration
-from foundation.wording import rounds_left
 from generation import forward_operations
 from questions import Request
 from questions.ask import Answers, ask
@@ -69,9 +79,6 @@ from .worker_pool import WorkerPool
 log = logging.getLogger("flwr.fedf2dg")
 
 A = TypeVar("A")
-
-#: Names of the accuracies a run reports, in their order.
-RESULTS = ("federated", "distilled", "competed")
 
 
 _ADVICE = (
@@ -112,7 +119,6 @@ class Federation:
         listeners: Sequence[Listener] = (),
     ) -> None:
         self._must_stop = must_stop
-        self._listeners = tuple(listeners)
         self.grid = grid
         self.configuration = configuration
         self.directory = directory
@@ -132,7 +138,7 @@ class Federation:
             configuration.node_timeout,
             introducing(
                 DescriptionRequest(
-                    code_fingerprint(),
+                    code_fingerprint(configuration.flat()),
                     self.description.classes if configuration.exact_counts_told else 1,
                 ),
                 to_values(self.description),
@@ -149,7 +155,7 @@ class Federation:
             self.participants,
         )
         self.checkpoints = Checkpoints(directory / "checkpoints", configuration)
-        self.metrics = MetricsFile(directory / "metrics.jsonl")
+        self.events = EventLog(directory, configuration.num_server_rounds, listeners)
         self._take_up(Checkpoint(cpu_state(self._model)))
 
     def __enter__(self) -> Federation:
@@ -159,14 +165,14 @@ class Federation:
     def __exit__(self, *_: object) -> None:
         """End the processes that were started, and what follows the run."""
         self.pool.close()
-        for listener in self._listeners:
-            listener.close()
+        self.events.close()
 
     def _take_up(self, state: Checkpoint) -> None:
         #: What the next checkpoint will hold.
         self.state = state
         #: Seconds, traffic and results so far.
         self.ledger = state.ledger
+        self.events.enter = state.ledger.enter
         self.description = normalized(self.description, state.normalization)
         self.measuring.description = self.description
         self.label_counts = ToldLabels(
@@ -175,7 +181,7 @@ class Federation:
             self.configuration,
             self.description.classes,
             state.label_counts,
-            state.ledger,
+            self.record,
         )
 
     # ------------------------------------------------------------------------------------- steps
@@ -209,21 +215,18 @@ class Federation:
         for name in ("summary.json", PROGRESS):
             (self.directory / name).unlink(missing_ok=True)
         if self.state.completed:
+            self._know_frozen_layers()
             self.checkpoints.drop_later(self.state)
             self.strategy.retained = self.checkpoints.retained()
             self.strategy.prune()
             log.info("resuming behind step %s", self.state.completed[-1])
-        self.metrics.truncate(self.state.metrics_position)
-        self.tell(RunOpened(self.directory, self.configuration, self.description.class_names))
-        for event in read_events(self.metrics.path):  # what was done before a resume
-            self.tell(event)
-        self.metrics.listener = self.tell
+        opened = RunOpened(self.directory, self.configuration, self.description.class_names)
+        self.events.open(opened, self.state.metrics_position)
         forget_repeated(self.directory / "pseudo_data", self.state.completed)
 
-    def tell(self, event: Any) -> None:
-        """Tell those who follow the run what happened."""
-        for listener in self._listeners:
-            listener(event)
+    def record(self, event: Event) -> None:
+        """Say what happened."""
+        self.events(event)
 
     def done(self, step: str) -> bool:
         """Tell whether a step was completed, in this process or before a resume."""
@@ -236,7 +239,7 @@ class Federation:
         self.state.completed.append(step)
         self.state.memory = self.strategy.memory()
         self.state.versions = self.strategy.versions()
-        self.state.metrics_position = self.metrics.position()
+        self.state.metrics_position = self.events.position()
         self.checkpoints.save(self.state)
         self.strategy.retained = self.checkpoints.retained()
         release_memory(self.device)
@@ -287,7 +290,6 @@ class Federation:
             If one does not tell them.
         """
         counts = self._example_counts()
-        log.info("%s, %s", counted(len(counts), "client"), counted(sum(counts), "training sample"))
         if self.participants.simulated:
             self._write_partition()
         if not any(step.startswith("train") for step in self.state.completed):
@@ -298,19 +300,15 @@ class Federation:
                     f"no valid label counts from clients {missing}. Set label-counts=uniform or "
                     "generation.place=client to do without them"
                 )
-            self.metrics.append(
-                "clients",
-                num_examples=counts,
-                label_counts=None if table is None else list(table.values()),
-                **self._client_names(),
-            )
+            told = None if table is None else [row for row in table.values() if row is not None]
+            self.record(ClientsMet(counts, told, self._client_names()))
 
-    def _client_names(self) -> dict[str, list[str]]:
-        """Return the names of simulated sites for the metrics; nothing where clients have none."""
+    def _client_names(self) -> Sequence[str]:
+        """Return the names of simulated sites; nothing where clients have none."""
         if not self.participants.simulated:
-            return {}
+            return ()
         names = self.configuration.data_set.sites()
-        return {"names": list(names)} if len(names) == self.configuration.num_clients else {}
+        return tuple(names) if len(names) == self.configuration.num_clients else ()
 
     def _write_partition(self) -> None:
         """Write ``partition.npy``: for every row of the training split its client, -1 for none."""
@@ -334,8 +332,8 @@ class Federation:
             timeout=self.configuration.round_timeout,
             progress=progress,
         )
-        self.ledger.note_traffic("model", down=answers.bytes_down)
-        self.ledger.note_traffic(request.asks.name.replace("_", " "), up=answers.bytes_up)
+        self.record(BytesSent("model", down=answers.bytes_down))
+        self.record(BytesSent(request.asks.name.replace("_", " "), up=answers.bytes_up))
         return answers
 
     def progress(self, what: str, unit: str) -> ProgressLog:
@@ -392,40 +390,22 @@ class Federation:
             raise DivergedModel(
                 f"round {server_round}: the global model's loss is {figures.loss}. {_ADVICE}"
             )
-        seconds = time.perf_counter() - started
-        self.metrics.append(
-            "round",
-            round=server_round,
-            phase=phase,
-            accuracy=figures.accuracy,
-            loss=figures.loss,
-            measured=figures.measured,
-            train_loss=outcome.train_loss,
-            seconds=seconds,
-            clients=list(outcome.clients),
-            failures=[{"client": f.client, "reason": f.reason} for f in outcome.failures],
-            bytes_down=outcome.bytes_down,
-            bytes_up=outcome.bytes_up,
-            **outcome.notes,
+        self.record(
+            RoundDone(
+                server_round,
+                phase,
+                figures.accuracy,
+                figures.loss,
+                figures.measured,
+                outcome.train_loss,
+                time.perf_counter() - started,
+                outcome.clients,
+                failures_of({f.client: f.reason for f in outcome.failures}),
+                outcome.bytes_down,
+                outcome.bytes_up,
+                outcome.notes,
+            )
         )
-        dropped = f", {len(outcome.failures)} dropped" if outcome.failures else ""
-        # Rounds of a competition count on, and how many will come is not known here.
-        rounds = self.configuration.num_server_rounds if phase == "federated" else None
-        log.info(
-            "%s round %d: %s, train loss %.4f, %s%s, %.1f s%s",
-            phase,
-            server_round,
-            figures.sentence,
-            outcome.train_loss,
-            counted(len(outcome.clients), "client"),
-            dropped,
-            seconds,
-            "" if rounds is None else f"; {rounds_left(server_round, rounds, seconds)}",
-        )
-        self.ledger.note_traffic("model", down=outcome.bytes_down, up=outcome.bytes_up)
-        self.ledger.dropped += len(outcome.failures)
-        stage = RESULTS[0] if phase == "federated" else RESULTS[2]
-        self.ledger.note_result(stage, figures.accuracy, **figures.measured)
 
     # ------------------------------------------------------------------------------------ models
 
@@ -433,6 +413,14 @@ class Federation:
         """Replace the global model."""
         load_state(self._model, state)
         self.state.global_state = state
+        self._know_frozen_layers()
+
+    def _know_frozen_layers(self) -> None:
+        """Note the global model's frozen layers, which clients then get once."""
+        names, known = self.strategy.layout.frozen, self.participants.frozen
+        state = self.state.global_state
+        if names and not (known is not None and known.part_of(state)):
+            self.participants.frozen = FrozenLayers(state, names)
 
     def global_model(self) -> Classifier:
         """Return a model that holds the global state; the caller may change it."""
@@ -482,15 +470,8 @@ class Federation:
             return
         answers = self.ask(request)
         self.set_global(request.pooled(answers.valid))
-        if answers.failures:
-            log.warning("BatchNorm statistics: %s", answers.who_failed)
-        self.metrics.append(
-            "batch_norm",
-            stage=stage,
-            clients=list(answers.valid),
-            failures=[{"client": c, "reason": r} for c, r in answers.failures.items()],
-            seconds=time.perf_counter() - started,
-        )
+        seconds, failures = time.perf_counter() - started, failures_of(answers.failures)
+        self.record(StatisticsMeasured(stage, list(answers.valid), failures, seconds))
 
     def close_stage(self, stage: str) -> Figures:
         """Measure the global model as the result of a stage."""
@@ -499,18 +480,16 @@ class Federation:
 
     def note_figures(self, stage: str, measured: Sequence[Figures]) -> Figures:
         """Write down what was measured of a stage's result; the first figures are the run's."""
-        for figures in measured:
-            if figures.by == CLIENTS:
-                self.ledger.on_clients[stage] = figures.on_clients
+        told = [figures.on_clients for figures in measured if figures.by == CLIENTS]
         figures = measured[0]
-        self.metrics.append(
-            "evaluation",
-            stage=stage,
-            accuracy=figures.accuracy,
-            loss=figures.loss,
-            confusion=figures.confusion,
-            measured=figures.measured,
-            on_clients=self.ledger.on_clients.get(stage),
+        self.record(
+            Evaluated(
+                stage,
+                figures.accuracy,
+                figures.loss,
+                figures.confusion,
+                figures.measured,
+                told[0] if told else None,
+            )
         )
-        self.ledger.note_result(stage, figures.accuracy, **figures.measured)
         return figures

@@ -50,7 +50,7 @@ def write_kept_model(federation: Federation, summary: Mapping[str, Any]) -> Path
     )
     target = federation.directory / FOLDER
     write_model(target, description, federation.state.global_state)
-    federation.tell(ModelKept(target, description, federation.ledger.kept, summary))
+    federation.record(ModelKept(target, description, federation.ledger.kept, summary))
     log.info("model: %s", target)
     return target
 

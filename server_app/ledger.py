@@ -8,6 +8,21 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from foundation.events.family import (
+    BytesSent,
+    EpochDone,
+    Evaluated,
+    Event,
+    ImagesMade,
+    Judged,
+    Measured,
+    ResultMeasured,
+    RoundDone,
+)
+
+#: The stages that every run reports, in their order; other methods have more.
+RESULTS = ("federated", "distilled", "competed")
+
 
 @dataclass
 class Traffic:
@@ -41,9 +56,15 @@ class GenerationWork:
     iterations: int = 0
     seconds: float = 0.0
 
-    def summary(self) -> dict[str, float]:
+    def add(self, made: ImagesMade) -> None:
+        """Count a batch of images."""
+        self.images += made.images or 0
+        self.seconds += made.seconds or 0.0
+        self.iterations = made.iterations or 0
+
+    def summary(self) -> dict[str, float | None]:
         """Return what ``summary.json`` says of it: the work, and its rate."""
-        rate = self.images * self.iterations / self.seconds
+        rate = self.images * self.iterations / self.seconds if self.seconds else None
         return {**asdict(self), "image_iterations_per_second": rate}
 
 
@@ -65,7 +86,7 @@ class Ledger:
     best_on_test : dict[str, float]
         The best of the server's, to compare with papers; nothing is selected by it.
     traffic : dict[str, Traffic]
-        By kind: ``"model"``, ``"pseudo data"``, ``"label counts"`` …
+        By kind: ``"model"``, ``"pseudo images"``, ``"label counts"`` …
     dropped : int
         Answers of clients that were missing or of no use.
     generation : GenerationWork, optional
@@ -112,55 +133,87 @@ class Ledger:
         self.seconds["total"] = self.seconds.get("total", 0.0) + now - self._counted_until
         self._counted_until = now
 
-    def note_result(
-        self,
-        stage: str,
-        accuracy: float | None,
-        *,
-        by: str,
-        images: int,
-        classes: int = 0,
-        also_chose: bool = False,
-    ) -> None:
-        """Record an accuracy as a stage's latest, and the server's best to compare with papers.
+    def enter(self, event: Event) -> None:
+        """Add what an event tells of traffic, results and lost answers."""
+        match event:
+            case RoundDone():
+                self._travelled("model", event.bytes_down, event.bytes_up)
+                self.dropped += len(event.failures)
+                stage = "competed" if event.competes else "federated"
+                self._reached(stage, event.accuracy, event.measured)
+            case EpochDone(accuracy=float(accuracy)):
+                self._reached(event.result, accuracy, None)
+            case Evaluated():
+                if event.on_clients is not None:
+                    self.on_clients[event.stage] = asdict(event.on_clients)
+                self._reached(event.stage, event.accuracy, event.measured)
+            case ResultMeasured():
+                self._reached(event.stage, event.accuracy, event.measured)
+            case ImagesMade():
+                self.dropped += len(event.failures or ())
+                self.generation = self.generation or GenerationWork()
+                self.generation.add(event)
+            case BytesSent():
+                self._travelled(event.kind, event.down, event.up)
+            case Judged():
+                self._judged(event)
 
-        Parameters
-        ----------
-        stage : str
-            Whose result was measured; ``"selected"``: the model that is kept.
-        accuracy : float or None
-            0 to 1; None if nothing was measured.
-        by : str
-            Who measured.
-        images : int
-            On how many images.
-        classes : int (default: 0)
-            Of how many classes, if they are not of all.
-        also_chose : bool (default: False)
-            Whether the model was chosen of several by what it does on these very images: the best
-            of several is a little better there than on others.
-        """
+    def _reached(self, stage: str, accuracy: float | None, measured: Measured | None) -> None:
         self.accuracy[stage] = accuracy
-        self.measured[stage] = {"by": by, "images": images}
-        if classes:
-            self.measured[stage]["classes"] = classes
-        if also_chose:
-            self.measured[stage]["also_chose"] = True
+        if measured is not None:
+            self.measured[stage] = {"by": measured.by, "images": measured.images}
+            if measured.classes:
+                self.measured[stage]["classes"] = measured.classes
+            if measured.also_chose:
+                self.measured[stage]["also_chose"] = True
+        by = self.measured.get(stage, {}).get("by", "server")
         if by == "server" and accuracy is not None and stage != "selected":
             self.best_on_test[stage] = max(self.best_on_test.get(stage, 0.0), accuracy)
 
-    def note_traffic(self, kind: str, *, down: int = 0, up: int = 0) -> None:
-        """Count bytes that went to the clients, and that left them."""
-        counted = self.traffic.setdefault(kind, Traffic())
-        counted.bytes_down += down
-        counted.bytes_up += up
+    def _travelled(self, kind: str, down: float | None, up: float | None) -> None:
+        traffic = self.traffic.setdefault(kind, Traffic())
+        traffic.bytes_down += int(down or 0)
+        traffic.bytes_up += int(up or 0)
 
-    def note_generation(self, images: int, iterations: int, seconds: float) -> None:
-        """Count pseudo images that were made."""
-        work = self.generation = self.generation or GenerationWork()
-        work.images += images
-        work.seconds += seconds
-        work.iterations = iterations
+    def _judged(self, verdict: Judged) -> None:
+        """Add a verdict; a stage's accuracy is that of its own result, λ = 1, kept or not."""
+        judged = self.judged = self.judged or {"by": "nobody", "images": 0}
+        if verdict.candidates:
+            judged.update(by="clients", images=verdict.images)
+            judged.setdefault(verdict.before, verdict.candidates[0].accuracy)
+            judged[verdict.stage] = verdict.candidates[-1].accuracy
+        if verdict.step:
+            self.kept = verdict.stage
+            judged.update(selected=verdict.stage, step=verdict.step)
+        else:
+            judged.setdefault("selected", verdict.before)
+            judged.setdefault("step", 1.0)
+        judged.setdefault("verdicts", []).append(
+            {
+                "stage": verdict.stage,
+                "before": verdict.before,
+                "step": verdict.step,
+                "images": verdict.images,
+                "gain": verdict.gain,
+                "standard_error": verdict.standard_error,
+                "sentence": verdict.verdict,
+            }
+        )
+        rows = [asdict(client) for client in verdict.clients]
+        judged.setdefault("clients", {})[verdict.stage] = rows
+
+    def results(self) -> dict[str, Any]:
+        """Return what ``summary.json`` says of them; a stage that did not run is None."""
+        return {
+            "accuracy": _by_stage(self.accuracy),
+            "measured": _by_stage(self.measured),
+            "on_clients": self.on_clients or None,
+            "judged": self.judged,
+            "best_on_test": _by_stage(self.best_on_test),
+            "generation": None if self.generation is None else self.generation.summary(),
+            "dropped": self.dropped,
+            "traffic": {kind: asdict(counted) for kind, counted in self.traffic.items()} or None,
+        }
 
     def to_json(self) -> dict[str, Any]:
         """Return the ledger as plain values."""
@@ -183,3 +236,8 @@ class Ledger:
             traffic=traffic,
             generation=None if generation is None else GenerationWork(**generation),
         )
+
+
+def _by_stage(found: Mapping[str, Any]) -> dict[str, Any]:
+    # A method may have stages of its own, which stand where they came.
+    return {**found, **{stage: None for stage in RESULTS if stage not in found}}

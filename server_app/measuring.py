@@ -11,13 +11,12 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import torch
 from torch import nn
 
-from foundation import counted
 from foundation.data import Description
+from foundation.events.family import ClientAccuracy, Measured, OnClients
 from foundation.messages.participants import Participants
 from foundation.models import State
 from foundation.settings.configuration import ConfigurationError, RunConfiguration
@@ -69,8 +68,8 @@ class Figures:
         Fraction of images classified correctly, 0 to 1, and mean cross-entropy.
     confusion : list of list of int, optional
         Counts; row: true class, column: predicted class. The server's alone.
-    by_client : tuple of dict (default: ())
-        Each client's own ``client``, ``name``, ``images`` and ``accuracy``.
+    by_client : tuple of ClientAccuracy (default: ())
+        What each client measured.
     """
 
     by: str = NOBODY
@@ -78,29 +77,18 @@ class Figures:
     accuracy: float | None = None
     loss: float | None = None
     confusion: list[list[int]] | None = None
-    by_client: tuple[dict[str, Any], ...] = ()
+    by_client: tuple[ClientAccuracy, ...] = ()
 
     @property
-    def measured(self) -> dict[str, Any]:
+    def measured(self) -> Measured:
         """Who measured on how many images, and of how many classes where some have none."""
         tested = sum(any(row) for row in self.confusion or ())
-        fewer = {"classes": tested} if 0 < tested < len(self.confusion or ()) else {}
-        return {"by": self.by, "images": self.images, **fewer}
+        return Measured(self.by, self.images, tested if tested < len(self.confusion or ()) else 0)
 
     @property
-    def on_clients(self) -> dict[str, Any]:
-        """What the clients measured, as summary and metrics say it."""
-        return {"images": self.images, "accuracy": self.accuracy, "clients": list(self.by_client)}
-
-    @property
-    def sentence(self) -> str:
-        """The accuracy in words."""
-        if self.accuracy is None:
-            return "accuracy not measured"
-        said = f"accuracy {100 * self.accuracy:.2f} %"
-        if self.by == CLIENTS:
-            return f"{said} on {counted(self.images, 'held-out image')} of the clients"
-        return said
+    def on_clients(self) -> OnClients:
+        """What the clients measured."""
+        return OnClients(self.images, self.accuracy, self.by_client)
 
 
 class Measuring:
@@ -241,12 +229,7 @@ def figures_of(answers: Answers[Scores], names: Mapping[int, str], index: int = 
     if total is None:
         return Figures()
     by_client = (
-        {
-            "client": client,
-            "name": names[client],
-            "images": scores.images,
-            "accuracy": scores.accuracy(index),
-        }
+        ClientAccuracy(client, names[client], scores.images, scores.accuracy(index))
         for client, scores in answers.valid.items()
     )
     return Figures(

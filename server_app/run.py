@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -13,7 +12,7 @@ from flwr.serverapp import Grid
 
 from foundation import counted
 from foundation.data.names import listed
-from foundation.events.family import Listener, RunCompleted
+from foundation.events.family import Listener, RunCompleted, RunEnded, RunStarted
 from foundation.processes import Workers
 from foundation.settings.configuration import RunConfiguration
 from post_training import Settings, chosen
@@ -23,7 +22,7 @@ from . import run_directory
 from .acceptance import Acceptance
 from .checkpoints import WITHOUT_ROUNDS
 from .disk import disk_errors_explained
-from .federation import RESULTS, Federation
+from .federation import Federation
 from .kept_model import forget_kept_model, write_kept_model
 from .measuring import CLIENTS
 from .trained import TrainedFederation
@@ -79,11 +78,8 @@ def run(
         except BaseException as error:
             # Whoever follows the run is to know; a resumed run goes on before this event.
             with contextlib.suppress(OSError):  # of a full disk, say, which is the error itself
-                federation.metrics.append(
-                    "end",
-                    status="failed" if isinstance(error, Exception) else "interrupted",
-                    reason=str(error) or type(error).__name__,
-                )
+                status = "failed" if isinstance(error, Exception) else "interrupted"
+                federation.record(RunEnded(status, str(error) or type(error).__name__))
             raise
 
 
@@ -94,12 +90,9 @@ def _carry_out(federation: Federation) -> dict[str, Any]:
         directory, configuration, str(federation.device), federation.description
     )
     if not federation.state.completed:
-        federation.metrics.append(
-            "start",
-            time=datetime.now(UTC).isoformat(timespec="seconds"),
-            strategy=configuration.strategy,
-            dataset=configuration.dataset,
-            seed=configuration.seed,
+        started = datetime.now(UTC).isoformat(timespec="seconds")
+        federation.record(
+            RunStarted(started, configuration.strategy, configuration.dataset, configuration.seed)
         )
         federation.meet_clients()
         if configuration.measures_pixels:  # and are known now
@@ -117,9 +110,9 @@ def _carry_out(federation: Federation) -> dict[str, Any]:
     federation.checkpoints.finish()
     summary = summarize(federation)
     write_kept_model(federation, summary)
-    federation.metrics.append("end", status=summary["status"])
+    federation.record(RunEnded(summary["status"]))
     run_directory.write_json(directory / "summary.json", summary)
-    federation.tell(RunCompleted(directory, summary, federation.description.class_names))
+    federation.record(RunCompleted(directory, summary, federation.description.class_names))
     return summary
 
 
@@ -232,9 +225,7 @@ def summarize(federation: Federation) -> dict[str, Any]:
     methods = configuration.post_training_for(federation.description.image_size)
     kept = ledger.kept if has_model else None
 
-    def by_stage(found: Mapping[str, Any]) -> dict[str, Any]:
-        # A method may have stages of its own, which stand where they came.
-        return {**found, **{stage: None for stage in RESULTS if stage not in found}}
+    results = ledger.results()
 
     return {
         "status": "completed",
@@ -244,18 +235,13 @@ def summarize(federation: Federation) -> dict[str, Any]:
         "seed": configuration.seed,
         "clients": configuration.num_clients,
         "rounds": configuration.num_server_rounds,
-        "accuracy": _with_selected(by_stage(ledger.accuracy), kept),
-        "measured": _with_selected(by_stage(ledger.measured), kept),
-        "on_clients": ledger.on_clients or None,
-        "judged": ledger.judged,
-        "best_on_test": by_stage(ledger.best_on_test),
+        "accuracy": _with_selected(results.pop("accuracy"), kept),
+        "measured": _with_selected(results.pop("measured"), kept),
         "seconds": {
             **dict.fromkeys(("federated", "generation", "distillation", "competition", "total")),
             **ledger.seconds,
         },
-        "generation": None if ledger.generation is None else ledger.generation.summary(),
-        "dropped": ledger.dropped,
-        "traffic": {kind: asdict(counted) for kind, counted in ledger.traffic.items()} or None,
+        **results,
     }
 
 

@@ -7,13 +7,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from foundation.events.family import BytesSent
+from foundation.events.log import Record
 from foundation.messages.content import Content, payload_bytes
 from foundation.messages.participants import Participants
 from foundation.settings.configuration import RunConfiguration
 from questions.ask import Answers
 from questions.label_counts import LabelCountsRequest
-
-from .ledger import Ledger
 
 log = logging.getLogger("flwr.fedf2dg")
 
@@ -38,8 +38,8 @@ class ToldLabels:
     told : Told
         What was answered before. It is added to, and is kept in checkpoints: asked again, a client
         would draw new noise.
-    ledger : Ledger
-        Where the traffic of counts is noted that came when a client joined.
+    record : Record
+        Told of the traffic of counts that came when a client joined.
     """
 
     ask: Callable[[LabelCountsRequest], Answers[Any]]
@@ -47,7 +47,7 @@ class ToldLabels:
     configuration: RunConfiguration
     classes: int
     told: Told
-    ledger: Ledger
+    record: Record
 
     def of(self, clients: Sequence[int]) -> dict[int, list[int] | None] | None:
         """Return clients' label counts, (classes,) each.
@@ -67,7 +67,7 @@ class ToldLabels:
             if described and not self._is_told(client):
                 self._by_client[str(client)] = described
                 records = Content(numbers={"label-counts": described}).records()
-                self.ledger.note_traffic("label counts", up=payload_bytes(records))
+                self.record(BytesSent("label counts", up=payload_bytes(records)))
         unknown = [client for client in clients if not self._is_told(client)]
         if unknown:
             noised = self.configuration.label_counts == "noised"

@@ -8,12 +8,19 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from typing import Any, TypeVar
 
-from foundation.events.family import PseudoImagesStored
+from foundation.events.family import (
+    Event,
+    ImagesMade,
+    PseudoImagesStored,
+    ResultMeasured,
+    failures_of,
+)
 from foundation.models import Classifier, State
 from generation import PseudoData
 from post_training import Inputs, PseudoRequest
 from post_training.trained import inverted
 from questions import Request
+from questions.ask import Answers
 from questions.pseudo_images import MadeImages, PseudoImagesRequest, pixel_range
 from strategies import TooFewReplies
 
@@ -97,7 +104,7 @@ class TrainedFederation:
         if not self._federation.measuring.measures_on_the_way:
             return None
         figures = self._federation.measuring.here(self.model(state))
-        self._federation.ledger.note_result(stage, figures.accuracy, **figures.measured)
+        self.record(ResultMeasured(stage, figures.accuracy, figures.measured))
         return figures.accuracy
 
     # ------------------------------------------------------------------------------------ clients
@@ -129,32 +136,27 @@ class TrainedFederation:
         federation, settings = self._federation, self._federation.configuration.generation
         started = time.perf_counter()
         here = settings.place == "server"
-        made, failures, down, up = (self._invert if here else self._ask_for_images)(request)
+        made, answers = (self._invert if here else self._ask_for_images)(request)
         seconds = time.perf_counter() - started
-        for client, reason in sorted(failures.items()):
-            log.warning("%s samples: client %d dropped: %s", request.kind, client, reason)
-        federation.metrics.append(
-            "generation",
-            kind=request.kind,
-            competition_round=request.repetition,
-            batch=request.batch,
-            place=settings.place,
-            budgets=_by_index(federation, request.budgets),
-            images=len(made.data),
-            iterations=request.inversion.iterations,
-            objective=made.objective,
-            seconds=seconds,
-            failures=[{"client": c, "reason": r} for c, r in sorted(failures.items())],
-            bytes_down=down,
-            bytes_up=up,
+        self.record(
+            ImagesMade(
+                request.kind,
+                request.repetition,
+                request.batch,
+                len(made.data),
+                request.inversion.iterations,
+                made.objective,
+                seconds,
+                settings.place,
+                _by_index(federation, request.budgets),
+                failures_of(answers.failures),
+                answers.bytes_down,
+                answers.bytes_up,
+            )
         )
-        federation.ledger.dropped += len(failures)
-        federation.ledger.note_generation(len(made.data), request.inversion.iterations, seconds)
         return made.data
 
-    def _ask_for_images(
-        self, request: PseudoRequest
-    ) -> tuple[MadeImages, dict[int, str], int, int]:
+    def _ask_for_images(self, request: PseudoRequest) -> tuple[MadeImages, Answers[MadeImages]]:
         """Have the clients invert their models; one that fails has no images in this batch."""
         federation = self._federation
         competes = request.inversion.competition_weight > 0
@@ -176,9 +178,10 @@ class TrainedFederation:
             raise TooFewReplies(
                 f"no client generated valid {request.kind} samples. {answers.who_failed}"
             )
-        return made, answers.failures, answers.bytes_down, answers.bytes_up
+        return made, answers
 
-    def _invert(self, request: PseudoRequest) -> tuple[MadeImages, dict[int, str], int, int]:
+    def _invert(self, request: PseudoRequest) -> tuple[MadeImages, Answers[MadeImages]]:
+        """Invert the models here; nobody is asked, but models may fail all the same."""
         federation = self._federation
         models = 2 if request.inversion.competition_weight > 0 else 1
         operations = 2.0 * models * federation.operations * sum(request.budgets.values())
@@ -187,19 +190,17 @@ class TrainedFederation:
             operations * request.inversion.iterations,
         )
         made = inverted(self, request, federation.device, workers)
-        return MadeImages(made.data, made.objective), made.failures, 0, 0
+        return MadeImages(made.data, made.objective), Answers({}, made.failures)
 
     def _stored(self) -> None:
-        federation = self._federation
-        federation.tell(
-            PseudoImagesStored(federation.directory, federation.description.class_names)
-        )
+        run = self._federation
+        self.record(PseudoImagesStored(run.directory, run.description.class_names))
 
     # -------------------------------------------------------------------------------------- steps
 
-    def note(self, event: str, **values: Any) -> None:
-        """Append an event to the run's metrics file."""
-        self._federation.metrics.append(event, **values)
+    def record(self, event: Event) -> None:
+        """Say what happened."""
+        self._federation.record(event)
 
     def progress(self, what: str, unit: str) -> Callable[[int, int], None]:
         """Return a function that shows progress."""

@@ -55,6 +55,8 @@ def not_true_distillation(
 class NotTrueDistillation(ClientLoss):
     """CE + β·(not-true distillation from the global model)."""
 
+    has_teacher = True
+
     def __init__(
         self, configuration: RunConfiguration, label_counts: Tensor, model: Classifier
     ) -> None:

@@ -5,42 +5,49 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from foundation.models import Classifier, State
-from foundation.settings.configuration import RunConfiguration
 
 from .algorithm import Algorithm
 from .client import ClientAlgorithm, gradients
 
 
-class FedProxClient(ClientAlgorithm):
-    """Client half: ``gradient += μ(y - x)``, the proximal term's gradient, without a graph.
+class Pull:
+    """The gradient μ(y - x) of (μ/2)·‖y - x‖², without a graph.
 
-    μ = 0 is FedAvg, bit for bit.
+    Parameters
+    ----------
+    model : Classifier
+        Holds x, before the first step.
+    weight : float
+        μ; 0 leaves gradients as they are, bit for bit.
     """
 
-    def __init__(self, configuration: RunConfiguration) -> None:
-        super().__init__(configuration)
-        self._anchor: list[Tensor] = []
+    def __init__(self, model: Classifier, weight: float) -> None:
+        self._weight = weight
+        self._anchor = [p.detach().clone() for p in model.parameters() if p.requires_grad]
+
+    @torch.no_grad()
+    def add_to_gradients(self, parameters: Sequence[nn.Parameter]) -> None:
+        """Add it to the gradients of the parameters, which are at y."""
+        if self._weight == 0.0:
+            return
+        found = gradients(parameters)
+        torch._foreach_add_(found, list(parameters), alpha=self._weight)
+        torch._foreach_add_(found, self._anchor, alpha=-self._weight)
+
+
+class FedProxClient(ClientAlgorithm):
+    """Client half: ``gradient += μ(y - x)``. μ = 0 is FedAvg, bit for bit."""
 
     def begin_round(self, model: Classifier, received: Mapping[str, State]) -> None:
         """Remember x."""
-        self._anchor = [
-            parameter.detach().clone()
-            for parameter in model.parameters()
-            if parameter.requires_grad
-        ]
+        self._pull = Pull(model, self.configuration.proximal_mu)
 
-    @torch.no_grad()
     def adjust_gradients(self, parameters: Sequence[nn.Parameter]) -> None:
         """Add the proximal gradient."""
-        mu = self.configuration.proximal_mu
-        if mu == 0.0:
-            return
-        found = gradients(parameters)
-        torch._foreach_add_(found, list(parameters), alpha=mu)
-        torch._foreach_add_(found, self._anchor, alpha=-mu)
+        self._pull.add_to_gradients(parameters)
 
 
 algorithm = Algorithm("fedprox", client=FedProxClient)

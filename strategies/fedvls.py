@@ -68,6 +68,8 @@ def logit_suppression(logits: Tensor, labels: Tensor, prior: Tensor) -> Tensor:
 class VacantClassDistillation(ClientLoss):
     """The sum of the three terms."""
 
+    has_teacher = True
+
     def __init__(
         self, configuration: RunConfiguration, label_counts: Tensor, model: Classifier
     ) -> None:

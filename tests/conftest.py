@@ -238,7 +238,7 @@ def laboratory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[...,
                     data=lambda: clients[index],
                     held_out=lambda: SimpleNamespace(label_counts=lambda: []),
                     name="",
-                    batches=lambda pooled=False: pool if pooled else clients[index],
+                    inputs=lambda pooled, autocast: pool if pooled else clients[index],
                     model=lambda: shell,
                     autocast=lambda: None,
                 )

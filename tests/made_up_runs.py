@@ -14,6 +14,12 @@ from sklearn.datasets import load_digits
 
 from foundation.events.metrics import MetricsFile
 
+
+def events_in(path: Path) -> list[dict[str, Any]]:
+    """Return the complete lines of a metrics file."""
+    return [json.loads(line) for line in path.read_bytes().split(b"\n")[:-1]]
+
+
 MEAN, STD = [0.305], [0.376]
 
 

@@ -27,6 +27,7 @@ _ASIDE = (
     "round-timeout",
     "node-timeout",
     "client-identity",
+    "sinks",
     "processes",
     "threads",
 )
@@ -37,6 +38,8 @@ _STAGE_OF = {
     for name, _, info in key_table()
     if name not in _ASIDE
 }
+
+_KNOWN = {*_ASIDE, *_STAGE_OF, "hook"}
 
 
 def identity(settings: Mapping[str, Any], stages: Iterable[str], engine: str = "local") -> str:
@@ -63,6 +66,8 @@ def identity(settings: Mapping[str, Any], stages: Iterable[str], engine: str = "
         for name, stage in _STAGE_OF.items()
         if STAGES.index(stage) <= reached
     }
+    # The settings of a user's own members may matter from the first stage on.
+    relevant |= {name: value for name, value in settings.items() if name not in _KNOWN}
     text = json.dumps([relevant, done, engine], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:10]
 

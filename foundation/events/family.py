@@ -1,28 +1,433 @@
-"""What happens in a run: one frozen dataclass for each kind of event."""
+"""What happens in a run: one frozen dataclass for each kind of event, with the sentence about it.
+
+The name of a field is its key in ``metrics.jsonl``. A field that has its default is not written; a
+key that is missing, or holds something else than its field may, is read as nothing: the field's
+default, else None, an empty string or an empty sequence.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
-from foundation.models import ModelDescription
-from foundation.settings.configuration import RunConfiguration
+from foundation.wording import counted, duration, rounds_left
+
+if TYPE_CHECKING:
+    from foundation.models import ModelDescription
+    from foundation.settings.configuration import RunConfiguration
+
+
+class Event:
+    """What every event has in common."""
+
+    #: Its name in the file; one without is told to those who follow the run, and not written.
+    event: ClassVar[str] = ""
+    #: Fields that make two events the same one: a stage that is run again replaces its events.
+    identity: ClassVar[tuple[str, ...]] = ()
+    #: Whether its sentence goes into the log, and not only to those who follow the run.
+    logged: ClassVar[bool] = True
+
+    def sentence(self, rounds: int | None = None) -> str:
+        """Say it in one line; nothing if it is not worth one.
+
+        Parameters
+        ----------
+        rounds : int, optional
+            Federated rounds that the run is to have, if that is known.
+        """
+        return ""
+
+    @property
+    def warnings(self) -> Sequence[str]:
+        """What of it somebody has to look at, a sentence each."""
+        return ()
 
 
 class Listener(Protocol):
     """Follows a run: a sink, the pages of its report. What it cannot do must not end the run."""
 
-    def __call__(self, event: Any) -> None:
+    def __call__(self, event: Event) -> None:
         """Take an event, or one that was written before the run was resumed."""
 
     def close(self) -> None:
         """Finish what is open: the run goes on no more."""
 
 
+# --------------------------------------------------------------------------- parts of events
+
+
 @dataclass(frozen=True)
-class RunOpened:
+class Failure:
+    """A client whose answer was missing or of no use, and why; named where its site has a name."""
+
+    client: int
+    reason: str
+    name: str = ""
+
+    @property
+    def who(self) -> str:
+        """What to call the client."""
+        return self.name or f"client {self.client}"
+
+
+def failures_of(
+    reasons: Mapping[int, str], names: Mapping[int, str] | None = None
+) -> tuple[Failure, ...]:
+    """Return failures by client as events hold them; clients' names say more than their numbers."""
+    found = [Failure(client, reason) for client, reason in sorted(reasons.items())]
+    named = [replace(failure, name=(names or {}).get(failure.client, "")) for failure in found]
+    # Who has no name is called by its number.
+    return tuple(n if n.who != f.who else f for n, f in zip(named, found, strict=True))
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Who measured an accuracy: ``"server"``, ``"clients"`` or ``"nobody"``, on how many images.
+
+    They are of so many ``classes``, if some have none. Where they also chose the model of several,
+    they flatter it a little.
+    """
+
+    by: str
+    images: int
+    classes: int = 0
+    also_chose: bool = False
+
+    @property
+    def on(self) -> str:
+        """The images in words, behind an accuracy."""
+        if self.by != "clients":
+            return ""
+        return f" on {counted(self.images, 'held-out image')} of the clients"
+
+
+@dataclass(frozen=True)
+class ClientAccuracy:
+    """What a client measured of a model on images that it holds out."""
+
+    client: int | None
+    name: str
+    images: int | None
+    accuracy: float | None
+
+
+@dataclass(frozen=True)
+class OnClients:
+    """What all clients measured of a model, together and each."""
+
+    images: int
+    accuracy: float | None
+    clients: Sequence[ClientAccuracy]
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """What the clients found of the model at λ = ``step`` of a judgement."""
+
+    step: float
+    accuracy: float
+    gain: float
+    standard_error: float
+
+
+@dataclass(frozen=True)
+class ClientJudgement:
+    """A client's accuracies of the model before a stage, of its result, and of what is kept."""
+
+    client: int | None
+    name: str
+    images: int | None
+    before: float | None
+    stage: float | None
+    kept: float | None
+
+
+def _accuracy(accuracy: float | None, measured: Measured | None) -> str:
+    if accuracy is None:
+        return "accuracy not measured"
+    return f"accuracy {100 * accuracy:.2f} %{measured.on if measured else ''}"
+
+
+def _joined(*parts: str) -> str:
+    return ", ".join(part for part in parts if part)
+
+
+def _took(seconds: float | None) -> str:
+    return "" if seconds is None else duration(seconds)
+
+
+# ------------------------------------------------------------------------- what is written down
+
+
+@dataclass(frozen=True)
+class RunStarted(Event):
+    """A run begins, not one that is resumed."""
+
+    event = "start"
+    time: str
+    strategy: str
+    dataset: str
+    seed: int | None
+
+    def sentence(self, rounds: int | None = None) -> str:
+        return f"{self.strategy} on {self.dataset}, seed {self.seed}, started {self.time}"
+
+
+@dataclass(frozen=True)
+class ClientsMet(Event):
+    """The clients are known: training images of each, and of each class as far as they told.
+
+    Simulated sites have names; real ones are named where they speak for themselves.
+    """
+
+    event = "clients"
+    num_examples: Sequence[float]
+    label_counts: Sequence[Sequence[float]] | None
+    names: Sequence[str] = ()
+
+    def sentence(self, rounds: int | None = None) -> str:
+        images = counted(round(sum(self.num_examples)), "training image")
+        return f"{counted(len(self.num_examples), 'client')}, {images}"
+
+
+@dataclass(frozen=True)
+class RoundDone(Event):
+    """A federated round is over; those of a competition count on.
+
+    ``notes`` are the strategy's own numbers, which stand beside the other keys.
+    """
+
+    event = "round"
+    identity = ("phase", "round")
+    round: int
+    phase: str
+    accuracy: float | None
+    loss: float | None
+    measured: Measured | None
+    train_loss: float | None
+    seconds: float | None
+    clients: Sequence[int]
+    failures: Sequence[Failure]
+    bytes_down: float | None
+    bytes_up: float | None
+    notes: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def competes(self) -> bool:
+        """Whether it is a round of the competition."""
+        return self.phase == "competition"
+
+    @property
+    def part(self) -> str:
+        """What of a run its seconds belong to."""
+        return "competition" if self.competes else "federated"
+
+    def sentence(self, rounds: int | None = None) -> str:
+        # How many rounds a competition will have is not known.
+        left = rounds is not None and not self.competes
+        return _joined(
+            f"{self.phase} round {self.round}: {_accuracy(self.accuracy, self.measured)}",
+            "" if self.train_loss is None else f"train loss {self.train_loss:.4f}",
+            counted(len(self.clients), "client") if self.clients else "",
+            f"{len(self.failures)} dropped" if self.failures else "",
+            _took(self.seconds),
+            rounds_left(self.round, rounds or 0, self.seconds) if left else "",
+        )
+
+
+@dataclass(frozen=True)
+class StatisticsMeasured(Event):
+    """The clients measured the BatchNorm statistics of a stage's model."""
+
+    event = "batch_norm"
+    stage: str
+    clients: Sequence[int]
+    failures: Sequence[Failure]
+    seconds: float | None
+
+    @property
+    def warnings(self) -> Sequence[str]:
+        return [f"BatchNorm statistics: {f.who}: {f.reason}" for f in self.failures]
+
+
+@dataclass(frozen=True)
+class Evaluated(Event):
+    """The result of a stage was measured; confusion[true class][predicted class] by the server."""
+
+    event = "evaluation"
+    identity = ("stage",)
+    stage: str
+    accuracy: float | None
+    loss: float | None
+    confusion: Sequence[Sequence[float]] | None
+    measured: Measured | None
+    on_clients: OnClients | None
+
+    def sentence(self, rounds: int | None = None) -> str:
+        return f"{self.stage} model: {_accuracy(self.accuracy, self.measured)}"
+
+
+@dataclass(frozen=True)
+class Judged(Event):
+    """The clients judged a stage's result against the model kept ``before``, or nobody did.
+
+    ``step`` is λ of what is kept, from the model before (0) to the stage's result (1); ``gain`` and
+    its standard error are that one's, or the result's where nothing is taken of it.
+    """
+
+    event = "judgement"
+    stage: str
+    before: str
+    step: float | None
+    images: int | None
+    gain: float | None
+    standard_error: float | None
+    verdict: str = field(metadata={"key": "sentence"})
+    candidates: Sequence[Candidate]
+    clients: Sequence[ClientJudgement]
+    failures: Sequence[Failure]
+    seconds: float | None
+
+    def sentence(self, rounds: int | None = None) -> str:
+        return self.verdict
+
+    @property
+    def warnings(self) -> Sequence[str]:
+        return [f"judgement: {f.who} did not judge: {f.reason}" for f in self.failures]
+
+
+@dataclass(frozen=True)
+class ImagesMade(Event):
+    """A batch of pseudo images was made; ``budgets`` are the images that each client was to make.
+
+    The ``objective`` is the inversion's last, a mean over images.
+    """
+
+    event = "generation"
+    identity = ("competition_round", "kind", "batch")
+    kind: str
+    competition_round: int | None
+    batch: int | None
+    images: int | None
+    iterations: int | None
+    objective: float | None
+    seconds: float | None
+    place: str = ""
+    budgets: Sequence[int | None] = ()
+    failures: Sequence[Failure] | None = None
+    bytes_down: int | None = None
+    bytes_up: int | None = None
+
+    @property
+    def part(self) -> str:
+        """What of a run its seconds belong to."""
+        return "competition" if self.competition_round else "generation"
+
+    def sentence(self, rounds: int | None = None) -> str:
+        return _joined(f"{self.images} {self.kind} samples generated", _took(self.seconds))
+
+    @property
+    def warnings(self) -> Sequence[str]:
+        return [f"{self.kind} samples: {f.who} dropped: {f.reason}" for f in self.failures or ()]
+
+
+@dataclass(frozen=True)
+class EpochDone(Event):
+    """An epoch of a post-training method is over; a method with a name of its own is the stage.
+
+    ``competition_round`` is 0 where FedF²DG distils for the first time.
+    """
+
+    event = "distillation"
+    identity = ("stage", "competition_round", "epoch")
+    logged = False  # its progress is
+    epoch: int
+    loss: float | None
+    accuracy: float | None
+    competition_round: int | None = None
+    stage: str = ""
+    objective: float | None = None
+    seconds: float | None = None
+
+    @property
+    def part(self) -> str:
+        """What of a run its seconds belong to."""
+        return self.stage or ("competition" if self.competition_round else "distillation")
+
+    @property
+    def result(self) -> str:
+        """Which stage's result it is on the way to."""
+        return self.stage or ("competed" if self.competition_round else "distilled")
+
+    def sentence(self, rounds: int | None = None) -> str:
+        place = self.competition_round
+        where = f" of competition round {place}" if place else ""
+        said = f"{self.stage or 'distillation'} epoch {self.epoch}{where}"
+        return _joined(f"{said}: {_accuracy(self.accuracy, None)}", _took(self.seconds))
+
+
+@dataclass(frozen=True)
+class Calibrated(Event):
+    """The head's bias was corrected, or the head refitted."""
+
+    event = "calibration"
+    of: str
+    source: str
+    exchange: int | None = None
+    clients: int | None = None
+    images: int | None = None
+    bias: Sequence[float] = ()
+    classes: int | None = None
+    shrinkage: float | None = None
+    temperature: float | None = None
+
+    def sentence(self, rounds: int | None = None) -> str:
+        if self.of == "bias":
+            source = "the clients' predictions" if self.source == "predictions" else "pseudo images"
+            changes = ", ".join(f"{value:+.2f}" for value in self.bias)
+            return f"bias of the head, from {source}, changes by {changes}"
+        if self.shrinkage is None or self.temperature is None:
+            return ""
+        return (
+            f"head refitted for {counted(self.classes or 0, 'class', 'classes')}: shrinkage "
+            f"{self.shrinkage:.3f}, temperature {self.temperature:.2f}"
+        )
+
+
+@dataclass(frozen=True)
+class TeacherTaken(Event):
+    """The mean of the local models teaches, with so many times their priors taken out."""
+
+    event = "teacher"
+    models: int
+    prior_strength: float | None
+
+    def sentence(self, rounds: int | None = None) -> str:
+        strength = self.prior_strength
+        taken_out = f", with {strength:.2f} times their priors taken out" if strength else ""
+        return f"teacher: the mean of {counted(self.models, 'local model')}{taken_out}"
+
+
+@dataclass(frozen=True)
+class RunEnded(Event):
+    """A run was ``"completed"``, ``"failed"`` or was ``"interrupted"``; it may be resumed."""
+
+    event = "end"
+    logged = False  # the command says it
+    status: str
+    reason: str = ""
+
+    def sentence(self, rounds: int | None = None) -> str:
+        return f"run {self.status}" + (f": {self.reason}" if self.reason else "")
+
+
+# ---------------------------------------------------------- what only those who follow are told
+
+
+@dataclass(frozen=True)
+class RunOpened(Event):
     """A run begins or goes on in a directory; comes before all others."""
 
     directory: Path
@@ -31,7 +436,28 @@ class RunOpened:
 
 
 @dataclass(frozen=True)
-class PseudoImagesStored:
+class BytesSent(Event):
+    """Tensors and numbers travelled, to the clients and from them, without the transport's framing.
+
+    The kind is ``"model"``, ``"pseudo images"``, ``"label counts"``, ….
+    """
+
+    kind: str
+    down: int = 0
+    up: int = 0
+
+
+@dataclass(frozen=True)
+class ResultMeasured(Event):
+    """A model on the way of a stage was measured, or what was ``"selected"``."""
+
+    stage: str
+    accuracy: float | None
+    measured: Measured
+
+
+@dataclass(frozen=True)
+class PseudoImagesStored(Event):
     """There are more files of pseudo images in a run's directory."""
 
     directory: Path
@@ -39,20 +465,8 @@ class PseudoImagesStored:
 
 
 @dataclass(frozen=True)
-class ModelKept:
-    """The model that a run keeps is in a folder.
-
-    Parameters
-    ----------
-    folder : Path
-        ``RUN_DIR/model``.
-    description : ModelDescription
-        What it needs to be used.
-    stage : str
-        Whose result it is.
-    summary : Mapping
-        What ``summary.json`` will say.
-    """
+class ModelKept(Event):
+    """The model that a run keeps is in a folder; the summary is what ``summary.json`` will say."""
 
     folder: Path
     description: ModelDescription
@@ -61,7 +475,7 @@ class ModelKept:
 
 
 @dataclass(frozen=True)
-class RunCompleted:
+class RunCompleted(Event):
     """A run was carried out to its end; all its files are written."""
 
     directory: Path

@@ -7,33 +7,26 @@ import json
 import math
 import os
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from foundation import ExpectedError
 
-Event = dict[str, Any]
+#: Its name in a run's directory.
+METRICS = "metrics.jsonl"
 
 
 class MetricsError(ExpectedError, ValueError):
-    """A metrics file cannot be read or cut as asked; the message says what to do."""
+    """A metrics file cannot be cut as asked; the message says what to do."""
 
 
 def json_value(value: Any) -> Any:
     """Turn a value into what strict JSON can hold.
 
-    Parameters
-    ----------
-    value : Any
-        None, booleans, numbers, strings, mappings, lists and tuples, paths, and
-        whatever has ``tolist`` (NumPy scalars and arrays, torch tensors).
-
-    Returns
-    -------
-    Any
-        The same with NaN and infinities as None, mapping keys as strings, sequences as lists.
+    NaN and infinities become None, mapping keys strings, sequences lists; whatever has ``tolist``
+    (NumPy scalars and arrays, torch tensors) becomes numbers.
 
     Raises
     ------
@@ -57,19 +50,7 @@ def json_value(value: Any) -> Any:
     raise TypeError(f"{type(value).__name__} cannot be written as JSON: convert it first")
 
 
-def number(value: Any) -> float | None:
-    """Return a finite number as float, and None for anything else."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        return None
-    return float(value)
-
-
-def mapping(value: Any) -> Mapping[str, Any]:
-    """Return a mapping as it is, and an empty one for anything else."""
-    return value if isinstance(value, Mapping) else {}
-
-
-class MetricsFile:
+class MetricsFile(AbstractContextManager["MetricsFile"]):
     """Append events to a file so that a killed process loses at most the line being written.
 
     Each event is one ``write`` system call of one line, so it is visible to readers at once and
@@ -81,11 +62,6 @@ class MetricsFile:
     path : Path | str
         The file, created with its folder if missing and continued otherwise.
 
-    Attributes
-    ----------
-    listener : callable, optional
-        Gets every event behind the file.
-
     Examples
     --------
     >>> with MetricsFile("outputs/run/metrics.jsonl") as metrics:      # doctest: +SKIP
@@ -94,30 +70,17 @@ class MetricsFile:
 
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path)
-        self.listener: Callable[[Event], None] | None = None
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self._lock = threading.Lock()
         self._descriptor = os.open(
             self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o644
         )
-        complete = _complete_bytes(self.path.read_bytes())
+        complete = complete_bytes(self.path.read_bytes())
         if complete != os.fstat(self._descriptor).st_size:
             os.ftruncate(self._descriptor, complete)
 
-    def append(self, event: str, **values: Any) -> Event:
-        """Write one event.
-
-        Parameters
-        ----------
-        event : str
-            The kind of event ("round", "distillation", ...).
-        **values : Any
-            Its values; NaN and infinities are written as null.
-
-        Returns
-        -------
-        dict
-            The event as written.
+    def append(self, event: str, **values: Any) -> None:
+        """Write one event; NaN and infinities are written as null.
 
         Raises
         ------
@@ -125,7 +88,7 @@ class MetricsFile:
             If the line could not be written whole (a full disk); the file then ends with the
             line before it.
         """
-        record: Event = json_value({"event": event, **values})
+        record = json_value({"event": event, **values})
         line = (json.dumps(record, allow_nan=False, separators=(",", ":")) + "\n").encode()
         with self._lock:
             before = os.fstat(self._descriptor).st_size
@@ -133,26 +96,15 @@ class MetricsFile:
             if written != len(line):
                 os.ftruncate(self._descriptor, before)
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path))
-        if self.listener is not None:
-            self.listener(record)
-        return record
 
     def position(self) -> int:
-        """Return the number of bytes written, all of them safe on disk.
-
-        Store it in a checkpoint and give it to :meth:`truncate` on resuming.
-        """
+        """Return the number of bytes written, all of them safe on disk, for :meth:`truncate`."""
         with self._lock:
             os.fsync(self._descriptor)
             return os.fstat(self._descriptor).st_size
 
     def truncate(self, position: int) -> None:
-        """Drop every event after ``position``, because a resumed run will write them again.
-
-        Parameters
-        ----------
-        position : int
-            Bytes to keep, as :meth:`position` returned them.
+        """Drop every event after ``position`` bytes: a resumed run will write them again.
 
         Raises
         ------
@@ -181,56 +133,10 @@ class MetricsFile:
                 os.close(self._descriptor)
                 self._descriptor = -1
 
-    def __enter__(self) -> MetricsFile:
-        """Return itself."""
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        """Close the file."""
+    def __exit__(self, *_: object) -> None:
         self.close()
 
 
-def read_events(path: Path | str) -> list[Event]:
-    """Read the events of a metrics file, also while another process writes it.
-
-    Parameters
-    ----------
-    path : Path | str
-        The file. A last line that is not complete is left out.
-
-    Returns
-    -------
-    list[dict]
-        The events in the order of writing.
-
-    Raises
-    ------
-    OSError
-        If the file cannot be opened.
-    MetricsError
-        If a complete line is not a JSON object.
-    """
-    content = Path(path).read_bytes()
-    events = []
-    complete = content[: _complete_bytes(content)]
-    for number, line in enumerate(complete.split(b"\n"), start=1):
-        if not line.strip():
-            continue
-        try:
-            event = json.loads(line)
-        except ValueError as error:
-            raise MetricsError(f"{path}, line {number}: not JSON ({error})") from error
-        if not isinstance(event, dict):
-            raise MetricsError(f"{path}, line {number}: not a JSON object")
-        events.append(event)
-    return events
-
-
-def _complete_bytes(content: bytes) -> int:
+def complete_bytes(content: bytes) -> int:
     """Return the number of bytes up to and with the last line end."""
     return content.rfind(b"\n") + 1

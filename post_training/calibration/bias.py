@@ -11,6 +11,7 @@ import logging
 import torch
 from torch import Tensor
 
+from foundation.events.family import Calibrated
 from foundation.models import State
 from foundation.models.head import add_to_bias, head_name
 from foundation.models.predictions import predicted_logits
@@ -60,15 +61,10 @@ def _from_predictions(trained: Trained, settings: Settings) -> State | None:
         if told is None or told.predictions is None or told.label_counts is None:
             return None
         bias = bias_from_predictions(told.label_counts, told.predictions)
-        state = _corrected(trained, state, bias, "the clients' predictions")
-        trained.note(
-            "calibration",
-            of="bias",
-            source="predictions",
-            exchange=exchange + 1,
-            clients=len(told.clients),
-            images=told.images,
-            bias=bias.tolist(),
+        state = _corrected(trained, state, bias)
+        clients, changes = len(told.clients), bias.tolist()
+        trained.record(
+            Calibrated("bias", "predictions", exchange + 1, clients, told.images, changes)
         )
     return state
 
@@ -79,15 +75,11 @@ def _from_common_images(trained: Trained, settings: Settings) -> State:
     with trained.timed("calibrated"):
         logits = predicted_logits(trained.model(trained.global_state), data.images)
         bias = bias_from_images(logits, data.labels, settings.calibration.penalty)
-        trained.note(
-            "calibration", of="bias", source="pseudo", images=len(data), bias=bias.tolist()
-        )
-        return _corrected(trained, trained.global_state, bias, "pseudo images")
+        trained.record(Calibrated("bias", "pseudo", images=len(data), bias=bias.tolist()))
+        return _corrected(trained, trained.global_state, bias)
 
 
-def _corrected(trained: Trained, state: State, bias: Tensor, source: str) -> State:
-    changes = ", ".join(f"{value:+.2f}" for value in bias)
-    log.info("bias of the head, from %s, changes by %s", source, changes)
+def _corrected(trained: Trained, state: State, bias: Tensor) -> State:
     return add_to_bias(state, head_name(trained.model(state)), bias)
 
 

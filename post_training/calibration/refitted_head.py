@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 
+from foundation.events.family import Calibrated
 from foundation.models import State
 from foundation.models.head import head_name, head_parameters, with_head
 from foundation.seeds import CALIBRATION, derived_seed
@@ -107,19 +108,13 @@ def _fitted(trained: Trained, gaussians: Gaussians, settings: Settings) -> State
         ]
         temperature = spreads[0] / spreads[1] if spreads[1] > 0 else 1.0
     new = head.scaled(1 / temperature).within(old, known)
-    log.info(
-        "head of %d of %d classes refitted: shrinkage %.3f, temperature %.2f",
-        len(means),
-        len(known),
-        gaussians.shrinkage,
-        temperature,
-    )
-    trained.note(
-        "calibration",
-        of="head",
-        source=settings.calibration.from_,
-        classes=len(means),
-        shrinkage=gaussians.shrinkage,
-        temperature=temperature,
+    trained.record(
+        Calibrated(
+            "head",
+            settings.calibration.from_,
+            classes=len(means),
+            shrinkage=gaussians.shrinkage,
+            temperature=temperature,
+        )
     )
     return with_head(state, name, new.weight, new.bias)

@@ -97,7 +97,7 @@ def test_describe_reveals_no_labels(ask):
 
 
 def test_right_fingerprint_is_accepted_and_a_wrong_one_refused(ask):
-    right = {"config": ConfigRecord({"fingerprint": code_fingerprint()})}
+    right = {"config": ConfigRecord({"fingerprint": code_fingerprint({})})}
     assert not ask("query.describe", records=right).has_error()
     wrong = {"config": ConfigRecord({"fingerprint": "0" * 16})}
     assert "other code than the server" in reason(ask("query.describe", records=wrong))
@@ -113,7 +113,9 @@ def test_fingerprint_follows_the_sources(tmp_path, monkeypatch):
     found = []
     for text in ("a = 1\n", "a = 1\r\n", "a = 2\n"):
         source.write_bytes(text.encode())
-        found.append(module.code_fingerprint.__wrapped__())
+        module._digest_of_shared.cache_clear()
+        found.append(module.code_fingerprint({}))
+    module._digest_of_shared.cache_clear()
     assert found[0] == found[1] != found[2]
 
 
@@ -131,6 +133,18 @@ def test_label_counts_are_the_clients_own(ask):
 def test_label_counts_are_refused_where_the_run_does_not_send_them(ask):
     reply = ask("query.label_counts", **{"label-counts": "uniform"})
     assert "not sent" in reason(reply)
+
+
+def test_pixels_are_added_up_only_where_the_run_normalises_by_them(ask):
+    assert "not added up" in reason(ask("query.pixel_sums"))
+    told = ask("query.pixel_sums", normalization="measured").content["metrics"]
+    images = own_data(0).images.astype(int)
+    assert told["pixel-sums"] == [images.sum()] and told["pixel-squares"] == [(images**2).sum()]
+
+
+@pytest.mark.parametrize("kind", ["evaluation", "batch_norm", "class_statistics", "pseudo_images"])
+def test_a_question_without_a_model_is_an_error_and_no_guess(ask, kind):
+    assert ask(f"query.{kind}").has_error()
 
 
 def test_train_returns_a_trained_model_and_what_it_took(ask, initial_arrays):

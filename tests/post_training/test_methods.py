@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from foundation.events.family import EpochDone
 from foundation.settings.configuration import RunConfiguration
 from post_training import Settings, methods
 
@@ -84,7 +85,7 @@ def test_fedf2dg_shares_images_out_by_data_and_takes_all_of_them(make_trained):
     assert {len(data) for data in trained.store.values()} == {18}
     first = trained.store["generate-00"].sources.bincount().tolist()
     assert first == [5, 6, 7]  # 18 · (10, 11, 12) / 33 = 5.45, 6, 6.55: the largest remainder
-    epochs = [event["competition_round"] for event in trained.events if "epoch" in event]
+    epochs = [event.competition_round for event in trained.events if isinstance(event, EpochDone)]
     assert epochs == [0, 0, 1, 1, 2, 2]
 
 

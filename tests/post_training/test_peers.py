@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from foundation.data import DataSet
 from foundation.errors import ExpectedError
+from foundation.events.family import EpochDone
 from foundation.models import build, cpu_state
 from foundation.models.aggregation import combine
 from foundation.models.state import StateLayout
@@ -133,7 +134,7 @@ def test_the_toy_federation_gains_and_the_same_seed_gains_the_same(make_trained,
         assert results[-1] > before + 0.03, (before, results)
     assert results[0] == results[1]
     assert list(trained.seconds) == [name]
-    loss = [event["loss"] for event in trained.events if event["event"] == "distillation"]
+    loss = [event.loss for event in trained.events if isinstance(event, EpochDone)]
     assert len(loss) > 1
 
 

@@ -70,7 +70,7 @@ def test_auto_corrects_where_the_label_counts_are_known(models, data):
     assert torch.equal(soft_labels(trained(models), data, "auto"), data.logits)
     corrected = soft_labels(known, data, "auto")
     assert torch.equal(corrected, soft_labels(known, data, "prior-corrected"))
-    strength = known.events[0]["prior_strength"]
+    strength = known.events[0].prior_strength
     expected = teachers.prior_corrected(
         stacked(models, data), torch.tensor(list(COUNTS.values())), strength
     )
@@ -112,7 +112,7 @@ def test_models_of_a_balanced_training_are_not_corrected_again(models, data):
     known = trained(models, COUNTS)
     twice = soft_labels(known, data, "prior-corrected", prior_left=0.0)
     assert torch.equal(twice, soft_labels(known, data, "uniform"))
-    assert known.events[0]["prior_strength"] == 0.0
+    assert known.events[0].prior_strength == 0.0
 
 
 @pytest.mark.parametrize(("layers", "moved"), [("auto", False), ("all", True)])

@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+from foundation.events.family import BytesSent, Failure, ImagesMade, Measured, ResultMeasured
 from foundation.settings.configuration import RunConfiguration
 from server_app.checkpoints import Checkpoint, CheckpointError, Checkpoints
 from server_app.ledger import GenerationWork, Ledger, Traffic
@@ -16,13 +17,13 @@ def filled() -> Ledger:
     ledger = Ledger()
     with ledger.timed("federated"):
         time.sleep(0.01)
-    ledger.note_result("federated", 0.75, by="server", images=360)
-    ledger.note_result("federated", 0.5, by="server", images=360)
-    ledger.note_traffic("model", down=3, up=4)
-    ledger.note_traffic("model", up=1)
-    ledger.note_generation(8, 5, 2.0)
-    ledger.note_generation(2, 5, 0.5)
-    ledger.dropped += 1
+    for accuracy in (0.75, 0.5):
+        ledger.enter(ResultMeasured("federated", accuracy, Measured("server", 360)))
+    ledger.enter(BytesSent("model", down=3, up=4))
+    ledger.enter(BytesSent("model", up=1))
+    lost = (Failure(2, "no reply in time"),)
+    ledger.enter(ImagesMade("common", 0, 0, 8, 5, 0.1, 2.0))
+    ledger.enter(ImagesMade("common", 0, 1, 2, 5, 0.1, 0.5, failures=lost))
     ledger.note_total_time()
     return ledger
 
@@ -31,7 +32,7 @@ def test_sums_and_results() -> None:
     ledger = filled()
     assert (ledger.accuracy, ledger.best_on_test) == ({"federated": 0.5}, {"federated": 0.75})
     assert ledger.traffic == {"model": Traffic(3, 5)}
-    assert ledger.generation == GenerationWork(10, 5, 2.5)
+    assert ledger.generation == GenerationWork(10, 5, 2.5) and ledger.dropped == 1
     assert ledger.generation.summary()["image_iterations_per_second"] == pytest.approx(10 * 5 / 2.5)
     assert 0.01 <= ledger.seconds["federated"] <= ledger.seconds["total"]
 
@@ -47,7 +48,7 @@ def test_a_resumed_ledger_goes_on_where_it_was() -> None:
     before = filled()
     after = Ledger.from_json(json.loads(json.dumps(before.to_json())))
     assert after == before
-    after.note_traffic("model", down=1)
+    after.enter(BytesSent("model", down=1))
     time.sleep(0.01)
     after.note_total_time()
     assert after.traffic["model"].bytes_down == 4

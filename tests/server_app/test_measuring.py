@@ -13,8 +13,8 @@ import torch
 
 from fedf2dg.deployment.example_sites import write_folders
 from fedf2dg.report import terminal_table, write_report
-from fedf2dg.report.follow import event_line
 from foundation.data import DataSet
+from foundation.events.reading import from_json
 from foundation.messages.participants import Participant
 from foundation.messages.shared_model import shared_model
 from foundation.models import load_state
@@ -174,7 +174,7 @@ def test_where_nothing_is_measured_no_number_is_written(untested_run) -> None:
     assert not any("%" in line for line in lines)
     for event in [*run.events("round"), *run.events("evaluation"), *run.events("distillation")]:
         assert event["accuracy"] is None
-        assert "accuracy not measured" in event_line(event)
+        assert "accuracy not measured" in from_json(event).sentence()
 
 
 def test_the_report_says_who_measured(untested_run) -> None:

@@ -10,7 +10,18 @@ from foundation.messages.records import from_record
 from foundation.models import StateLayout
 from foundation.models.aggregation import combine, sample_weights
 
-STRATEGIES = ["fedavg", "fedprox", "scaffold", "fednova", "moon", "fedadam", "fedavgm", "fedmedian"]
+STRATEGIES = [
+    "fedavg",
+    "fedprox",
+    "scaffold",
+    "fednova",
+    "moon",
+    "fedacg",
+    "feddyn",
+    "fedadam",
+    "fedavgm",
+    "fedmedian",
+]
 
 
 class Normalised(nn.Module):

@@ -37,6 +37,11 @@ def _open(data_dir: str, class_names: tuple[str, ...]) -> Collection:
         return sites("folder", directory, class_names)
     collection = class_folders("folder", directory, class_names)
     refuse_a_single_class(collection, directory)
+    if not class_names and (meant := folder_of_sites(data_dir)):
+        warn_once(
+            f"{shown(meant)} is taken for a class, and holds the same folders several times: if "
+            f"these are sites, say data-dir={shown(meant)}"
+        )
     return collection
 
 
@@ -47,13 +52,6 @@ def holds_sites(directory: Path, class_names: Sequence[str] = ()) -> bool:
     them, and there is a sign that what lies below are classes: a site has folders for training or
     testing, the same name occurs in several of them, or a parquet file lies beside them. Given
     `class_names` decide where they occur.
-
-    Parameters
-    ----------
-    directory : Path
-        A data set's folder.
-    class_names : sequence of str (default: ())
-        Its classes, if they are known.
 
     Raises
     ------
@@ -119,15 +117,8 @@ def _refuse_images_beside_sites(
 def sites(name: str, directory: Path, class_names: Sequence[str] = ()) -> Collection:
     """Read a folder of sites as one data set that knows which row is whose.
 
-    Parameters
-    ----------
-    name : str
-        Name of the data set.
-    directory : Path
-        Holds one folder or parquet file per site, and maybe one with the server's test images.
-    class_names : sequence of str (default: ())
-        The classes in order. Empty: those of the server's test images, which the sites must keep
-        to, as on real clients; without such images all that any site has, sorted.
+    The classes are `class_names`, else those of the server's test images, which the sites must keep
+    to, as on real clients; without such images all that any site has, sorted.
 
     Returns
     -------

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from foundation.errors import DataError
+from foundation.errors import DataError, warn_once
 
 from ..agreement import Description
 from ..collection import SPLIT_NAMES, Collection, Source
@@ -84,18 +84,8 @@ def parquet_files(directory: Path) -> list[Path]:
 def find_files(directory: Path, names: Mapping[str, Sequence[str]]) -> dict[str, list[Path]]:
     """Find each split's parquet files in a directory, else in the one folder in it that has any.
 
-    Parameters
-    ----------
-    directory : Path
-        Where to look.
-    names : mapping
-        For each split the stems it may have, in order: ``{"test": ("test", "valid")}`` finds
-        ``test.parquet`` or ``test-00000-of-00002.parquet`` and their like.
-
-    Returns
-    -------
-    dict
-        Split to its files, sorted; a split without files is left out.
+    `names` are the stems that a split may have, in order: ``{"test": ("test", "valid")}`` finds
+    ``test.parquet`` or ``test-00000-of-00002.parquet`` and their like.
 
     Raises
     ------
@@ -192,19 +182,6 @@ def parquet(
     the labels that occur (sorted). A file's numbers mean what its own metadata say. Classes named
     by numbers, such as 100 and 20240101, are found by these numbers; where the names are others, a
     number is a position among them.
-
-    Parameters
-    ----------
-    name : str
-        Name of the data set.
-    files : mapping
-        Split to its files.
-    class_names : sequence of str (default: ())
-        The federation's classes in order, so that sites that miss some agree on the numbers.
-    image_columns, label_columns : sequence of str
-        Column names to look for, in order.
-    description : Description or None (default: None)
-        For a known data set, whose numbers are positions among its classes.
 
     Raises
     ------
@@ -306,6 +283,8 @@ class _File:
         if labels.null_count:
             row = int(np.flatnonzero(labels.is_null().to_numpy())[0])
             raise DataError(f"{file.where(row)} has no label")
+        if file.holds_text and "" in (values := labels.to_pylist()):
+            raise DataError(f"{file.where(values.index(''))} has an empty label")
         return file
 
     @property
@@ -381,9 +360,11 @@ class _File:
 
 
 def _choose(schema: "pa.Schema", candidates: Sequence[str], what: str, file: Path) -> str:
-    for candidate in candidates:
-        if candidate in schema.names:
-            return candidate
+    found = [candidate for candidate in candidates if candidate in schema.names]
+    if len(found) > 1:
+        warn_once(f"{shown(file)}: column '{found[0]}' is read, and not '{found[1]}'")
+    if found:
+        return found[0]
     raise DataError(
         f"{shown(file)} has no {what} column: expected one of {', '.join(candidates)}, "
         f"found {', '.join(schema.names)}"

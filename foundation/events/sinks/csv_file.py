@@ -17,15 +17,13 @@ class CsvFile:
         self._writer.writerow(["group", "step", "name", "value"])
 
     def numbers(self, group: str, step: int, values: Mapping[str, float]) -> None:
-        """Write a line for each number, at once."""
         self._writer.writerows([group, step, name, value] for name, value in values.items())
         self._file.flush()
 
     def picture(self, name: str, step: int, png: bytes) -> None:
-        """Do nothing: a table holds no pictures."""
+        pass  # a table holds none
 
     def close(self) -> None:
-        """Close the file."""
         self._file.close()
 
 

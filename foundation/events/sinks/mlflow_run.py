@@ -20,18 +20,15 @@ class MlflowRun:
         mlflow.log_params(dict(configuration))
 
     def numbers(self, group: str, step: int, values: Mapping[str, float]) -> None:
-        """Log the numbers of a step."""
         named = {_permitted(f"{group}/{name}"): value for name, value in values.items()}
         self._mlflow.log_metrics(named, step=step)
 
     def picture(self, name: str, step: int, png: bytes) -> None:
-        """Log an image."""
         from PIL import Image
 
         self._mlflow.log_image(Image.open(io.BytesIO(png)), f"{_permitted(name)} {step}.png")
 
     def close(self) -> None:
-        """End the run."""
         self._mlflow.end_run()
 
 

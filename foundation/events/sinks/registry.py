@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from importlib.util import find_spec
+from typing import NamedTuple
 
 from foundation import UsageError
 
@@ -13,23 +13,14 @@ class SinkError(UsageError, ValueError):
     """A sink that does not exist, or whose library is not installed."""
 
 
-@dataclass(frozen=True)
-class Needs:
-    """Where a sink stands, and which library it needs.
-
-    Attributes
-    ----------
-    module : str
-        The module with its function ``open_sink``.
-    library : str
-        What it imports; empty for nothing. The extra of this package has the same name.
-    """
+class Needs(NamedTuple):
+    """The module with a sink's ``open_sink``, and the library that it imports, if any."""
 
     module: str
     library: str = ""
 
 
-#: Name, as the key ``sinks`` has it, to what is behind it.
+#: Name, as the key ``sinks`` has it, to what is behind it. A library's extra is called like it.
 SINKS = {
     "csv": Needs("foundation.events.sinks.csv_file"),
     "mlflow": Needs("foundation.events.sinks.mlflow_run", "mlflow"),

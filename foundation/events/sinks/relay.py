@@ -8,14 +8,23 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from foundation.events.family import RunOpened
-from foundation.events.metrics import Event, mapping, number
+from foundation.events.family import (
+    EpochDone,
+    Evaluated,
+    Event,
+    ImagesMade,
+    Judged,
+    RoundDone,
+    RunEnded,
+    RunOpened,
+)
+from foundation.events.reading import number
 from foundation.events.sinks.registry import chosen_sinks
 from foundation.events.sinks.sink import Sink
 
 log = logging.getLogger("flwr.fedf2dg")
 
-Numbers = tuple[str, int, dict[str, float]]
+Numbers = tuple[str, int, dict[str, Any]]
 #: Of a run's directory and class names, by name and step: what draws each picture as PNG.
 Pictures = Callable[[Path, Sequence[str]], Mapping[tuple[str, int], Callable[[], bytes]]]
 
@@ -35,12 +44,31 @@ class Relay:
         self._stages: list[str] = []
         self._shown: set[tuple[str, int]] = set()
 
-    def __call__(self, event: Any) -> None:
-        """Take one event of ``metrics.jsonl``, or the run's beginning."""
+    def __call__(self, event: Event) -> None:
         if isinstance(event, RunOpened):
             self._open(event)
-        elif self._sinks and isinstance(event, dict):
-            self._hand_on(event)
+        if not self._sinks:
+            return
+        told = [(group, step, _finite(values)) for group, step, values in self._numbers(event)]
+        pictures = list(self._pictures()) if isinstance(event, Evaluated | RunEnded) else []
+        for name, sink in list(self._sinks.items()):
+            try:
+                for group, step, values in told:
+                    if values:
+                        sink.numbers(group, step, values)
+                for picture in pictures:
+                    sink.picture(*picture)
+            except Exception as error:
+                _warn(name, error)
+                del self._sinks[name]
+
+    def close(self) -> None:
+        for name, sink in self._sinks.items():
+            try:
+                sink.close()
+            except Exception as error:
+                _warn(name, error)
+        self._sinks.clear()
 
     def _open(self, run: RunOpened) -> None:
         self._run = run
@@ -51,53 +79,32 @@ class Relay:
             except Exception as error:
                 _warn(name, error)
 
-    def _hand_on(self, event: Event) -> None:
-        found = [numbers for numbers in self._numbers(event) if numbers[2]]
-        pictures = list(self._pictures()) if event["event"] in ("evaluation", "end") else []
-        for name, sink in list(self._sinks.items()):
-            try:
-                for numbers in found:
-                    sink.numbers(*numbers)
-                for picture in pictures:
-                    sink.picture(*picture)
-            except Exception as error:
-                _warn(name, error)
-                del self._sinks[name]
-
-    def close(self) -> None:
-        """Close all sinks."""
-        for name, sink in self._sinks.items():
-            try:
-                sink.close()
-            except Exception as error:
-                _warn(name, error)
-        self._sinks.clear()
-
     def _numbers(self, event: Event) -> Iterator[Numbers]:
-        kind = event["event"]
-        if kind == "round":
-            names = ("accuracy", "loss", "train_loss", "seconds", "bytes_down", "bytes_up")
-            values = _finite(event, names)
-            values["dropped"] = len(event.get("failures") or ())
-            yield str(event.get("phase")), _whole(event, "round"), values
-        elif kind == "distillation":
-            place = _whole(event, "competition_round")
-            group = f"distillation of competition round {place}" if place else "distillation"
-            yield group, _whole(event, "epoch"), _finite(event, ("accuracy", "loss", "seconds"))
-        elif kind == "generation":
-            values = _finite(event, ("images", "objective", "seconds"))
-            yield f"{event.get('kind')} samples", _whole(event, "competition_round"), values
-        elif kind in ("evaluation", "judgement"):
-            stage = str(event.get("stage"))
-            yield "stages", self._place(stage), _of_stage(event, stage)
-            # A judgement knows each client's accuracy of the model that is kept.
-            rows = event.get("clients") or mapping(event.get("on_clients")).get("clients") or ()
-            share = "kept" if kind == "judgement" else "accuracy"
-            shares = {str(r.get("name", r.get("client"))): number(r.get(share)) for r in rows}
-            known = {name: value for name, value in shares.items() if value is not None}
-            if known:
-                group = "clients, model kept" if kind == "judgement" else "clients"
-                yield group, self._place(stage), known
+        match event:
+            case RoundDone():
+                names = ("accuracy", "loss", "train_loss", "seconds", "bytes_down", "bytes_up")
+                values = {**_of(event, names), "dropped": len(event.failures)}
+                yield event.phase, event.round, values
+            case EpochDone():
+                place = event.competition_round
+                group = f"distillation of competition round {place}" if place else "distillation"
+                yield group, event.epoch, _of(event, ("accuracy", "loss", "seconds"))
+            case ImagesMade():
+                values = _of(event, ("images", "objective", "seconds"))
+                yield f"{event.kind} samples", event.competition_round or 0, values
+            case Evaluated():
+                yield self._of_stage(event, ("accuracy", "loss"))
+                rows = event.on_clients.clients if event.on_clients else ()
+                accuracies = {row.name or f"{row.client}": row.accuracy for row in rows}
+                yield "clients", self._place(event.stage), accuracies
+            case Judged():
+                yield self._of_stage(event, ("gain", "standard_error", "step"))
+                kept = {row.name or f"{row.client}": row.kept for row in event.clients}
+                yield "clients, model kept", self._place(event.stage), kept
+
+    def _of_stage(self, event: Evaluated | Judged, names: Sequence[str]) -> Numbers:
+        values = {f"{event.stage} {name}": value for name, value in _of(event, names).items()}
+        return "stages", self._place(event.stage), values
 
     def _place(self, stage: str) -> int:
         if stage not in self._stages:
@@ -105,9 +112,8 @@ class Relay:
         return self._stages.index(stage)
 
     def _pictures(self) -> Iterator[tuple[str, int, bytes]]:
-        for (name, step), draw in self._find_pictures(
-            self._run.directory, self._run.class_names
-        ).items():
+        found = self._find_pictures(self._run.directory, self._run.class_names)
+        for (name, step), draw in found.items():
             if (name, step) in self._shown:
                 continue
             self._shown.add((name, step))
@@ -117,18 +123,13 @@ class Relay:
                 log.warning("no picture of %s for the sinks: %s", name, error)
 
 
-def _of_stage(event: Event, stage: str) -> dict[str, float]:
-    names = ("accuracy", "loss", "gain", "standard_error", "step")
-    return {f"{stage} {name}": value for name, value in _finite(event, names).items()}
+def _of(event: Any, names: Sequence[str]) -> dict[str, Any]:
+    return {name: getattr(event, name) for name in names}
 
 
-def _finite(event: Event, names: Sequence[str]) -> dict[str, float]:
-    found = {name: number(event.get(name)) for name in names}
+def _finite(values: Mapping[str, Any]) -> dict[str, float]:
+    found = {name: number(value) for name, value in values.items()}
     return {name: value for name, value in found.items() if value is not None}
-
-
-def _whole(event: Event, name: str) -> int:
-    return int(number(event.get(name)) or 0)
 
 
 def _warn(name: str, error: Exception) -> None:

@@ -10,30 +10,14 @@ class Sink(Protocol):
     """A place for numbers and pictures. What it raises ends the sink, never the run."""
 
     def numbers(self, group: str, step: int, values: Mapping[str, float]) -> None:
-        """Take numbers of one moment.
+        """Take finite numbers of one moment.
 
-        Parameters
-        ----------
-        group : str
-            What they belong to, with an axis of its own: "federated", "distillation", "clients".
-        step : int
-            Where on that axis: a round, an epoch, the number of a stage.
-        values : Mapping[str, float]
-            Name to finite value: "accuracy", "seconds".
+        Their group ("federated", "distillation", "clients") has an axis of its own, on which the
+        step is a round, an epoch, or the number of a stage.
         """
 
     def picture(self, name: str, step: int, png: bytes) -> None:
-        """Take a picture.
-
-        Parameters
-        ----------
-        name : str
-            What it shows.
-        step : int
-            Which of several under that name.
-        png : bytes
-            The content of a PNG file.
-        """
+        """Take a PNG file's content, of several steps under that name."""
 
     def close(self) -> None:
         """Finish what is open."""

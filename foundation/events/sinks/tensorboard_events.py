@@ -24,17 +24,14 @@ class TensorBoardEvents:
         self._writer.add_text("configuration", f"    {settings}")
 
     def numbers(self, group: str, step: int, values: Mapping[str, float]) -> None:
-        """Add scalars."""
         for name, value in values.items():
             self._writer.add_scalar(f"{group}/{name}", value, step)
 
     def picture(self, name: str, step: int, png: bytes) -> None:
-        """Add an image."""
         pixels = np.asarray(Image.open(io.BytesIO(png)).convert("RGB"))
         self._writer.add_image(name, pixels, step, dataformats="HWC")
 
     def close(self) -> None:
-        """Write what is pending."""
         self._writer.close()
 
 

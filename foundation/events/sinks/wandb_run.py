@@ -22,7 +22,6 @@ class WandbRun:
         self._groups: set[str] = set()
 
     def numbers(self, group: str, step: int, values: Mapping[str, float]) -> None:
-        """Log the numbers of a step."""
         if group not in self._groups:
             self._groups.add(group)
             self._run.define_metric(f"{group}/*", step_metric=f"{group}/step")
@@ -30,13 +29,11 @@ class WandbRun:
         self._run.log({**named, f"{group}/step": step})
 
     def picture(self, name: str, step: int, png: bytes) -> None:
-        """Log an image."""
         from PIL import Image
 
         self._run.log({name: self._image(Image.open(io.BytesIO(png)), caption=f"{name}, {step}")})
 
     def close(self) -> None:
-        """Finish the run."""
         self._run.finish()
 
 

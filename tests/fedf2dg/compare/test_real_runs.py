@@ -15,9 +15,9 @@ import pytest
 from fedf2dg.cli import main
 from fedf2dg.compare.comparison import compare
 from fedf2dg.simulation.local_run import run_locally
-from foundation.events.metrics import read_events
 from foundation.settings.configuration import ConfigurationError
 from server_app import preflight
+from tests.made_up_runs import events_in
 
 PLAN = """
     [plan]
@@ -82,7 +82,7 @@ def made(tmp_path_factory: pytest.TempPathFactory, tiny: tuple[str, ...]) -> Ite
 def test_a_cell_that_shares_stages_has_the_result_of_a_whole_run(
     made: Made, tiny: tuple[str, ...], tmp_path: Path
 ) -> None:
-    events = read_events(made.run("T-1") / "metrics.jsonl")
+    events = events_in(made.run("T-1") / "metrics.jsonl")
     assert json.loads((made.run("T-1") / "config.json").read_text())["configuration"]["stages"] == (
         "distil,compete"
     )
@@ -95,7 +95,7 @@ def test_a_cell_that_shares_stages_has_the_result_of_a_whole_run(
     measured = [event["accuracy"] for event in events if "accuracy" in event]
     assert measured == [
         event["accuracy"]
-        for event in read_events(tmp_path / "whole" / "metrics.jsonl")
+        for event in events_in(tmp_path / "whole" / "metrics.jsonl")
         if "accuracy" in event
     ]
 
@@ -118,7 +118,7 @@ def test_the_table_holds_what_the_runs_reached(made: Made) -> None:
         assert float(row[f"best_on_test_{stage}"]) == summary["best_on_test"][stage]
     sent = [
         event["bytes_down"]
-        for event in read_events(made.run("plain") / "metrics.jsonl")
+        for event in events_in(made.run("plain") / "metrics.jsonl")
         if event["event"] == "round"
     ]
     assert len(sent) == 2

@@ -13,15 +13,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from foundation.events.metrics import MetricsError, MetricsFile, json_value, read_events
+from foundation.events.metrics import MetricsError, MetricsFile, json_value
+from foundation.events.reading import read_run
+from tests.made_up_runs import events_in
 
 
 def test_events_are_readable_as_soon_as_they_are_appended(tmp_path: Path) -> None:
     metrics = MetricsFile(tmp_path / "new folder" / "metrics.jsonl")
     metrics.append("round", round=1, accuracy=0.5)
-    assert read_events(metrics.path) == [{"event": "round", "round": 1, "accuracy": 0.5}]
+    assert events_in(metrics.path) == [{"event": "round", "round": 1, "accuracy": 0.5}]
     metrics.append("end", status="completed")
-    assert [event["event"] for event in read_events(metrics.path)] == ["round", "end"]
+    assert [event["event"] for event in events_in(metrics.path)] == ["round", "end"]
 
 
 def test_each_event_is_one_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -48,7 +50,7 @@ def test_values_without_json_become_null_and_arrays_become_lists(tmp_path: Path)
             counts=np.array([[1, 2]]),
             nested={"a": [float("-inf"), np.int64(3)], 4: (True, None)},
         )
-    (event,) = read_events(tmp_path / "metrics.jsonl")
+    (event,) = events_in(tmp_path / "metrics.jsonl")
     assert event == {
         "event": "round",
         "loss": None,
@@ -72,10 +74,10 @@ def test_any_truncation_loses_the_last_line_at_most(tmp_path: Path) -> None:
     for size in range(len(content) + 1):
         cut.write_bytes(content[:size])
         whole = sum(end <= size for end in ends)
-        assert [event["round"] for event in read_events(cut)] == list(range(whole))
+        assert [event["round"] for event in events_in(cut)] == list(range(whole))
         with MetricsFile(cut) as metrics:
             metrics.append("resumed")
-        assert [event["event"] for event in read_events(cut)] == ["round"] * whole + ["resumed"]
+        assert [event["event"] for event in events_in(cut)] == ["round"] * whole + ["resumed"]
 
 
 def test_a_killed_process_leaves_whole_events(tmp_path: Path) -> None:
@@ -94,7 +96,7 @@ def test_a_killed_process_leaves_whole_events(tmp_path: Path) -> None:
     finally:
         process.send_signal(signal.SIGKILL)
         process.wait()
-    events = read_events(path)
+    events = events_in(path)
     assert [event["round"] for event in events] == list(range(len(events)))
     assert len(events) >= 30
 
@@ -110,7 +112,7 @@ def test_a_full_disk_leaves_the_events_before(
             with pytest.raises(OSError, match="No space left"):
                 metrics.append("round", round=2)
         metrics.append("round", round=3)
-    assert [event["round"] for event in read_events(tmp_path / "metrics.jsonl")] == [1, 3]
+    assert [event["round"] for event in events_in(tmp_path / "metrics.jsonl")] == [1, 3]
 
 
 def test_resuming_truncates_to_a_position(tmp_path: Path) -> None:
@@ -128,7 +130,7 @@ def test_resuming_truncates_to_a_position(tmp_path: Path) -> None:
             metrics.truncate(position + 1)
         with pytest.raises(MetricsError, match="another run"):
             metrics.truncate(10_000)
-    assert [event.get("again") for event in read_events(path)] == [None, True]
+    assert [event.get("again") for event in events_in(path)] == [None, True]
 
 
 def test_threads_do_not_mix_lines(tmp_path: Path) -> None:
@@ -143,17 +145,20 @@ def test_threads_do_not_mix_lines(tmp_path: Path) -> None:
             thread.start()
         for thread in threads:
             thread.join()
-    events = read_events(tmp_path / "metrics.jsonl")
+    events = events_in(tmp_path / "metrics.jsonl")
     for writer in range(4):
         assert [e["number"] for e in events if e["writer"] == writer] == list(range(50))
 
 
 @pytest.mark.parametrize("line", ["{broken", "[1]", "\x00\x00"])
-def test_a_broken_line_in_the_middle_is_named(tmp_path: Path, line: str) -> None:
+def test_a_broken_line_in_the_middle_is_named_and_the_others_are_read(
+    tmp_path: Path, line: str
+) -> None:
     path = tmp_path / "metrics.jsonl"
     path.write_text(json.dumps({"event": "start"}) + f"\n{line}\n" + '{"event":"end"}\n')
-    with pytest.raises(MetricsError, match="line 2"):
-        read_events(path)
+    told = read_run(tmp_path)
+    assert [event.event for event in told.events] == ["start", "end"]
+    assert len(told.problems) == 1 and "line 2 could not be read" in told.problems[0]
 
 
 def test_closing_twice_is_harmless(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from foundation.events.family import Calibrated
 from foundation.models import build, load_state
 from foundation.models.head import head_name
 from foundation.settings.configuration import RunConfiguration
@@ -94,9 +95,9 @@ def test_from_pseudo_images_nothing_is_asked_and_labels_fit_better(make_trained,
         return nn.functional.cross_entropy(logits, data.labels, weights).item()
 
     assert loss(trained.global_state) < loss(before)
-    (event,) = [e for e in trained.events if e["event"] == "calibration"]
+    (event,) = [e for e in trained.events if isinstance(e, Calibrated)]
     torch.testing.assert_close(
-        trained.global_state["head.bias"] - before["head.bias"], torch.tensor(event["bias"])
+        trained.global_state["head.bias"] - before["head.bias"], torch.tensor(event.bias)
     )
 
 

@@ -35,7 +35,7 @@ class Double:
         self.done, self.commit = self.steps.__contains__, self.steps.add
         self.ask = lambda request: self.told
         self.timed = lambda name: nullcontext()
-        self.note = lambda event, **values: self.events.append(values)
+        self.record = self.events.append
 
     def model(self, state):
         return load_state(self.shell, state).eval()
@@ -128,8 +128,8 @@ def test_a_head_that_knows_nothing_becomes_a_good_one(classes, way):
     assert reached > before
     assert accuracy(trained, images, labels) > before + 0.5 * (reached - before)
     (event,) = trained.events
-    assert event["of"] == "head" and event["classes"] == classes
-    assert (event["temperature"] == 1) == (way["from_"] == "covariances")
+    assert event.of == "head" and event.classes == classes
+    assert (event.temperature == 1) == (way["from_"] == "covariances")
 
 
 def test_auto_takes_pseudo_images_where_nobody_answers():
@@ -149,7 +149,7 @@ def test_a_class_that_nobody_holds_takes_no_image_from_the_others(source):
     trained.global_state["1.bias"][1] = -50.0
     method.run(trained, settings(from_=source))
     assert accuracy(trained, images, labels) > 0.8
-    assert trained.events[0]["classes"] == 3
+    assert trained.events[0].classes == 3
 
 
 def test_too_few_images_to_know_a_spread_is_said():

@@ -15,11 +15,11 @@ from PIL import Image
 
 from fedf2dg.report.live import pictures
 from foundation.events.family import RunOpened
-from foundation.events.metrics import read_events
+from foundation.events.reading import from_json, read_run
 from foundation.events.sinks import SINKS, Relay, SinkError, chosen_sinks
 from foundation.events.sinks import registry as registered
 from foundation.settings.configuration import RunConfiguration
-from tests.made_up_runs import write_run
+from tests.made_up_runs import events_in, write_run
 
 
 class Memory:
@@ -64,14 +64,14 @@ def opened(run: Path, *names: str) -> Relay:
 
 def told(run: Path, *names: str) -> None:
     relay = opened(run, *names)
-    for event in read_events(run / "metrics.jsonl"):
+    for event in read_run(run).events:
         relay(event)
     relay.close()
 
 
 def test_every_measurement_arrives_on_the_axis_it_belongs_to(memory: Memory, run: Path) -> None:
     told(run, "memory")
-    events = read_events(run / "metrics.jsonl")
+    events = events_in(run / "metrics.jsonl")
     rounds = [e for e in events if e["event"] == "round" and e["phase"] == "federated"]
     curve = {step: v["accuracy"] for group, step, v in memory.got if group == "federated"}
     assert curve == {e["round"]: e["accuracy"] for e in rounds}
@@ -97,9 +97,17 @@ def test_generated_images_arrive_as_pictures_once(memory: Memory, run: Path) -> 
 def test_each_clients_accuracy_arrives_by_its_name(memory: Memory, tmp_path: Path) -> None:
     relay = opened(tmp_path, "memory")
     clients = [{"name": "north", "accuracy": 0.5}, {"name": "south", "accuracy": None}]
-    relay({"event": "evaluation", "stage": "federated", "on_clients": {"clients": clients}})
+    relay(
+        from_json(
+            {
+                "event": "evaluation",
+                "stage": "federated",
+                "on_clients": {"images": 9, "clients": clients},
+            }
+        )
+    )
     judged = [{"client": 3, "before": 0.5, "stage": 0.4, "kept": 0.6}]
-    relay({"event": "judgement", "stage": "distilled", "gain": 0.1, "clients": judged})
+    relay(from_json({"event": "judgement", "stage": "distilled", "gain": 0.1, "clients": judged}))
     assert ("clients", 0, {"north": 0.5}) in memory.got
     assert ("clients, model kept", 1, {"3": 0.6}) in memory.got
     assert ("stages", 1, {"distilled gain": 0.1}) in memory.got
@@ -107,7 +115,17 @@ def test_each_clients_accuracy_arrives_by_its_name(memory: Memory, tmp_path: Pat
 
 def test_numbers_that_are_none_are_left_out(memory: Memory, tmp_path: Path) -> None:
     relay = opened(tmp_path, "memory")
-    relay({"event": "round", "phase": "federated", "round": 1, "accuracy": None, "failures": [1]})
+    relay(
+        from_json(
+            {
+                "event": "round",
+                "phase": "federated",
+                "round": 1,
+                "accuracy": None,
+                "failures": [{"client": 1}],
+            }
+        )
+    )
     assert memory.got == [("federated", 1, {"dropped": 1})]
 
 
@@ -211,7 +229,15 @@ def test_mlflow_gets_names_that_it_permits(
     monkeypatch.setattr(registered, "find_spec", lambda name: True)
     relay = opened(tmp_path, "mlflow")
     clients = [{"name": "Köln: 1", "accuracy": 0.5}]
-    relay({"event": "evaluation", "stage": "federated", "on_clients": {"clients": clients}})
+    relay(
+        from_json(
+            {
+                "event": "evaluation",
+                "stage": "federated",
+                "on_clients": {"images": 9, "clients": clients},
+            }
+        )
+    )
     relay.close()
     assert logged == [({"clients/K_ln_ 1": 0.5}, 0)]
     assert calls[0] == tmp_path.name and calls[1]["seed"] == 3 and calls[2:] == ["ended"]
