@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from foundation.data.names import listed
+from foundation.events.family import Calibrated
 from foundation.models import State
 from foundation.models.head import head_name, head_parameters, with_head
 from foundation.settings.head import HeadSettings
@@ -108,26 +109,19 @@ def _fitted(trained: Trained, told: ClassStatistics, wanted: HeadSettings) -> St
         log.warning("nobody holds images out: the head is not judged, and surer than it should be")
     chosen = grid[place]
     new = chosen.head.scaled(1 / temperature).within(old, known)
-    log.info(
-        "head of %d of %d classes in closed form: %s, strength %.3g, temperature %g",
-        int(known.sum()),
-        len(known),
-        chosen.form,
-        chosen.strength,
-        temperature,
-    )
-    trained.note(
-        "calibration",
-        of="head",
-        source="sums",
-        form=chosen.form,
-        strength=chosen.strength,
-        classes=int(known.sum()),
-        clients=len(told.clients),
-        images=int(sums.images),
-        temperature=temperature,
-        heads=len(grid),
-        held_out=0 if scores is None else scores.images,
+    trained.record(
+        Calibrated(
+            "head",
+            "sums",
+            clients=len(told.clients),
+            images=int(sums.images),
+            classes=int(known.sum()),
+            temperature=temperature,
+            form=chosen.form,
+            strength=chosen.strength,
+            heads=len(grid),
+            held_out=0 if scores is None else scores.images,
+        )
     )
     return with_head(state, name, new.weight, new.bias)
 

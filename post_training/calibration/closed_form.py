@@ -119,7 +119,7 @@ def cross_validated(sums: FeatureSums) -> float:
         (total.vectors.T @ (sums.sums.double() - counts.unsqueeze(1) * mean).T).square().sum(1)
     )
     energy = float((counts - counts.square() / images).sum())
-    scores = []
+    scores: list[tuple[float, float]] = []
     for strength in (_STRENGTHS * mean_value).tolist():
         shifted = total.values + strength
         residual = energy - float((squares * (2 / shifted - total.values / shifted.square())).sum())

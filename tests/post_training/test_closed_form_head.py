@@ -33,7 +33,7 @@ class Double:
         self.steps, self.events, self.offered, self.asked = set(), [], [], []
         self.done, self.commit = self.steps.__contains__, self.steps.add
         self.timed = lambda name: nullcontext()
-        self.note = lambda event, **values: self.events.append(values)
+        self.record = lambda event: self.events.append(vars(event))
 
     def model(self, state):
         return load_state(self.shell, state).eval()
