@@ -128,7 +128,7 @@ def held_layers(content: RecordDict, model: State, frozen: Sequence[str]) -> Sta
     InvalidContent
         If they are not here, or are others than the message says.
     """
-    settings = content.config_records.get(CONFIG, {})
+    settings: Mapping[str, Any] = content.config_records.get(CONFIG) or {}
     digest = str(settings.get(FROZEN, ""))
     if settings.get(WITHOUT):
         if digest not in _HELD and not _loaded(digest):
