@@ -64,7 +64,7 @@ from strategies import TooFewReplies, get
 from .checkpoints import Checkpoint, Checkpoints
 from .images import description_of, normalized
 from .initial_model import initial_state
-from .measuring import CLIENTS, Figures, Measuring
+from .measuring import CLIENTS, Figures, Measuring, scored
 from .pseudo_files import forget_repeated
 from .same_data import (
     described_data,
@@ -482,6 +482,8 @@ class Federation:
         """Write down what was measured of a stage's result; the first figures are the run's."""
         told = [figures.on_clients for figures in measured if figures.by == CLIENTS]
         figures = measured[0]
+        if (kept := scored(stage, measured)) is not None:
+            self.record(kept)
         self.record(
             Evaluated(
                 stage,
