@@ -495,7 +495,8 @@ def _declared_in(cls: type[Section], prefix: str) -> Iterator[tuple[str, KeyInfo
         if inner := _section(entry):
             yield from _declared_in(inner, f"{prefix}{name}.")
         else:
-            yield prefix + name, entry.metadata["info"]
+            info: KeyInfo = entry.metadata["info"]
+            yield prefix + name, info if info.binds else replace(info, binds=cls.section_binds)
 
 
 def _walk(section: Section, prefix: str = "") -> Iterator[tuple[str, Value]]:
