@@ -328,8 +328,8 @@ class RunConfiguration(PostTrainingKeys, FederatedTrainingKeys, FederatedDataKey
 
 def section_in(sections: tuple[Section, ...], kind: type[SomeSection]) -> SomeSection:
     """Return the section of a class among some; its defaults if there is none."""
-    found = next((one for one in sections if isinstance(one, kind)), None)
-    return kind() if found is None else found
+    found = next((one for one in sections if type(one) is kind), None)
+    return found if found is not None else kind()
 
 
 @cache
