@@ -124,9 +124,11 @@ class FederatedTrainingKeys(Section):
     )
     model: str = key(
         "resnet8",
-        "The classifier. Those with -gn have GroupNorm; efficientnet_lite0, those of torchvision "
-        "and timm/NAME (any classifier of timm, which is to be installed) are for images of 32 "
-        "pixels and more.",
+        "The classifier. Those with -gn have GroupNorm, those with -ws standardized weights "
+        "besides: no BatchNorm statistics to average, and none that fedf2dg and fedadi could match "
+        "(their images are poorer; heads and the other methods need none). efficientnet_lite0, "
+        "those of torchvision and timm/NAME (any classifier of timm, which is to be installed) are "
+        "for images of 32 pixels and more.",
         original="model",
         family=MODELS,
     )
