@@ -115,7 +115,7 @@ def _site(message: Message, context: Context) -> Site:
     """Return who this client is, for a server that runs the same code."""
     sent = config_in(message)
     expected = str(sent.get("fingerprint", ""))
-    if expected and expected != code_fingerprint():
+    if expected and expected != code_fingerprint(context.run_config):
         raise ConfigurationError(
             "this client runs other code than the server: restart the SuperLink in the folder of "
             "the app (a simulation's clients import from the folder it was started in)"

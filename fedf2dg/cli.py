@@ -12,6 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from fedf2dg import prefer_ours
 from fedf2dg.console import plain_warnings
 from fedf2dg.ending import FAILED, exit_status
 from fedf2dg.engines import ENGINES
@@ -26,6 +27,7 @@ from foundation.settings.configuration import (
     read_toml,
     typed,
 )
+from foundation.wording import unknown
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -33,6 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # an ASCII terminal must not end a command
             stream.reconfigure(errors="replace")
+    prefer_ours()
     chosen = parse(arguments)
     # The log of a run is what its command prints; other commands have results of their own.
     with plain_warnings(sys.stdout if chosen.action is _simulate else sys.stderr):
@@ -78,9 +81,9 @@ def _parser() -> argparse.ArgumentParser:
         "--config",
         action="append",
         default=[],
-        type=Path,
-        metavar="FILE.toml",
-        help="read keys from a file; may be repeated, later ones win",
+        type=settings_file,
+        metavar="FILE.toml|PRESET",
+        help="read keys from a file, an app's pyproject.toml, or a preset; later ones win",
     )
     simulate.add_argument("settings", nargs="*", metavar="KEY=VALUE", help="set a key; these win")
     simulate.set_defaults(action=_simulate)
@@ -102,8 +105,8 @@ def _parser() -> argparse.ArgumentParser:
         "--config",
         action="append",
         default=[],
-        type=Path,
-        metavar="FILE.toml",
+        type=settings_file,
+        metavar="FILE.toml|PRESET",
         help="keys, whose values may be lists, and [variant.NAME] tables; later files win",
     )
     compare.add_argument(
@@ -145,6 +148,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     example.add_argument("directory", type=Path, metavar="DIR")
     example.set_defaults(action=_example_sites)
+    new = commands.add_parser(
+        "new", help="write a Flower app of your own, with a strategy, a model and data as examples"
+    )
+    new.add_argument("directory", type=Path, metavar="NAME", help="a new folder")
+    new.set_defaults(action=_new)
     report = commands.add_parser("report", help="render the report of a run again")
     report.add_argument("run_directory", type=Path, metavar="RUN_DIR")
     report.add_argument(
@@ -177,6 +185,18 @@ def _parser() -> argparse.ArgumentParser:
     )
     export.set_defaults(action=_export)
     return parser
+
+
+def settings_file(text: str) -> Path:
+    """Return a file of settings: by its path, or a preset by its name."""
+    path, packed = Path(text), Path(__file__).with_name("presets")
+    folder = packed if packed.is_dir() else packed.parents[1] / "presets"  # in a checkout
+    if not path.exists() and (folder / f"{text}.toml").is_file():
+        return folder / f"{text}.toml"
+    if not path.exists() and path.name == text and not path.suffix:
+        names = [preset.stem for preset in sorted(folder.glob("*.toml"))]
+        raise argparse.ArgumentTypeError(unknown("preset", text, names))
+    return path
 
 
 def _positive(text: str) -> int:
@@ -212,7 +232,9 @@ def configured(chosen: argparse.Namespace) -> RunConfiguration:
         known = run_directory.settings_to_resume(Path(str(values["resume-from"])))
         taken = {name: value for name, value in known.items() if name not in values}
         defaults = RunConfiguration().flat()
-        changed = [f"{name}={value}" for name, value in taken.items() if value != defaults[name]]
+        changed = [
+            f"{name}={value}" for name, value in taken.items() if value != defaults.get(name)
+        ]
         if changed:
             print(f"as before: {' '.join(changed)}", flush=True)
         values.update(taken)
@@ -295,6 +317,14 @@ def _example_sites(chosen: argparse.Namespace) -> int:
 
     write_example_sites(chosen.directory)
     print(chosen.directory)
+    return 0
+
+
+def _new(chosen: argparse.Namespace) -> int:
+    from fedf2dg.new import write_new
+
+    write_new(chosen.directory)
+    print(f"{chosen.directory}: README.md there says how to run it")
     return 0
 
 

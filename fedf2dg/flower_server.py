@@ -1,6 +1,11 @@
 """The server: Flower's entry point."""
 
+# ruff: noqa: E402
 from __future__ import annotations
+
+from fedf2dg import prefer_ours
+
+prefer_ours()
 
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp

@@ -2,7 +2,7 @@
 
 A user names a member in one of three ways:
 
-- by its name, where it is one of ours. It is declared in a file of the family's folder, as
+- by its name, where it is one of ours. A file (or a folder) of the family's folder declares it, as
   ``algorithm = Algorithm("name", …)``, or among several in a tuple ``algorithms = (…)``. Adding one
   is one new file. The names are read from the files' text, because to import all of them takes
   seconds; a member's file is imported when the member is asked for.
@@ -223,7 +223,7 @@ def _refuse_a_hidden_file(asked: str, module: str, found: str) -> None:
 
 @cache
 def _declared(package: str, attribute: str) -> dict[str, str]:
-    """Return the members that a folder's files and folders declare: name to module."""
+    """Return the members that a folder's files declare: name to module."""
     found: dict[str, str] = {}
     folder = _ROOT / package.replace(".", "/")
     for file in sorted([*folder.glob("*.py"), *folder.glob("*/__init__.py")]):
@@ -236,9 +236,8 @@ def _declared(package: str, attribute: str) -> dict[str, str]:
             log.warning("%s:%s is left out: %s", file, error.lineno, error.msg)
             continue
         names = _written_names(statements, (attribute, f"{attribute}s"))
-        path = file.relative_to(folder).with_suffix("").parts
-        module = ".".join([package, *(part for part in path if part != "__init__")])
-        found |= dict.fromkeys(names, module)
+        parts = file.relative_to(folder).with_suffix("").parts
+        found |= dict.fromkeys(names, ".".join([package, *parts]).removesuffix(".__init__"))
     return found
 
 

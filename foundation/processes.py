@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import contextlib
 import multiprocessing
+import multiprocessing.util
 import os
 import pickle
 import re
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -26,6 +28,7 @@ from types import FrameType
 from typing import Any
 
 from foundation import ExpectedError
+from foundation.imports import prefer, preferred
 
 #: Floating-point operations from which it pays to start processes, whose imports take a few
 #: seconds: about five seconds of work on a model for 8x8 images.
@@ -35,6 +38,9 @@ _AT_MOST = 8
 #: Before a process that could not be started is tried again.
 _PAUSE_SECONDS = 0.5
 _FORKSERVER = "forkserver"
+_SETTING_ENVIRONMENT = threading.Lock()
+#: Bytes of the path of a socket.
+_LONGEST_SOCKET = 107
 #: Loaded once, before processes are forked. The third: by torch's optimizers on their first step.
 _PRELOAD = ["torch", "numpy", "torch._dynamo"]
 
@@ -368,8 +374,9 @@ class Workers:
             ours, theirs = self._context.Pipe()
             try:
                 environment = {**share_of_cores(self.count), **variables}
-                process = context.Process(target=_serve, args=(theirs, environment), daemon=True)
-                process.start()
+                arguments = (theirs, environment, preferred())
+                process = context.Process(target=_serve, args=arguments, daemon=True)
+                begin(process)
             except BaseException:
                 ours.close()
                 raise
@@ -397,7 +404,8 @@ def prepare(modules: Sequence[str] = ()) -> None:
     if start_context([*_PRELOAD, *modules]).get_start_method() == _FORKSERVER:
         from multiprocessing import forkserver
 
-        forkserver.ensure_running()
+        with _imported_safely():
+            forkserver.ensure_running()
 
 
 @contextlib.contextmanager
@@ -425,17 +433,41 @@ def terminable() -> Iterator[None]:
             signal.signal(number, handler)
 
 
+def begin(process: BaseProcess) -> None:
+    """Start a process, which imports nothing from the working folder while it does."""
+    with _imported_safely():
+        process.start()
+
+
+@contextlib.contextmanager
+def _imported_safely() -> Iterator[None]:
+    """Start Python without the working folder on its path: any types.py there would end it."""
+    with _SETTING_ENVIRONMENT:
+        before = os.environ.get("PYTHONSAFEPATH")
+        os.environ["PYTHONSAFEPATH"] = "1"
+        try:
+            yield
+        finally:
+            if before is None:
+                del os.environ["PYTHONSAFEPATH"]
+            else:
+                os.environ["PYTHONSAFEPATH"] = before
+
+
 def start_context(preload: Sequence[str]) -> Any:
     """Return how to start processes: forked, where possible, from one that has loaded modules."""
-    if _FORKSERVER in multiprocessing.get_all_start_methods() and sys.platform == "linux":
+    can_fork = _FORKSERVER in multiprocessing.get_all_start_methods() and sys.platform == "linux"
+    if can_fork and _sockets_have_room():
         context = multiprocessing.get_context(_FORKSERVER)
         context.set_forkserver_preload(list(preload))
         return context
     return multiprocessing.get_context("spawn")
 
 
-def _serve(connection: Connection, environment: dict[str, str]) -> None:
+def _serve(connection: Connection, environment: dict[str, str], packages: dict[str, Path]) -> None:
     """Carry out tasks until the other end is closed."""
+    for name, folder in packages.items():
+        prefer(folder.parent, [name])
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C is the starting process's affair
     os.environ.update(environment)
     import torch
@@ -458,6 +490,24 @@ def _serve(connection: Connection, environment: dict[str, str]) -> None:
             connection.send_bytes(answer)
         except ConnectionError:
             return
+
+
+def _sockets_have_room() -> bool:
+    """See to a folder for sockets whose path is short enough, which TMPDIR's may not be.
+
+    The system takes 107 bytes (``unix(7)``); those of job schedulers are often longer.
+    """
+    longest = "/pymp-12345678/listener-12345678"
+    if len(os.fsencode(tempfile.gettempdir() + longest)) <= _LONGEST_SOCKET:
+        return True
+    usual, tempfile.tempdir = tempfile.tempdir, "/tmp"
+    try:
+        multiprocessing.util.get_temp_dir()  # made once in a process, and kept
+    except OSError:
+        return False
+    finally:
+        tempfile.tempdir = usual
+    return True
 
 
 def _unreadable(error: Exception) -> Exception:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from torch import nn
 
 from foundation import ExpectedError
+from foundation.settings import Section
 
 from .settings import Settings
 from .trained import Trained
@@ -32,12 +33,15 @@ class Method:
     suits : callable, optional
         Called with (model, settings) before any work; raises ValueError for a model that the method
         cannot work on, or settings that it cannot work with.
+    settings : type of Section, optional
+        Its own section of the run's keys, where it is not one of ours (``foundation/settings``).
     """
 
     name: str
     run: Callable[[Trained, Settings], None]
     has_stages: bool = False
     suits: Callable[[nn.Module, Settings], object] | None = None
+    settings: type[Section] | None = None
 
     @property
     def prefix(self) -> str:

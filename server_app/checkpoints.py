@@ -308,10 +308,12 @@ class Checkpoints:
             touched.add("generate")
         # A key that did not exist yet had, in effect, what is now its default.
         now = self.configuration.flat()
-        then = {**RunConfiguration().flat(), **with_present_names(manifest["configuration"])}
+        keys = key_table(now)
+        defaults = {name: default for name, default, _ in keys}
+        then = {**defaults, **with_present_names(manifest["configuration"])}
         differences = [
             f"{name} = {now[name]!r} here, {then[name]!r} there"
-            for name, _, info in key_table()
+            for name, _, info in keys
             if info.binds in touched and now[name] != then[name]
         ]
         if differences:

@@ -137,7 +137,7 @@ class Federation:
             configuration.node_timeout,
             introducing(
                 DescriptionRequest(
-                    code_fingerprint(),
+                    code_fingerprint(configuration.flat()),
                     self.description.classes if configuration.exact_counts_told else 1,
                 ),
                 to_values(self.description),

@@ -86,7 +86,7 @@ class Ledger:
     best_on_test : dict[str, float]
         The best of the server's, to compare with papers; nothing is selected by it.
     traffic : dict[str, Traffic]
-        By kind: ``"model"``, ``"pseudo data"``, ``"label counts"`` …
+        By kind: ``"model"``, ``"pseudo images"``, ``"label counts"`` …
     dropped : int
         Answers of clients that were missing or of no use.
     generation : GenerationWork, optional

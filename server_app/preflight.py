@@ -112,6 +112,13 @@ def _training_counts(configuration: RunConfiguration) -> list[int]:
 
 def _require_several_images(configuration: RunConfiguration, counts: list[int]) -> None:
     few = [client for client, count in enumerate(counts) if count < 2]
+    if few and (names := list(configuration.data_set.sites())):
+        raise ConfigurationError(
+            f"site {names[few[0]]} has {counted(counts[few[0]], 'image')} to train on: model "
+            f"{configuration.model!r} has BatchNorm, which needs several. Give it more, or take a "
+            f"model without BatchNorm, such as cnn, or a lower validation-share "
+            f"({configuration.validation_share})"
+        )
     if few:
         raise ConfigurationError(
             f"{counted(len(few), 'client')} would have fewer than 2 images to train on (the first "

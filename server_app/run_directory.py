@@ -20,7 +20,7 @@ from filelock import FileLock, Timeout
 from foundation import write_whole
 from foundation.data import Description
 from foundation.data.names import shown
-from foundation.settings.configuration import ConfigurationError, RunConfiguration
+from foundation.settings.configuration import ConfigurationError, RunConfiguration, key_table
 
 from .checkpoints import FINISHED, CheckpointError
 
@@ -45,7 +45,11 @@ def default_directory(configuration: RunConfiguration) -> Path:
     Runs that start in the same second end in ``-2``, ``-3`` and so on: the name is a free one.
     """
     started = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
-    name = f"{started}-{configuration.strategy}-{configuration.dataset}-s{configuration.seed}"
+    # Of a member of a user's own, module:name, the name is enough, and no colon is in a path.
+    strategy, dataset = (
+        name.rpartition(":")[2] for name in (configuration.strategy, configuration.dataset)
+    )
+    name = f"{started}-{strategy}-{dataset}-s{configuration.seed}"
     outputs = Path.cwd() / "outputs"
     names = chain([name], (f"{name}-{number}" for number in count(2)))
     return next(outputs / name for name in names if not (outputs / name).exists())
@@ -185,7 +189,7 @@ def settings_to_resume(source: Path) -> dict[str, Any]:
     aside = {"output-dir", "resume-from"}
     if (source / "checkpoints" / FINISHED).exists():
         aside.add("stages")
-    known = RunConfiguration().flat().keys() - aside  # an older version's keys may have gone
+    known = {name for name, _, _ in key_table(settings)} - aside  # an older version's may be gone
     return {name: value for name, value in settings.items() if name in known}
 
 

@@ -25,6 +25,7 @@ def described_data(
         Images of each client, the classes, and digests of what the clients train on and hold out
         and of the test images, as far as they are here.
     """
+    division.data_set.warn_of_copies()
     here = division.digests() if division.data_set.has("train") else {}
     known = {"examples": list(examples), "classes": list(class_names)}
     return {**known, **here, **described_test(division.data_set)}

@@ -20,6 +20,7 @@ from generation import PseudoData
 from post_training import Inputs, PseudoRequest
 from post_training.trained import inverted
 from questions import Request
+from questions.ask import Answers
 from questions.pseudo_images import MadeImages, PseudoImagesRequest, pixel_range
 from strategies import TooFewReplies
 
@@ -135,7 +136,7 @@ class TrainedFederation:
         federation, settings = self._federation, self._federation.configuration.generation
         started = time.perf_counter()
         here = settings.place == "server"
-        made, failures, down, up = (self._invert if here else self._ask_for_images)(request)
+        made, answers = (self._invert if here else self._ask_for_images)(request)
         seconds = time.perf_counter() - started
         self.record(
             ImagesMade(
@@ -148,16 +149,14 @@ class TrainedFederation:
                 seconds,
                 settings.place,
                 _by_index(federation, request.budgets),
-                failures_of(failures),
-                down,
-                up,
+                failures_of(answers.failures),
+                answers.bytes_down,
+                answers.bytes_up,
             )
         )
         return made.data
 
-    def _ask_for_images(
-        self, request: PseudoRequest
-    ) -> tuple[MadeImages, dict[int, str], int, int]:
+    def _ask_for_images(self, request: PseudoRequest) -> tuple[MadeImages, Answers[MadeImages]]:
         """Have the clients invert their models; one that fails has no images in this batch."""
         federation = self._federation
         competes = request.inversion.competition_weight > 0
@@ -179,9 +178,10 @@ class TrainedFederation:
             raise TooFewReplies(
                 f"no client generated valid {request.kind} samples. {answers.who_failed}"
             )
-        return made, answers.failures, answers.bytes_down, answers.bytes_up
+        return made, answers
 
-    def _invert(self, request: PseudoRequest) -> tuple[MadeImages, dict[int, str], int, int]:
+    def _invert(self, request: PseudoRequest) -> tuple[MadeImages, Answers[MadeImages]]:
+        """Invert the models here; nobody is asked, but models may fail all the same."""
         federation = self._federation
         models = 2 if request.inversion.competition_weight > 0 else 1
         operations = 2.0 * models * federation.operations * sum(request.budgets.values())
@@ -190,7 +190,7 @@ class TrainedFederation:
             operations * request.inversion.iterations,
         )
         made = inverted(self, request, federation.device, workers)
-        return MadeImages(made.data, made.objective), made.failures, 0, 0
+        return MadeImages(made.data, made.objective), Answers({}, made.failures)
 
     def _stored(self) -> None:
         run = self._federation

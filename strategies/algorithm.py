@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from foundation.settings import Section
 from foundation.settings.configuration import ConfigurationError, RunConfiguration
 
 from .client import ClientAlgorithm
@@ -30,6 +31,8 @@ class Algorithm:
     check : callable, optional
         Raises a :class:`.ConfigurationError` for settings under which the algorithm
         cannot work, before any work is done.
+    settings : type of Section, optional
+        Its own section of the run's keys, where it is not one of ours (``foundation/settings``).
     """
 
     name: str
@@ -38,6 +41,7 @@ class Algorithm:
     projection: bool = False
     local_loss: str = ""
     check: Callable[[RunConfiguration], None] = lambda configuration: None
+    settings: type[Section] | None = None
 
     def loss_name(self, configuration: RunConfiguration) -> str:
         """Return the name of the local loss under a configuration."""

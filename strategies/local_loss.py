@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from foundation.models import Classifier
+from foundation.settings import Section
 from foundation.settings.configuration import RunConfiguration
 
 
@@ -76,10 +77,13 @@ class LocalLoss:
         The value of the key ``local-loss``.
     loss : type[ClientLoss]
         Built anew for every client and round.
+    settings : type of Section, optional
+        Its own section of the run's keys, where it is not one of ours (``foundation/settings``).
     """
 
     name: str
     loss: type[ClientLoss]
+    settings: type[Section] | None = None
 
 
 class Teacher:

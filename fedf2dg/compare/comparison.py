@@ -175,7 +175,7 @@ def _what_is_common(plan: Plan) -> str:
     common = {
         name: value
         for name, value in settings.items()
-        if name not in aside and value != defaults[name]
+        if name not in aside and value != defaults.get(name)
     }
     if not common:
         return str(settings["dataset"])

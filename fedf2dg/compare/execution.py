@@ -21,7 +21,7 @@ from fedf2dg.console import plain_warnings
 from fedf2dg.ending import exit_status
 from fedf2dg.engines import Engine
 from foundation import UsageError
-from foundation.processes import share_of_cores, start_context, terminable, threads
+from foundation.processes import begin, share_of_cores, start_context, terminable, threads
 from foundation.settings.configuration import ConfigurationError, RunConfiguration
 
 from .sharing import Run, identity
@@ -164,7 +164,7 @@ class Workshop:
                 name=run.name,
             )
             try:
-                process.start()
+                begin(process)
                 break
             except (EOFError, ConnectionError):
                 # The server that forks the processes was ended; the next start makes a new one.
@@ -240,7 +240,7 @@ def _carry_out(
 def _command(configuration: RunConfiguration, engine: Engine) -> str:
     """Return the command that does the same, for who reads the log."""
     defaults = RunConfiguration().flat()
-    keys = [f"{k}={v}" for k, v in configuration.flat().items() if v != defaults[k]]
+    keys = [f"{k}={v}" for k, v in configuration.flat().items() if v != defaults.get(k)]
     return shlex.join(["fedf2dg", "simulate", "--engine", engine, *keys])
 
 

@@ -39,6 +39,8 @@ _STAGE_OF = {
     if name not in _ASIDE
 }
 
+_KNOWN = {*_ASIDE, *_STAGE_OF, "hook"}
+
 
 def identity(settings: Mapping[str, Any], stages: Iterable[str], engine: str = "local") -> str:
     """Name what a run computes: equal for equal results, up to rounding.
@@ -64,6 +66,8 @@ def identity(settings: Mapping[str, Any], stages: Iterable[str], engine: str = "
         for name, stage in _STAGE_OF.items()
         if STAGES.index(stage) <= reached
     }
+    # The settings of a user's own members may matter from the first stage on.
+    relevant |= {name: value for name, value in settings.items() if name not in _KNOWN}
     text = json.dumps([relevant, done, engine], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:10]
 

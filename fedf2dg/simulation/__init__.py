@@ -1,5 +1,5 @@
-"""Simulated federations in one process: no Ray, no SuperLink."""
+"""Simulated federations: in one process without Ray and a SuperLink, or as Flower does them."""
 
-from .local_grid import LocalGrid
+from fedf2dg import prefer_ours
 
-__all__ = ["LocalGrid"]
+prefer_ours()

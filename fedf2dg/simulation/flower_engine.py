@@ -27,14 +27,19 @@ from typing import Any, TextIO
 
 from fedf2dg.console import Printer, warnings_given
 from foundation import ExpectedError
+from foundation.members import FOLDER_VARIABLE, own_folder
 from foundation.processes import cores
 
 from .guard import end_groups, groups_of
+
+RunConfig = Mapping[str, str | int | float | bool]
 
 _GUARD = Path(__file__).with_name("guard.py")
 # Each has a CUDA context of its own, of about half a gigabyte, and its clients' images.
 _ACTORS_PER_GPU = 4
 _CLUSTER_SECONDS = 5.0
+# What Ray puts behind it has up to 64 letters.
+_LONGEST_TMPDIR = 40
 _STARTUP_SECONDS = 60.0
 _SHUTDOWN_SECONDS = 10.0
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
@@ -54,35 +59,52 @@ class FlowerRunError(ExpectedError, RuntimeError):
     """Flower could not start the run, or the run failed; the message is Flower's reason."""
 
 
-def app_directory() -> Path:
-    """Return the folder of the Flower app: the checkout this module is part of.
+_APP = """\
+[project]
+name = "fedf2dg-run"
+version = "1.0.0"
+description = "A run of fedf2dg"
+license = "Apache-2.0"
 
-    Raises
-    ------
-    FlowerRunError
-        If the package was installed without its ``pyproject.toml``, which ``flwr run`` needs.
+[tool.flwr.app]
+publisher = "fedf2dg"
+fab-include = ["*.py"]
+
+[tool.flwr.app.components]
+serverapp = "server_of_a_run:app"
+clientapp = "client_of_a_run:app"
+
+[tool.flwr.app.config]
+"""
+
+
+def write_app(folder: Path, run_config: RunConfig) -> Path:
+    """Write the Flower app of a run: what is installed here, and its settings.
+
+    Its bundle holds two files of code. Simulated clients are on this machine, and import the rest
+    from where this process does.
     """
-    root = Path(__file__).resolve().parents[2]
-    if not (root / "pyproject.toml").is_file():
-        raise FlowerRunError(
-            "engine flower runs the app from a checkout of the repository (pip install -e .); "
-            "this installation has none. Use --engine local"
-        )
-    return root
+    folder.mkdir()
+    for side in ("server", "client"):
+        text = f"from fedf2dg import flower_{side}\n\napp = flower_{side}.app\n"
+        (folder / f"{side}_of_a_run.py").write_text(text, "utf-8")
+    (folder / "pyproject.toml").write_text(_APP + _toml_lines(run_config), "utf-8")
+    return folder
 
 
 def run_through_flower(
-    run_config: Mapping[str, str | int | float | bool],
+    run_config: RunConfig,
     num_nodes: int,
     output: TextIO,
     log_file: Path,
     gpus: int = 0,
+    app: Path | None = None,
 ) -> None:
-    """Submit the app, stream its log, and return when the run has completed.
+    """Submit an app, stream its log, and return when the run has completed.
 
     Parameters
     ----------
-    run_config : Mapping
+    run_config : RunConfig
         Flat run-configuration keys and values.
     num_nodes : int
         Number of virtual SuperNodes.
@@ -92,6 +114,8 @@ def run_through_flower(
         Receives everything that Flower printed, with the tracebacks.
     gpus : int (default: 0)
         GPUs of this machine that the clients are to share; 0: they compute on processors.
+    app : Path, optional
+        The folder of a Flower app. None: the app of this package.
 
     Raises
     ------
@@ -100,17 +124,14 @@ def run_through_flower(
     KeyboardInterrupt
         After the run was stopped.
     """
-    app = app_directory()
     _require_cluster(os.environ.get("RAY_ADDRESS", ""))
     with _private_superlink() as (environment, folder):
         settings = folder / "run-config.toml"
-        settings.write_text(
-            "".join(f"{json.dumps(k)} = {_toml(v)}\n" for k, v in run_config.items()), "utf-8"
-        )
+        settings.write_text(_toml_lines(run_config), "utf-8")
         submitted = _flwr_json(
             environment,
             "run",
-            str(app),
+            str(app or write_app(folder / "app", run_config)),
             "--run-config",
             str(settings),
             "--federation-config",
@@ -182,7 +203,11 @@ def _private_superlink() -> Iterator[tuple[dict[str, str], Path]]:
         "RAY_ADDRESS": "local",
         # Ray's own value, 15, lets clients starve beside anything else that computes.
         "RAY_worker_niceness": "0",
+        # Ray keeps its sockets there, whose paths may not be long.
+        **({"RAY_TMPDIR": "/tmp"} if len(tempfile.gettempdir()) > _LONGEST_TMPDIR else {}),
         **os.environ,
+        **_without_proxy(os.environ),
+        FOLDER_VARIABLE: own_folder(),
         "PATH": f"{binaries}{os.pathsep}{os.environ.get('PATH', '')}",
         "FLWR_HOME": str(folder / "flwr"),
         "FLWR_TELEMETRY_ENABLED": "0",
@@ -230,13 +255,22 @@ def _private_superlink() -> Iterator[tuple[dict[str, str], Path]]:
         guard.communicate(b"ended")
 
 
+def _without_proxy(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables that keep a proxy out of what speaks to this machine alone."""
+    known = [environment.get(name, "") for name in ("no_proxy", "NO_PROXY")]
+    hosts = [*",".join(known).split(","), "127.0.0.1", "localhost"]
+    exempt = ",".join(dict.fromkeys(host.strip() for host in hosts if host.strip()))
+    return {"no_proxy": exempt, "NO_PROXY": exempt}
+
+
 def _await_health(superlink: subprocess.Popen[bytes], port: int, log: Path) -> None:
     deadline = time.monotonic() + _STARTUP_SECONDS
+    directly = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     while time.monotonic() < deadline:
         if superlink.poll() is not None:
             break
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=1):
+            with directly.open(f"http://127.0.0.1:{port}/health", timeout=1):
                 return
         except (OSError, urllib.error.URLError):
             time.sleep(0.1)
@@ -364,5 +398,7 @@ def _wait(environment: Mapping[str, str], run_id: str) -> dict[str, Any]:
         time.sleep(0.5)
 
 
-def _toml(value: str | int | float | bool) -> str:
-    return json.dumps(value, ensure_ascii=False)  # JSON's scalars are TOML's, finite floats too
+def _toml_lines(values: RunConfig) -> str:
+    # JSON's scalars are TOML's, finite floats too.
+    lines = (f"{json.dumps(k)} = {json.dumps(v, ensure_ascii=False)}" for k, v in values.items())
+    return "".join(f"{line}\n" for line in lines)

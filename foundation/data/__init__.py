@@ -13,6 +13,7 @@ from foundation.errors import DataError, PartitionError
 from .agreement import AUGMENTATIONS, Description, announced, parsed_shape
 from .batches import Batches
 from .cache import cache_directory
+from .collection import Collection, Source, in_memory
 from .data_set import FOLDERS, DataSet, Division
 from .images import ImageData, Normalization
 from .noise import FEATURE_NOISES, LABEL_NOISES, FeatureNoise, feature_noise, noisy_labels
@@ -32,6 +33,7 @@ __all__ = [
     "LABEL_NOISES",
     "PARTITIONS",
     "Batches",
+    "Collection",
     "DataError",
     "DataSet",
     "Description",
@@ -40,9 +42,11 @@ __all__ = [
     "ImageData",
     "Normalization",
     "PartitionError",
+    "Source",
     "announced",
     "cache_directory",
     "feature_noise",
+    "in_memory",
     "noisy_labels",
     "parsed_shape",
     "partition",

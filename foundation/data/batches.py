@@ -240,6 +240,6 @@ def _check(
         raise DataError("there is no image to make batches of")
     if len(data) == 1 and drop_singleton:
         raise DataError(
-            "there is a single image, and BatchNorm cannot train on one: leave this client out, "
-            "or use a model without BatchNorm (drop_singleton=False)"
+            "there is a single image, and BatchNorm cannot train on one: give this client more, "
+            "or take a model without BatchNorm, such as cnn"
         )

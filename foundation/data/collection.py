@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -29,6 +30,9 @@ SPLIT_NAMES = {
 
 # Of the images of a class, what is held out for testing where nobody has test images.
 _TEST_SHARE = 0.2
+
+# Images and their labels.
+Arrays = tuple[npt.NDArray[np.uint8], npt.ArrayLike]
 
 
 @dataclass(frozen=True)
@@ -304,3 +308,36 @@ def _measured(collection: Collection) -> Description:
     return Description.of_own_images(
         collection.name, collection.class_names, int(stored["channels"]), size
     ).resized_to(collection.image_size)
+
+
+def in_memory(name: str, class_names: Sequence[str], **splits: Arrays) -> Collection:
+    """Return images that are in memory as a collection.
+
+    Parameters
+    ----------
+    name : str
+        For messages and the cache.
+    class_names : sequence of str
+        In the order of the labels.
+    **splits : pair of arrays
+        ``train`` and, if there is one, ``test``: images, uint8 (n, H, W) or (n, H, W, 3), and
+        labels, whole numbers (n,). Without ``test``, a fifth of every class is held out.
+    """
+    content = hashlib.sha256()
+    for images, labels in splits.values():
+        content.update(np.ascontiguousarray(images).tobytes() + np.asarray(labels).tobytes())
+
+    def records(split: str) -> Records:
+        images, labels = splits[split]
+        where = f"data set '{name}', {split} image "
+        return Records(lambda: iter(images), np.asarray(labels, np.int64), lambda i: f"{where}{i}")
+
+    return Collection(
+        name=name,
+        identity=f"arrays {content.hexdigest()}",
+        class_names=tuple(class_names),
+        splits=tuple(splits),
+        records=records,
+        announced=tuple(class_names),
+        spare=("test" not in splits,),
+    )

@@ -98,6 +98,20 @@ class DataSet:
         collection = self._collection
         return dict(zip(collection.sites, collection.training_sizes(), strict=True))
 
+    def warn_of_copies(self) -> None:
+        """Say how many test images stand among the training images, too."""
+        collection = self._collection
+        if collection.published or not (self.has("train") and self.has("test")):
+            return
+        train, test = (
+            {row.tobytes() for row in collection.digests(split)} for split in ("train", "test")
+        )
+        if both := len(train & test):
+            warn_once(
+                f"data set '{self.name}': {both:,} of {len(test):,} test images are training "
+                "images as well: their accuracy is too kind"
+            )
+
     def digest(self, split: str, rows: Indices | None = None) -> str:
         """Return a digest of a split's images and labels, or of some rows, in whatever order.
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -230,7 +231,7 @@ def decode_image(
         elif isinstance(encoded, np.ndarray):
             image = Image.fromarray(encoded)
         else:
-            image = Image.open(io.BytesIO(encoded) if isinstance(encoded, bytes) else encoded)
+            image = _opened(encoded)
         with image:
             _channels_of(image, where)
             if size is not None:
@@ -276,13 +277,20 @@ def _eight_bits(pixels: npt.NDArray[np.generic], where: str) -> npt.NDArray[np.u
     return np.rint(values / 257).astype(np.uint8)
 
 
-def _header(encoded: Encoded, where: str) -> tuple[int, tuple[int, int]]:
+def _opened(encoded: Path | bytes) -> "Image":
     from PIL import Image
 
+    with warnings.catch_warnings():
+        # Photographs of 100 megapixels are no attack; of twice as many, Pillow opens none.
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        return Image.open(io.BytesIO(encoded) if isinstance(encoded, bytes) else encoded)
+
+
+def _header(encoded: Encoded, where: str) -> tuple[int, tuple[int, int]]:
     if isinstance(encoded, np.ndarray):
         return (1 if encoded.ndim == 2 else 3), (encoded.shape[0], encoded.shape[1])
     try:
-        with Image.open(io.BytesIO(encoded) if isinstance(encoded, bytes) else encoded) as image:
+        with _opened(encoded) as image:
             height, width = image.height, image.width
             if image.getexif().get(_ORIENTATION, 1) in _TURNED:
                 height, width = width, height
@@ -294,6 +302,10 @@ def _header(encoded: Encoded, where: str) -> tuple[int, tuple[int, int]]:
 
 
 def _channels_of(image: "Image", where: str) -> int:
+    # Cameras put a second picture behind the first (MPO); the first is the photograph.
+    frames = getattr(image, "n_frames", 1) if image.format != "MPO" else 1
+    if frames > 1:
+        raise DataError(f"{where} holds {frames} pictures: save the one that is meant by itself")
     if image.mode in _GREY_MODES:
         return 1
     if image.mode in _COLOUR_MODES:
@@ -307,7 +319,12 @@ def _unreadable(where: str, error: Exception) -> DataError:
         return DataError(f"{where}: there is no file {shown(error.filename or '')}")
     if isinstance(error, IsADirectoryError):
         return DataError(f"{where} is a folder without an image")
-    return DataError(f"{where} is not a readable image ({error}): replace or remove it")
+    if type(error).__name__ == "DecompressionBombError":
+        return DataError(f"{where} is larger than what is read: scale it down ({error})")
+    return DataError(
+        f"{where} is not a readable image ({error}): replace it, or go on without such files with "
+        "unreadable-images=leave-out"
+    )
 
 
 class SizesDiffer(DataError):

@@ -439,7 +439,7 @@ class RunOpened(Event):
 class BytesSent(Event):
     """Tensors and numbers travelled, to the clients and from them, without the transport's framing.
 
-    The kind is ``"model"``, ``"pseudo data"``, ``"label counts"``, ….
+    The kind is ``"model"``, ``"pseudo images"``, ``"label counts"``, ….
     """
 
     kind: str

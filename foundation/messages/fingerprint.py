@@ -9,19 +9,46 @@ refuses to take part.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
+from typing import Any
+
+from foundation.settings.configuration import member_files
 
 _SHARED = ("client_app", "strategies", "questions", "generation", "foundation")
 
 
+def code_fingerprint(values: Mapping[str, Any]) -> str:
+    """Return a hash of the shared packages' sources, 16 hexadecimal digits.
+
+    Parameters
+    ----------
+    values : Mapping[str, Any]
+        The run's flat keys: the files of members of a user's own that they name count, too.
+
+    Raises
+    ------
+    ConfigurationError
+        If such a member is not here.
+    """
+    digest = _digest_of_shared().copy()
+    for name, file in member_files(values):
+        digest.update(name.encode())
+        digest.update(_content(file))
+    return digest.hexdigest()[:16]
+
+
 @cache
-def code_fingerprint() -> str:
-    """Return a hash of the shared packages' sources, 16 hexadecimal digits."""
+def _digest_of_shared() -> hashlib._Hash:
     root = Path(__file__).resolve().parents[2]
     digest = hashlib.sha256()
     for name in _SHARED:
         for file in sorted((root / name).rglob("*.py")):
             digest.update(file.relative_to(root).as_posix().encode())
-            digest.update(file.read_bytes().replace(b"\r\n", b"\n"))
-    return digest.hexdigest()[:16]
+            digest.update(_content(file))
+    return digest
+
+
+def _content(file: Path) -> bytes:
+    return file.read_bytes().replace(b"\r\n", b"\n")

@@ -18,6 +18,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from foundation.members import Family
 from foundation.wording import meant, names_in, unknown
 
 from .declaration import ConfigurationError, KeyInfo, Section, Value, checked, key
@@ -39,6 +40,7 @@ __all__ = [
     "Value",
     "flatten",
     "key_table",
+    "member_files",
     "read_toml",
     "typed",
     "with_present_names",
@@ -166,7 +168,10 @@ class RunConfiguration(PostTrainingKeys, FederatedTrainingKeys, FederatedDataKey
         brought = _brought_sections(flat)
         prefixed = {**member_sections(), **brought}
         known = {name for name, _ in _declared()}
-        known |= {f"{name}.{short}" for name, kind in brought.items() for short, _ in _keys(kind)}
+        for name, info in _declared_by(brought):
+            known.add(name)
+            if name in flat:  # a command line gives them as text
+                flat[name] = _read_as(info.kind, flat[name])
         for name in flat:
             if name not in known:
                 raise ConfigurationError(
@@ -341,29 +346,46 @@ def member_sections() -> dict[str, type[Section]]:
     return dict(sorted(found.items()))
 
 
-def _brought_sections(flat: Mapping[str, Any]) -> dict[str, type[Section]]:
+def _foreign_members(values: Mapping[str, Any]) -> Iterator[tuple[str, Family, str]]:
+    """Yield (key, family, name) of the members of a user's own that flat keys name."""
+    for name, info in _declared():
+        if info.family is None or not isinstance(value := values.get(name), str):
+            continue
+        for member in names_in(checked(name, value, info)):
+            if member not in info.words and info.family.is_foreign(member):
+                yield name, info.family, member
+
+
+def member_files(values: Mapping[str, Any]) -> list[tuple[str, Path]]:
+    """Return the sources of the members of a user's own that flat keys name; see :class:`.Family`.
+
+    Raises
+    ------
+    ConfigurationError
+        If one is not here.
+    """
+    found = {
+        name: file
+        for _, family, member in _foreign_members(values)
+        for name, file in family.source_files(member)
+    }
+    return sorted(found.items())
+
+
+def _brought_sections(values: Mapping[str, Any]) -> dict[str, type[Section]]:
     """Return the sections of the members of a user's own that a run names, by name."""
     brought: dict[str, type[Section]] = {}
-    for name, info in _declared():
-        if info.family is None or not isinstance(value := flat.get(name), str):
+    taken = {name.partition(".")[0] for name, _ in _declared()}
+    for key_name, family, member in _foreign_members(values):
+        kind = getattr(family.load(member, object), "settings", None)
+        if not (isinstance(kind, type) and issubclass(kind, Section)):
             continue
-        checked(name, value, info)
-        for member in set(names_in(value)) - set(info.words):
-            if not info.family.is_foreign(member):
-                continue
-            kind = getattr(info.family.load(member, object), "settings", None)
-            if not (isinstance(kind, type) and issubclass(kind, Section)):
-                continue
-            if (
-                not kind.section_name
-                or kind.section_name in member_sections()
-                or hasattr(RunConfiguration, kind.section_name.replace("-", "_"))
-            ):
-                raise ConfigurationError(
-                    f"{name} = {member!r}: its settings need a name of their own: "
-                    f"class {kind.__name__}(Section, name=...), now {kind.section_name!r}"
-                )
-            brought[kind.section_name] = kind
+        if not kind.section_name or kind.section_name in taken:
+            raise ConfigurationError(
+                f"{key_name} = {member!r}: its settings need a name that no key has: "
+                f"class {kind.__name__}(Section, name=...), now {kind.section_name!r}"
+            )
+        brought[kind.section_name] = kind
     return brought
 
 
@@ -390,7 +412,7 @@ def with_present_names(flat: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def read_toml(path: Path) -> dict[str, Any]:
-    """Read a TOML file of run-configuration keys, flattened.
+    """Read a TOML file of run-configuration keys, flattened; of an app, those that it sets.
 
     Raises
     ------
@@ -398,7 +420,10 @@ def read_toml(path: Path) -> dict[str, Any]:
         If the file is missing or is not TOML.
     """
     try:
-        return flatten(tomllib.loads(path.read_text(encoding="utf-8")))
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+        if path.name == "pyproject.toml":
+            content = content.get("tool", {}).get("flwr", {}).get("app", {}).get("config", {})
+        return flatten(content)
     except OSError as error:
         raise ConfigurationError(f"cannot read {path}: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
@@ -411,11 +436,15 @@ def typed(name: str, text: str) -> Value:
     What is not of that type stays a text: the parser's message names the key, the value and the
     type.
     """
-    kind = _kinds().get(name, str)
+    value: Value = _read_as(_kinds().get(name, str), text)
+    return value
+
+
+def _read_as(kind: type, value: Any) -> Any:
     try:
-        return kind(text) if kind in (int, float) else text
+        return kind(value) if kind in (int, float) and isinstance(value, str) else value
     except ValueError:
-        return text
+        return value
 
 
 @cache
@@ -423,10 +452,17 @@ def _kinds() -> dict[str, type]:
     return {name: info.kind for name, info in _declared()}
 
 
-def key_table() -> list[tuple[str, Value, KeyInfo]]:
-    """Return (key, default, what it means) for every key, in the order of declaration."""
-    defaults = RunConfiguration().flat()
-    return [(name, defaults[name], info) for name, info in _declared()]
+def key_table(values: Mapping[str, Any] | None = None) -> list[tuple[str, Value, KeyInfo]]:
+    """Return (key, default, what it means) for every key, in the order of declaration.
+
+    Parameters
+    ----------
+    values : Mapping[str, Any], optional
+        A run's flat keys, whose members of a user's own may bring keys of theirs.
+    """
+    brought = _brought_sections(values or {})
+    defaults = RunConfiguration(sections=tuple(kind() for kind in brought.values())).flat()
+    return [(name, defaults[name], info) for name, info in (*_declared(), *_declared_by(brought))]
 
 
 def _section(entry: Field[Any]) -> type[Section] | None:
@@ -446,7 +482,11 @@ def _keys(cls: type[Section]) -> Iterator[tuple[str, Field[Any]]]:
 
 def _declared() -> Iterator[tuple[str, KeyInfo]]:
     yield from _declared_in(RunConfiguration, "")
-    for name, kind in member_sections().items():
+    yield from _declared_by(member_sections())
+
+
+def _declared_by(sections: Mapping[str, type[Section]]) -> Iterator[tuple[str, KeyInfo]]:
+    for name, kind in sections.items():
         yield from _declared_in(kind, f"{name}.")
 
 

@@ -239,9 +239,8 @@ def test_a_handler_that_answers_nothing_is_a_failed_client(app_log) -> None:
 @pytest.mark.slow
 def test_the_example_runs_under_flwr(tmp_path, monkeypatch):
     """As ``flwr run`` does it, on a SuperLink of its own, which ends with the test."""
-    monkeypatch.setattr(flower_engine, "app_directory", lambda: EXAMPLE)
     monkeypatch.setenv("PYTHONPATH", str(EXAMPLE.parents[1]))
     log = tmp_path / "run.log"
-    flower_engine.run_through_flower(CONFIG, 5, StringIO(), log)
+    flower_engine.run_through_flower(CONFIG, 5, StringIO(), log, app=EXAMPLE)
     said = log.read_text("utf-8")
     assert "federated: " in said and "post-trained: " in said

@@ -37,6 +37,11 @@ def _open(data_dir: str, class_names: tuple[str, ...]) -> Collection:
         return sites("folder", directory, class_names)
     collection = class_folders("folder", directory, class_names)
     refuse_a_single_class(collection, directory)
+    if not class_names and (meant := folder_of_sites(data_dir)):
+        warn_once(
+            f"{shown(meant)} is taken for a class, and holds the same folders several times: if "
+            f"these are sites, say data-dir={shown(meant)}"
+        )
     return collection
 
 

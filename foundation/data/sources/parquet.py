@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from foundation.errors import DataError
+from foundation.errors import DataError, warn_once
 
 from ..agreement import Description
 from ..collection import SPLIT_NAMES, Collection, Source
@@ -306,6 +306,8 @@ class _File:
         if labels.null_count:
             row = int(np.flatnonzero(labels.is_null().to_numpy())[0])
             raise DataError(f"{file.where(row)} has no label")
+        if file.holds_text and "" in (values := labels.to_pylist()):
+            raise DataError(f"{file.where(values.index(''))} has an empty label")
         return file
 
     @property
@@ -381,9 +383,11 @@ class _File:
 
 
 def _choose(schema: "pa.Schema", candidates: Sequence[str], what: str, file: Path) -> str:
-    for candidate in candidates:
-        if candidate in schema.names:
-            return candidate
+    found = [candidate for candidate in candidates if candidate in schema.names]
+    if len(found) > 1:
+        warn_once(f"{shown(file)}: column '{found[0]}' is read, and not '{found[1]}'")
+    if found:
+        return found[0]
     raise DataError(
         f"{shown(file)} has no {what} column: expected one of {', '.join(candidates)}, "
         f"found {', '.join(schema.names)}"

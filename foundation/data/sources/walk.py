@@ -161,8 +161,8 @@ def _refuse(error: OSError) -> None:
 
 def _why_not_read(path: Path) -> str:
     """Say why a file is passed over; empty for an image."""
-    if not path.exists():
-        return "links that lead nowhere"
+    if not path.is_file():
+        return "neither files nor folders" if path.exists() else "links that lead nowhere"
     if path.name.startswith(".") or path.name.lower() in _SYSTEM_FILES:
         return "files that are hidden or a system's"
     if path.name.lower().endswith(SUFFIXES):
