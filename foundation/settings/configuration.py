@@ -226,6 +226,11 @@ class RunConfiguration(PostTrainingKeys, FederatedTrainingKeys, FederatedDataKey
                 f"evaluation = {self.evaluation!r} needs a validation-share above 0: the clients "
                 "measure on the images that they hold out"
             )
+        if self.patience and self.validation_share == 0:
+            raise ConfigurationError(
+                f"patience = {self.patience} needs a validation-share above 0: rounds are judged "
+                "on the images that the clients hold out"
+            )
         if self.min_successful_clients > self.clients_per_round:
             raise ConfigurationError(
                 f"min-successful-clients = {self.min_successful_clients} can never be reached: "
