@@ -95,14 +95,8 @@ class Description:
 def announced(dataset: str, class_names: Sequence[str], shape: str) -> Description:
     """Describe images that nobody here has seen, from a configuration alone.
 
-    Clients that hold other classes, or images of another size, refuse.
-
-    Parameters
-    ----------
-    class_names : sequence of str
-        The classes, in the order of their labels: two or more, each once.
-    shape : str
-        Channels, height and width in pixels: ``"3x32x32"``.
+    Clients that hold other classes, or images of another size, refuse. `shape` is channels, height
+    and width in pixels: ``"3x32x32"``.
 
     Raises
     ------

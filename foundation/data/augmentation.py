@@ -20,20 +20,7 @@ MAX_ROTATION_DEGREES = 15.0
 
 
 def require_room(augmentation: str, image_size: tuple[int, int]) -> None:
-    """Refuse an augmentation that images are too small for.
-
-    Parameters
-    ----------
-    augmentation : str
-        One of `AUGMENTATIONS`.
-    image_size : tuple of int
-        (height, width) in pixels.
-
-    Raises
-    ------
-    DataError
-        If there is no such augmentation, or no room for its crops.
-    """
+    """Refuse an unknown augmentation, or one that images of (height, width) are too small for."""
     if augmentation not in AUGMENTATIONS:
         raise DataError(
             f"unknown augmentation '{augmentation}': choose one of {', '.join(AUGMENTATIONS)}"
@@ -47,22 +34,16 @@ def require_room(augmentation: str, image_size: tuple[int, int]) -> None:
 
 
 def random_moves(samples: int, *, rotate: bool, generator: torch.Generator) -> Tensor:
-    """Draw a shift, a flip and an angle for each of `samples` images.
+    """Draw a shift, a flip and an angle for each of n images.
 
-    Parameters
-    ----------
-    samples : int
-        Number of images, n.
-    rotate : bool
-        Draw angles up to `MAX_ROTATION_DEGREES` either way; else all are 0.
-    generator : torch.Generator
-        On the CPU, so that every device sees the same moves.
+    The generator is on the CPU, so that every device sees the same moves.
 
     Returns
     -------
     Tensor
         float32 (n, 4): vertical and horizontal shift in pixels (whole, within
-        +-`CROP_PADDING`), flip (0 or 1) and angle in radians.
+        +-`CROP_PADDING`), flip (0 or 1) and angle in radians (within +-`MAX_ROTATION_DEGREES`; 0
+        without `rotate`).
     """
     moves = torch.zeros(samples, 4)
     moves[:, :2] = torch.randint(
@@ -79,14 +60,7 @@ def crop_flip_positions(moves: Tensor, height: int, width: int) -> Tensor:
     """Where each pixel of shifted, flipped images comes from; beyond an edge, images are mirrored.
 
     This is a random crop from the image padded by reflection, followed by a horizontal flip (the
-    recipe of NIID-Bench for CIFAR-10).
-
-    Parameters
-    ----------
-    moves : Tensor
-        (n, 4), see `random_moves`; angles are not used.
-    height, width : int
-        Image size; at least `CROP_PADDING` + 1 pixels each way.
+    recipe of NIID-Bench for CIFAR-10). Images have `CROP_PADDING` + 1 pixels each way or more.
 
     Returns
     -------
@@ -106,13 +80,6 @@ def crop_flip_rotate_positions(moves: Tensor, height: int, width: int) -> tuple[
     Crop (padded with black), flip, then rotation about the centre with the nearest pixel, as the
     original does for CIFAR-100. The three are composed into one move, so a pixel that the crop
     alone would have cut off can turn back in.
-
-    Parameters
-    ----------
-    moves : Tensor
-        (n, 4), see `random_moves`.
-    height, width : int
-        Image size.
 
     Returns
     -------

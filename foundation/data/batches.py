@@ -29,25 +29,10 @@ Batch = tuple[Tensor, Tensor]
 
 
 class Batches:
-    """Shuffled, augmented, normalised batches of one client's images.
+    """Shuffled, augmented, normalised batches of one client's images, made on a device.
 
-    Parameters
-    ----------
-    data : ImageData
-        The images, their labels and the feature noise they carry (for `epoch` only).
-    normalization : Normalization
-        Constants per channel.
-    batch_size : int
-        Images per batch; the last batch may be smaller.
-    augmentation : str (default: "none")
-        ``none``, ``crop-flip`` or ``crop-flip-rotate`` (see `augmentation`); for `epoch` only.
-    device : str or torch.device (default: "cpu")
-        Where the data live and batches are made.
-    drop_singleton : bool (default: True)
-        Leave out a last batch of a single image, and refuse data of a single image: BatchNorm
-        cannot train on one. Set False for a model without BatchNorm.
-    channels_last : bool (default: False)
-        Give the images the channels_last memory format (same shape and values).
+    The last batch of an epoch may be smaller; of a single image it is left out, as is BatchNorm's
+    need, unless `drop_singleton` is False. `channels_last` chooses the memory format alone.
 
     Raises
     ------

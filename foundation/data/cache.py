@@ -69,26 +69,14 @@ def own_secret() -> bytes:
 def entry(name: str, identity: str, make: Callable[[Path], None], *, private: bool = False) -> Path:
     """Return the directory of an entry, making it first if nobody has.
 
+    Its content depends on `identity`: another identity is another entry. A private one can be read
+    by the user alone whose process made it; another user, in a cache they share, makes one of his
+    own.
+
     When several processes ask at once, exactly one makes the entry and the others wait. A
-    process that dies while making one leaves no entry and no lock behind.
-
-    Parameters
-    ----------
-    name : str
-        What the entry is, readable, for its directory's name.
-    identity : str
-        What the content depends on: another identity is another entry.
-    make : callable
-        Writes the entry's files into the empty directory it is given.
-    private : bool (default: False)
-        Whether only the user whose process made the entry may read it; another user, in a cache
-        they share, makes one of their own.
-
-    Returns
-    -------
-    Path
-        The entry. When the cache directory cannot be written, a temporary one that lasts as long
-        as this process (with a warning).
+    process that dies while making one leaves no entry and no lock behind. When the cache directory
+    cannot be written, the entry is a temporary one that lasts as long as this process (with a
+    warning).
     """
     if private and hasattr(os, "getuid"):
         identity += f"\nof user {os.getuid()}"

@@ -106,18 +106,7 @@ RESIZING = (
 def inspect(
     records: Records, name: str, *, resized: bool = False, leave_out_unreadable: bool = False
 ) -> tuple[Shape, str]:
-    """Read the headers of all images and find what they share.
-
-    Parameters
-    ----------
-    records : Records
-        The images.
-    name : str
-        What they are, for messages.
-    resized : bool (default: False)
-        Whether they may differ in size; the size in the result is then the first image's.
-    leave_out_unreadable : bool (default: False)
-        Whether to pass over images that cannot be read.
+    """Read the headers of all images and find what they share: their first size, if `resized`.
 
     Returns
     -------
@@ -163,25 +152,7 @@ def decode(
     resize: bool = False,
     leave_out_unreadable: bool = False,
 ) -> npt.NDArray[np.int64]:
-    """Decode the images of a split into the first rows of ``out``, uint8 (n, C, H, W).
-
-    Parameters
-    ----------
-    records : Records
-        The images.
-    shape : Shape
-        What they shall be.
-    out : np.ndarray
-        Receives them.
-    resize : bool (default: False)
-        Whether to bring images of other sizes to that of `shape`.
-    leave_out_unreadable : bool (default: False)
-        Whether to pass over images that cannot be read.
-
-    Returns
-    -------
-    np.ndarray
-        int64: which of the records stand in ``out``, in order.
+    """Decode images into the first rows of `out`, uint8 (n, C, H, W), and say which these are.
 
     Raises
     ------
@@ -328,13 +299,7 @@ def _unreadable(where: str, error: Exception) -> DataError:
 
 
 class SizesDiffer(DataError):
-    """Images of several sizes where one is needed.
-
-    Parameters
-    ----------
-    what : str
-        Which, and of what sizes.
-    """
+    """Images of several sizes where one is needed; `what` says which."""
 
     def __init__(self, what: str) -> None:
         super().__init__(f"{what}: {RESIZING}")

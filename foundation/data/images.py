@@ -21,10 +21,7 @@ if TYPE_CHECKING:
 class Normalization:
     """The affine map from bytes to network input: ``(byte / 255 - mean) / std`` per channel.
 
-    Attributes
-    ----------
-    mean, std : tuple of float
-        One value per channel, in pixel units of [0, 1].
+    Mean and standard deviation are in pixel units of [0, 1].
     """
 
     mean: tuple[float, ...]

@@ -59,12 +59,7 @@ def look_alike(name: str) -> str:
 
 
 def refuse_look_alikes(names: Iterable[tuple[str, str]]) -> None:
-    """Refuse names that differ only in case, blanks or the forms of a letter.
-
-    Parameters
-    ----------
-    names : iterable of (str, str)
-        Each name, and where it was found.
+    """Refuse names, each with its place, that differ only in case, blanks or forms of a letter.
 
     Raises
     ------

@@ -31,14 +31,10 @@ _LABEL_NOISE_STREAM = 0x6C61
 
 @dataclass(frozen=True)
 class FeatureNoise:
-    """Gaussian pixel noise of one client.
+    """Gaussian pixel noise of one client: of what size, and where.
 
-    Attributes
-    ----------
-    std : float
-        Standard deviation in pixel units of [0, 1].
-    cell : tuple of int or None
-        (top, left, height, width) in pixels that the noise is confined to; None: everywhere.
+    The standard deviation is in pixel units of [0, 1]; the cell, (top, left, height, width), is all
+    of the image if it is None.
     """
 
     std: float
@@ -48,7 +44,9 @@ class FeatureNoise:
 def feature_noise(
     kind: str, noise: float, *, client: int, clients: int, image_size: tuple[int, int]
 ) -> FeatureNoise | None:
-    """Work out which noise one client of a federation carries.
+    """Work out which noise client i of N carries; None if none.
+
+    `noise` is a standard deviation in pixel units of [0, 1], images are (height, width) in pixels.
 
     ``level``: the standard deviation grows linearly with the client, ``noise * i / (N - 1)``
     for client i = 0 .. N - 1, so the first client is clean and the last carries `noise` in full
@@ -60,22 +58,6 @@ def feature_noise(
     reading order. The published code fixes the image at 28 pixels, leaves the last client clean
     and derives the row from the cell's size instead of the grid's, so that several clients share
     a cell or fall outside; what the paper describes is built here.
-
-    Parameters
-    ----------
-    kind : str
-        ``level`` or ``space``.
-    noise : float
-        Standard deviation in pixel units of [0, 1]; 0 is clean.
-    client, clients : int
-        This client's index i and the number of clients N.
-    image_size : tuple of int
-        (height, width) in pixels.
-
-    Returns
-    -------
-    FeatureNoise or None
-        None for a client without noise.
 
     Raises
     ------
@@ -110,26 +92,10 @@ def feature_noise(
 def noisy_labels(
     labels: npt.NDArray[np.int64], kind: str, rate: float, *, classes: int, seed: int, client: int
 ) -> npt.NDArray[np.int64]:
-    """Replace each label, with probability `rate`, by a wrong one.
+    """Return labels of which each is replaced, with probability `rate`, by a wrong one.
 
-    Parameters
-    ----------
-    labels : np.ndarray
-        int64, shape (n,).
-    kind : str
-        ``none``; ``symmetric``: any other class, all equally likely; ``pairflip``: the next
-        class (the last class's next is the first).
-    rate : float
-        Probability in [0, 1] that a label is changed; the changed label is always wrong.
-    classes : int
-        Number of classes.
-    seed, client : int
-        The noise depends on both and on nothing else.
-
-    Returns
-    -------
-    np.ndarray
-        int64, shape (n,), a copy.
+    ``symmetric``: any other class, all equally likely; ``pairflip``: the next class (the last
+    class's next is the first). The draw depends on `seed` and `client` and on nothing else.
 
     Raises
     ------

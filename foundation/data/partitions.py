@@ -46,31 +46,14 @@ def partition(
     min_samples: int = 10,
     max_draws: int = 1000,
 ) -> list[Indices]:
-    """Divide the rows of a data set over clients.
+    """Divide the rows of a data set, by their labels, over clients.
 
-    Parameters
-    ----------
-    labels : np.ndarray
-        int64, shape (n,): the class of every row.
-    kind : str
-        ``iid``: equal random parts. ``dirichlet``: every class is divided by proportions drawn
-        from a Dirichlet distribution, in NIID-Bench's self-balancing form. ``classes``: every
-        client holds `classes_per_client` classes. ``quantity``: random parts whose sizes are
-        drawn from a Dirichlet distribution.
-    clients : int
-        Number of parts, N.
-    seed : int
-        Same labels, parameters and seed: same partition.
-    dirichlet_alpha : float (default: 0.05)
-        Concentration (beta in NIID-Bench) for ``dirichlet``; the smaller, the more skewed.
-    classes_per_client : int (default: 2)
-        Classes each client holds, for ``classes``.
-    quantity_alpha : float (default: 0.5)
-        Concentration for ``quantity``; the smaller, the more unequal.
-    min_samples : int (default: 10)
-        Rows every client must get.
-    max_draws : int (default: 1000)
-        Draws after which ``dirichlet`` and ``quantity`` give up.
+    ``iid``: equal random parts. ``dirichlet``: every class is divided by proportions drawn from a
+    Dirichlet distribution of concentration `dirichlet_alpha` (beta in NIID-Bench, in its
+    self-balancing form); the smaller, the more skewed. ``classes``: every client holds
+    `classes_per_client` classes. ``quantity``: random parts whose sizes are drawn from a Dirichlet
+    distribution of concentration `quantity_alpha`. After `max_draws` draws without `min_samples`
+    rows for every client, the drawn kinds give up. The seed decides all else.
 
     Returns
     -------
@@ -317,23 +300,11 @@ def stratified_split(
     *,
     at_least_one_of: int = 0,
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Split rows into a large and a small part with the same class shares.
+    """Split rows into a large and a small part with the same class shares, both ascending.
 
     Own code because scikit-learn's stratified split refuses a class with a single image, which
-    here simply stays in the large part.
-
-    Parameters
-    ----------
-    fraction : float
-        Share of every class that goes to the small part, in [0, 1); rounded to whole images.
-    at_least_one_of : int (default: 0)
-        A class of so many images gives at least one to the small part, if the fraction is above 0;
-        0: no class has to.
-
-    Returns
-    -------
-    tuple of np.ndarray
-        Rows of the large and of the small part, both ascending.
+    here simply stays in the large part. The small part gets `fraction` of every class, in [0, 1),
+    rounded to whole images; with `at_least_one_of` n, at least one of a class of n or more.
     """
     rng = np.random.default_rng(seed)
     chosen = np.zeros(len(labels), dtype=bool)
@@ -353,12 +324,8 @@ def split_by_content(
     """Split rows as `stratified_split` does, by what the images are and not by where they stand.
 
     Of every class, the images whose digests are smallest go to the small part. A file that is
-    renamed, moved or copied stays in its part, and so do all copies of an image.
-
-    Parameters
-    ----------
-    digests : np.ndarray
-        uint8, shape (n, bytes): equal for equal images.
+    renamed, moved or copied stays in its part, and so do all copies of an image. `digests`, uint8
+    (n, bytes), are equal for equal images.
     """
     chosen = np.zeros(len(labels), dtype=bool)
     for label in np.unique(labels):
@@ -386,11 +353,6 @@ def stratified_subset(labels: npt.NDArray[np.int64], size: int, seed: int) -> np
 
     Shares are rounded by largest remainder, so every class differs from its exact share by less
     than one image.
-
-    Returns
-    -------
-    np.ndarray
-        Ascending rows, shape (min(size, n),).
     """
     if size >= len(labels):
         return np.arange(len(labels))

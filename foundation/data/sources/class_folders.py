@@ -31,17 +31,8 @@ def class_folders(name: str, directory: Path, class_names: Sequence[str] = ()) -
     validation. Without such a folder, a fixed share of every class may be held out for testing. A
     class's images may lie in folders below it, or behind links. What is left out (hidden folders,
     those of operating systems, runs, other kinds of files, links that lead nowhere) is counted by
-    reason in a warning.
-
-    Parameters
-    ----------
-    name : str
-        Name of the data set.
-    directory : Path
-        The folder that holds all.
-    class_names : sequence of str (default: ())
-        The federation's classes in order, so that sites that miss some agree on the numbers.
-        Empty: the folders' names, sorted.
+    reason in a warning. The classes are `class_names` in their order, so that sites that miss some
+    agree on the numbers; else the folders' names, sorted.
 
     Raises
     ------

@@ -53,13 +53,6 @@ def holds_sites(directory: Path, class_names: Sequence[str] = ()) -> bool:
     testing, the same name occurs in several of them, or a parquet file lies beside them. Given
     `class_names` decide where they occur.
 
-    Parameters
-    ----------
-    directory : Path
-        A data set's folder.
-    class_names : sequence of str (default: ())
-        Its classes, if they are known.
-
     Raises
     ------
     DataError
@@ -124,15 +117,8 @@ def _refuse_images_beside_sites(
 def sites(name: str, directory: Path, class_names: Sequence[str] = ()) -> Collection:
     """Read a folder of sites as one data set that knows which row is whose.
 
-    Parameters
-    ----------
-    name : str
-        Name of the data set.
-    directory : Path
-        Holds one folder or parquet file per site, and maybe one with the server's test images.
-    class_names : sequence of str (default: ())
-        The classes in order. Empty: those of the server's test images, which the sites must keep
-        to, as on real clients; without such images all that any site has, sorted.
+    The classes are `class_names`, else those of the server's test images, which the sites must keep
+    to, as on real clients; without such images all that any site has, sorted.
 
     Returns
     -------

@@ -49,28 +49,15 @@ def site_data(
 ) -> ImageData:
     """Load the data of a real site (an edge client that has its own files).
 
-    Parameters
-    ----------
-    path : str or Path
-        A ``.parquet`` file, a directory of ``train.parquet`` (and ``test.parquet``), or a
-        directory of class folders, plain or below ``train`` (and ``test``).
-    split : str (default: "train")
-        ``train``, or ``test``: the site's own test files, else what `holdout` set aside, which may
-        be no image.
-    like : Description or None (default: None)
-        What the federation agreed on. Labels are numbered by its classes, images are brought to
-        its channels, and to its size if it says so; else they must have that size. None: the
-        site's own.
-    class_names : tuple of str (default: ())
-        The federation's classes in order, where there is no `like`.
-    holdout : float (default: 0.0)
-        Share of each class to set aside when the files have no test part; a class of
-        `HELD_OUT_FROM` images or more gives at least one. The draw depends on the images' content
-        alone, so one that is set aside is not trained on later, whatever its file is called.
-    site : str (default: "")
-        How to call the site in messages; empty: its path.
-    image_size, leave_out_unreadable
-        See `DataSet`; the former is used where there is no `like`.
+    `path` is a ``.parquet`` file, a directory of ``train.parquet`` (and ``test.parquet``), or one
+    of class folders, plain or below ``train`` (and ``test``). `like` is what the federation agreed
+    on: labels are numbered by its classes, images are brought to its channels, and to its size if
+    it says so. Without it, the site's own description holds, with `class_names` and `image_size`.
+
+    The split ``test`` is the site's own test files, else the share `holdout` of each class, maybe
+    no image; a class of `HELD_OUT_FROM` images or more gives at least one. The draw depends on the
+    images' content alone: one that is set aside is not trained on later, whatever its file is
+    called. Messages call the site `site`, else by its path.
 
     Raises
     ------

@@ -84,18 +84,8 @@ def parquet_files(directory: Path) -> list[Path]:
 def find_files(directory: Path, names: Mapping[str, Sequence[str]]) -> dict[str, list[Path]]:
     """Find each split's parquet files in a directory, else in the one folder in it that has any.
 
-    Parameters
-    ----------
-    directory : Path
-        Where to look.
-    names : mapping
-        For each split the stems it may have, in order: ``{"test": ("test", "valid")}`` finds
-        ``test.parquet`` or ``test-00000-of-00002.parquet`` and their like.
-
-    Returns
-    -------
-    dict
-        Split to its files, sorted; a split without files is left out.
+    `names` are the stems that a split may have, in order: ``{"test": ("test", "valid")}`` finds
+    ``test.parquet`` or ``test-00000-of-00002.parquet`` and their like.
 
     Raises
     ------
@@ -192,19 +182,6 @@ def parquet(
     the labels that occur (sorted). A file's numbers mean what its own metadata say. Classes named
     by numbers, such as 100 and 20240101, are found by these numbers; where the names are others, a
     number is a position among them.
-
-    Parameters
-    ----------
-    name : str
-        Name of the data set.
-    files : mapping
-        Split to its files.
-    class_names : sequence of str (default: ())
-        The federation's classes in order, so that sites that miss some agree on the numbers.
-    image_columns, label_columns : sequence of str
-        Column names to look for, in order.
-    description : Description or None (default: None)
-        For a known data set, whose numbers are positions among its classes.
 
     Raises
     ------

@@ -99,16 +99,8 @@ def folders_in(
 ) -> list[Path]:
     """Return the folders of one's own in a directory, sorted; links to folders count.
 
-    Folders that hold nothing but runs do not: a run's pictures are nobody's class.
-
-    Parameters
-    ----------
-    directory : Path
-        Where to look, not in its depths.
-    left_out : LeftOut or None (default: None)
-        Receives what else is there.
-    read : container of Path (default: none)
-        Files that are read all the same, and not counted.
+    Folders that hold nothing but runs do not: a run's pictures are nobody's class. `left_out`
+    receives what else is there, but for the files in `read`.
     """
     found, left_out = [], left_out or LeftOut()
     for child in sorted(directory.iterdir()):
@@ -126,13 +118,6 @@ def images_below(directory: Path, left_out: LeftOut) -> Iterator[tuple[Path, os.
     """Yield every image file below a directory with its status, in a stable order.
 
     Links to files and to folders are followed, each folder once: a link may lead upwards.
-
-    Parameters
-    ----------
-    directory : Path
-        Where to look, in all depths.
-    left_out : LeftOut
-        Receives what is passed over.
     """
     been: set[Path] = set()
     for parent, folders, files in os.walk(directory, onerror=_refuse, followlinks=True):

@@ -34,6 +34,13 @@ def test_warns_where_guessing_is_within_the_interval(accuracy, images, classes, 
         assert f"guessing among {classes} classes" in said and f"on {images:,} images" in said
 
 
+def test_classes_that_nobody_measured_do_not_count() -> None:
+    told = summary(0.45, 100)
+    assert not guessing(told, 3)
+    told["measured"]["selected"]["classes"] = 2  # type: ignore[index]
+    assert "guessing among 2 classes (50.0 %)" in guessing(told, 3)
+
+
 def test_the_card_says_it_in_bold() -> None:
     told = {**summary(0.57, 21), "judged": {}, "strategy": "fedavg", "clients": 3, "rounds": 2}
     model = ModelDescription("cnn", 0, ("ants", "bees"), 3, (8, 8), (0.5,) * 3, (0.25,) * 3)
