@@ -81,7 +81,7 @@ def test_where_nobody_judges_the_average_is_the_result(tiny_run, kind, monkeypat
     seen = []
     add = RunningAverage.add
     monkeypatch.setattr(RunningAverage, "add", lambda self, s: seen.append(s) or add(self, s))
-    keys = {**KEYS, "acceptance": "always"}
+    keys = {**KEYS, "acceptance": "none"}
     run = tiny_run(kind, global_average=kind, global_average_rounds=2, **keys)
     assert len(seen) == 3
     weights = {"window": [0, 1 / 2, 1 / 2], "geometric": [1 / 7, 2 / 7, 4 / 7]}[kind]
