@@ -15,7 +15,8 @@ from flwr.clientapp import ClientApp
 from foundation import say_expected_errors_plainly
 from foundation.messages.content import Received
 from foundation.messages.fingerprint import code_fingerprint
-from foundation.models import cpu_state, load_state
+from foundation.messages.frozen_layers import FROZEN, complete
+from foundation.models import StateLayout, cpu_state, load_state
 from foundation.seeds import training_generator
 from foundation.settings.configuration import ConfigurationError, RunConfiguration
 from questions import Question, questions
@@ -35,7 +36,9 @@ _MEMORY = "memory"
 
 def _teller(question: Question) -> Callable[[Message, Context], Message]:
     def tell(message: Message, context: Context) -> Message:
-        content = question.tell(_site(message, context), Received(message.content))
+        site = _site(message, context)
+        _completed(message, site)
+        content = question.tell(site, Received(message.content))
         return Message(content=content.records(), reply_to=message)
 
     return tell
@@ -70,6 +73,7 @@ def evaluate(message: Message, context: Context) -> Message:
 def train(message: Message, context: Context) -> Message:
     """Train the received model on the client's data under the run's strategy."""
     site = _site(message, context)
+    leaves_out = _completed(message, site)
     request = TrainRequest.of(message)
     server_round = number(request.config, "server-round")
     configuration = site.configuration.with_mu_at(server_round)
@@ -108,7 +112,10 @@ def train(message: Message, context: Context) -> Message:
             "seconds": result.seconds,
         }
     )
-    return _answer(message, **request.answer(cpu_state(model)), metrics=metrics)
+    state = cpu_state(model)
+    if leaves_out:
+        state = {name: value for name, value in state.items() if name not in leaves_out}
+    return _answer(message, **request.answer(state), metrics=metrics)
 
 
 def _site(message: Message, context: Context) -> Site:
@@ -126,6 +133,16 @@ def _site(message: Message, context: Context) -> Site:
         sent,
         context.state.config_records.setdefault(_MEMORY, ConfigRecord()),
     )
+
+
+def _completed(message: Message, site: Site) -> tuple[str, ...]:
+    """Put frozen layers that this client holds into a message; return those to leave out again."""
+    if FROZEN not in config_in(message):
+        return ()
+    model = site.model()
+    frozen = StateLayout.of(model).frozen
+    complete(message.content, model.state_dict(), frozen)
+    return frozen
 
 
 def _answer(message: Message, **records: ArrayRecord | MetricRecord) -> Message:

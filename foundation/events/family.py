@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from foundation.intervals import Z
+from foundation.scores import Outcomes, figures_sentence
 from foundation.wording import counted, duration, rounds_left
 
 if TYPE_CHECKING:
@@ -121,6 +122,15 @@ class OnClients:
     images: int
     accuracy: float | None
     clients: Sequence[ClientAccuracy]
+
+
+@dataclass(frozen=True)
+class SiteOutcomes:
+    """What a model says of a site's held-out images, added up; see :class:`Scored`."""
+
+    client: int | None
+    name: str
+    outcomes: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -323,6 +333,26 @@ class Judged(Event):
     @property
     def warnings(self) -> Sequence[str]:
         return [f"judgement: {f.who} did not judge: {f.reason}" for f in self.failures]
+
+
+@dataclass(frozen=True)
+class Scored(Event):
+    """What the model kept so far says of labelled images, added up: of all, and at each site.
+
+    As :meth:`foundation.scores.Outcomes.as_json` writes it. The whole are the images of whoever
+    measures the run's models.
+    """
+
+    event = "scores"
+    identity = ("stage",)
+    stage: str
+    whole: Mapping[str, Any]
+    sites: Sequence[SiteOutcomes] = ()
+
+    def sentence(self, rounds: int | None = None) -> str:
+        # Of a stage's own result its evaluation says enough.
+        outcomes = Outcomes.read(self.whole) if self.stage == "selected" else None
+        return "" if outcomes is None else f"model kept: {figures_sentence(outcomes)}"
 
 
 @dataclass(frozen=True)

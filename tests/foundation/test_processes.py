@@ -385,3 +385,25 @@ def test_programs_are_counted_by_their_file_name(tmp_path):
     finally:
         for process in started:
             process.communicate()
+
+
+def test_what_the_working_folder_holds_is_not_imported_and_a_long_tmpdir_does_not_matter(tmp_path):
+    """Job folders of clusters are longer than the path of a socket may be."""
+    deep = tmp_path / ("job-" + "0123456789" * 9)
+    (deep / "work").mkdir(parents=True)
+    for name in ("types", "signal", "selectors", "models", "torch"):
+        (deep / "work" / f"{name}.py").write_text(f"raise RuntimeError('{name}.py')\n")
+    program = (
+        "from foundation.processes import Workers\n"
+        "with Workers(1) as workers:\n"
+        "    workers.submit('any', callable)\n"
+        "    print([event.value for event in workers.events() if event.done])\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", program],
+        cwd=deep / "work",
+        env={**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(deep)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout == "[True]\n", done.stderr[-2000:]

@@ -12,8 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from fedf2dg.console import Printer, logged_to, plain_warnings
-from fedf2dg.ending import FAILED, exit_status
+from fedf2dg.console import FAILED, Printer, exit_status, logged_to, plain_warnings
 
 ROOT = Path(__file__).resolve().parents[2]
 FULL = Path("/dev/full")
@@ -25,7 +24,7 @@ FULL = Path("/dev/full")
 def test_a_disk_that_is_full_or_closed_is_one_line(
     capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, number: int, advice: str
 ) -> None:
-    monkeypatch.setattr("fedf2dg.ending._forget_output", lambda: None)
+    monkeypatch.setattr("fedf2dg.console._forget_output", lambda: None)
 
     def work() -> int:
         raise OSError(number, os.strerror(number), "/data/report.html")
