@@ -22,7 +22,8 @@ def standardized(weight: Tensor) -> Tensor:
     wide = weight.to(torch.promote_types(weight.dtype, torch.float32))
     variance, mean = torch.var_mean(wide, dim=(1, 2, 3), correction=0, keepdim=True)
     squared_length = variance * weight[0].numel()
-    return ((wide - mean) * squared_length.clamp_min(_SHORTEST).rsqrt()).to(weight.dtype)
+    result: Tensor = (wide - mean) * squared_length.clamp_min(_SHORTEST).rsqrt()
+    return result.to(weight.dtype)
 
 
 class StandardizedConv2d(nn.Conv2d):
