@@ -35,6 +35,8 @@ from .ledger import Ledger
 from .told_labels import Told
 
 FORMAT = 2
+#: The step in which a run without rounds takes the initial weights for its federated model.
+WITHOUT_ROUNDS = "train-0000"
 #: The step behind the last round, where training may end with another model than that round's.
 ENDED = "train-ended"
 _KEPT = "kept.safetensors"
@@ -54,7 +56,8 @@ def stage_of(step: str) -> str:
 
 def rounds_done(completed: Sequence[str]) -> int:
     """Return how many federated rounds are among completed steps."""
-    return sum(re.fullmatch(r"train-\d+", step) is not None for step in completed)
+    rounds = (step for step in completed if re.fullmatch(r"train-\d+", step))
+    return sum(step != WITHOUT_ROUNDS for step in rounds)
 
 
 @dataclass

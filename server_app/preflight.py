@@ -80,6 +80,11 @@ def check(configuration: RunConfiguration, simulated: bool) -> None:
         for method in chosen(configuration.post_training_for(description.image_size)):
             if method.suits is not None:
                 method.suits(model, settings)
+            if configuration.num_server_rounds == 0 and not method.asks_only:
+                raise ConfigurationError(
+                    f"post-training = {method.name!r} needs local models, and num-server-rounds = "
+                    "0 makes none: choose head or calibration, or a round"
+                )
     except ValueError as error:
         raise ConfigurationError(str(error)) from error
     require_room(configuration.augmentation_for(description.augmentation), description.image_size)
@@ -105,7 +110,8 @@ def check(configuration: RunConfiguration, simulated: bool) -> None:
             )
     if simulated:
         counts = _training_counts(configuration)
-        if model.has_batch_norm and configuration.strategy != "centralized":
+        trains = configuration.num_server_rounds > 0 and configuration.strategy != "centralized"
+        if model.has_batch_norm and trains:
             _require_several_images(configuration, counts)
         if start is not None and (begun := checkpoints.data_at(start)):
             now = described_data(configuration.division, counts, description.class_names)

@@ -20,7 +20,7 @@ from strategies import prior_left
 
 from . import run_directory
 from .acceptance import Acceptance
-from .checkpoints import ENDED, rounds_done
+from .checkpoints import ENDED, WITHOUT_ROUNDS, rounds_done
 from .disk import disk_errors_explained
 from .federation import Federation
 from .kept_model import forget_kept_model, write_kept_model
@@ -193,6 +193,9 @@ def train(federation: Federation) -> None:
                 federation.close_stage("federated")
         federation.commit(step)
     result.settle()
+    if rounds == 0 and not federation.done(WITHOUT_ROUNDS):
+        log.info("no rounds: the clients are asked about the initial weights")
+        federation.commit(WITHOUT_ROUNDS)
 
 
 def post_train(federation: Federation) -> None:

@@ -439,8 +439,18 @@ class Calibrated(Event):
     classes: int | None = None
     shrinkage: float | None = None
     temperature: float | None = None
+    #: Of a head in closed form: which, how regularised, chosen from so many by so many images.
+    form: str | None = None
+    strength: float | None = None
+    heads: int | None = None
+    held_out: int | None = None
 
     def sentence(self, rounds: int | None = None) -> str:
+        if self.form is not None:
+            return (
+                f"head of {counted(self.classes or 0, 'class', 'classes')} in closed form: "
+                f"{self.form}, strength {self.strength:.3g}, temperature {self.temperature:g}"
+            )
         if self.of == "bias":
             source = "the clients' predictions" if self.source == "predictions" else "pseudo images"
             changes = ", ".join(f"{value:+.2f}" for value in self.bias)

@@ -35,7 +35,13 @@ class FederatedTrainingKeys(Section):
         original="n_parties",
     )
     num_server_rounds: int = key(
-        5, "Federated rounds.", unit="rounds", minimum=1, original="comm_round", binds="generate"
+        5,
+        "Federated rounds. 0: none, for methods that ask the clients about the initial weights and "
+        "need no local models (head, calibration).",
+        unit="rounds",
+        minimum=0,
+        original="comm_round",
+        binds="generate",
     )
     patience: int = key(
         0,
