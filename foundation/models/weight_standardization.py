@@ -22,8 +22,7 @@ def standardized(weight: Tensor) -> Tensor:
     wide = weight.to(torch.promote_types(weight.dtype, torch.float32))
     variance, mean = torch.var_mean(wide, dim=(1, 2, 3), correction=0, keepdim=True)
     squared_length = variance * weight[0].numel()
-    result: Tensor = (wide - mean) * squared_length.clamp_min(_SHORTEST).rsqrt()
-    return result.to(weight.dtype)
+    return ((wide - mean) * squared_length.clamp_min(_SHORTEST).rsqrt()).to(weight.dtype)
 
 
 class StandardizedConv2d(nn.Conv2d):
@@ -31,7 +30,8 @@ class StandardizedConv2d(nn.Conv2d):
 
     def forward(self, features: Tensor) -> Tensor:
         """Convolve with the standardized filters."""
-        return self._conv_forward(features, standardized(self.weight), self.bias)
+        result: Tensor = self._conv_forward(features, standardized(self.weight), self.bias)
+        return result
 
 
 def standardize_weights(network: nn.Module) -> None:
