@@ -216,6 +216,11 @@ class RunConfiguration(PostTrainingKeys, FederatedTrainingKeys, FederatedDataKey
             raise ConfigurationError(
                 f"label-noise = {self.label_noise!r} needs a label-noise-rate above 0"
             )
+        if self.num_server_rounds == 0 and not self.initial_weights:
+            raise ConfigurationError(
+                "num-server-rounds = 0 trains nothing, so the model has to be trained already: set "
+                "initial-weights, or num-server-rounds to 1 or more"
+            )
         if self.schedule.warm_up_rounds >= self.num_server_rounds and self.schedule.warm_up_rounds:
             raise ConfigurationError(
                 f"schedule.warm-up-rounds = {self.schedule.warm_up_rounds} must be below "
@@ -225,6 +230,16 @@ class RunConfiguration(PostTrainingKeys, FederatedTrainingKeys, FederatedDataKey
             raise ConfigurationError(
                 f"evaluation = {self.evaluation!r} needs a validation-share above 0: the clients "
                 "measure on the images that they hold out"
+            )
+        if self.num_server_rounds == 0 and (self.patience or self.global_average != "last"):
+            raise ConfigurationError(
+                f"patience = {self.patience} and global-average = {self.global_average!r} choose "
+                "between rounds, and num-server-rounds = 0 has none: leave them out"
+            )
+        if self.patience and self.validation_share == 0:
+            raise ConfigurationError(
+                f"patience = {self.patience} needs a validation-share above 0: rounds are judged "
+                "on the images that the clients hold out"
             )
         if self.min_successful_clients > self.clients_per_round:
             raise ConfigurationError(
