@@ -18,7 +18,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.optimize import brentq
 
 from foundation.intervals import Z, share_interval
 
@@ -30,6 +29,7 @@ BINS = 15
 #: Bins of a class's score: half a unit of log-odds wide, from -16 to 16; the outer ones are open.
 SCORE_BINS = 64
 _LOG_ODDS = 16.0
+_BRIEF_CLASSES = 20
 #: Figures of fewer images than this are marked: their intervals span more than 40 points.
 FEW = 20
 
@@ -106,6 +106,11 @@ class Outcomes:
         return cls(len(truth), int(right.sum()), total, squares, bins, confusion, histograms)
 
     @classmethod
+    def partly(cls, images: int, right: int, confusion: Counts | None = None) -> Outcomes:
+        """Return what is known where nobody told losses, confidences and scores."""
+        return cls(images, right, math.nan, math.nan, np.zeros((3, BINS)), confusion)
+
+    @classmethod
     def sum(cls, parts: Sequence[Outcomes]) -> Outcomes | None:
         """Add up those of several sites; by class only where all tell. None of nobody."""
         if not parts:
@@ -120,15 +125,22 @@ class Outcomes:
             _added([part.histograms for part in parts]),
         )
 
-    def as_json(self) -> dict[str, Any]:
-        """Return it as a file holds it."""
-        tables = {"bins": self.bins, "confusion": self.confusion, "histograms": self.histograms}
+    def as_json(self, *, brief: bool = False) -> dict[str, Any]:
+        """Return it as a file holds it; in brief without the histograms of more than 20 classes."""
+        histograms = self.histograms
+        if brief and histograms is not None and histograms.shape[1] > _BRIEF_CLASSES:
+            histograms = None
         return {
             "images": self.images,
             "right": self.right,
             "loss": self.loss if math.isfinite(self.loss) else None,
             "loss_squares": self.loss_squares if math.isfinite(self.loss_squares) else None,
-            **{name: None if table is None else table.tolist() for name, table in tables.items()},
+            "confusion": None if self.confusion is None else self.confusion.tolist(),
+            # A line each, or a file that is indented would have one for every number.
+            "bins": [" ".join(map(repr, row)) for row in self.bins.tolist()],
+            "histograms": None
+            if histograms is None
+            else [[" ".join(map(str, row)) for row in side] for side in histograms.tolist()],
         }
 
     @classmethod
@@ -138,11 +150,13 @@ class Outcomes:
             return None
         try:
             loss, squares = found["loss"], found["loss_squares"]
-            confusion, histograms = (
-                None if found.get(name) is None else np.asarray(found[name], np.int64)
-                for name in ("confusion", "histograms")
-            )
-            bins = np.asarray(found["bins"], np.float64)
+            table, sides = found.get("confusion"), found.get("histograms")
+            confusion = None if table is None else np.asarray(table, np.int64)
+            histograms = None
+            if sides is not None:
+                rows = [[[int(count) for count in row.split()] for row in side] for side in sides]
+                histograms = np.asarray(rows, np.int64)
+            bins = np.asarray([[float(v) for v in row.split()] for row in found["bins"]])
             outcomes = cls(
                 int(found["images"]),
                 int(found["right"]),
@@ -152,7 +166,7 @@ class Outcomes:
                 confusion,
                 histograms,
             )
-        except (KeyError, TypeError, ValueError):
+        except (AttributeError, KeyError, TypeError, ValueError):
             return None
         square = confusion is None or (confusion.ndim == 2 and len(set(confusion.shape)) == 1)
         known = histograms is None or histograms.ndim == 3
@@ -196,6 +210,19 @@ def guessing(outcomes: Outcomes) -> float | None:
     """Return the share of the most frequent class: what always naming it would reach."""
     labels = outcomes.labels
     return None if labels is None or not outcomes.images else float(labels.max() / outcomes.images)
+
+
+def with_images(outcomes: Outcomes) -> list[int]:
+    """Return the classes that have images; none where classes are kept back."""
+    return [] if outcomes.labels is None else np.flatnonzero(outcomes.labels).tolist()
+
+
+def entropy(outcomes: Outcomes) -> float | None:
+    """Return the log loss of answering the classes' shares for every image; None if not known."""
+    if outcomes.labels is None or not outcomes.images:
+        return None
+    shares = outcomes.labels[outcomes.labels > 0] / outcomes.images
+    return float(-(shares * np.log(shares)).sum())
 
 
 def recalls(outcomes: Outcomes) -> list[Figure]:
@@ -276,6 +303,8 @@ def log_loss(outcomes: Outcomes) -> Figure:
     if not n:
         return UNKNOWN
     mean = outcomes.loss / n
+    if math.isnan(mean):
+        return UNKNOWN
     if not math.isfinite(mean) or n < 2:
         return Figure(mean, math.nan, math.nan, n)
     variance = max(0.0, outcomes.loss_squares / n - mean**2) * n / (n - 1)
@@ -289,7 +318,7 @@ def calibration_error(outcomes: Outcomes) -> Figure:
     Guo et al. (2017). Of few images it is above that of many, as chance alone makes gaps.
     """
     n = outcomes.images
-    if not n:
+    if not outcomes.bins.any():
         return UNKNOWN
     total, low, high = 0.0, 0.0, 0.0
     for count, right, confidence in outcomes.bins.T:
@@ -303,6 +332,26 @@ def calibration_error(outcomes: Outcomes) -> Figure:
         low += (weight * (gap - least)) ** 2
         high += (weight * (max(ends) - gap)) ** 2
     return Figure(total, max(0.0, total - low**0.5), min(1.0, total + high**0.5), n)
+
+
+#: The figures of a model as one number each, by the name that files and sinks know them by.
+OF_ALL = {
+    "accuracy": accuracy,
+    "balanced_accuracy": balanced_accuracy,
+    "auroc": mean_area,
+    "log_loss": log_loss,
+    "calibration_error": calibration_error,
+}
+
+
+def figures_sentence(outcomes: Outcomes) -> str:
+    """Say the figures that are known, e.g. "balanced accuracy 0.81, log loss 0.53"."""
+    found = {name: figure(outcomes) for name, figure in OF_ALL.items()}
+    return ", ".join(
+        f"{name.replace('_', ' ')} {figure.value:.3f}"
+        for name, figure in found.items()
+        if math.isfinite(figure.value)
+    )
 
 
 def never_named(outcomes: Outcomes) -> list[int]:
@@ -335,6 +384,8 @@ def _area_interval(area: float, positive: int, negative: int) -> tuple[float, fl
     Newcombe (2006), Statistics in Medicine 25:559, method 5: Hanley and McNeil's variance with the
     mean of both numbers in place of each, solved as Wilson does, so that it stays within [0, 1].
     """
+    from scipy.optimize import brentq  # takes a while to load, and few need it
+
     reach = (positive + negative) / 2 - 1
 
     def outside(theta: float) -> float:

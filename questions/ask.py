@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any, TypeVar
 
 from flwr.app import ConfigRecord, RecordDict
 from flwr.serverapp import Grid
 
 from foundation.messages.content import CONFIG, Received, payload_bytes
+from foundation.messages.frozen_layers import FrozenLayers
 from foundation.messages.gather import Gathered, gather, grouped
 from foundation.messages.participants import Participant, Participants
 
@@ -67,7 +69,8 @@ def ask(
     participants.refresh(grid)
     known = {client: participants[client] for client in request.clients(participants)}
     addresses = participants.addresses(known)
-    return ask_nodes(grid, request, known, addresses, agreement, timeout, progress)
+    frozen = participants.frozen
+    return ask_nodes(grid, request, known, addresses, agreement, timeout, progress, frozen)
 
 
 def ask_nodes(
@@ -78,17 +81,28 @@ def ask_nodes(
     agreement: Mapping[str, Any],
     timeout: float,
     progress: Callable[[int, int], None] | None = None,
+    frozen: FrozenLayers | None = None,
 ) -> Answers[A]:
     """Ask through given nodes, None for a client that is not connected; see :func:`ask`."""
-    # Packed once for all clients.
     common = request.content()
-    records = common.records()
     sent = received = 0
+
+    # Packed once for all clients that hold the frozen layers, and once for the others.
+    @cache
+    def packed(holds: bool) -> tuple[RecordDict, dict[str, Any]]:
+        if frozen is None:
+            return common.records(), {}
+        states, said = frozen.sent(common.states, holds)
+        return replace(common, states=states).records(), said
 
     def content(client: int) -> RecordDict:
         nonlocal sent
         own = request.content_for(client)
-        settings = {**agreement, **common.settings, **own.settings}
+        records, said = packed(frozen is not None and frozen.held_by(client))
+        if own.states and frozen is not None:
+            states, said = frozen.sent(own.states, frozen.held_by(client), said)
+            own = replace(own, states=states)
+        settings = {**agreement, **common.settings, **own.settings, **said}
         message = RecordDict({**records, **own.records()})
         if settings:
             message[CONFIG] = ConfigRecord(settings)
@@ -103,4 +117,6 @@ def ask_nodes(
 
     message_type = f"query.{request.asks.name}"
     gathered = gather(grid, addresses, message_type, content, check, timeout, progress)
+    if frozen is not None and common.states:
+        frozen.answered(gathered.valid, gathered.failures)
     return Answers(gathered.valid, gathered.failures, gathered.refused, sent, received)

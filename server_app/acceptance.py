@@ -23,7 +23,7 @@ from questions.evaluation import Candidates, EvaluationRequest, Scores
 
 from .federation import Federation
 from .judgement import STEPS, Verdict, decide, tallies
-from .measuring import CLIENTS, SERVER, Figures
+from .measuring import CLIENTS, SERVER, Figures, figures_of, scored
 
 
 class Acceptance:
@@ -88,8 +88,11 @@ class Acceptance:
             federation.set_global(kept)
             federation.state.kept = kept
             figures = self._figures_of(verdict)
+            there = figures_of(answers, participants.names(), verdict.chosen)
             who = replace(figures.measured, also_chose=figures.by == CLIENTS)
             federation.record(ResultMeasured("selected", figures.accuracy, who))
+            if (event := scored("selected", [figures, there])) is not None:
+                federation.record(event)
         federation.record(self._judged(verdict, answers, time.perf_counter() - started))
         federation.commit(f"{federation.state.completed[-1]}-judged")
 

@@ -9,6 +9,7 @@ from torch import nn
 
 from foundation.data import ImageData, Normalization
 from foundation.models.evaluation import LabelledImages
+from foundation.scores import Outcomes
 
 
 @dataclass(frozen=True)
@@ -23,11 +24,14 @@ class Evaluation:
         Mean cross-entropy.
     confusion : list[list[int]]
         Counts; row: true class, column: predicted class.
+    outcomes : Outcomes
+        All of it, added up.
     """
 
     accuracy: float
     loss: float
     confusion: list[list[int]]
+    outcomes: Outcomes
 
 
 class Evaluator:
@@ -59,4 +63,6 @@ class Evaluator:
         table = confusion.view(self._classes, self._classes).cpu()
         count = len(self._test_set)
         loss = float(found.loss) / count
-        return Evaluation(int(table.diagonal().sum()) / count, loss, table.tolist())
+        outcomes = Outcomes.counted(found.logits.cpu().numpy(), self._test_set.labels.cpu().numpy())
+        accuracy = int(table.diagonal().sum()) / count
+        return Evaluation(accuracy, loss, table.tolist(), outcomes)

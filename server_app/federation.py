@@ -35,6 +35,7 @@ from foundation.events.family import (
 )
 from foundation.events.log import EventLog
 from foundation.messages.fingerprint import code_fingerprint
+from foundation.messages.frozen_layers import FrozenLayers
 from foundation.messages.gather import gather
 from foundation.messages.participants import MissingClients, Participants
 from foundation.messages.shared_model import shared_model
@@ -63,7 +64,7 @@ from strategies import TooFewReplies, get
 from .checkpoints import Checkpoint, Checkpoints
 from .images import description_of, normalized
 from .initial_model import initial_state
-from .measuring import CLIENTS, Figures, Measuring
+from .measuring import CLIENTS, Figures, Measuring, scored
 from .pseudo_files import forget_repeated
 from .same_data import (
     described_data,
@@ -214,6 +215,7 @@ class Federation:
         for name in ("summary.json", PROGRESS):
             (self.directory / name).unlink(missing_ok=True)
         if self.state.completed:
+            self._know_frozen_layers()
             self.checkpoints.drop_later(self.state)
             self.strategy.retained = self.checkpoints.retained()
             self.strategy.prune()
@@ -411,6 +413,14 @@ class Federation:
         """Replace the global model."""
         load_state(self._model, state)
         self.state.global_state = state
+        self._know_frozen_layers()
+
+    def _know_frozen_layers(self) -> None:
+        """Note the global model's frozen layers, which clients then get once."""
+        names, known = self.strategy.layout.frozen, self.participants.frozen
+        state = self.state.global_state
+        if names and not (known is not None and known.part_of(state)):
+            self.participants.frozen = FrozenLayers(state, names)
 
     def global_model(self) -> Classifier:
         """Return a model that holds the global state; the caller may change it."""
@@ -446,13 +456,13 @@ class Federation:
             return Figures()
         return Figures(found[0].by, found[0].images, values["accuracy"], values["loss"])
 
-    def measure_statistics(self, stage: str) -> None:
+    def measure_statistics(self, stage: str, always: bool = False) -> None:
         """Give the result of a stage the BatchNorm statistics of the clients' images.
 
-        Only with ``batch-norm=measured``: cheap, as it is done once a stage, and everything that
-        follows sees them.
+        Only with ``batch-norm=measured``, or for a model that no averaged ones fit: cheap, as it is
+        done once a stage, and everything that follows sees them.
         """
-        if self.configuration.batch_norm != "measured":
+        if self.configuration.batch_norm != "measured" and not always:
             return
         started = time.perf_counter()
         request = BatchNormRequest.of(self.global_model(), self.description.image_shape)
@@ -472,6 +482,8 @@ class Federation:
         """Write down what was measured of a stage's result; the first figures are the run's."""
         told = [figures.on_clients for figures in measured if figures.by == CLIENTS]
         figures = measured[0]
+        if (kept := scored(stage, measured)) is not None:
+            self.record(kept)
         self.record(
             Evaluated(
                 stage,

@@ -18,7 +18,9 @@ from foundation.events.family import (
     Measured,
     ResultMeasured,
     RoundDone,
+    Scored,
 )
+from foundation.events.reading import to_json
 
 #: The stages that every run reports, in their order; other methods have more.
 RESULTS = ("federated", "distilled", "competed")
@@ -99,6 +101,8 @@ class Ledger:
         Whether that is to be kept only if it is shown to help.
     judged : dict, optional
         What ``summary.json`` says of the judgements; None where there was none.
+    scores : dict, optional
+        What the model kept so far says of labelled images: the latest event of it.
     """
 
     seconds: dict[str, float] = field(default_factory=dict)
@@ -113,6 +117,7 @@ class Ledger:
     offered: str | None = None
     needs_proof: bool = True
     judged: dict[str, Any] | None = None
+    scores: dict[str, Any] | None = None
 
     def __post_init__(self) -> None:
         """Begin to count the total time."""
@@ -157,6 +162,8 @@ class Ledger:
                 self._travelled(event.kind, event.down, event.up)
             case Judged():
                 self._judged(event)
+            case Scored():
+                self.scores = to_json(event)
 
     def _reached(self, stage: str, accuracy: float | None, measured: Measured | None) -> None:
         self.accuracy[stage] = accuracy
@@ -209,6 +216,7 @@ class Ledger:
             "measured": _by_stage(self.measured),
             "on_clients": self.on_clients or None,
             "judged": self.judged,
+            "scores": self.scores,
             "best_on_test": _by_stage(self.best_on_test),
             "generation": None if self.generation is None else self.generation.summary(),
             "dropped": self.dropped,

@@ -16,9 +16,10 @@ import torch
 from torch import nn
 
 from foundation.data import Description
-from foundation.events.family import ClientAccuracy, Measured, OnClients
+from foundation.events.family import ClientAccuracy, Measured, OnClients, Scored, SiteOutcomes
 from foundation.messages.participants import Participants
 from foundation.models import State
+from foundation.scores import Outcomes
 from foundation.settings.configuration import ConfigurationError, RunConfiguration
 from questions.ask import Answers
 from questions.evaluation import Candidates, EvaluationRequest, Scores
@@ -70,6 +71,10 @@ class Figures:
         Counts; row: true class, column: predicted class. The server's alone.
     by_client : tuple of ClientAccuracy (default: ())
         What each client measured.
+    outcomes : Outcomes, optional
+        What the model says, added up over images.
+    sites : tuple of SiteOutcomes (default: ())
+        The same at each client, where the clients measured.
     """
 
     by: str = NOBODY
@@ -78,6 +83,8 @@ class Figures:
     loss: float | None = None
     confusion: list[list[int]] | None = None
     by_client: tuple[ClientAccuracy, ...] = ()
+    outcomes: Outcomes | None = None
+    sites: tuple[SiteOutcomes, ...] = ()
 
     @property
     def measured(self) -> Measured:
@@ -194,7 +201,14 @@ class Measuring:
     def here(self, model: nn.Module) -> Figures:
         """Measure a model on the server's test set alone."""
         found = self.evaluator(model)
-        return Figures(SERVER, self._test_set[1], found.accuracy, found.loss, found.confusion)
+        return Figures(
+            SERVER,
+            self._test_set[1],
+            found.accuracy,
+            found.loss,
+            found.confusion,
+            outcomes=found.outcomes,
+        )
 
     def by_the_way(
         self, model: nn.Module, answers: Answers[Scores], index: int
@@ -238,7 +252,26 @@ def figures_of(answers: Answers[Scores], names: Mapping[int, str], index: int = 
         total.accuracy(index),
         mean_loss(answers.parts, index),
         by_client=tuple(by_client),
+        outcomes=total.outcomes[index] if total.outcomes else None,
+        sites=tuple(
+            SiteOutcomes(client, names[client], scores.outcomes[index].as_json(brief=True))
+            for client, scores in answers.valid.items()
+            if scores.outcomes
+        ),
     )
+
+
+def scored(stage: str, figures: Sequence[Figures]) -> Scored | None:
+    """Return what is known of a model that is kept; None of one that nobody measured.
+
+    Parameters
+    ----------
+    figures : sequence of Figures
+        Of the model; the first who measured are the whole.
+    """
+    whole = next((found.outcomes for found in figures if found.outcomes is not None), None)
+    sites = next((found.sites for found in figures if found.sites), ())
+    return None if whole is None else Scored(stage, whole.as_json(), sites)
 
 
 def mean_loss(scores: Sequence[Scores], index: int = 0) -> float:

@@ -12,6 +12,7 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,16 +20,16 @@ from flwr.app import ArrayRecord, ConfigRecord, MetricRecord, RecordDict
 from flwr.serverapp import Grid
 
 from foundation import ExpectedError, counted
+from foundation.data.batches import steps_per_epoch
 from foundation.messages.gather import Gathered, grouped
 from foundation.messages.participants import MissingClients, Participants
-from foundation.messages.records import InvalidContent, from_record, packed
+from foundation.messages.records import InvalidContent, from_record, names_in, packed
 from foundation.models import State, StateLayout, size_in_bytes, state_difference
 from foundation.models.aggregation import combine, sample_weights
 from foundation.models.client_store import ClientStore
 from foundation.models.clipping import clip_factors, scaled_update, update_norm
 from foundation.seeds import SAMPLING, derived_seed
 from foundation.settings.configuration import RunConfiguration
-from foundation.steps import steps_per_epoch
 from strategies.normalizer import normalizer
 
 log = logging.getLogger("flwr.fedf2dg")
@@ -116,7 +117,7 @@ class FederatedStrategy:
         self.addresses: dict[int, int | None] = {}
         self._global: State = {}
         self._packed_global = ArrayRecord()
-        self._bytes_down = 0
+        self._bytes_down = self._bytes_up = 0
         self._notes: dict[str, float] = {}
         #: η of the round, by the schedule: that of the clients.
         self.learning_rate = configuration.learning_rate
@@ -230,7 +231,7 @@ class FederatedStrategy:
                 f"{self.required_replies()} are needed"
             )
         self.learning_rate = self.configuration.learning_rate_at(server_round)
-        self._bytes_down = 0
+        self._bytes_down = self._bytes_up = 0
 
     def content(self, server_round: int, config: ConfigRecord, client: int) -> RecordDict:
         """Return what a sampled client is sent.
@@ -244,15 +245,17 @@ class FederatedStrategy:
         client : int
             Index of the client.
         """
-        model, extra = self.model_for(client), self.extra_records(client)
-        self._bytes_down += sum(size_in_bytes(state.values()) for state in (model, *extra.values()))
-        return RecordDict(
-            {
-                "arrays": self._packed_global if model is self._global else packed(model),
-                "config": ConfigRecord({**config, **self.train_config(server_round, client)}),
-                **{name: packed(state) for name, state in extra.items()},
-            }
-        )
+        states = {"arrays": self.model_for(client), **self.extra_records(client)}
+        settings: dict[str, Any] = {**config, **self.train_config(server_round, client)}
+        if (frozen := self.participants.frozen) is not None:
+            states, said = frozen.sent(states, frozen.held_by(client))
+            settings.update(said)
+        self._bytes_down += sum(size_in_bytes(state.values()) for state in states.values())
+        records = {
+            name: self._packed_global if state is self._global else packed(state)
+            for name, state in states.items()
+        }
+        return RecordDict({**records, "config": ConfigRecord(settings)})
 
     def checked(self, server_round: int, client: int, content: RecordDict) -> LocalUpdate:
         """Check a client's reply, spool its model to disk, and return the rest of it.
@@ -265,7 +268,13 @@ class FederatedStrategy:
         arrays, metrics = content.get("arrays"), content.get("metrics")
         if not isinstance(arrays, ArrayRecord) or not isinstance(metrics, MetricRecord):
             raise InvalidContent("the reply lacks its arrays or metrics")
-        state = from_record(arrays, self._global)
+        frozen = self.participants.frozen
+        if frozen is not None and set(self.layout.frozen).isdisjoint(names_in(arrays)):
+            trained = from_record(arrays, frozen.without(self._global))
+            sent, state = size_in_bytes(trained.values()), frozen.whole(trained, self._global)
+        else:
+            state = from_record(arrays, self._global)
+            sent = size_in_bytes(state.values())
         for name in self.layout.float_buffers:
             # Averaged into the global model, it would turn every later output into NaN.
             if name.endswith("running_var") and bool((state[name] < 0).any()):
@@ -288,7 +297,8 @@ class FederatedStrategy:
                 f"says that it made {numbers['local-steps']:g} local steps; {examples} samples "
                 f"make {steps}"
             )
-        self.local_models.write(client, server_round, state)
+        self._keep_local(client, server_round, state)
+        self._bytes_up += sent
         return LocalUpdate(
             client,
             examples,
@@ -297,6 +307,14 @@ class FederatedStrategy:
             float(numbers["seconds"]),
             lambda: self.local_models.read(client),
         )
+
+    def _keep_local(self, client: int, server_round: int, state: State) -> None:
+        frozen = self.participants.frozen
+        if frozen is None or not frozen.part_of(state):
+            self.local_models.write(client, server_round, state)
+        else:
+            shared = (frozen.digest, frozen.layers)
+            self.local_models.write(client, server_round, frozen.without(state), shared)
 
     def finish(self, server_round: int, gathered: Gathered[LocalUpdate]) -> State:
         """Combine what came of a round into the next global state.
@@ -307,6 +325,8 @@ class FederatedStrategy:
             If fewer valid replies came than ``min-successful-clients``; the message lists why.
         """
         updates, failures = list(gathered.valid.values()), gathered.failures
+        if self.participants.frozen is not None:
+            self.participants.frozen.answered(gathered.valid, failures)
         for client, reason in failures.items():
             log.warning("round %d: client %d dropped: %s", server_round, client, reason)
         if len(updates) < self.required_replies():
@@ -331,7 +351,7 @@ class FederatedStrategy:
             tuple(Failure(client, reason) for client, reason in failures.items()),
             sum(w * u.train_loss for w, u in zip(weights, updates, strict=True)),
             self._bytes_down,
-            len(updates) * size_in_bytes(self._global.values()),
+            self._bytes_up,
             dict(self._notes),
         )
         return combined
@@ -351,7 +371,7 @@ class FederatedStrategy:
                     norm * factor,
                 )
                 scaled = scaled_update(self._global, update.load(), names, factor)
-                self.local_models.write(update.client, server_round, scaled)
+                self._keep_local(update.client, server_round, scaled)
 
     # ------------------------------------------------------------------------------ for subclasses
 

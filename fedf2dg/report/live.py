@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from fedf2dg.report.figures import to_png
+from fedf2dg.report.judgements import plain, verdicts
 from fedf2dg.report.model_card import model_card
 from fedf2dg.report.pseudo_images import pseudo_grid, read_grid, stored_sets
 from fedf2dg.report.report import write_report
 from fedf2dg.report.tables import terminal_table
-from fedf2dg.report.verdict import guessing, plain, verdicts
+from fedf2dg.report.verdict import Evidence, lines
 from foundation import only_warned, write_whole
 from foundation.events.family import Listener, ModelKept, PseudoImagesStored, RunCompleted
 from foundation.events.sinks import Relay
@@ -66,9 +67,11 @@ def _card(event: ModelKept) -> str:
 
 def _say_the_end(event: RunCompleted) -> None:
     summary = event.summary
-    for line in [*terminal_table(summary).splitlines(), *map(plain, verdicts(summary))]:
-        log.info("%s", line)
-    if warning := guessing(summary, len(event.class_names)):
-        log.warning("%s", warning)
+    whole, *sites = lines(Evidence.of(summary), event.class_names)
+    told = [*sites, *terminal_table(summary).splitlines(), *verdicts(summary)]
+    good = not whole.startswith(("Guessing", "Not to be"))
+    log.log(logging.INFO if good else logging.WARNING, "%s", plain(whole))
+    for line in told:
+        log.info("%s", plain(line))
     with only_warned("the report"):
         log.info("report: %s", write_report(event.directory))

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from fedf2dg.report.document import Row, Table, escaped, written
+from fedf2dg.report.judgements import verdicts
 from fedf2dg.report.run_record import mapping, number
 from fedf2dg.report.tables import percent
-from fedf2dg.report.verdict import guessing, verdicts
+from fedf2dg.report.verdict import MEANING, Evidence, classes_table, sites_table, verdict
 from fedf2dg.use.formats import SAFETENSORS, usage
 from foundation import counted
+from foundation.data.names import listed
 
 if TYPE_CHECKING:
     from foundation.models import ModelDescription
 
-_NAMES_SHOWN = 20
 _MEASURED_BY = {
     "server": "the server, on its test set",
     "clients": "the clients together, on what they held out",
@@ -46,7 +47,7 @@ def model_card(summary: Mapping[str, Any], *, kept: str, model: ModelDescription
             "(bicubic), cut at the centre; each channel (byte / 255 - mean) / deviation with mean "
             f"{mean} and deviation {std}"
         ),
-        "classes": f"{len(model.classes)}: {_named(model.classes)}",
+        "classes": f"{len(model.classes)}: {listed(model.classes)}",
         "architecture": model.architecture,
         "clients": f"{clients:,}",
         "training": f"{summary.get('strategy')}, {counted(rounds, 'federated round')}",
@@ -56,7 +57,11 @@ def model_card(summary: Mapping[str, Any], *, kept: str, model: ModelDescription
     }
     said = verdicts(summary)
     said = said or [f"Nobody judged: the model is the result of the last stage, {kept}"]
-    measured = _measured(summary, kept)
+    measured, evidence = _measured(summary, kept), Evidence.of(summary)
+    found = verdict(evidence.whole, model.classes, evidence.on)
+    tables = [sites_table(evidence, model.classes)]
+    if evidence.whole:
+        tables.append(classes_table(evidence.whole, model.classes))
     return written(
         "card",
         # A string in JSON is one in YAML.
@@ -67,7 +72,10 @@ def model_card(summary: Mapping[str, Any], *, kept: str, model: ModelDescription
         facts=Table("", ["what", "value"], [list(fact) for fact in facts.items()], words=(0, 1)),
         measured=measured if measured.rows else None,
         verdicts=[escaped(sentence) for sentence in said],
-        warning=guessing(summary, len(model.classes)),
+        word=found.word,
+        numbers=escaped(f"{found.numbers[:1].upper()}{found.numbers[1:]} {found.classes}".strip()),
+        tables=[table for table in tables if table.rows],
+        meaning=MEANING,
         traffic=_traffic(summary),
         usage=usage(SAFETENSORS),
     )
@@ -115,9 +123,3 @@ def _traffic(summary: Mapping[str, Any]) -> Table:
     }
     rows = [[kind, f"{size:,}"] for kind, size in sizes.items() if size]
     return Table("", ["what", "bytes, all clients together"], rows)
-
-
-def _named(classes: Sequence[str]) -> str:
-    more = len(classes) - _NAMES_SHOWN
-    shown = ", ".join(classes[:_NAMES_SHOWN])
-    return f"{shown} and {more:,} more (see config.json)" if more > 0 else shown

@@ -19,10 +19,12 @@ from fedf2dg.report.document import (
     Section,
     Table,
 )
+from fedf2dg.report.judgements import clients_table, helped, judgements_table, reached
 from fedf2dg.report.pseudo_images import PseudoDataError, read_grid, stored_sets
 from fedf2dg.report.run_record import STAGES, RunRecord, mapping, number
 from fedf2dg.report.tables import (
     DIAGNOSIS,
+    EXPLAINED,
     MEASURED_ON,
     ceilings_table,
     measured_sentence,
@@ -32,12 +34,21 @@ from fedf2dg.report.tables import (
     stage_table,
     stages,
 )
-from fedf2dg.report.verdict import clients_table, judgements_table, title, verdict
-from foundation import counted, only_warned, write_whole
+from fedf2dg.report.verdict import (
+    MEANING,
+    Evidence,
+    classes_table,
+    figures_table,
+    opening,
+    sites_table,
+)
+from foundation import counted, only_warned, scores, write_whole
+from foundation.data.names import listed
 from foundation.wording import duration
 
 _REFRESH_SECONDS = 10
 _MOST_LETTERS = 500
+_NAMES_SHOWN = 6
 _PSEUDO_IMAGES = (
     "Nobody photographed these images. Each was computed from a client's model alone, until that "
     "model was sure of the class; the global model then learned from them. They show what the "
@@ -49,6 +60,14 @@ _JUDGEMENTS = (
     "them on images that it holds out: nothing was trained, counted or inverted on these. λ says "
     "how far towards the result the kept model lies. In the verdict, ± is half the 95 % interval "
     "of the difference, image by image. The server's test set has no part in it."
+)
+_FIGURES = (
+    "Accuracy is the share that is right. Balanced accuracy is the mean of the classes' recalls: a "
+    "frequent class counts no more than a rare one. AUROC is the chance that an image of a class "
+    "scores higher for it than one of another class: 0.5 is guessing. Log loss (natural logarithm) "
+    "punishes answers that are sure and wrong; guessing answers the classes' shares each time. The "
+    "calibration error is the mean gap between how sure the model is and how often "
+    "it is right, in 15 bins. Intervals: Wilson's for shares, Newcombe's for AUROC."
 )
 _DIAGNOSIS = (
     "Accuracy on the server's test images with one thing in place of what a data-free method has. "
@@ -77,6 +96,7 @@ def write_report(run_directory: Path | str) -> Path:
     """
     record = RunRecord.read(run_directory)
     made: dict[str, Callable[[RunRecord], Iterator[Part]]] = {
+        "the figures by class": _by_class,
         "the table of results": _results,
         "the judgement of the clients": _judgements,
         "the diagnosis": _diagnosis,
@@ -108,16 +128,51 @@ def _made(
     return [Note(sentence, "warning")]
 
 
+def title(record: RunRecord) -> str:
+    """Say what was learned from what.
+
+    Returns
+    -------
+    str
+        "A classifier of cat, horse and ship, learned from 540 images of 3 clients".
+    """
+    names, examples = record.class_names, record.examples_per_client()
+    what = "A classifier"
+    if 2 <= len(names) <= _NAMES_SHOWN:
+        what += f" of {', '.join(names[:-1])} and {names[-1]}"
+    elif names:
+        what += f" of {counted(len(names), 'class', 'classes')}"
+    if (dataset := record.summary.get("dataset")) not in (None, "folder", "parquet"):
+        what += f" ({dataset})"
+    clients = len(examples) or int(number(record.summary.get("clients")) or 0)
+    images = f"{sum(examples):,.0f} images" if examples else "the images"
+    pooled = " in one place" if record.summary.get("strategy") == "centralized" else ""
+    return f"{what}, learned from {images} of {counted(clients, 'client')}{pooled}"
+
+
 def _headline(record: RunRecord) -> Iterator[Part]:
-    """What came of it, from what, and how it ended."""
-    summary = record.summary
+    """How good it is, where, whether post-training helped, and how the run ended."""
+    summary, names = record.summary, record.class_names
     ran = [stage for stage in stages(summary) if stage.accuracy is not None]
     way = " → ".join(f"{percent(stage.accuracy)} {stage.name}" for stage in ran)
-    lead = verdict(record) or way or "No accuracy measured yet."
-    yield Note(lead, "lead")
-    if way and lead != way:
-        yield Note(way, "way")
-    facts = {"strategy": summary.get("strategy"), "then": summary.get("post_training") or "nothing"}
+    found = _evidence(record)
+    if record.completed and found.whole:
+        yield from opening(found, names)
+    elif record.completed and way:
+        yield Note(reached(summary), "lead")
+    else:
+        yield Note(way or "No accuracy measured yet.", "lead")
+    if record.completed and (table := sites_table(found, names)).rows:
+        yield table
+        yield Note(MEANING, "note")
+    if said := helped(record):
+        yield Note(said)
+    if way and record.completed:
+        yield Note(f"From stage to stage: {way}", "way")
+    facts = {
+        "strategy": summary.get("strategy"),
+        "after training": summary.get("post_training") or "nothing",
+    }
     facts |= {"data set": summary.get("dataset"), "clients": summary.get("clients")}
     facts |= _images(record)
     facts |= {"seed": summary.get("seed"), "started": record.last("start").get("time")}
@@ -145,6 +200,27 @@ def _headline(record: RunRecord) -> Iterator[Part]:
         )
 
 
+def _evidence(record: RunRecord) -> Evidence:
+    evaluated = dict.fromkeys(str(event.get("stage")) for event in record.of_kind("evaluation"))
+    found = (record.confusion(stage) for stage in evaluated)
+    return Evidence.of(record.summary, [matrix for matrix in found if matrix is not None])
+
+
+def _by_class(record: RunRecord) -> Iterator[Part]:
+    """The kept model class by class, and the figures of the field."""
+    found, parts = _evidence(record), list[Part]()
+    if not record.completed or found.whole is None:
+        return
+    table = classes_table(found.whole, record.class_names)
+    if table.rows:
+        parts += [table] if found.sites else [table, Note(MEANING, "note")]
+    if unnamed := scores.never_named(found.whole):
+        names = [record.class_names[label] for label in unnamed if label < len(record.class_names)]
+        parts.append(Note(f"It never answers {listed(names)}.", "warning"))
+    parts += [figures_table(found), Note(_FIGURES, "note")]
+    yield Section("For which classes, and how sure", parts)
+
+
 def _images(record: RunRecord) -> dict[str, str]:
     """How many images were trained on, and measured on by whom."""
     facts, examples = {}, record.examples_per_client()
@@ -161,13 +237,15 @@ def _images(record: RunRecord) -> dict[str, str]:
 
 def _results(record: RunRecord) -> Iterator[Part]:
     """The table of stages."""
+    ran = [stage.name for stage in stages(record.summary) if stage.ran]
+    explained = " ".join(f"{name}: {EXPLAINED[name]}." for name in ran if name in EXPLAINED)
     notes = [
         "Accuracy is that of the last round or epoch of a stage. “Best on test” is the highest "
         "value met on the way on the server’s test set, chosen on it: it serves comparison with "
         "papers that report it, not as a result.",
-        "Intervals are those of other images of the same kind (Wilson; of a gain Newcombe, as if "
-        "the two models had been asked about different images, so that it is at most so wide). "
-        "They say nothing of other seeds.",
+        "An interval says what other images of the same kind would give, 19 times out of 20. That "
+        "of a gain is wider than needed, since it takes the two models to have seen different "
+        "images. None of them says what another seed would give.",
     ]
     found = stages(record.summary)
     if said := measured_sentence(record.summary):
@@ -176,7 +254,9 @@ def _results(record: RunRecord) -> Iterator[Part]:
     skipped = [s.name for s in found if s.accuracy is None and s.by != "nobody"]
     if skipped and record.completed:
         notes.append(f"Not part of this run: {', '.join(skipped)}.")
-    yield Section("Results", [stage_table(record.summary), *(Note(note, "note") for note in notes)])
+    lead = [Note(explained)] if explained else []
+    table = stage_table(record.summary)
+    yield Section("Results", [*lead, table, *(Note(note, "note") for note in notes)])
 
 
 def _judgements(record: RunRecord) -> Iterator[Part]:

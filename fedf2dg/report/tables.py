@@ -21,6 +21,19 @@ MEASURED_ON = {
     "clients": "held-out images of the clients",
 }
 
+#: What the stages are, before they stand in a table.
+EXPLAINED = {
+    "federated": "the model after the last federated round",
+    "calibrated": "that model after its last layer was refitted to what the clients' images add up "
+    "to, so that it prefers no class; not to be taken for calibrated probabilities, whose error "
+    "stands above",
+    "distilled": "that model after it learned from images that were generated from the clients' "
+    "models, and from what these models say of them",
+    "competed": "the distilled model after rounds in which clients train it once more and images "
+    "that it finds hard are generated for it",
+    "selected": "the model that was kept",
+}
+
 
 @dataclass(frozen=True)
 class Stage:

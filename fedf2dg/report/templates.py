@@ -12,12 +12,12 @@ _CSS = """
 :root {
   color-scheme: light dark;
   --paper: #ffffff; --ink: #1c1f23; --soft: #5a626b; --line: #dfe3e8; --tint: #f5f7f9;
-  --good: #00664a; --bad: #a34500; --sheet: #ffffff;
+  --good: #00664a; --bad: #b3261e; --unsure: #8a5a00; --sheet: #ffffff;
 }
 @media (prefers-color-scheme: dark) {
   :root {
     --paper: #15181c; --ink: #e7eaee; --soft: #a3acb6; --line: #333a42; --tint: #1e2329;
-    --good: #4fd1a5; --bad: #f2a15f; --sheet: #1a1e23;
+    --good: #4fd1a5; --bad: #ff8a80; --unsure: #f0b63c; --sheet: #1a1e23;
     --blue: #5cb3ea; --vermillion: #ff9152; --green: #3fd0a4; --orange: #f0b63c;
   }
 }
@@ -40,6 +40,14 @@ p { margin: .5rem 0; max-width: 46rem; }
 .way { color: var(--soft); margin: 0 0 .8rem; }
 .soft { color: var(--soft); font-size: .85rem; }
 .note { color: var(--soft); font-size: .9rem; }
+.verdict { font-size: 1.3rem; font-weight: 700; margin: .8rem 0 .2rem; padding-left: .8rem;
+  border-left: .5rem solid var(--mark); color: var(--mark); max-width: none; }
+.verdict.good, .words.good { --mark: var(--good); } .verdict.bad, .words.bad { --mark: var(--bad); }
+.verdict.unsure, .words.unsure { --mark: var(--unsure); }
+.words { color: var(--mark, inherit); } .words:is(.good, .bad, .unsure) {
+  font-weight: 600; }
+.scroll + .scroll { margin-top: 1.4rem; }
+.wide { min-width: 11rem; }
 .warning { border-left: 4px solid var(--bad); background: var(--tint); padding: .6rem .9rem;
   max-width: none; }
 .scroll { overflow-x: auto; }
@@ -48,8 +56,7 @@ th, td { padding: .34rem .9rem .34rem 0; border-bottom: 1px solid var(--line); t
   vertical-align: baseline; }
 thead th { color: var(--soft); font-weight: 600; font-size: .85rem; line-height: 1.25;
   vertical-align: bottom; }
-tbody th { font-weight: 600; }
-tbody th, tfoot th { white-space: nowrap; }
+tbody th { font-weight: 600; overflow-wrap: break-word; min-width: 5.5rem; }
 tfoot th, tfoot td { border-bottom: 0; border-top: 2px solid var(--line); font-weight: 600; }
 .number { text-align: right; white-space: nowrap; }
 thead .number { white-space: normal; }
@@ -82,7 +89,7 @@ figcaption { color: var(--soft); font-size: .9rem; margin-top: .5rem; max-width:
   :root {
     color-scheme: light;
     --paper: #ffffff; --ink: #000000; --soft: #444444; --line: #bbbbbb; --tint: #ffffff;
-    --good: #00513a; --bad: #7d3500; --sheet: #ffffff;
+    --good: #00513a; --bad: #8c1d18; --unsure: #6b4600; --sheet: #ffffff;
     --blue: #0072b2; --vermillion: #d55e00; --green: #009e73; --orange: #e69f00;
   }
   body { max-width: none; padding: 0; font-size: 10pt; }
@@ -193,6 +200,8 @@ tags:
 
 # Image classifier, {{ dataset }}, by federated learning
 
+**{{ word }}.** {{ numbers }}
+
 The images of {{ clients }} trained this model.
 {%- if pooled %} They were in one place: a baseline, not federated learning.
 {%- else %} They stayed with the clients.
@@ -209,8 +218,14 @@ The images of {{ clients }} trained this model.
 {{ sentence }}.
 
 {% endfor %}
-{% if warning %}
-**{{ warning }}.**
+{% for table in tables %}
+### {{ table.title }}
+
+{{ table.markdown() }}
+
+{% endfor %}
+{% if tables %}
+{{ meaning }}
 
 {% endif %}
 ## What left the clients

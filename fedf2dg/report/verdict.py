@@ -1,229 +1,347 @@
-"""What came of a run, in sentences: what was learned from what, and how good it is."""
+"""Whether a model is good enough, where, and for which classes: the first words of every page."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
-from fedf2dg.report.document import Cell, Row, Table
-from fedf2dg.report.run_record import RunRecord, mapping, number
-from fedf2dg.report.tables import MEASURED_ON, percent, points, stages
-from foundation import counted
-from foundation.intervals import Z, difference_interval, share_interval
+import numpy as np
 
-_NAMES_SHOWN = 6
-_IN_WORDS = {
-    "federated": "federated training",
-    "calibrated": "calibration",
-    "distilled": "distillation",
-    "competed": "competition",
-}
+from fedf2dg.report.document import Cell, Note, Row, Table
+from fedf2dg.report.run_record import mapping, number
+from fedf2dg.report.tables import MEASURED_ON, percent
+from foundation import counted, scores
+from foundation.data.names import listed
+from foundation.scores import FEW, Figure, Outcomes
 
-
-def title(record: RunRecord) -> str:
-    """Say what was learned from what.
-
-    Returns
-    -------
-    str
-        "A classifier of cat, horse and ship, learned from 540 images of 3 clients".
-    """
-    names, examples = record.class_names, record.examples_per_client()
-    what = "A classifier"
-    if 2 <= len(names) <= _NAMES_SHOWN:
-        what += f" of {', '.join(names[:-1])} and {names[-1]}"
-    elif names:
-        what += f" of {counted(len(names), 'class', 'classes')}"
-    if (dataset := record.summary.get("dataset")) not in (None, "folder", "parquet"):
-        what += f" ({dataset})"
-    clients = len(examples) or int(number(record.summary.get("clients")) or 0)
-    images = f"{sum(examples):,.0f} images" if examples else "the images"
-    pooled = " in one place" if record.summary.get("strategy") == "centralized" else ""
-    return f"{what}, learned from {images} of {counted(clients, 'client')}{pooled}"
+# Sites that a log names.
+_MOST_LINES = 12
+#: What the words of a verdict mean; stands under every table that has some.
+MEANING = (
+    "Guessing is always answering the most frequent class. A model is good at a class where it "
+    "finds more than half of the class's images, weak where it finds fewer, and blind where it "
+    "finds fewer than a quarter, or answers the class no more often for its images than for "
+    "others. All of it is said only where "
+    "the 95 % interval says so too: of other images of the same kind, 19 of 20 such intervals hold "
+    f"the true share. A ° marks what rests on fewer than {FEW} images."
+)
 
 
-def verdict(record: RunRecord) -> str:
-    """Say in a sentence or two whether post-training helped, and how good the kept model is.
+@dataclass(frozen=True)
+class Evidence:
+    """What is known of a model from labelled images.
 
-    Judgements are the clients' on images that nothing was trained on. A gain of less than two
-    standard errors (95 %) is called undecided.
-    """
-    if not record.completed:
-        return ""
-    reached = _reached(record.summary)
-    if warning := guessing(record.summary, len(record.class_names)):
-        reached += f" {warning}."
-    judged = mapping(record.summary.get("judged"))
-    verdicts = [mapping(row) for row in judged.get("verdicts") or ()]
-    if not verdicts:
-        return f"{_unjudged(record.summary)}{reached}"
-    taken = [row for row in verdicts if number(row.get("step"))]
-    kept = _called(judged.get("selected"))
-    who = f"the clients' {counted(int(number(judged.get('images')) or 0), 'held-out image')}"
-    if not taken:
-        return f"Post-training did not help on {who}: the model of {kept} is kept. {reached}"
-    gains = [number(row.get("gain")) or 0.0 for row in taken]
-    errors = [number(row.get("standard_error")) or 0.0 for row in taken]
-    gain, error = 100 * sum(gains), 100 * Z * sum(e * e for e in errors) ** 0.5
-    said = f"{gain:+.1f} ± {error:.1f} points on {who}"
-    if gain > error:
-        return f"Post-training helped: {said}; the model of {kept} is kept. {reached}"
-    return (
-        f"Undecided whether post-training helped: {said}, less than these images can tell apart; "
-        f"the model of {kept} is kept. {reached}"
-    )
-
-
-def _unjudged(summary: Mapping[str, Any]) -> str:
-    """Say what the last stage changed where no client judged it; empty if there was none."""
-    found = [s for s in stages(summary) if s.name != "selected" and s.accuracy is not None]
-    first, last = next((s for s in found if s.name == "federated"), None), found[-1:]
-    if first is None or first.accuracy is None or not last or last[0] is first:
-        return ""
-    (stage,) = last
-    if not stage.images or stage.accuracy is None or stage.gain is None:
-        return ""
-    low, high = difference_interval(stage.accuracy, first.accuracy, stage.images)
-    return (
-        f"No client judged post-training: {_called(stage.name)} changed the accuracy by "
-        f"{points(stage.gain)} ({100 * low:+.1f} to {100 * high:+.1f} at most) on {stage.images:,} "
-        f"{MEASURED_ON.get(stage.by, 'images')}. "
-    )
-
-
-def _reached(summary: Mapping[str, Any]) -> str:
-    accuracy, measured = mapping(summary.get("accuracy")), mapping(summary.get("measured"))
-    for stage in ("selected", *reversed([name for name in accuracy if name != "selected"])):
-        share = number(accuracy.get(stage))
-        if share is None:
-            continue
-        who = mapping(measured.get(stage))
-        images = int(number(who.get("images")) or 0)
-        where = MEASURED_ON.get(str(who.get("by")), "images")
-        on = f" of {images:,} {where}" if images else ""
-        if who.get("also_chose") is True:
-            on += ", which also chose it,"
-        if summary.get("strategy") == "local":
-            return f"The clients' own models classify {percent(share)}{on} correctly, on average."
-        of = "It classifies" if stage == "selected" else f"The model of {_called(stage)} classifies"
-        return f"{of} {percent(share)}{on} correctly."
-    return "Nobody measured an accuracy."
-
-
-def _called(stage: object) -> str:
-    return _IN_WORDS.get(str(stage), str(stage))
-
-
-def guessing(summary: Mapping[str, Any], classes: int) -> str:
-    """Warn of a kept model that may know nothing.
-
-    Parameters
+    Attributes
     ----------
-    summary : Mapping
-        As ``summary.json`` holds it.
+    whole : Outcomes, optional
+        On all images together.
+    on : str
+        What these are, e.g. ``"held-out images of the clients"``.
+    sites : Mapping[str, Outcomes]
+        On each site's images, by the site's name.
+    also_chose : bool
+        Whether these images also chose the model of several, which flatters it.
     classes : int
-        C: guessing is right once in C, where all classes are equally frequent. Classes of which
-        the summary says that nobody measured them do not count.
-
-    Returns
-    -------
-    str
-        A sentence, where 1/C is within the accuracy's 95 % interval; else empty, as where nothing
-        was measured.
+        How many classes were measured, where that is known; 0: all of them.
     """
-    share = number(mapping(summary.get("accuracy")).get("selected"))
-    measured = mapping(mapping(summary.get("measured")).get("selected"))
-    images = int(number(measured.get("images")) or 0)
-    classes = int(number(measured.get("classes")) or classes)
-    if share is None or not images or classes < 2:
-        return ""
-    low, high = share_interval(share, images)
-    if low > 1 / classes:
-        return ""
-    return (
-        f"Not to be told from guessing among {classes} classes ({percent(1 / classes)}): measured "
-        f"on {images:,} images, its accuracy may be anything from {percent(low)} to {percent(high)}"
-    )
 
+    whole: Outcomes | None = None
+    on: str = "images"
+    sites: Mapping[str, Outcomes] = field(default_factory=dict)
+    also_chose: bool = False
+    classes: int = 0
 
-def verdicts(summary: Mapping[str, Any]) -> list[str]:
-    """Return what was judged of each stage, in words; none where nobody judged."""
-    found = mapping(summary.get("judged")).get("verdicts")
-    rows = found if isinstance(found, list) else []
-    return [str(sentence) for row in rows if (sentence := mapping(row).get("sentence"))]
+    @classmethod
+    def of(cls, summary: Mapping[str, Any], confusions: Sequence[Any] = ()) -> Evidence:
+        """Return what a run's summary tells of the model that it kept.
 
-
-def plain(sentence: str) -> str:
-    """Return a sentence in ASCII, for terminals that know nothing else."""
-    return sentence.replace("±", "+-").replace("λ", "lambda")
-
-
-def judgements_table(record: RunRecord) -> Table:
-    """Return what the clients judged of each stage; without rows where there was none."""
-    rows: list[Row] = []
-    for event in record.of_kind("judgement"):
-        gain, error = number(event.get("gain")), number(event.get("standard_error"))
-        uncertain = "" if error is None else f" ± {100 * Z * error:.1f}"
-        rows.append(
-            [
-                str(event.get("stage")),
-                "" if gain is None else f"{100 * gain:+.1f}{uncertain} points",
-                f"{event.get('images', '?')}",
-                Cell(f"{event.get('sentence', '')!s}", "any"),
-            ]
-        )
-    header = ["stage", "gain and 95 % interval", "held-out images", "verdict"]
-    return Table("Judgements of the clients", header, rows, words=(0, -1))
-
-
-def clients_table(record: RunRecord) -> Table:
-    """Return what each client has and what each model does on its images."""
-    shares: dict[Any, dict[str, float | None]] = {}
-    facts: dict[Any, Mapping[str, Any]] = {}
-    columns: list[str] = []
-
-    def note(row: Mapping[str, Any], column: str, value: Any) -> None:
-        client = row.get("client", row.get("name"))
-        facts.setdefault(client, row)
-        if column not in columns:
-            columns.append(column)
-        shares.setdefault(client, {}).setdefault(column, number(value))
-
-    for event in record.of_kind("judgement"):
-        for row in _rows(event.get("clients")):
-            note(row, str(event.get("before")), row.get("before"))
-            note(row, str(event.get("stage")), row.get("stage"))
-    for event in record.of_kind("evaluation"):
-        for row in _rows(mapping(event.get("on_clients")).get("clients")):
-            note(row, str(event.get("stage")), row.get("accuracy"))
-    for event in record.of_kind("judgement")[-1:]:
-        for row in _rows(event.get("clients")):
-            note(row, "kept", row.get("kept"))
-    names, examples = record.client_names(), record.examples_per_client()
-    rows = [
-        [
-            _name(client, row, names),
-            _at(examples, client),
-            f"{row.get('images', '?')}",
-            *(percent(shares[client].get(column)) for column in columns),
-        ]
-        for client, row in facts.items()
-    ]
-    header = ["client", "training images", "held-out images", *columns]
-    title = "Accuracy on each client's held-out images"
-    return Table(title, header, rows, rest_in="summary.json")
+        Runs of earlier releases tell shares alone; the server's confusion matrices may know more.
+        """
+        told = mapping(summary.get("scores"))
+        measured = mapping(mapping(summary.get("measured")).get("selected"))
+        sites = {
+            str(row.get("name")): outcomes
+            for row in _rows(told.get("sites"))
+            if (outcomes := Outcomes.read(row.get("outcomes"))) is not None
+        }
+        whole = Outcomes.read(told.get("whole"))
+        if whole is None:
+            share = number(mapping(summary.get("accuracy")).get("selected"))
+            whole = _partly(share, measured.get("images"), confusions)
+        if not sites:
+            judged = list(mapping(mapping(summary.get("judged")).get("clients")).values())
+            for row in _rows(judged[-1] if judged else None):
+                outcomes = _partly(number(row.get("kept")), row.get("images"))
+                if outcomes is not None:
+                    sites[str(row.get("name", row.get("client")))] = outcomes
+        on = MEASURED_ON.get(str(measured.get("by")), "images")
+        classes = int(number(measured.get("classes")) or 0)
+        return cls(whole, on, sites, measured.get("also_chose") is True, classes)
 
 
 def _rows(found: Any) -> list[Mapping[str, Any]]:
     return [mapping(row) for row in found] if isinstance(found, list) else []
 
 
-def _name(client: Any, row: Mapping[str, Any], names: Sequence[str]) -> str:
-    if isinstance(client, int) and client < len(names):
-        return names[client]
-    return str(row.get("name", client))
+def _partly(share: float | None, images: Any, confusions: Sequence[Any] = ()) -> Outcomes | None:
+    """Return what a share of so many images tells, with the matrix that is of the same answers."""
+    count = int(number(images) or 0)
+    if share is None or not count:
+        return None
+    right = round(share * count)
+    tables = (np.asarray(table, np.int64) for table in confusions)
+    fits = (table for table in tables if (table.sum(), np.trace(table)) == (count, right))
+    return Outcomes.partly(count, right, next(fits, None))
 
 
-def _at(values: Sequence[float], place: Any) -> str:
-    known = isinstance(place, int) and place < len(values)
-    return f"{values[place]:,.0f}" if known else ""
+@dataclass(frozen=True)
+class Verdict:
+    """What can be said of a model on some images.
+
+    Attributes
+    ----------
+    word : str
+        In a few words.
+    kind : str
+        "good", "unsure" or "bad", as the page's style calls them.
+    numbers : str
+        The sentence with the figures behind it.
+    good, weak, blind, unsure : tuple of str
+        Names of the classes that the model is good, weak or blind at, and of those of which there
+        are too few images to tell.
+    """
+
+    word: str
+    kind: str
+    numbers: str
+    good: tuple[str, ...] = ()
+    weak: tuple[str, ...] = ()
+    blind: tuple[str, ...] = ()
+    unsure: tuple[str, ...] = ()
+
+    @property
+    def classes(self) -> str:
+        """What it is good at and what it is not, in sentences; empty if that is not known."""
+        said = [
+            f"{lead} {listed(names)}."
+            for lead, names in (
+                ("Good at", self.good),
+                ("Weak at", self.weak),
+                ("Blind at", self.blind),
+                ("Too few images to tell for", self.unsure),
+            )
+            if names
+        ]
+        return " ".join(said)
+
+    @property
+    def sentence(self) -> str:
+        """All of it."""
+        return f"{self.word}: {self.numbers} {self.classes}".strip()
+
+
+def verdict(
+    outcomes: Outcomes | None, names: Sequence[str], on: str = "images", classes: int = 0
+) -> Verdict:
+    """Judge a model.
+
+    Parameters
+    ----------
+    outcomes : Outcomes, optional
+        What it says of some images.
+    names : Sequence[str]
+        Of the classes.
+    on : str (default: "images")
+        What these images are.
+    classes : int (default: all that have a name)
+        Among how many to guess where nobody tells how frequent they are.
+    """
+    if outcomes is None or not outcomes.images:
+        return Verdict("Nobody measured it", "unsure", "no labelled image was asked about.")
+    right = scores.accuracy(outcomes)
+    most, always = _guessing(outcomes, names, classes or len(names))
+    groups = _groups(outcomes, names)
+    numbers = (
+        f"right for {outcomes.right:,} of {outcomes.images:,} {on} ({percent(right.value)}; of "
+        f"other such images {_ends(right)})"
+    )
+    numbers += f"; {always}." if always else "."
+    balanced = scores.balanced_accuracy(outcomes)
+    knows = balanced.known and balanced.low > 1 / max(1, len(scores.with_images(outcomes)))
+    word, kind = "Better than guessing", "good"
+    if most is not None and right.low <= most:
+        word = "Guessing" if right.value <= most else "Not to be told from guessing"
+        word = "Worse than guessing" if right.high < most else word
+        kind = "bad"
+        if knows:
+            word = "Tells classes apart, but is not right more often than guessing"
+            kind = "unsure"
+    elif groups["blind"] or groups["weak"]:
+        word += f", but {'blind' if groups['blind'] else 'weak'} at some classes"
+        kind = "unsure"
+    return Verdict(word, kind, numbers, **groups)
+
+
+def _guessing(outcomes: Outcomes, names: Sequence[str], classes: int) -> tuple[float | None, str]:
+    """Return the share that guessing reaches, and the sentence about it."""
+    labels = outcomes.labels
+    if labels is not None:
+        most = scores.guessing(outcomes)
+        often = _name(names, int(labels.argmax()))
+        named = f"always answering “{often}”, the most frequent class,"
+        return most, f"{named} would be for {percent(most)}"
+    if classes < 2:
+        return None, ""
+    share = 1 / classes
+    return share, (
+        f"guessing among {classes} equally frequent classes would be for {percent(share)}, and "
+        "how frequent they are is not known here"
+    )
+
+
+def _groups(outcomes: Outcomes, names: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """Sort the classes that have images by what the model does on them."""
+    found: dict[str, list[str]] = {"good": [], "weak": [], "blind": [], "unsure": []}
+    kinds = zip(scores.recalls(outcomes), scores.specificities(outcomes), strict=True)
+    for label, (recall, specificity) in enumerate(kinds):
+        if recall.known:
+            found[_of_class(recall, specificity)].append(_name(names, label))
+    return {kind: tuple(of_kind) for kind, of_kind in found.items()}
+
+
+def _of_class(recall: Figure, specificity: Figure) -> str:
+    # How often the class is the answer to images of others: what its own images get by chance.
+    by_chance = 1 - specificity.value if specificity.known else 0.0
+    if recall.value <= by_chance:
+        return "unsure" if recall.few and recall.high >= 0.5 else "blind"
+    if recall.low > max(0.5, by_chance):
+        return "good"
+    if recall.high < 0.5:
+        return "weak" if recall.low > by_chance and recall.high >= 0.25 else "blind"
+    return "unsure"
+
+
+def opening(evidence: Evidence, names: Sequence[str]) -> list[Note]:
+    """Return the verdict on the whole as a page begins with it."""
+    found = verdict(evidence.whole, names, evidence.on, evidence.classes)
+    said = f"{found.numbers[:1].upper()}{found.numbers[1:]}"
+    if evidence.also_chose:
+        said += " These images also chose the model of several, which flatters it a little."
+    notes = [Note(f"{found.word}.", f"verdict {found.kind}"), Note(said)]
+    return [*notes, Note(found.classes)] if found.classes else notes
+
+
+def lines(evidence: Evidence, names: Sequence[str]) -> list[str]:
+    """Return the verdict on the whole and on the sites, a line each, as a log ends with it."""
+    whole = verdict(evidence.whole, names, evidence.on, evidence.classes)
+    sites = _worst_first(evidence, names, "held-out images")
+    said = [whole.sentence, *(f"{site}: {v.sentence}" for site, _, v in sites[:_MOST_LINES])]
+    if more := len(sites) - _MOST_LINES:
+        said += [f"{counted(more, 'other site')}: see the report"] if more > 0 else []
+    return said
+
+
+def _worst_first(
+    evidence: Evidence, names: Sequence[str], on: str = "images"
+) -> list[tuple[str, Outcomes, Verdict]]:
+    found = [(site, o, verdict(o, names, on)) for site, o in evidence.sites.items()]
+    return sorted(found, key=lambda site: ("bad", "unsure", "good").index(site[2].kind))
+
+
+def sites_table(evidence: Evidence, names: Sequence[str]) -> Table:
+    """Return the verdict on each site."""
+    rows: list[Row] = []
+    for site, outcomes, found in _worst_first(evidence, names):
+        right = scores.accuracy(outcomes)
+        most = _guessing(outcomes, names, len(names))[0]
+        rows.append(
+            [
+                site,
+                Cell(found.word, f"words wide {found.kind}"),
+                f"{outcomes.right:,} of {outcomes.images:,}",
+                _with_ends(right, 100, " %"),
+                None if most is None else percent(most),
+                Cell(listed(found.good), "words"),
+                Cell(listed((*found.blind, *found.weak)), "words"),
+            ]
+        )
+    header = ["site", "verdict", "right", "share (95 % interval)", "guessing"]
+    header += ["good at", "blind or weak at"]
+    return Table("The model at each site", header, rows, (0, 1, -2, -1), rest_in="summary.json")
+
+
+def classes_table(outcomes: Outcomes, names: Sequence[str]) -> Table:
+    """Return what the model does on each class; without rows where classes are not told."""
+    columns = (scores.recalls, scores.precisions, scores.specificities, scores.f1_scores)
+    found = [column(outcomes) for column in columns]
+    areas = scores.areas(outcomes) or [scores.UNKNOWN] * len(found[0])
+    rows: list[Row] = []
+    for label, (recall, precision, specificity, f1, area) in enumerate(
+        zip(*found, areas, strict=True)
+    ):
+        word = _of_class(recall, specificity) if recall.known else "no image"
+        kind = {"good": "good", "weak": "unsure", "blind": "bad"}.get(word, "soft")
+        rows.append(
+            [
+                _name(names, label),
+                Cell("too few" if word == "unsure" else word, f"words {kind}"),
+                f"{recall.images:,}",
+                _with_ends(recall, 100, " %"),
+                _with_ends(precision, 100, " %"),
+                _percent(specificity),
+                _percent(f1),
+                None if not area.known else f"{area.value:.3f}",
+            ]
+        )
+    header = ["class", "verdict", "images", "recall: found (95 % interval)"]
+    header += ["precision: right when answered", "specificity", "F1", "AUROC"]
+    return Table("The model on each class", header, rows, (0, 1), rest_in="summary.json")
+
+
+def figures_table(evidence: Evidence) -> Table:
+    """Return the figures of the field for the whole and for each site, with their intervals."""
+    places = {"all": evidence.whole, **evidence.sites}
+    rows: list[Row] = [
+        [
+            place,
+            f"{outcomes.images:,}",
+            _with_ends(scores.accuracy(outcomes), 100, " %"),
+            _with_ends(scores.balanced_accuracy(outcomes), 100, " %"),
+            _with_ends(scores.mean_area(outcomes), 1, ""),
+            _with_ends(scores.log_loss(outcomes), 1, ""),
+            None if (known := scores.entropy(outcomes)) is None else f"{known:.3f}",
+            _with_ends(scores.calibration_error(outcomes), 100, " %"),
+        ]
+        for place, outcomes in places.items()
+        if outcomes is not None
+    ]
+    header = ["on the images of", "images", "accuracy", "balanced accuracy", "mean AUROC"]
+    header += ["log loss", "log loss of guessing", "calibration error"]
+    return Table("Figures with 95 % intervals", header, rows, rest_in="summary.json")
+
+
+def _with_ends(figure: Figure, unit: float, sign: str) -> str | None:
+    if not figure.known:
+        return None
+    form = ".1f" if unit == 100 else ".3f"
+    said = f"{unit * figure.value:{form}}{sign}"
+    if figure.low == figure.low:  # an interval
+        said += f" ({unit * figure.low:{form}} to {unit * figure.high:{form}})"
+    return _marked(said, figure)
+
+
+def _marked(said: str | None, figure: Figure) -> str | None:
+    return f"{said}°" if said and figure.known and figure.few else said
+
+
+def _percent(figure: Figure) -> str | None:
+    return percent(figure.value) if figure.known else None
+
+
+def _ends(figure: Figure) -> str:
+    return f"{100 * figure.low:.1f} to {100 * figure.high:.1f} %" if figure.known else ""
+
+
+def _name(names: Sequence[str], label: int) -> str:
+    return names[label] if label < len(names) else str(label)

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
+from foundation.intervals import Z
+from foundation.scores import Outcomes, figures_sentence
 from foundation.wording import counted, duration, rounds_left
 
 if TYPE_CHECKING:
@@ -120,6 +122,15 @@ class OnClients:
     images: int
     accuracy: float | None
     clients: Sequence[ClientAccuracy]
+
+
+@dataclass(frozen=True)
+class SiteOutcomes:
+    """What a model says of a site's held-out images, added up; see :class:`Scored`."""
+
+    client: int | None
+    name: str
+    outcomes: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -238,6 +249,32 @@ class RoundDone(Event):
 
 
 @dataclass(frozen=True)
+class RoundJudged(Event):
+    """The clients held a round's model against the ``best`` one so far, which it may have become.
+
+    ``waited`` rounds have passed since the best; the gain is over the one that was best before.
+    """
+
+    event = "round_judged"
+    identity = ("round",)
+    round: int
+    best: int
+    waited: int
+    images: int
+    accuracy: float
+    gain: float
+    standard_error: float
+
+    def sentence(self, rounds: int | None = None) -> str:
+        since = f"round {self.best} stays the best, {counted(self.waited, 'round')} ago"
+        return (
+            f"round {self.round}: {100 * self.gain:+.1f} ± {100 * Z * self.standard_error:.1f} "
+            f"points on {self.images} held-out images of the clients; "
+            f"{since if self.waited else 'it is the best so far'}"
+        )
+
+
+@dataclass(frozen=True)
 class StatisticsMeasured(Event):
     """The clients measured the BatchNorm statistics of a stage's model."""
 
@@ -296,6 +333,26 @@ class Judged(Event):
     @property
     def warnings(self) -> Sequence[str]:
         return [f"judgement: {f.who} did not judge: {f.reason}" for f in self.failures]
+
+
+@dataclass(frozen=True)
+class Scored(Event):
+    """What the model kept so far says of labelled images, added up: of all, and at each site.
+
+    As :meth:`foundation.scores.Outcomes.as_json` writes it. The whole are the images of whoever
+    measures the run's models.
+    """
+
+    event = "scores"
+    identity = ("stage",)
+    stage: str
+    whole: Mapping[str, Any]
+    sites: Sequence[SiteOutcomes] = ()
+
+    def sentence(self, rounds: int | None = None) -> str:
+        # Of a stage's own result its evaluation says enough.
+        outcomes = Outcomes.read(self.whole) if self.stage == "selected" else None
+        return "" if outcomes is None else f"model kept: {figures_sentence(outcomes)}"
 
 
 @dataclass(frozen=True)
@@ -382,8 +439,18 @@ class Calibrated(Event):
     classes: int | None = None
     shrinkage: float | None = None
     temperature: float | None = None
+    #: Of a head in closed form: which, how regularised, chosen from so many by so many images.
+    form: str | None = None
+    strength: float | None = None
+    heads: int | None = None
+    held_out: int | None = None
 
     def sentence(self, rounds: int | None = None) -> str:
+        if self.form is not None:
+            return (
+                f"head of {counted(self.classes or 0, 'class', 'classes')} in closed form: "
+                f"{self.form}, strength {self.strength:.3g}, temperature {self.temperature:g}"
+            )
         if self.of == "bias":
             source = "the clients' predictions" if self.source == "predictions" else "pseudo images"
             changes = ", ".join(f"{value:+.2f}" for value in self.bias)

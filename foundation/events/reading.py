@@ -152,6 +152,8 @@ def _nothing(hint: Any) -> Any:
         return ""
     if get_origin(hint) is Sequence:
         return ()
+    if get_origin(hint) is Mapping:
+        return {}
     raise _UnfitError
 
 
@@ -160,6 +162,8 @@ def _fitted(hint: Any, value: Any) -> Any:
     origin, inner = get_origin(hint), get_args(hint)
     if NoneType in inner:
         return None if value is None else _fitted(inner[0], value)
+    if origin is Mapping and isinstance(value, Mapping):
+        return value
     if origin is Sequence and isinstance(value, list):
         return tuple(_fitted(inner[0], item) for item in value)
     if is_dataclass(hint) and isinstance(hint, type) and isinstance(value, Mapping):

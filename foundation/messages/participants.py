@@ -17,6 +17,7 @@ from typing import Any
 from flwr.serverapp import Grid
 
 from foundation import ExpectedError
+from foundation.messages.frozen_layers import FrozenLayers
 from foundation.messages.gather import Gathered
 from foundation.settings.configuration import ConfigurationError
 
@@ -105,6 +106,8 @@ class Participants:
         self.identity = identity
         #: Whether all clients are partitions of one data set, as in a simulation.
         self.simulated = False
+        #: The frozen layers of the global model, where it has some.
+        self.frozen: FrozenLayers | None = None
         self._by_client: dict[int, Participant] = {}
         self._online: set[int] = set()
         self._before: dict[int, Participant] = {}

@@ -17,10 +17,12 @@ from foundation.events.family import (
     RoundDone,
     RunEnded,
     RunOpened,
+    Scored,
 )
 from foundation.events.reading import number
 from foundation.events.sinks.registry import chosen_sinks
 from foundation.events.sinks.sink import Sink
+from foundation.scores import OF_ALL, Outcomes
 
 log = logging.getLogger("flwr.fedf2dg")
 
@@ -97,6 +99,10 @@ class Relay:
                 rows = event.on_clients.clients if event.on_clients else ()
                 accuracies = {row.name or f"{row.client}": row.accuracy for row in rows}
                 yield "clients", self._place(event.stage), accuracies
+            case Scored():
+                if (outcomes := Outcomes.read(event.whole)) is not None:
+                    values = {name: figure(outcomes).value for name, figure in OF_ALL.items()}
+                    yield "figures of the model kept", self._place(event.stage), values
             case Judged():
                 yield self._of_stage(event, ("gain", "standard_error", "step"))
                 kept = {row.name or f"{row.client}": row.kept for row in event.clients}

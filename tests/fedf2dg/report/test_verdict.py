@@ -1,4 +1,4 @@
-"""The two sentences at the top of a report say what the run's numbers say."""
+"""The first words of report, card and log are right about models whose truth is planted."""
 
 from __future__ import annotations
 
@@ -7,13 +7,179 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
-from fedf2dg.report import RunRecord
-from fedf2dg.report.verdict import title, verdict
+from fedf2dg.report import RunRecord, write_report
+from fedf2dg.report.judgements import helped, plain
+from fedf2dg.report.model_card import model_card
+from fedf2dg.report.report import title
+from fedf2dg.report.verdict import (
+    Evidence,
+    Verdict,
+    classes_table,
+    figures_table,
+    lines,
+    sites_table,
+    verdict,
+)
 from foundation.intervals import difference_interval
+from foundation.models import ModelDescription
+from foundation.scores import Outcomes
 
 WriteRun = Callable[..., Path]
+NAMES = ("cat", "horse", "ship")
+
+
+def planted(counts: list[list[int]]) -> Outcomes:
+    """Return the outcomes of sure answers: images by true class and answer."""
+    labels, answers = [], []
+    for truth, row in enumerate(counts):
+        for answer, count in enumerate(row):
+            labels += [truth] * count
+            answers += [answer] * count
+    return Outcomes.counted(np.eye(3)[answers] * 4.0, np.array(labels))
+
+
+GOOD = planted([[30, 2, 1], [2, 30, 1], [1, 1, 30]])
+ALWAYS_CAT = planted([[58, 0, 0], [21, 0, 0], [21, 0, 0]])
+ONE_UNLEARNABLE = planted([[40, 0, 0], [0, 40, 0], [14, 14, 2]])
+WRONG_LABELS = planted([[2, 28, 2], [27, 2, 3], [3, 25, 2]])
+HALF_BLIND = planted([[300, 3, 3], [20, 5, 2], [20, 1, 6]])
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "word", "kind"),
+    [
+        (GOOD, "Better than guessing", "good"),
+        (ALWAYS_CAT, "Guessing", "bad"),
+        (ONE_UNLEARNABLE, "Better than guessing, but blind at some classes", "unsure"),
+        (WRONG_LABELS, "Worse than guessing", "bad"),
+        (planted([[3, 1, 0], [1, 3, 1], [0, 1, 0]]), "Not to be told from guessing", "bad"),
+        (
+            HALF_BLIND,
+            "Tells classes apart, but is not right more often than guessing",
+            "unsure",
+        ),
+        (None, "Nobody measured it", "unsure"),
+    ],
+)
+def test_planted_truths_are_told(outcomes: Outcomes | None, word: str, kind: str) -> None:
+    found = verdict(outcomes, NAMES)
+    assert (found.word, found.kind) == (word, kind)
+
+
+def groups(found: Verdict) -> dict[str, tuple[str, ...]]:
+    return {name: getattr(found, name) for name in ("good", "weak", "blind", "unsure")}
+
+
+def test_for_which_classes() -> None:
+    assert groups(verdict(GOOD, NAMES))["good"] == NAMES
+    unlearnable = groups(verdict(ONE_UNLEARNABLE, NAMES))
+    assert unlearnable["good"] == ("cat", "horse")
+    assert unlearnable["blind"] == ("ship",)
+    assert groups(verdict(planted([[18, 30, 0], [0, 40, 0], [0, 0, 40]]), NAMES))["weak"] == (
+        "cat",
+    )
+    # Who always answers cat finds every cat, and knows no cat from a horse.
+    assert groups(verdict(ALWAYS_CAT, NAMES))["blind"] == NAMES
+    few = groups(verdict(planted([[2, 0, 0], [1, 1, 0], [0, 0, 0]]), NAMES))
+    assert few["unsure"] == ("cat", "horse") and "ship" not in str(few)
+
+
+def test_guessing_is_the_most_frequent_class_where_classes_are_told() -> None:
+    said = verdict(ALWAYS_CAT, NAMES).sentence
+    assert "right for 58 of 100 images (58.0 %" in said
+    assert "always answering “cat”, the most frequent class, would be for 58.0 %" in said
+    totals = verdict(Outcomes.partly(100, 58), NAMES).sentence
+    assert "guessing among 3 equally frequent classes would be for 33.3 %" in totals
+    assert "how frequent they are is not known here" in totals
+
+
+@pytest.mark.parametrize(
+    ("right", "images", "classes", "word"),
+    [
+        (12, 21, 2, "Not to be told from guessing"),
+        (1200, 2100, 2, "Better than guessing"),
+        (1000, 10_000, 10, "Guessing"),
+        (0, 5, 3, "Guessing"),
+        (8, 8, 2, "Better than guessing"),
+        (2, 2, 2, "Not to be told from guessing"),  # two right answers prove nothing
+    ],
+)
+def test_totals_alone_are_held_against_equal_classes(
+    right: int, images: int, classes: int, word: str
+) -> None:
+    names = [str(label) for label in range(classes)]
+    assert verdict(Outcomes.partly(images, right), names).word == word
+    # Classes of which no image was measured are no guess.
+    assert "among 2 equally" in verdict(Outcomes.partly(9, 9), NAMES, classes=2).sentence
+
+
+SITES = {
+    "north": GOOD,
+    "south": WRONG_LABELS,
+    "<b>east": planted([[4, 0, 0], [0, 3, 0], [0, 0, 2]]),
+}
+
+
+def evidence(summary: dict[str, Any]) -> Evidence:
+    whole = Outcomes.sum(list(SITES.values()))
+    assert whole is not None
+    sites = [
+        {"client": client, "name": name, "outcomes": found.as_json()}
+        for client, (name, found) in enumerate(SITES.items())
+    ]
+    summary["scores"] = {"stage": "selected", "whole": whole.as_json(), "sites": sites}
+    summary["measured"] = {"selected": {"by": "clients", "images": whole.images}}
+    return Evidence.of(json.loads(json.dumps(summary)))
+
+
+def test_every_site_is_told_by_name_the_worst_first() -> None:
+    found = evidence({})
+    said = lines(found, NAMES)
+    assert [line.split(":")[0] for line in said[1:]] == ["south", "north", "<b>east"]
+    assert all(plain(line).isascii() for line in said)
+    words = {str(row[0]): row[1].content for row in sites_table(found, NAMES).rows}  # type: ignore
+    assert words["south"] == "Worse than guessing" and words["north"] == "Better than guessing"
+    assert len(figures_table(found).rows) == 4
+
+
+def test_support_is_marked_where_it_is_small() -> None:
+    rows = {str(row[0]): row for row in classes_table(SITES["<b>east"], NAMES).rows}
+    assert str(rows["cat"][3]).endswith("°")
+    assert not str(classes_table(GOOD, NAMES).rows[0][3]).endswith("°")
+
+
+def test_report_and_card_begin_with_the_verdict(write_run: WriteRun, tmp_path: Path) -> None:
+    run = write_run(tmp_path, clients=3, classes=3, class_names=NAMES, rounds=2, epochs=2)
+    summary = json.loads((run / "summary.json").read_text())
+    word = verdict(evidence(summary).whole, NAMES).word
+    (run / "summary.json").write_text(json.dumps(summary))
+    page = write_report(run).read_text("utf-8")
+    first = page.index(f">{word}.<")
+    assert page.index("<h1>") < first < page.index("&lt;b&gt;east") < page.index('class="facts"')
+    assert page.count("Worse than guessing") == 1
+    described = ModelDescription("resnet8", 0, NAMES, 3, (8, 8), (0.5,) * 3, (0.2,) * 3)
+    card = model_card(summary, kept="competed", model=described)
+    assert card.index(f"**{word}.**") < card.index("## How good it is")
+    assert r"\<b\>east" in card and "| south | Worse than guessing |" in card
+
+
+def test_a_run_of_an_earlier_release_is_judged_by_what_it_tells() -> None:
+    summary = {
+        "accuracy": {"selected": 0.58},
+        "measured": {"selected": {"by": "server", "images": 100}},
+        "judged": {"clients": {"distilled": [{"name": "north", "images": 9, "kept": 4 / 9}]}},
+    }
+    alone = Evidence.of(summary)
+    assert verdict(alone.whole, NAMES).word == "Better than guessing"  # for all that is known
+    assert ALWAYS_CAT.confusion is not None
+    wrong = np.eye(3, dtype=int)
+    known = Evidence.of(summary, [wrong, ALWAYS_CAT.confusion.tolist()])
+    assert verdict(known.whole, NAMES).word == "Guessing"
+    assert known.sites["north"].right == 4
+    assert Evidence.of({}).whole is None and lines(Evidence.of({}), NAMES)
 
 
 def judged(run: Path, *verdicts: tuple[str, float, float, float], selected: str) -> RunRecord:
@@ -24,8 +190,6 @@ def judged(run: Path, *verdicts: tuple[str, float, float, float], selected: str)
         for stage, step, gain, error in verdicts
     ]
     summary["judged"] = {"images": 60, "selected": selected, "verdicts": rows}
-    summary["accuracy"]["selected"] = 0.75
-    summary["measured"] = {"selected": {"by": "server", "images": 1600}}
     (run / "summary.json").write_text(json.dumps(summary))
     return RunRecord.read(run)
 
@@ -47,18 +211,9 @@ def judged(run: Path, *verdicts: tuple[str, float, float, float], selected: str)
 def test_whether_post_training_helped(
     write_run: WriteRun, tmp_path: Path, verdicts: Any, selected: str, said: str
 ) -> None:
-    sentence = verdict(judged(write_run(tmp_path / "run"), *verdicts, selected=selected))
+    sentence = helped(judged(write_run(tmp_path / "run"), *verdicts, selected=selected))
     assert said in sentence
     assert "the clients' 60 held-out images" in sentence
-    assert "It classifies 75.0 % of 1,600 test images of the server correctly." in sentence
-
-
-def test_a_run_that_nobody_judged_says_what_it_reached(write_run: WriteRun, tmp_path: Path) -> None:
-    run = write_run(tmp_path / "run")
-    accuracy = json.loads((run / "summary.json").read_text())["accuracy"]["competed"]
-    assert f"The model of competition classifies {100 * accuracy:.1f} %" in verdict(
-        RunRecord.read(run)
-    )
 
 
 def test_a_stage_that_no_client_judged_is_compared_on_what_measured_it(
@@ -69,9 +224,8 @@ def test_a_stage_that_no_client_judged_is_compared_on_what_measured_it(
     summary["accuracy"] = {"federated": 0.5, "distilled": 0.6, "competed": None, "selected": 0.6}
     summary["measured"] = {"federated": {}, "distilled": {"by": "server", "images": 400}}
     (run / "summary.json").write_text(json.dumps(summary))
-    sentence = verdict(RunRecord.read(run))
     low, high = (100 * end for end in difference_interval(0.6, 0.5, 400))
-    assert sentence.startswith(
+    assert helped(RunRecord.read(run)) == (
         "No client judged post-training: distillation changed the accuracy by +10.0 points "
         f"({low:+.1f} to {high:+.1f} at most) on 400 test images of the server."
     )
@@ -80,16 +234,16 @@ def test_a_stage_that_no_client_judged_is_compared_on_what_measured_it(
 def test_the_baselines_are_not_called_what_they_are_not(
     write_run: WriteRun, tmp_path: Path
 ) -> None:
-    named = {
-        name: RunRecord.read(write_run(tmp_path / name, configuration={"strategy": name}))
-        for name in ("local", "centralized")
-    }
-    assert verdict(named["local"]).startswith("The clients' own models classify ")
-    assert title(named["centralized"]).endswith(" of 10 clients in one place")
+    local = write_run(tmp_path / "local", configuration={"strategy": "local"})
+    assert "The clients&#39; own models classify " in write_report(local).read_text("utf-8")
+    pooled = write_run(tmp_path / "centralized", configuration={"strategy": "centralized"})
+    assert title(RunRecord.read(pooled)).endswith(" of 10 clients in one place")
 
 
 def test_a_run_that_goes_on_has_no_verdict(write_run: WriteRun, tmp_path: Path) -> None:
-    assert verdict(RunRecord.read(write_run(tmp_path / "run", stop_after="round 3"))) == ""
+    run = write_run(tmp_path / "run", stop_after="round 3")
+    assert helped(RunRecord.read(run)) == ""
+    assert "uessing." not in write_report(run).read_text("utf-8")
 
 
 def test_what_was_learned_from_what(write_run: WriteRun, tmp_path: Path) -> None:
@@ -106,16 +260,3 @@ def test_what_was_learned_from_what(write_run: WriteRun, tmp_path: Path) -> None
     many = RunRecord.read(write_run(tmp_path / "many", clients=7))
     assert title(many).startswith("A classifier of 10 classes (digits), learned from ")
     assert title(many).endswith(" of 7 clients")
-
-
-def test_images_that_also_chose_the_model_are_called_so(
-    write_run: WriteRun, tmp_path: Path
-) -> None:
-    run = judged(
-        write_run(tmp_path / "run"), ("distilled", 1.0, 0.1, 0.02), selected="distilled"
-    ).directory
-    summary = json.loads((run / "summary.json").read_text())
-    summary["measured"]["selected"] = {"by": "clients", "images": 60, "also_chose": True}
-    (run / "summary.json").write_text(json.dumps(summary))
-    said = "of 60 held-out images of the clients, which also chose it, correctly."
-    assert said in verdict(RunRecord.read(run))

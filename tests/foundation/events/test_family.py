@@ -12,6 +12,7 @@ from foundation.events.family import Event, Failure, Measured, RoundDone
 from foundation.events.log import EventLog
 from foundation.events.metrics import json_value
 from foundation.events.reading import from_json, read_run, to_json
+from foundation.scores import Outcomes
 
 ROUND = RoundDone(
     round=2,
@@ -53,6 +54,11 @@ EVENTS = [
         (family.ClientJudgement(1, "south", 6, 0.5, 0.4, 0.6),),
         (Failure(0, "gone", "north"),),
         1.0,
+    ),
+    family.Scored(
+        "selected",
+        Outcomes.partly(6, 3).as_json(),
+        (family.SiteOutcomes(1, "south", Outcomes.partly(6, 3).as_json()),),
     ),
     family.ImagesMade("common", 0, 1, 8, 5, 0.1, 2.0, "server", (4, 4), (), 0, 0),
     family.ImagesMade("dense", 0, 0, 8, 5, 0.1, 2.0),

@@ -1,0 +1,176 @@
+"""Whether what came after training helped: what the clients judged, in words and tables."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from fedf2dg.report.document import Cell, Row, Table
+from fedf2dg.report.run_record import RunRecord, mapping, number
+from fedf2dg.report.tables import MEASURED_ON, percent, points, stages
+from foundation import counted
+from foundation.intervals import Z, difference_interval
+
+_IN_WORDS = {
+    "federated": "federated training",
+    "calibrated": "calibration",
+    "distilled": "distillation",
+    "competed": "competition",
+}
+
+_IN_ASCII = {"±": "+-", "λ": "lambda", "“": '"', "”": '"', "–": "-"}
+
+
+def helped(record: RunRecord) -> str:
+    """Say whether post-training helped; empty of a run that has not ended or had none.
+
+    Judgements are the clients' on images that nothing was trained on. A gain of less than two
+    standard errors (95 %) is called undecided.
+    """
+    if not record.completed:
+        return ""
+    judged = mapping(record.summary.get("judged"))
+    verdicts = [mapping(row) for row in judged.get("verdicts") or ()]
+    if not verdicts:
+        return _unjudged(record.summary)
+    taken = [row for row in verdicts if number(row.get("step"))]
+    kept = _called(judged.get("selected"))
+    who = f"the clients' {counted(int(number(judged.get('images')) or 0), 'held-out image')}"
+    if not taken:
+        return f"Post-training did not help on {who}: the model of {kept} is kept."
+    gains = [number(row.get("gain")) or 0.0 for row in taken]
+    errors = [number(row.get("standard_error")) or 0.0 for row in taken]
+    gain, error = 100 * sum(gains), 100 * Z * sum(e * e for e in errors) ** 0.5
+    said = f"{gain:+.1f} ± {error:.1f} points on {who}"
+    if gain > error:
+        return f"Post-training helped: {said}; the model of {kept} is kept."
+    return (
+        f"Undecided whether post-training helped: {said}, less than these images can tell apart; "
+        f"the model of {kept} is kept."
+    )
+
+
+def _unjudged(summary: Mapping[str, Any]) -> str:
+    """Say what the last stage changed where no client judged it; empty if there was none."""
+    found = [s for s in stages(summary) if s.name != "selected" and s.accuracy is not None]
+    first, last = next((s for s in found if s.name == "federated"), None), found[-1:]
+    if first is None or first.accuracy is None or not last or last[0] is first:
+        return ""
+    (stage,) = last
+    if not stage.images or stage.accuracy is None or stage.gain is None:
+        return ""
+    low, high = difference_interval(stage.accuracy, first.accuracy, stage.images)
+    return (
+        f"No client judged post-training: {_called(stage.name)} changed the accuracy by "
+        f"{points(stage.gain)} ({100 * low:+.1f} to {100 * high:+.1f} at most) on {stage.images:,} "
+        f"{MEASURED_ON.get(stage.by, 'images')}."
+    )
+
+
+def reached(summary: Mapping[str, Any]) -> str:
+    """Say what share of the images the last model that was measured classifies correctly."""
+    accuracy, measured = mapping(summary.get("accuracy")), mapping(summary.get("measured"))
+    for stage in ("selected", *reversed([name for name in accuracy if name != "selected"])):
+        share = number(accuracy.get(stage))
+        if share is None:
+            continue
+        who = mapping(measured.get(stage))
+        images = int(number(who.get("images")) or 0)
+        where = MEASURED_ON.get(str(who.get("by")), "images")
+        on = f" of {images:,} {where}" if images else ""
+        if who.get("also_chose") is True:
+            on += ", which also chose it,"
+        if summary.get("strategy") == "local":
+            return f"The clients' own models classify {percent(share)}{on} correctly, on average."
+        of = "It classifies" if stage == "selected" else f"The model of {_called(stage)} classifies"
+        return f"{of} {percent(share)}{on} correctly."
+    return "Nobody measured an accuracy."
+
+
+def _called(stage: object) -> str:
+    return _IN_WORDS.get(str(stage), str(stage))
+
+
+def verdicts(summary: Mapping[str, Any]) -> list[str]:
+    """Return what was judged of each stage, in words; none where nobody judged."""
+    found = mapping(summary.get("judged")).get("verdicts")
+    rows = found if isinstance(found, list) else []
+    return [str(sentence) for row in rows if (sentence := mapping(row).get("sentence"))]
+
+
+def plain(sentence: str) -> str:
+    """Return a sentence in ASCII, for terminals that know nothing else."""
+    for sign, said in _IN_ASCII.items():
+        sentence = sentence.replace(sign, said)
+    return sentence
+
+
+def judgements_table(record: RunRecord) -> Table:
+    """Return what the clients judged of each stage; without rows where there was none."""
+    rows: list[Row] = []
+    for event in record.of_kind("judgement"):
+        gain, error = number(event.get("gain")), number(event.get("standard_error"))
+        uncertain = "" if error is None else f" ± {100 * Z * error:.1f}"
+        rows.append(
+            [
+                str(event.get("stage")),
+                "" if gain is None else f"{100 * gain:+.1f}{uncertain} points",
+                f"{event.get('images', '?')}",
+                Cell(f"{event.get('sentence', '')!s}", "any"),
+            ]
+        )
+    header = ["stage", "gain and 95 % interval", "held-out images", "verdict"]
+    return Table("Judgements of the clients", header, rows, words=(0, -1))
+
+
+def clients_table(record: RunRecord) -> Table:
+    """Return what each client has and what each model does on its images."""
+    shares: dict[Any, dict[str, float | None]] = {}
+    facts: dict[Any, Mapping[str, Any]] = {}
+    columns: list[str] = []
+
+    def note(row: Mapping[str, Any], column: str, value: Any) -> None:
+        client = row.get("client", row.get("name"))
+        facts.setdefault(client, row)
+        if column not in columns:
+            columns.append(column)
+        shares.setdefault(client, {}).setdefault(column, number(value))
+
+    for event in record.of_kind("judgement"):
+        for row in _rows(event.get("clients")):
+            note(row, str(event.get("before")), row.get("before"))
+            note(row, str(event.get("stage")), row.get("stage"))
+    for event in record.of_kind("evaluation"):
+        for row in _rows(mapping(event.get("on_clients")).get("clients")):
+            note(row, str(event.get("stage")), row.get("accuracy"))
+    for event in record.of_kind("judgement")[-1:]:
+        for row in _rows(event.get("clients")):
+            note(row, "kept", row.get("kept"))
+    names, examples = record.client_names(), record.examples_per_client()
+    rows = [
+        [
+            _name(client, row, names),
+            _at(examples, client),
+            f"{row.get('images', '?')}",
+            *(percent(shares[client].get(column)) for column in columns),
+        ]
+        for client, row in facts.items()
+    ]
+    header = ["client", "training images", "held-out images", *columns]
+    title = "Accuracy on each client's held-out images"
+    return Table(title, header, rows, rest_in="summary.json")
+
+
+def _rows(found: Any) -> list[Mapping[str, Any]]:
+    return [mapping(row) for row in found] if isinstance(found, list) else []
+
+
+def _name(client: Any, row: Mapping[str, Any], names: Sequence[str]) -> str:
+    if isinstance(client, int) and client < len(names):
+        return names[client]
+    return str(row.get("name", client))
+
+
+def _at(values: Sequence[float], place: Any) -> str:
+    known = isinstance(place, int) and place < len(values)
+    return f"{values[place]:,.0f}" if known else ""
