@@ -16,7 +16,7 @@ from foundation.data import Batches, Description, ImageData, site_data
 from foundation.data.agreement import from_values
 from foundation.data.cache import stored_features
 from foundation.messages.shared_model import shared_model
-from foundation.models import Classifier, bfloat16_pays, fit_threads, resolve_device
+from foundation.models import Classifier, StateLayout, bfloat16_pays, fit_threads, resolve_device
 from foundation.models.evaluation import LabelledImages
 from foundation.models.freezing import encoder_is_frozen
 from foundation.models.kept_features import KeptFeatures, Store
@@ -142,6 +142,10 @@ class Site:
     def model(self) -> Classifier:
         """Return the process's model, whose weights the caller overwrites."""
         return _resident_model(self.configuration, self.description, self.device, self.threads)
+
+    def frozen(self) -> tuple[str, ...]:
+        """Return the names of the model's entries that are not trained."""
+        return _frozen_names(self.configuration, self.description, self.device, self.threads)
 
     def autocast(self) -> torch.dtype | None:
         """Return the reduced type local training multiplies in; None: float32."""
@@ -285,6 +289,13 @@ def _resident_model(
     )
     fit_threads(model_operations(configuration, description), _share_of_threads(), wish)
     return model.to(memory_format=torch.channels_last)
+
+
+@lru_cache(maxsize=4)
+def _frozen_names(
+    configuration: RunConfiguration, description: Description, device: torch.device, wish: int
+) -> tuple[str, ...]:
+    return StateLayout.of(_resident_model(configuration, description, device, wish)).frozen
 
 
 @lru_cache(maxsize=4)

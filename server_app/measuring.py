@@ -230,13 +230,13 @@ class Measuring:
 
     # ----------------------------------------------------------------------- results of stages
 
-    def take_statistics(self, stage: str) -> None:
+    def take_statistics(self, stage: str, always: bool = False) -> None:
         """Give the result of a stage the BatchNorm statistics of the clients' images.
 
-        Only with ``batch-norm=measured``: cheap, as it is done once a stage, and everything that
-        follows sees them.
+        Only with ``batch-norm=measured``, or for a model that no averaged ones fit: cheap, as it is
+        done once a stage, and everything that follows sees them.
         """
-        if self._configuration.batch_norm != "measured":
+        if self._configuration.batch_norm != "measured" and not always:
             return
         started = time.perf_counter()
         request = BatchNormRequest.of(self._model.copy(), self.description.image_shape)

@@ -34,7 +34,7 @@ from strategies import get, prior_left
 
 from . import run_directory
 from .acceptance import Acceptance
-from .checkpoints import Checkpoint
+from .checkpoints import ENDED, WITHOUT_ROUNDS, Checkpoint, rounds_done
 from .clients import Clients
 from .disk import disk_errors_explained
 from .global_model import GlobalModel
@@ -45,6 +45,7 @@ from .measuring import CLIENTS, Measuring
 from .pseudo_files import PseudoFiles, forget_repeated
 from .rounds import Rounds
 from .trained import TrainedFederation
+from .training_result import LAST_FOLDER, TrainingResult
 from .worker_pool import WorkerPool
 
 log = logging.getLogger("flwr.fedf2dg")
@@ -190,31 +191,40 @@ class Run:
 
     def train(self) -> None:
         """Carry out the federated rounds that are not done yet."""
-        self.strategy.summary()
-        last = self.configuration.num_server_rounds
-        for server_round in range(1, last + 1):
-            step = f"train-{server_round:04d}"
-            if self.journal.done(step):
-                continue
-            with self.journal.timed("federated"):
-                self.rounds.carry_out(server_round, "federated")
-                if server_round == last and self.strategy.has_global_model:
-                    self.measuring.close_stage("federated")
-            self.commit(step)
-
-    def post_train(self) -> None:
-        """Carry out the post-training methods, each from what the one before it left."""
-        configuration = self.configuration
-        settings = Settings.of(configuration, prior_left(configuration))
-        acceptance = Acceptance(
-            configuration.acceptance == "clients",
+        rounds = self.configuration.num_server_rounds
+        result = TrainingResult(
+            self.configuration,
+            self.directory / LAST_FOLDER,
+            self.description,
             self.model,
             self.clients,
             self.measuring,
             self.journal,
             self.commit,
-            self.progress,
+            self._acceptance,
         )
+        self.strategy.summary()
+        for server_round in range(1, rounds + 1):
+            step = f"train-{server_round:04d}"
+            if result.ended or self.journal.done(step):
+                continue
+            with self.journal.timed("federated"):
+                self.rounds.carry_out(server_round, "federated")
+                result.after_round(server_round)
+                last = result.ended or server_round == rounds
+                if last and self.strategy.has_global_model:
+                    self.measuring.close_stage("federated")
+            self.commit(step)
+        result.settle()
+        if rounds == 0 and not self.journal.done(WITHOUT_ROUNDS):
+            log.info("no rounds: the clients are asked about the initial weights")
+            self.commit(WITHOUT_ROUNDS)
+
+    def post_train(self) -> None:
+        """Carry out the post-training methods, each from what the one before it left."""
+        configuration = self.configuration
+        settings = Settings.of(configuration, prior_left(configuration))
+        acceptance = self._acceptance()
         acceptance.settle()
         names = configuration.post_training_for(self.description.image_size)
         log.info("post-training: %s", names)
@@ -231,6 +241,17 @@ class Run:
                         configuration.stages,
                     )
                 return
+
+    def _acceptance(self) -> Acceptance:
+        return Acceptance(
+            self.configuration.acceptance == "clients",
+            self.model,
+            self.clients,
+            self.measuring,
+            self.journal,
+            self.commit,
+            self.progress,
+        )
 
     def _trained(self, prefix: str, acceptance: Acceptance) -> TrainedFederation:
         stored = PseudoImagesStored(self.directory, self.description.class_names)
@@ -322,8 +343,10 @@ class Run:
             self.strategy.prune()
             log.info("resuming behind step %s", state.completed[-1])
         forget_repeated(self.directory / "pseudo_data", state.completed)
-        # Like the summary, the model is there when a run is done.
+        # Like the summary, the model is there when a run is done, and the last round's before.
         shutil.rmtree(self.directory / _MODEL, ignore_errors=True)
+        if not self.journal.done(ENDED):
+            shutil.rmtree(self.directory / LAST_FOLDER, ignore_errors=True)
 
     def _write_configuration(self) -> None:
         run_directory.write_configuration(
@@ -354,7 +377,7 @@ class Run:
             "dataset": configuration.dataset,
             "seed": configuration.seed,
             "clients": configuration.num_clients,
-            "rounds": configuration.num_server_rounds,
+            "rounds": rounds_done(self.journal.state.completed),
             "accuracy": _with_selected(results.pop("accuracy"), kept),
             "measured": _with_selected(results.pop("measured"), kept),
             "seconds": {
