@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import lru_cache
+from typing import Any
 
 from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
@@ -15,8 +17,8 @@ from flwr.clientapp import ClientApp
 from foundation import say_expected_errors_plainly
 from foundation.messages.content import Received
 from foundation.messages.fingerprint import code_fingerprint
-from foundation.messages.frozen_layers import FROZEN, complete
-from foundation.models import StateLayout, cpu_state, load_state
+from foundation.messages.frozen_layers import FROZEN, held_layers
+from foundation.models import State, load_state
 from foundation.seeds import training_generator
 from foundation.settings.configuration import ConfigurationError, RunConfiguration
 from questions import Question, questions
@@ -37,8 +39,7 @@ _MEMORY = "memory"
 def _teller(question: Question) -> Callable[[Message, Context], Message]:
     def tell(message: Message, context: Context) -> Message:
         site = _site(message, context)
-        _completed(message, site)
-        content = question.tell(site, Received(message.content))
+        content = question.tell(site, Received(message.content, _held(message, site)))
         return Message(content=content.records(), reply_to=message)
 
     return tell
@@ -73,8 +74,7 @@ def evaluate(message: Message, context: Context) -> Message:
 def train(message: Message, context: Context) -> Message:
     """Train the received model on the client's data under the run's strategy."""
     site = _site(message, context)
-    leaves_out = _completed(message, site)
-    request = TrainRequest.of(message)
+    request = TrainRequest.of(message, _held(message, site))
     server_round = number(request.config, "server-round")
     configuration = site.configuration.with_mu_at(server_round)
     declared = get(configuration.strategy)
@@ -112,10 +112,7 @@ def train(message: Message, context: Context) -> Message:
             "seconds": result.seconds,
         }
     )
-    state = cpu_state(model)
-    if leaves_out:
-        state = {name: value for name, value in state.items() if name not in leaves_out}
-    return _answer(message, **request.answer(state), metrics=metrics)
+    return _answer(message, **request.answer(model, site.frozen()), metrics=metrics)
 
 
 def _site(message: Message, context: Context) -> Site:
@@ -128,21 +125,23 @@ def _site(message: Message, context: Context) -> Site:
             "the app (a simulation's clients import from the folder it was started in)"
         )
     return Site.of(
-        RunConfiguration.parse(context.run_config),
+        _configuration(tuple(context.run_config.items())),
         context.node_config,
         sent,
         context.state.config_records.setdefault(_MEMORY, ConfigRecord()),
     )
 
 
-def _completed(message: Message, site: Site) -> tuple[str, ...]:
-    """Put frozen layers that this client holds into a message; return those to leave out again."""
+@lru_cache(maxsize=2)
+def _configuration(run_config: tuple[tuple[str, Any], ...]) -> RunConfiguration:
+    return RunConfiguration.parse(dict(run_config))
+
+
+def _held(message: Message, site: Site) -> State:
+    """Return the frozen layers that this client holds, and the message comes without."""
     if FROZEN not in config_in(message):
-        return ()
-    model = site.model()
-    frozen = StateLayout.of(model).frozen
-    complete(message.content, model.state_dict(), frozen)
-    return frozen
+        return {}
+    return held_layers(message.content, site.model().state_dict(), site.frozen())
 
 
 def _answer(message: Message, **records: ArrayRecord | MetricRecord) -> Message:

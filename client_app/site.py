@@ -12,16 +12,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from foundation.data import (
-    Batches,
-    Description,
-    ImageData,
-    site_data,
-)
+from foundation.data import Batches, Description, ImageData, site_data
 from foundation.data.agreement import from_values
 from foundation.data.cache import stored_features
 from foundation.messages.shared_model import shared_model
-from foundation.models import Classifier, bfloat16_pays, fit_threads, resolve_device
+from foundation.models import Classifier, StateLayout, bfloat16_pays, fit_threads, resolve_device
 from foundation.models.evaluation import LabelledImages
 from foundation.models.freezing import encoder_is_frozen
 from foundation.models.kept_features import KeptFeatures, Store
@@ -43,26 +38,14 @@ _BFLOAT16_FROM = {"cpu": 1e7, "cuda": 2e9}
 
 @dataclass(frozen=True)
 class Site:
-    """One client: who it is, its settings, and where it computes.
+    """One client: who it is, its settings, and where it computes; see :class:`questions.Site`.
 
     Parameters
     ----------
-    configuration : RunConfiguration
-        The run's settings.
-    description : Description
-        What the federation agreed on about its images.
-    partition_id, num_partitions : int
-        Which simulated client this is, and of how many; -1 and 0 for a real edge client.
     data_path : str
         A real edge client's own data; empty for simulated ones.
-    name : str
-        What the site calls itself; empty for a simulated client without a name.
-    device : torch.device
-        Where to train.
     threads : int
         CPU threads that this node, or else the run, asks for; 0: its share of the processors.
-    memory : MutableMapping
-        What the node remembers of this run; lost when its SuperNode restarts.
     """
 
     configuration: RunConfiguration
@@ -83,18 +66,14 @@ class Site:
         sent: Mapping[str, Any],
         memory: MutableMapping[str, Any] | None = None,
     ) -> Site:
-        """Read who this client is from its node's configuration.
+        """Read who this client is.
 
         Parameters
         ----------
-        configuration : RunConfiguration
-            The run's settings.
         node_config : Mapping[str, Any]
             What ``--node-config`` says, or the simulation.
         sent : Mapping[str, Any]
             The settings in the server's message; they may describe the data.
-        memory : MutableMapping, optional
-            What the node remembers of this run.
 
         Raises
         ------
@@ -163,6 +142,10 @@ class Site:
     def model(self) -> Classifier:
         """Return the process's model, whose weights the caller overwrites."""
         return _resident_model(self.configuration, self.description, self.device, self.threads)
+
+    def frozen(self) -> tuple[str, ...]:
+        """Return the names of the model's entries that are not trained."""
+        return _frozen_names(self.configuration, self.description, self.device, self.threads)
 
     def autocast(self) -> torch.dtype | None:
         """Return the reduced type local training multiplies in; None: float32."""
@@ -306,6 +289,13 @@ def _resident_model(
     )
     fit_threads(model_operations(configuration, description), _share_of_threads(), wish)
     return model.to(memory_format=torch.channels_last)
+
+
+@lru_cache(maxsize=4)
+def _frozen_names(
+    configuration: RunConfiguration, description: Description, device: torch.device, wish: int
+) -> tuple[str, ...]:
+    return StateLayout.of(_resident_model(configuration, description, device, wish)).frozen
 
 
 @lru_cache(maxsize=4)

@@ -7,10 +7,13 @@ any name, and no more settings than the round. Both are answered in the layout i
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 from flwr.app import ArrayRecord, ConfigRecord, Message
+from torch import nn
 
+from foundation.messages.frozen_layers import FROZEN, WITHOUT
 from foundation.messages.records import as_sent, from_record, is_packed, names_in, packed, to_record
 from foundation.models import State
 from foundation.settings.configuration import ConfigurationError
@@ -45,15 +48,18 @@ class TrainRequest:
         The other array records, by name.
     config : ConfigRecord
         The settings sent; empty if there are none.
+    held : State
+        Frozen layers that whole states come without.
     """
 
     name: str
     arrays: ArrayRecord
     extra: dict[str, ArrayRecord]
     config: ConfigRecord
+    held: State = field(default_factory=dict)
 
     @classmethod
-    def of(cls, message: Message) -> TrainRequest:
+    def of(cls, message: Message, held: State | None = None) -> TrainRequest:
         """Read a message.
 
         Raises
@@ -65,7 +71,7 @@ class TrainRequest:
         name = MODEL if MODEL in records or len(records) != 1 else next(iter(records))
         if name not in records:
             raise ConfigurationError(f"the server's message lacks {name!r}")
-        return cls(name, records.pop(name), records, config_in(message))
+        return cls(name, records.pop(name), records, config_in(message), held or {})
 
     def model(self, expected: State) -> State:
         """Return the model's state, which must have the names and shapes of another.
@@ -79,7 +85,7 @@ class TrainRequest:
             If a name, a shape or, of this app's server, a type differs.
         """
         if is_packed(self.arrays):
-            return from_record(self.arrays, expected)
+            return from_record(self.arrays, expected, self.held)
         state = from_record(self.arrays, as_sent(self.arrays, expected))
         return {
             name: (value if like.is_floating_point() else value.round()).to(like.dtype)
@@ -97,15 +103,24 @@ class TrainRequest:
             If a record holds something else.
         """
         states = WhatServerSent()
+        without = self.config.get(WITHOUT, [])
         for name, record in self.extra.items():
+            if isinstance(without, list) and name in without:
+                states[name] = from_record(record, model_state, self.held)
+                continue
             known = {part: model_state[part] for part in names_in(record) if part in model_state}
             states[name] = from_record(record, known)
         return states
 
-    def answer(self, state: State) -> dict[str, ArrayRecord]:
-        """Return a trained state as the server expects it: same record, same layout."""
+    def answer(self, model: nn.Module, frozen: Sequence[str]) -> dict[str, ArrayRecord]:
+        """Return a trained model as the server expects it: same record, same layout.
+
+        A server that knows of frozen layers wants none back.
+        """
         pack = packed if is_packed(self.arrays) else to_record
-        return {self.name: pack(state)}
+        left_out = set(frozen) if FROZEN in self.config else set()
+        state = {name: value for name, value in model.state_dict().items() if name not in left_out}
+        return {self.name: pack({name: value.detach().cpu() for name, value in state.items()})}
 
     def client(self, partition_id: int, node_id: int) -> int:
         """Return the client's index; without one, its partition, or its node if it has none."""

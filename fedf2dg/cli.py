@@ -13,9 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from fedf2dg import prefer_ours
-from fedf2dg.console import plain_warnings
-from fedf2dg.ending import FAILED, exit_status
-from fedf2dg.engines import ENGINES
+from fedf2dg.console import FAILED, data_folder, exit_status, plain_warnings
+from fedf2dg.simulation import ENGINES
 from fedf2dg.use.formats import FORMATS
 from foundation.processes import prepare, terminable
 from foundation.settings.configuration import (
@@ -202,8 +201,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def settings_file(text: str) -> Path:
     """Return a file of settings: by its path, or a preset by its name."""
-    path, packed = Path(text), Path(__file__).with_name("presets")
-    folder = packed if packed.is_dir() else packed.parents[1] / "presets"  # in a checkout
+    path, folder = Path(text), data_folder("presets")
     if not path.exists() and (folder / f"{text}.toml").is_file():
         return folder / f"{text}.toml"
     if not path.exists() and path.name == text and not path.suffix:
@@ -281,9 +279,9 @@ def key_reference() -> str:
     lines = [
         "# Configuration keys",
         "",
-        "Printed by `fedf2dg keys` from the declarations: those of a section `NAME.` stand in",
-        "`foundation/settings/`, all others in `foundation/settings/configuration.py`. A symbol",
-        "is the paper's; the last column holds the flag of the original research script.",
+        "Printed by `fedf2dg keys` from the declarations in `foundation/settings/`, where each",
+        "section has a file of its own. A symbol is the paper's; the last column holds the flag of",
+        "the original research script.",
         "",
         "| key | default | meaning | symbol | range | original |",
         "|---|---|---|---|---|---|",

@@ -1,12 +1,21 @@
-"""The run's log for somebody who watches a terminal."""
+"""What a command says: the log for somebody who watches a terminal, and how it ends."""
 
 from __future__ import annotations
 
 import logging
+import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TextIO
+
+from foundation import ExpectedError
+from foundation.disks import disk_problem, is_full
+
+#: Exit status of a command that did not succeed.
+FAILED = ExpectedError.exit_status
+INTERRUPTED = 130
 
 _OWN = "flwr.fedf2dg"
 _given: list[str] = []
@@ -49,7 +58,9 @@ def _handled(name: str, handlers: list[logging.Handler], *, propagate: bool) -> 
     logger = logging.getLogger(name)
     before = logger.handlers[:], logger.level, logger.propagate
     logger.handlers[:], logger.propagate = handlers, propagate
-    logger.setLevel(logging.INFO)
+    # As Flower's own log has it; the tracebacks of what was only warned of are for debugging.
+    debugging = os.environ.get("FLWR_LOG_LEVEL", "").upper() == "DEBUG"
+    logger.setLevel(logging.DEBUG if debugging else logging.INFO)
     try:
         yield
     finally:
@@ -106,4 +117,46 @@ class _Console(logging.Handler):
 class _LevelFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         text = record.getMessage()
+        if record.levelno < logging.INFO and record.exc_info:
+            text += "\n" + self.formatException(record.exc_info)
         return text if record.levelno <= logging.INFO else f"{record.levelname}: {text}"
+
+
+def exit_status(work: Callable[[], int]) -> int:
+    """Carry out a command, and return its exit status.
+
+    An expected error is one line on standard error, and so is a disk that is full or closed; any
+    other keeps its traceback.
+    """
+    try:
+        status = work()
+        sys.stdout.flush()  # a full disk is to be met here, and not when the interpreter ends
+        return status
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read the output has seen enough; the interpreter must not try to flush the rest.
+        _forget_output()
+        return FAILED
+    except ExpectedError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_status
+    except Exception as error:
+        if not (problem := disk_problem(error)):
+            raise
+        if is_full(error):
+            _forget_output()  # which may be what is full
+            problem += ". What was written before is whole: free some space, and repeat the command"
+        print(f"error: {problem}", file=sys.stderr)
+        return FAILED
+
+
+def _forget_output() -> None:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def data_folder(name: str) -> Path:
+    """Return a folder of the repository that also travels in the wheel: presets, examples."""
+    packed = Path(__file__).with_name(name)
+    return packed if packed.is_dir() else packed.parents[1] / name

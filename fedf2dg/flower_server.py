@@ -15,7 +15,7 @@ from server_app import preflight
 from server_app.run import run
 
 from .report import listeners
-from .simulation.dead_actor import dead_actor
+from .simulation.flower_engine import dead_actor
 
 app = ServerApp()
 say_expected_errors_plainly("flwr")

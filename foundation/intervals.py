@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 #: Standard normal quantile: 95 % lie within so many standard errors.
 Z = 1.959964
@@ -54,3 +55,29 @@ def difference_interval(after: float, before: float, images: int) -> tuple[float
         difference - math.hypot(after - low_after, high_before - before),
         difference + math.hypot(high_after - after, before - low_before),
     )
+
+
+def paired_standard_error(gained: Any, lost: Any, images: Any) -> Any:
+    """Return the standard error of a difference of two accuracies on the same images.
+
+    The difference is the mean over images of d ∈ {-1, 0, 1}, whose variance is
+    (g + l)/n - ((g - l)/n)². Half an image is added to g and to l (as Agresti and Min 2005 do):
+    without it a single image judged differently would exceed its own standard error, and none would
+    mean certainty.
+
+    The clients are all the clients there are, and each draws from its own images, so that they are
+    strata and not clusters drawn at random. The variance within strata is at most that of the
+    pool, which is what is returned: with a handful of images a client's own variance says little.
+
+    Parameters
+    ----------
+    gained, lost, images : int or array
+        Images that only the candidate, and only λ = 0, classifies correctly; images in all.
+
+    Returns
+    -------
+    float or array
+        Above 0.
+    """
+    discordant = gained + lost + 1.0
+    return (discordant - (gained - lost) ** 2 / (images + 1.0)) ** 0.5 / images

@@ -31,6 +31,7 @@ _SECTIONS = (
     "distillation.",
     "competition.",
     "calibration.",
+    "head.",
     "fedadi.",
     "dense.",
     "co-boosting.",

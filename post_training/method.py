@@ -30,6 +30,9 @@ class Method:
         Called with (trained, settings); offers its results to ``trained``.
     has_stages : bool (default: False)
         Whether its steps are the run's own stages ``generate``, ``distil`` and ``compete``.
+    asks_only : bool (default: False)
+        Whether the clients' answers about the global model are all it needs, so that it can stand
+        behind ``num-server-rounds=0``, where there are no local models.
     suits : callable, optional
         Called with (model, settings) before any work; raises ValueError for a model that the method
         cannot work on, or settings that it cannot work with.
@@ -40,6 +43,7 @@ class Method:
     name: str
     run: Callable[[Trained, Settings], None]
     has_stages: bool = False
+    asks_only: bool = False
     suits: Callable[[nn.Module, Settings], object] | None = None
     settings: type[Section] | None = None
 

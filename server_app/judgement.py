@@ -13,10 +13,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from foundation import counted
-from foundation.intervals import Z
+from foundation.intervals import Z, paired_standard_error
 from questions.evaluation import Scores
 
 #: λ of the candidates, in the order in which the clients are asked; λ = 0 is the model before.
@@ -57,7 +56,7 @@ class Tally:
 
     @property
     def standard_error(self) -> float:
-        """Of the gain; see :func:`paired_standard_error`."""
+        """Of the gain; see :func:`foundation.intervals.paired_standard_error`."""
         return float(paired_standard_error(self.gained, self.lost, self.images))
 
     @property
@@ -74,32 +73,6 @@ class Tally:
     def bound(self) -> float:
         """The gain that is counted on: :data:`CAUTION` standard errors below the one measured."""
         return self.gain - CAUTION * self.standard_error
-
-
-def paired_standard_error(gained: Any, lost: Any, images: Any) -> Any:
-    """Return the standard error of a difference of two accuracies on the same images.
-
-    The difference is the mean over images of d ∈ {-1, 0, 1}, whose variance is
-    (g + l)/n - ((g - l)/n)². Half an image is added to g and to l (as Agresti and Min 2005 do):
-    without it a single image judged differently would exceed its own standard error, and none would
-    mean certainty.
-
-    The clients are all the clients there are, and each draws from its own images, so that they are
-    strata and not clusters drawn at random. The variance within strata is at most that of the
-    pool, which is what is returned: with a handful of images a client's own variance says little.
-
-    Parameters
-    ----------
-    gained, lost, images : int or array
-        Images that only the candidate, and only λ = 0, classifies correctly; images in all.
-
-    Returns
-    -------
-    float or array
-        Above 0.
-    """
-    discordant = gained + lost + 1.0
-    return (discordant - (gained - lost) ** 2 / (images + 1.0)) ** 0.5 / images
 
 
 def tallies(scores: Scores | None) -> tuple[Tally, ...]:

@@ -40,7 +40,15 @@ def parse(values: Mapping[str, Any]) -> RunConfiguration:
         configuration = RunConfiguration.parse(values)
     if configuration.post_training != AUTO:
         chosen(configuration.post_training)
-    get(configuration.strategy).require(configuration)
+    algorithm = get(configuration.strategy)
+    algorithm.require(configuration)
+    chooses = configuration.patience or configuration.global_average != "last"
+    if chooses and not algorithm.server.has_global_model:
+        raise ConfigurationError(
+            f"strategy = {configuration.strategy!r} has no global model to choose by patience = "
+            f"{configuration.patience} or global-average = {configuration.global_average!r}: leave "
+            "both out"
+        )
     return configuration
 
 
@@ -72,6 +80,11 @@ def check(configuration: RunConfiguration, simulated: bool) -> None:
         for method in chosen(configuration.post_training_for(description.image_size)):
             if method.suits is not None:
                 method.suits(model, settings)
+            if configuration.num_server_rounds == 0 and not method.asks_only:
+                raise ConfigurationError(
+                    f"post-training = {method.name!r} needs local models, and num-server-rounds = "
+                    "0 makes none: choose head or calibration, or a round"
+                )
     except ValueError as error:
         raise ConfigurationError(str(error)) from error
     require_room(configuration.augmentation_for(description.augmentation), description.image_size)
@@ -97,7 +110,8 @@ def check(configuration: RunConfiguration, simulated: bool) -> None:
             )
     if simulated:
         counts = _training_counts(configuration)
-        if model.has_batch_norm and configuration.strategy != "centralized":
+        trains = configuration.num_server_rounds > 0 and configuration.strategy != "centralized"
+        if model.has_batch_norm and trains:
             _require_several_images(configuration, counts)
         if start is not None and (begun := checkpoints.data_at(start)):
             now = described_data(configuration.division, counts, description.class_names)

@@ -20,6 +20,7 @@ from flwr.app import ArrayRecord, ConfigRecord, MetricRecord, RecordDict
 from flwr.serverapp import Grid
 
 from foundation import ExpectedError, counted
+from foundation.data.batches import steps_per_epoch
 from foundation.messages.gather import Gathered, grouped
 from foundation.messages.participants import MissingClients, Participants
 from foundation.messages.records import InvalidContent, from_record, names_in, packed
@@ -29,7 +30,6 @@ from foundation.models.client_store import ClientStore
 from foundation.models.clipping import clip_factors, scaled_update, update_norm
 from foundation.seeds import SAMPLING, derived_seed
 from foundation.settings.configuration import RunConfiguration
-from foundation.steps import steps_per_epoch
 from strategies.normalizer import normalizer
 
 log = logging.getLogger("flwr.fedf2dg")
@@ -297,7 +297,7 @@ class FederatedStrategy:
                 f"says that it made {numbers['local-steps']:g} local steps; {examples} samples "
                 f"make {steps}"
             )
-        self.local_models.write(client, server_round, state)
+        self._keep_local(client, server_round, state)
         self._bytes_up += sent
         return LocalUpdate(
             client,
@@ -307,6 +307,14 @@ class FederatedStrategy:
             float(numbers["seconds"]),
             lambda: self.local_models.read(client),
         )
+
+    def _keep_local(self, client: int, server_round: int, state: State) -> None:
+        frozen = self.participants.frozen
+        if frozen is None or not frozen.part_of(state):
+            self.local_models.write(client, server_round, state)
+        else:
+            shared = (frozen.digest, frozen.layers)
+            self.local_models.write(client, server_round, frozen.without(state), shared)
 
     def finish(self, server_round: int, gathered: Gathered[LocalUpdate]) -> State:
         """Combine what came of a round into the next global state.
@@ -363,7 +371,7 @@ class FederatedStrategy:
                     norm * factor,
                 )
                 scaled = scaled_update(self._global, update.load(), names, factor)
-                self.local_models.write(update.client, server_round, scaled)
+                self._keep_local(update.client, server_round, scaled)
 
     # ------------------------------------------------------------------------------ for subclasses
 

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from fedf2dg.engines import Engine
 from fedf2dg.report.run_record import STAGES
+from fedf2dg.simulation import Engine
 from foundation import counted, only_warned, write_whole
 from foundation.processes import cores
 from foundation.settings.configuration import ConfigurationError, RunConfiguration

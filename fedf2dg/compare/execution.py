@@ -17,9 +17,8 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
-from fedf2dg.console import plain_warnings
-from fedf2dg.ending import exit_status
-from fedf2dg.engines import Engine
+from fedf2dg.console import exit_status, plain_warnings
+from fedf2dg.simulation import Engine
 from foundation import UsageError
 from foundation.processes import begin, share_of_cores, start_context, terminable, threads
 from foundation.settings.configuration import ConfigurationError, RunConfiguration

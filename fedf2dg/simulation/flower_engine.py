@@ -42,6 +42,9 @@ _CLUSTER_SECONDS = 5.0
 _LONGEST_TMPDIR = 40
 _STARTUP_SECONDS = 60.0
 _SHUTDOWN_SECONDS = 10.0
+# What Ray says of a worker that was killed, and what is left of what it says of a lost machine.
+_DEAD_ACTOR = "The actor is dead"
+_WITH_ITS_NODE = f"{_DEAD_ACTOR} because its Ray node"
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 _LEVEL = re.compile(r"^(DEBUG|INFO|WARNING|ERROR|CRITICAL)\s*:\s{0,6}")
 _CLIENT = re.compile(r"^\(ClientAppActor pid=\d+[^)]*\) ")
@@ -402,3 +405,24 @@ def _toml_lines(values: RunConfig) -> str:
     # JSON's scalars are TOML's, finite floats too.
     lines = (f"{json.dumps(k)} = {json.dumps(v, ensure_ascii=False)}" for k, v in values.items())
     return "".join(f"{line}\n" for line in lines)
+
+
+def dead_actor(reason: str) -> str | None:
+    """Say why a run must stop if a client failed for this reason; None if it can go on.
+
+    Flower hands the dead process out in every round to come: its clients would be missing ever
+    after.
+    """
+    if not reason.startswith(_DEAD_ACTOR):
+        return None
+    if reason.startswith(_WITH_ITS_NODE):
+        node = reason.removeprefix(_WITH_ITS_NODE)
+        return (
+            f"the Ray node{node}, and Flower would hand out its processes in every round to come. "
+            "Start that node again, or go on without it, with resume-from"
+        )
+    return (
+        "the process of a simulated client died, and Flower would hand out the dead one in "
+        "every round to come. Most often memory ran out: use fewer processes "
+        f"(client-resources-num-cpus) or --engine local, and go on with resume-from. {reason}"
+    )

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, TextIO, cast
 
 from fedf2dg.console import logged_to
-from fedf2dg.engines import ENGINES, Engine
+from fedf2dg.simulation import ENGINES, Engine
 from foundation.settings.configuration import ConfigurationError, RunConfiguration
 from server_app import preflight, run_directory
 

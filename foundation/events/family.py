@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
+from foundation.intervals import Z
 from foundation.scores import Outcomes, figures_sentence
 from foundation.wording import counted, duration, rounds_left
 
@@ -248,6 +249,32 @@ class RoundDone(Event):
 
 
 @dataclass(frozen=True)
+class RoundJudged(Event):
+    """The clients held a round's model against the ``best`` one so far, which it may have become.
+
+    ``waited`` rounds have passed since the best; the gain is over the one that was best before.
+    """
+
+    event = "round_judged"
+    identity = ("round",)
+    round: int
+    best: int
+    waited: int
+    images: int
+    accuracy: float
+    gain: float
+    standard_error: float
+
+    def sentence(self, rounds: int | None = None) -> str:
+        since = f"round {self.best} stays the best, {counted(self.waited, 'round')} ago"
+        return (
+            f"round {self.round}: {100 * self.gain:+.1f} ± {100 * Z * self.standard_error:.1f} "
+            f"points on {self.images} held-out images of the clients; "
+            f"{since if self.waited else 'it is the best so far'}"
+        )
+
+
+@dataclass(frozen=True)
 class StatisticsMeasured(Event):
     """The clients measured the BatchNorm statistics of a stage's model."""
 
@@ -412,8 +439,18 @@ class Calibrated(Event):
     classes: int | None = None
     shrinkage: float | None = None
     temperature: float | None = None
+    #: Of a head in closed form: which, how regularised, chosen from so many by so many images.
+    form: str | None = None
+    strength: float | None = None
+    heads: int | None = None
+    held_out: int | None = None
 
     def sentence(self, rounds: int | None = None) -> str:
+        if self.form is not None:
+            return (
+                f"head of {counted(self.classes or 0, 'class', 'classes')} in closed form: "
+                f"{self.form}, strength {self.strength:.3g}, temperature {self.temperature:g}"
+            )
         if self.of == "bias":
             source = "the clients' predictions" if self.source == "predictions" else "pseudo images"
             changes = ", ".join(f"{value:+.2f}" for value in self.bias)

@@ -63,8 +63,10 @@ class Content:
 class Received:
     """What the other side sent. Every method raises :class:`InvalidContent` for what cannot be."""
 
-    def __init__(self, content: RecordDict) -> None:
+    def __init__(self, content: RecordDict, held: State | None = None) -> None:
         self._content = content
+        #: Entries that states may come without, since they are known here.
+        self._held = held or {}
 
     @property
     def states(self) -> set[str]:
@@ -76,7 +78,7 @@ class Received:
         record = self._content.array_records.get(name)
         if record is None:
             raise InvalidContent(f"the message lacks {name!r}")
-        return from_record(record, expected)
+        return from_record(record, expected, self._held)
 
     def setting(self, name: str, default: Any = None) -> Any:
         """Return a setting, of whatever type."""

@@ -1,8 +1,8 @@
 """The frozen layers of a model: sent to every client once, and known by their hash from then on.
 
 The server leaves them out of states for clients that hold them, and says so in the message; a
-client puts them back before anything else reads the message, and leaves them out of its answer. It
-keeps them in its process and on its disk, since on a real site every message starts a process.
+client puts them back where it reads the states, and leaves them out of its answer. It keeps them in
+its process and on its disk, since on a real site every message starts a process.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from safetensors.torch import load_file, save_file
 
 from foundation.data.cache import entry
 from foundation.messages.content import CONFIG
-from foundation.messages.records import InvalidContent, from_record, names_in, packed
+from foundation.messages.records import InvalidContent, from_record, names_in
 from foundation.models import State
 
 if TYPE_CHECKING:
-    from flwr.app import ArrayRecord, RecordDict
+    from flwr.app import RecordDict
 
 #: Settings of a message: the hash of the frozen layers, and the states that come without them.
 FROZEN, WITHOUT = "frozen-layers", "without-frozen-layers"
@@ -52,15 +52,15 @@ class FrozenLayers:
     """
 
     def __init__(self, state: State, names: Sequence[str]) -> None:
-        self._frozen = {name: state[name] for name in names}
-        self.digest = digest_of(self._frozen)
+        self.layers = {name: state[name] for name in names}
+        self.digest = digest_of(self.layers)
         self._holders: set[int] = set()
 
     def part_of(self, state: State) -> bool:
         """Tell whether a state holds these very layers."""
         return all(
             name in state and (state[name] is value or torch.equal(state[name], value))
-            for name, value in self._frozen.items()
+            for name, value in self.layers.items()
         )
 
     def held_by(self, client: int) -> bool:
@@ -91,11 +91,11 @@ class FrozenLayers:
 
     def without(self, state: State) -> State:
         """Return the entries of a state that are not frozen."""
-        return {name: value for name, value in state.items() if name not in self._frozen}
+        return {name: value for name, value in state.items() if name not in self.layers}
 
     def whole(self, state: State, like: State) -> State:
         """Return a state with these layers put back, in the order of another."""
-        return {name: self._frozen[name] if name in self._frozen else state[name] for name in like}
+        return {name: self.layers[name] if name in self.layers else state[name] for name in like}
 
     def answered(self, valid: Iterable[int], failed: Iterable[int]) -> None:
         """Note who answered a message with these layers; who failed may have lost them."""
@@ -103,44 +103,43 @@ class FrozenLayers:
         self._holders.difference_update(failed)
 
 
-_HELD: dict[str, ArrayRecord] = {}
+_HELD: dict[str, State] = {}
 
 
-def complete(content: RecordDict, model: State, frozen: Sequence[str]) -> None:
-    """Put frozen layers back into a message that comes without them, and keep those that come.
+def held_layers(content: RecordDict, model: State, frozen: Sequence[str]) -> State:
+    """Return the frozen layers that states of a message come without, and keep those that come.
 
     Parameters
     ----------
     content : RecordDict
-        The message's, with the setting :data:`FROZEN`; changed in place.
+        The message's.
     model : State
         A state of the client's model.
     frozen : sequence of str
         Its frozen entries.
+
+    Returns
+    -------
+    State
+        Empty if nothing was left out.
 
     Raises
     ------
     InvalidContent
         If they are not here, or are others than the message says.
     """
-    settings = content.config_records[CONFIG]
-    digest, without = str(settings[FROZEN]), settings.get(WITHOUT, [])
-    for name in map(str, without if isinstance(without, list) else []):
-        held = _held(digest)
-        if held is None or name not in content.array_records:
+    settings: Mapping[str, Any] = content.config_records.get(CONFIG) or {}
+    digest = str(settings.get(FROZEN, ""))
+    if settings.get(WITHOUT):
+        if digest not in _HELD and not _loaded(digest):
             raise InvalidContent(
                 f"this client does not hold the frozen layers {digest[:12]} (any more): the server "
                 "sends them again with its next message"
             )
-        content[name] = _joined(content.array_records[name], held)
-    if not without and digest not in _HELD:
+        return _HELD[digest]
+    if digest and digest not in _HELD:
         _keep(content, digest, model, frozen)
-
-
-def _joined(record: ArrayRecord, held: ArrayRecord) -> ArrayRecord:
-    from flwr.app import ArrayRecord
-
-    return ArrayRecord({**record, **held})
+    return {}
 
 
 def _keep(content: RecordDict, digest: str, model: State, frozen: Sequence[str]) -> None:
@@ -161,20 +160,19 @@ def _save(state: State, folder: Path) -> None:
 
 def _remember(digest: str, part: State) -> None:
     _HELD.clear()  # a process works for one run
-    _HELD[digest] = packed(part)
+    _HELD[digest] = part
 
 
-def _held(digest: str) -> ArrayRecord | None:
-    """Return the layers of a hash, from this process or an earlier one; None: they are not here."""
-    if digest not in _HELD:
-        try:
-            stored = load_file(entry("frozen", digest, _missing, private=True) / _FILE)
-        except (OSError, SafetensorError):
-            return None
-        if digest_of(stored) != digest:
-            return None
-        _remember(digest, stored)
-    return _HELD[digest]
+def _loaded(digest: str) -> bool:
+    """Take the layers of a hash from the disk, where an earlier process may have left them."""
+    try:
+        stored = load_file(entry("frozen", digest, _missing, private=True) / _FILE)
+    except (OSError, SafetensorError):
+        return False
+    if digest_of(stored) != digest:
+        return False
+    _remember(digest, stored)
+    return True
 
 
 def _missing(folder: Path) -> None:

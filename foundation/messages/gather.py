@@ -72,8 +72,6 @@ def gather(
 
     Parameters
     ----------
-    grid : Grid
-        Flower's grid, or an in-process one.
     addresses : Mapping[int, int | None]
         Whom to ask: client index to node id, None for a client that is not connected. See
         :meth:`foundation.messages.participants.Participants.addresses`.

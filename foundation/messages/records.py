@@ -84,8 +84,10 @@ def as_sent(record: ArrayRecord, expected: State) -> State:
     }
 
 
-def from_record(record: ArrayRecord, expected: State) -> State:
+def from_record(record: ArrayRecord, expected: State, held: State | None = None) -> State:
     """Unpack an ArrayRecord that must hold the same names, shapes and dtypes as ``expected``.
+
+    Entries that are ``held`` here may be missing, all of them together, and are then those.
 
     The order of names may differ: a file that a state went through may have sorted them. What was
     :func:`packed` together must have the size of all its tensors.
@@ -99,6 +101,11 @@ def from_record(record: ArrayRecord, expected: State) -> State:
         If anything differs, or a value is not finite.
     """
     found = names_in(record)
+    order = list(expected)
+    left_out: State = {}
+    if held and held.keys() <= expected.keys() and held.keys().isdisjoint(found):
+        left_out = held
+        expected = {name: like for name, like in expected.items() if name not in held}
     odd = sorted(set(found) ^ set(expected))
     if odd:
         raise InvalidContent(f"the arrays' names are not those expected, e.g. {odd[0][:80]!r}")
@@ -129,7 +136,7 @@ def from_record(record: ArrayRecord, expected: State) -> State:
     broken = first_non_finite(state)
     if broken:
         raise InvalidContent(f"{broken!r} holds NaN or infinite values")
-    return {name: state[name] for name in expected}
+    return {name: left_out[name] if name in left_out else state[name] for name in order}
 
 
 def _decoded(name: str, array: Array, dtype: str, shape: tuple[int, ...]) -> np.ndarray:

@@ -12,12 +12,14 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from foundation import clear_unfinished, whole_file
 from foundation.models import State
 
 _FILE = re.compile(r"client-(\d+)-round-(\d+)\.safetensors")
+_SHARED = "shared"
 
 
 def write_state(target: Path, tensors: State, metadata: Mapping[str, str] | None = None) -> None:
@@ -69,10 +71,32 @@ class ClientStore:
     def _path(self, client: int, server_round: int) -> Path:
         return self.directory / f"client-{client:05d}-round-{server_round:04d}.safetensors"
 
-    def write(self, client: int, server_round: int, state: State) -> None:
-        """Store a client's state of a round; it becomes the valid one."""
-        write_state(self._path(client, server_round), state)
+    def write(
+        self, client: int, server_round: int, state: State, shared: tuple[str, State] | None = None
+    ) -> None:
+        """Store a client's state of a round; it becomes the valid one.
+
+        Parameters
+        ----------
+        client, server_round : int
+            Whose state, and of which round.
+        state : State
+            What of it is not shared.
+        shared : (str, State), optional
+            What the states of all clients have in common, under a name of its own, such as a frozen
+            encoder: it is written once.
+        """
+        path, metadata = self._path(client, server_round), None
+        if shared is not None:
+            name, common = shared
+            metadata = {_SHARED: name}
+            if not (file := self._shared(name)).is_file():
+                write_state(file, common)
+        write_state(path, state, metadata)
         self._versions[client] = server_round
+
+    def _shared(self, name: str) -> Path:
+        return self.directory / f"{_SHARED}-{name[:16]}.safetensors"
 
     def read(self, client: int) -> State:
         """Load a client's valid state.
@@ -82,8 +106,10 @@ class ClientStore:
         KeyError
             If nothing is stored for the client.
         """
-        state: State = load_file(self.path(client))
-        return state
+        with safe_open(self.path(client), "pt") as file:
+            state: State = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            name = (file.metadata() or {}).get(_SHARED)
+        return state if name is None else {**load_file(self._shared(name)), **state}
 
     def declare(self, versions: Mapping[int, int]) -> None:
         """Say which versions are valid, as the checkpoint being resumed knew them."""

@@ -216,6 +216,11 @@ class RunConfiguration(PostTrainingKeys, FederatedTrainingKeys, FederatedDataKey
             raise ConfigurationError(
                 f"label-noise = {self.label_noise!r} needs a label-noise-rate above 0"
             )
+        if self.num_server_rounds == 0 and not self.initial_weights:
+            raise ConfigurationError(
+                "num-server-rounds = 0 trains nothing, so the model has to be trained already: set "
+                "initial-weights, or num-server-rounds to 1 or more"
+            )
         if self.schedule.warm_up_rounds >= self.num_server_rounds and self.schedule.warm_up_rounds:
             raise ConfigurationError(
                 f"schedule.warm-up-rounds = {self.schedule.warm_up_rounds} must be below "
@@ -225,6 +230,16 @@ class RunConfiguration(PostTrainingKeys, FederatedTrainingKeys, FederatedDataKey
             raise ConfigurationError(
                 f"evaluation = {self.evaluation!r} needs a validation-share above 0: the clients "
                 "measure on the images that they hold out"
+            )
+        if self.num_server_rounds == 0 and (self.patience or self.global_average != "last"):
+            raise ConfigurationError(
+                f"patience = {self.patience} and global-average = {self.global_average!r} choose "
+                "between rounds, and num-server-rounds = 0 has none: leave them out"
+            )
+        if self.patience and self.validation_share == 0:
+            raise ConfigurationError(
+                f"patience = {self.patience} needs a validation-share above 0: rounds are judged "
+                "on the images that the clients hold out"
             )
         if self.min_successful_clients > self.clients_per_round:
             raise ConfigurationError(
@@ -328,8 +343,8 @@ class RunConfiguration(PostTrainingKeys, FederatedTrainingKeys, FederatedDataKey
 
 def section_in(sections: tuple[Section, ...], kind: type[SomeSection]) -> SomeSection:
     """Return the section of a class among some; its defaults if there is none."""
-    found = next((one for one in sections if isinstance(one, kind)), None)
-    return kind() if found is None else found
+    found = next((one for one in sections if type(one) is kind), None)
+    return found if found is not None else kind()
 
 
 @cache
@@ -495,7 +510,8 @@ def _declared_in(cls: type[Section], prefix: str) -> Iterator[tuple[str, KeyInfo
         if inner := _section(entry):
             yield from _declared_in(inner, f"{prefix}{name}.")
         else:
-            yield prefix + name, entry.metadata["info"]
+            info: KeyInfo = entry.metadata["info"]
+            yield prefix + name, info if info.binds else replace(info, binds=cls.section_binds)
 
 
 def _walk(section: Section, prefix: str = "") -> Iterator[tuple[str, Value]]:

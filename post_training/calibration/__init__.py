@@ -73,4 +73,4 @@ def require(model: nn.Module, settings: Settings) -> None:
         )
 
 
-method = Method("calibration", run, suits=require)
+method = Method("calibration", run, suits=require, asks_only=True)

@@ -236,9 +236,14 @@ def test_own_data_model_strategy_and_method_work_as_written(copied_app):
         if "strategy=middle" in str(command)
     ]
     names = " ".join(map(str, commands))
-    for expected in ("dataset=folder", "dataset=parquet", "dataset=arrays", "model=separable"):
+    for expected in (
+        "dataset=folder",
+        "dataset=parquet",
+        "dataset=my_data:arrays",
+        "model=my_models:separable",
+    ):
         assert expected in names
-    for expected in ("strategy=momentum", "post-training=plain-mean"):
+    for expected in ("strategy=my_momentum:momentum", "post-training=my_methods:plain_mean"):
         assert expected in names
     said = carry_out(copied_app, commands)
     assert said.count("report: ") == sum(command.words[1] == "simulate" for command in commands)

@@ -115,8 +115,8 @@ def test_code_alone_travels(app: Path) -> None:
         ("My-Study", "lower-case"),
         ("1st", "lower-case"),
         ("import", "lower-case"),
-        ("my_study", "no underscore"),
-        ("a" * 33, "up to 32"),
+        ("my_study", "lower-case"),
+        ("a" * 33, "lower-case"),
         ("there", "is there already"),
     ],
 )

@@ -12,7 +12,7 @@ from flwr.app import ArrayRecord, Error, Message, MetricRecord
 from safetensors.torch import load_file, save_file
 
 from fedf2dg.simulation import local_run
-from fedf2dg.simulation.dead_actor import dead_actor
+from fedf2dg.simulation.flower_engine import dead_actor
 from fedf2dg.simulation.local_grid import LocalGrid
 from strategies import TooFewReplies
 

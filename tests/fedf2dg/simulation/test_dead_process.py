@@ -14,7 +14,7 @@ import pytest
 from flwr.app import Error, Message
 
 from client_app.app import app as client_app
-from fedf2dg.simulation.dead_actor import dead_actor
+from fedf2dg.simulation.flower_engine import dead_actor
 from fedf2dg.simulation.local_grid import LocalGrid
 from foundation.messages.gather import short_reason
 from server_app import preflight

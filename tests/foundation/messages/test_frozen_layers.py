@@ -10,8 +10,9 @@ from flwr.app import ConfigRecord, RecordDict
 
 from fedf2dg import simulate
 from foundation.messages import frozen_layers
-from foundation.messages.frozen_layers import FROZEN, WITHOUT, FrozenLayers, complete, digest_of
-from foundation.messages.records import InvalidContent, from_record, names_in, packed
+from foundation.messages.content import Received
+from foundation.messages.frozen_layers import FROZEN, WITHOUT, FrozenLayers, digest_of, held_layers
+from foundation.messages.records import InvalidContent, names_in, packed
 from foundation.models import StateLayout, build, cpu_state, size_in_bytes
 from foundation.models.freezing import freeze
 from foundation.settings.configuration import RunConfiguration
@@ -36,8 +37,7 @@ def message(layers, held, state=STATE):
 
 
 def read(content):
-    complete(content, STATE, NAMES)
-    return from_record(content.array_records["arrays"], STATE)
+    return Received(content, held_layers(content, STATE, NAMES)).state("arrays", STATE)
 
 
 @pytest.mark.parametrize("new_process", [False, True])

@@ -1,0 +1,1 @@
+"""What own-app adds to fedf2dg."""

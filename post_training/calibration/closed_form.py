@@ -1,0 +1,159 @@
+"""Heads in closed form from one set of sums: nearest mean, ridge regression, discriminant.
+
+All in float64. C is the number of classes that have images, d that of features, n of images. The
+sums over clients are those over all images in one place, so that a head does not depend on how the
+images lie with the clients.
+
+How strongly a head is regularised follows from the sums, too: :func:`cross_validated` returns the
+strength r that generalised cross-validation finds best for ridge regression, and the discriminant
+takes the same r. The two stand for the same subspace at the same strength: penalised discriminant
+analysis is ridge regression with other scales (Hastie, Buja and Tibshirani 1995).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from .gaussians import class_means
+from .linear_head import LinearHead
+
+# Of the mean eigenvalue: what strengths are tried.
+_STRENGTHS = torch.logspace(-4, 2, 61, dtype=torch.float64)
+
+
+@dataclass(frozen=True)
+class FeatureSums:
+    """What clients tell of their images' features, for classes that have images.
+
+    Parameters
+    ----------
+    moment : Tensor
+        (d, d), A = Σ f·fᵀ.
+    sums : Tensor
+        (C, d), s_c = Σ f over the images of a class.
+    counts : Tensor
+        (C,), n_c, above 0.
+    """
+
+    moment: Tensor
+    sums: Tensor
+    counts: Tensor
+
+    @property
+    def images(self) -> float:
+        """N."""
+        return float(self.counts.sum())
+
+    @cached_property
+    def means(self) -> Tensor:
+        """(C, d), μ_c."""
+        return class_means(self.sums, self.counts)
+
+    @property
+    def shares(self) -> Tensor:
+        """(C,), n_c/n."""
+        return self.counts.double() / self.images
+
+    @property
+    def centred(self) -> Tensor:
+        """(C, d), s_c − n_c·m, m being the mean of all features."""
+        mean = self.sums.double().sum(0) / self.images
+        return self.sums.double() - self.counts.double().unsqueeze(1) * mean
+
+    @cached_property
+    def total(self) -> Scatter:
+        """T = A − n·m·mᵀ."""
+        mean = self.sums.double().sum(0) / self.images
+        return Scatter.of(self.moment.double() - self.images * torch.outer(mean, mean))
+
+    @cached_property
+    def within(self) -> Scatter:
+        """S = A − Σ_c n_c·μ_c·μ_cᵀ."""
+        means = self.means
+        return Scatter.of(
+            self.moment.double() - means.T @ (self.counts.double().unsqueeze(1) * means)
+        )
+
+
+@dataclass(frozen=True)
+class Scatter:
+    """A sum of products of centred features, by its eigenvalues (d,) and eigenvectors (d, d)."""
+
+    values: Tensor
+    vectors: Tensor
+
+    @classmethod
+    def of(cls, matrix: Tensor) -> Scatter:
+        """Decompose a symmetric matrix; noise and rounding can leave eigenvalues below 0."""
+        values, vectors = torch.linalg.eigh((matrix + matrix.T) / 2)
+        return cls(values.clamp_min(0), vectors)
+
+    def solved(self, strength: float, right: Tensor) -> Tensor:
+        """Return (S + r·I)⁻¹·X for X (d, k)."""
+        return self.vectors @ ((self.vectors.T @ right) / (self.values + strength).unsqueeze(1))
+
+
+def cross_validated(sums: FeatureSums) -> float:
+    """Return the strength r with the least generalised cross-validation (Golub et al. 1979).
+
+    With the centred indicators Y of the classes and ridge regression's hat matrix H = H(r), it is
+    (‖(I − H)·Y‖²/n) / (1 − tr H/n)², and stands for leaving out each image in turn. Both parts
+    follow from the sums: no image is needed, nor any that is held out.
+
+    Raises
+    ------
+    ValueError
+        If all features are the same.
+    """
+    total = sums.total
+    mean_value = float(total.values.mean())
+    if not mean_value > 0:
+        raise ValueError("all images have the same features")
+    images, counts = sums.images, sums.counts.double()
+    mean = sums.sums.double().sum(0) / images
+    squares = (
+        (total.vectors.T @ (sums.sums.double() - counts.unsqueeze(1) * mean).T).square().sum(1)
+    )
+    energy = float((counts - counts.square() / images).sum())
+    scores: list[tuple[float, float]] = []
+    for strength in (_STRENGTHS * mean_value).tolist():
+        shifted = total.values + strength
+        residual = energy - float((squares * (2 / shifted - total.values / shifted.square())).sum())
+        freedom = 1 + float((total.values / shifted).sum())
+        left = max(1 - freedom / images, 1e-9)
+        scores.append((max(residual, 0.0) / images / left**2, -strength))
+    return -min(scores)[1]
+
+
+def ridge_head(sums: FeatureSums, strength: float, balanced: bool = False) -> LinearHead:
+    """Return the least ‖W·f + b − y‖² + r·‖W‖² over the images' indicators y; b is not shrunk.
+
+    Balanced, the indicator of class c is divided by C·n_c/n (Fed3R, Fanì et al. 2024).
+    """
+    weight = sums.total.solved(strength, sums.centred.T).T
+    bias = sums.shares - weight @ (sums.sums.double().sum(0) / sums.images)
+    each = 1 / (len(bias) * sums.shares) if balanced else torch.ones_like(bias)
+    return LinearHead(each.unsqueeze(1) * weight, each * bias)
+
+
+def regularised_discriminant(
+    sums: FeatureSums, strength: float, balanced: bool = False
+) -> LinearHead:
+    """Return w_c = n·(S + r·I)⁻¹μ_c, b_c = log π_c − ½·w_c·μ_c; balanced, all π are the same.
+
+    It is the discriminant of (1 − a)·Σ + a·(tr Σ/d)·I with a = r/(r + tr S/d), but for a scale
+    beside the prior: Σ ~ S, and n stands for what both are divided by.
+    """
+    weight = sums.images * sums.within.solved(strength, sums.means.T).T
+    prior = torch.zeros(len(weight)).double() if balanced else sums.shares.log()
+    return LinearHead(weight, prior - 0.5 * (weight * sums.means).sum(1))
+
+
+def nearest_mean_head(sums: FeatureSums) -> LinearHead:
+    """Return w_c = μ_c, b_c = −½·‖μ_c‖² (FedNCM, Legate et al. 2023)."""
+    means = sums.means
+    return LinearHead(means, -0.5 * means.square().sum(1))

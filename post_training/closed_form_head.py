@@ -1,0 +1,199 @@
+"""A head in closed form, from one message of every client: no rounds, and at any division the same.
+
+The clients tell sums of their images' features. Heads of several kinds and strengths follow from
+them, and the clients score the whole grid in one more message on the images that they hold out. The
+head that the sums themselves find best stands first, and another takes its place only where it is
+better for sure: to choose freely by few images is a lottery (docs/lab/2026-11-one-message.md).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from foundation.data.names import listed
+from foundation.events.family import Calibrated
+from foundation.models import State
+from foundation.models.head import head_name, head_parameters, with_head
+from foundation.settings.head import HeadSettings
+from questions.class_statistics import ClassStatistics, StatisticsRequest
+from questions.heads import HeadScores, HeadsRequest
+
+from .calibration.closed_form import (
+    FeatureSums,
+    cross_validated,
+    nearest_mean_head,
+    regularised_discriminant,
+    ridge_head,
+)
+from .calibration.linear_head import LinearHead, logit_spread
+from .method import Method, NoAnswer
+from .settings import Settings
+from .trained import Trained
+
+log = logging.getLogger("flwr.fedf2dg")
+
+#: Strengths of the grid, beside the one that cross-validation finds.
+_FACTORS = (1.0, 1 / 3, 3.0, 0.1, 10.0, 1 / 30, 30.0)
+#: Temperatures that are tried on the held-out images.
+_TEMPERATURES = tuple(2.0**power for power in range(-2, 10))
+#: Standard errors by which another head has to be better. Chosen by ``python -m
+#: benchmarks.judgement heads``; figures in docs/lab/2026-11-one-message.md.
+_CAUTION = 2.0
+# Flower takes messages of 2 GB apart and together again, in the memory of both sides.
+_LARGEST_ANSWER = 2**28
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A head of the grid: ``form`` is one of ``head.of``, ``strength`` the r of closed_form.py."""
+
+    form: str
+    strength: float
+    head: LinearHead
+
+
+def run(trained: Trained, settings: Settings) -> None:
+    """Ask, solve, have the grid judged, and offer the head.
+
+    Raises
+    ------
+    NoAnswer
+        If the clients do not tell the features of two classes or more.
+    """
+    if trained.done("head"):
+        return
+    with trained.timed("head"):
+        state = trained.global_state
+        told = trained.ask(StatisticsRequest(state, means=True, moment=True))
+        if told is None or told.feature_sums is None:
+            raise NoAnswer("post-training=head: no client tells the features of its classes")
+        new = _fitted(trained, told, settings.section(HeadSettings))
+    # In closed form and on features that stay: it was better than a head that was trained or
+    # averaged wherever it was tried.
+    trained.offer("head", new, needs_proof=False)
+    trained.commit("head")
+
+
+def _fitted(trained: Trained, told: ClassStatistics, wanted: HeadSettings) -> State:
+    state = trained.global_state
+    assert told.feature_sums is not None and told.feature_counts is not None
+    assert told.moment is not None
+    known = told.feature_counts > 0
+    if int(known.sum()) < 2:
+        raise NoAnswer(
+            "post-training=head: features of two classes or more are needed. Clients tell those of "
+            "classes of which they have class-statistics-minimum images"
+        )
+    if not known.all():
+        missing = [str(row) for row in (~known).nonzero().flatten().tolist()]
+        log.warning(
+            "nobody tells features of %s: their rows of the head stay as they are",
+            f"class {missing[0]}" if len(missing) == 1 else f"classes {listed(missing)}",
+        )
+    sums = FeatureSums(told.moment, told.feature_sums[known], told.feature_counts[known])
+    name = head_name(trained.model(state))
+    old = LinearHead(*head_parameters(state, name))
+    grid = grid_of(sums, wanted)
+    first = grid[0].head
+    scores = _scored(trained, state, [c.head.within(old, known) for c in grid], first, old, known)
+    place = scores.best(range(len(grid)), _CAUTION) if scores is not None else 0
+    temperature = 1.0
+    if scores is not None:
+        temperature = _TEMPERATURES[int(scores.loss[len(grid) :].argmin())]
+    else:
+        log.warning("nobody holds images out: the head is not judged, and surer than it should be")
+    chosen = grid[place]
+    new = chosen.head.scaled(1 / temperature).within(old, known)
+    trained.record(
+        Calibrated(
+            "head",
+            "sums",
+            clients=len(told.clients),
+            images=int(sums.images),
+            classes=int(known.sum()),
+            temperature=temperature,
+            form=chosen.form,
+            strength=chosen.strength,
+            heads=len(grid),
+            held_out=0 if scores is None else scores.images,
+        )
+    )
+    return with_head(state, name, new.weight, new.bias)
+
+
+def grid_of(sums: FeatureSums, wanted: HeadSettings) -> list[Candidate]:
+    """Return the heads of the wanted forms, all about as sure of themselves; the best guess first.
+
+    Raises
+    ------
+    NoAnswer
+        If features do not differ.
+    """
+    try:
+        strength = cross_validated(sums)
+    except ValueError as error:
+        raise NoAnswer(f"post-training=head: {error}") from error
+    found = list(_candidates(sums, strength, wanted))
+    within = sums.within
+    covariance = within.vectors @ (within.values.unsqueeze(1) * within.vectors.T) / sums.images
+
+    def spread(head: LinearHead) -> float:
+        return logit_spread(head, sums.means, covariance, sums.shares)
+
+    size = spread(found[0].head)
+    return [
+        Candidate(c.form, c.strength, c.head.scaled(size / own if (own := spread(c.head)) else 1.0))
+        for c in found
+    ]
+
+
+def _candidates(sums: FeatureSums, strength: float, wanted: HeadSettings) -> Iterator[Candidate]:
+    solvers = {"discriminant": regularised_discriminant, "ridge": ridge_head}
+    for form, solved in solvers.items():
+        if wanted.of in ("auto", form):
+            for r in (factor * strength for factor in _FACTORS):
+                yield Candidate(form, r, solved(sums, r, wanted.balanced))
+    if wanted.of in ("auto", "nearest-mean"):
+        yield Candidate("nearest-mean", 0.0, nearest_mean_head(sums))
+
+
+def _scored(
+    trained: Trained,
+    state: State,
+    heads: list[LinearHead],
+    first: LinearHead,
+    old: LinearHead,
+    known: Tensor,
+) -> HeadScores | None:
+    """Have the clients judge the grid, and the first head at every temperature."""
+    asked = [*heads, *(first.scaled(1 / t).within(old, known) for t in _TEMPERATURES)]
+    weight = torch.stack([head.weight for head in asked])
+    bias = torch.stack([head.bias for head in asked])
+    return trained.ask(HeadsRequest(state, weight, bias))
+
+
+def _refuse(model: nn.Module, settings: Settings) -> None:
+    """Refuse a model without a linear head, kept counts, or sums that are too large to send."""
+    head = model.get_submodule(head_name(model))
+    assert isinstance(head, nn.Linear)
+    if not settings.exact_counts_told:
+        raise ValueError(
+            "post-training=head shows how many images of each class a client has: it needs "
+            "label-counts=uploaded and generation.place=server. Choose another method, such as "
+            "calibration with calibration.from=pseudo"
+        )
+    size = 8 * head.in_features**2
+    if size > _LARGEST_ANSWER:
+        raise ValueError(
+            f"post-training=head has each client send {size // 10**6} MB, {head.in_features} x "
+            f"{head.in_features} numbers; at most {_LARGEST_ANSWER // 10**6} MB are allowed. "
+            "Choose a model with fewer features"
+        )
+
+
+method = Method("head", run, suits=_refuse, asks_only=True)
