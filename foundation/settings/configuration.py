@@ -343,8 +343,8 @@ class RunConfiguration(PostTrainingKeys, FederatedTrainingKeys, FederatedDataKey
 
 def section_in(sections: tuple[Section, ...], kind: type[SomeSection]) -> SomeSection:
     """Return the section of a class among some; its defaults if there is none."""
-    found = next((one for one in sections if isinstance(one, kind)), None)
-    return kind() if found is None else found
+    found = next((one for one in sections if type(one) is kind), None)
+    return found if found is not None else kind()
 
 
 @cache
@@ -510,7 +510,8 @@ def _declared_in(cls: type[Section], prefix: str) -> Iterator[tuple[str, KeyInfo
         if inner := _section(entry):
             yield from _declared_in(inner, f"{prefix}{name}.")
         else:
-            yield prefix + name, entry.metadata["info"]
+            info: KeyInfo = entry.metadata["info"]
+            yield prefix + name, info if info.binds else replace(info, binds=cls.section_binds)
 
 
 def _walk(section: Section, prefix: str = "") -> Iterator[tuple[str, Value]]:
