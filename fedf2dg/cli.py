@@ -141,6 +141,17 @@ def _parser() -> argparse.ArgumentParser:
         form.add_argument(
             f"--{name}", dest="form", action="store_const", const=name, default="text", help=more
         )
+    add = command(
+        "evaluate",
+        _evaluate,
+        "say how good the model of a run is on labelled images",
+        description="Classify the images of folders that are laid out as training reads them "
+        "(CLASS/*.png,\na parquet file, or a folder of sites), and write the figures and a page: "
+        "the verdict,\nthe wrong images, and how sure the model is.",
+    )
+    add("model", type=Path, metavar="RUN_OR_MODEL", help="a directory")
+    add("folders", nargs="+", type=Path, metavar="FOLDER", help="labelled images")
+    add("--output", type=Path, metavar="DIR", help="where to write (default: RUN_OR_MODEL)")
     add = command("export", _export, "hand the model of a run to another program")
     add("model", type=Path, metavar="RUN_OR_MODEL", help="a directory")
     add("--to", type=Path, required=True, metavar="DIR", help="a new directory")
@@ -324,6 +335,18 @@ def _predict(chosen: argparse.Namespace) -> int:
         warn=lambda line: print(line, file=sys.stderr),
     )
     return FAILED if failed else 0
+
+
+def _evaluate(chosen: argparse.Namespace) -> int:
+    from fedf2dg.use.evaluate import evaluate, said, write_evaluation
+    from fedf2dg.use.trained_model import load_model
+
+    model = load_model(chosen.model)
+    found = evaluate(model, chosen.folders, lambda line: print(line, file=sys.stderr))
+    for line in said(model, found):
+        print(line)
+    print(write_evaluation(model, found, chosen.output or chosen.model))
+    return FAILED if found.unread else 0
 
 
 def _export(chosen: argparse.Namespace) -> int:
