@@ -34,8 +34,9 @@ from .ledger import Ledger
 from .told_labels import Told
 
 FORMAT = 2
-#: The step in which a run without rounds takes the initial weights for its federated model.
-WITHOUT_ROUNDS = "train-0000"
+#: The step in which a run without rounds takes the initial weights for its federated model, and
+#: another one a head in closed form to start from.
+BEFORE_ROUNDS = "train-0000"
 _KEPT = "kept.safetensors"
 #: The file that marks a run carried out to its end.
 FINISHED = "finished"
@@ -271,7 +272,7 @@ class Checkpoints:
     def _check_rounds(self, folder: Path, manifest: dict[str, Any], first: int) -> None:
         """Check that the rounds done are those the run will say it had; training may go on."""
         trained = (step for step in manifest["completed"] if stage_of(step) == "train")
-        done = sum(step != WITHOUT_ROUNDS for step in trained)
+        done = sum(step != BEFORE_ROUNDS for step in trained)
         wanted = self.configuration.num_server_rounds
         if done > wanted or (first > 0 and done != wanted):
             newest = self._manifest(self._folders()[-1])["completed"]
