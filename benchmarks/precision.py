@@ -23,7 +23,7 @@ import torch
 from benchmarks.measure import machine
 from client_app.app import app as client_app
 from distillation import distil
-from fedf2dg.simulation import LocalGrid
+from fedf2dg.simulation.local_grid import LocalGrid
 from foundation.models import Classifier, load_state
 from foundation.seeds import GENERATION, derived_seed
 from foundation.settings import Compile, Precision

@@ -24,7 +24,7 @@ from benchmarks.bare_loop import federated_averaging
 from benchmarks.measure import Comparison, Timed, Variant, alternate, now
 from benchmarks.memory import PeakMemory
 from client_app.app import app as client_app
-from fedf2dg.simulation import LocalGrid
+from fedf2dg.simulation.local_grid import LocalGrid
 from foundation.models import State, cpu_state
 from foundation.settings.configuration import RunConfiguration
 from server_app.federation import Federation

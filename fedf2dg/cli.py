@@ -176,6 +176,19 @@ def _parser() -> argparse.ArgumentParser:
     for name, text in (("json", "print a list of objects"), ("csv", "print a line for each image")):
         form.add_argument(f"--{name}", dest="form", action="store_const", const=name, help=text)
     predict.set_defaults(action=_predict, form="text")
+    evaluate = commands.add_parser(
+        "evaluate",
+        help="say how good the model of a run is on labelled images",
+        description="Classify the images of folders that are laid out as training reads them "
+        "(CLASS/*.png, a parquet file, or a folder of sites), and write the figures and a page: "
+        "the verdict, the wrong images, and how sure the model is.",
+    )
+    evaluate.add_argument("model", type=Path, metavar="RUN_OR_MODEL", help="a directory")
+    evaluate.add_argument("folders", nargs="+", type=Path, metavar="FOLDER", help="labelled images")
+    evaluate.add_argument(
+        "--output", type=Path, metavar="DIR", help="where to write (default: RUN_OR_MODEL)"
+    )
+    evaluate.set_defaults(action=_evaluate)
     export = commands.add_parser("export", help="hand the model of a run to another program")
     export.add_argument("model", type=Path, metavar="RUN_OR_MODEL", help="a directory")
     export.add_argument("--to", type=Path, required=True, metavar="DIR", help="a new directory")
@@ -364,6 +377,18 @@ def _predict(chosen: argparse.Namespace) -> int:
         warn=lambda line: print(line, file=sys.stderr),
     )
     return FAILED if failed else 0
+
+
+def _evaluate(chosen: argparse.Namespace) -> int:
+    from fedf2dg.use.evaluate import evaluate, said, write_evaluation
+    from fedf2dg.use.trained_model import load_model
+
+    model = load_model(chosen.model)
+    found = evaluate(model, chosen.folders, lambda line: print(line, file=sys.stderr))
+    for line in said(model, found):
+        print(line)
+    print(write_evaluation(model, found, chosen.output or chosen.model))
+    return FAILED if found.unread else 0
 
 
 def _export(chosen: argparse.Namespace) -> int:

@@ -99,18 +99,23 @@ class DataSet:
         return dict(zip(collection.sites, collection.training_sizes(), strict=True))
 
     def warn_of_copies(self) -> None:
-        """Say how many test images stand among the training images, too."""
+        """Say how many images stand in both splits, in several classes, or in one class twice."""
         collection = self._collection
-        if collection.published or not (self.has("train") and self.has("test")):
+        if collection.published or not self.has("train"):
             return
         train, test = (
-            {row.tobytes() for row in collection.digests(split)} for split in ("train", "test")
+            [row.tobytes() for row in collection.digests(split)] if self.has(split) else []
+            for split in ("train", "test")
         )
-        if both := len(train & test):
-            warn_once(
-                f"data set '{self.name}': {both:,} of {len(test):,} test images are training "
-                "images as well: their accuracy is too kind"
-            )
+        in_classes = set(zip(train, self.load("train").labels.tolist(), strict=True))
+        once = set(train)
+        for count, what in (
+            (len(once.intersection(test)), "test images are training images as well"),
+            (len(in_classes) - len(once), "training images stand in another class as well"),
+            (len(train) - len(in_classes), "training images are copies of others in their class"),
+        ):
+            if count:
+                warn_once(f"data set '{self.name}': {count:,} {what}")
 
     def digest(self, split: str, rows: Indices | None = None) -> str:
         """Return a digest of a split's images and labels, or of some rows, in whatever order.
