@@ -390,6 +390,17 @@ class Federation:
             raise DivergedModel(
                 f"round {server_round}: the global model's loss is {figures.loss}. {_ADVICE}"
             )
+        guessing = math.log(self.description.classes)
+        if self.configuration.initial_head == "closed-form" and (figures.loss or 0.0) > guessing:
+            log.warning(
+                "round %d: the loss, %.2f, is above that of guessing (%.2f), where the closed-form "
+                "head began below: the steps may have destroyed the features. Lower learning-rate, "
+                "or encoder-step (now %g)",
+                server_round,
+                figures.loss,
+                guessing,
+                self.configuration.encoder_factor,
+            )
         self.record(
             RoundDone(
                 server_round,

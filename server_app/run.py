@@ -16,11 +16,12 @@ from foundation.events.family import Listener, RunCompleted, RunEnded, RunStarte
 from foundation.processes import Workers
 from foundation.settings.configuration import RunConfiguration
 from post_training import Settings, chosen
+from post_training.closed_form_head import with_closed_form_head
 from strategies import prior_left
 
 from . import run_directory
 from .acceptance import Acceptance
-from .checkpoints import ENDED, WITHOUT_ROUNDS, rounds_done
+from .checkpoints import BEFORE_ROUNDS, ENDED, rounds_done
 from .disk import disk_errors_explained
 from .federation import Federation
 from .kept_model import forget_kept_model, write_kept_model
@@ -178,9 +179,12 @@ def _warn_of_what_is_left_out(federation: Federation) -> None:
 
 def train(federation: Federation) -> None:
     """Run the federated rounds that are not done yet."""
-    rounds = federation.configuration.num_server_rounds
+    configuration = federation.configuration
+    rounds = configuration.num_server_rounds
     result = TrainingResult(federation)
     federation.strategy.summary()
+    if configuration.initial_head == "closed-form" and not federation.state.completed:
+        _take_closed_form_head(federation)
     for server_round in range(1, rounds + 1):
         step = f"train-{server_round:04d}"
         if result.ended or federation.done(step):
@@ -193,9 +197,17 @@ def train(federation: Federation) -> None:
                 federation.close_stage("federated")
         federation.commit(step)
     result.settle()
-    if rounds == 0 and not federation.done(WITHOUT_ROUNDS):
+    if rounds == 0 and not federation.done(BEFORE_ROUNDS):
         log.info("no rounds: the clients are asked about the initial weights")
-        federation.commit(WITHOUT_ROUNDS)
+        federation.commit(BEFORE_ROUNDS)
+
+
+def _take_closed_form_head(federation: Federation) -> None:
+    trained = TrainedFederation(federation, "", Acceptance(federation))
+    settings = Settings.of(federation.configuration, prior_left(federation.configuration))
+    with federation.ledger.timed("federated"):
+        federation.set_global(with_closed_form_head(trained, settings))
+    federation.commit(BEFORE_ROUNDS)
 
 
 def post_train(federation: Federation) -> None:
