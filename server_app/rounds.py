@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 
@@ -10,12 +11,15 @@ from foundation.events.family import RoundDone, failures_of
 from foundation.events.log import Record
 from foundation.messages.gather import Gathered
 from foundation.models import State, first_non_finite
+from foundation.settings.configuration import RunConfiguration
 from strategies import FederatedStrategy
 from strategies.server import LocalUpdate, RoundOutcome
 
 from .clients import Clients
 from .global_model import GlobalModel
 from .measuring import Figures, Measuring
+
+log = logging.getLogger("flwr.fedf2dg")
 
 _ADVICE = (
     "A client sent absurd weights, or learning-rate is too high. Continue from the round before "
@@ -32,6 +36,8 @@ class Rounds:
 
     Parameters
     ----------
+    configuration : RunConfiguration
+        With what head and steps training began.
     strategy : FederatedStrategy
         Samples clients, checks their updates and aggregates them.
     clients : Clients
@@ -46,12 +52,14 @@ class Rounds:
 
     def __init__(
         self,
+        configuration: RunConfiguration,
         strategy: FederatedStrategy,
         clients: Clients,
         model: GlobalModel,
         measuring: Measuring,
         record: Record,
     ) -> None:
+        self._configuration = configuration
         self.strategy = strategy
         self._clients = clients
         self._model = model
@@ -72,6 +80,7 @@ class Rounds:
         updates = self._trained(server_round)
         self._model.state, outcome = self._aggregated(server_round, updates)
         figures = self._measured(server_round)
+        self._warn_of_lost_features(server_round, figures.loss)
         seconds = time.perf_counter() - started
         self._record(_told(server_round, phase, figures, outcome, seconds))
 
@@ -116,6 +125,19 @@ class Rounds:
                 f"round {server_round}: the global model's loss is {values['loss']}. {_ADVICE}"
             )
         return Figures(found[0].by, found[0].images, values["accuracy"], values["loss"])
+
+    def _warn_of_lost_features(self, server_round: int, loss: float | None) -> None:
+        guessing = math.log(self._clients.description.classes)
+        if self._configuration.initial_head == "closed-form" and (loss or 0.0) > guessing:
+            log.warning(
+                "round %d: the loss, %.2f, is above that of guessing (%.2f), where the closed-form "
+                "head began below: the steps may have destroyed the features. Lower learning-rate, "
+                "or encoder-step (now %g)",
+                server_round,
+                loss,
+                guessing,
+                self._configuration.encoder_factor,
+            )
 
 
 def _told(

@@ -30,11 +30,12 @@ from foundation.processes import Workers, threads
 from foundation.progress import PROGRESS
 from foundation.settings.configuration import RunConfiguration
 from post_training import Settings, chosen
+from post_training.closed_form_head import with_closed_form_head
 from strategies import get, prior_left
 
 from . import run_directory
 from .acceptance import Acceptance
-from .checkpoints import ENDED, WITHOUT_ROUNDS, Checkpoint, rounds_done
+from .checkpoints import BEFORE_ROUNDS, ENDED, Checkpoint, rounds_done
 from .clients import Clients
 from .disk import disk_errors_explained
 from .global_model import GlobalModel
@@ -142,7 +143,9 @@ class Run:
             directory / "checkpoints",
             self.clients.participants,
         )
-        self.rounds = Rounds(self.strategy, self.clients, self.model, self.measuring, record)
+        self.rounds = Rounds(
+            configuration, self.strategy, self.clients, self.model, self.measuring, record
+        )
         self._take_up(self.journal.state)
 
     def __enter__(self) -> Run:
@@ -204,6 +207,8 @@ class Run:
             self._acceptance,
         )
         self.strategy.summary()
+        if self.configuration.initial_head == "closed-form" and not self.journal.state.completed:
+            self._take_closed_form_head()
         for server_round in range(1, rounds + 1):
             step = f"train-{server_round:04d}"
             if result.ended or self.journal.done(step):
@@ -216,9 +221,16 @@ class Run:
                     self.measuring.close_stage("federated")
             self.commit(step)
         result.settle()
-        if rounds == 0 and not self.journal.done(WITHOUT_ROUNDS):
+        if rounds == 0 and not self.journal.done(BEFORE_ROUNDS):
             log.info("no rounds: the clients are asked about the initial weights")
-            self.commit(WITHOUT_ROUNDS)
+            self.commit(BEFORE_ROUNDS)
+
+    def _take_closed_form_head(self) -> None:
+        trained = self._trained("", self._acceptance())
+        settings = Settings.of(self.configuration, prior_left(self.configuration))
+        with self.journal.timed("federated"):
+            self.model.state = with_closed_form_head(trained, settings)
+        self.commit(BEFORE_ROUNDS)
 
     def post_train(self) -> None:
         """Carry out the post-training methods, each from what the one before it left."""
