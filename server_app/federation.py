@@ -301,12 +301,14 @@ class Federation:
                     "generation.place=client to do without them"
                 )
             told = None if table is None else [row for row in table.values() if row is not None]
-            self.record(ClientsMet(counts, told, self._client_names()))
+            simulated = self.participants.simulated
+            self.record(ClientsMet(counts, told, self._client_names(), simulated))
 
     def _client_names(self) -> Sequence[str]:
-        """Return the names of simulated sites; nothing where clients have none."""
+        """Return the names of sites; nothing where clients have none."""
         if not self.participants.simulated:
-            return ()
+            named = self.participants.named
+            return tuple(self.participants.names().values()) if named else ()
         names = self.configuration.data_set.sites()
         return tuple(names) if len(names) == self.configuration.num_clients else ()
 
