@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from server_app.federation import Federation
 
 from client_app.training import train_locally
 from fedf2dg import simulate
@@ -16,7 +17,6 @@ from foundation.data import Batches, ImageData, Normalization
 from foundation.models import build, cpu_state
 from foundation.settings.configuration import ConfigurationError, RunConfiguration
 from server_app.checkpoints import BEFORE_ROUNDS
-from server_app.federation import Federation
 from server_app.preflight import check
 from strategies import get
 
