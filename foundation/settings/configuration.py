@@ -450,7 +450,8 @@ def typed(name: str, text: str) -> Value:
     What is not of that type stays a text: the parser's message names the key, the value and the
     type.
     """
-    value: Value = _read_as(_kinds().get(name, str), text)
+    kind = next((info.kind for key_name, info in _declared() if key_name == name), str)
+    value: Value = _read_as(kind, text)
     return value
 
 
@@ -459,11 +460,6 @@ def _read_as(kind: type, value: Any) -> Any:
         return kind(value) if kind in (int, float) and isinstance(value, str) else value
     except ValueError:
         return value
-
-
-@cache
-def _kinds() -> dict[str, type]:
-    return {name: info.kind for name, info in _declared()}
 
 
 def key_table(values: Mapping[str, Any] | None = None) -> list[tuple[str, Value, KeyInfo]]:
@@ -494,9 +490,9 @@ def _keys(cls: type[Section]) -> Iterator[tuple[str, Field[Any]]]:
             yield entry.name.rstrip("_").replace("_", "-"), entry
 
 
-def _declared() -> Iterator[tuple[str, KeyInfo]]:
-    yield from _declared_in(RunConfiguration, "")
-    yield from _declared_by(member_sections())
+@cache
+def _declared() -> tuple[tuple[str, KeyInfo], ...]:
+    return (*_declared_in(RunConfiguration, ""), *_declared_by(member_sections()))
 
 
 def _declared_by(sections: Mapping[str, type[Section]]) -> Iterator[tuple[str, KeyInfo]]:
