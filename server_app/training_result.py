@@ -8,11 +8,11 @@ With ``global-average``, the average of the last models is offered to the same j
 from __future__ import annotations
 
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from statistics import NormalDist
 
 from foundation import counted
-from foundation.events.family import Candidate, Judged, RoundJudged, failures_of
+from foundation.events.family import Candidate, Judged, ResultMeasured, RoundJudged, failures_of
 from foundation.models import State, StateLayout, write_model
 from foundation.models.running_average import RunningAverage
 from questions.ask import Answers
@@ -23,6 +23,7 @@ from .checkpoints import ENDED
 from .federation import Federation
 from .judgement import Tally, tallies
 from .kept_model import LAST_FOLDER, described
+from .measuring import CLIENTS
 
 _BEST = "best."
 _AVERAGE = "average."
@@ -151,7 +152,8 @@ class TrainingResult:
             acceptance = Acceptance(federation)
             if self._average is not None:
                 federation.set_global(self._average.of(federation.state.global_state))
-                federation.measure_statistics("averaged", always=True)
+                if federation.configuration.batch_norm != "measured":  # or the offer does it
+                    federation.measure_statistics("averaged", always=True)
                 acceptance.offer("averaged")
             federation.state.watched, federation.state.best_round = {}, {}
             federation.commit(ENDED)
@@ -162,7 +164,10 @@ class TrainingResult:
         if self._last is None:  # resumed behind the last round
             self._judged(federation.state.global_state)
         federation.set_global(self._best_state)
-        federation.close_stage("best_round")
+        figures = federation.close_stage("best_round")
+        if figures.by == CLIENTS:
+            who = replace(figures.measured, also_chose=True)
+            federation.record(ResultMeasured("best_round", figures.accuracy, who))
         if self._last is not None:
             federation.record(self._verdict(*self._last, time.perf_counter() - started))
         else:
