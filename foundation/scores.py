@@ -354,6 +354,54 @@ def figures_sentence(outcomes: Outcomes) -> str:
     )
 
 
+def abstaining(outcomes: Outcomes) -> list[tuple[float, Figure, Figure]]:
+    """Return what is left where the model answers only if it is sure enough.
+
+    Returns
+    -------
+    list of (float, Figure, Figure)
+        A threshold of confidence (the lower end of a bin), the share of images that are answered,
+        and the share of these that are right; from the lowest threshold that leaves some out.
+    """
+    found: list[tuple[float, Figure, Figure]] = []
+    for place in range(BINS):
+        answered, right = (int(outcomes.bins[row, place:].sum()) for row in (0, 1))
+        if answered and (not found or outcomes.bins[0, place - 1]):
+            shares = _share(answered, outcomes.images), _share(right, answered)
+            found.append((place / BINS, shares[0], shares[1]))
+    return found
+
+
+def as_table(outcomes: Outcomes, names: Sequence[str]) -> dict[str, Any]:
+    """Return all figures as plain values: of the whole, and by class where classes are told."""
+
+    def plain(figure: Figure) -> dict[str, float | int | None]:
+        ends = {"value": figure.value, "low": figure.low, "high": figure.high}
+        known = {name: end if math.isfinite(end) else None for name, end in ends.items()}
+        return {**known, "images": figure.images}
+
+    columns = {
+        "recall": recalls(outcomes),
+        "precision": precisions(outcomes),
+        "specificity": specificities(outcomes),
+        "f1": f1_scores(outcomes),
+        "auroc": areas(outcomes),
+    }
+    by_class = [
+        {"class": name, **{key: plain(found[c]) for key, found in columns.items() if found}}
+        for c, name in enumerate(names)
+        if outcomes.confusion is not None
+    ]
+    return {
+        "images": outcomes.images,
+        "right": outcomes.right,
+        "guessing": guessing(outcomes),
+        **{name: plain(figure(outcomes)) for name, figure in OF_ALL.items()},
+        "by_class": by_class,
+        "confusion": None if outcomes.confusion is None else outcomes.confusion.tolist(),
+    }
+
+
 def never_named(outcomes: Outcomes) -> list[int]:
     """Return the classes that have images and are the answer to none."""
     if outcomes.confusion is None:

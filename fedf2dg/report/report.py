@@ -37,13 +37,11 @@ from fedf2dg.report.tables import (
 from fedf2dg.report.verdict import (
     MEANING,
     Evidence,
-    classes_table,
-    figures_table,
+    details,
     opening,
     sites_table,
 )
-from foundation import counted, only_warned, scores, write_whole
-from foundation.data.names import listed
+from foundation import counted, only_warned, write_whole
 from foundation.wording import duration
 
 _REFRESH_SECONDS = 10
@@ -60,14 +58,6 @@ _JUDGEMENTS = (
     "them on images that it holds out: nothing was trained, counted or inverted on these. λ says "
     "how far towards the result the kept model lies. In the verdict, ± is half the 95 % interval "
     "of the difference, image by image. The server's test set has no part in it."
-)
-_FIGURES = (
-    "Accuracy is the share that is right. Balanced accuracy is the mean of the classes' recalls: a "
-    "frequent class counts no more than a rare one. AUROC is the chance that an image of a class "
-    "scores higher for it than one of another class: 0.5 is guessing. Log loss (natural logarithm) "
-    "punishes answers that are sure and wrong; guessing answers the classes' shares each time. The "
-    "calibration error is the mean gap between how sure the model is and how often "
-    "it is right, in 15 bins. Intervals: Wilson's for shares, Newcombe's for AUROC."
 )
 _DIAGNOSIS = (
     "Accuracy on the server's test images with one thing in place of what a data-free method has. "
@@ -207,18 +197,10 @@ def _evidence(record: RunRecord) -> Evidence:
 
 
 def _by_class(record: RunRecord) -> Iterator[Part]:
-    """The kept model class by class, and the figures of the field."""
-    found, parts = _evidence(record), list[Part]()
-    if not record.completed or found.whole is None:
-        return
-    table = classes_table(found.whole, record.class_names)
-    if table.rows:
-        parts += [table] if found.sites else [table, Note(MEANING, "note")]
-    if unnamed := scores.never_named(found.whole):
-        names = [record.class_names[label] for label in unnamed if label < len(record.class_names)]
-        parts.append(Note(f"It never answers {listed(names)}.", "warning"))
-    parts += [figures_table(found), Note(_FIGURES, "note")]
-    yield Section("For which classes, and how sure", parts)
+    """The kept model class by class, and how sure it is."""
+    found = _evidence(record)
+    if record.completed and found.whole is not None:
+        yield from details(found, record.class_names)
 
 
 def _images(record: RunRecord) -> dict[str, str]:
