@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import NormalDist
 
 from foundation import counted
 from foundation.data import Description
-from foundation.events.family import Candidate, Judged, RoundJudged, failures_of
+from foundation.events.family import Candidate, Judged, ResultMeasured, RoundJudged, failures_of
 from foundation.models import State
 from foundation.models.running_average import RunningAverage
 from foundation.settings.configuration import RunConfiguration
@@ -28,7 +28,7 @@ from .clients import Clients
 from .global_model import GlobalModel
 from .journal import Journal
 from .judgement import Tally, tallies
-from .measuring import Measuring
+from .measuring import CLIENTS, Measuring
 
 #: The folder of the last round's model, where it may not be the run's.
 LAST_FOLDER = "model-last"
@@ -109,6 +109,7 @@ class TrainingResult:
         self._acceptance = acceptance
         watched = journal.state.watched
         self._patience = configuration.patience
+        self._measures_statistics = configuration.batch_norm == "measured"
         self._best = BestRound(**journal.state.best_round)
         self._best_state = _part(watched, _BEST)
         #: The last judgement: of the last round's model against the best one.
@@ -186,7 +187,8 @@ class TrainingResult:
             acceptance = self._acceptance()
             if self._average is not None:
                 self._model.state = self._average.of(self._model.state)
-                self._measuring.take_statistics("averaged", always=True)
+                if not self._measures_statistics:  # which the offer does
+                    self._measuring.take_statistics("averaged", always=True)
                 acceptance.offer("averaged")
             state = self._journal.state
             state.watched, state.best_round = {}, {}
@@ -199,6 +201,10 @@ class TrainingResult:
             self._judged(self._model.state)
         self._model.state = self._best_state
         self._measuring.close_stage("best_round")
+        figures = self._measuring(self._model.state)[0]
+        if figures.by == CLIENTS:
+            who = replace(figures.measured, also_chose=True)
+            self._journal.record(ResultMeasured("best_round", figures.accuracy, who))
         if self._last is not None:
             self._journal.record(self._verdict(*self._last, time.perf_counter() - started))
         else:

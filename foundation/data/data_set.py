@@ -80,6 +80,10 @@ class DataSet:
             return True
         return self.is_here and split in self._collection.splits
 
+    def draws_test(self) -> bool:
+        """Tell whether the test images are a share that was drawn, and not the user's choice."""
+        return self.has("test") and self._collection.draws_test
+
     def load(self, split: str) -> ImageData:
         """Load the ``train`` or ``test`` split, in the order of its files; see `Collection.load`.
 

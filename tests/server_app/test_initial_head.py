@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -12,13 +13,12 @@ from server_app.federation import Federation
 
 from client_app.training import train_locally
 from fedf2dg import simulate
-from foundation.data import Batches, Normalization
+from foundation.data import Batches, ImageData, Normalization
 from foundation.models import build, cpu_state
 from foundation.settings.configuration import ConfigurationError, RunConfiguration
 from server_app.checkpoints import BEFORE_ROUNDS
 from server_app.preflight import check
 from strategies import get
-from tests.client_app.test_kept_features import images
 
 TINY = {
     "num_clients": 2,
@@ -74,6 +74,8 @@ def test_the_encoders_step_is_a_multiple_of_the_heads():
     assert RunConfiguration(initial_head="closed-form").encoder_factor == 0.03
     assert RunConfiguration(initial_head="closed-form", encoder_step=0.5).encoder_factor == 0.5
     start = build("resnet8", classes=4, image_size=16, seed=0)
+    pixels = np.random.default_rng(1).integers(0, 256, (16, 3, 16, 16), dtype=np.uint8)
+    images = ImageData(pixels, np.arange(16) % 4, ("a", "b", "c", "d"))
     normalization = Normalization((0.5,) * 3, (0.25,) * 3)
     moved = {}
     for factor in (1.0, 0.25):
@@ -81,7 +83,7 @@ def test_the_encoders_step_is_a_multiple_of_the_heads():
             encoder_step=factor, weight_decay=0.0, local_epochs=1, learning_rate=0.01
         )
         model = copy.deepcopy(start)
-        data = Batches(images(16), normalization=normalization, batch_size=16)  # one step
+        data = Batches(images, normalization=normalization, batch_size=16)  # one step
         algorithm = get("fedavg").client(configuration)
         train_locally(model, data, algorithm, generator=torch.Generator().manual_seed(0))
         moved[factor] = {
