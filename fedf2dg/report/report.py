@@ -42,6 +42,7 @@ from fedf2dg.report.verdict import (
     sites_table,
 )
 from foundation import counted, only_warned, write_whole
+from foundation.events.family import ClientsMet
 from foundation.wording import duration
 
 _REFRESH_SECONDS = 10
@@ -52,6 +53,19 @@ _PSEUDO_IMAGES = (
     "model was sure of the class; the global model then learned from them. They show what the "
     "models react to, and need not look like anything. Where a frame is empty, none was made for "
     "that client and class."
+)
+# Keys by which a simulation divides a data set among its clients: no real site has any of them.
+_SIMULATION = (
+    "partition",
+    "dirichlet-alpha",
+    "quantity-alpha",
+    "classes-per-client",
+    "min-partition-size",
+    "train-samples",
+    "feature-noise",
+    "feature-noise-kind",
+    "label-noise",
+    "label-noise-rate",
 )
 _JUDGEMENTS = (
     "Every client evaluates the model kept so far, the stage's result and three models between "
@@ -474,7 +488,10 @@ def _traffic(record: RunRecord) -> Iterator[Part]:
 
 def _configuration(record: RunRecord) -> Iterator[Part]:
     """Every key of the run."""
-    rows = settings_rows(record.configuration)
+    met = record.latest(ClientsMet)
+    aside = _SIMULATION if met and not met.simulated else ()
+    keys = {key: value for key, value in record.configuration.items() if key not in aside}
+    rows = settings_rows(keys)
     yield _settings("Configuration", rows, "config.json holds no configuration.")
 
 
