@@ -92,7 +92,7 @@ def _in_turn(task: Callable[..., None], work: Work, clients: int) -> None:
 def _shared_out(workers: Workers, task: Callable[..., None], work: Work, clients: int) -> None:
     for client in range(clients):
         workers.submit(str(client), task, work)
-    while workers.unfinished:
+    while workers.free < workers.count:
         for event in workers.events():
             if event.error is not None:
                 raise event.error

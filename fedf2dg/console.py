@@ -58,7 +58,9 @@ def _handled(name: str, handlers: list[logging.Handler], *, propagate: bool) -> 
     logger = logging.getLogger(name)
     before = logger.handlers[:], logger.level, logger.propagate
     logger.handlers[:], logger.propagate = handlers, propagate
-    logger.setLevel(logging.INFO)
+    # As Flower's own log has it; the tracebacks of what was only warned of are for debugging.
+    debugging = os.environ.get("FLWR_LOG_LEVEL", "").upper() == "DEBUG"
+    logger.setLevel(logging.DEBUG if debugging else logging.INFO)
     try:
         yield
     finally:
@@ -115,6 +117,8 @@ class _Console(logging.Handler):
 class _LevelFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         text = record.getMessage()
+        if record.levelno < logging.INFO and record.exc_info:
+            text += "\n" + self.formatException(record.exc_info)
         return text if record.levelno <= logging.INFO else f"{record.levelname}: {text}"
 
 

@@ -132,17 +132,8 @@ def _positive(text: str | None, otherwise: int) -> int:
 def suitable(wish: int, tasks: int, operations: float, gpus: int = 0) -> int:
     """Return how many processes to share tasks over; 1 means none but this one.
 
-    Parameters
-    ----------
-    wish : int
-        Number asked for; 0 leaves it to the machine and the work: one per processor, at most 8.
-    tasks : int
-        Tasks that could be done at the same time.
-    operations : float
-        Floating-point operations of all of them.
-    gpus : int (default: 0)
-        GPUs that the work is done on: one process for each is enough, whatever the work; 0: it is
-        done on the processors.
+    A ``wish`` of 0 leaves it to the machine and the work: one per processor, at most 8, if all
+    tasks together are that many floating-point ``operations``; on GPUs one for each.
     """
     if wish == 0 and gpus:
         wish = gpus
@@ -164,19 +155,10 @@ class TaskTimeout(ExpectedError, RuntimeError):
 
 @dataclass(frozen=True)
 class Event:
-    """What a task reports.
+    """What a task reports: progress, or, when it is done, what it returned.
 
-    Parameters
-    ----------
-    key : str
-        The task's, as submitted.
-    done : bool
-        Whether the task has ended; otherwise ``value`` is progress it reported.
-    value : object
-        What the task returned or reported; None if it failed.
-    error : Exception, optional
-        What the task raised; :class:`ProcessDied` if its process ended or none could be started;
-        :class:`TaskTimeout` if it took too long; RuntimeError if its answer cannot be read here.
+    Where it failed, ``error`` is what it raised; :class:`ProcessDied` if its process ended or none
+    could be started; :class:`TaskTimeout`; or RuntimeError if its answer cannot be read here.
     """
 
     key: str
@@ -189,14 +171,8 @@ class Workers:
     """Processes that carry out tasks for this one, each task in whichever is free.
 
     They end when they are closed, or when this process ends in whatever way. One that dies is
-    replaced; its task has failed. As a context manager they are closed with the block.
-
-    Parameters
-    ----------
-    count : int
-        Number of processes.
-    variables : sequence of mappings, optional
-        Environment variables of the processes, in turn: process k gets the (k mod length)-th.
+    replaced; its task has failed. As a context manager they are closed with the block. Process k
+    gets the (k mod length)-th of the environment ``variables``.
     """
 
     def __init__(self, count: int, variables: Sequence[Mapping[str, str]] = ()) -> None:
@@ -223,11 +199,6 @@ class Workers:
         """Number of tasks that could be submitted and would begin at once."""
         return self.count - self._unfinished
 
-    @property
-    def unfinished(self) -> int:
-        """Number of tasks submitted whose end was not yet among the events."""
-        return self._unfinished
-
     def submit(
         self,
         key: str,
@@ -237,19 +208,10 @@ class Workers:
     ) -> None:
         """Have ``task(report, *arguments)`` called in a process; ``report(value)`` is progress.
 
-        Parameters
-        ----------
-        key : str
-            Names the task in its events.
-        task : callable
-            A function of a module.
-        arguments : object
-            Copied to the process when the task begins, and not to be changed until then; what the
-            task returns is copied back.
-        timeout : float, optional
-            Seconds after which a task that does not end fails with :class:`TaskTimeout`. They count
-            from when its process has received it, however long it waited for a free one: whether a
-            task is heard depends on the task, not on how many others there are.
+        The task is a function of a module. Its arguments are copied when it begins, and are not to
+        be changed until then; what it returns is copied back. The seconds of ``timeout`` count from
+        when its process has received it: whether a task is heard depends on the task, not on how
+        many others there are.
         """
         self._unfinished += 1
         self._tasks.put((key, task, arguments, timeout))
@@ -260,13 +222,7 @@ class Workers:
             self._attendants.append(attendant)
 
     def events(self, timeout: float | None = None) -> Iterator[Event]:
-        """Yield what has been reported; waits for the first report if there is none yet.
-
-        Parameters
-        ----------
-        timeout : float, optional
-            Seconds to wait at most.
-        """
+        """Yield what has been reported; waits for the first report, ``timeout`` seconds at most."""
         if not self._unfinished:
             return
         with contextlib.suppress(Empty):
@@ -289,11 +245,9 @@ class Workers:
         self._open()
 
     def __enter__(self) -> Workers:
-        """Return itself."""
         return self
 
     def __exit__(self, *_: object) -> None:
-        """End the processes."""
         self.close()
 
     def _attend(self, variables: Mapping[str, str]) -> None:
@@ -394,13 +348,7 @@ class Workers:
 
 
 def prepare(modules: Sequence[str] = ()) -> None:
-    """Begin to load what processes will need, on another processor, while this one goes on.
-
-    Parameters
-    ----------
-    modules : sequence of str
-        Modules the tasks will need.
-    """
+    """Begin to load modules that tasks will need, on another processor, while this one goes on."""
     if start_context([*_PRELOAD, *modules]).get_start_method() == _FORKSERVER:
         from multiprocessing import forkserver
 

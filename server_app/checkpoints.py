@@ -9,6 +9,7 @@ are kept, so that a run can be continued where it stopped, or repeated from any 
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -36,7 +37,10 @@ from .told_labels import Told
 FORMAT = 2
 #: The step in which a run without rounds takes the initial weights for its federated model.
 WITHOUT_ROUNDS = "train-0000"
+#: The step behind the last round, where training may end with another model than that round's.
+ENDED = "train-ended"
 _KEPT = "kept.safetensors"
+_WATCHED = "watched.safetensors"
 #: The file that marks a run carried out to its end.
 FINISHED = "finished"
 
@@ -48,6 +52,12 @@ class CheckpointError(UsageError, RuntimeError):
 def stage_of(step: str) -> str:
     """Return the stage a step belongs to: ``"compete-01-distil"`` is of ``"compete"``."""
     return step.split("-", 1)[0]
+
+
+def rounds_done(completed: Sequence[str]) -> int:
+    """Return how many federated rounds are among completed steps."""
+    rounds = (step for step in completed if re.fullmatch(r"train-\d+", step))
+    return sum(step != WITHOUT_ROUNDS for step in rounds)
 
 
 @dataclass
@@ -79,6 +89,8 @@ class Checkpoint:
         Bytes of ``metrics.jsonl`` that belong to it.
     kept : State, optional
         The model that the judges kept last; None where nobody judges.
+    watched, best_round
+        Models of earlier rounds, and which was the best; see :mod:`.training_result`.
     """
 
     global_state: State
@@ -92,6 +104,8 @@ class Checkpoint:
     metrics_position: int = 0
     kept: State | None = None
     normalization: dict[str, list[float]] = field(default_factory=dict)
+    watched: State = field(default_factory=dict)
+    best_round: dict[str, int] = field(default_factory=dict)
 
 
 class Checkpoints:
@@ -128,6 +142,7 @@ class Checkpoints:
             "label_counts": checkpoint.label_counts,
             "normalization": checkpoint.normalization,
             "metrics_position": checkpoint.metrics_position,
+            "best_round": checkpoint.best_round,
             "configuration": self.configuration.flat(),
         }
         with whole_folder(target) as folder:
@@ -135,6 +150,8 @@ class Checkpoints:
             write_state(folder / "strategy.safetensors", checkpoint.memory)
             if checkpoint.kept is not None:
                 write_state(folder / _KEPT, checkpoint.kept)
+            if checkpoint.watched:
+                write_state(folder / _WATCHED, checkpoint.watched)
             (folder / "manifest.json").write_text(json.dumps(manifest, indent=1), "utf-8")
         self._drop_superseded()
 
@@ -204,6 +221,8 @@ class Checkpoints:
                 int(manifest["metrics_position"]),
                 load_file(newest / _KEPT) if (newest / _KEPT).is_file() else None,
                 dict(manifest.get("normalization", {})),
+                load_file(newest / _WATCHED) if (newest / _WATCHED).is_file() else {},
+                dict(manifest.get("best_round", {})),
             )
         except (OSError, SafetensorError, KeyError, ValueError, TypeError, AttributeError) as error:
             raise CheckpointError(f"{newest} cannot be read: {error}") from error
@@ -270,10 +289,17 @@ class Checkpoints:
 
     def _check_rounds(self, folder: Path, manifest: dict[str, Any], first: int) -> None:
         """Check that the rounds done are those the run will say it had; training may go on."""
-        trained = (step for step in manifest["completed"] if stage_of(step) == "train")
-        done = sum(step != WITHOUT_ROUNDS for step in trained)
+        completed = manifest["completed"]
+        done = rounds_done(completed)
         wanted = self.configuration.num_server_rounds
-        if done > wanted or (first > 0 and done != wanted):
+        if ENDED in completed:
+            if wanted != (asked := manifest["configuration"]["num-server-rounds"]):
+                raise CheckpointError(
+                    f"checkpoint {folder}: training has ended, after {done} rounds, and "
+                    f"num-server-rounds = {wanted} asks for others. Set num-server-rounds={asked}, "
+                    "or start a new run"
+                )
+        elif done > wanted or (first > 0 and done != wanted):
             newest = self._manifest(self._folders()[-1])["completed"]
             may_go_on = done < wanted and all(stage_of(step) == "train" for step in newest)
             otherwise = "name the stage train to go on with it" if may_go_on else "start a new run"
@@ -335,6 +361,11 @@ def _position(step: str) -> int:
 def _last_step(stage: str, configuration: dict[str, Any]) -> str:
     """Return the last step of a stage that another stage needs."""
     if stage == "train":
+        if (
+            configuration.get("patience", 0)
+            or configuration.get("global-average", "last") != "last"
+        ):
+            return ENDED
         return f"train-{configuration['num-server-rounds']:04d}"
     if stage == "generate":
         return f"generate-{configuration['generation.batches'] - 1:02d}"

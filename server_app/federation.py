@@ -456,13 +456,13 @@ class Federation:
             return Figures()
         return Figures(found[0].by, found[0].images, values["accuracy"], values["loss"])
 
-    def measure_statistics(self, stage: str) -> None:
+    def measure_statistics(self, stage: str, always: bool = False) -> None:
         """Give the result of a stage the BatchNorm statistics of the clients' images.
 
-        Only with ``batch-norm=measured``: cheap, as it is done once a stage, and everything that
-        follows sees them.
+        Only with ``batch-norm=measured``, or for a model that no averaged ones fit: cheap, as it is
+        done once a stage, and everything that follows sees them.
         """
-        if self.configuration.batch_norm != "measured":
+        if self.configuration.batch_norm != "measured" and not always:
             return
         started = time.perf_counter()
         request = BatchNormRequest.of(self.global_model(), self.description.image_shape)

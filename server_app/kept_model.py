@@ -15,8 +15,8 @@ from .federation import Federation
 
 log = logging.getLogger("flwr.fedf2dg")
 
-#: The folder's name in a run's directory.
-FOLDER = "model"
+#: The folder's name in a run's directory, and that of the last round's model where it may differ.
+FOLDER, LAST_FOLDER = "model", "model-last"
 
 
 def write_kept_model(federation: Federation, summary: Mapping[str, Any]) -> Path | None:
@@ -38,8 +38,18 @@ def write_kept_model(federation: Federation, summary: Mapping[str, Any]) -> Path
         name = federation.configuration.strategy
         log.info("strategy %r has no global model: no model/ is written", name)
         return None
+    description = described(federation)
+    target = federation.directory / FOLDER
+    write_model(target, description, federation.state.global_state)
+    federation.record(ModelKept(target, description, federation.ledger.kept, summary))
+    log.info("model: %s", target)
+    return target
+
+
+def described(federation: Federation) -> ModelDescription:
+    """Return what a run's models are, for whoever uses them without the run."""
     data = federation.description
-    description = ModelDescription(
+    return ModelDescription(
         architecture=federation.configuration.model,
         projection_dim=federation.global_model().projection_dim,
         classes=data.class_names,
@@ -48,13 +58,13 @@ def write_kept_model(federation: Federation, summary: Mapping[str, Any]) -> Path
         mean=data.normalization.mean,
         std=data.normalization.std,
     )
-    target = federation.directory / FOLDER
-    write_model(target, description, federation.state.global_state)
-    federation.record(ModelKept(target, description, federation.ledger.kept, summary))
-    log.info("model: %s", target)
-    return target
 
 
-def forget_kept_model(directory: Path) -> None:
-    """Remove ``model/`` of a run that goes on: like the summary, it is there when a run is done."""
+def forget_kept_model(directory: Path, training: bool) -> None:
+    """Remove ``model/`` of a run that goes on: like the summary, it is there when a run is done.
+
+    ``model-last/`` is there when training is done.
+    """
     shutil.rmtree(directory / FOLDER, ignore_errors=True)
+    if training:
+        shutil.rmtree(directory / LAST_FOLDER, ignore_errors=True)

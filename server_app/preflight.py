@@ -40,7 +40,15 @@ def parse(values: Mapping[str, Any]) -> RunConfiguration:
         configuration = RunConfiguration.parse(values)
     if configuration.post_training != AUTO:
         chosen(configuration.post_training)
-    get(configuration.strategy).require(configuration)
+    algorithm = get(configuration.strategy)
+    algorithm.require(configuration)
+    chooses = configuration.patience or configuration.global_average != "last"
+    if chooses and not algorithm.server.has_global_model:
+        raise ConfigurationError(
+            f"strategy = {configuration.strategy!r} has no global model to choose by patience = "
+            f"{configuration.patience} or global-average = {configuration.global_average!r}: leave "
+            "both out"
+        )
     return configuration
 
 

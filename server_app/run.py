@@ -20,12 +20,13 @@ from strategies import prior_left
 
 from . import run_directory
 from .acceptance import Acceptance
-from .checkpoints import WITHOUT_ROUNDS
+from .checkpoints import ENDED, WITHOUT_ROUNDS, rounds_done
 from .disk import disk_errors_explained
 from .federation import Federation
 from .kept_model import forget_kept_model, write_kept_model
 from .measuring import CLIENTS
 from .trained import TrainedFederation
+from .training_result import TrainingResult
 
 log = logging.getLogger("flwr.fedf2dg")
 
@@ -72,7 +73,7 @@ def run(
             # Before anything of that run is replaced.
             federation.meet_clients()
         federation.begin()
-        forget_kept_model(directory)
+        forget_kept_model(directory, training=not federation.done(ENDED))
         try:
             return _carry_out(federation)
         except BaseException as error:
@@ -178,16 +179,20 @@ def _warn_of_what_is_left_out(federation: Federation) -> None:
 def train(federation: Federation) -> None:
     """Run the federated rounds that are not done yet."""
     rounds = federation.configuration.num_server_rounds
+    result = TrainingResult(federation)
     federation.strategy.summary()
     for server_round in range(1, rounds + 1):
         step = f"train-{server_round:04d}"
-        if federation.done(step):
+        if result.ended or federation.done(step):
             continue
         with federation.ledger.timed("federated"):
             federation.train_round(server_round, "federated")
-            if server_round == rounds and federation.strategy.has_global_model:
+            result.after_round(server_round)
+            last = result.ended or server_round == rounds
+            if last and federation.strategy.has_global_model:
                 federation.close_stage("federated")
         federation.commit(step)
+    result.settle()
     if rounds == 0 and not federation.done(WITHOUT_ROUNDS):
         log.info("no rounds: the clients are asked about the initial weights")
         federation.commit(WITHOUT_ROUNDS)
@@ -234,7 +239,7 @@ def summarize(federation: Federation) -> dict[str, Any]:
         "dataset": configuration.dataset,
         "seed": configuration.seed,
         "clients": configuration.num_clients,
-        "rounds": configuration.num_server_rounds,
+        "rounds": rounds_done(federation.state.completed),
         "accuracy": _with_selected(results.pop("accuracy"), kept),
         "measured": _with_selected(results.pop("measured"), kept),
         "seconds": {

@@ -20,6 +20,7 @@ from flwr.app import ArrayRecord, ConfigRecord, MetricRecord, RecordDict
 from flwr.serverapp import Grid
 
 from foundation import ExpectedError, counted
+from foundation.data.batches import steps_per_epoch
 from foundation.messages.gather import Gathered, grouped
 from foundation.messages.participants import MissingClients, Participants
 from foundation.messages.records import InvalidContent, from_record, names_in, packed
@@ -29,7 +30,6 @@ from foundation.models.client_store import ClientStore
 from foundation.models.clipping import clip_factors, scaled_update, update_norm
 from foundation.seeds import SAMPLING, derived_seed
 from foundation.settings.configuration import RunConfiguration
-from foundation.steps import steps_per_epoch
 from strategies.normalizer import normalizer
 
 log = logging.getLogger("flwr.fedf2dg")

@@ -232,7 +232,7 @@ def laboratory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[...,
                 return SimpleNamespace(
                     configuration=given,
                     partition_id=index,
-                    num_partitions=len(clients),
+                    num_partitions=given.num_clients,
                     memory=memory,
                     device=torch.device("cpu"),
                     data=lambda: clients[index],

@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 
 from foundation.errors import DataError
-from foundation.steps import steps_per_epoch
 
 from .augmentation import (
     crop_flip_positions,
@@ -26,6 +25,15 @@ from .images import ImageData, Normalization
 from .noise import FeatureNoise
 
 Batch = tuple[Tensor, Tensor]
+
+
+def steps_per_epoch(samples: int, batch_size: int, *, drop_singleton: bool) -> int:
+    """Return the number of batches in one pass over a client's images; the last may be smaller.
+
+    A last batch of a single image may be left out: BatchNorm cannot train on it.
+    """
+    full, rest = divmod(samples, batch_size)
+    return full + (rest > (1 if drop_singleton else 0))
 
 
 class Batches:

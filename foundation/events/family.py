@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
+from foundation.intervals import Z
 from foundation.scores import Outcomes, figures_sentence
 from foundation.wording import counted, duration, rounds_left
 
@@ -244,6 +245,32 @@ class RoundDone(Event):
             f"{len(self.failures)} dropped" if self.failures else "",
             _took(self.seconds),
             rounds_left(self.round, rounds or 0, self.seconds) if left else "",
+        )
+
+
+@dataclass(frozen=True)
+class RoundJudged(Event):
+    """The clients held a round's model against the ``best`` one so far, which it may have become.
+
+    ``waited`` rounds have passed since the best; the gain is over the one that was best before.
+    """
+
+    event = "round_judged"
+    identity = ("round",)
+    round: int
+    best: int
+    waited: int
+    images: int
+    accuracy: float
+    gain: float
+    standard_error: float
+
+    def sentence(self, rounds: int | None = None) -> str:
+        since = f"round {self.best} stays the best, {counted(self.waited, 'round')} ago"
+        return (
+            f"round {self.round}: {100 * self.gain:+.1f} ± {100 * Z * self.standard_error:.1f} "
+            f"points on {self.images} held-out images of the clients; "
+            f"{since if self.waited else 'it is the best so far'}"
         )
 
 

@@ -18,6 +18,7 @@ from . import timm_models
 from .classifier import Classifier, Model
 from .efficientnet_lite import efficientnet_lite0
 from .resnet import group_norm, residual_encoder
+from .weight_standardization import standardize_weights
 
 
 def _residual(
@@ -27,8 +28,14 @@ def _residual(
     width: int,
     blocks: tuple[int, ...],
     norm_layer: Callable[[int], nn.Module] = nn.BatchNorm2d,
+    standardized: bool = False,
 ) -> tuple[nn.Module, int]:
-    return residual_encoder(channels=channels, width=width, blocks=blocks, norm_layer=norm_layer)
+    encoder, features = residual_encoder(
+        channels=channels, width=width, blocks=blocks, norm_layer=norm_layer
+    )
+    if standardized:
+        standardize_weights(encoder)
+    return encoder, features
 
 
 def small_cnn(channels: int, image_size: tuple[int, int]) -> tuple[nn.Module, int]:
@@ -89,6 +96,14 @@ models = (
     Model("resnet34", partial(_residual, width=64, blocks=(3, 4, 6, 3))),
     Model("resnet8-gn", partial(_residual, width=16, blocks=(1, 1, 1), norm_layer=group_norm)),
     Model("resnet18-gn", partial(_residual, width=64, blocks=(2, 2, 2, 2), norm_layer=group_norm)),
+    Model(
+        "resnet8-ws",
+        partial(_residual, width=16, blocks=(1, 1, 1), norm_layer=group_norm, standardized=True),
+    ),
+    Model(
+        "resnet18-ws",
+        partial(_residual, width=64, blocks=(2, 2, 2, 2), norm_layer=group_norm, standardized=True),
+    ),
     Model("cnn", small_cnn),
     Model("vgg11", vgg11),
     Model("efficientnet_lite0", efficientnet_lite0),

@@ -7,10 +7,14 @@ that keeps their size, where that makes sense.
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import nn
 
 from .classifier import EncoderBuilder, Model
+from .resnet import group_norm
 from .state import State
+from .weight_standardization import standardize_weights
 
 PREFIX = "torchvision/"
 #: What the trained weights want: pixels less this mean, divided by this deviation.
@@ -19,10 +23,12 @@ MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 SMALL = 64
 #: Below this, the last feature maps would be a single pixel, which BatchNorm cannot train on.
 SMALLEST = 32
+# Names that end so have GroupNorm and standardized weights in the place of BatchNorm.
+_STANDARDIZED = "-ws"
 
 
 def torchvision_encoder(
-    channels: int, image_size: tuple[int, int], *, name: str, **options: float
+    channels: int, image_size: tuple[int, int], *, name: str, **options: Any
 ) -> tuple[nn.Module, int]:
     """Build a classifier of torchvision without its last layer, with fresh weights.
 
@@ -66,11 +72,16 @@ def torchvision_encoder(
         raise ValueError(
             f"model '{PREFIX}{name}' needs torchvision, on clients too: pip install torchvision"
         ) from error
-    network: nn.Module = get_model(name, weights=None, **options)
+    standardized = name.endswith(_STANDARDIZED)
+    if standardized:
+        options["norm_layer"] = group_norm
+    network: nn.Module = get_model(name.removesuffix(_STANDARDIZED), weights=None, **options)
     if channels != 3:
         _give_channels(network, channels)
     if min(image_size) < SMALL:
         _keep_size(network, name)
+    if standardized:
+        standardize_weights(network)
     return network, _without_last_layer(network)
 
 
@@ -85,6 +96,8 @@ models = (
     Model("torchvision/resnet18", _of("resnet18")),
     Model("torchvision/resnet34", _of("resnet34")),
     Model("torchvision/resnet50", _of("resnet50")),
+    Model("torchvision/resnet18-ws", _of("resnet18-ws")),
+    Model("torchvision/resnet50-ws", _of("resnet50-ws")),
     Model("torchvision/mobilenet_v3_small", _of("mobilenet_v3_small", dropout=0.0)),
     Model(
         "torchvision/efficientnet_b0",
@@ -107,6 +120,11 @@ def downloaded(name: str) -> State:
     """
     from torchvision.models import get_model_weights
 
+    if name.endswith(_STANDARDIZED):
+        raise ValueError(
+            f"model {name!r} has no trained weights: torchvision's were trained with BatchNorm. "
+            f"Leave initial-weights out, or set model={name.removesuffix(_STANDARDIZED)}"
+        )
     weights = get_model_weights(name.removeprefix(PREFIX)).DEFAULT
     try:
         state: State = weights.get_state_dict(progress=False, check_hash=True)

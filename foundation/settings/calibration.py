@@ -21,14 +21,13 @@ BY_CLASS: tuple[Source, ...] = ("means", "moments", "covariances")
 
 
 @dataclass(frozen=True)
-class CalibrationSettings(Section):
+class CalibrationSettings(Section, binds="generate"):
     """Correcting the head of the global model after training."""
 
     of: Part = key(
         "bias",
         "What is corrected: the head's bias, one number per class, or the whole head.",
         choices=get_args(Part),
-        binds="generate",
     )
     from_: Source = key(
         "auto",
@@ -38,28 +37,24 @@ class CalibrationSettings(Section):
         "second moment; covariances, a second moment of each class); or auto, predictions for the "
         "bias and moments for the head where clients can answer, and pseudo images otherwise.",
         choices=get_args(Source),
-        binds="generate",
     )
     covariance: Covariance = key(
         "pseudo",
         "How features vary within a class, where calibration.from=means: like those of pseudo "
         "images, or as the spread of the clients' means shows.",
         choices=get_args(Covariance),
-        binds="generate",
     )
     exchanges: int = key(
         1,
         "How often clients are asked for predictions; the second time refines the bias.",
         minimum=1,
         maximum=2,
-        binds="generate",
     )
     penalty: float = key(
         0.1,
         "Shrinkage λ of a bias that is fitted on pseudo images, which can point the wrong way.",
         symbol="λ",
         minimum=0.0,
-        binds="generate",
     )
 
     def __post_init__(self) -> None:

@@ -17,20 +17,14 @@ class CoBoostingSettings(GrowingPoolSettings, name="co-boosting"):
         "Exponent of the weight (1 − p_y)^γ of an image's cross-entropy; 0: all weigh the same.",
         symbol="γ",
         minimum=0.0,
-        binds="generate",
     )
     disagreement_weight: float = key(
-        1.0,
-        "Weight of the disagreement of ensemble and global model.",
-        symbol="β",
-        minimum=0.0,
-        binds="generate",
+        1.0, "Weight of the disagreement of ensemble and global model.", symbol="β", minimum=0.0
     )
     bn_weight: float = key(
         0.0,
         "Weight of the distance to the members' BatchNorm statistics, which the paper leaves out.",
         minimum=0.0,
-        binds="generate",
     )
     epsilon: float = key(
         8.0,
@@ -39,7 +33,6 @@ class CoBoostingSettings(GrowingPoolSettings, name="co-boosting"):
         unit="of 255 levels of brightness",
         minimum=0.0,
         maximum=255.0,
-        binds="generate",
     )
     mu: float = key(
         0.1,
@@ -47,8 +40,5 @@ class CoBoostingSettings(GrowingPoolSettings, name="co-boosting"):
         "weights stay equal.",
         symbol="μ",
         minimum=0.0,
-        binds="generate",
     )
-    temperature: float = key(
-        4.0, "Temperature T of the soft labels.", symbol="T", above=0.0, binds="generate"
-    )
+    temperature: float = key(4.0, "Temperature T of the soft labels.", symbol="T", above=0.0)

@@ -231,6 +231,16 @@ class RunConfiguration(PostTrainingKeys, FederatedTrainingKeys, FederatedDataKey
                 f"evaluation = {self.evaluation!r} needs a validation-share above 0: the clients "
                 "measure on the images that they hold out"
             )
+        if self.num_server_rounds == 0 and (self.patience or self.global_average != "last"):
+            raise ConfigurationError(
+                f"patience = {self.patience} and global-average = {self.global_average!r} choose "
+                "between rounds, and num-server-rounds = 0 has none: leave them out"
+            )
+        if self.patience and self.validation_share == 0:
+            raise ConfigurationError(
+                f"patience = {self.patience} needs a validation-share above 0: rounds are judged "
+                "on the images that the clients hold out"
+            )
         if self.min_successful_clients > self.clients_per_round:
             raise ConfigurationError(
                 f"min-successful-clients = {self.min_successful_clients} can never be reached: "
@@ -333,8 +343,8 @@ class RunConfiguration(PostTrainingKeys, FederatedTrainingKeys, FederatedDataKey
 
 def section_in(sections: tuple[Section, ...], kind: type[SomeSection]) -> SomeSection:
     """Return the section of a class among some; its defaults if there is none."""
-    found = next((one for one in sections if isinstance(one, kind)), None)
-    return kind() if found is None else found
+    found = next((one for one in sections if type(one) is kind), None)
+    return found if found is not None else kind()
 
 
 @cache
@@ -500,7 +510,8 @@ def _declared_in(cls: type[Section], prefix: str) -> Iterator[tuple[str, KeyInfo
         if inner := _section(entry):
             yield from _declared_in(inner, f"{prefix}{name}.")
         else:
-            yield prefix + name, entry.metadata["info"]
+            info: KeyInfo = entry.metadata["info"]
+            yield prefix + name, info if info.binds else replace(info, binds=cls.section_binds)
 
 
 def _walk(section: Section, prefix: str = "") -> Iterator[tuple[str, Value]]:

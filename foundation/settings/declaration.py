@@ -27,60 +27,37 @@ Value = str | int | float | bool
 
 @dataclass(frozen=True)
 class KeyInfo:
-    """What a user needs to know about one setting.
-
-    Parameters
-    ----------
-    meaning : str
-        One sentence.
-    kind : type
-        Of the value: ``str``, ``int``, ``float``, ``bool`` or, in libraries only, ``tuple``.
-    unit : str (default: "")
-        Unit of the value, where it has one.
-    symbol : str (default: "")
-        What the paper calls it.
-    minimum, maximum : float, optional
-        Range of a number, ends included unless ``above`` or ``below``.
-    above, below : float, optional
-        Exclusive ends.
-    choices : tuple[str, ...] (default: ())
-        Permitted values; empty if the choices are open.
-    family : Family, optional
-        Whose members the value names: one, or as many as there are commas and one more.
-    several : bool (default: False)
-        Whether it may be more than one.
-    numbered : str (default: "")
-        A choice that a number may follow, behind a colon: ``cuda`` permits ``cuda:1``.
-    original : str (default: "")
-        The flag of the original research script.
-    binds : str (default: "train")
-        First stage whose result depends on the key. A run that is resumed behind that stage must
-        keep the value; ``"run"`` keys may always change.
-    is_path : bool (default: False)
-        Whether the value is a path, which is made absolute where a configuration is parsed: other
-        processes of the run have working directories of their own.
-    words : tuple of str (default: ())
-        Values of a path key that are no path, and of a family's that are no member.
-    in_library_only : bool (default: False)
-        Whether only the libraries' users can set it; it is no key of the run's configuration.
-    """
+    """What a user needs to know about one setting; ``meaning`` is a sentence."""
 
     meaning: str
+    #: ``str``, ``int``, ``float``, ``bool`` or, in libraries only, ``tuple``.
     kind: type
     unit: str = ""
+    #: What the paper calls it.
     symbol: str = ""
+    #: Ends of a number's range: included, and excluded.
     minimum: float | None = None
     maximum: float | None = None
     above: float | None = None
     below: float | None = None
+    #: Permitted values; empty if they are open.
     choices: tuple[str, ...] = ()
+    #: Whose member the value names; several, separated by commas, where that is permitted.
     family: Family | None = None
     several: bool = False
+    #: A choice that a number may follow, behind a colon: ``cuda`` permits ``cuda:1``.
     numbered: str = ""
+    #: The flag of the original research script.
     original: str = ""
-    binds: str = "train"
+    #: First stage whose result depends on the key; empty: the section's. A run that is resumed
+    #: behind that stage must keep the value; keys that bind ``run`` may always change.
+    binds: str = ""
+    #: Whether the value is a path, which is made absolute where a configuration is parsed: other
+    #: processes of the run have working directories of their own.
     is_path: bool = False
+    #: Values of a path key that are no path, and of a family's that are no member.
     words: tuple[str, ...] = ()
+    #: Whether only the libraries' users can set it; it is no key of the run's configuration.
     in_library_only: bool = False
 
     @property
@@ -102,16 +79,7 @@ class KeyInfo:
 def key(default: Any, meaning: str, *, kind: type | None = None, **info: Any) -> Any:
     """Declare one setting: its default, and what :class:`KeyInfo` holds about it.
 
-    Parameters
-    ----------
-    default : value
-        None: the stage finds a value by itself.
-    meaning : str
-        See :class:`KeyInfo`.
-    kind : type, optional
-        Needed where the default is None.
-    **info
-        Other fields of :class:`KeyInfo`.
+    A default of None, whose ``kind`` has to be said, lets the stage find a value by itself.
     """
     declared = KeyInfo(meaning, kind or type(default), **info)
     return field(default=default, metadata={"info": declared})
@@ -131,11 +99,13 @@ class Section:
     """
 
     section_name: ClassVar[str] = ""
+    section_binds: ClassVar[str] = "train"
 
-    def __init_subclass__(cls, name: str = "") -> None:
-        """Note the section's name in the run's configuration."""
+    def __init_subclass__(cls, name: str = "", binds: str = "") -> None:
+        """Note the section's name, and the first stage whose result depends on it."""
         super().__init_subclass__()
         cls.section_name = name
+        cls.section_binds = binds or cls.section_binds
 
     def __post_init__(self) -> None:
         """Hold every value against its declaration.

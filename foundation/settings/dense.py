@@ -17,15 +17,11 @@ class DenseSettings(GrowingPoolSettings, name="dense"):
         "Weight of the distance to the members' BatchNorm statistics (the paper: 1).",
         symbol="λ1",
         minimum=0.0,
-        binds="generate",
     )
     disagreement_weight: float = key(
         0.5,
         "Weight of the disagreement of ensemble and global model, where their classes differ.",
         symbol="λ2",
         minimum=0.0,
-        binds="generate",
     )
-    temperature: float = key(
-        20.0, "Temperature T of the soft labels.", symbol="T", above=0.0, binds="generate"
-    )
+    temperature: float = key(20.0, "Temperature T of the soft labels.", symbol="T", above=0.0)

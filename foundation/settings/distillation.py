@@ -14,7 +14,7 @@ Teacher = Literal["auto", "own", "uniform", "prior-corrected", "class-weighted",
 
 
 @dataclass(frozen=True)
-class DistillationSettings(Section):
+class DistillationSettings(Section, binds="distil"):
     """Distillation of the pseudo images into the global model.
 
     How the weight, the statistics and the shift were chosen is in ``docs/results.md``.
@@ -25,38 +25,18 @@ class DistillationSettings(Section):
     """
 
     epochs: int = key(
-        30,
-        "Passes over all pseudo images.",
-        unit="epochs",
-        minimum=1,
-        original="kd_epochs",
-        binds="distil",
+        30, "Passes over all pseudo images.", unit="epochs", minimum=1, original="kd_epochs"
     )
-    batch_size: int = key(64, "Pseudo images per step.", unit="images", minimum=1, binds="distil")
-    learning_rate: float = key(
-        0.01, "SGD's step size.", above=0.0, original="kd_lr", binds="distil"
-    )
+    batch_size: int = key(64, "Pseudo images per step.", unit="images", minimum=1)
+    learning_rate: float = key(0.01, "SGD's step size.", above=0.0, original="kd_lr")
     momentum: float = key(
-        0.9,
-        "Nesterov momentum.",
-        minimum=0.0,
-        maximum=0.999,
-        original="momentum",
-        binds="distil",
+        0.9, "Nesterov momentum.", minimum=0.0, maximum=0.999, original="momentum"
     )
     nesterov: bool = setting(True, "Whether the momentum is Nesterov's.")
-    weight_decay: float = key(
-        1e-4, "Weight decay.", minimum=0.0, original="weight_decay", binds="distil"
-    )
-    temperature: float = key(
-        3.0, "Temperature T of the soft labels.", symbol="T", above=0.0, binds="distil"
-    )
+    weight_decay: float = key(1e-4, "Weight decay.", minimum=0.0, original="weight_decay")
+    temperature: float = key(3.0, "Temperature T of the soft labels.", symbol="T", above=0.0)
     weight: float = key(
-        0.1,
-        "Weight w of w·T²·KL (the reference uses 0.001).",
-        symbol="w",
-        above=0.0,
-        binds="distil",
+        0.1, "Weight w of w·T²·KL (the reference uses 0.001).", symbol="w", above=0.0
     )
     max_shift: int | None = setting(
         None, "Largest roll of the images.", kind=int, unit="pixels", minimum=0
@@ -66,7 +46,6 @@ class DistillationSettings(Section):
         "What BatchNorm layers normalise with while distilling: the federated statistics, which "
         "stay (frozen), or the pseudo batch, which moves their running statistics (update).",
         choices=get_args(Statistics),
-        binds="distil",
     )
     layers: Layers = key(
         "auto",
@@ -74,7 +53,6 @@ class DistillationSettings(Section):
         "the scales and shifts of the normalisation layers (affine). auto: affine for images of "
         "16 pixels a side or more (post-training=fedf2dg), all elsewhere.",
         choices=get_args(Layers),
-        binds="distil",
     )
     teacher: Teacher = key(
         "auto",
@@ -85,14 +63,12 @@ class DistillationSettings(Section):
         "prior-corrected for images of 16 pixels a side or more whose clients' label counts are "
         "known, own elsewhere.",
         choices=get_args(Teacher),
-        binds="distil",
     )
     form: Form = key(
         "corrected",
         "The loop: corrected, or as the reference implementation writes it (an optimizer built "
         "anew for every epoch, which forgets its momentum; all images rolled once and together).",
         choices=FORMS,
-        binds="distil",
     )
 
     def shift_for(self, height: int, width: int) -> int:

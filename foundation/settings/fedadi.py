@@ -18,11 +18,6 @@ class FedADISettings(StudentSettings, name="fedadi"):
         "local models.",
         unit="images",
         minimum=2,
-        binds="generate",
     )
-    epochs: int = key(
-        100, "Passes over the pseudo images.", unit="epochs", minimum=1, binds="generate"
-    )
-    temperature: float = key(
-        20.0, "Temperature T of the soft labels.", symbol="T", above=0.0, binds="generate"
-    )
+    epochs: int = key(100, "Passes over the pseudo images.", unit="epochs", minimum=1)
+    temperature: float = key(20.0, "Temperature T of the soft labels.", symbol="T", above=0.0)

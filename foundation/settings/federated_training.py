@@ -43,6 +43,28 @@ class FederatedTrainingKeys(Section):
         original="comm_round",
         binds="generate",
     )
+    patience: int = key(
+        0,
+        "Rounds without a gain on the clients' held-out images after which training ends; its "
+        "result is then the best round's model, and the last one's is in model-last/. 0: all "
+        "rounds, and the last is the result. Each round sends the clients two models more.",
+        unit="rounds",
+        minimum=0,
+    )
+    global_average: str = key(
+        "last",
+        "What is offered to the judges beside the result of the rounds: last: nothing; window: the "
+        "mean of the last global models; geometric: a mean that forgets the earlier ones. Clients "
+        "measure BatchNorm statistics for it. Where nobody judges, it is the result.",
+        choices=("last", "window", "geometric"),
+    )
+    global_average_rounds: int = key(
+        3,
+        "Models in the window of global-average, which are part of every checkpoint; of a "
+        "geometric average the length 1/(1 − d).",
+        unit="rounds",
+        minimum=1,
+    )
     fraction_train: float = key(
         1.0,
         "Fraction of the clients sampled for a round.",
@@ -130,9 +152,11 @@ class FederatedTrainingKeys(Section):
     )
     model: str = key(
         "resnet8",
-        "The classifier. Those with -gn have GroupNorm; efficientnet_lite0, those of torchvision "
-        "and timm/NAME (any classifier of timm, which is to be installed) are for images of 32 "
-        "pixels and more.",
+        "The classifier. Those with -gn have GroupNorm, those with -ws standardized weights "
+        "besides: no BatchNorm statistics to average, and none that fedf2dg and fedadi could match "
+        "(their images are poorer; heads and the other methods need none). efficientnet_lite0, "
+        "those of torchvision and timm/NAME (any classifier of timm, which is to be installed) are "
+        "for images of 32 pixels and more.",
         original="model",
         family=MODELS,
     )

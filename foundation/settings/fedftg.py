@@ -18,35 +18,27 @@ class FedFTGSettings(GeneratorSettings, name="fedftg"):
         "federated round).",
         unit="steps",
         minimum=1,
-        binds="generate",
     )
     warm_up: int = key(
         100,
         "Steps of the generator before the student begins to learn: the first images are noise.",
         unit="steps",
         minimum=0,
-        binds="generate",
     )
     # Smaller than elsewhere: here the images change while the student learns, and none is kept.
     learning_rate: float = key(
         0.002,
         "SGD's first step size on the global model; it falls to 0 along half a cosine.",
         above=0.0,
-        binds="generate",
     )
-    generator_learning_rate: float = key(
-        1e-3, "Adam's step size on the generator.", above=0.0, binds="generate"
-    )
-    student_steps: int = key(
-        5, "Steps of the student in each turn.", unit="steps", minimum=1, binds="generate"
-    )
+    generator_learning_rate: float = key(1e-3, "Adam's step size on the generator.", above=0.0)
+    student_steps: int = key(5, "Steps of the student in each turn.", unit="steps", minimum=1)
     discrepancy_weight: float = key(
         1.0,
         "Weight of the discrepancy of global and local models, which the generator seeks.",
         symbol="λ_md",
         minimum=0.0,
-        binds="generate",
     )
     diversity_weight: float = key(
-        1.0, "Weight of the images' diversity.", symbol="λ_dis", minimum=0.0, binds="generate"
+        1.0, "Weight of the images' diversity.", symbol="λ_dis", minimum=0.0
     )

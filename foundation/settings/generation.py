@@ -21,7 +21,7 @@ Retrain = Literal["once", "every"]
 
 
 @dataclass(frozen=True)
-class InversionSettings(Section):
+class InversionSettings(Section, binds="generate"):
     """Settings of one inversion (DeepInversion, Yin et al. 2020, and FedF²DG's competition term).
 
     The defaults are those that were measured (``docs/performance.md``); :data:`PUBLISHED` are the
@@ -30,40 +30,22 @@ class InversionSettings(Section):
     """
 
     iterations: int = key(
-        100,
-        "Optimisation steps per batch of images.",
-        unit="steps",
-        minimum=1,
-        original="iters_mi",
-        binds="generate",
+        100, "Optimisation steps per batch of images.", unit="steps", minimum=1, original="iters_mi"
     )
-    learning_rate: float = key(
-        1.6, "Adam's step size on the pixels.", above=0.0, original="di_lr", binds="generate"
-    )
+    learning_rate: float = key(1.6, "Adam's step size on the pixels.", above=0.0, original="di_lr")
     schedule: Schedule = key(
         "cosine",
         "The step size over the iterations: constant (the original), or falling to 0 along half a "
         "cosine, which allows large first steps and needs a fraction of the iterations.",
         choices=get_args(Schedule),
-        binds="generate",
     )
     # Both published CIFAR-10 programs use these; (0.5, 0.9) is of DeepInversion's for ImageNet.
     betas: tuple[float, float] = setting((0.9, 0.999), "Adam's decay rates, two numbers in [0, 1).")
     tv_weight: float = key(
-        1e-3,
-        "Weight of the total variation.",
-        symbol="a_tv",
-        minimum=0.0,
-        original="di_var_scale",
-        binds="generate",
+        1e-3, "Weight of the total variation.", symbol="a_tv", minimum=0.0, original="di_var_scale"
     )
     l2_weight: float = key(
-        0.0,
-        "Weight of the images' norm.",
-        symbol="a_l2",
-        minimum=0.0,
-        original="di_l2_scale",
-        binds="generate",
+        0.0, "Weight of the images' norm.", symbol="a_l2", minimum=0.0, original="di_l2_scale"
     )
     bn_weight: float = key(
         1.0,
@@ -71,7 +53,6 @@ class InversionSettings(Section):
         symbol="a_bn",
         minimum=0.0,
         original="r_feature_weight",
-        binds="generate",
     )
     competition_weight: float = key(
         0.0,
@@ -79,7 +60,6 @@ class InversionSettings(Section):
         symbol="a_c",
         minimum=0.0,
         original="cig_scale",
-        binds="generate",
     )
     competition_temperature: float = setting(
         3.0, "Temperature of the predictions that are compared.", above=0.0
@@ -88,7 +68,6 @@ class InversionSettings(Section):
         "corrected",
         "The objective: corrected, or as the reference implementation writes it.",
         choices=FORMS,
-        binds="generate",
     )
     jitter: int | None = setting(
         None, "Largest roll of the images.", kind=int, unit="pixels", minimum=0
@@ -98,7 +77,6 @@ class InversionSettings(Section):
         "Type of convolutions and matrix products; statistics, losses and images stay in float32. "
         "auto: bfloat16 on hardware that multiplies it, where the model is large enough to gain.",
         choices=get_args(Precision),
-        binds="generate",
     )
     compile: Compile = key(
         "auto",
@@ -152,14 +130,12 @@ class GenerationSettings(InversionSettings):
         symbol="B",
         minimum=1,
         original="bs",
-        binds="generate",
     )
     batches: int = key(
         1,
         "Batches of common samples; from the second on budgets follow the quality term.",
         minimum=1,
         original="num_batch",
-        binds="generate",
     )
     labels: Labels = key(
         "principle",
@@ -167,18 +143,12 @@ class GenerationSettings(InversionSettings):
         "paper), which makes few images of rare classes, or none. balanced: as many of every "
         "class, each shared out over the clients by how many images of it they hold.",
         choices=get_args(Labels),
-        binds="generate",
     )
-    place: Place = key(
-        "server",
-        "Where local models are inverted.",
-        choices=get_args(Place),
-        binds="generate",
-    )
+    place: Place = key("server", "Where local models are inverted.", choices=get_args(Place))
 
 
 @dataclass(frozen=True)
-class CompetitionSettings(Section):
+class CompetitionSettings(Section, binds="compete"):
     """The competition loop: hard samples, on which local and global model disagree."""
 
     rounds: int = key(
@@ -187,14 +157,9 @@ class CompetitionSettings(Section):
         "competition follows the first distillation.",
         minimum=0,
         original="comm_round",
-        binds="compete",
     )
     batches: int = key(
-        1,
-        "Batches of hard samples per repetition.",
-        minimum=1,
-        original="num_batch",
-        binds="compete",
+        1, "Batches of hard samples per repetition.", minimum=1, original="num_batch"
     )
     weight: float = key(
         10.0,
@@ -202,14 +167,12 @@ class CompetitionSettings(Section):
         symbol="a_c",
         minimum=0.0,
         original="cig_scale",
-        binds="compete",
     )
     retrain: Retrain = key(
         "every",
         "Train a federated round from the distilled model before every repetition (the paper's "
         "figure), or only before the first (what the reference implementation does).",
         choices=get_args(Retrain),
-        binds="compete",
     )
 
 

@@ -10,7 +10,7 @@ from .distillation import Statistics
 
 
 @dataclass(frozen=True)
-class StudentSettings(Section):
+class StudentSettings(Section, binds="generate"):
     """How the global model learns from pseudo images."""
 
     batch_size: int = key(
@@ -18,20 +18,17 @@ class StudentSettings(Section):
         "Images made at once, and images per step of the student (the papers: 128 to 256).",
         unit="images",
         minimum=2,
-        binds="generate",
     )
     learning_rate: float = key(
         0.01,
         "SGD's first step size on the global model; it falls to 0 along half a cosine.",
         above=0.0,
-        binds="generate",
     )
     statistics: Statistics = key(
         "update",
         "What BatchNorm layers of the student normalise with: the batch, which moves their running "
         "statistics (update: the papers), or the federated statistics, which stay (frozen).",
         choices=get_args(Statistics),
-        binds="generate",
     )
 
 
@@ -44,14 +41,12 @@ class GeneratorSettings(StudentSettings):
         "Channels of the generator's last hidden layer (the papers' programs: 64).",
         unit="channels",
         minimum=1,
-        binds="generate",
     )
     generator_learning_rate: float = key(
         1e-2,
         "Adam's step size on generator and noise (the papers' programs: 0.001, for many more "
         "steps).",
         above=0.0,
-        binds="generate",
     )
 
 
@@ -65,8 +60,5 @@ class GrowingPoolSettings(GeneratorSettings):
         "papers: 200).",
         unit="epochs",
         minimum=1,
-        binds="generate",
     )
-    steps: int = key(
-        30, "Steps of the generator for each batch.", unit="steps", minimum=1, binds="generate"
-    )
+    steps: int = key(30, "Steps of the generator for each batch.", unit="steps", minimum=1)

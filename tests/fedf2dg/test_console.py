@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from fedf2dg.console import FAILED, Printer, exit_status, logged_to, plain_warnings
+from foundation import ExpectedError, only_warned
 
 ROOT = Path(__file__).resolve().parents[2]
 FULL = Path("/dev/full")
@@ -97,3 +98,18 @@ def test_warnings_are_plain_before_and_while_a_run_logs_and_come_once() -> None:
         logging.getLogger("flwr.fedf2dg").info("done")
     assert early.getvalue().splitlines() == ["WARNING: a class is empty", "done"]
     assert run.getvalue().splitlines() == ["WARNING: a client is gone", "WARNING: of Flower"]
+
+
+@pytest.mark.parametrize("level", ["", "debug"])
+def test_the_traceback_of_what_was_only_warned_of_is_there_for_who_debugs(monkeypatch, level):
+    monkeypatch.setenv("FLWR_LOG_LEVEL", level)
+    output = io.StringIO()
+    with plain_warnings(output), only_warned("the picture"):
+        raise ArithmeticError("in the middle")
+    said = output.getvalue()
+    assert f"WARNING: the picture could not be made ({__file__}, line " in said
+    assert "ArithmeticError: in the middle): all else goes on" in said
+    assert ("Traceback (most recent call last)" in said) == (level == "debug")
+    with plain_warnings(output), only_warned("the card"):
+        raise ExpectedError("no such file")
+    assert "the card could not be made (no such file)" in output.getvalue()

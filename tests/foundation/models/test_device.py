@@ -82,7 +82,7 @@ def test_processes_take_the_gpus_in_turn(gpus: int) -> None:
         for key in ("a", "b", "c"):
             workers.submit(key, own_device, "auto")
         found = []
-        while workers.unfinished:
+        while workers.free < workers.count:
             found += [event.value for event in workers.events() if event.done]
     assert sorted(found) == ["cuda:0", "cuda:0", "cuda:1"]
 
