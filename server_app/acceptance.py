@@ -22,7 +22,7 @@ from questions.ask import Answers
 from questions.evaluation import Candidates, EvaluationRequest, Scores
 
 from .federation import Federation
-from .judgement import STEPS, Verdict, decide, tallies
+from .judgement import STEPS, WHOLE, Verdict, decide, tallies
 from .measuring import CLIENTS, SERVER, Figures, figures_of, scored
 
 
@@ -41,7 +41,7 @@ class Acceptance:
         if self._judges and federation.state.kept is None:
             federation.state.kept = federation.state.global_state
 
-    def offer(self, stage: str, needs_proof: bool = True) -> None:
+    def offer(self, stage: str, needs_proof: bool = True, whole: bool = False) -> None:
         """Note that the global model is now a stage's result, for :meth:`settle` to judge.
 
         Where there are judges they measure it in the same message: each costs a site a process.
@@ -49,7 +49,7 @@ class Acceptance:
         federation, ledger = self._federation, self._federation.ledger
         if self._judges:
             federation.measure_statistics(stage)
-            ledger.offered, ledger.needs_proof = stage, needs_proof
+            ledger.offered, ledger.needs_proof, ledger.whole = stage, needs_proof, whole
         else:
             ledger.kept = stage
             federation.close_stage(stage)
@@ -66,13 +66,14 @@ class Acceptance:
         started = time.perf_counter()
         before, after = federation.state.kept, federation.state.global_state
         assert before is not None
+        steps = WHOLE if ledger.whole else STEPS
         with ledger.timed("judgement"):
             answers = federation.ask(
-                EvaluationRequest(Candidates(before, after, STEPS)),
+                EvaluationRequest(Candidates(before, after, steps)),
                 federation.progress(f"judgement of the {stage} model", "clients"),
             )
             measured = federation.measuring.by_the_way(
-                federation.global_model(), answers, len(STEPS) - 1
+                federation.global_model(), answers, len(steps) - 1
             )
             federation.note_figures(stage, measured)
             participants = federation.participants
@@ -83,6 +84,7 @@ class Acceptance:
                 clients=len(answers.valid),
                 held_out=sum(sum(participants[c].held_out) for c in participants.clients),
                 needs_proof=ledger.needs_proof,
+                steps=steps,
             )
             kept = interpolated(before, after, verdict.step)
             federation.set_global(kept)
@@ -118,7 +120,7 @@ class Acceptance:
             verdict.sentence,
             [
                 Candidate(step, tally.accuracy, tally.gain, tally.standard_error)
-                for step, tally in zip(STEPS, verdict.candidates, strict=False)
+                for step, tally in zip(verdict.steps, verdict.candidates, strict=False)
             ],
             [
                 ClientJudgement(
@@ -126,7 +128,7 @@ class Acceptance:
                     names[client],
                     scores.images,
                     before=scores.accuracy(0),
-                    stage=scores.accuracy(len(STEPS) - 1),
+                    stage=scores.accuracy(len(verdict.steps) - 1),
                     kept=scores.accuracy(verdict.chosen),
                 )
                 for client, scores in answers.valid.items()

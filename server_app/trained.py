@@ -91,10 +91,12 @@ class TrainedFederation:
         participants = self._federation.participants
         return {client: participants[client].num_examples for client in self.local_models}
 
-    def offer(self, stage: str, state: State, *, needs_proof: bool = True) -> None:
+    def offer(
+        self, stage: str, state: State, *, needs_proof: bool = True, whole: bool = False
+    ) -> None:
         """Take a state as the result of a stage, and leave it to the judges."""
         self._federation.set_global(state)
-        self._acceptance.offer(stage, needs_proof)
+        self._acceptance.offer(stage, needs_proof, whole)
 
     def evaluate(self, state: State, stage: str) -> float | None:
         """Measure a model on the test set; the stage's best value is kept for reports.
