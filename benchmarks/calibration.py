@@ -26,7 +26,7 @@ from torch.nn import functional as F
 
 from foundation.models import State
 from foundation.models.class_statistics import class_sums
-from foundation.models.features import features_of
+from foundation.models.evaluation import features_of
 from foundation.models.head import head_parameters
 from foundation.settings.configuration import RunConfiguration
 from generation import PseudoData

@@ -23,7 +23,7 @@ import torch
 from benchmarks.measure import machine
 from client_app.app import app as client_app
 from distillation import distil
-from fedf2dg.simulation import LocalGrid
+from fedf2dg.simulation.local_grid import LocalGrid
 from foundation.models import Classifier, load_state
 from foundation.seeds import GENERATION, derived_seed
 from foundation.settings import Compile, Precision
@@ -31,7 +31,7 @@ from foundation.settings.configuration import RunConfiguration
 from generation import Generation, budgets, generate
 from questions.pseudo_images import pixel_range
 from server_app.evaluation import Evaluator
-from server_app.federation import Federation
+from server_app.run import Run
 
 # (precision, which noise to start from): the last shows what chance alone does to the result.
 WAYS: dict[str, tuple[Precision, int]] = {
@@ -94,37 +94,37 @@ def compare(run: Path, compilation: Compile) -> tuple[float, dict[str, Result]]:
     with tempfile.TemporaryDirectory(prefix="fedf2dg-precision-") as folder:
         copied = Path(shutil.copytree(run, Path(folder, "run")))
         grid = LocalGrid(client_app, configuration.num_clients, configuration.flat())
-        with Federation(grid, configuration, copied) as federation:
-            federation.resume()
-            federation.meet_clients()
-            inversion = _Inversion(federation)
+        with Run(grid, configuration, copied) as trained:
+            trained.resume()
+            trained.meet_clients()
+            inversion = _Inversion(trained)
             results = {
                 way: inversion.carry_out(precision, noise, compilation)
                 for way, (precision, noise) in WAYS.items()
             }
-            return inversion.evaluator(federation.global_model()).accuracy, results
+            return inversion.evaluator(trained.model.copy()).accuracy, results
 
 
 class _Inversion:
     """The stages generate and distil of a run, without its files."""
 
-    def __init__(self, federation: Federation) -> None:
-        self.federation = federation
-        self.evaluator: Evaluator = federation.measuring.evaluator
-        configuration = federation.configuration
-        self.clients = list(federation.strategy.last_local_models())
-        examples = [federation.participants[client].num_examples for client in self.clients]
+    def __init__(self, trained: Run) -> None:
+        self.trained = trained
+        self.evaluator: Evaluator = trained.measuring.evaluator
+        configuration = trained.configuration
+        self.clients = list(trained.strategy.last_local_models())
+        examples = [trained.clients.participants[client].num_examples for client in self.clients]
         self.budgets = budgets(
             configuration.generation.images_per_client * len(self.clients), examples, None
         )
-        counts = federation.label_counts.of(self.clients)
+        counts = trained.clients.labels.of(self.clients)
         self.label_counts = (
             None if counts is None else [counts[client] or [1] for client in self.clients]
         )
 
     def carry_out(self, precision: Precision, noise: int, compilation: Compile) -> Result:
-        federation, configuration = self.federation, self.federation.configuration
-        description = federation.description
+        trained, configuration = self.trained, self.trained.configuration
+        description = trained.description
         settings = configuration.inversion("common")
         started = time.perf_counter()
         generation = generate(
@@ -136,27 +136,27 @@ class _Inversion:
             pixel_range=pixel_range(configuration, description),
             classes=description.classes,
             seed=derived_seed(configuration.seed, GENERATION, noise),
-            device=federation.device,
-            workers=federation.pool.workers(len(self.clients), float("inf")),
+            device=trained.model.device,
+            workers=trained.pool.workers(len(self.clients), float("inf")),
         )
         seconds = time.perf_counter() - started
         distilled = distil(
-            federation.global_model(),
+            trained.model.copy(),
             generation.data.images,
             generation.data.logits,
             configuration.distillation,
             seed=configuration.seed,
-            device=federation.device,
+            device=trained.model.device,
         )
-        accuracy = self.evaluator(distilled.model.to(federation.device)).accuracy
+        accuracy = self.evaluator(distilled.model.to(trained.model.device)).accuracy
         return Result(generation, accuracy, seconds)
 
     def _reader(self) -> Callable[[int], Classifier]:
-        shell = self.federation.global_model().eval()
+        shell = self.trained.model.copy()
 
         def read(position: int) -> Classifier:
             client = self.clients[position]
-            load_state(shell, self.federation.strategy.local_models.read(client))
+            load_state(shell, self.trained.strategy.local_models.read(client))
             return shell
 
         return read

@@ -24,11 +24,10 @@ from benchmarks.bare_loop import federated_averaging
 from benchmarks.measure import Comparison, Timed, Variant, alternate, now
 from benchmarks.memory import PeakMemory
 from client_app.app import app as client_app
-from fedf2dg.simulation import LocalGrid
+from fedf2dg.simulation.local_grid import LocalGrid
 from foundation.models import State, cpu_state
 from foundation.settings.configuration import RunConfiguration
-from server_app.federation import Federation
-from server_app.run import train
+from server_app.run import Run
 from server_app.run_directory import prepare
 
 REPEATS = 5
@@ -79,11 +78,11 @@ def local_engine(configuration: RunConfiguration) -> tuple[float, State]:
         Seconds of all rounds with their checkpoints, without the set-up; and the global model.
     """
     grid = LocalGrid(client_app, configuration.num_clients, configuration.flat())
-    federation = Federation(grid, configuration, prepare(configuration))
-    federation.meet_clients()
+    run = Run(grid, configuration, prepare(configuration))
+    run.meet_clients()
     start = now()
-    train(federation)
-    return now() - start, federation.state.global_state
+    run.train()
+    return now() - start, run.model.state
 
 
 def bare_loop(configuration: RunConfiguration) -> tuple[float, State]:

@@ -25,14 +25,25 @@ from foundation.settings.configuration import RunConfiguration
 from foundation.settings.moon import MoonSettings
 from generation import forward_operations
 from strategies import get
+from strategies.controls import CORRECTION
 from strategies.moon import PREVIOUS
-from strategies.scaffold import CORRECTION
 
 REPEATS = 5
 
 CLASSES = 10
 
-ALGORITHMS = ("fedavg", "fedprox", "scaffold", "moon", "fedlc", "fedrs", "fedntd", "fedvls")
+ALGORITHMS = (
+    "fedavg",
+    "fedprox",
+    "scaffold",
+    "fedacg",
+    "feddyn",
+    "moon",
+    "fedlc",
+    "fedrs",
+    "fedntd",
+    "fedvls",
+)
 """Every local step there is; other strategies differ on the server. The first is plain SGD, which
 the others are compared with."""
 
@@ -218,7 +229,7 @@ def _compare_hooks(
         model = model.to(device).to(memory_format=torch.channels_last)
         # What the server sends from the second round on.
         received: dict[str, State] = {}
-        if strategy == "scaffold":
+        if strategy in ("scaffold", "feddyn"):
             zeros = {key: torch.zeros_like(value) for key, value in model.named_parameters()}
             received[CORRECTION] = {key: value.cpu() for key, value in zeros.items()}
         elif strategy == "moon":

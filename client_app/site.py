@@ -18,8 +18,7 @@ from foundation.data.cache import stored_features
 from foundation.messages.shared_model import shared_model
 from foundation.models import Classifier, StateLayout, bfloat16_pays, fit_threads, resolve_device
 from foundation.models.evaluation import LabelledImages
-from foundation.models.freezing import encoder_is_frozen
-from foundation.models.kept_features import KeptFeatures, Store
+from foundation.models.freezing import KeptFeatures, Store, encoder_is_frozen
 from foundation.processes import cores, running, threads
 from foundation.settings.configuration import ConfigurationError, RunConfiguration
 from generation import forward_operations

@@ -153,6 +153,9 @@ def train_locally(
     if not parameters:
         raise ValueError("all parameters of the model are frozen: there is nothing to train")
     device = parameters[0].device
+    factor = configuration.encoder_factor
+    # Scaled before an algorithm sees them, so that its corrections and controls are scaled alike.
+    scaled = [] if factor == 1.0 else _trained_in_encoder(model)
     momenta: dict[Tensor, Tensor | None] = {}
     step_size = configuration.learning_rate if learning_rate is None else learning_rate
     model.train()
@@ -179,6 +182,9 @@ def train_locally(
             for parameter in parameters:
                 parameter.grad = None
             value.backward()
+            for parameter in scaled:
+                if parameter.grad is not None:
+                    parameter.grad.mul_(factor)
             algorithm.adjust_gradients(parameters)
             _step(parameters, momenta, configuration, step_size)
             total += value.detach() * len(labels)
@@ -187,6 +193,12 @@ def train_locally(
     if steps == 0:
         raise NoTrainingStep("the client's data gave no training step: it has too few samples")
     return TrainingResult(steps, float(total) / seen, time.perf_counter() - started)
+
+
+def _trained_in_encoder(model: nn.Module) -> list[nn.Parameter]:
+    encoder = getattr(model, "encoder", None)
+    found = encoder.parameters() if isinstance(encoder, nn.Module) else ()
+    return [parameter for parameter in found if parameter.requires_grad]
 
 
 @torch.no_grad()

@@ -7,7 +7,7 @@ import io
 import shutil
 import sys
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -60,129 +60,102 @@ def _parser() -> argparse.ArgumentParser:
         description="Data-free knowledge distillation for non-IID federated learning on Flower.",
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    simulate = commands.add_parser(
+
+    def command(
+        name: str, action: Callable[[argparse.Namespace], int], help: str, **more: Any
+    ) -> Callable[..., argparse.Action]:
+        made = commands.add_parser(
+            name, help=help, formatter_class=argparse.RawDescriptionHelpFormatter, **more
+        )
+        made.set_defaults(action=action)
+        return made.add_argument
+
+    config: dict[str, Any] = {
+        "action": "append",
+        "default": [],
+        "type": settings_file,
+        "metavar": "FILE.toml|PRESET",
+    }
+    add = command(
         "simulate",
-        help="run a federation on this machine, to the end",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        _simulate,
+        "run a federation on this machine, to the end",
         epilog="keys:\n" + _key_help(),
     )
-    simulate.add_argument(
-        "--engine",
-        choices=ENGINES,
-        default="flower",
-        help="flower: flwr run with Ray; local: without Ray and without a server (default: flower)",
-    )
-    simulate.add_argument("--clients", type=int, metavar="N", help="short for num-clients=N")
-    simulate.add_argument(
-        "--output", metavar="DIR", help="the run's directory; short for output-dir=DIR"
-    )
-    simulate.add_argument(
-        "--config",
-        action="append",
-        default=[],
-        type=settings_file,
-        metavar="FILE.toml|PRESET",
-        help="read keys from a file, an app's pyproject.toml, or a preset; later ones win",
-    )
-    simulate.add_argument("settings", nargs="*", metavar="KEY=VALUE", help="set a key; these win")
-    simulate.set_defaults(action=_simulate)
-    compare = commands.add_parser(
+    engines = "flower: flwr run with Ray; local: without Ray and without a server"
+    add("--engine", choices=ENGINES, default="flower", help=f"{engines} (default: flower)")
+    add("--clients", type=int, metavar="N", help="short for num-clients=N")
+    add("--output", metavar="DIR", help="the run's directory; short for output-dir=DIR")
+    more = "read keys from a file, an app's pyproject.toml, or a preset; later ones win"
+    add("--config", help=more, **config)
+    add("settings", nargs="*", metavar="KEY=VALUE", help="set a key; these win")
+    add = command(
         "compare",
-        help="compare methods over seeds: run what is missing, then tables and figures",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        _compare,
+        "compare methods over seeds: run what is missing, then tables and figures",
         epilog="example:\n  fedf2dg compare strategy=fedavg,scaffold seed=0..4 "
         "dirichlet-alpha=0.05,0.5\nkeys: see fedf2dg simulate --help",
     )
-    compare.add_argument("--engine", choices=ENGINES, default="local", help="default: local")
-    compare.add_argument(
-        "--jobs", type=int, default=0, metavar="N", help="runs at once (default: one per core)"
-    )
-    compare.add_argument(
-        "--output", type=Path, metavar="DIR", help="default: outputs/compare-<what>"
-    )
-    compare.add_argument(
-        "--config",
-        action="append",
-        default=[],
-        type=settings_file,
-        metavar="FILE.toml|PRESET",
-        help="keys, whose values may be lists, and [variant.NAME] tables; later files win",
-    )
-    compare.add_argument(
-        "--baseline",
-        default="",
-        metavar="METHOD",
-        help='what to compare with: a name, or "KEY=VALUE …" (default: the first)',
-    )
-    compare.add_argument(
-        "settings",
-        nargs="*",
-        metavar="KEY=V1,V2,…",
-        help="one or several values of a key; whole numbers also FIRST..LAST",
-    )
-    compare.set_defaults(action=_compare)
-    keys = commands.add_parser("keys", help="print every configuration key as a Markdown table")
-    keys.set_defaults(action=_keys)
-    certificates = commands.add_parser(
+    add("--engine", choices=ENGINES, default="local", help="default: local")
+    add("--jobs", type=int, default=0, metavar="N", help="runs at once (default: one per core)")
+    add("--output", type=Path, metavar="DIR", help="default: outputs/compare-<what>")
+    more = "keys, whose values may be lists, and [variant.NAME] tables; later files win"
+    add("--config", help=more, **config)
+    more = 'what to compare with: a name, or "KEY=VALUE …" (default: the first)'
+    add("--baseline", default="", metavar="METHOD", help=more)
+    more = "one or several values of a key; whole numbers also FIRST..LAST"
+    add("settings", nargs="*", metavar="KEY=V1,V2,…", help=more)
+    command("keys", _keys, "print every configuration key as a Markdown table")
+    add = command(
         "certificates",
-        help="make a deployment's TLS certificates and SuperNode keys (docs/deployment.md)",
+        _certificates,
+        "make a deployment's TLS certificates and SuperNode keys (docs/deployment.md)",
     )
-    certificates.add_argument("directory", type=Path, metavar="DIR")
-    certificates.add_argument(
-        "--host",
-        action="append",
-        default=[],
-        metavar="NAME",
-        help="name or address of the SuperLink, as others reach it; may be repeated",
-    )
-    certificates.add_argument(
-        "--nodes", type=int, default=0, metavar="N", help="also make keys for N SuperNodes"
-    )
-    certificates.add_argument(
-        "--days", type=int, default=365, help="validity of server.pem (default: 365)"
-    )
-    certificates.set_defaults(action=_certificates)
-    example = commands.add_parser(
-        "example-sites", help="write three sites' images and a test set, to try a deployment with"
-    )
-    example.add_argument("directory", type=Path, metavar="DIR")
-    example.set_defaults(action=_example_sites)
-    new = commands.add_parser(
-        "new", help="write a Flower app of your own, with a strategy, a model and data as examples"
-    )
-    new.add_argument("directory", type=Path, metavar="NAME", help="a new folder")
-    new.set_defaults(action=_new)
-    report = commands.add_parser("report", help="render the report of a run again")
-    report.add_argument("run_directory", type=Path, metavar="RUN_DIR")
-    report.add_argument(
-        "--follow", action="store_true", help="watch a run that goes on, until it ends"
-    )
-    report.set_defaults(action=_report)
-    diagnose = commands.add_parser(
+    add("directory", type=Path, metavar="DIR")
+    more = "name or address of the SuperLink, as others reach it; may be repeated"
+    add("--host", action="append", default=[], metavar="NAME", help=more)
+    add("--nodes", type=int, default=0, metavar="N", help="also make keys for N SuperNodes")
+    add("--days", type=int, default=365, help="validity of server.pem (default: 365)")
+    more = "write three sites' images and a test set, to try a deployment with"
+    add = command("example-sites", _example_sites, more)
+    add("directory", type=Path, metavar="DIR")
+    more = "write a Flower app of your own, with a strategy, a model and data as examples"
+    command("new", _new, more)("directory", type=Path, metavar="NAME", help="a new folder")
+    add = command("report", _report, "render the report of a run again")
+    add("run_directory", type=Path, metavar="RUN_DIR")
+    add("--follow", action="store_true", help="watch a run that goes on, until it ends")
+    add = command(
         "diagnose",
-        help="say what a trained federation could gain: teacher, head or images",
-        description="Measure, on the server's test images, what the local models say together and, "
-        "in a simulation, a head refitted on real images and a distillation from real images.",
+        _diagnose,
+        "say what a trained federation could gain: teacher, head or images",
+        description="Measure, on the server's test images, what the local models say together and,"
+        "\nin a simulation, a head refitted on real images and a distillation from real images.",
     )
-    diagnose.add_argument("run_directory", type=Path, metavar="RUN_DIR")
-    diagnose.set_defaults(action=_diagnose)
-    predict = commands.add_parser("predict", help="classify images with the model of a run")
-    predict.add_argument("model", type=Path, metavar="RUN_OR_MODEL", help="a directory")
-    predict.add_argument("images", nargs="+", metavar="IMAGE", help="a file, or a folder of images")
-    predict.add_argument(
-        "--top", type=_positive, default=3, metavar="N", help="classes to name (default: 3)"
+    add("run_directory", type=Path, metavar="RUN_DIR")
+    add = command("predict", _predict, "classify images with the model of a run")
+    add("model", type=Path, metavar="RUN_OR_MODEL", help="a directory")
+    add("images", nargs="+", metavar="IMAGE", help="a file, or a folder of images")
+    add("--top", type=_positive, default=3, metavar="N", help="classes to name (default: 3)")
+    form = commands.choices["predict"].add_mutually_exclusive_group()
+    for name, more in (("json", "print a list of objects"), ("csv", "print a line for each image")):
+        form.add_argument(
+            f"--{name}", dest="form", action="store_const", const=name, default="text", help=more
+        )
+    add = command(
+        "evaluate",
+        _evaluate,
+        "say how good the model of a run is on labelled images",
+        description="Classify the images of folders that are laid out as training reads them "
+        "(CLASS/*.png,\na parquet file, or a folder of sites), and write the figures and a page: "
+        "the verdict,\nthe wrong images, and how sure the model is.",
     )
-    form = predict.add_mutually_exclusive_group()
-    for name, text in (("json", "print a list of objects"), ("csv", "print a line for each image")):
-        form.add_argument(f"--{name}", dest="form", action="store_const", const=name, help=text)
-    predict.set_defaults(action=_predict, form="text")
-    export = commands.add_parser("export", help="hand the model of a run to another program")
-    export.add_argument("model", type=Path, metavar="RUN_OR_MODEL", help="a directory")
-    export.add_argument("--to", type=Path, required=True, metavar="DIR", help="a new directory")
-    export.add_argument(
-        "--format", choices=FORMATS, default=FORMATS[0], help="default: %(default)s"
-    )
-    export.set_defaults(action=_export)
+    add("model", type=Path, metavar="RUN_OR_MODEL", help="a directory")
+    add("folders", nargs="+", type=Path, metavar="FOLDER", help="labelled images")
+    add("--output", type=Path, metavar="DIR", help="where to write (default: RUN_OR_MODEL)")
+    add = command("export", _export, "hand the model of a run to another program")
+    add("model", type=Path, metavar="RUN_OR_MODEL", help="a directory")
+    add("--to", type=Path, required=True, metavar="DIR", help="a new directory")
+    add("--format", choices=FORMATS, default=FORMATS[0], help="default: %(default)s")
     return parser
 
 
@@ -198,9 +171,9 @@ def settings_file(text: str) -> Path:
 
 
 def _positive(text: str) -> int:
-    if (number := int(text)) < 1:
-        raise ValueError(text)
-    return number
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} must be a whole number of 1 or more")
+    return int(text)
 
 
 def configured(chosen: argparse.Namespace) -> RunConfiguration:
@@ -237,9 +210,7 @@ def configured(chosen: argparse.Namespace) -> RunConfiguration:
             print(f"as before: {' '.join(changed)}", flush=True)
         values.update(taken)
     if values.get("partition") == "folders" and "num-clients" not in values:
-        from server_app import (
-            preflight,  # looks at the folders, which tell how many sites there are
-        )
+        from server_app import preflight  # the folders tell how many sites there are
 
         return preflight.parse(values)
     return RunConfiguration.parse(values)
@@ -366,6 +337,18 @@ def _predict(chosen: argparse.Namespace) -> int:
     return FAILED if failed else 0
 
 
+def _evaluate(chosen: argparse.Namespace) -> int:
+    from fedf2dg.use.evaluate import evaluate, said, write_evaluation
+    from fedf2dg.use.trained_model import load_model
+
+    model = load_model(chosen.model)
+    found = evaluate(model, chosen.folders, lambda line: print(line, file=sys.stderr))
+    for line in said(model, found):
+        print(line)
+    print(write_evaluation(model, found, chosen.output or chosen.model))
+    return FAILED if found.unread else 0
+
+
 def _export(chosen: argparse.Namespace) -> int:
     from fedf2dg.use.export import export
 
@@ -399,8 +382,8 @@ def _key_help() -> str:
     for name, default, info in key_table():
         shown = f'"{default}"' if isinstance(default, str) else default
         text = info.meaning
-        if info.choices and name != "stages":
-            text += f" Choices: {', '.join(info.choices)}."
+        if info.family or (info.choices and name != "stages"):
+            text += f" Choices: {info.range}."
         if info.unit:
             text += f" Unit: {info.unit}."
         lines.append(f"  {name} = {shown}")

@@ -28,13 +28,7 @@ def warnings_given() -> Sequence[str]:
 
 @contextmanager
 def logged_to(output: TextIO | None) -> Iterator[None]:
-    """Write the run's log to a stream, plain, instead of where Flower writes it.
-
-    Parameters
-    ----------
-    output : TextIO or None
-        None: leave the log as it is.
-    """
+    """Write the run's log to a stream, if there is one, plain, instead of where Flower does."""
     if output is None:
         yield
         return
@@ -79,11 +73,6 @@ class Printer:
 
     A run has its results on disk, whoever reads its log: a reader that has seen enough, or a full
     disk, ends the log and not the run.
-
-    Parameters
-    ----------
-    output : TextIO
-        The stream.
     """
 
     def __init__(self, output: TextIO) -> None:

@@ -15,18 +15,9 @@ _IN_TEXT = re.compile(r"\(os error (\d+)\)")
 
 
 def disk_problem(error: BaseException) -> str:
-    """Say what is wrong with a disk; empty if the error is none of a disk's.
+    """Say what is wrong with a disk: ``"/data/run: No space left on device"``, or nothing.
 
-    Parameters
-    ----------
-    error : BaseException
-        What was raised.
-
-    Returns
-    -------
-    str
-        Such as ``"/data/run: No space left on device"``: a place, and the system's words. Files
-        that are not there, or are of another kind, are no problem of a disk.
+    Files that are not there, or are of another kind, are no problem of a disk.
     """
     number, place = _number(error), getattr(error, "filename", None)
     if number not in (*_FULL, *_CLOSED, *_BROKEN):

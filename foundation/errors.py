@@ -58,15 +58,10 @@ def location(error: BaseException) -> str:
 
 @contextmanager
 def only_warned(what: str) -> Iterator[None]:
-    """Turn whatever goes wrong inside into a warning that names what is missing now.
+    """Turn whatever goes wrong inside into a warning that names what is missing: "the report".
 
     Reports and pictures depend on fonts, on plotting libraries, and on what a model made; a run
     whose results are on disk has succeeded without them.
-
-    Parameters
-    ----------
-    what : str
-        Begins the sentence: "the report".
     """
     try:
         yield
@@ -101,13 +96,7 @@ class _Plain(logging.Filter):
 
 
 def say_expected_errors_plainly(name: str) -> None:
-    """Have a logger write an expected error in one line, as the command does.
-
-    Parameters
-    ----------
-    name : str
-        Of the logger: that of the framework which catches what an app raises, and logs it.
-    """
+    """Have the logger of a framework, which logs what an app raises, do as the command does."""
     logger = logging.getLogger(name)
     if not any(isinstance(known, _Plain) for known in logger.filters):
         logger.addFilter(_Plain())

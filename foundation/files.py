@@ -17,17 +17,7 @@ _UNFINISHED = ".partial"
 
 
 def write_whole(target: Path, content: str | bytes, *, rivals: bool = False) -> None:
-    """Write a file, whole or not at all; text as UTF-8.
-
-    Parameters
-    ----------
-    target : Path
-        The file; its folder is made if missing.
-    content : str or bytes
-        All that it shall hold.
-    rivals : bool (default: False)
-        See :func:`whole_file`.
-    """
+    """Write a file, whole or not at all; text as UTF-8. See :func:`whole_file`."""
     with whole_file(target, rivals=rivals) as aside:
         aside.write_bytes(content.encode("utf-8") if isinstance(content, str) else content)
 
@@ -105,14 +95,9 @@ def whole_folder(target: Path, *, private: bool = False) -> Iterator[Path]:
 
 
 def clear_unfinished(folder: Path) -> None:
-    """Delete what a process that was killed left of writing into a folder.
+    """Delete what a killed process left of writing into a folder, which may be missing.
 
     Only the one who alone writes there may do so.
-
-    Parameters
-    ----------
-    folder : Path
-        Where to look; it may be missing.
     """
     for left in folder.glob(f".*{_UNFINISHED}"):
         if left.is_dir():

@@ -95,12 +95,15 @@ class Outcomes:
             classes = values.shape[1]
             # Without finite outputs an image is wrong whatever its argmax: the next class has it.
             told = np.where(finite | (predicted != truth), predicted, (truth + 1) % max(classes, 1))
-            confusion = np.zeros((classes, classes), np.int64)
-            np.add.at(confusion, (truth, told), 1)
-            scores, labels = _score_bins(log_probabilities), np.arange(classes)
-            other = (truth[:, None] != labels).astype(np.int64)
-            histograms = np.zeros((2, classes, SCORE_BINS), np.int64)
-            np.add.at(histograms, (other, np.broadcast_to(labels, other.shape), scores), 1)
+            confusion = np.bincount(truth * classes + told, minlength=classes**2)
+            confusion = confusion.reshape(classes, classes)
+            other = truth[:, None] != np.arange(classes)
+            cells = (other * classes + np.arange(classes)) * SCORE_BINS + _score_bins(
+                log_probabilities
+            )
+            size = 2 * classes * SCORE_BINS
+            histograms = np.bincount(cells.reshape(-1), minlength=size)
+            histograms = histograms.reshape(2, classes, SCORE_BINS)
         squares = float((losses**2).sum())
         total = float(losses.sum())
         return cls(len(truth), int(right.sum()), total, squares, bins, confusion, histograms)
@@ -352,6 +355,54 @@ def figures_sentence(outcomes: Outcomes) -> str:
         for name, figure in found.items()
         if math.isfinite(figure.value)
     )
+
+
+def abstaining(outcomes: Outcomes) -> list[tuple[float, Figure, Figure]]:
+    """Return what is left where the model answers only if it is sure enough.
+
+    Returns
+    -------
+    list of (float, Figure, Figure)
+        A threshold of confidence (the lower end of a bin), the share of images that are answered,
+        and the share of these that are right; from the lowest threshold that leaves some out.
+    """
+    found: list[tuple[float, Figure, Figure]] = []
+    for place in range(BINS):
+        answered, right = (int(outcomes.bins[row, place:].sum()) for row in (0, 1))
+        if answered and (not found or outcomes.bins[0, place - 1]):
+            shares = _share(answered, outcomes.images), _share(right, answered)
+            found.append((place / BINS, shares[0], shares[1]))
+    return found
+
+
+def as_table(outcomes: Outcomes, names: Sequence[str]) -> dict[str, Any]:
+    """Return all figures as plain values: of the whole, and by class where classes are told."""
+
+    def plain(figure: Figure) -> dict[str, float | int | None]:
+        ends = {"value": figure.value, "low": figure.low, "high": figure.high}
+        known = {name: end if math.isfinite(end) else None for name, end in ends.items()}
+        return {**known, "images": figure.images}
+
+    columns = {
+        "recall": recalls(outcomes),
+        "precision": precisions(outcomes),
+        "specificity": specificities(outcomes),
+        "f1": f1_scores(outcomes),
+        "auroc": areas(outcomes),
+    }
+    by_class = [
+        {"class": name, **{key: plain(found[c]) for key, found in columns.items() if found}}
+        for c, name in enumerate(names)
+        if outcomes.confusion is not None
+    ]
+    return {
+        "images": outcomes.images,
+        "right": outcomes.right,
+        "guessing": guessing(outcomes),
+        **{name: plain(figure(outcomes)) for name, figure in OF_ALL.items()},
+        "by_class": by_class,
+        "confusion": None if outcomes.confusion is None else outcomes.confusion.tolist(),
+    }
 
 
 def never_named(outcomes: Outcomes) -> list[int]:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from foundation.models.ensemble import Ensemble
+from foundation.models.classifier import Ensemble
 
 from .engine import PixelRange, resident_copy
 from .generator import NOISE, Generator

@@ -71,15 +71,23 @@ def run(trained: Trained, settings: Settings) -> None:
     if trained.done("head"):
         return
     with trained.timed("head"):
-        state = trained.global_state
-        told = trained.ask(StatisticsRequest(state, means=True, moment=True, single=True))
-        if told is None or told.feature_sums is None:
-            raise NoAnswer("post-training=head: no client tells the features of its classes")
-        new = _fitted(trained, told, settings.section(HeadSettings))
+        new = with_closed_form_head(trained, settings)
     # In closed form and on features that stay: it was better than a head that was trained or
     # averaged wherever it was tried.
     trained.offer("head", new, needs_proof=False, whole=True)
     trained.commit("head")
+
+
+def with_closed_form_head(trained: Trained, settings: Settings) -> State:
+    """Ask, solve, have the grid judged, and return the global model with the head; see :func:`run`.
+
+    A run that starts with such a head (``initial-head``) calls it, too.
+    """
+    state = trained.global_state
+    told = trained.ask(StatisticsRequest(state, means=True, moment=True, single=True))
+    if told is None or told.feature_sums is None:
+        raise NoAnswer("a head in closed form: no client tells the features of its classes")
+    return _fitted(trained, told, settings.section(HeadSettings))
 
 
 def _fitted(trained: Trained, told: ClassStatistics, wanted: HeadSettings) -> State:
@@ -89,7 +97,7 @@ def _fitted(trained: Trained, told: ClassStatistics, wanted: HeadSettings) -> St
     known = told.feature_counts > 0
     if int(known.sum()) < 2:
         raise NoAnswer(
-            "post-training=head: features of two classes or more are needed. Clients tell those of "
+            "a head in closed form needs features of two classes or more. Clients tell those of "
             "classes of which they have class-statistics-minimum images"
         )
     if not known.all():
@@ -142,7 +150,7 @@ def grid_of(sums: FeatureSums, wanted: HeadSettings) -> list[Candidate]:
     try:
         strength = cross_validated(sums)
     except ValueError as error:
-        raise NoAnswer(f"post-training=head: {error}") from error
+        raise NoAnswer(f"a head in closed form: {error}") from error
     found = list(_candidates(sums, strength, wanted))
     within = sums.within
     covariance = within.vectors @ (within.values.unsqueeze(1) * within.vectors.T) / sums.images
@@ -182,23 +190,24 @@ def _scored(
     return trained.ask(HeadsRequest(state, weight, bias))
 
 
-def _refuse(model: nn.Module, settings: Settings) -> None:
+def refuse(model: nn.Module, settings: Settings) -> None:
     """Refuse a model without a linear head, kept counts, or sums that are too large to send."""
     head = model.get_submodule(head_name(model))
     assert isinstance(head, nn.Linear)
     if not settings.exact_counts_told:
         raise ValueError(
-            "post-training=head shows how many images of each class a client has: it needs "
+            "a head in closed form shows how many images of each class a client has: it needs "
             "label-counts=uploaded and generation.place=server. Choose another method, such as "
             "calibration with calibration.from=pseudo"
         )
     size = 2 * head.in_features * (head.in_features + 1)
     if size > _LARGEST_ANSWER:
         raise ValueError(
-            f"post-training=head has each client send {size // 10**6} MB, half of "
-            f"{head.in_features} x {head.in_features} numbers; at most {_LARGEST_ANSWER // 10**6} MB are allowed. "
+            f"a head in closed form has each client send {size // 10**6} MB, half of "
+            f"{head.in_features} x {head.in_features} numbers; at most "
+            f"{_LARGEST_ANSWER // 10**6} MB are allowed. "
             "Choose a model with fewer features"
         )
 
 
-method = Method("head", run, suits=_refuse, asks_only=True)
+method = Method("head", run, suits=refuse, asks_only=True)

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from distillation.ensemble_weights import sign_step
-from foundation.models.ensemble import Ensemble
+from foundation.models.classifier import Ensemble
 from foundation.settings.co_boosting import CoBoostingSettings
 from generation import PixelRange
 from generation.generator import pixel_bounds

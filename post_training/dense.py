@@ -31,8 +31,8 @@ from torch import Tensor, nn
 from distillation.student import Student, pass_over
 from foundation.events.family import EpochDone, ImagesMade
 from foundation.models import cpu_state, device_of
-from foundation.models.ensemble import Ensemble
-from foundation.models.predictions import predicted_logits
+from foundation.models.classifier import Ensemble
+from foundation.models.evaluation import predicted_logits
 from foundation.seeds import DISTILLATION, INVERSION, LABELS, derived_seed
 from foundation.settings.co_boosting import CoBoostingSettings
 from foundation.settings.dense import DenseSettings

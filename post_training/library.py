@@ -14,7 +14,12 @@ from torch import Tensor, nn
 from foundation.events.family import Evaluated
 from foundation.events.reading import to_json
 from foundation.models import State, cpu_state, device_of, load_state, resolve_device
-from foundation.settings.configuration import ConfigurationError, RunConfiguration, flatten
+from foundation.settings.configuration import (
+    ConfigurationError,
+    RunConfiguration,
+    flatten,
+    key_table,
+)
 from foundation.settings.post_training import methods_for
 from generation import PseudoData
 from questions.class_statistics import ClassStatistics, StatisticsRequest
@@ -24,19 +29,6 @@ from .registry import chosen
 from .settings import Settings
 
 log = logging.getLogger("flwr.fedf2dg")
-
-# What a setting of post-training may begin with; all others speak of runs.
-_SECTIONS = (
-    "generation.",
-    "distillation.",
-    "competition.",
-    "calibration.",
-    "head.",
-    "fedadi.",
-    "dense.",
-    "co-boosting.",
-    "fedftg.",
-)
 
 
 class _Arrays(Protocol):
@@ -233,11 +225,16 @@ def _as_state(given: Any, expected: State) -> State:
 
 def _configuration(settings: Mapping[str, Any], seed: int, method: str) -> RunConfiguration:
     flat = flatten(settings)
+    behind_training = {
+        f"{name.partition('.')[0]}."
+        for name, _, info in key_table({"post-training": method})
+        if "." in name and info.binds not in ("run", "train")
+    }
     for name in flat:
-        if not name.startswith(_SECTIONS):
+        if not name.startswith(tuple(behind_training)):
             raise ConfigurationError(
                 f"{name!r} says nothing about post-training; the keys begin with "
-                f"{', '.join(_SECTIONS)}"
+                f"{', '.join(sorted(behind_training))}"
             )
         if name == "generation.place":
             raise ConfigurationError("generation.place is for runs: there are no clients here")

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from foundation import ExpectedError
 from foundation.models import first_non_finite
 from foundation.models.batch_norm import batch_norm_layers
-from foundation.models.ensemble import Ensemble
+from foundation.models.classifier import Ensemble
 from generation import draw_labels
 
 from .settings import Settings

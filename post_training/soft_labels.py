@@ -11,7 +11,7 @@ from torch import Tensor
 from distillation import teachers
 from foundation.events.family import TeacherTaken
 from foundation.models import load_state
-from foundation.models.predictions import predicted_logits
+from foundation.models.evaluation import predicted_logits
 from foundation.settings import ConfigurationError, Teacher
 from foundation.settings.post_training import SMALLEST_PHOTOGRAPH
 from generation import PseudoData

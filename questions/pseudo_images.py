@@ -18,7 +18,7 @@ from foundation.messages.content import Content, Received
 from foundation.messages.participants import Participant, Participants
 from foundation.messages.records import InvalidContent, template
 from foundation.models import State, load_state
-from foundation.models.predictions import predicted_logits
+from foundation.models.evaluation import predicted_logits
 from foundation.settings.configuration import ConfigurationError, RunConfiguration
 from generation import PixelRange, PseudoData, generate, implausible
 

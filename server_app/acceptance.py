@@ -8,6 +8,7 @@ are in the checkpoint until then. The rule is in :mod:`server_app.judgement`.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import replace
 
 from foundation.events.family import (
@@ -21,9 +22,11 @@ from foundation.models import interpolated
 from questions.ask import Answers
 from questions.evaluation import Candidates, EvaluationRequest, Scores
 
-from .federation import Federation
+from .clients import Clients
+from .global_model import GlobalModel
+from .journal import Journal
 from .judgement import STEPS, WHOLE, Verdict, decide, tallies
-from .measuring import CLIENTS, SERVER, Figures, figures_of, scored
+from .measuring import CLIENTS, SERVER, Figures, Measuring, figures_of, scored
 
 
 class Acceptance:
@@ -31,52 +34,75 @@ class Acceptance:
 
     Parameters
     ----------
-    federation : Federation
+    judges : bool
+        Whether the clients judge; otherwise the last stage's result is kept.
+    model : GlobalModel
         After its last federated round, or resumed behind it.
+    clients : Clients
+        The judges.
+    measuring : Measuring
+        Measures what is offered, and what is kept.
+    journal : Journal
+        Holds what is kept, and what was offered and is not judged yet.
+    commit : callable
+        Makes a step durable.
+    progress : callable
+        Shows progress of a work, in its unit.
     """
 
-    def __init__(self, federation: Federation) -> None:
-        self._federation = federation
-        self._judges = federation.configuration.acceptance == "clients"
-        if self._judges and federation.state.kept is None:
-            federation.state.kept = federation.state.global_state
+    def __init__(
+        self,
+        judges: bool,
+        model: GlobalModel,
+        clients: Clients,
+        measuring: Measuring,
+        journal: Journal,
+        commit: Callable[[str], None],
+        progress: Callable[[str, str], Callable[[int, int], None]],
+    ) -> None:
+        self._judges = judges
+        self._model = model
+        self._clients = clients
+        self._measuring = measuring
+        self._journal = journal
+        self._commit = commit
+        self._progress = progress
+        if judges and journal.state.kept is None:
+            journal.state.kept = model.state
 
     def offer(self, stage: str, needs_proof: bool = True, whole: bool = False) -> None:
         """Note that the global model is now a stage's result, for :meth:`settle` to judge.
 
         Where there are judges they measure it in the same message: each costs a site a process.
         """
-        federation, ledger = self._federation, self._federation.ledger
+        ledger = self._journal.ledger
         if self._judges:
-            federation.measure_statistics(stage)
+            self._measuring.take_statistics(stage)
             ledger.offered, ledger.needs_proof, ledger.whole = stage, needs_proof, whole
         else:
             ledger.kept = stage
-            federation.close_stage(stage)
+            self._measuring.close_stage(stage)
 
     def settle(self) -> None:
         """Judge what was offered, if anything was, and go on from what is kept.
 
         The judgement is committed under the name of the step that offered it, and ``-judged``.
         """
-        federation, ledger = self._federation, self._federation.ledger
+        journal, ledger = self._journal, self._journal.ledger
         stage, ledger.offered = ledger.offered, None
         if stage is None:
             return
         started = time.perf_counter()
-        before, after = federation.state.kept, federation.state.global_state
+        before, after = journal.state.kept, self._model.state
         assert before is not None
         steps = WHOLE if ledger.whole else STEPS
         with ledger.timed("judgement"):
-            answers = federation.ask(
+            answers = self._clients.ask(
                 EvaluationRequest(Candidates(before, after, steps)),
-                federation.progress(f"judgement of the {stage} model", "clients"),
+                self._progress(f"judgement of the {stage} model", "clients"),
             )
-            measured = federation.measuring.by_the_way(
-                federation.global_model(), answers, len(steps) - 1
-            )
-            federation.note_figures(stage, measured)
-            participants = federation.participants
+            self._measuring.note(stage, self._measuring.by_the_way(after, answers, len(steps) - 1))
+            participants = self._clients.participants
             verdict = decide(
                 tallies(Scores.sum(answers.parts)),
                 before=ledger.kept,
@@ -86,30 +112,27 @@ class Acceptance:
                 needs_proof=ledger.needs_proof,
                 steps=steps,
             )
-            kept = interpolated(before, after, verdict.step)
-            federation.set_global(kept)
-            federation.state.kept = kept
+            self._model.state = journal.state.kept = interpolated(before, after, verdict.step)
             figures = self._figures_of(verdict)
             there = figures_of(answers, participants.names(), verdict.chosen)
             who = replace(figures.measured, also_chose=figures.by == CLIENTS)
-            federation.record(ResultMeasured("selected", figures.accuracy, who))
+            journal.record(ResultMeasured("selected", figures.accuracy, who))
             if (event := scored("selected", [figures, there])) is not None:
-                federation.record(event)
-        federation.record(self._judged(verdict, answers, time.perf_counter() - started))
-        federation.commit(f"{federation.state.completed[-1]}-judged")
+                journal.record(event)
+        journal.record(self._judged(verdict, answers, time.perf_counter() - started))
+        self._commit(f"{journal.state.completed[-1]}-judged")
 
     def _figures_of(self, verdict: Verdict) -> Figures:
         """Return the figures of what is kept; the clients have just measured it."""
-        federation = self._federation
-        if federation.measuring.by == SERVER:
-            return federation.measuring.here(federation.global_model())
+        if self._measuring.by == SERVER:
+            return self._measuring.here(self._model.state)
         if not verdict.candidates:
             return Figures()
         tally = verdict.candidates[verdict.chosen]
         return Figures(CLIENTS, tally.images, tally.accuracy)
 
     def _judged(self, verdict: Verdict, answers: Answers[Scores], seconds: float) -> Judged:
-        names, best = self._federation.participants.names(), verdict.reported
+        names, best = self._clients.participants.names(), verdict.reported
         return Judged(
             verdict.stage,
             verdict.before,

@@ -35,8 +35,9 @@ from .ledger import Ledger
 from .told_labels import Told
 
 FORMAT = 2
-#: The step in which a run without rounds takes the initial weights for its federated model.
-WITHOUT_ROUNDS = "train-0000"
+#: The step in which a run without rounds takes the initial weights for its federated model, and
+#: another one a head in closed form to start from.
+BEFORE_ROUNDS = "train-0000"
 #: The step behind the last round, where training may end with another model than that round's.
 ENDED = "train-ended"
 _KEPT = "kept.safetensors"
@@ -57,7 +58,7 @@ def stage_of(step: str) -> str:
 def rounds_done(completed: Sequence[str]) -> int:
     """Return how many federated rounds are among completed steps."""
     rounds = (step for step in completed if re.fullmatch(r"train-\d+", step))
-    return sum(step != WITHOUT_ROUNDS for step in rounds)
+    return sum(step != BEFORE_ROUNDS for step in rounds)
 
 
 @dataclass

@@ -93,7 +93,7 @@ def best_step(candidates: Sequence[Tally]) -> int:
 
 
 _UNDECIDED = ": undecided, less than these images can tell apart"
-_NEEDS_NO_PROOF = ", and kept because they do not speak against it"
+_NEEDS_NO_PROOF = "; it is kept all the same, as a correction of this kind rarely harms"
 
 
 @dataclass(frozen=True)

@@ -8,23 +8,33 @@ from __future__ import annotations
 
 import logging
 import math
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-import torch
-from torch import nn
-
 from foundation.data import Description
-from foundation.events.family import ClientAccuracy, Measured, OnClients, Scored, SiteOutcomes
-from foundation.messages.participants import Participants
-from foundation.models import State
+from foundation.events.family import (
+    ClientAccuracy,
+    Evaluated,
+    Measured,
+    OnClients,
+    Scored,
+    SiteOutcomes,
+    StatisticsMeasured,
+    failures_of,
+)
+from foundation.events.log import Record
+from foundation.models import State, load_state
 from foundation.scores import Outcomes
 from foundation.settings.configuration import ConfigurationError, RunConfiguration
 from questions.ask import Answers
+from questions.batch_norm import BatchNormRequest
 from questions.evaluation import Candidates, EvaluationRequest, Scores
 
+from .clients import Clients
 from .evaluation import Evaluator
+from .global_model import GlobalModel
 
 log = logging.getLogger("flwr.fedf2dg")
 
@@ -71,8 +81,8 @@ class Figures:
         Counts; row: true class, column: predicted class. The server's alone.
     by_client : tuple of ClientAccuracy (default: ())
         What each client measured.
-    outcomes : Outcomes, optional
-        What the model says, added up over images.
+    outcomes : callable, optional
+        Adds up what the model says of the images.
     sites : tuple of SiteOutcomes (default: ())
         The same at each client, where the clients measured.
     """
@@ -83,7 +93,7 @@ class Figures:
     loss: float | None = None
     confusion: list[list[int]] | None = None
     by_client: tuple[ClientAccuracy, ...] = ()
-    outcomes: Outcomes | None = None
+    outcomes: Callable[[], Outcomes] | None = None
     sites: tuple[SiteOutcomes, ...] = ()
 
     @property
@@ -103,16 +113,16 @@ class Measuring:
 
     Parameters
     ----------
-    ask : callable
-        Asks the clients.
     configuration : RunConfiguration
         The run's settings.
     description : Description
         What the federation agreed on about its images.
-    participants : Participants
-        The clients.
-    device : torch.device
-        Where the server evaluates.
+    model : GlobalModel
+        The run's model.
+    clients : Clients
+        Who is asked.
+    record : Record
+        Told what the results of stages are worth.
 
     Raises
     ------
@@ -122,18 +132,18 @@ class Measuring:
 
     def __init__(
         self,
-        ask: Callable[[EvaluationRequest], Answers[Scores]],
         configuration: RunConfiguration,
         description: Description,
-        participants: Participants,
-        device: torch.device,
+        model: GlobalModel,
+        clients: Clients,
+        record: Record,
     ) -> None:
-        self._ask = ask
         self._configuration = configuration
         #: The federation's images; changed before anything is measured, or never.
         self.description = description
-        self._device = device
-        self._participants = participants
+        self._model = model
+        self._clients = clients
+        self._record = record
         self._by = measurers(configuration)
         # The latest model and its figures: a stage ends with the model of its last round.
         self._latest: tuple[State, tuple[Figures, ...]] | None = None
@@ -153,7 +163,7 @@ class Measuring:
         """The evaluator, and its images, read when they are first needed."""
         assert SERVER in self._by, "this run's server has no test set"
         test = self._configuration.data_set.load("test")
-        return Evaluator(test, self.description.normalization, self._device), len(test)
+        return Evaluator(test, self.description.normalization, self._model.device), len(test)
 
     def is_due(self, server_round: int, closes_itself: bool) -> bool:
         """Tell whether the model of a round is measured: every n-th one, and the last.
@@ -175,15 +185,8 @@ class Measuring:
         """Whether models inside a stage are measured too, where that costs no message."""
         return self.by == SERVER and self._configuration.evaluation_every > 0
 
-    def __call__(self, model: nn.Module, state: State) -> tuple[Figures, ...]:
+    def __call__(self, state: State) -> tuple[Figures, ...]:
         """Measure one model.
-
-        Parameters
-        ----------
-        model : nn.Module
-            Holds `state`, on the server's device.
-        state : State
-            What the clients are sent.
 
         Returns
         -------
@@ -192,15 +195,13 @@ class Measuring:
         """
         if self._latest is not None and self._latest[0] is state:
             return self._latest[1]
-        found = []
-        for who in self._by:
-            found.append(self.here(model) if who == SERVER else self._there(state))
+        found = [self.here(state) if who == SERVER else self._there(state) for who in self._by]
         self._latest = (state, tuple(found))
         return self._latest[1]
 
-    def here(self, model: nn.Module) -> Figures:
+    def here(self, state: State) -> Figures:
         """Measure a model on the server's test set alone."""
-        found = self.evaluator(model)
+        found = self.evaluator(load_state(self._model.shell, state))
         return Figures(
             SERVER,
             self._test_set[1],
@@ -210,31 +211,63 @@ class Measuring:
             outcomes=found.outcomes,
         )
 
-    def by_the_way(
-        self, model: nn.Module, answers: Answers[Scores], index: int
-    ) -> Sequence[Figures]:
-        """Measure a model that the clients were asked about among others: no message more.
+    def by_the_way(self, state: State, answers: Answers[Scores], index: int) -> Sequence[Figures]:
+        """Measure the candidate of that index that the clients were asked about: no message more.
 
-        Parameters
-        ----------
-        model : nn.Module
-            The model, on the server's device.
-        answers : Answers[Scores]
-            What the clients said.
-        index : int
-            Which of the candidates the model is.
+        The state is its model.
         """
-        names = self._participants.names()
+        names = self._clients.participants.names()
         return [
-            self.here(model) if who == SERVER else figures_of(answers, names, index)
+            self.here(state) if who == SERVER else figures_of(answers, names, index)
             for who in self._by
         ]
 
     def _there(self, state: State) -> Figures:
-        answers = self._ask(EvaluationRequest(Candidates(state)))
+        answers = self._clients.ask(EvaluationRequest(Candidates(state)))
         if answers.failures:
             log.warning("evaluation: %s", answers.who_failed)
-        return figures_of(answers, self._participants.names())
+        return figures_of(answers, self._clients.participants.names())
+
+    # ----------------------------------------------------------------------- results of stages
+
+    def take_statistics(self, stage: str, always: bool = False) -> None:
+        """Give the result of a stage the BatchNorm statistics of the clients' images.
+
+        Only with ``batch-norm=measured``, or for a model that no averaged ones fit: cheap, as it is
+        done once a stage, and everything that follows sees them.
+        """
+        if self._configuration.batch_norm != "measured" and not always:
+            return
+        started = time.perf_counter()
+        request = BatchNormRequest.of(self._model.copy(), self.description.image_shape)
+        if not request.layers:
+            return
+        answers = self._clients.ask(request)
+        self._model.state = request.pooled(answers.valid)
+        seconds, failures = time.perf_counter() - started, failures_of(answers.failures)
+        self._record(StatisticsMeasured(stage, list(answers.valid), failures, seconds))
+
+    def close_stage(self, stage: str) -> None:
+        """Measure the global model as the result of a stage."""
+        self.take_statistics(stage)
+        self.note(stage, self(self._model.state))
+
+    def note(self, stage: str, measured: Sequence[Figures]) -> None:
+        """Say what was measured of a stage's result; the first figures are the run's."""
+        told = [figures.on_clients for figures in measured if figures.by == CLIENTS]
+        figures = measured[0]
+        if (kept := scored(stage, measured)) is not None:
+            self._record(kept)
+        self._record(
+            Evaluated(
+                stage,
+                figures.accuracy,
+                figures.loss,
+                figures.confusion,
+                figures.measured,
+                told[0] if told else None,
+            )
+        )
 
 
 def figures_of(answers: Answers[Scores], names: Mapping[int, str], index: int = 0) -> Figures:
@@ -252,7 +285,7 @@ def figures_of(answers: Answers[Scores], names: Mapping[int, str], index: int = 
         total.accuracy(index),
         mean_loss(answers.parts, index),
         by_client=tuple(by_client),
-        outcomes=total.outcomes[index] if total.outcomes else None,
+        outcomes=(lambda: total.outcomes[index]) if total.outcomes else None,
         sites=tuple(
             SiteOutcomes(client, names[client], scores.outcomes[index].as_json(brief=True))
             for client, scores in answers.valid.items()
@@ -269,9 +302,9 @@ def scored(stage: str, figures: Sequence[Figures]) -> Scored | None:
     figures : sequence of Figures
         Of the model; the first who measured are the whole.
     """
-    whole = next((found.outcomes for found in figures if found.outcomes is not None), None)
+    whole = next((found.outcomes for found in figures if found.outcomes), None)
     sites = next((found.sites for found in figures if found.sites), ())
-    return None if whole is None else Scored(stage, whole.as_json(), sites)
+    return None if whole is None else Scored(stage, whole().as_json(), sites)
 
 
 def mean_loss(scores: Sequence[Scores], index: int = 0) -> float:

@@ -14,7 +14,7 @@ from foundation.messages.shared_model import shared_model
 from foundation.models import resolve_device
 from foundation.settings.configuration import ConfigurationError, RunConfiguration
 from foundation.settings.post_training import AUTO
-from post_training import Settings, chosen
+from post_training import Settings, chosen, closed_form_head
 from strategies import get
 
 from . import run_directory
@@ -85,6 +85,8 @@ def check(configuration: RunConfiguration, simulated: bool) -> None:
                     f"post-training = {method.name!r} needs local models, and num-server-rounds = "
                     "0 makes none: choose head or calibration, or a round"
                 )
+        if configuration.initial_head == "closed-form":
+            closed_form_head.refuse(model, settings)
     except ValueError as error:
         raise ConfigurationError(str(error)) from error
     require_room(configuration.augmentation_for(description.augmentation), description.image_size)

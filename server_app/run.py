@@ -4,33 +4,55 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import shutil
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from flwr.serverapp import Grid
 
-from foundation import counted
+from foundation import ProgressLog, counted
+from foundation.data import Description
 from foundation.data.names import listed
-from foundation.events.family import Listener, RunCompleted, RunEnded, RunStarted
-from foundation.processes import Workers
+from foundation.events.family import (
+    Listener,
+    ModelKept,
+    PseudoImagesStored,
+    RunCompleted,
+    RunEnded,
+    RunOpened,
+    RunStarted,
+)
+from foundation.messages.participants import Participants
+from foundation.models import fit_threads, release_memory
+from foundation.processes import Workers, threads
+from foundation.progress import PROGRESS
 from foundation.settings.configuration import RunConfiguration
 from post_training import Settings, chosen
-from strategies import prior_left
+from post_training.closed_form_head import with_closed_form_head
+from strategies import get, prior_left
 
 from . import run_directory
 from .acceptance import Acceptance
-from .checkpoints import ENDED, WITHOUT_ROUNDS, rounds_done
+from .checkpoints import BEFORE_ROUNDS, ENDED, Checkpoint, rounds_done
+from .clients import Clients
 from .disk import disk_errors_explained
-from .federation import Federation
-from .kept_model import forget_kept_model, write_kept_model
-from .measuring import CLIENTS
+from .global_model import GlobalModel
+from .images import description_of, normalized
+from .initial_model import initial_state
+from .journal import Journal
+from .measuring import CLIENTS, Measuring
+from .pseudo_files import PseudoFiles, forget_repeated
+from .rounds import Rounds
 from .trained import TrainedFederation
-from .training_result import TrainingResult
+from .training_result import LAST_FOLDER, TrainingResult
+from .worker_pool import WorkerPool
 
 log = logging.getLogger("flwr.fedf2dg")
 
 _MOST_NAMES = 10
+_SUMMARY, _MODEL = "summary.json", "model"
 
 
 def run(
@@ -67,58 +89,320 @@ def run(
     with (
         disk_errors_explained(directory),
         run_directory.reserved(directory),
-        Federation(grid, configuration, directory, workers, must_stop, listeners) as federation,
+        Run(grid, configuration, directory, workers, must_stop, listeners) as this,
     ):
-        if federation.resume():
+        if this.resume():
             # Before anything of that run is replaced.
-            federation.meet_clients()
-        federation.begin()
-        forget_kept_model(directory, training=not federation.done(ENDED))
+            this.meet_clients()
+        this.begin()
         try:
-            return _carry_out(federation)
+            return this.carry_out()
         except BaseException as error:
             # Whoever follows the run is to know; a resumed run goes on before this event.
             with contextlib.suppress(OSError):  # of a full disk, say, which is the error itself
                 status = "failed" if isinstance(error, Exception) else "interrupted"
-                federation.record(RunEnded(status, str(error) or type(error).__name__))
+                this.journal.record(RunEnded(status, str(error) or type(error).__name__))
             raise
 
 
-def _carry_out(federation: Federation) -> dict[str, Any]:
-    configuration, directory = federation.configuration, federation.directory
-    # Before anything else is done: whoever resumes the run must find what it was.
-    run_directory.write_configuration(
-        directory, configuration, str(federation.device), federation.description
-    )
-    if not federation.state.completed:
-        started = datetime.now(UTC).isoformat(timespec="seconds")
-        federation.record(
-            RunStarted(started, configuration.strategy, configuration.dataset, configuration.seed)
+class Run:
+    """All parts of a run; each of them has what it needs of the others, and nobody else has all.
+
+    Parameters
+    ----------
+    directory : Path
+        The run's directory.
+    grid, configuration, workers, must_stop, listeners
+        See :func:`run`.
+    """
+
+    def __init__(
+        self,
+        grid: Grid,
+        configuration: RunConfiguration,
+        directory: Path,
+        workers: Workers | None = None,
+        must_stop: Callable[[str], str | None] | None = None,
+        listeners: Sequence[Listener] = (),
+    ) -> None:
+        self.configuration = configuration
+        self.directory = directory
+        self.description = description_of(configuration)
+        self.model = GlobalModel(configuration, self.description)
+        fit_threads(self.model.operations, threads(), configuration.threads)
+        self.pool = WorkerPool(configuration.processes, configuration.device, workers)
+        self.journal = Journal(directory, configuration, listeners)
+        record = self.journal.record
+        self.clients = Clients(grid, configuration, self.description, self.model, record, must_stop)
+        self.measuring = Measuring(
+            configuration, self.description, self.model, self.clients, record
         )
-        federation.meet_clients()
-        if configuration.measures_pixels:  # and are known now
-            run_directory.write_configuration(
-                directory, configuration, str(federation.device), federation.description
+        self.strategy = get(configuration.strategy).server(
+            configuration,
+            self.model.layout,
+            directory / "checkpoints",
+            self.clients.participants,
+        )
+        self.rounds = Rounds(
+            configuration, self.strategy, self.clients, self.model, self.measuring, record
+        )
+        self._take_up(self.journal.state)
+
+    def __enter__(self) -> Run:
+        """Return itself."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End the processes that were started, and what follows the run."""
+        self.pool.close()
+        self.journal.close()
+
+    # -------------------------------------------------------------------------------- the story
+
+    def carry_out(self) -> dict[str, Any]:
+        """Go from the first step that is not done to the summary, which is returned."""
+        configuration, journal = self.configuration, self.journal
+        # Before anything else is done: whoever resumes the run must find what it was.
+        self._write_configuration()
+        if not journal.state.completed:
+            started = datetime.now(UTC).isoformat(timespec="seconds")
+            journal.record(
+                RunStarted(
+                    started, configuration.strategy, configuration.dataset, configuration.seed
+                )
             )
-    _log_images(federation)
-    federation.note_clients()
-    _warn_of_what_is_left_out(federation)
-    if "train" in configuration.stage_names:
-        train(federation)
-    if configuration.stage_names != ("train",):
-        post_train(federation)
-    federation.ledger.note_total_time()
-    federation.checkpoints.finish()
-    summary = summarize(federation)
-    write_kept_model(federation, summary)
-    federation.record(RunEnded(summary["status"]))
-    run_directory.write_json(directory / "summary.json", summary)
-    federation.record(RunCompleted(directory, summary, federation.description.class_names))
-    return summary
+            self.meet_clients()
+            if configuration.measures_pixels:  # and are known now
+                self._write_configuration()
+        _log_images(configuration, self.description)
+        self.clients.write_partition(self.directory / "partition.npy")
+        if not any(step.startswith("train") for step in journal.state.completed):
+            self.clients.introduce()
+        has_model, participants = self.strategy.has_global_model, self.clients.participants
+        _warn_of_what_is_left_out(configuration, participants, has_model, self.measuring.by)
+        if "train" in configuration.stage_names:
+            self.train()
+        if has_model and configuration.stage_names != ("train",):
+            self.post_train()
+        journal.finish()
+        summary = self._summary()
+        self._keep_model(summary)
+        journal.record(RunEnded(summary["status"]))
+        run_directory.write_json(self.directory / _SUMMARY, summary)
+        journal.record(RunCompleted(self.directory, summary, self.description.class_names))
+        return summary
+
+    def train(self) -> None:
+        """Carry out the federated rounds that are not done yet."""
+        rounds = self.configuration.num_server_rounds
+        result = TrainingResult(
+            self.configuration,
+            self.directory / LAST_FOLDER,
+            self.description,
+            self.model,
+            self.clients,
+            self.measuring,
+            self.journal,
+            self.commit,
+            self._acceptance,
+        )
+        self.strategy.summary()
+        if self.configuration.initial_head == "closed-form" and not self.journal.state.completed:
+            self._take_closed_form_head()
+        for server_round in range(1, rounds + 1):
+            step = f"train-{server_round:04d}"
+            if result.ended or self.journal.done(step):
+                continue
+            with self.journal.timed("federated"):
+                self.rounds.carry_out(server_round, "federated")
+                result.after_round(server_round)
+                last = result.ended or server_round == rounds
+                if last and self.strategy.has_global_model:
+                    self.measuring.close_stage("federated")
+            self.commit(step)
+        result.settle()
+        if rounds == 0 and not self.journal.done(BEFORE_ROUNDS):
+            log.info("no rounds: the clients are asked about the initial weights")
+            self.commit(BEFORE_ROUNDS)
+
+    def _take_closed_form_head(self) -> None:
+        trained = self._trained("", self._acceptance())
+        settings = Settings.of(self.configuration, prior_left(self.configuration))
+        with self.journal.timed("federated"):
+            self.model.state = with_closed_form_head(trained, settings)
+        self.commit(BEFORE_ROUNDS)
+
+    def post_train(self) -> None:
+        """Carry out the post-training methods, each from what the one before it left."""
+        configuration = self.configuration
+        settings = Settings.of(configuration, prior_left(configuration))
+        acceptance = self._acceptance()
+        acceptance.settle()
+        names = configuration.post_training_for(self.description.image_size)
+        log.info("post-training: %s", names)
+        methods = chosen(names)
+        for place, method in enumerate(methods, start=1):
+            method.run(self._trained(method.prefix, acceptance), settings)
+            if method.has_stages and "compete" not in settings.stages:
+                # What comes behind it wants its last stage's result.
+                if behind := [later.name for later in methods[place:]]:
+                    log.warning(
+                        "%s comes behind the competition, which stages=%s leaves out: "
+                        "competition.rounds=0 leaves out the competition alone",
+                        " and ".join(behind),
+                        configuration.stages,
+                    )
+                return
+
+    def _acceptance(self) -> Acceptance:
+        return Acceptance(
+            self.configuration.acceptance == "clients",
+            self.model,
+            self.clients,
+            self.measuring,
+            self.journal,
+            self.commit,
+            self.progress,
+        )
+
+    def _trained(self, prefix: str, acceptance: Acceptance) -> TrainedFederation:
+        stored = PseudoImagesStored(self.directory, self.description.class_names)
+        return TrainedFederation(
+            prefix,
+            self.configuration,
+            self.description,
+            self.model,
+            self.clients,
+            self.rounds,
+            self.measuring,
+            acceptance,
+            self.journal,
+            self.commit,
+            PseudoFiles(
+                self.directory / "pseudo_data",
+                self.description.normalization,
+                prefix,
+                written=lambda: self.journal.record(stored),
+            ),
+            self.pool,
+            self.progress,
+        )
+
+    def progress(self, what: str, unit: str) -> ProgressLog:
+        """Return a function that logs progress, and tells those who watch the directory."""
+        return ProgressLog(what, unit, self.directory / PROGRESS)
+
+    # ------------------------------------------------------------------- its beginning and its end
+
+    def resume(self) -> bool:
+        """Take up the state of the last checkpoint of the run's directory, if there is one.
+
+        Nothing on disk is changed yet: it may turn out that these are not the run's clients.
+        """
+        loaded = self.journal.checkpoints.load(self.configuration.stage_names)
+        if loaded is None:
+            return False
+        self.model.state = loaded.global_state
+        self._take_up(loaded)
+        self.clients.participants.recall(loaded.nodes)
+        self.strategy.declare(loaded.versions)
+        if loaded.memory:
+            self.strategy.restore(loaded.memory)
+        return True
+
+    def _take_up(self, state: Checkpoint) -> None:
+        self.journal.take_up(state)
+        self.clients.take_up(state.label_counts)
+        self._normalize(state)
+
+    def _normalize(self, state: Checkpoint) -> None:
+        self.description = normalized(self.description, state.normalization)
+        self.clients.description = self.measuring.description = self.description
+
+    def commit(self, step: str) -> None:
+        """Make a finished step durable: a run that is killed now goes on behind it."""
+        state = self.journal.state
+        state.global_state = self.model.state
+        state.nodes = self.clients.participants.remember()
+        state.memory = self.strategy.memory()
+        state.versions = self.strategy.versions()
+        self.journal.commit(step)
+        self.strategy.retained = self.journal.checkpoints.retained()
+        release_memory(self.model.device)
+
+    def meet_clients(self) -> None:
+        """Wait for the clients, and learn who they are and what their images are like."""
+        self.clients.meet(self.journal.state)
+        self._normalize(self.journal.state)
+
+    def begin(self) -> None:
+        """Take the initial weights, or drop what was done behind the state that was taken up.
+
+        What is dropped is done again.
+        """
+        configuration, state = self.configuration, self.journal.state
+        if not state.completed:
+            self.model.state = initial_state(configuration, self.description, self.model.shell)
+            if configuration.initial_weights and not configuration.measures_pixels:
+                pixels = self.description.normalization
+                state.normalization = {"mean": list(pixels.mean), "std": list(pixels.std)}
+        for name in (_SUMMARY, PROGRESS):
+            (self.directory / name).unlink(missing_ok=True)
+        opened = RunOpened(self.directory, configuration, self.description.class_names)
+        self.journal.open(opened)
+        if state.completed:
+            self.strategy.retained = self.journal.checkpoints.retained()
+            self.strategy.prune()
+            log.info("resuming behind step %s", state.completed[-1])
+        forget_repeated(self.directory / "pseudo_data", state.completed)
+        # Like the summary, the model is there when a run is done, and the last round's before.
+        shutil.rmtree(self.directory / _MODEL, ignore_errors=True)
+        if not self.journal.done(ENDED):
+            shutil.rmtree(self.directory / LAST_FOLDER, ignore_errors=True)
+
+    def _write_configuration(self) -> None:
+        run_directory.write_configuration(
+            self.directory, self.configuration, str(self.model.device), self.description
+        )
+
+    def _keep_model(self, summary: dict[str, Any]) -> None:
+        if not self.strategy.has_global_model:
+            name = self.configuration.strategy
+            log.info("strategy %r has no global model: no model/ is written", name)
+            return
+        target = self.directory / _MODEL
+        description = self.model.write(target, self.description)
+        self.journal.record(ModelKept(target, description, self.journal.ledger.kept, summary))
+        log.info("model: %s", target)
+
+    def _summary(self) -> dict[str, Any]:
+        """Return the content of ``summary.json``; a stage that did not run is None."""
+        configuration, ledger = self.configuration, self.journal.ledger
+        has_model = self.strategy.has_global_model
+        methods = configuration.post_training_for(self.description.image_size)
+        kept = ledger.kept if has_model else None
+        results = ledger.results()
+        return {
+            "status": "completed",
+            "strategy": configuration.strategy,
+            "post_training": methods if has_model else "none",
+            "dataset": configuration.dataset,
+            "seed": configuration.seed,
+            "clients": configuration.num_clients,
+            "rounds": rounds_done(self.journal.state.completed),
+            "accuracy": _with_selected(results.pop("accuracy"), kept),
+            "measured": _with_selected(results.pop("measured"), kept),
+            "seconds": {
+                **dict.fromkeys(
+                    ("federated", "generation", "distillation", "competition", "total")
+                ),
+                **ledger.seconds,
+            },
+            **results,
+        }
 
 
-def _log_images(federation: Federation) -> None:
-    description = federation.description
+def _log_images(configuration: RunConfiguration, description: Description) -> None:
     height, width = description.image_size
     log.info("%d classes: %s", description.classes, listed(description.class_names))
     log.info(
@@ -127,9 +411,9 @@ def _log_images(federation: Federation) -> None:
         width,
         " (resized)" if description.resized else "",
         "grey" if description.channels == 1 else "RGB",
-        federation.configuration.augmentation_for(description.augmentation),
+        configuration.augmentation_for(description.augmentation),
     )
-    if federation.configuration.measures_pixels:
+    if configuration.measures_pixels:
         log.info(
             "normalization: mean %s and deviation %s, of the clients' training images",
             *(
@@ -139,11 +423,12 @@ def _log_images(federation: Federation) -> None:
         )
 
 
-def _warn_of_what_is_left_out(federation: Federation) -> None:
+def _warn_of_what_is_left_out(
+    configuration: RunConfiguration, participants: Participants, has_model: bool, measured_by: str
+) -> None:
     """Say before any work what this run's settings and clients rule out."""
-    configuration, participants = federation.configuration, federation.participants
     post_trains = configuration.stage_names != ("train",) and configuration.post_training != "none"
-    if post_trains and not federation.strategy.has_global_model:
+    if post_trains and not has_model:
         log.warning(
             "strategy %r has no global model: post-training=%s is left out, and no model is kept",
             configuration.strategy,
@@ -152,7 +437,7 @@ def _warn_of_what_is_left_out(federation: Federation) -> None:
         return
     without = [c for c in participants.clients if not sum(participants[c].held_out)]
     judged = post_trains and configuration.acceptance == "clients"
-    measured = federation.measuring.by == CLIENTS
+    measured = measured_by == CLIENTS
     if not without or not (judged or measured):
         return
     if len(without) < len(participants):
@@ -174,80 +459,6 @@ def _warn_of_what_is_left_out(federation: Federation) -> None:
         log.warning(
             "nothing will be measured: the server has no test image, and no client holds one out"
         )
-
-
-def train(federation: Federation) -> None:
-    """Run the federated rounds that are not done yet."""
-    rounds = federation.configuration.num_server_rounds
-    result = TrainingResult(federation)
-    federation.strategy.summary()
-    for server_round in range(1, rounds + 1):
-        step = f"train-{server_round:04d}"
-        if result.ended or federation.done(step):
-            continue
-        with federation.ledger.timed("federated"):
-            federation.train_round(server_round, "federated")
-            result.after_round(server_round)
-            last = result.ended or server_round == rounds
-            if last and federation.strategy.has_global_model:
-                federation.close_stage("federated")
-        federation.commit(step)
-    result.settle()
-    if rounds == 0 and not federation.done(WITHOUT_ROUNDS):
-        log.info("no rounds: the clients are asked about the initial weights")
-        federation.commit(WITHOUT_ROUNDS)
-
-
-def post_train(federation: Federation) -> None:
-    """Run the post-training methods, each from what the one before it left."""
-    configuration = federation.configuration
-    if not federation.strategy.has_global_model:
-        return
-    settings = Settings.of(configuration, prior_left(configuration))
-    acceptance = Acceptance(federation)
-    acceptance.settle()
-    names = configuration.post_training_for(federation.description.image_size)
-    log.info("post-training: %s", names)
-    methods = chosen(names)
-    for place, method in enumerate(methods, start=1):
-        method.run(TrainedFederation(federation, method.prefix, acceptance), settings)
-        if method.has_stages and "compete" not in settings.stages:
-            # What comes behind it wants its last stage's result.
-            if behind := [later.name for later in methods[place:]]:
-                log.warning(
-                    "%s comes behind the competition, which stages=%s leaves out: "
-                    "competition.rounds=0 leaves out the competition alone",
-                    " and ".join(behind),
-                    configuration.stages,
-                )
-            return
-
-
-def summarize(federation: Federation) -> dict[str, Any]:
-    """Return the content of ``summary.json``; a stage that did not run is None."""
-    configuration, ledger = federation.configuration, federation.ledger
-    has_model = federation.strategy.has_global_model
-    methods = configuration.post_training_for(federation.description.image_size)
-    kept = ledger.kept if has_model else None
-
-    results = ledger.results()
-
-    return {
-        "status": "completed",
-        "strategy": configuration.strategy,
-        "post_training": methods if has_model else "none",
-        "dataset": configuration.dataset,
-        "seed": configuration.seed,
-        "clients": configuration.num_clients,
-        "rounds": rounds_done(federation.state.completed),
-        "accuracy": _with_selected(results.pop("accuracy"), kept),
-        "measured": _with_selected(results.pop("measured"), kept),
-        "seconds": {
-            **dict.fromkeys(("federated", "generation", "distillation", "competition", "total")),
-            **ledger.seconds,
-        },
-        **results,
-    }
 
 
 def _with_selected(by_stage: dict[str, Any], kept: str | None) -> dict[str, Any]:

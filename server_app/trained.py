@@ -6,106 +6,122 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from foundation.data import Description
 from foundation.events.family import (
     Event,
     ImagesMade,
-    PseudoImagesStored,
     ResultMeasured,
     failures_of,
 )
 from foundation.models import Classifier, State
+from foundation.settings.configuration import RunConfiguration
 from generation import PseudoData
 from post_training import Inputs, PseudoRequest
 from post_training.trained import inverted
 from questions import Request
 from questions.ask import Answers
 from questions.pseudo_images import MadeImages, PseudoImagesRequest, pixel_range
-from strategies import TooFewReplies
+from strategies import FederatedStrategy, TooFewReplies
 
 from .acceptance import Acceptance
-from .federation import Federation
+from .clients import Clients
+from .global_model import GlobalModel
+from .journal import Journal
+from .measuring import Measuring
 from .pseudo_files import PseudoFiles
+from .rounds import Rounds
+from .worker_pool import WorkerPool
 
 log = logging.getLogger("flwr.fedf2dg")
 
 P = TypeVar("P")
 
 
+@dataclass(frozen=True)
 class TrainedFederation:
     """Implements :class:`post_training.Trained` over a running federation.
 
     Parameters
     ----------
-    federation : Federation
-        After its last federated round.
     prefix : str
         What the names of the method's steps begin with in checkpoints, so that those of two methods
         in one run differ.
-    acceptance : Acceptance
-        Decides what of an offered result is kept.
+    model : GlobalModel
+        After the last federated round.
+    commit_step : callable
+        Makes a step durable.
+    store : PseudoFiles
+        The method's pseudo images.
+    pool : WorkerPool
+        Processes for the inversion.
+    progress : callable
+        Shows progress of a work, in its unit.
     """
 
-    def __init__(self, federation: Federation, prefix: str, acceptance: Acceptance) -> None:
-        self._federation = federation
-        self._acceptance = acceptance
-        self._prefix = prefix
-        self.store = PseudoFiles(
-            federation.directory / "pseudo_data",
-            federation.description.normalization,
-            prefix,
-            written=self._stored,
-        )
+    prefix: str
+    configuration: RunConfiguration
+    description: Description
+    model_of_run: GlobalModel
+    clients: Clients
+    rounds: Rounds
+    measuring: Measuring
+    acceptance: Acceptance
+    journal: Journal
+    commit_step: Callable[[str], None]
+    store: PseudoFiles
+    pool: WorkerPool
+    progress: Callable[[str, str], Callable[[int, int], None]]
 
     # ------------------------------------------------------------------------------------- models
 
     @property
     def global_state(self) -> State:
         """The current global model."""
-        return self._federation.state.global_state
+        return self.model_of_run.state
 
     def model(self, state: State) -> Classifier:
         """Return a new model that holds ``state``, in evaluation mode, on the run's device."""
-        return self._federation.with_state(state)
+        return self.model_of_run.holding(state)
 
     @property
     def inputs(self) -> Inputs:
         """What the models take, by the federation's description of its images."""
-        federation = self._federation
-        description = federation.description
+        description = self.description
         return Inputs(
             description.image_shape,
             description.classes,
-            pixel_range(federation.configuration, description),
+            pixel_range(self.configuration, description),
         )
 
     @property
     def local_models(self) -> Mapping[int, State]:
         """The last round's local models, read from disk when they are asked for."""
-        return _LastLocalModels(self._federation)
+        return _LastLocalModels(self.rounds.strategy)
 
     @property
     def num_examples(self) -> dict[int, int]:
         """Training samples of every client whose local model there is."""
-        participants = self._federation.participants
+        participants = self.clients.participants
         return {client: participants[client].num_examples for client in self.local_models}
 
     def offer(
         self, stage: str, state: State, *, needs_proof: bool = True, whole: bool = False
     ) -> None:
         """Take a state as the result of a stage, and leave it to the judges."""
-        self._federation.set_global(state)
-        self._acceptance.offer(stage, needs_proof, whole)
+        self.model_of_run.state = state
+        self.acceptance.offer(stage, needs_proof, whole)
 
     def evaluate(self, state: State, stage: str) -> float | None:
         """Measure a model on the test set; the stage's best value is kept for reports.
 
         None where the clients measure: they are asked at the ends of stages alone.
         """
-        if not self._federation.measuring.measures_on_the_way:
+        if not self.measuring.measures_on_the_way:
             return None
-        figures = self._federation.measuring.here(self.model(state))
+        figures = self.measuring.here(state)
         self.record(ResultMeasured(stage, figures.accuracy, figures.measured))
         return figures.accuracy
 
@@ -113,29 +129,28 @@ class TrainedFederation:
 
     def round(self) -> bool:
         """Run one more federated round."""
-        last = max(self._federation.strategy.local_models.versions.values())
-        self._federation.train_round(last + 1, "competition")
+        last = max(self.rounds.strategy.local_models.versions.values())
+        self.rounds.carry_out(last + 1, "competition")
         return True
 
     def label_counts(self) -> dict[int, list[int]] | None:
         """Return the label counts of the clients whose local models there are."""
-        counts = self._federation.label_counts.of(list(self.local_models))
+        counts = self.clients.labels.of(list(self.local_models))
         return None if counts is None else {client: row for client, row in counts.items() if row}
 
     def ask(self, request: Request[Any, P]) -> P | None:
         """Ask the clients as far as the run's settings let be asked; who failed is named."""
-        federation = self._federation
-        asked = request.for_run(federation.configuration, federation.description.classes)
+        asked = request.for_run(self.configuration, self.description.classes)
         if asked is None:
             return None
-        answers = federation.ask(asked)
+        answers = self.clients.ask(asked)
         if answers.failures:
             log.warning("%s: %s", asked.asks.name.replace("_", " "), answers.who_failed)
         return asked.pooled(answers.valid)
 
     def pseudo_images(self, request: PseudoRequest) -> PseudoData:
         """Make pseudo images on the server or on the clients, and write down how it went."""
-        federation, settings = self._federation, self._federation.configuration.generation
+        settings = self.configuration.generation
         started = time.perf_counter()
         here = settings.place == "server"
         made, answers = (self._invert if here else self._ask_for_images)(request)
@@ -150,7 +165,7 @@ class TrainedFederation:
                 made.objective,
                 seconds,
                 settings.place,
-                _by_index(federation, request.budgets),
+                self._by_index(request.budgets),
                 failures_of(answers.failures),
                 answers.bytes_down,
                 answers.bytes_up,
@@ -160,7 +175,6 @@ class TrainedFederation:
 
     def _ask_for_images(self, request: PseudoRequest) -> tuple[MadeImages, Answers[MadeImages]]:
         """Have the clients invert their models; one that fails has no images in this batch."""
-        federation = self._federation
         competes = request.inversion.competition_weight > 0
         asked = PseudoImagesRequest(
             request.kind,
@@ -173,8 +187,8 @@ class TrainedFederation:
             self.global_state if competes else None,
         )
         what = f"inversion of {request.kind} samples on the clients"
-        answers = federation.ask(asked, federation.progress(what, "clients"))
-        federation.stop_if_hopeless(answers.failures.values())
+        answers = self.clients.ask(asked, self.progress(what, "clients"))
+        self.clients.stop_if_hopeless(answers.failures.values())
         made = asked.pooled(answers.valid)
         if made is None:
             raise TooFewReplies(
@@ -184,50 +198,47 @@ class TrainedFederation:
 
     def _invert(self, request: PseudoRequest) -> tuple[MadeImages, Answers[MadeImages]]:
         """Invert the models here; nobody is asked, but models may fail all the same."""
-        federation = self._federation
         models = 2 if request.inversion.competition_weight > 0 else 1
-        operations = 2.0 * models * federation.operations * sum(request.budgets.values())
-        workers = federation.pool.workers(
+        operations = 2.0 * models * self.model_of_run.operations * sum(request.budgets.values())
+        workers = self.pool.workers(
             sum(images > 0 for images in request.budgets.values()),
             operations * request.inversion.iterations,
         )
-        made = inverted(self, request, federation.device, workers)
+        made = inverted(self, request, self.model_of_run.device, workers)
         return MadeImages(made.data, made.objective), Answers({}, made.failures)
 
-    def _stored(self) -> None:
-        run = self._federation
-        self.record(PseudoImagesStored(run.directory, run.description.class_names))
+    def _by_index(self, budgets: Mapping[int, int]) -> list[int]:
+        """Return the budgets as a list with one entry for each client of the federation."""
+        return [
+            budgets.get(client, 0) for client in range(max(self.clients.participants.clients) + 1)
+        ]
 
     # -------------------------------------------------------------------------------------- steps
 
     def record(self, event: Event) -> None:
         """Say what happened."""
-        self._federation.record(event)
-
-    def progress(self, what: str, unit: str) -> Callable[[int, int], None]:
-        """Return a function that shows progress."""
-        return self._federation.progress(what, unit)
+        self.journal.record(event)
 
     def timed(self, name: str) -> AbstractContextManager[None]:
         """Add the time spent inside to the summary's seconds."""
-        return self._federation.ledger.timed(name)
+        return self.journal.timed(name)
 
     def done(self, step: str) -> bool:
         """Tell whether a step is in the run's checkpoints."""
-        return self._federation.done(self._prefix + step)
+        return self.journal.done(self.prefix + step)
 
     def commit(self, step: str) -> None:
         """Write a checkpoint; what the step offered is judged, and that is written too."""
-        self._federation.commit(self._prefix + step)
-        self._acceptance.settle()
+        self.commit_step(self.prefix + step)
+        self.acceptance.settle()
 
 
 class _LastLocalModels(Mapping[int, State]):
     """The clients' models of the last round, on disk until they are asked for."""
 
-    def __init__(self, federation: Federation) -> None:
-        self._strategy = federation.strategy
-        self._clients = federation.strategy.last_local_models()
+    def __init__(self, strategy: FederatedStrategy) -> None:
+        self._strategy = strategy
+        self._clients = strategy.last_local_models()
 
     def __getitem__(self, client: int) -> State:
         if client not in self._clients:
@@ -239,8 +250,3 @@ class _LastLocalModels(Mapping[int, State]):
 
     def __len__(self) -> int:
         return len(self._clients)
-
-
-def _by_index(federation: Federation, budgets: Mapping[int, int]) -> list[int]:
-    """Return the budgets as a list with one entry for each client of the federation."""
-    return [budgets.get(client, 0) for client in range(max(federation.participants.clients) + 1)]

@@ -8,21 +8,30 @@ With ``global-average``, the average of the last models is offered to the same j
 from __future__ import annotations
 
 import time
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from statistics import NormalDist
 
 from foundation import counted
-from foundation.events.family import Candidate, Judged, RoundJudged, failures_of
-from foundation.models import State, StateLayout, write_model
+from foundation.data import Description
+from foundation.events.family import Candidate, Judged, ResultMeasured, RoundJudged, failures_of
+from foundation.models import State
 from foundation.models.running_average import RunningAverage
+from foundation.settings.configuration import RunConfiguration
 from questions.ask import Answers
 from questions.evaluation import Candidates, EvaluationRequest, Scores
 
 from .acceptance import Acceptance
 from .checkpoints import ENDED
-from .federation import Federation
+from .clients import Clients
+from .global_model import GlobalModel
+from .journal import Journal
 from .judgement import Tally, tallies
-from .kept_model import LAST_FOLDER, described
+from .measuring import CLIENTS, Measuring
+
+#: The folder of the last round's model, where it may not be the run's.
+LAST_FOLDER = "model-last"
 
 _BEST = "best."
 _AVERAGE = "average."
@@ -58,24 +67,57 @@ class TrainingResult:
 
     Parameters
     ----------
-    federation : Federation
-        Before its first round, or resumed. What is watched is part of its checkpoints.
+    configuration : RunConfiguration
+        ``patience`` and ``global-average``.
+    last_folder : Path
+        Where the last round's model is written.
+    data : Description
+        The federation's images.
+    model : GlobalModel
+        Before the first round, or resumed.
+    clients : Clients
+        The judges.
+    measuring : Measuring
+        Measures the result.
+    journal : Journal
+        What is watched is part of its checkpoints.
+    commit : callable
+        Makes a step durable.
+    acceptance : callable
+        Returns what judges an average's model.
     """
 
-    def __init__(self, federation: Federation) -> None:
-        self._federation = federation
-        configuration = federation.configuration
-        watched = federation.state.watched
+    def __init__(
+        self,
+        configuration: RunConfiguration,
+        last_folder: Path,
+        data: Description,
+        model: GlobalModel,
+        clients: Clients,
+        measuring: Measuring,
+        journal: Journal,
+        commit: Callable[[str], None],
+        acceptance: Callable[[], Acceptance],
+    ) -> None:
+        self._last_folder = last_folder
+        self._data = data
+        self._model = model
+        self._clients = clients
+        self._measuring = measuring
+        self._journal = journal
+        self._commit = commit
+        self._acceptance = acceptance
+        watched = journal.state.watched
         self._patience = configuration.patience
-        self._best = BestRound(**federation.state.best_round)
+        self._measures_statistics = configuration.batch_norm == "measured"
+        self._best = BestRound(**journal.state.best_round)
         self._best_state = _part(watched, _BEST)
         #: The last judgement: of the last round's model against the best one.
         self._last: tuple[Tally, Answers[Scores]] | None = None
         self._average: RunningAverage | None = None
         if configuration.global_average != "last":
-            layout = StateLayout.of(federation.global_model())
             self._average = RunningAverage(
-                configuration.global_average, configuration.global_average_rounds, layout
+                configuration.global_average, configuration.global_average_rounds, model.layout
             )
             if memory := _part(watched, _AVERAGE):
                 self._average.restore(memory)
@@ -89,13 +131,13 @@ class TrainingResult:
     def ended(self) -> bool:
         """Whether no more rounds are to come, however few there were."""
         waited_enough = self._best.waited >= self._patience > 0
-        return waited_enough or self._federation.done(ENDED)
+        return waited_enough or self._journal.done(ENDED)
 
     def after_round(self, server_round: int) -> None:
         """Look at the model of a round that is not committed yet."""
-        state = self._federation.state
+        state = self._journal.state
         if self._average is not None:
-            self._average.add(state.global_state)
+            self._average.add(self._model.state)
         if self._patience:
             self._hold_against_best(server_round)
         average = {} if self._average is None else self._average.memory()
@@ -106,8 +148,7 @@ class TrainingResult:
         state.best_round = asdict(self._best)
 
     def _hold_against_best(self, server_round: int) -> None:
-        federation, best = self._federation, self._best
-        current = federation.state.global_state
+        best, current = self._best, self._model.state
         best.rounds += 1
         tally = self._judged(current) if self._best_state else None
         if tally is None or tally.bound > 0:
@@ -115,7 +156,7 @@ class TrainingResult:
         else:
             best.waited += 1
         if tally is not None:
-            federation.record(
+            self._journal.record(
                 RoundJudged(
                     server_round,
                     best.round,
@@ -130,43 +171,44 @@ class TrainingResult:
     def _judged(self, state: State) -> Tally | None:
         """Return what the clients say of a model against the best; None if nobody says anything."""
         request = EvaluationRequest(Candidates(self._best_state, state, (0.0, 1.0)))
-        answers = self._federation.ask(request)
+        answers = self._clients.ask(request)
         found = tallies(Scores.sum(answers.parts))
         self._last = (found[1], answers) if found else None
         return found[1] if found else None
 
     def settle(self) -> None:
         """Take the result of training as the global model; killed in between, a run repeats it."""
-        federation = self._federation
         if not self.watches:
             return
-        if not federation.done(ENDED):
-            write_model(
-                federation.directory / LAST_FOLDER,
-                described(federation),
-                federation.state.global_state,
-            )
+        if not self._journal.done(ENDED):
+            self._model.write(self._last_folder, self._data)
             if self._best.waited:
                 self._take_best()
-            acceptance = Acceptance(federation)
+            acceptance = self._acceptance()
             if self._average is not None:
-                federation.set_global(self._average.of(federation.state.global_state))
-                federation.measure_statistics("averaged", always=True)
+                self._model.state = self._average.of(self._model.state)
+                if not self._measures_statistics:  # which the offer does
+                    self._measuring.take_statistics("averaged", always=True)
                 acceptance.offer("averaged")
-            federation.state.watched, federation.state.best_round = {}, {}
-            federation.commit(ENDED)
-        Acceptance(federation).settle()
+            state = self._journal.state
+            state.watched, state.best_round = {}, {}
+            self._commit(ENDED)
+        self._acceptance().settle()
 
     def _take_best(self) -> None:
-        federation, started = self._federation, time.perf_counter()
+        started = time.perf_counter()
         if self._last is None:  # resumed behind the last round
-            self._judged(federation.state.global_state)
-        federation.set_global(self._best_state)
-        federation.close_stage("best_round")
+            self._judged(self._model.state)
+        self._model.state = self._best_state
+        self._measuring.close_stage("best_round")
+        figures = self._measuring(self._model.state)[0]
+        if figures.by == CLIENTS:
+            who = replace(figures.measured, also_chose=True)
+            self._journal.record(ResultMeasured("best_round", figures.accuracy, who))
         if self._last is not None:
-            federation.record(self._verdict(*self._last, time.perf_counter() - started))
+            self._journal.record(self._verdict(*self._last, time.perf_counter() - started))
         else:
-            federation.ledger.kept = "best_round"
+            self._journal.ledger.kept = "best_round"
 
     def _verdict(self, last: Tally, answers: Answers[Scores], seconds: float) -> Judged:
         best, error = self._best, last.standard_error
@@ -189,7 +231,7 @@ class TrainingResult:
             sentence,
             [Candidate(0.0, before, 0.0, 0.0), Candidate(1.0, after, -last.gain, error)],
             (),
-            failures_of(answers.failures, self._federation.participants.names()),
+            failures_of(answers.failures, self._clients.participants.names()),
             seconds,
         )
 

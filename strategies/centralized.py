@@ -18,7 +18,6 @@ class Centralized(FederatedStrategy):
     has_global_model = False
 
     def sample(self, server_round: int) -> list[int]:
-        """Return the first client alone."""
         return self.participants.available[:1]
 
     def required_replies(self) -> int:
@@ -26,7 +25,6 @@ class Centralized(FederatedStrategy):
         return 1
 
     def train_config(self, server_round: int, client: int) -> dict[str, int | bool]:
-        """Tell the client to use the pooled data."""
         return {**super().train_config(server_round, client), POOLED: True}
 
     def expected_examples(self, client: int) -> int:

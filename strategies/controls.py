@@ -106,7 +106,6 @@ class WithControls(FederatedStrategy):
         self.control = control
 
     def stores(self) -> dict[str, ClientStore]:
-        """Return the local models and the clients' controls."""
         return {**super().stores(), "controls": self.client_controls}
 
     def memory(self) -> State:
@@ -114,7 +113,6 @@ class WithControls(FederatedStrategy):
         return {**self.control, "total-examples": torch.tensor(self._total_examples)}
 
     def restore(self, memory: State) -> None:
-        """Take back c."""
         memory = dict(memory)
         self._total_examples = int(memory.pop("total-examples"))
         self.control = memory
@@ -128,7 +126,6 @@ class CorrectedClient(ClientAlgorithm):
         self._correction: list[Tensor] = []
 
     def begin_round(self, model: Classifier, received: Mapping[str, State]) -> None:
-        """Move the correction to the training device."""
         correction = received[CORRECTION]
         self._correction = [
             correction[name].to(parameter.device, parameter.dtype)
@@ -138,5 +135,4 @@ class CorrectedClient(ClientAlgorithm):
 
     @torch.no_grad()
     def adjust_gradients(self, parameters: Sequence[nn.Parameter]) -> None:
-        """Add the correction."""
         torch._foreach_add_(gradients(parameters), self._correction)

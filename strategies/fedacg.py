@@ -51,11 +51,9 @@ class FedACG(FederatedStrategy):
         return result
 
     def memory(self) -> State:
-        """Return m."""
         return self._momentum
 
     def restore(self, memory: State) -> None:
-        """Take it back."""
         self._momentum = dict(memory)
 
 
@@ -63,12 +61,10 @@ class FedACGClient(ClientAlgorithm):
     """Client half: ``gradient += β(y - z)``."""
 
     def begin_round(self, model: Classifier, received: Mapping[str, State]) -> None:
-        """Remember z."""
         self._pull = Pull(model, self.configuration.section(FedACGSettings).pull)
 
     @torch.no_grad()
     def adjust_gradients(self, parameters: Sequence[nn.Parameter]) -> None:
-        """Add the gradient of the pull."""
         self._pull.add_to_gradients(parameters)
 
 

@@ -58,13 +58,11 @@ class FedDynClient(CorrectedClient):
     """Client half: ``gradient += α(y - x) - h_i``."""
 
     def begin_round(self, model: Classifier, received: Mapping[str, State]) -> None:
-        """Remember x and h_i."""
         super().begin_round(model, received)
         self._pull = Pull(model, self.configuration.section(FedDynSettings).alpha)
 
     @torch.no_grad()
     def adjust_gradients(self, parameters: Sequence[nn.Parameter]) -> None:
-        """Add both terms."""
         super().adjust_gradients(parameters)
         self._pull.add_to_gradients(parameters)
 

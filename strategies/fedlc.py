@@ -55,7 +55,6 @@ class Calibrated(ClientLoss):
         return 1.0 if configuration.section(LogitAdjustmentSettings).tau == 0.0 else 0.0
 
     def __call__(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Return the cross-entropy of the calibrated logits."""
         return F.cross_entropy(logits + self._calibration, labels)
 
 

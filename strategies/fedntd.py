@@ -65,12 +65,10 @@ class NotTrueDistillation(ClientLoss):
         self._taught: Tensor | None = None
 
     def observe(self, images: Tensor) -> None:
-        """Ask the teacher."""
         if self._teacher is not None:
             self._taught = self._teacher(images)
 
     def __call__(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Return the loss of the batch last observed."""
         loss = F.cross_entropy(logits, labels)
         if self._taught is None:
             return loss

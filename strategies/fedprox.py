@@ -42,11 +42,9 @@ class FedProxClient(ClientAlgorithm):
     """Client half: ``gradient += μ(y - x)``. μ = 0 is FedAvg, bit for bit."""
 
     def begin_round(self, model: Classifier, received: Mapping[str, State]) -> None:
-        """Remember x."""
         self._pull = Pull(model, self.configuration.proximal_mu)
 
     def adjust_gradients(self, parameters: Sequence[nn.Parameter]) -> None:
-        """Add the proximal gradient."""
         self._pull.add_to_gradients(parameters)
 
 

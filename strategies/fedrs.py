@@ -41,7 +41,6 @@ class RestrictedSoftmax(ClientLoss):
         self._scale = restriction(label_counts, configuration.section(FedRSSettings).alpha)
 
     def __call__(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Return the cross-entropy of the restricted logits."""
         return F.cross_entropy(logits * self._scale, labels)
 
 

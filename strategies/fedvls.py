@@ -83,7 +83,6 @@ class VacantClassDistillation(ClientLoss):
         self._taught: Tensor | None = None
 
     def observe(self, images: Tensor) -> None:
-        """Ask the teacher."""
         if self._teacher is not None:
             self._taught = self._teacher(images)
 
@@ -93,7 +92,6 @@ class VacantClassDistillation(ClientLoss):
         return 0.0
 
     def __call__(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Return the loss of the batch last observed."""
         settings = self.configuration.section(FedVLSSettings)
         loss = F.cross_entropy(logits + self._adjustment, labels)
         if self._taught is not None:

@@ -241,11 +241,9 @@ class FromFlower(FederatedStrategy):
         return attributes_to_state(self.wrapped)
 
     def restore(self, memory: State) -> None:
-        """Take it back."""
         attributes_from_state(self.wrapped, memory)
 
     def summary(self) -> None:
-        """Log the settings that matter, the wrapped strategy's too."""
         super().summary()
         self.wrapped.summary()
 
@@ -275,30 +273,24 @@ class _SampledNodes(Grid):
         return list(self._nodes)
 
     def set_run(self, run: object) -> None:
-        """Refuse: the app's."""
         raise self._not_here()
 
     @property
     def run(self) -> Any:
-        """The run, as the app's grid knows it."""
         return self._grid.run
 
     def create_message(self, *given: Any, **named: Any) -> Message:
-        """Build a message."""
         return self._grid.create_message(*given, **named)
 
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
-        """Refuse: the app sends."""
         raise self._not_here()
 
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
-        """Refuse: the app receives."""
         raise self._not_here()
 
     def send_and_receive(
         self, messages: Iterable[Message], *, timeout: float | None = None
     ) -> Iterable[Message]:
-        """Refuse: the app sends and receives."""
         raise self._not_here()
 
     def _not_here(self) -> ConfigurationError:

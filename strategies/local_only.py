@@ -17,7 +17,6 @@ class LocalOnly(FederatedStrategy):
     has_global_model = False
 
     def model_for(self, client: int) -> State:
-        """Return the client's own last model."""
         if client in self.local_models:
             return self.local_models.read(client)
         return super().model_for(client)
@@ -25,7 +24,6 @@ class LocalOnly(FederatedStrategy):
     def aggregate(
         self, server_round: int, global_state: State, updates: Sequence[LocalUpdate]
     ) -> State:
-        """Combine nothing."""
         return dict(global_state)
 
     def evaluate(

@@ -55,7 +55,6 @@ class LogitAdjusted(ClientLoss):
         return max(0.0, 1.0 - configuration.section(LogitAdjustmentSettings).tau)
 
     def __call__(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Return the cross-entropy of the adjusted logits."""
         return F.cross_entropy(logits + self._adjustment, labels)
 
 

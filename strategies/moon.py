@@ -56,7 +56,6 @@ class Moon(FederatedStrategy):
     keeps_local_models = True
 
     def extra_records(self, client: int) -> dict[str, State]:
-        """Send the client's previous local model, if it has one."""
         if client in self.local_models:
             return {PREVIOUS: self.local_models.read(client)}
         return {}
@@ -75,7 +74,6 @@ class MoonClient(ClientAlgorithm):
         self._previous: Classifier | None = None
 
     def begin_round(self, model: Classifier, received: Mapping[str, State]) -> None:
-        """Freeze the global model and the previous one."""
         self._global = copy.deepcopy(model)
         self._global.eval().requires_grad_(False)
         self._previous = None

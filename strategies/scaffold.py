@@ -50,7 +50,6 @@ class Scaffold(WithControls):
     def aggregate(
         self, server_round: int, global_state: State, updates: Sequence[LocalUpdate]
     ) -> State:
-        """Average the models and move the controls."""
 
         def moved(update: LocalUpdate, own: State) -> State:
             scale = self.learning_rate * self.normalizer_of(update)

@@ -25,9 +25,14 @@ from foundation.messages.gather import Gathered, grouped
 from foundation.messages.participants import MissingClients, Participants
 from foundation.messages.records import InvalidContent, from_record, names_in, packed
 from foundation.models import State, StateLayout, size_in_bytes, state_difference
-from foundation.models.aggregation import combine, sample_weights
+from foundation.models.aggregation import (
+    clip_factors,
+    combine,
+    sample_weights,
+    scaled_update,
+    update_norm,
+)
 from foundation.models.client_store import ClientStore
-from foundation.models.clipping import clip_factors, scaled_update, update_norm
 from foundation.seeds import SAMPLING, derived_seed
 from foundation.settings.configuration import RunConfiguration
 from strategies.normalizer import normalizer

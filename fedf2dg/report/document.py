@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -99,6 +100,19 @@ class Picture(Part):
     def drawn(self) -> Markup:
         """The element, which a template does not escape."""
         return Markup(self.svg)
+
+
+@dataclass(frozen=True)
+class Gallery(Part):
+    """Small pictures, each the content of a PNG file with lines of text below it."""
+
+    pictures: Sequence[tuple[bytes, Sequence[str]]]
+
+    @property
+    def sources(self) -> list[tuple[str, Sequence[str]]]:
+        """The pictures as addresses that hold them."""
+        lead = "data:image/png;base64,"
+        return [(lead + b64encode(png).decode(), lines) for png, lines in self.pictures]
 
 
 @dataclass(frozen=True)

@@ -37,13 +37,12 @@ from fedf2dg.report.tables import (
 from fedf2dg.report.verdict import (
     MEANING,
     Evidence,
-    classes_table,
-    figures_table,
+    details,
     opening,
     sites_table,
 )
-from foundation import counted, only_warned, scores, write_whole
-from foundation.data.names import listed
+from foundation import counted, only_warned, write_whole
+from foundation.events.family import ClientsMet
 from foundation.wording import duration
 
 _REFRESH_SECONDS = 10
@@ -55,19 +54,24 @@ _PSEUDO_IMAGES = (
     "models react to, and need not look like anything. Where a frame is empty, none was made for "
     "that client and class."
 )
+# Keys by which a simulation divides a data set among its clients: no real site has any of them.
+_SIMULATION = (
+    "partition",
+    "dirichlet-alpha",
+    "quantity-alpha",
+    "classes-per-client",
+    "min-partition-size",
+    "train-samples",
+    "feature-noise",
+    "feature-noise-kind",
+    "label-noise",
+    "label-noise-rate",
+)
 _JUDGEMENTS = (
     "Every client evaluates the model kept so far, the stage's result and three models between "
     "them on images that it holds out: nothing was trained, counted or inverted on these. λ says "
     "how far towards the result the kept model lies. In the verdict, ± is half the 95 % interval "
     "of the difference, image by image. The server's test set has no part in it."
-)
-_FIGURES = (
-    "Accuracy is the share that is right. Balanced accuracy is the mean of the classes' recalls: a "
-    "frequent class counts no more than a rare one. AUROC is the chance that an image of a class "
-    "scores higher for it than one of another class: 0.5 is guessing. Log loss (natural logarithm) "
-    "punishes answers that are sure and wrong; guessing answers the classes' shares each time. The "
-    "calibration error is the mean gap between how sure the model is and how often "
-    "it is right, in 15 bins. Intervals: Wilson's for shares, Newcombe's for AUROC."
 )
 _DIAGNOSIS = (
     "Accuracy on the server's test images with one thing in place of what a data-free method has. "
@@ -207,18 +211,10 @@ def _evidence(record: RunRecord) -> Evidence:
 
 
 def _by_class(record: RunRecord) -> Iterator[Part]:
-    """The kept model class by class, and the figures of the field."""
-    found, parts = _evidence(record), list[Part]()
-    if not record.completed or found.whole is None:
-        return
-    table = classes_table(found.whole, record.class_names)
-    if table.rows:
-        parts += [table] if found.sites else [table, Note(MEANING, "note")]
-    if unnamed := scores.never_named(found.whole):
-        names = [record.class_names[label] for label in unnamed if label < len(record.class_names)]
-        parts.append(Note(f"It never answers {listed(names)}.", "warning"))
-    parts += [figures_table(found), Note(_FIGURES, "note")]
-    yield Section("For which classes, and how sure", parts)
+    """The kept model class by class, and how sure it is."""
+    found = _evidence(record)
+    if record.completed and found.whole is not None:
+        yield from details(found, record.class_names)
 
 
 def _images(record: RunRecord) -> dict[str, str]:
@@ -492,7 +488,10 @@ def _traffic(record: RunRecord) -> Iterator[Part]:
 
 def _configuration(record: RunRecord) -> Iterator[Part]:
     """Every key of the run."""
-    rows = settings_rows(record.configuration)
+    met = record.latest(ClientsMet)
+    aside = _SIMULATION if met and not met.simulated else ()
+    keys = {key: value for key, value in record.configuration.items() if key not in aside}
+    rows = settings_rows(keys)
     yield _settings("Configuration", rows, "config.json holds no configuration.")
 
 

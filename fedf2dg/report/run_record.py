@@ -214,9 +214,7 @@ class RunRecord:
         return [
             (
                 f"{'competition ' if event.competes else ''}{event.round}",
-                f"{lost.client} ({names[lost.client]})"
-                if names.get(lost.client)
-                else str(lost.client),
+                names.get(lost.client) or lost.who,
                 lost.reason,
             )
             for event in self.of(RoundDone)

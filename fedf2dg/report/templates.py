@@ -47,6 +47,10 @@ p { margin: .5rem 0; max-width: 46rem; }
 .words { color: var(--mark, inherit); } .words:is(.good, .bad, .unsure) {
   font-weight: 600; }
 .scroll + .scroll { margin-top: 1.4rem; }
+.gallery { display: grid; grid-template-columns: repeat(auto-fill, minmax(8.5rem, 1fr));
+  gap: 1rem; } .gallery figure { margin: 0; }
+.gallery img { width: 100%; image-rendering: pixelated; border: 1px solid var(--line); }
+.gallery figcaption { overflow-wrap: anywhere; font-size: .8rem; margin-top: .2rem; }
 .wide { min-width: 11rem; }
 .warning { border-left: 4px solid var(--bad); background: var(--tint); padding: .6rem .9rem;
   max-width: none; }
@@ -178,6 +182,12 @@ _PICTURE = """\
 <figure><div class="sheet" tabindex="0">{{ part.drawn }}</div>
 <figcaption>{{ part.caption }}</figcaption></figure>"""
 
+_GALLERY = """\
+<div class="gallery">{% for source, lines in part.sources %}
+<figure><img src="{{ source }}" alt="{{ lines[0] }}">
+<figcaption>{% for line in lines %}{{ line }}<br>{% endfor %}</figcaption></figure>
+{% endfor %}</div>"""
+
 _FACTS = """\
 <ul class="facts">{% for name, value in part.facts.items() -%}
 <li>{{ name }} <b>{{ value }}</b></li>
@@ -246,6 +256,7 @@ TEMPLATES = {
     "section": _SECTION,
     "table": _TABLE,
     "picture": _PICTURE,
+    "gallery": _GALLERY,
     "facts": _FACTS,
     "note": _NOTE,
     "heading": "<h3>{{ part.content }}</h3>",

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from fedf2dg.report.document import Cell, Note, Row, Table
+from fedf2dg.report.document import Cell, Note, Part, Picture, Row, Section, Table
+from fedf2dg.report.figures import confidence, to_svg
 from fedf2dg.report.run_record import mapping, number
 from fedf2dg.report.tables import MEASURED_ON, percent
 from foundation import counted, scores
@@ -25,6 +26,20 @@ MEANING = (
     "others. All of it is said only where "
     "the 95 % interval says so too: of other images of the same kind, 19 of 20 such intervals hold "
     f"the true share. A ° marks what rests on fewer than {FEW} images."
+)
+
+_FIGURES = (
+    "Accuracy is the share that is right. Balanced accuracy is the mean of the classes' recalls: a "
+    "frequent class counts no more than a rare one. AUROC is the chance that an image of a class "
+    "scores higher for it than one of another class: 0.5 is guessing. Log loss (natural logarithm) "
+    "punishes answers that are sure and wrong; guessing answers the classes' shares each time. The "
+    "calibration error is the mean gap between how sure the model is and how often "
+    "it is right, in 15 bins. Intervals: Wilson's for shares, Newcombe's for AUROC."
+)
+_SURE = (
+    "Left: how often the model is right where it is so sure (points, with 95 % intervals); on the "
+    "dotted line its confidence can be taken at its word. Right: what is left where it answers "
+    "only from some confidence on."
 )
 
 
@@ -44,6 +59,8 @@ class Evidence:
         Whether these images also chose the model of several, which flatters it.
     classes : int
         How many classes were measured, where that is known; 0: all of them.
+    on_sites : str
+        What the sites' images are.
     """
 
     whole: Outcomes | None = None
@@ -51,6 +68,7 @@ class Evidence:
     sites: Mapping[str, Outcomes] = field(default_factory=dict)
     also_chose: bool = False
     classes: int = 0
+    on_sites: str = "held-out images"
 
     @classmethod
     def of(cls, summary: Mapping[str, Any], confusions: Sequence[Any] = ()) -> Evidence:
@@ -129,7 +147,7 @@ class Verdict:
                 ("Good at", self.good),
                 ("Weak at", self.weak),
                 ("Blind at", self.blind),
-                ("Too few images to tell for", self.unsure),
+                ("Undecided, for want of images, at", self.unsure),
             )
             if names
         ]
@@ -235,17 +253,15 @@ def opening(evidence: Evidence, names: Sequence[str]) -> list[Note]:
 def lines(evidence: Evidence, names: Sequence[str]) -> list[str]:
     """Return the verdict on the whole and on the sites, a line each, as a log ends with it."""
     whole = verdict(evidence.whole, names, evidence.on, evidence.classes)
-    sites = _worst_first(evidence, names, "held-out images")
+    sites = _worst_first(evidence, names)
     said = [whole.sentence, *(f"{site}: {v.sentence}" for site, _, v in sites[:_MOST_LINES])]
     if more := len(sites) - _MOST_LINES:
         said += [f"{counted(more, 'other site')}: see the report"] if more > 0 else []
     return said
 
 
-def _worst_first(
-    evidence: Evidence, names: Sequence[str], on: str = "images"
-) -> list[tuple[str, Outcomes, Verdict]]:
-    found = [(site, o, verdict(o, names, on)) for site, o in evidence.sites.items()]
+def _worst_first(evidence: Evidence, names: Sequence[str]) -> list[tuple[str, Outcomes, Verdict]]:
+    found = [(s, o, verdict(o, names, evidence.on_sites)) for s, o in evidence.sites.items()]
     return sorted(found, key=lambda site: ("bad", "unsure", "good").index(site[2].kind))
 
 
@@ -285,7 +301,7 @@ def classes_table(outcomes: Outcomes, names: Sequence[str]) -> Table:
         rows.append(
             [
                 _name(names, label),
-                Cell("too few" if word == "unsure" else word, f"words {kind}"),
+                Cell("undecided" if word == "unsure" else word, f"words {kind}"),
                 f"{recall.images:,}",
                 _with_ends(recall, 100, " %"),
                 _with_ends(precision, 100, " %"),
@@ -319,6 +335,37 @@ def figures_table(evidence: Evidence) -> Table:
     header = ["on the images of", "images", "accuracy", "balanced accuracy", "mean AUROC"]
     header += ["log loss", "log loss of guessing", "calibration error"]
     return Table("Figures with 95 % intervals", header, rows, rest_in="summary.json")
+
+
+def details(evidence: Evidence, names: Sequence[str]) -> Iterator[Section]:
+    """Return what a page says of a model class by class, in figures, and of its confidence."""
+    whole, parts = evidence.whole, list[Part]()
+    if whole is None:
+        return
+    if (table := classes_table(whole, names)).rows:
+        parts += [table] if evidence.sites else [table, Note(MEANING, "note")]
+    if unnamed := scores.never_named(whole):
+        said = listed([_name(names, label) for label in unnamed])
+        parts.append(Note(f"It never answers {said}.", "warning"))
+    parts += [figures_table(evidence), Note(_FIGURES, "note")]
+    yield Section("For which classes", parts)
+    if whole.bins.any():
+        kept = scores.abstaining(whole)
+        rows: list[Row] = [
+            [
+                f"{100 * threshold:.0f} %",
+                _with_ends(answered, 100, " %"),
+                _with_ends(right, 100, " %"),
+            ]
+            for threshold, answered, right in kept
+        ]
+        drawn = confidence(whole.bins, [(t, a.value, r.value) for t, a, r in kept])
+        told = (
+            "Points of confidence and share that is right; curves of abstaining, as in the table."
+        )
+        header = ["answers from a confidence of", "answered", "right of these"]
+        table = Table("Abstaining where it is not sure", header, rows)
+        yield Section("How sure it is", [Picture(to_svg(drawn, "sure", told), _SURE), table])
 
 
 def _with_ends(figure: Figure, unit: float, sign: str) -> str | None:

@@ -103,22 +103,11 @@ def run_through_flower(
     gpus: int = 0,
     app: Path | None = None,
 ) -> None:
-    """Submit an app, stream its log, and return when the run has completed.
+    """Submit an app (of this package, or a folder's), and return when the run has completed.
 
-    Parameters
-    ----------
-    run_config : RunConfig
-        Flat run-configuration keys and values.
-    num_nodes : int
-        Number of virtual SuperNodes.
-    output : TextIO
-        Receives the run's log, line by line, without what tells a reader nothing.
-    log_file : Path
-        Receives everything that Flower printed, with the tracebacks.
-    gpus : int (default: 0)
-        GPUs of this machine that the clients are to share; 0: they compute on processors.
-    app : Path, optional
-        The folder of a Flower app. None: the app of this package.
+    The run's log goes to ``output``, line by line, without what tells a reader nothing; all that
+    Flower printed, with the tracebacks, to ``log_file``. The clients share the ``gpus`` of this
+    machine; where there are none, they compute on processors.
 
     Raises
     ------
@@ -358,13 +347,8 @@ class ReadableLog:
 
     Colours and the level INFO go; so do the blocks of an error, whose reason is reported in one
     line elsewhere: a failed client by a warning, a failed run by :class:`FlowerRunError`. What a
-    client's process warns of is shown once, and not if the server or the command has said it:
+    client's process warns of is shown once, and not if the server or the command has ``said`` it:
     they read the same data.
-
-    Parameters
-    ----------
-    said : Iterable[str] (default: none)
-        Warnings that the command has given.
     """
 
     def __init__(self, said: Iterable[str] = ()) -> None:

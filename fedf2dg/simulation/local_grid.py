@@ -20,15 +20,6 @@ class LocalGrid(Grid):
 
     A client runs when its reply is pulled, and only one message and one reply exist at a time, so
     that memory does not grow with the number of clients.
-
-    Parameters
-    ----------
-    client_app : ClientApp
-        The client.
-    num_nodes : int
-        Number of virtual nodes.
-    run_config : Mapping, optional
-        What the clients see as ``context.run_config``.
     """
 
     #: Messages that are of use at the same time; :func:`.exchange` keeps to it.
@@ -46,12 +37,10 @@ class LocalGrid(Grid):
         self._run: object | None = None
 
     def set_run(self, run: object) -> None:
-        """Remember run information."""
         self._run = run
 
     @property
     def run(self):  # type: ignore[no-untyped-def]
-        """Run information, as set."""
         return self._run
 
     def create_message(
@@ -62,11 +51,9 @@ class LocalGrid(Grid):
         group_id: str,
         ttl: float | None = None,
     ) -> Message:
-        """Build a message."""
         return Message(content, dst_node_id, message_type, ttl=ttl, group_id=group_id)
 
     def get_node_ids(self) -> list[int]:
-        """Return the virtual nodes."""
         return list(self._partitions)
 
     def push_messages(self, messages: Iterable[Message]) -> list[str]:
@@ -89,7 +76,6 @@ class LocalGrid(Grid):
     def send_and_receive(
         self, messages: Iterable[Message], *, timeout: float | None = None
     ) -> list[Message]:
-        """Run all messages and return their replies."""
         deadline = None if timeout is None else time.monotonic() + timeout
         replies: list[Message] = []
         waiting = set(self.push_messages(messages))

@@ -22,19 +22,9 @@ _WAIT_SECONDS = 0.01
 class ParallelGrid(LocalGrid):
     """Runs a ClientApp for a number of virtual nodes, in as many processes as there are workers.
 
-    Parameters
-    ----------
-    load : callable
-        A function of a module that returns the ClientApp; called in the processes.
-    num_nodes : int
-        Number of virtual nodes.
-    workers : Workers
-        Where the clients run.
-    run_config : Mapping, optional
-        What the clients see as ``context.run_config``.
-    timeout : float, optional
-        Seconds in which a client must answer, from when its process has begun with the message. The
-        process of one that does not is ended, and its reply is an error. None: any time.
+    ``load``, a function of a module, returns the ClientApp in each process. A client must answer
+    within ``timeout`` seconds from when its process has begun with the message: the process of one
+    that does not is ended, and its reply is an error.
     """
 
     #: A client that was asked answers, if only with its error: nobody need stop waiting. How many

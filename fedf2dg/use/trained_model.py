@@ -91,6 +91,14 @@ class TrainedModel:
         pixels = decode_image(image, description.channels, where, description.image_size)
         return self._normalization.apply(torch.from_numpy(pixels.copy()))
 
+    def seen(self, preprocessed: Tensor) -> Tensor:
+        """Return a preprocessed image (channels, H, W) as it looks, values about 0 to 1."""
+        mean, std = (
+            torch.tensor(values, dtype=torch.float32).reshape(-1, 1, 1)
+            for values in (self.description.mean, self.description.std)
+        )
+        return preprocessed * std + mean
+
     @torch.inference_mode()
     def logits(self, preprocessed: Tensor) -> Tensor:
         """Return logits (n, classes) on the CPU for preprocessed images (n, channels, H, W)."""

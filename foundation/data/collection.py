@@ -85,6 +85,8 @@ class Collection:
         How many training images each site has; its rows follow those of the site before it.
     spare : tuple of bool
         Whether a share of the training images may be held out for testing; one per site, or one.
+    draws_test : bool
+        Whether that is where the test split comes from.
     public : bool
         Whether anybody may see the images; else the cache shows them to nobody but their owner.
     published : bool
@@ -105,6 +107,7 @@ class Collection:
     sites: tuple[str, ...] = ()
     site_sizes: tuple[int, ...] = ()
     spare: tuple[bool, ...] = ()
+    draws_test: bool = False
     public: bool = False
     published: bool = False
     image_size: int = 0
@@ -145,6 +148,7 @@ class Collection:
             if self.sites
             else (),
             spare=(),
+            draws_test=True,
         )
 
     def describe(self) -> Description:

@@ -80,6 +80,10 @@ class DataSet:
             return True
         return self.is_here and split in self._collection.splits
 
+    def draws_test(self) -> bool:
+        """Tell whether the test images are a share that was drawn, and not the user's choice."""
+        return self.has("test") and self._collection.draws_test
+
     def load(self, split: str) -> ImageData:
         """Load the ``train`` or ``test`` split, in the order of its files; see `Collection.load`.
 
@@ -99,18 +103,23 @@ class DataSet:
         return dict(zip(collection.sites, collection.training_sizes(), strict=True))
 
     def warn_of_copies(self) -> None:
-        """Say how many test images stand among the training images, too."""
+        """Say how many images stand in both splits, in several classes, or in one class twice."""
         collection = self._collection
-        if collection.published or not (self.has("train") and self.has("test")):
+        if collection.published or not self.has("train"):
             return
         train, test = (
-            {row.tobytes() for row in collection.digests(split)} for split in ("train", "test")
+            [row.tobytes() for row in collection.digests(split)] if self.has(split) else []
+            for split in ("train", "test")
         )
-        if both := len(train & test):
-            warn_once(
-                f"data set '{self.name}': {both:,} of {len(test):,} test images are training "
-                "images as well: their accuracy is too kind"
-            )
+        in_classes = set(zip(train, self.load("train").labels.tolist(), strict=True))
+        once = set(train)
+        for count, what in (
+            (len(once.intersection(test)), "test images are training images as well"),
+            (len(in_classes) - len(once), "training images stand in another class as well"),
+            (len(train) - len(in_classes), "training images are copies of others in their class"),
+        ):
+            if count:
+                warn_once(f"data set '{self.name}': {count:,} {what}")
 
     def digest(self, split: str, rows: Indices | None = None) -> str:
         """Return a digest of a split's images and labels, or of some rows, in whatever order.

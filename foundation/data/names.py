@@ -53,9 +53,11 @@ def listed(names: Sequence[str]) -> str:
 def look_alike(name: str) -> str:
     """Return what names that a reader takes for one have in common.
 
-    Case, blanks and the forms of a letter do not count: "Cat", "cat " and "ｃａｔ" are one.
+    Case, blanks, the forms of a letter and zeros before a number do not count: "Cat", "cat " and
+    "ｃａｔ" are one, and so are "1" and "01".
     """
-    return " ".join(unicodedata.normalize("NFKC", name).casefold().split())
+    alike = " ".join(unicodedata.normalize("NFKC", name).casefold().split())
+    return str(int(alike)) if alike.isdecimal() else alike
 
 
 def refuse_look_alikes(names: Iterable[tuple[str, str]]) -> None:

@@ -1,21 +1,28 @@
 """Classifiers for small images, and what a model's state consists of."""
 
-from .bfloat16 import bfloat16_pays, native_bfloat16
 from .classifier import Classifier
-from .device import device_of, fit_threads, gpu_shares, release_memory, resolve_device
+from .device import (
+    bfloat16_pays,
+    device_of,
+    fit_threads,
+    gpu_shares,
+    native_bfloat16,
+    release_memory,
+    resolve_device,
+)
 from .directory import (
     ModelDescription,
     ModelDirectoryError,
     read_model,
     write_model,
 )
-from .interpolation import interpolated
 from .registry import build
 from .state import (
     State,
     StateLayout,
     cpu_state,
     first_non_finite,
+    interpolated,
     load_state,
     size_in_bytes,
     state_difference,

@@ -1,16 +1,23 @@
-"""What a model says of labelled images, one by one: server and clients measure alike."""
+"""What a model says of images, one by one: server and clients measure alike.
+
+Of labelled images on their device, in the same batches every time; of others, a bounded number at a
+time; and what enters the head, whatever the classifier.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .classifier import Classifier
-from .kept_features import KeptFeatures, Store
+from .device import device_of
+from .freezing import KeptFeatures, Store
+from .head import head_name
 
 # Pixels of one forward pass. On a CPU larger batches leave the caches: evaluating resnet8 on 2,000
 # images of 32x32 takes 0.5 s in batches of 64 and 1.2 s in batches of 1,024.
@@ -103,3 +110,45 @@ class LabelledImages:
         model.train(was_training)
         logits = torch.cat(answers) if answers else loss.new_zeros((0, 0), dtype=torch.float32)
         return Predictions(logits, predicted, correct, loss)
+
+
+_AT_ONCE = 256
+
+
+@torch.no_grad()
+def predicted_logits(model: nn.Module, images: Tensor) -> Tensor:
+    """Return a model's logits, (n, classes) float32 on the CPU.
+
+    Parameters
+    ----------
+    model : nn.Module
+        A classifier in the mode it is to be used in.
+    images : Tensor
+        (n, C, H, W), n at least 1, in the model's input space, on any device.
+    """
+    return torch.cat(
+        [model(part.to(device_of(model))).float().cpu() for part in images.split(_AT_ONCE)]
+    )
+
+
+def features_of(model: nn.Module, images: Tensor) -> Tensor:
+    """Return the input of the head for every image, (n, d) float32 on the CPU.
+
+    Parameters
+    ----------
+    model : nn.Module
+        A classifier with a linear head, in the mode it is to be used in.
+    images : Tensor
+        (n, C, H, W), n at least 1, in the model's input space, on any device.
+    """
+    seen: list[Tensor] = []
+
+    def keep(module: nn.Module, inputs: tuple[Any, ...]) -> None:
+        seen.append(inputs[0].detach().float().cpu())
+
+    handle = model.get_submodule(head_name(model)).register_forward_pre_hook(keep)
+    try:
+        predicted_logits(model, images)
+    finally:
+        handle.remove()
+    return torch.cat(seen)

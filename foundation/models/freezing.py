@@ -1,12 +1,22 @@
-"""Layers that are not trained, such as those of a pretrained encoder."""
+"""Layers that are not trained, and what a frozen encoder says of images, computed once.
+
+A classifier takes features in place of images (:meth:`.Classifier.embed`), so what is kept here
+stands for the images wherever a frozen encoder would say the same of them again: in local training,
+in judgements of several heads, in statistics.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from torch import nn
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
 
 from .classifier import Classifier
+from .device import device_of
 
 
 def freeze(model: nn.Module, layers: Sequence[str]) -> None:
@@ -62,3 +72,81 @@ def hold_frozen_statistics(model: nn.Module) -> None:
             own = list(module.parameters(recurse=False))
             if own and not any(parameter.requires_grad for parameter in own):
                 module.eval()
+
+
+Features = npt.NDArray[np.float32]
+#: Returns what is stored under a name, or computes and stores it.
+Store = Callable[[str, Callable[[], Features]], Features]
+
+
+class KeptFeatures:
+    """The features of some images under the encoder that was last asked about.
+
+    Parameters
+    ----------
+    batches : callable
+        Returns the images as the encoder takes them, in order.
+    store : Store, optional
+        Keeps features beyond this process.
+    """
+
+    def __init__(self, batches: Callable[[], Iterable[Tensor]], store: Store | None = None) -> None:
+        self._batches = batches
+        self._store = store
+        self._encoder: dict[str, Tensor] = {}
+        self._kept: dict[torch.dtype | None, Tensor] = {}
+
+    def of(self, model: Classifier, autocast: torch.dtype | None = None) -> Tensor:
+        """Return φ, float32 of shape (n, width) on the model's device.
+
+        Parameters
+        ----------
+        model : Classifier
+            Its encoder is run in evaluation mode; it is left in the mode it was in.
+        autocast : torch.dtype, optional
+            Reduced precision to compute in.
+        """
+        encoder = model.encoder.state_dict()
+        if not self._known(encoder):
+            self._kept = {}
+            self._encoder = {name: value.clone() for name, value in encoder.items()}
+        if autocast not in self._kept:
+            self._kept[autocast] = self._computed(model, autocast)
+        return self._kept[autocast]
+
+    def _known(self, encoder: Mapping[str, Tensor]) -> bool:
+        return encoder.keys() == self._encoder.keys() and all(
+            torch.equal(value, self._encoder[name]) for name, value in encoder.items()
+        )
+
+    def _computed(self, model: Classifier, autocast: torch.dtype | None) -> Tensor:
+        def compute() -> Features:
+            return _run(model, self._batches(), autocast).cpu().numpy()
+
+        if self._store is None:
+            return _run(model, self._batches(), autocast)
+        found = self._store(f"{encoder_digest(model)} {autocast}", compute)
+        # A copy: what is stored is read-only.
+        return torch.tensor(found).to(device_of(model))
+
+
+@torch.no_grad()  # and not inference_mode, whose tensors no head could be trained on
+def _run(model: Classifier, batches: Iterable[Tensor], autocast: torch.dtype | None) -> Tensor:
+    was_training = model.training
+    model.eval()
+    device = device_of(model)
+    found = []
+    with torch.autocast(device.type, dtype=autocast, enabled=autocast is not None):
+        for images in batches:
+            found.append(model.encoder(images).flatten(1).float())
+    model.train(was_training)
+    return torch.cat(found)
+
+
+def encoder_digest(model: Classifier) -> str:
+    """Return what an encoder is known by: a hash of its weights and statistics."""
+    digest = hashlib.sha256()
+    for name, value in model.encoder.state_dict().items():
+        digest.update(f"{name} {tuple(value.shape)} {value.dtype}\n".encode())
+        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()

@@ -11,11 +11,10 @@ import torch
 from client_app.training import train_locally
 from fedf2dg import simulate
 from foundation.data import Batches, FeatureNoise, ImageData, Normalization
-from foundation.models import StateLayout, build, cpu_state, kept_features
+from foundation.models import StateLayout, build, cpu_state, freezing
 from foundation.models.class_statistics import class_sums
 from foundation.models.evaluation import LabelledImages
-from foundation.models.freezing import encoder_is_frozen, freeze
-from foundation.models.kept_features import KeptFeatures, encoder_digest
+from foundation.models.freezing import KeptFeatures, encoder_digest, encoder_is_frozen, freeze
 from foundation.settings.configuration import RunConfiguration
 from strategies import get
 
@@ -91,8 +90,8 @@ def test_models_that_differ_in_their_heads_run_the_encoder_once(monkeypatch):
     )
     model = frozen_model()
     runs = []
-    run = kept_features._run
-    monkeypatch.setattr(kept_features, "_run", lambda *given: runs.append(1) or run(*given))
+    run = freezing._run
+    monkeypatch.setattr(freezing, "_run", lambda *given: runs.append(1) or run(*given))
     inputs = NORMALIZATION.apply(torch.tensor(data.images))
     for seed in range(3):
         torch.manual_seed(seed)
@@ -157,8 +156,8 @@ def test_a_frozen_encoder_takes_images_without_augmentation_unless_one_is_asked_
 def test_a_run_computes_each_clients_features_once(tmp_path, monkeypatch):
     monkeypatch.setenv("FEDF2DG_CACHE", str(tmp_path / "cache"))
     runs = []
-    run = kept_features._run
-    monkeypatch.setattr(kept_features, "_run", lambda *given: runs.append(1) or run(*given))
+    run = freezing._run
+    monkeypatch.setattr(freezing, "_run", lambda *given: runs.append(1) or run(*given))
     simulate(
         RunConfiguration(
             train_samples=200,

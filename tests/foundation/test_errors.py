@@ -15,7 +15,7 @@ from foundation.processes import ProcessDied
 from foundation.settings.configuration import ConfigurationError
 from generation import InversionError
 from server_app.checkpoints import CheckpointError
-from server_app.federation import DivergedModel
+from server_app.rounds import DivergedModel
 from strategies import TooFewReplies
 
 USAGE = [ConfigurationError, DataError, PartitionError, CheckpointError]

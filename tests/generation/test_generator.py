@@ -9,7 +9,7 @@ import torch
 from torch.nn import functional as F
 
 from foundation.models import build
-from foundation.models.ensemble import Ensemble
+from foundation.models.classifier import Ensemble
 from generation import InversionError
 from generation.generator import NOISE, Generator
 from generation.generator_losses import (

@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-import server_app.federation
+import server_app.clients
 from foundation.models import State, interpolated
 from questions.ask import Answers, ask
 from questions.evaluation import Candidates, EvaluationRequest, Scores
@@ -45,7 +45,7 @@ def judged_as(monkeypatch: pytest.MonkeyPatch):
             scores = Scores(total, 5 + gained - lost, gained, lost, gained[:, 0] * 0.0)
             return Answers(dict.fromkeys(participants.clients, scores), {})
 
-        monkeypatch.setattr(server_app.federation, "ask", answer)
+        monkeypatch.setattr(server_app.clients, "ask", answer)
         return asked
 
     return use

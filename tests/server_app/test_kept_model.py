@@ -53,18 +53,18 @@ def test_a_strategy_without_a_global_model_leaves_none_and_says_so(tiny_run, app
 
 
 def test_a_run_that_goes_on_replaces_its_model(tiny_run, monkeypatch):
-    import server_app.run
+    from server_app.run import Run
 
     first = tiny_run("run", **SMALL, stages="train")
     weights = (first.directory / "model" / "model.safetensors").read_bytes()
     there = []
-    train = server_app.run.train
+    train = Run.train
 
-    def watched(federation):
-        there.append((federation.directory / "model").exists())
-        train(federation)
+    def watched(run):
+        there.append((run.directory / "model").exists())
+        train(run)
 
-    monkeypatch.setattr(server_app.run, "train", watched)
+    monkeypatch.setattr(Run, "train", watched)
     keys = {**SMALL, "num_server_rounds": 2, "stages": "train"}
     again = tiny_run("run", **keys, resume_from=str(first.directory))
     assert there == [False]

@@ -5,11 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
-import torch
 
 from fedf2dg.deployment.example_sites import write_folders
 from fedf2dg.report import terminal_table, write_report
@@ -150,13 +148,7 @@ def test_clients_without_an_image_to_judge_with_are_named_before_any_work(app_lo
         client: Participant(client, client, 10, (client % 14 // 13, 0), f"site {client}")
         for client in range(14)
     }
-    federation = SimpleNamespace(
-        configuration=RunConfiguration.parse({}),
-        participants=participants,
-        strategy=SimpleNamespace(has_global_model=True),
-        measuring=SimpleNamespace(by="server"),
-    )
-    _warn_of_what_is_left_out(federation)  # type: ignore[arg-type]
+    _warn_of_what_is_left_out(RunConfiguration.parse({}), participants, True, "server")
     (said,) = [record.getMessage() for record in app_log.records]
     assert said.startswith("no image is held out by site 0, site 1, ")
     assert said.endswith("site 9 and 3 others: nothing is measured or judged there")
@@ -261,15 +253,15 @@ def test_a_model_that_was_just_measured_is_not_measured_again() -> None:
     calls: list[object] = []
 
     class Counting(Measuring):
-        def here(self, model: object) -> object:  # type: ignore[override]
-            calls.append(model)
-            return model
+        def here(self, state: object) -> object:  # type: ignore[override]
+            calls.append(state)
+            return state
 
     digits = DataSet("digits").describe()
-    measuring = Counting(None, configuration, digits, None, torch.device("cpu"))  # type: ignore[arg-type]
+    measuring = Counting(configuration, digits, None, None, None)  # type: ignore[arg-type]
     first, second = {}, {}
     for state in (first, first, second):
-        measuring("model", state)  # type: ignore[arg-type]
+        measuring(state)  # type: ignore[arg-type]
     assert len(calls) == 2
 
 

@@ -100,7 +100,7 @@ def test_what_comes_behind_a_competition_that_is_left_out_is_said_or_follows(
 def test_calibration_before_fedf2dg_and_resumed_between(
     tiny_run, tmp_path, monkeypatch, part, source, last
 ):
-    from server_app.federation import Federation
+    from server_app.run import Run
 
     keys = {
         "strategy": "fedavg",
@@ -119,17 +119,17 @@ def test_calibration_before_fedf2dg_and_resumed_between(
     assert list(whole.summary()["accuracy"])[:3] == ["federated", "calibrated", "distilled"]
     (event,) = whole.events("calibration")
     assert (event["of"], event["source"]) == (part, source)
-    commit = Federation.commit
+    commit = Run.commit
 
-    def dying(federation, step):
-        commit(federation, step)
+    def dying(run, step):
+        commit(run, step)
         if step == last:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(Federation, "commit", dying)
+    monkeypatch.setattr(Run, "commit", dying)
     with pytest.raises(KeyboardInterrupt):
         tiny_run("parted", **keys)
-    monkeypatch.setattr(Federation, "commit", commit)
+    monkeypatch.setattr(Run, "commit", commit)
     parted = tiny_run("parted", **keys, resume_from=str(tmp_path / "parted"))
     assert parted.events() == whole.events()
     assert all(torch.equal(parted.model()[name], value) for name, value in whole.model().items())

@@ -84,7 +84,7 @@ def test_a_run_says_every_rounds_accuracy_and_seconds(tiny_run, app_log):
     accuracies = [event["accuracy"] for event in run.events("round")]
     assert [int(number) for number, _, _ in told] == [1, 2, 3]
     assert [float(a) for _, a, _ in told] == pytest.approx([100 * a for a in accuracies], abs=0.01)
-    assert "; 1 of 2 rounds, " in app_log.text and app_log.text.count("; 2 of 2 rounds") == 1
+    assert " 1 of 2 rounds, " in app_log.text and app_log.text.count(", 2 of 2 rounds") == 1
     assert not (run.directory / "progress.txt").exists()
     assert "inversion of common samples: " in app_log.text
     assert "inversion of hard samples: " in app_log.text

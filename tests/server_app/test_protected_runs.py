@@ -26,17 +26,18 @@ def test_a_run_on_noised_counts_ends_and_the_server_never_sees_the_true_ones(tin
 def test_a_diverged_model_stops_the_run_and_the_round_before_is_kept(
     tiny_run, result_in, monkeypatch
 ) -> None:
-    from server_app.federation import DivergedModel, Federation
+    from server_app.measuring import Measuring
+    from server_app.rounds import DivergedModel
 
-    measure = Federation._measure
+    measure = Measuring.__call__
     calls = []
 
-    def broken(federation, state):
+    def broken(measuring, state):
         calls.append(1)
-        measured = measure(federation, state)
+        measured = measure(measuring, state)
         return (replace(measured[0], loss=math.nan),) if len(calls) == 2 else measured
 
-    monkeypatch.setattr(Federation, "_measure", broken)
+    monkeypatch.setattr(Measuring, "__call__", broken)
     with pytest.raises(DivergedModel, match=r"round 2: .*resume-from"):
         tiny_run("run", stages="train")
     assert result_in("run").steps() == ["0001-train-0001"]
@@ -46,7 +47,7 @@ def test_a_diverged_model_stops_the_run_and_the_round_before_is_kept(
 
 
 def test_finite_updates_whose_sum_overflows_stop_the_run_with_advice(tiny_run, monkeypatch) -> None:
-    from server_app.federation import DivergedModel
+    from server_app.rounds import DivergedModel
     from strategies import FederatedStrategy
 
     finish = FederatedStrategy.finish

@@ -16,16 +16,16 @@ import pytest
 import torch
 
 import server_app.evaluation
-import server_app.federation
 import server_app.trained
 from fedf2dg.simulation.local_grid import LocalGrid
 from foundation import ProgressLog
+from foundation.events.metrics import MetricsFile
 from foundation.messages import client_store
 from foundation.messages.participants import MissingClients
 from foundation.settings.configuration import ConfigurationError
 from server_app import run_directory
 from server_app.checkpoints import CheckpointError
-from server_app.federation import Federation
+from server_app.run import Run
 from tests import sampling
 
 from .conftest import TINY
@@ -113,11 +113,11 @@ class Reaper:
             return interrupted
 
         saved = client_store.save_file
-        appended, removed = server_app.federation.MetricsFile.append, shutil.rmtree
+        appended, removed = MetricsFile.append, shutil.rmtree
         monkeypatch.setattr(client_store, "save_file", save)
         for name in ("write_text", "write_bytes"):
             monkeypatch.setattr(Path, name, write_by(name))
-        monkeypatch.setattr(server_app.federation.MetricsFile, "append", append)
+        monkeypatch.setattr(MetricsFile, "append", append)
         monkeypatch.setattr(shutil, "rmtree", delete)
         for name in ("rename", "replace", "unlink", "touch"):
             monkeypatch.setattr(Path, name, before(name))
@@ -276,15 +276,15 @@ def test_a_copy_that_was_killed_is_made_again(tiny_run, tmp_path):
 
 
 def test_total_time_counts_what_was_done_before_the_kill(tiny_run, tmp_path, monkeypatch):
-    commit, died = Federation.commit, set()
+    commit, died = Run.commit, set()
 
-    def dying(federation, step):
-        commit(federation, step)
+    def dying(run, step):
+        commit(run, step)
         if step not in died:
             died.add(step)
             raise Killed(step)
 
-    monkeypatch.setattr(Federation, "commit", dying)
+    monkeypatch.setattr(Run, "commit", dying)
     resume = {}
     while True:
         try:
@@ -407,10 +407,10 @@ def test_a_run_without_settings_is_not_taken_for_one_with_the_defaults(tmp_path)
 
 
 def test_settings_are_written_before_the_clients_are_met(tiny_run, result_in, monkeypatch):
-    def nobody(federation):
+    def nobody(run):
         raise MissingClients("nobody is there")
 
-    monkeypatch.setattr(server_app.federation.Federation, "meet_clients", nobody)
+    monkeypatch.setattr(Run, "meet_clients", nobody)
     with pytest.raises(MissingClients):
         tiny_run("run", strategy="fedavg", seed=7)
     known = run_directory.settings_to_resume(result_in("run").directory)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from server_app.federation import Federation
+from server_app.rounds import Rounds
 
 
 class Killed(BaseException):
@@ -23,15 +23,15 @@ def test_it_resumes_with_what_the_strategy_remembers(tiny_run, tmp_path, monkeyp
     }
     whole = tiny_run("whole", **keys)
 
-    train_round = Federation.train_round
+    carry_out = Rounds.carry_out
 
-    def killed_in_the_third(federation, server_round, phase):
+    def killed_in_the_third(rounds, server_round, phase):
         if server_round == 3:
             raise Killed
-        train_round(federation, server_round, phase)
+        carry_out(rounds, server_round, phase)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Federation, "train_round", killed_in_the_third)
+        patch.setattr(Rounds, "carry_out", killed_in_the_third)
         with pytest.raises(Killed):
             tiny_run("parted", **keys)
     parted = tiny_run("parted", **keys, resume_from=str(tmp_path / "parted"))

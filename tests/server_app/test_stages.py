@@ -73,18 +73,18 @@ def test_a_stage_without_the_one_before_it_names_what_is_missing(
 
 
 def test_a_stage_behind_an_interrupted_one_says_so(tiny_run, tmp_path, monkeypatch):
-    from server_app.federation import Federation
+    from server_app.run import Run
 
-    commit = Federation.commit
+    commit = Run.commit
 
-    def dying(federation, step):
-        commit(federation, step)
+    def dying(run, step):
+        commit(run, step)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(Federation, "commit", dying)
+    monkeypatch.setattr(Run, "commit", dying)
     with pytest.raises(KeyboardInterrupt):
         tiny_run("run", **KEYS, stages="train")
-    monkeypatch.setattr(Federation, "commit", commit)
+    monkeypatch.setattr(Run, "commit", commit)
     with pytest.raises(CheckpointError, match="interrupted at 'train-0001'"):
         tiny_run("run", **KEYS, stages="generate", resume_from=str(tmp_path / "run"))
 

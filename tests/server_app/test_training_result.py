@@ -44,7 +44,8 @@ def told(monkeypatch):
 
 def test_it_stops_after_rounds_without_a_gain_and_keeps_the_best(tiny_run, told):
     told((6, 1), (1, 2), (0, 3))
-    run = tiny_run("early", num_server_rounds=9, patience=2, **KEYS)
+    run = tiny_run("early", num_server_rounds=9, patience=2, evaluation="clients", **KEYS)
+    assert run.summary()["measured"]["selected"]["also_chose"]
     summary = run.summary()
     assert summary["rounds"] == 4
     judged = run.events("round_judged")

@@ -15,6 +15,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator, PercentFormatter
+from numpy.typing import NDArray
 
 from fedf2dg.report.figures.style import (
     BLUE,
@@ -30,6 +31,7 @@ from fedf2dg.report.figures.style import (
     plain,
 )
 from fedf2dg.report.run_record import Measurement
+from foundation.intervals import share_interval
 
 #: Lines a plot can hold and still be read; more methods make more plots.
 MOST_LINES = 7
@@ -205,6 +207,44 @@ def dots(methods: Mapping[str, Mapping[str, Dot]], axis: str, *, differences: bo
         axes.xaxis.set_major_formatter(PercentFormatter(decimals=0, symbol=" %"))
     looks = [(s, *_STAGE_LOOKS[s]) for s in shown]
     _legend(figure, [(colour, "-", marker, stage) for stage, colour, marker in looks])
+    return figure
+
+
+@in_style
+def confidence(bins: NDArray[np.float64], kept: Sequence[tuple[float, float, float]]) -> Figure:
+    """Draw how often a model is right where it is so sure, and where it answers only if it is.
+
+    Parameters
+    ----------
+    bins : array (3, bins)
+        Images, right ones and sum of confidences by equal bins of confidence.
+    kept : Sequence of (float, float, float)
+        A threshold, the share of images that is answered, and the share of these that is right.
+    """
+    figure = Figure(figsize=(WIDTH, 3.4), layout="constrained")
+    sure, abstains = figure.subplots(1, 2)
+    count, right, total = bins[:, bins[0] > 0]
+    mean, share = 100 * total / count, right / count
+    ends = [share_interval(s, int(n)) for s, n in zip(share, count, strict=True)]
+    reach = 100 * np.abs(np.array(ends).T - share)
+    sure.plot([0, 100], [0, 100], color=SOFT, linewidth=1.0, linestyle=(0, (1, 2)))
+    sure.errorbar(mean, 100 * share, yerr=reach, fmt="o", color=BLUE, markersize=5, elinewidth=1.2)
+    sure.set_title("Right where it is so sure")
+    sure.set_xlabel("confidence")
+    sure.set_ylabel("right")
+    thresholds, answered, among = 100 * np.asarray(kept, dtype=float).reshape(-1, 3).T
+    abstains.plot(thresholds, among, color=BLUE, marker="o", markersize=4, label="right")
+    looks: Any = {"linestyle": (0, (5, 1.5)), "marker": "s", "markersize": 4}
+    abstains.plot(thresholds, answered, color=VERMILLION, label="answered", **looks)
+    abstains.set_title("If it answers only where it is sure")
+    abstains.set_xlabel("least confidence")
+    abstains.legend(frameon=False, loc="lower left")
+    for axes in (sure, abstains):
+        axes.set_xlim(-2, 102)
+        axes.set_ylim(-2, 104)
+        axes.grid(color=FAINT, linewidth=0.7)
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_formatter(PercentFormatter(decimals=0, symbol=" %"))
     return figure
 
 

@@ -116,7 +116,12 @@ def splits_in(directory: Path, class_names: Sequence[str] = ()) -> dict[str, Pat
     by_name: dict[str, Path] = {}
     for child in folders_in(directory):
         if composed(child.name) not in class_names:
-            by_name.setdefault(child.name.lower(), child)
+            other = by_name.setdefault(child.name.lower(), child)
+            if other != child and child.name.lower() in _SPLIT_WORDS:
+                raise DataError(
+                    f"{shown(directory)} holds both {other.name} and {child.name}: move what is "
+                    "not meant elsewhere"
+                )
     return {
         split: next(by_name[usual] for usual in usuals if usual in by_name)
         for split, usuals in SPLIT_NAMES.items()
@@ -154,7 +159,8 @@ def refuse_a_single_class(source: Collection, directory: Path) -> None:
         return
     only = source.class_names[present[0]]
     advice = "needs two classes or more"
-    for meant in folders_in(directory):
+    roots = (directory, *splits_in(directory).values())
+    for meant in (folder for root in roots for folder in folders_in(root)):
         if composed(meant.name) == only and not has_images(meant) and folders_in(meant):
             advice = f"is one folder above the data: did you mean data-dir={shown(meant)}?"
     raise DataError(f"{shown(directory)} holds images of the single class '{only}': it {advice}")

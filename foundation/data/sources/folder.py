@@ -93,19 +93,26 @@ def _refuse_images_beside_sites(
     One such folder must not make classes of all sites: nothing would say so.
     """
     below = {
-        child.name: {
+        child: {
             composed(each.name)
             for root in (splits_in(child).values() or (child,))
             for each in folders_in(root)
             if has_images(each)
         }
         for child in children
-        if child not in loose
     }
     counts = Counter(name for own in below.values() for name in own)
-    shared = [name for name, count in counts.items() if count > 1]
+    shared = [
+        name
+        for name, count in counts.items()
+        if count > 1 and any(name in own for child, own in below.items() if child not in loose)
+    ]
     if shared:
-        sites_here = [name for name, own in below.items() if own.intersection(shared)]
+        sites_here = [
+            child.name
+            for child, own in below.items()
+            if child not in loose and own.intersection(shared)
+        ]
         raise DataError(
             f"{shown(directory)} holds folders that look like sites, with class folders in them "
             f"({listed(sites_here)}: {listed(in_order(shared))}), and others that hold images "

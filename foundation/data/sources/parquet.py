@@ -34,6 +34,7 @@ LABEL_COLUMNS = ("label", "fine_label", "labels")
 _ROWS_AT_ONCE = 1024
 # As the datasets library names them, in some versions with a fingerprint behind.
 _SHARD = re.compile(r"-(?P<number>\d+)-of-(?P<count>\d+)(-[0-9a-f]+)?$", re.I)
+_NUMBERED = re.compile(r"\w+-\d+").fullmatch
 # So many different labels may be classes however few images there are.
 _CERTAINLY_CLASSES = 100
 
@@ -134,6 +135,9 @@ def _files_of(stem: str, every: Sequence[Path]) -> list[Path]:
         two = listed([shown(path.name) for path in (*whole, *shards)])
         raise DataError(f"{place} holds {stem} twice ({two}): move what is not meant elsewhere")
     if whole or not shards:
+        given = [int(path.stem[len(stem) + 1 :]) for path in parts if _NUMBERED(path.stem)]
+        if len(given) > 1 and max(given) - min(given) >= len(given) == len(parts):
+            warn_once(f"{place}: the numbers of the files of {stem} have a gap: {sorted(given)}")
         return whole or parts
     counts = sorted({int(found["count"]) for found in shards.values()})
     numbers = Counter(int(found["number"]) for found in shards.values())

@@ -10,7 +10,7 @@ import pytest
 import torch
 from flwr.app import ArrayRecord
 
-from foundation.models.clipping import clip_factors, scaled_update, update_norm
+from foundation.models.aggregation import clip_factors, scaled_update, update_norm
 from foundation.settings.configuration import RunConfiguration
 from questions.label_counts import noised_counts, shareable_counts
 

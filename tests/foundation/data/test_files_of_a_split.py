@@ -81,6 +81,13 @@ def test_a_missing_shard_is_named(tmp_path: Path) -> None:
     assert len(DataSet("parquet", str(tmp_path)).load("train")) == 6
 
 
+def test_a_gap_among_numbered_files_is_told(tmp_path: Path, warnings_seen: list[str]) -> None:
+    for number in (0, 2):
+        write_parquet(tmp_path / f"train-{number}.parquet", pictures(number + 2)[:2], ["a", "b"])
+    assert len(DataSet("parquet", str(tmp_path)).load("train")) == 4
+    assert "the numbers of the files of train have a gap: [0, 2]" in warnings_seen[0]
+
+
 def test_shards_of_two_uploads_are_refused(tmp_path: Path) -> None:
     shard(tmp_path, 0, 1)
     for number in range(2):

@@ -20,7 +20,8 @@ from tests.foundation.data.tiny_files import encode, pictures, write_folder, wri
 
 
 @pytest.mark.parametrize(
-    "pair", [("Cat", "cat"), ("cat", "cat "), ("big cat", "big  cat"), ("cat", "ｃａｔ")]
+    "pair",
+    [("Cat", "cat"), ("01", "1"), ("cat", "cat "), ("big cat", "big  cat"), ("cat", "ｃａｔ")],
 )
 def test_names_that_a_reader_takes_for_one_are_refused(
     tmp_path: Path, pair: tuple[str, str], forget: Callable[[], None]
@@ -208,7 +209,37 @@ def test_copies_of_test_images_are_told(tmp_path: Path, warnings_seen: list[str]
     write_folder(tmp_path / "train", {"a": images[:4], "b": images[4:]})
     write_folder(tmp_path / "test", {"a": images[:2], "b": pictures(9)[:3]})
     DataSet("folder", str(tmp_path)).warn_of_copies()
-    assert "2 of 5 test images are training images as well" in warnings_seen[0]
+    assert warnings_seen == ["data set 'folder': 2 test images are training images as well"]
+
+
+def test_copies_among_the_training_images_are_told(
+    tmp_path: Path, warnings_seen: list[str]
+) -> None:
+    """A class folder that is a link to another, a table that was saved twice."""
+    write_folder(tmp_path / "train", {"a": pictures(4), "b": pictures(5)})
+    (tmp_path / "train" / "c").symlink_to(tmp_path / "train" / "a", target_is_directory=True)
+    (tmp_path / "train" / "b" / "again.png").write_bytes(
+        (tmp_path / "train" / "b" / "000.png").read_bytes()
+    )
+    DataSet("folder", str(tmp_path)).warn_of_copies()
+    assert warnings_seen == [
+        "data set 'folder': 4 training images stand in another class as well",
+        "data set 'folder': 1 training images are copies of others in their class",
+    ]
+
+
+def test_a_site_with_a_stray_picture_makes_no_classes_of_sites(photographs: Path) -> None:
+    sites = photographs / "Sites"
+    (sites / "north" / "stray.png").write_bytes(encode(pictures(1)[0]))
+    with pytest.raises(DataError, match=r"look like sites.*\(south: ant, bee\).*\(north\)"):
+        DataSet("folder", str(sites)).describe()
+
+
+def test_two_folders_for_one_split_are_refused(tmp_path: Path) -> None:
+    for name in ("train", "Train"):
+        write_folder(tmp_path / name, {"a": pictures(3), "b": pictures(3)})
+    with pytest.raises(DataError, match="holds both Train and train"):
+        DataSet("folder", str(tmp_path)).describe()
 
 
 # Pictures.

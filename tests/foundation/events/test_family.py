@@ -33,6 +33,7 @@ EVENTS = [
     family.ClientsMet((10, 20), ((4, 6), (20, 0)), ("north", "south")),
     family.ClientsMet((10, 20), None),
     ROUND,
+    family.RoundJudged(3, 2, 1, 40, 0.5, -0.025, 0.03),
     family.StatisticsMeasured("distilled", (0, 1), (), 0.5),
     family.Evaluated(
         "federated",
@@ -65,7 +66,10 @@ EVENTS = [
     family.EpochDone(1, 0.5, None, 0, seconds=0.1),
     family.EpochDone(1, 0.5, 0.25, stage="fedftg", objective=2.0),
     family.Calibrated("bias", "predictions", 1, 3, 90, (0.5, -0.5)),
+    family.Calibrated("head", "moments", classes=3, form="ridge", strength=0.1, temperature=2.0),
     family.TeacherTaken(3, 0.5),
+    family.Scored("selected", {"images": 3}, (family.SiteOutcomes(0, "north", {"images": 3}),)),
+    family.RoundJudged(3, 2, 1, 6, 0.5, -0.1, 0.2),
     family.RunEnded("failed", "the disk is full"),
 ]
 

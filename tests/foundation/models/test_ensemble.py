@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from foundation.models import build
-from foundation.models.ensemble import Ensemble
+from foundation.models.classifier import Ensemble
 
 
 @pytest.fixture

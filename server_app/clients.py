@@ -1,0 +1,222 @@
+"""The clients of a run: who they are, what they are asked, and what they told of their labels."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+from flwr.app import ConfigRecord
+from flwr.serverapp import Grid
+
+from foundation.data import Description, to_assignment
+from foundation.data.agreement import to_values
+from foundation.events.family import BytesSent, ClientsMet
+from foundation.events.log import Record
+from foundation.messages.fingerprint import code_fingerprint
+from foundation.messages.frozen_layers import FrozenLayers
+from foundation.messages.gather import Gathered, gather
+from foundation.messages.participants import MissingClients, Participants
+from foundation.settings.configuration import RunConfiguration
+from questions import Request
+from questions.ask import Answers, ask
+from questions.description import DescriptionRequest, introducing
+from questions.pixel_sums import PixelSumsRequest
+from strategies import FederatedStrategy, TooFewReplies
+from strategies.server import LocalUpdate
+
+from .checkpoints import Checkpoint
+from .global_model import GlobalModel
+from .same_data import (
+    described_data,
+    described_test,
+    require_same_data,
+    warn_of_other_images,
+    warn_of_other_test,
+)
+from .told_labels import Told, ToldLabels
+
+log = logging.getLogger("flwr.fedf2dg")
+
+A = TypeVar("A")
+
+
+class Clients:
+    """Asks the clients of a run, and counts what travels.
+
+    Parameters
+    ----------
+    grid : Grid
+        Flower's grid, or the in-process one.
+    configuration : RunConfiguration
+        How many they are, how long they are waited for, and what they may be asked.
+    description : Description
+        What the federation agrees on about its images.
+    model : GlobalModel
+        Its frozen layers are sent to every client once.
+    record : Record
+        Told of what travels.
+    must_stop : callable, optional
+        See :func:`server_app.run.run`.
+    """
+
+    def __init__(
+        self,
+        grid: Grid,
+        configuration: RunConfiguration,
+        description: Description,
+        model: GlobalModel,
+        record: Record,
+        must_stop: Callable[[str], str | None] | None = None,
+    ) -> None:
+        self._grid = grid
+        self._configuration = configuration
+        self._model = model
+        self._record = record
+        self._must_stop = must_stop
+        #: What every message says of the images.
+        self.description = description
+        columns = description.classes if configuration.exact_counts_told else 1
+        request = DescriptionRequest(code_fingerprint(configuration.flat()), columns)
+        self.participants = Participants(
+            configuration.num_clients,
+            configuration.node_timeout,
+            introducing(request, to_values(description)),
+            configuration.client_identity,
+        )
+        self.take_up({})
+
+    def take_up(self, told: Told) -> None:
+        """Know what clients told of their labels before; what they tell is added to it."""
+        self.labels = ToldLabels(
+            self.ask,
+            self.participants,
+            self._configuration,
+            self.description.classes,
+            told,
+            self._record,
+        )
+
+    # ------------------------------------------------------------------------------------ asking
+
+    def ask(
+        self, request: Request[A, Any], progress: Callable[[int, int], None] | None = None
+    ) -> Answers[A]:
+        """Ask the clients a question, and count what travelled: models down, its answers up."""
+        self._know_frozen_layers()
+        answers = ask(
+            self._grid,
+            request,
+            self.participants,
+            agreement=self._agreement,
+            timeout=self._configuration.round_timeout,
+            progress=progress,
+        )
+        self._record(BytesSent("model", down=answers.bytes_down))
+        self._record(BytesSent(request.asks.name.replace("_", " "), up=answers.bytes_up))
+        return answers
+
+    def train(self, strategy: FederatedStrategy, server_round: int) -> Gathered[LocalUpdate]:
+        """Have a strategy's sample of clients train; the strategy counts the bytes."""
+        self._know_frozen_layers()
+        strategy.begin(server_round, self._model.state, self._grid)
+        return gather(
+            self._grid,
+            strategy.addresses,
+            "train",
+            partial(strategy.content, server_round, self._agreement),
+            partial(strategy.checked, server_round),
+            self._configuration.round_timeout,
+        )
+
+    def stop_if_hopeless(self, reasons: Iterable[str]) -> None:
+        """Stop the run if the engine says that clients that failed so will be missing ever after.
+
+        Raises
+        ------
+        TooFewReplies
+            With what the engine says.
+        """
+        for reason in reasons:
+            if self._must_stop is not None and (why := self._must_stop(reason)):
+                raise TooFewReplies(why)
+
+    def _know_frozen_layers(self) -> None:
+        names, known = self._model.layout.frozen, self.participants.frozen
+        if names and not (known is not None and known.part_of(self._model.state)):
+            self.participants.frozen = FrozenLayers(self._model.state, names)
+
+    @property
+    def _agreement(self) -> ConfigRecord:
+        return ConfigRecord(to_values(self.description))
+
+    # ----------------------------------------------------------------------------------- meeting
+
+    def meet(self, state: Checkpoint) -> None:
+        """Wait for the clients, and learn who they are and what their pixels are like.
+
+        Raises
+        ------
+        ConfigurationError, MissingClients
+            If they are not those that the configuration names.
+        CheckpointError
+            If they are simulated, and have other images than when the run began.
+        """
+        configuration = self._configuration
+        self.participants.discover(self._grid, configuration.required_replies)
+        if self.participants.simulated:
+            names = self.description.class_names
+            now = described_data(configuration.division, self._num_examples, names)
+            require_same_data(state.data, now)
+        else:
+            now = described_test(configuration.data_set)
+            warn_of_other_images(self.participants)
+            warn_of_other_test(state.data, now)
+        state.data = now
+        if configuration.measures_pixels and not state.normalization:
+            request = PixelSumsRequest(self.description.image_shape)
+            answers = self.ask(request)
+            if answers.failures:
+                raise MissingClients(f"no valid sums of pixels: {answers.who_failed}")
+            mean, std = request.pooled(answers.valid)
+            state.normalization = {"mean": mean, "std": std}
+
+    def introduce(self) -> None:
+        """Say who the clients are, after asking for their label counts.
+
+        Raises
+        ------
+        MissingClients
+            If one does not tell them.
+        """
+        table = self.labels.of(self.participants.clients)
+        missing = [client for client, row in (table or {}).items() if row is None]
+        if missing:
+            raise MissingClients(
+                f"no valid label counts from clients {missing}. Set label-counts=uniform or "
+                "generation.place=client to do without them"
+            )
+        told = None if table is None else [row for row in table.values() if row is not None]
+        simulated = self.participants.simulated
+        self._record(ClientsMet(self._num_examples, told, self._names(), simulated))
+
+    def _names(self) -> tuple[str, ...]:
+        """Return the names of sites: parts of a data set have none."""
+        if not self.participants.simulated:
+            return tuple(self.participants.names().values()) if self.participants.named else ()
+        names = self._configuration.data_set.sites()
+        return tuple(names) if len(names) == self._configuration.num_clients else ()
+
+    def write_partition(self, path: Path) -> None:
+        """Write for every row of the training split its simulated client, -1 for none."""
+        if self.participants.simulated:
+            division = self._configuration.division
+            rows = len(division.data_set.load("train"))
+            np.save(path, to_assignment(division.parts(), rows))
+
+    @property
+    def _num_examples(self) -> list[int]:
+        return [self.participants[client].num_examples for client in self.participants.clients]

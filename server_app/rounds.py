@@ -1,0 +1,159 @@
+"""A federated round: clients train, updates are aggregated, the result is measured."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+
+from foundation import ExpectedError
+from foundation.events.family import RoundDone, failures_of
+from foundation.events.log import Record
+from foundation.messages.gather import Gathered
+from foundation.models import State, first_non_finite
+from foundation.settings.configuration import RunConfiguration
+from strategies import FederatedStrategy
+from strategies.server import LocalUpdate, RoundOutcome
+
+from .clients import Clients
+from .global_model import GlobalModel
+from .measuring import Figures, Measuring
+
+log = logging.getLogger("flwr.fedf2dg")
+
+_ADVICE = (
+    "A client sent absurd weights, or learning-rate is too high. Continue from the round before "
+    "with resume-from, and e.g. clip-update-norm=2"
+)
+
+
+class DivergedModel(ExpectedError, RuntimeError):
+    """The global model of a round says nothing any more; the round before is kept."""
+
+
+class Rounds:
+    """Carries out federated rounds, also those of a competition.
+
+    Parameters
+    ----------
+    configuration : RunConfiguration
+        With what head and steps training began.
+    strategy : FederatedStrategy
+        Samples clients, checks their updates and aggregates them.
+    clients : Clients
+        Who trains.
+    model : GlobalModel
+        What is trained.
+    measuring : Measuring
+        Measures it.
+    record : Record
+        Told of every round.
+    """
+
+    def __init__(
+        self,
+        configuration: RunConfiguration,
+        strategy: FederatedStrategy,
+        clients: Clients,
+        model: GlobalModel,
+        measuring: Measuring,
+        record: Record,
+    ) -> None:
+        self._configuration = configuration
+        self.strategy = strategy
+        self._clients = clients
+        self._model = model
+        self._measuring = measuring
+        self._record = record
+
+    def carry_out(self, server_round: int, phase: str) -> None:
+        """Carry out a round.
+
+        Parameters
+        ----------
+        server_round : int
+            Its number; rounds of the competition loop go on counting.
+        phase : str
+            ``"federated"`` or ``"competition"``.
+        """
+        started = time.perf_counter()
+        updates = self._trained(server_round)
+        self._model.state, outcome = self._aggregated(server_round, updates)
+        figures = self._measured(server_round)
+        self._warn_of_lost_features(server_round, figures.loss)
+        seconds = time.perf_counter() - started
+        self._record(_told(server_round, phase, figures, outcome, seconds))
+
+    def _trained(self, server_round: int) -> Gathered[LocalUpdate]:
+        before = self.strategy.outcome
+        if before is not None:
+            # The round before is kept: it had enough replies.
+            self._clients.stop_if_hopeless(failure.reason for failure in before.failures)
+        return self._clients.train(self.strategy, server_round)
+
+    def _aggregated(
+        self, server_round: int, updates: Gathered[LocalUpdate]
+    ) -> tuple[State, RoundOutcome]:
+        combined = self.strategy.finish(server_round, updates)
+        if broken := first_non_finite(combined):
+            # Every update was finite: their combination is beyond what a float32 can hold.
+            raise DivergedModel(
+                f"round {server_round}: the combined model cannot be used: {broken!r} holds NaN or "
+                f"infinite values. {_ADVICE}"
+            )
+        assert self.strategy.outcome is not None
+        return combined, self.strategy.outcome
+
+    def _measured(self, server_round: int) -> Figures:
+        """Measure what the round's algorithm produced, if it is that round's turn."""
+        if not self._measuring.is_due(server_round, not self.strategy.has_global_model):
+            return Figures()
+        found: list[Figures] = []
+
+        def measure(state: State) -> dict[str, float]:
+            figures = self._measuring(state)[0]
+            if figures.accuracy is None or figures.loss is None:
+                return {}
+            found.append(figures)
+            return {"accuracy": figures.accuracy, "loss": figures.loss}
+
+        values = self.strategy.evaluate(self._model.state, measure)
+        if not values:
+            return Figures()
+        if not math.isfinite(values["loss"]):
+            raise DivergedModel(
+                f"round {server_round}: the global model's loss is {values['loss']}. {_ADVICE}"
+            )
+        return Figures(found[0].by, found[0].images, values["accuracy"], values["loss"])
+
+    def _warn_of_lost_features(self, server_round: int, loss: float | None) -> None:
+        guessing = math.log(self._clients.description.classes)
+        if self._configuration.initial_head == "closed-form" and (loss or 0.0) > guessing:
+            log.warning(
+                "round %d: the loss, %.2f, is above that of guessing (%.2f), where the closed-form "
+                "head began below: the steps may have destroyed the features. Lower learning-rate, "
+                "or encoder-step (now %g)",
+                server_round,
+                loss,
+                guessing,
+                self._configuration.encoder_factor,
+            )
+
+
+def _told(
+    server_round: int, phase: str, figures: Figures, outcome: RoundOutcome, seconds: float
+) -> RoundDone:
+    return RoundDone(
+        server_round,
+        phase,
+        figures.accuracy,
+        figures.loss,
+        figures.measured,
+        outcome.train_loss,
+        seconds,
+        outcome.clients,
+        failures_of({lost.client: lost.reason for lost in outcome.failures}),
+        outcome.bytes_down,
+        outcome.bytes_up,
+        outcome.notes,
+    )

@@ -1,0 +1,126 @@
+"""``fedf2dg evaluate``: scikit-learn's figures, the wrong images, and what is refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from sklearn import metrics
+
+from fedf2dg import cli, load_model
+from fedf2dg.use.evaluate import FIGURES, PAGE
+from foundation.models import ModelDescription, cpu_state, write_model
+from foundation.scores import Outcomes
+
+NAMES = ("cat", "dog", "owl")
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of a model that was never trained, whose answers vary."""
+    description = ModelDescription("cnn", 0, NAMES, 3, (9, 7), (0.5, 0.4, 0.3), (0.2, 0.3, 0.1))
+    folder = tmp_path_factory.mktemp("model")
+    torch.manual_seed(1)
+    state = {
+        name: value * 1.5 if value.is_floating_point() and value.ndim > 1 else value
+        for name, value in cpu_state(description.build()).items()
+    }
+    write_model(folder, description, state, "# Card\n")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def sites(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder of two sites with images of noise."""
+    folder, rng = tmp_path_factory.mktemp("sites"), np.random.default_rng(0)
+    for site, counts in {"north": (20, 7, 3), "south": (5, 9, 6)}.items():
+        for name, count in zip(NAMES, counts, strict=True):
+            place = folder / site / name
+            place.mkdir(parents=True)
+            for index in range(count):
+                pixels = rng.integers(0, 256, (9, 7, 3), dtype=np.uint8)
+                Image.fromarray(pixels).save(place / f"{index:02d}.png")
+    return folder
+
+
+def test_figures_are_scikit_learns_on_the_single_predictions(
+    model: Path, sites: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["evaluate", str(model), str(sites), "--output", str(tmp_path)]) == 0
+    said = capsys.readouterr().out
+    assert "guessing" in said.splitlines()[0].lower() and str(tmp_path / PAGE) in said
+    told = json.loads((tmp_path / FIGURES).read_text())
+    files = sorted(sites.glob("*/*/*.png"))
+    labels = np.array([NAMES.index(file.parent.name) for file in files])
+    logits = load_model(model)(files)
+    shares, predicted = logits.double().softmax(dim=1).numpy(), logits.argmax(dim=1).numpy()
+    found = told["all"]
+    assert found["images"] == len(files) == 50
+    assert found["accuracy"]["value"] == pytest.approx(
+        metrics.accuracy_score(labels, predicted), abs=1e-9
+    )
+    assert found["balanced_accuracy"]["value"] == pytest.approx(
+        metrics.balanced_accuracy_score(labels, predicted), abs=1e-9
+    )
+    assert found["log_loss"]["value"] == pytest.approx(metrics.log_loss(labels, shares), rel=1e-9)
+    np.testing.assert_array_equal(found["confusion"], metrics.confusion_matrix(labels, predicted))
+    f1 = metrics.f1_score(labels, predicted, average=None, zero_division=0.0)
+    assert [row["f1"]["value"] or 0.0 for row in found["by_class"]] == pytest.approx(f1)
+    assert {name: part["images"] for name, part in told["folders"].items()} == {
+        "north": 30,
+        "south": 20,
+    }
+    # Each folder by itself is what the folder alone gives.
+    cli.main(["evaluate", str(model), str(sites / "south"), "--output", str(tmp_path / "alone")])
+    alone = json.loads((tmp_path / "alone" / FIGURES).read_text())
+    assert alone["all"] == told["folders"]["south"]
+
+
+def test_the_page_shows_every_wrong_image(model: Path, sites: Path, tmp_path: Path) -> None:
+    cli.main(["evaluate", str(model), str(sites), "--output", str(tmp_path)])
+    page = (tmp_path / PAGE).read_text("utf-8")
+    found = json.loads((tmp_path / FIGURES).read_text())["all"]
+    wrong = found["images"] - found["right"]
+    assert 0 < wrong <= 48 and page.count("<img ") == wrong
+    assert "http" not in page.replace("http-equiv", "").replace("http://www.w3.org", "")
+    assert "How sure it is" in page and "Abstaining where it is not sure" in page
+
+
+def test_what_cannot_be_read_is_named_and_not_counted(
+    model: Path, sites: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "data"
+    (folder / "cat").mkdir(parents=True)
+    (folder / "dog").mkdir()
+    (folder / "cat" / "broken.png").write_bytes(b"no image")
+    source = next((sites / "north" / "dog").glob("*.png"))
+    (folder / "dog" / "one.png").write_bytes(source.read_bytes())
+    assert cli.main(["evaluate", str(model), str(folder), "--output", str(tmp_path)]) == 1
+    assert "broken.png" in capsys.readouterr().err
+    told = json.loads((tmp_path / FIGURES).read_text())
+    assert told["all"]["images"] == 1
+    assert ">1</b>" in (tmp_path / PAGE).read_text("utf-8")  # not read
+
+
+def test_a_class_that_the_model_does_not_have_is_refused(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "cow").mkdir()
+    Image.new("RGB", (9, 7)).save(tmp_path / "cow" / "a.png")
+    assert cli.main(["evaluate", str(model), str(tmp_path)]) == 2
+    assert "cow" in capsys.readouterr().err
+    assert not (model / PAGE).exists()
+
+
+def test_abstaining_leaves_the_sure_ones() -> None:
+    from foundation import scores
+
+    logits = np.log([[0.9, 0.1]] * 6 + [[0.6, 0.4]] * 4)
+    labels = np.array([0] * 6 + [0, 1, 1, 1])
+    found = scores.abstaining(Outcomes.counted(logits, labels))
+    assert [(a.value, r.value) for _, a, r in found] == [(1.0, 0.7), (0.6, 1.0)]
+    assert 0.6 <= found[1][0] < 0.9
