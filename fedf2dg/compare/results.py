@@ -15,6 +15,7 @@ from scipy import stats
 
 from fedf2dg.report import RunRecord
 from fedf2dg.report.run_record import STAGES, Measurement, mapping, number
+from foundation.events.family import ImagesMade
 
 from .plan import Cell, Method, Plan
 
@@ -202,7 +203,7 @@ def read_cell(cell: Cell, directory: Path) -> CellResult:
     for kind, sizes in traffic.items():
         if kind != "model" and (size := number(sizes.get("bytes_up"))):
             figures[f"{_GAVE}{kind}"] = size
-    made = [number(event.get("images")) or 0.0 for event in record.of_kind("generation")]
+    made = [event.images or 0.0 for event in record.of(ImagesMade)]
     figures["images"] = sum(made) if made else None
     return CellResult(
         cell,

@@ -9,6 +9,7 @@ from fedf2dg.report.document import Cell, Row, Table
 from fedf2dg.report.run_record import RunRecord, mapping, number
 from fedf2dg.report.tables import MEASURED_ON, percent, points, stages
 from foundation import counted
+from foundation.events.family import ClientAccuracy, ClientJudgement, Evaluated, Judged
 from foundation.intervals import Z, difference_interval
 
 _IN_WORDS = {
@@ -108,15 +109,15 @@ def plain(sentence: str) -> str:
 def judgements_table(record: RunRecord) -> Table:
     """Return what the clients judged of each stage; without rows where there was none."""
     rows: list[Row] = []
-    for event in record.of_kind("judgement"):
-        gain, error = number(event.get("gain")), number(event.get("standard_error"))
+    for event in record.of(Judged):
+        gain, error = event.gain, event.standard_error
         uncertain = "" if error is None else f" ± {100 * Z * error:.1f}"
         rows.append(
             [
-                str(event.get("stage")),
+                event.stage,
                 "" if gain is None else f"{100 * gain:+.1f}{uncertain} points",
-                f"{event.get('images', '?')}",
-                Cell(f"{event.get('sentence', '')!s}", "any"),
+                "?" if event.images is None else f"{event.images}",
+                Cell(event.verdict, "any"),
             ]
         )
     header = ["stage", "gain and 95 % interval", "held-out images", "verdict"]
@@ -126,32 +127,32 @@ def judgements_table(record: RunRecord) -> Table:
 def clients_table(record: RunRecord) -> Table:
     """Return what each client has and what each model does on its images."""
     shares: dict[Any, dict[str, float | None]] = {}
-    facts: dict[Any, Mapping[str, Any]] = {}
+    facts: dict[Any, ClientAccuracy | ClientJudgement] = {}
     columns: list[str] = []
 
-    def note(row: Mapping[str, Any], column: str, value: Any) -> None:
-        client = row.get("client", row.get("name"))
+    def note(row: ClientAccuracy | ClientJudgement, column: str, share: float | None) -> None:
+        client = row.name if row.client is None else row.client
         facts.setdefault(client, row)
         if column not in columns:
             columns.append(column)
-        shares.setdefault(client, {}).setdefault(column, number(value))
+        shares.setdefault(client, {}).setdefault(column, share)
 
-    for event in record.of_kind("judgement"):
-        for row in _rows(event.get("clients")):
-            note(row, str(event.get("before")), row.get("before"))
-            note(row, str(event.get("stage")), row.get("stage"))
-    for event in record.of_kind("evaluation"):
-        for row in _rows(mapping(event.get("on_clients")).get("clients")):
-            note(row, str(event.get("stage")), row.get("accuracy"))
-    for event in record.of_kind("judgement")[-1:]:
-        for row in _rows(event.get("clients")):
-            note(row, "kept", row.get("kept"))
+    for event in record.of(Judged):
+        for judge in event.clients:
+            note(judge, event.before, judge.before)
+            note(judge, event.stage, judge.stage)
+    for evaluated in record.of(Evaluated):
+        for row in evaluated.on_clients.clients if evaluated.on_clients else ():
+            note(row, evaluated.stage, row.accuracy)
+    for event in record.of(Judged)[-1:]:
+        for judge in event.clients:
+            note(judge, "kept", judge.kept)
     names, examples = record.client_names(), record.examples_per_client()
     rows = [
         [
             _name(client, row, names),
             _at(examples, client),
-            f"{row.get('images', '?')}",
+            "?" if row.images is None else f"{row.images}",
             *(percent(shares[client].get(column)) for column in columns),
         ]
         for client, row in facts.items()
@@ -161,14 +162,10 @@ def clients_table(record: RunRecord) -> Table:
     return Table(title, header, rows, rest_in="summary.json")
 
 
-def _rows(found: Any) -> list[Mapping[str, Any]]:
-    return [mapping(row) for row in found] if isinstance(found, list) else []
-
-
-def _name(client: Any, row: Mapping[str, Any], names: Sequence[str]) -> str:
+def _name(client: Any, row: ClientAccuracy | ClientJudgement, names: Sequence[str]) -> str:
     if isinstance(client, int) and client < len(names):
         return names[client]
-    return str(row.get("name", client))
+    return row.name or str(client)
 
 
 def _at(values: Sequence[float], place: Any) -> str:

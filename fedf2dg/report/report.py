@@ -42,7 +42,14 @@ from fedf2dg.report.verdict import (
     sites_table,
 )
 from foundation import counted, only_warned, write_whole
-from foundation.events.family import ClientsMet
+from foundation.events.family import (
+    ClientsMet,
+    Evaluated,
+    ImagesMade,
+    RoundDone,
+    RunEnded,
+    RunStarted,
+)
 from foundation.wording import duration
 
 _REFRESH_SECONDS = 10
@@ -179,11 +186,12 @@ def _headline(record: RunRecord) -> Iterator[Part]:
     }
     facts |= {"data set": summary.get("dataset"), "clients": summary.get("clients")}
     facts |= _images(record)
-    facts |= {"seed": summary.get("seed"), "started": record.last("start").get("time")}
+    start, end = record.latest(RunStarted), record.latest(RunEnded)
+    facts |= {"seed": summary.get("seed"), "started": start.time if start else None}
     known = {name: "unknown" if value is None else str(value) for name, value in facts.items()}
     yield Facts({**known, "status": record.status})
     if not record.completed:
-        reason = record.last("end").get("reason") or summary.get("reason")
+        reason = (end.reason if end else "") or summary.get("reason")
         said = f" The reason it gave: {_cut(str(reason))}" if reason else ""
         yield Note(
             f"Status: {record.status}. The report shows what the run's directory holds so far."
@@ -205,7 +213,7 @@ def _headline(record: RunRecord) -> Iterator[Part]:
 
 
 def _evidence(record: RunRecord) -> Evidence:
-    evaluated = dict.fromkeys(str(event.get("stage")) for event in record.of_kind("evaluation"))
+    evaluated = dict.fromkeys(event.stage for event in record.of(Evaluated))
     found = (record.confusion(stage) for stage in evaluated)
     return Evidence.of(record.summary, [matrix for matrix in found if matrix is not None])
 
@@ -274,22 +282,18 @@ def _diagnosis(record: RunRecord) -> Iterator[Part]:
 def _generation(record: RunRecord) -> Iterator[Part]:
     """How the pseudo images were made."""
     rows = []
-    for event in record.of_kind("generation"):
-        images, steps = number(event.get("images")), number(event.get("iterations"))
-        seconds = number(event.get("seconds"))
+    for made in record.of(ImagesMade):
+        images, steps, seconds = made.images, made.iterations, made.seconds
         rate = images * steps / seconds if images and steps and seconds else None
-        budgets = event.get("budgets")
-        sizes = [int(b) for b in map(number, budgets if isinstance(budgets, list) else []) if b]
-        objective = number(event.get("objective"))
         rows.append(
             [
-                str(event.get("kind", "")),
-                str(event.get("competition_round", "")),
-                str(event.get("batch", "")),
+                made.kind,
+                "" if made.competition_round is None else str(made.competition_round),
+                "" if made.batch is None else str(made.batch),
                 _count(images),
-                _range(sizes),
+                _range([budget for budget in made.budgets if budget]),
                 _count(steps),
-                None if objective is None else f"{objective:.4g}",
+                None if made.objective is None else f"{made.objective:.4g}",
                 duration(seconds),
                 _count(rate),
             ]
@@ -411,7 +415,7 @@ def _confusion(record: RunRecord) -> Iterator[Part]:
         "distilled": "distilled (after)",
         "competed": "competed",
     }
-    others = [str(event.get("stage")) for event in record.of_kind("evaluation")]
+    others = [event.stage for event in record.of(Evaluated)]
     titles |= {stage: stage for stage in others if stage not in titles}
     matrices = {
         titles[stage]: matrix for stage in titles if (matrix := record.confusion(stage)) is not None
@@ -472,9 +476,9 @@ def _traffic(record: RunRecord) -> Iterator[Part]:
     found = mapping(record.summary.get("traffic"))
     sizes = {kind: mapping(counted) for kind, counted in found.items()}
     if not sizes:
-        rounds = record.of_kind("round")
+        rounds = record.of(RoundDone)
         ways = ("bytes_down", "bytes_up")
-        sums = {way: sum(number(event.get(way)) or 0 for event in rounds) for way in ways}
+        sums = {way: sum(getattr(event, way) or 0 for event in rounds) for way in ways}
         sizes = {"rounds so far": sums} if any(sums.values()) else {}
     heading = "Bytes between server and clients"
     rows = [
