@@ -18,7 +18,7 @@ from foundation.events.family import (
     RunEnded,
     RunStarted,
 )
-from foundation.events.reading import Told, mapping, number, read_run, to_json
+from foundation.events.reading import Told, mapping, number, read_run
 from server_app.ledger import RESULTS, Ledger
 
 __all__ = ["STAGES", "Measurement", "RunRecord", "mapping", "number"]
@@ -129,14 +129,6 @@ class RunRecord:
     def latest(self, kind: type[Kind]) -> Kind | None:
         """Return the last event of one kind."""
         return next(reversed(self.of(kind)), None)
-
-    def of_kind(self, kind: str) -> list[dict[str, Any]]:
-        """Return the events of one kind as the file has them, in the order they happened."""
-        return [{"event": kind, **to_json(event)} for event in self.events if event.event == kind]
-
-    def last(self, kind: str) -> dict[str, Any]:
-        """Return the last event of one kind as the file has it; empty if there is none."""
-        return next(reversed(self.of_kind(kind)), {})
 
     @property
     def status(self) -> str:
