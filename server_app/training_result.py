@@ -196,15 +196,17 @@ class TrainingResult:
         self._acceptance().settle()
 
     def _take_best(self) -> None:
+        """Keep the best round unless the last is as good: a gain too small to be the best's."""
         started = time.perf_counter()
         if self._last is None:  # resumed behind the last round
             self._judged(self._model.state)
-        self._model.state = self._best_state
-        self._measuring.close_stage("best_round")
-        figures = self._measuring(self._model.state)[0]
-        if figures.by == CLIENTS:
-            who = replace(figures.measured, also_chose=True)
-            self._journal.record(ResultMeasured("best_round", figures.accuracy, who))
+        if self._last is None or self._last[0].gain < 0:
+            self._model.state = self._best_state
+            self._measuring.close_stage("best_round")
+            figures = self._measuring(self._model.state)[0]
+            if figures.by == CLIENTS:
+                who = replace(figures.measured, also_chose=True)
+                self._journal.record(ResultMeasured("best_round", figures.accuracy, who))
         if self._last is not None:
             self._journal.record(self._verdict(*self._last, time.perf_counter() - started))
         else:
@@ -212,9 +214,10 @@ class TrainingResult:
 
     def _verdict(self, last: Tally, answers: Answers[Scores], seconds: float) -> Judged:
         best, error = self._best, last.standard_error
+        kept = best.round if last.gain < 0 else best.round + best.waited
         sentence = (
-            f"kept: round {best.round} of {best.rounds}; the last is "
-            f"{100 * last.gain:+.1f} ± {100 * last.half_width:.1f} points from it on "
+            f"kept: round {kept} of {best.rounds}; the last is {100 * last.gain:+.1f} ± "
+            f"{100 * last.half_width:.1f} points from round {best.round}, the best before, on "
             f"{last.images} held-out images of {counted(len(answers.valid), 'client')}. By chance "
             f"alone, the best of {best.rounds} equal rounds would look "
             f"{100 * best.chance(error):.1f} points better"
@@ -224,7 +227,7 @@ class TrainingResult:
         return Judged(
             "best_round",
             "federated",
-            1.0,
+            1.0 if last.gain < 0 else 0.0,
             last.images,
             -last.gain,
             error,

@@ -80,6 +80,10 @@ class DataSet:
             return True
         return self.is_here and split in self._collection.splits
 
+    def has_test_of_its_own(self) -> bool:
+        """Tell whether a user chose test images."""
+        return self._source.own and self.is_here and self.has("test") and not self.draws_test()
+
     def draws_test(self) -> bool:
         """Tell whether the test images are a share that was drawn, and not the user's choice."""
         return self.has("test") and self._collection.draws_test

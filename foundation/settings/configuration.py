@@ -83,7 +83,8 @@ class RunConfiguration(PostTrainingKeys, FederatedTrainingKeys, FederatedDataKey
     evaluation: str = key(
         "auto",
         "Who measures the accuracies that are reported: server (on its test images), clients (on "
-        "their held-out images), both; auto: the server where it has test images, else clients.",
+        "their held-out images), both; auto: the server where it has test images, else clients. "
+        "With clients, no image of a folder is held out for the server.",
         choices=("auto", "server", "clients", "both"),
         binds="run",
     )
