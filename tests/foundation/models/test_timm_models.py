@@ -24,10 +24,9 @@ def test_without_timm_its_models_say_what_to_install(monkeypatch):
 
 
 def test_any_name_behind_timm_is_left_to_timm():
-    choices = {"model": ("resnet8", "timm/")}
-    assert RunConfiguration.parse({"model": "timm/some_net"}, choices).model == "timm/some_net"
+    assert RunConfiguration.parse({"model": "timm/some_net"}).model == "timm/some_net"
     with pytest.raises(ConfigurationError, match="unknown model"):
-        RunConfiguration.parse({"model": "tim/some_net"}, choices)
+        parse({"model": "tim/some_net"})
 
 
 def test_a_model_of_timm_is_built_without_its_head_and_takes_timms_checkpoints():
