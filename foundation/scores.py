@@ -95,12 +95,15 @@ class Outcomes:
             classes = values.shape[1]
             # Without finite outputs an image is wrong whatever its argmax: the next class has it.
             told = np.where(finite | (predicted != truth), predicted, (truth + 1) % max(classes, 1))
-            confusion = np.zeros((classes, classes), np.int64)
-            np.add.at(confusion, (truth, told), 1)
-            scores, labels = _score_bins(log_probabilities), np.arange(classes)
-            other = (truth[:, None] != labels).astype(np.int64)
-            histograms = np.zeros((2, classes, SCORE_BINS), np.int64)
-            np.add.at(histograms, (other, np.broadcast_to(labels, other.shape), scores), 1)
+            confusion = np.bincount(truth * classes + told, minlength=classes**2)
+            confusion = confusion.reshape(classes, classes)
+            other = truth[:, None] != np.arange(classes)
+            cells = (other * classes + np.arange(classes)) * SCORE_BINS + _score_bins(
+                log_probabilities
+            )
+            size = 2 * classes * SCORE_BINS
+            histograms = np.bincount(cells.reshape(-1), minlength=size)
+            histograms = histograms.reshape(2, classes, SCORE_BINS)
         squares = float((losses**2).sum())
         total = float(losses.sum())
         return cls(len(truth), int(right.sum()), total, squares, bins, confusion, histograms)

@@ -200,10 +200,15 @@ class Clients:
                 "generation.place=client to do without them"
             )
         told = None if table is None else [row for row in table.values() if row is not None]
-        # Simulated sites have names, parts of a data set do not; real sites say theirs themselves.
-        names = self._configuration.data_set.sites() if self.participants.simulated else ()
-        known = tuple(names) if len(names) == self._configuration.num_clients else ()
-        self._record(ClientsMet(self._num_examples, told, known))
+        simulated = self.participants.simulated
+        self._record(ClientsMet(self._num_examples, told, self._names(), simulated))
+
+    def _names(self) -> tuple[str, ...]:
+        """Return the names of sites: parts of a data set have none."""
+        if not self.participants.simulated:
+            return tuple(self.participants.names().values()) if self.participants.named else ()
+        names = self._configuration.data_set.sites()
+        return tuple(names) if len(names) == self._configuration.num_clients else ()
 
     def write_partition(self, path: Path) -> None:
         """Write for every row of the training split its simulated client, -1 for none."""

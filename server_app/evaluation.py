@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from foundation.data import ImageData, Normalization
 from foundation.models.evaluation import LabelledImages
@@ -24,14 +24,19 @@ class Evaluation:
         Mean cross-entropy.
     confusion : list[list[int]]
         Counts; row: true class, column: predicted class.
-    outcomes : Outcomes
-        All of it, added up.
+    logits, labels : Tensor
+        (n, C) and (n,), on the device.
     """
 
     accuracy: float
     loss: float
     confusion: list[list[int]]
-    outcomes: Outcomes
+    logits: Tensor
+    labels: Tensor
+
+    def outcomes(self) -> Outcomes:
+        """Add all of it up, on the CPU: only where it is asked for, as the device has to wait."""
+        return Outcomes.counted(self.logits.cpu().numpy(), self.labels.cpu().numpy())
 
 
 class Evaluator:
@@ -63,6 +68,5 @@ class Evaluator:
         table = confusion.view(self._classes, self._classes).cpu()
         count = len(self._test_set)
         loss = float(found.loss) / count
-        outcomes = Outcomes.counted(found.logits.cpu().numpy(), self._test_set.labels.cpu().numpy())
         accuracy = int(table.diagonal().sum()) / count
-        return Evaluation(accuracy, loss, table.tolist(), outcomes)
+        return Evaluation(accuracy, loss, table.tolist(), found.logits, self._test_set.labels)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -81,8 +81,8 @@ class Figures:
         Counts; row: true class, column: predicted class. The server's alone.
     by_client : tuple of ClientAccuracy (default: ())
         What each client measured.
-    outcomes : Outcomes, optional
-        What the model says, added up over images.
+    outcomes : callable, optional
+        Adds up what the model says of the images.
     sites : tuple of SiteOutcomes (default: ())
         The same at each client, where the clients measured.
     """
@@ -93,7 +93,7 @@ class Figures:
     loss: float | None = None
     confusion: list[list[int]] | None = None
     by_client: tuple[ClientAccuracy, ...] = ()
-    outcomes: Outcomes | None = None
+    outcomes: Callable[[], Outcomes] | None = None
     sites: tuple[SiteOutcomes, ...] = ()
 
     @property
@@ -285,7 +285,7 @@ def figures_of(answers: Answers[Scores], names: Mapping[int, str], index: int = 
         total.accuracy(index),
         mean_loss(answers.parts, index),
         by_client=tuple(by_client),
-        outcomes=total.outcomes[index] if total.outcomes else None,
+        outcomes=(lambda: total.outcomes[index]) if total.outcomes else None,
         sites=tuple(
             SiteOutcomes(client, names[client], scores.outcomes[index].as_json(brief=True))
             for client, scores in answers.valid.items()
@@ -302,9 +302,9 @@ def scored(stage: str, figures: Sequence[Figures]) -> Scored | None:
     figures : sequence of Figures
         Of the model; the first who measured are the whole.
     """
-    whole = next((found.outcomes for found in figures if found.outcomes is not None), None)
+    whole = next((found.outcomes for found in figures if found.outcomes), None)
     sites = next((found.sites for found in figures if found.sites), ())
-    return None if whole is None else Scored(stage, whole.as_json(), sites)
+    return None if whole is None else Scored(stage, whole().as_json(), sites)
 
 
 def mean_loss(scores: Sequence[Scores], index: int = 0) -> float:

@@ -9,6 +9,8 @@ from typing import Any
 from foundation import counted
 from foundation.data import FOLDERS
 from foundation.data.augmentation import require_room
+from foundation.data.names import shown
+from foundation.errors import warn_once
 from foundation.events.sinks import chosen_sinks
 from foundation.messages.shared_model import shared_model
 from foundation.models import resolve_device
@@ -21,7 +23,7 @@ from . import run_directory
 from .checkpoints import Checkpoints
 from .images import description_of
 from .initial_model import initial_state
-from .measuring import measurers
+from .measuring import CLIENTS, measurers
 from .same_data import described_data, require_same_data
 
 
@@ -95,7 +97,12 @@ def check(configuration: RunConfiguration, simulated: bool) -> None:
             f"batch-size = 1: model {configuration.model!r} has BatchNorm, which needs several "
             "images to compute with: take 2 or more"
         )
-    measurers(configuration)
+    data_set = configuration.data_set
+    if CLIENTS in measurers(configuration)[:1] and data_set.has_test_of_its_own():
+        warn_once(
+            f"evaluation={configuration.evaluation}: nobody uses the test images in "
+            f"{shown(data_set.data_dir)}; evaluation=server or both measures on them"
+        )
     chosen_sinks(configuration.sink_names)
     run_directory.locate(configuration)
     checkpoints = Checkpoints(Path(configuration.resume_from) / "checkpoints", configuration)

@@ -28,7 +28,8 @@ def described_data(
     division.data_set.warn_of_copies()
     here = division.digests() if division.data_set.has("train") else {}
     known = {"examples": list(examples), "classes": list(class_names)}
-    return {**known, **here, **described_test(division.data_set)}
+    drawn = {"drawn": "by content"} if division.data_set.draws_test() else {}
+    return {**known, **here, **described_test(division.data_set), **drawn}
 
 
 def described_test(data_set: DataSet) -> dict[str, Any]:
@@ -44,6 +45,12 @@ def require_same_data(before: Mapping[str, Any], now: Mapping[str, Any]) -> None
     CheckpointError
         If they differ; the message says in what.
     """
+    if before and "drawn" in now and "drawn" not in before:
+        log.warning(
+            "this run began with a release that drew its test images by their place, and not by "
+            "their content: about four of five of today's were trained on, and accuracies on them "
+            "are too kind. Start it again to measure"
+        )
     moved = [what for what in before.keys() & now.keys() if before[what] != now[what]]
     if "examples" in moved or "classes" in moved:
         raise CheckpointError(
@@ -60,7 +67,7 @@ def require_same_data(before: Mapping[str, Any], now: Mapping[str, Any]) -> None
         others += ["the test images"] * ("test" in moved)
         raise CheckpointError(
             f"these are as many images as this run began with, but others: {', '.join(others)}. A "
-            "test image may have been trained on. Were files replaced, or moved between folders? "
+            "test image may have been trained on. Were files replaced, renamed or moved? "
             "Resume it with the data it was made with"
         )
 

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import NormalDist
 
 from foundation import counted
 from foundation.data import Description
-from foundation.events.family import Candidate, Judged, RoundJudged, failures_of
+from foundation.events.family import Candidate, Judged, ResultMeasured, RoundJudged, failures_of
 from foundation.models import State
 from foundation.models.running_average import RunningAverage
 from foundation.settings.configuration import RunConfiguration
@@ -28,7 +28,7 @@ from .clients import Clients
 from .global_model import GlobalModel
 from .journal import Journal
 from .judgement import Tally, tallies
-from .measuring import Measuring
+from .measuring import CLIENTS, Measuring
 
 #: The folder of the last round's model, where it may not be the run's.
 LAST_FOLDER = "model-last"
@@ -109,6 +109,7 @@ class TrainingResult:
         self._acceptance = acceptance
         watched = journal.state.watched
         self._patience = configuration.patience
+        self._measures_statistics = configuration.batch_norm == "measured"
         self._best = BestRound(**journal.state.best_round)
         self._best_state = _part(watched, _BEST)
         #: The last judgement: of the last round's model against the best one.
@@ -186,7 +187,8 @@ class TrainingResult:
             acceptance = self._acceptance()
             if self._average is not None:
                 self._model.state = self._average.of(self._model.state)
-                self._measuring.take_statistics("averaged", always=True)
+                if not self._measures_statistics:  # which the offer does
+                    self._measuring.take_statistics("averaged", always=True)
                 acceptance.offer("averaged")
             state = self._journal.state
             state.watched, state.best_round = {}, {}
@@ -194,11 +196,17 @@ class TrainingResult:
         self._acceptance().settle()
 
     def _take_best(self) -> None:
+        """Keep the best round unless the last is as good: a gain too small to be the best's."""
         started = time.perf_counter()
         if self._last is None:  # resumed behind the last round
             self._judged(self._model.state)
-        self._model.state = self._best_state
-        self._measuring.close_stage("best_round")
+        if self._last is None or self._last[0].gain < 0:
+            self._model.state = self._best_state
+            self._measuring.close_stage("best_round")
+            figures = self._measuring(self._model.state)[0]
+            if figures.by == CLIENTS:
+                who = replace(figures.measured, also_chose=True)
+                self._journal.record(ResultMeasured("best_round", figures.accuracy, who))
         if self._last is not None:
             self._journal.record(self._verdict(*self._last, time.perf_counter() - started))
         else:
@@ -206,9 +214,10 @@ class TrainingResult:
 
     def _verdict(self, last: Tally, answers: Answers[Scores], seconds: float) -> Judged:
         best, error = self._best, last.standard_error
+        kept = best.round if last.gain < 0 else best.round + best.waited
         sentence = (
-            f"kept: round {best.round} of {best.rounds}; the last is "
-            f"{100 * last.gain:+.1f} ± {100 * last.half_width:.1f} points from it on "
+            f"kept: round {kept} of {best.rounds}; the last is {100 * last.gain:+.1f} ± "
+            f"{100 * last.half_width:.1f} points from round {best.round}, the best before, on "
             f"{last.images} held-out images of {counted(len(answers.valid), 'client')}. By chance "
             f"alone, the best of {best.rounds} equal rounds would look "
             f"{100 * best.chance(error):.1f} points better"
@@ -218,7 +227,7 @@ class TrainingResult:
         return Judged(
             "best_round",
             "federated",
-            1.0,
+            1.0 if last.gain < 0 else 0.0,
             last.images,
             -last.gain,
             error,

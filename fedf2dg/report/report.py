@@ -42,6 +42,14 @@ from fedf2dg.report.verdict import (
     sites_table,
 )
 from foundation import counted, only_warned, write_whole
+from foundation.events.family import (
+    ClientsMet,
+    Evaluated,
+    ImagesMade,
+    RoundDone,
+    RunEnded,
+    RunStarted,
+)
 from foundation.wording import duration
 
 _REFRESH_SECONDS = 10
@@ -52,6 +60,19 @@ _PSEUDO_IMAGES = (
     "model was sure of the class; the global model then learned from them. They show what the "
     "models react to, and need not look like anything. Where a frame is empty, none was made for "
     "that client and class."
+)
+# Keys by which a simulation divides a data set among its clients: no real site has any of them.
+_SIMULATION = (
+    "partition",
+    "dirichlet-alpha",
+    "quantity-alpha",
+    "classes-per-client",
+    "min-partition-size",
+    "train-samples",
+    "feature-noise",
+    "feature-noise-kind",
+    "label-noise",
+    "label-noise-rate",
 )
 _JUDGEMENTS = (
     "Every client evaluates the model kept so far, the stage's result and three models between "
@@ -165,11 +186,12 @@ def _headline(record: RunRecord) -> Iterator[Part]:
     }
     facts |= {"data set": summary.get("dataset"), "clients": summary.get("clients")}
     facts |= _images(record)
-    facts |= {"seed": summary.get("seed"), "started": record.last("start").get("time")}
+    start, end = record.latest(RunStarted), record.latest(RunEnded)
+    facts |= {"seed": summary.get("seed"), "started": start and start.time}
     known = {name: "unknown" if value is None else str(value) for name, value in facts.items()}
     yield Facts({**known, "status": record.status})
     if not record.completed:
-        reason = record.last("end").get("reason") or summary.get("reason")
+        reason = (end and end.reason) or summary.get("reason")
         said = f" The reason it gave: {_cut(str(reason))}" if reason else ""
         yield Note(
             f"Status: {record.status}. The report shows what the run's directory holds so far."
@@ -191,8 +213,7 @@ def _headline(record: RunRecord) -> Iterator[Part]:
 
 
 def _evidence(record: RunRecord) -> Evidence:
-    evaluated = dict.fromkeys(str(event.get("stage")) for event in record.of_kind("evaluation"))
-    found = (record.confusion(stage) for stage in evaluated)
+    found = (record.confusion(event.stage) for event in record.of(Evaluated))
     return Evidence.of(record.summary, [matrix for matrix in found if matrix is not None])
 
 
@@ -259,27 +280,22 @@ def _diagnosis(record: RunRecord) -> Iterator[Part]:
 
 def _generation(record: RunRecord) -> Iterator[Part]:
     """How the pseudo images were made."""
-    rows = []
-    for event in record.of_kind("generation"):
-        images, steps = number(event.get("images")), number(event.get("iterations"))
-        seconds = number(event.get("seconds"))
-        rate = images * steps / seconds if images and steps and seconds else None
-        budgets = event.get("budgets")
-        sizes = [int(b) for b in map(number, budgets if isinstance(budgets, list) else []) if b]
-        objective = number(event.get("objective"))
-        rows.append(
-            [
-                str(event.get("kind", "")),
-                str(event.get("competition_round", "")),
-                str(event.get("batch", "")),
-                _count(images),
-                _range(sizes),
-                _count(steps),
-                None if objective is None else f"{objective:.4g}",
-                duration(seconds),
-                _count(rate),
-            ]
-        )
+    rows = [
+        [
+            event.kind,
+            _count(event.competition_round),
+            _count(event.batch),
+            _count(event.images),
+            _range([budget for budget in event.budgets if budget]),
+            _count(event.iterations),
+            None if event.objective is None else f"{event.objective:.4g}",
+            duration(event.seconds),
+            _count((event.images or 0) * (event.iterations or 0) / event.seconds)
+            if event.seconds
+            else None,
+        ]
+        for event in record.of(ImagesMade)
+    ]
     header = ["samples", "competition round", "batch", "images", "per client", "iterations"]
     header += ["objective", "time", "image iterations/s"]
     if rows:
@@ -397,7 +413,7 @@ def _confusion(record: RunRecord) -> Iterator[Part]:
         "distilled": "distilled (after)",
         "competed": "competed",
     }
-    others = [str(event.get("stage")) for event in record.of_kind("evaluation")]
+    others = [event.stage for event in record.of(Evaluated)]
     titles |= {stage: stage for stage in others if stage not in titles}
     matrices = {
         titles[stage]: matrix for stage in titles if (matrix := record.confusion(stage)) is not None
@@ -458,9 +474,9 @@ def _traffic(record: RunRecord) -> Iterator[Part]:
     found = mapping(record.summary.get("traffic"))
     sizes = {kind: mapping(counted) for kind, counted in found.items()}
     if not sizes:
-        rounds = record.of_kind("round")
+        rounds = record.of(RoundDone)
         ways = ("bytes_down", "bytes_up")
-        sums = {way: sum(number(event.get(way)) or 0 for event in rounds) for way in ways}
+        sums = {way: sum(getattr(event, way) or 0 for event in rounds) for way in ways}
         sizes = {"rounds so far": sums} if any(sums.values()) else {}
     heading = "Bytes between server and clients"
     rows = [
@@ -474,7 +490,10 @@ def _traffic(record: RunRecord) -> Iterator[Part]:
 
 def _configuration(record: RunRecord) -> Iterator[Part]:
     """Every key of the run."""
-    rows = settings_rows(record.configuration)
+    met = record.latest(ClientsMet)
+    aside = _SIMULATION if met and not met.simulated else ()
+    keys = {key: value for key, value in record.configuration.items() if key not in aside}
+    rows = settings_rows(keys)
     yield _settings("Configuration", rows, "config.json holds no configuration.")
 
 

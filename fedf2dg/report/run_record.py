@@ -18,7 +18,7 @@ from foundation.events.family import (
     RunEnded,
     RunStarted,
 )
-from foundation.events.reading import Told, mapping, number, read_run, to_json
+from foundation.events.reading import Told, mapping, number, read_run
 from server_app.ledger import RESULTS, Ledger
 
 __all__ = ["STAGES", "Measurement", "RunRecord", "mapping", "number"]
@@ -130,14 +130,6 @@ class RunRecord:
         """Return the last event of one kind."""
         return next(reversed(self.of(kind)), None)
 
-    def of_kind(self, kind: str) -> list[dict[str, Any]]:
-        """Return the events of one kind as the file has them, in the order they happened."""
-        return [{"event": kind, **to_json(event)} for event in self.events if event.event == kind]
-
-    def last(self, kind: str) -> dict[str, Any]:
-        """Return the last event of one kind as the file has it; empty if there is none."""
-        return next(reversed(self.of_kind(kind)), {})
-
     @property
     def status(self) -> str:
         """One word or two: completed, failed, or unfinished."""
@@ -214,9 +206,7 @@ class RunRecord:
         return [
             (
                 f"{'competition ' if event.competes else ''}{event.round}",
-                f"{lost.client} ({names[lost.client]})"
-                if names.get(lost.client)
-                else str(lost.client),
+                names.get(lost.client) or lost.who,
                 lost.reason,
             )
             for event in self.of(RoundDone)

@@ -41,8 +41,6 @@ class Source:
 
     Attributes
     ----------
-    name : str
-        What a user calls it.
     open : callable
         From the data directory and the class names (or none) to its images, not decoded.
     description : Description or None
@@ -63,36 +61,28 @@ class Collection:
 
     Attributes
     ----------
-    name : str
-        Name of the data set, for messages and for the cache.
     identity : str
         What the content depends on (files with sizes and times, a hub id, a library's version).
         Same identity, same pixels: the cache relies on it.
-    class_names : tuple of str
-        One name per class.
     splits : tuple of str
-        Which of ``train`` and ``test`` exist.
-    records : callable
-        Gives one split, not decoded.
+        Which of ``train`` and ``test`` exist; `records` gives each, not decoded.
     description : Description or None
         None: found by reading the images' headers (once, then cached).
     announced : tuple of str
         The classes that the files themselves speak of; it looks like an accident when one of
         them has no training image.
-    sites : tuple of str
-        Whose the training images are, where they came from several sites.
-    site_sizes : tuple of int
-        How many training images each site has; its rows follow those of the site before it.
+    sites, site_sizes : tuple of str, and of int
+        Whose the training images are, and how many of each, one site after the other.
     spare : tuple of bool
         Whether a share of the training images may be held out for testing; one per site, or one.
+    draws_test : bool
+        Whether that is where the test split comes from.
     public : bool
         Whether anybody may see the images; else the cache shows them to nobody but their owner.
     published : bool
         Whether the name says all about the content: a data set that never changes.
-    image_size : int
-        Side of the square that images are brought to, in pixels; 0: they must share one size.
-    leave_out_unreadable : bool
-        Whether images that cannot be read are left out; else the first of them is an error.
+    image_size, leave_out_unreadable : int and bool
+        See `DataSet`.
     """
 
     name: str
@@ -105,6 +95,7 @@ class Collection:
     sites: tuple[str, ...] = ()
     site_sizes: tuple[int, ...] = ()
     spare: tuple[bool, ...] = ()
+    draws_test: bool = False
     public: bool = False
     published: bool = False
     image_size: int = 0
@@ -145,6 +136,7 @@ class Collection:
             if self.sites
             else (),
             spare=(),
+            draws_test=True,
         )
 
     def describe(self) -> Description:

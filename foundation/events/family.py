@@ -190,13 +190,14 @@ class RunStarted(Event):
 class ClientsMet(Event):
     """The clients are known: training images of each, and of each class as far as they told.
 
-    Simulated sites have names; real ones are named where they speak for themselves.
+    Sites have names, parts of a data set do not; ``simulated`` is false where they are real ones.
     """
 
     event = "clients"
     num_examples: Sequence[float]
     label_counts: Sequence[Sequence[float]] | None
     names: Sequence[str] = ()
+    simulated: bool = True
 
     def sentence(self, rounds: int | None = None) -> str:
         images = counted(round(sum(self.num_examples)), "training image")

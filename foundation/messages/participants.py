@@ -135,6 +135,11 @@ class Participants:
         nodes = {client: self._by_client[client].node_id for client in clients}
         return {client: node if node in self._online else None for client, node in nodes.items()}
 
+    @property
+    def named(self) -> bool:
+        """Whether any site has given itself a name."""
+        return any(participant.site_name for participant in self._by_client.values())
+
     def names(self) -> dict[int, str]:
         """Return what to call each client: its site's name, told apart where two have the same."""
         given = [participant.site_name for participant in self._by_client.values()]

@@ -83,7 +83,8 @@ class RunConfiguration(PostTrainingKeys, FederatedTrainingKeys, FederatedDataKey
     evaluation: str = key(
         "auto",
         "Who measures the accuracies that are reported: server (on its test images), clients (on "
-        "their held-out images), both; auto: the server where it has test images, else clients.",
+        "their held-out images), both; auto: the server where it has test images, else clients. "
+        "With clients, no image of a folder is held out for the server.",
         choices=("auto", "server", "clients", "both"),
         binds="run",
     )
@@ -180,7 +181,10 @@ class RunConfiguration(PostTrainingKeys, FederatedTrainingKeys, FederatedDataKey
         found = {name: _build(kind, f"{name}.", flat) for name, kind in prefixed.items()}
         sections = tuple(s for name, s in found.items() if name in brought or s != type(s)())
         configuration = replace(_build(cls, "", flat), sections=sections)
-        configuration._check_together()
+        if configuration.post_training != AUTO:
+            method_names(configuration.post_training)
+        for contradiction in configuration._contradictions():
+            raise ConfigurationError(contradiction)
         return configuration
 
     def section(self, kind: type[SomeSection]) -> SomeSection:
@@ -192,57 +196,53 @@ class RunConfiguration(PostTrainingKeys, FederatedTrainingKeys, FederatedDataKey
         others = (one for one in self.sections if type(one) is not type(changed))
         return replace(self, sections=(*others, changed))
 
-    def _check_together(self) -> None:
+    def _contradictions(self) -> Iterator[str]:
         names = self.stage_names
-        if self.post_training != AUTO:
-            method_names(self.post_training)
         if not self.label_counts_told and self.distillation.teacher in (
             "prior-corrected",
             "class-weighted",
             "masked",
         ):
-            raise ConfigurationError(
+            yield (
                 f"distillation.teacher = {self.distillation.teacher!r} needs every client's label "
                 "counts, which label-counts=uniform and generation.place=client keep from the "
                 "server: choose auto, own or uniform"
             )
         if self.generation.labels == "balanced" and self.generation.place == "client":
-            raise ConfigurationError(
+            yield (
                 "generation.labels = 'balanced' weighs clients' label counts against each other, "
                 "which generation.place=client keeps from the server: choose principle, or "
                 "generation.place=server"
             )
         if self.label_noise != "none" and self.label_noise_rate == 0.0:
-            raise ConfigurationError(
-                f"label-noise = {self.label_noise!r} needs a label-noise-rate above 0"
-            )
+            yield (f"label-noise = {self.label_noise!r} needs a label-noise-rate above 0")
         if self.num_server_rounds == 0 and not self.initial_weights:
-            raise ConfigurationError(
+            yield (
                 "num-server-rounds = 0 trains nothing, so the model has to be trained already: set "
                 "initial-weights, or num-server-rounds to 1 or more"
             )
         if self.schedule.warm_up_rounds >= self.num_server_rounds and self.schedule.warm_up_rounds:
-            raise ConfigurationError(
+            yield (
                 f"schedule.warm-up-rounds = {self.schedule.warm_up_rounds} must be below "
                 f"num-server-rounds = {self.num_server_rounds}"
             )
         if self.evaluation in ("clients", "both") and self.validation_share == 0:
-            raise ConfigurationError(
+            yield (
                 f"evaluation = {self.evaluation!r} needs a validation-share above 0: the clients "
                 "measure on the images that they hold out"
             )
         if self.num_server_rounds == 0 and (self.patience or self.global_average != "last"):
-            raise ConfigurationError(
+            yield (
                 f"patience = {self.patience} and global-average = {self.global_average!r} choose "
                 "between rounds, and num-server-rounds = 0 has none: leave them out"
             )
         if self.patience and self.validation_share == 0:
-            raise ConfigurationError(
+            yield (
                 f"patience = {self.patience} needs a validation-share above 0: rounds are judged "
                 "on the images that the clients hold out"
             )
         if self.min_successful_clients > self.clients_per_round:
-            raise ConfigurationError(
+            yield (
                 f"min-successful-clients = {self.min_successful_clients} can never be reached: "
                 f"only {self.clients_per_round} clients take part in a round "
                 "(num-clients x fraction-train)"
@@ -250,12 +250,12 @@ class RunConfiguration(PostTrainingKeys, FederatedTrainingKeys, FederatedDataKey
         first, last = STAGES.index(names[0]), STAGES.index(names[-1])
         left_out = [name for name in STAGES[first:last] if name not in names]
         if left_out:
-            raise ConfigurationError(
+            yield (
                 f"stages = {self.stages!r} leaves out {', '.join(left_out)}, whose result "
                 f"{names[-1]} needs"
             )
         if names[0] != "train" and not self.resume_from:
-            raise ConfigurationError(
+            yield (
                 f"stages = {self.stages!r} starts behind train and needs resume-from, the "
                 "directory of a run that has the earlier stages' results"
             )
@@ -451,7 +451,8 @@ def typed(name: str, text: str) -> Value:
     What is not of that type stays a text: the parser's message names the key, the value and the
     type.
     """
-    value: Value = _read_as(_kinds().get(name, str), text)
+    kind = next((info.kind for key_name, info in _declared() if key_name == name), str)
+    value: Value = _read_as(kind, text)
     return value
 
 
@@ -460,11 +461,6 @@ def _read_as(kind: type, value: Any) -> Any:
         return kind(value) if kind in (int, float) and isinstance(value, str) else value
     except ValueError:
         return value
-
-
-@cache
-def _kinds() -> dict[str, type]:
-    return {name: info.kind for name, info in _declared()}
 
 
 def key_table(values: Mapping[str, Any] | None = None) -> list[tuple[str, Value, KeyInfo]]:
@@ -495,9 +491,9 @@ def _keys(cls: type[Section]) -> Iterator[tuple[str, Field[Any]]]:
             yield entry.name.rstrip("_").replace("_", "-"), entry
 
 
-def _declared() -> Iterator[tuple[str, KeyInfo]]:
-    yield from _declared_in(RunConfiguration, "")
-    yield from _declared_by(member_sections())
+@cache
+def _declared() -> tuple[tuple[str, KeyInfo], ...]:
+    return (*_declared_in(RunConfiguration, ""), *_declared_by(member_sections()))
 
 
 def _declared_by(sections: Mapping[str, type[Section]]) -> Iterator[tuple[str, KeyInfo]]:

@@ -291,6 +291,21 @@ def test_a_run_that_fails_in_flower_exits_with_its_reason(tmp_path, capfd):
 
 @pytest.mark.slow
 @pytest.mark.xdist_group("ray")
+def test_the_bundle_of_a_checkout_runs(tmp_path):
+    """As ``flwr run .`` has it: server and clients import all rooms from the bundle."""
+    import io
+
+    from fedf2dg.simulation.flower_engine import run_through_flower
+
+    keys = {"num-clients": 2, "num-server-rounds": 1, "local-epochs": 1, "stages": "train"}
+    root, output = Path(__file__).resolve().parents[2], tmp_path / "run"
+    keys = {**keys, "train-samples": 60, "dirichlet-alpha": 1.0, "output-dir": str(output)}
+    run_through_flower(keys, 2, io.StringIO(), tmp_path / "flower.log", app=root)
+    assert summary(output)["status"] == "completed"
+
+
+@pytest.mark.slow
+@pytest.mark.xdist_group("ray")
 def test_another_number_of_nodes_than_clients_names_the_command(tmp_path):
     import io
 

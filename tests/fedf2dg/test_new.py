@@ -129,19 +129,14 @@ def test_a_name_that_can_be_no_app_s_is_refused(tmp_path: Path, name: str, said:
 
 @pytest.mark.slow
 @pytest.mark.xdist_group("ray")
-@pytest.mark.parametrize("command", ["fedf2dg", "flwr"])
-def test_it_runs_through_flower(app: Path, monkeypatch: pytest.MonkeyPatch, command: str) -> None:
-    """``flwr run`` builds its bundle; the engine imports it from this folder."""
+def test_its_bundle_runs_through_flower(app: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As ``flwr run`` has it: server and clients find its files in the bundle, nowhere else."""
     from fedf2dg.simulation.flower_engine import run_through_flower
 
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    if command == "fedf2dg":
-        arguments = ["--config", "pyproject.toml", *TINY, "--output", "run"]
-        assert cli.main(["simulate", "--engine", "flower", *arguments]) == 0
-    else:
-        (app / "nowhere").mkdir()
-        monkeypatch.chdir(app / "nowhere")
-        keys = {"num-server-rounds": 1, "num-clients": 2, "stages": "train"}
-        keys |= {"output-dir": str(app / "run"), "damped.step": 0.5}
-        run_through_flower(keys, 2, io.StringIO(), app / "flower.log", app=app)
+    (app / "nowhere").mkdir()
+    monkeypatch.chdir(app / "nowhere")
+    keys = {"num-server-rounds": 1, "num-clients": 2, "stages": "train", "damped.step": 0.5}
+    keys |= {"output-dir": str(app / "run")}
+    run_through_flower(keys, 2, io.StringIO(), app / "flower.log", app=app)
     assert json.loads((app / "run" / "summary.json").read_text())["status"] == "completed"

@@ -43,3 +43,41 @@ def test_clients_with_one_image(tmp_path: Path) -> None:
         checked(tmp_path, **few)
     checked(tmp_path, **few, model="cnn")
     checked(tmp_path, **few, strategy="centralized")
+
+
+def test_a_site_with_one_image_is_named(tmp_path: Path) -> None:
+    """No key about partitions divides what lies in folders of sites."""
+    for site, images in (("north", 12), ("tiny", 1)):
+        write_folder(
+            tmp_path / "sites" / site, {name: pictures(images) for name in "ab"[: min(images, 2)]}
+        )
+    write_folder(tmp_path / "sites" / "server" / "test", {name: pictures(3) for name in "ab"})
+    settings = {
+        "dataset": "folder",
+        "data-dir": str(tmp_path / "sites"),
+        "partition": "folders",
+        "output-dir": str(tmp_path / "run"),
+    }
+    with pytest.raises(ConfigurationError, match="site tiny has 1 image to train on") as said:
+        preflight.check(preflight.parse(settings), simulated=True)
+    assert "min-partition-size" not in str(said.value)
+    preflight.check(preflight.parse({**settings, "model": "cnn"}), simulated=True)
+
+
+@pytest.mark.parametrize(("evaluation", "told"), [("clients", 1), ("both", 0), ("auto", 0)])
+def test_test_images_that_nobody_uses_are_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, evaluation: str, told: int
+) -> None:
+    seen: list[str] = []
+    monkeypatch.setattr(preflight, "warn_once", seen.append)
+    for split in ("train", "test"):
+        write_folder(tmp_path / "data" / split, {name: pictures(20) for name in "ab"})
+    settings = {**SMALL, "data-dir": str(tmp_path / "data"), "output-dir": str(tmp_path / "run")}
+    settings.update({"evaluation": evaluation, "validation-share": 0.2})
+    preflight.check(preflight.parse(settings), simulated=True)
+    assert len(seen) == told
+
+
+def test_an_output_directory_that_no_model_can_be_saved_in_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match=r"'.*caf\\xe9': the name is not UTF-8"):
+        checked(tmp_path, output_dir=f"{tmp_path}/caf\udce9")

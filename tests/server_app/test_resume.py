@@ -20,8 +20,8 @@ import server_app.trained
 from fedf2dg.simulation.local_grid import LocalGrid
 from foundation import ProgressLog
 from foundation.events.metrics import MetricsFile
-from foundation.messages import client_store
 from foundation.messages.participants import MissingClients
+from foundation.models import client_store
 from foundation.settings.configuration import ConfigurationError
 from server_app import run_directory
 from server_app.checkpoints import CheckpointError

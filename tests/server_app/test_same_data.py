@@ -52,6 +52,17 @@ def test_what_an_earlier_release_did_not_tell_is_not_compared(images: Path) -> N
     require_same_data({name: now[name] for name in ("examples", "classes")}, now)
 
 
+def test_a_run_whose_test_images_were_drawn_otherwise_is_warned_of(
+    tmp_path: Path, warned: list[str]
+) -> None:
+    write_folder(tmp_path, {name: pictures(20 + len(name)) for name in ("a", "bb")})
+    now = described(tmp_path)
+    require_same_data(now, now)
+    assert warned == []
+    require_same_data({name: now[name] for name in ("examples", "classes")}, now)
+    assert "drew its test images by their place" in warned[0]
+
+
 def test_an_image_that_changes_sides_is_told(images: Path) -> None:
     """The counts are what they were."""
     before = described(images)

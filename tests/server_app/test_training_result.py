@@ -44,7 +44,8 @@ def told(monkeypatch):
 
 def test_it_stops_after_rounds_without_a_gain_and_keeps_the_best(tiny_run, told):
     told((6, 1), (1, 2), (0, 3))
-    run = tiny_run("early", num_server_rounds=9, patience=2, **KEYS)
+    run = tiny_run("early", num_server_rounds=9, patience=2, evaluation="clients", **KEYS)
+    assert run.summary()["measured"]["selected"]["also_chose"]
     summary = run.summary()
     assert summary["rounds"] == 4
     judged = run.events("round_judged")
@@ -63,6 +64,18 @@ def test_it_stops_after_rounds_without_a_gain_and_keeps_the_best(tiny_run, told)
     )
     assert any(not torch.equal(kept[name], last[name]) for name in kept)
     assert all(torch.equal(kept[name], value) for name, value in run.model().items())
+
+
+def test_a_last_round_that_is_no_worse_is_kept(tiny_run, told):
+    """A gain too small to start the waiting anew is a gain all the same."""
+    told((6, 1), (2, 2))
+    run = tiny_run("equal", num_server_rounds=3, patience=1, **KEYS)
+    (verdict,) = run.events("judgement")
+    assert verdict["step"] == 0 and "kept: round 3 of 3" in verdict["sentence"]
+    assert run.summary()["judged"]["selected"] == "federated"
+    assert "best_round" not in run.summary()["accuracy"]
+    last = load_file(run.directory / "model-last" / "model.safetensors")
+    assert all(torch.equal(last[name], value) for name, value in run.model().items())
 
 
 def test_without_a_loss_all_rounds_are_run_and_the_last_is_kept(tiny_run, told):

@@ -394,4 +394,16 @@ def test_sites_are_called_by_their_names(
     monkeypatch.setattr(figures, "label_counts", lambda *a: rows.append(a[2]) or draw(*a))
     page = Page(write_report(run))
     assert rows == [tuple(clients["names"])]
-    assert "2 (clinic <2>)" in page.text
+    assert "clinic <2> no reply in time" in page.text
+
+
+def test_a_deployment_shows_no_key_of_a_simulation(write_run: WriteRun, tmp_path: Path) -> None:
+    run = write_run(tmp_path)
+    assert "dirichlet-alpha" in Page(write_report(run)).text
+    lines = (run / "metrics.jsonl").read_text("utf-8").splitlines()
+    events = [json.loads(line) for line in lines]
+    (clients,) = [event for event in events if event["event"] == "clients"]
+    clients["simulated"] = False
+    (run / "metrics.jsonl").write_text("\n".join(map(json.dumps, events)) + "\n", "utf-8")
+    text = Page(write_report(run)).text
+    assert "dirichlet-alpha" not in text and "local-epochs" in text

@@ -33,6 +33,7 @@ EVENTS = [
     family.ClientsMet((10, 20), ((4, 6), (20, 0)), ("north", "south")),
     family.ClientsMet((10, 20), None),
     ROUND,
+    family.RoundJudged(3, 2, 1, 40, 0.5, -0.025, 0.03),
     family.StatisticsMeasured("distilled", (0, 1), (), 0.5),
     family.Evaluated(
         "federated",

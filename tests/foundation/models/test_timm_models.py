@@ -26,7 +26,7 @@ def test_without_timm_its_models_say_what_to_install(monkeypatch):
 def test_any_name_behind_timm_is_left_to_timm():
     assert RunConfiguration.parse({"model": "timm/some_net"}).model == "timm/some_net"
     with pytest.raises(ConfigurationError, match="unknown model"):
-        parse({"model": "tim/some_net"})
+        RunConfiguration.parse({"model": "tim/some_net"})
 
 
 def test_a_model_of_timm_is_built_without_its_head_and_takes_timms_checkpoints():
