@@ -35,7 +35,7 @@ def test_the_first_round_starts_from_the_head_that_the_sums_give(tmp_path, monke
     commit = Run.commit
 
     def committed(run, step):
-        taken[step] = dict(run.model.state)
+        taken[step] = run.model.state
         commit(run, step)
 
     monkeypatch.setattr(Run, "commit", committed)
