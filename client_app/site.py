@@ -15,10 +15,10 @@ import torch
 from foundation.data import Batches, Description, ImageData, site_data
 from foundation.data.agreement import from_values
 from foundation.data.cache import stored_features
-from foundation.messages.shared_model import shared_model
 from foundation.models import Classifier, StateLayout, bfloat16_pays, fit_threads, resolve_device
 from foundation.models.evaluation import LabelledImages
 from foundation.models.freezing import KeptFeatures, Store, encoder_is_frozen
+from foundation.models.shared_model import shared_model
 from foundation.processes import cores, running, threads
 from foundation.settings.configuration import ConfigurationError, RunConfiguration
 from generation import forward_operations

@@ -32,7 +32,9 @@ from foundation.settings.configuration import (
 from strategies.server import Versions
 
 from .ledger import Ledger
-from .told_labels import Told
+
+#: Label counts that clients told, by noise and client.
+Told = dict[str, dict[str, list[int]]]
 
 FORMAT = 2
 #: The step in which a run without rounds takes the initial weights for its federated model, and

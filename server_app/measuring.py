@@ -26,6 +26,7 @@ from foundation.events.family import (
 )
 from foundation.events.log import Record
 from foundation.models import State, load_state
+from foundation.models.evaluation import Evaluator
 from foundation.scores import Outcomes
 from foundation.settings.configuration import ConfigurationError, RunConfiguration
 from questions.ask import Answers
@@ -33,7 +34,6 @@ from questions.batch_norm import BatchNormRequest
 from questions.evaluation import Candidates, EvaluationRequest, Scores
 
 from .clients import Clients
-from .evaluation import Evaluator
 from .global_model import GlobalModel
 
 log = logging.getLogger("flwr.fedf2dg")

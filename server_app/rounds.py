@@ -7,7 +7,7 @@ import math
 import time
 
 from foundation import ExpectedError
-from foundation.events.family import RoundDone, failures_of
+from foundation.events.family import RoundDone
 from foundation.events.log import Record
 from foundation.messages.gather import Gathered
 from foundation.models import State, first_non_finite
@@ -152,7 +152,7 @@ def _told(
         outcome.train_loss,
         seconds,
         outcome.clients,
-        failures_of({lost.client: lost.reason for lost in outcome.failures}),
+        outcome.failures,
         outcome.bytes_down,
         outcome.bytes_up,
         outcome.notes,

@@ -25,8 +25,8 @@ from foundation.events.family import (
     RunStarted,
 )
 from foundation.messages.participants import Participants
-from foundation.models import fit_threads, release_memory
-from foundation.processes import Workers, threads
+from foundation.models import fit_threads, gpu_shares, release_memory
+from foundation.processes import WorkerPool, Workers, threads
 from foundation.progress import PROGRESS
 from foundation.settings.configuration import RunConfiguration
 from post_training import Settings, chosen
@@ -37,17 +37,14 @@ from . import run_directory
 from .acceptance import Acceptance
 from .checkpoints import BEFORE_ROUNDS, ENDED, Checkpoint, rounds_done
 from .clients import Clients
-from .disk import disk_errors_explained
-from .global_model import GlobalModel
+from .global_model import GlobalModel, initial_state
 from .images import description_of, normalized
-from .initial_model import initial_state
 from .journal import Journal
 from .measuring import CLIENTS, Measuring
 from .pseudo_files import PseudoFiles, forget_repeated
 from .rounds import Rounds
 from .trained import TrainedFederation
 from .training_result import LAST_FOLDER, TrainingResult
-from .worker_pool import WorkerPool
 
 log = logging.getLogger("flwr.fedf2dg")
 
@@ -87,7 +84,7 @@ def run(
     directory = run_directory.prepare(configuration)
     log.info("run directory: %s", directory)
     with (
-        disk_errors_explained(directory),
+        run_directory.disk_errors_explained(directory),
         run_directory.reserved(directory),
         Run(grid, configuration, directory, workers, must_stop, listeners) as this,
     ):
@@ -130,7 +127,7 @@ class Run:
         self.description = description_of(configuration)
         self.model = GlobalModel(configuration, self.description)
         fit_threads(self.model.operations, threads(), configuration.threads)
-        self.pool = WorkerPool(configuration.processes, configuration.device, workers)
+        self.pool = WorkerPool(configuration.processes, gpu_shares(configuration.device), workers)
         self.journal = Journal(directory, configuration, listeners)
         record = self.journal.record
         self.clients = Clients(grid, configuration, self.description, self.model, record, must_stop)

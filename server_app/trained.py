@@ -17,6 +17,7 @@ from foundation.events.family import (
     failures_of,
 )
 from foundation.models import Classifier, State
+from foundation.processes import WorkerPool
 from foundation.settings.configuration import RunConfiguration
 from generation import PseudoData
 from post_training import Inputs, PseudoRequest
@@ -33,7 +34,6 @@ from .journal import Journal
 from .measuring import Measuring
 from .pseudo_files import PseudoFiles
 from .rounds import Rounds
-from .worker_pool import WorkerPool
 
 log = logging.getLogger("flwr.fedf2dg")
 
@@ -135,7 +135,7 @@ class TrainedFederation:
 
     def label_counts(self) -> dict[int, list[int]] | None:
         """Return the label counts of the clients whose local models there are."""
-        counts = self.clients.labels.of(list(self.local_models))
+        counts = self.clients.label_counts(list(self.local_models))
         return None if counts is None else {client: row for client, row in counts.items() if row}
 
     def ask(self, request: Request[Any, P]) -> P | None:
