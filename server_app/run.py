@@ -34,7 +34,7 @@ from post_training.closed_form_head import with_closed_form_head
 from strategies import get, prior_left
 
 from . import run_directory
-from .acceptance import Acceptance
+from .acceptance import Acceptance, StageParts
 from .checkpoints import BEFORE_ROUNDS, ENDED, Checkpoint, rounds_done
 from .clients import Clients
 from .global_model import GlobalModel, initial_state
@@ -192,17 +192,7 @@ class Run:
     def train(self) -> None:
         """Carry out the federated rounds that are not done yet."""
         rounds = self.configuration.num_server_rounds
-        result = TrainingResult(
-            self.configuration,
-            self.directory / LAST_FOLDER,
-            self.description,
-            self.model,
-            self.clients,
-            self.measuring,
-            self.journal,
-            self.commit,
-            self._acceptance,
-        )
+        result = TrainingResult(self._parts, self.directory / LAST_FOLDER, self._acceptance)
         self.strategy.summary()
         if self.configuration.initial_head == "closed-form" and not self.journal.state.completed:
             self._take_closed_form_head()
@@ -251,9 +241,10 @@ class Run:
                     )
                 return
 
-    def _acceptance(self) -> Acceptance:
-        return Acceptance(
-            self.configuration.acceptance == "clients",
+    @property
+    def _parts(self) -> StageParts:
+        return StageParts(
+            self.configuration,
             self.model,
             self.clients,
             self.measuring,
@@ -262,28 +253,18 @@ class Run:
             self.progress,
         )
 
+    def _acceptance(self) -> Acceptance:
+        return Acceptance(self._parts)
+
     def _trained(self, prefix: str, acceptance: Acceptance) -> TrainedFederation:
         stored = PseudoImagesStored(self.directory, self.description.class_names)
-        return TrainedFederation(
+        files = PseudoFiles(
+            self.directory / "pseudo_data",
+            self.description.normalization,
             prefix,
-            self.configuration,
-            self.description,
-            self.model,
-            self.clients,
-            self.rounds,
-            self.measuring,
-            acceptance,
-            self.journal,
-            self.commit,
-            PseudoFiles(
-                self.directory / "pseudo_data",
-                self.description.normalization,
-                prefix,
-                written=lambda: self.journal.record(stored),
-            ),
-            self.pool,
-            self.progress,
+            written=lambda: self.journal.record(stored),
         )
+        return TrainedFederation(prefix, self._parts, self.rounds, acceptance, files, self.pool)
 
     def progress(self, what: str, unit: str) -> ProgressLog:
         """Return a function that logs progress, and tells those who watch the directory."""
