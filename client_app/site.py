@@ -159,8 +159,6 @@ def reduced_type(wish: str, device: torch.device, operations: float) -> torch.dt
     ----------
     wish : {"auto", "float32", "bfloat16"}
         The key.
-    device : torch.device
-        Where to train.
     operations : float
         Floating-point operations of one image's forward pass.
     """

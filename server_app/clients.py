@@ -50,16 +50,8 @@ class Clients:
 
     Parameters
     ----------
-    grid : Grid
-        Flower's grid, or the in-process one.
-    configuration : RunConfiguration
-        How many they are, how long they are waited for, and what they may be asked.
-    description : Description
-        What the federation agrees on about its images.
     model : GlobalModel
         Its frozen layers are sent to every client once.
-    record : Record
-        Told of what travels.
     must_stop : callable, optional
         See :func:`server_app.run.run`.
     """

@@ -26,15 +26,7 @@ log = logging.getLogger("flwr.fedf2dg")
 
 
 class GlobalModel:
-    """The state that training and post-training change, on the CPU.
-
-    Parameters
-    ----------
-    configuration : RunConfiguration
-        Architecture, seed and device.
-    description : Description
-        The federation's images; their classes, channels and size count.
-    """
+    """The state that training and post-training change, on the CPU."""
 
     def __init__(self, configuration: RunConfiguration, description: Description) -> None:
         self._configuration = configuration
@@ -91,12 +83,8 @@ def initial_state(
 
     Parameters
     ----------
-    configuration : RunConfiguration
-        ``initial-weights`` names the weights, if any.
     description : Description
         The federation's images; a head that was trained on other classes is not taken.
-    model : Classifier
-        The run's model with its fresh weights.
     say : bool (default: True)
         Whether to log what is taken.
 

@@ -111,19 +111,6 @@ class Figures:
 class Measuring:
     """Measures models by the test set, the clients, or both.
 
-    Parameters
-    ----------
-    configuration : RunConfiguration
-        The run's settings.
-    description : Description
-        What the federation agreed on about its images.
-    model : GlobalModel
-        The run's model.
-    clients : Clients
-        Who is asked.
-    record : Record
-        Told what the results of stages are worth.
-
     Raises
     ------
     ConfigurationError

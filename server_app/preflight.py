@@ -59,8 +59,6 @@ def check(configuration: RunConfiguration, simulated: bool) -> None:
 
     Parameters
     ----------
-    configuration : RunConfiguration
-        A parsed configuration.
     simulated : bool
         Whether the clients are simulated here, so that their partition can be tried.
 

@@ -32,23 +32,7 @@ class DivergedModel(ExpectedError, RuntimeError):
 
 
 class Rounds:
-    """Carries out federated rounds, also those of a competition.
-
-    Parameters
-    ----------
-    configuration : RunConfiguration
-        With what head and steps training began.
-    strategy : FederatedStrategy
-        Samples clients, checks their updates and aggregates them.
-    clients : Clients
-        Who trains.
-    model : GlobalModel
-        What is trained.
-    measuring : Measuring
-        Measures it.
-    record : Record
-        Told of every round.
-    """
+    """Carries out federated rounds, also those of a competition."""
 
     def __init__(
         self,

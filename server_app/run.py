@@ -63,8 +63,6 @@ def run(
 
     Parameters
     ----------
-    grid : Grid
-        Flower's grid, or the in-process one.
     configuration : RunConfiguration
         A configuration that passed :func:`server_app.preflight.check`.
     workers : Workers, optional
@@ -73,8 +71,6 @@ def run(
     must_stop : callable, optional
         What the engine knows of failed clients: gets the reason of one, and says why the run cannot
         go on after it; None if it can.
-    listeners : sequence of Listener (default: none)
-        Get every event.
 
     Returns
     -------
@@ -107,8 +103,6 @@ class Run:
 
     Parameters
     ----------
-    directory : Path
-        The run's directory.
     grid, configuration, workers, must_stop, listeners
         See :func:`run`.
     """

@@ -156,11 +156,6 @@ def _is_foreign(path: Path) -> bool:
 def settings_to_resume(source: Path) -> dict[str, Any]:
     """Return the settings a run was made with, for those that a resuming command does not name.
 
-    Parameters
-    ----------
-    source : Path
-        The run's directory.
-
     Returns
     -------
     dict[str, Any]
