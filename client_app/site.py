@@ -99,15 +99,12 @@ class Site:
         )
 
     def data(self) -> ImageData:
-        """Return the client's training data."""
         return _resident_data(self)
 
     def held_out(self) -> ImageData:
-        """Return the images that only judge models; maybe none."""
         return _resident_held_out(self)
 
     def judging_images(self) -> LabelledImages:
-        """Return the held-out images, resident on the client's device."""
         return _resident_judging_images(self)
 
     def batches(self, pooled: bool = False) -> Batches:
@@ -139,7 +136,6 @@ class Site:
         return batches
 
     def model(self) -> Classifier:
-        """Return the process's model, whose weights the caller overwrites."""
         return _resident_model(self.configuration, self.description, self.device, self.threads)
 
     def frozen(self) -> tuple[str, ...]:

@@ -125,9 +125,7 @@ class Run:
         self.journal = Journal(directory, configuration, listeners)
         record = self.journal.record
         self.clients = Clients(grid, configuration, self.description, self.model, record, must_stop)
-        self.measuring = Measuring(
-            configuration, self.description, self.model, self.clients, record
-        )
+        self.measuring = Measuring(configuration, self.model, self.clients, record)
         self.strategy = get(configuration.strategy).server(
             configuration,
             self.model.layout,
@@ -289,7 +287,7 @@ class Run:
 
     def _normalize(self, state: Checkpoint) -> None:
         self.description = normalized(self.description, state.normalization)
-        self.clients.description = self.measuring.description = self.description
+        self.clients.description = self.description
 
     def commit(self, step: str) -> None:
         """Make a finished step durable: a run that is killed now goes on behind it."""
