@@ -50,9 +50,10 @@ def test_what_cannot_work_is_refused_before_anything_is_written(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     sound = RunConfiguration.parse(TINY)
+    for key in ("strategy", "model"):
+        with pytest.raises(UsageError, match=f"unknown {key} 'nope'"):
+            replace(sound, **{key: "nope"})
     for impossible in (
-        replace(sound, strategy="nope"),
-        replace(sound, model="nope"),
         replace(sound, data_dir="", dataset="folder"),
         replace(sound, generation=replace(sound.generation, jitter=3)),
     ):
