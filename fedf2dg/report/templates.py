@@ -222,8 +222,6 @@ The images of {{ clients }} trained this model.
 
 ## How good it is
 
-{{ measured.markdown() if measured else "Nobody measured it." }}
-
 {% for sentence in verdicts %}
 {{ sentence }}.
 

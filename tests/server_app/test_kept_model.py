@@ -33,7 +33,7 @@ def test_the_model_is_the_one_that_was_kept_and_its_card_says_so(tiny_run):
     assert "- federated-learning" in front
     for row in summary["judged"]["verdicts"]:
         assert row["sentence"] in card
-    assert f"| {100 * summary['accuracy']['selected']:.1f} % |" in card
+    assert f"({100 * summary['accuracy']['selected']:.1f} %; of other such images" in card
     assert "| stage that was kept | " + summary["judged"]["selected"] in card
     up = summary["traffic"]["model"]["bytes_up"]
     assert f"| model | {up:,} |" in card
