@@ -35,11 +35,9 @@ from fedf2dg.report.tables import (
     stages,
 )
 from fedf2dg.report.verdict import (
-    MEANING,
     Evidence,
     details,
     opening,
-    sites_table,
 )
 from foundation import counted, only_warned, write_whole
 from foundation.events.family import (
@@ -173,9 +171,6 @@ def _headline(record: RunRecord) -> Iterator[Part]:
         yield Note(reached(summary), "lead")
     else:
         yield Note(way or "No accuracy measured yet.", "lead")
-    if record.completed and (table := sites_table(found, names)).rows:
-        yield table
-        yield Note(MEANING, "note")
     if said := helped(record):
         yield Note(said)
     if way and record.completed:
