@@ -241,6 +241,7 @@ def laboratory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[...,
                     inputs=lambda pooled, autocast: pool if pooled else clients[index],
                     model=lambda: shell,
                     autocast=lambda: None,
+                    frozen=lambda: StateLayout.of(shell).frozen,
                 )
 
         monkeypatch.setattr(application, "Site", TinySite)
