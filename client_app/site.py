@@ -147,7 +147,12 @@ class Site:
         return _frozen_names(self.configuration, self.description, self.device, self.threads)
 
     def autocast(self) -> torch.dtype | None:
-        """Return the reduced type local training multiplies in; None: float32."""
+        """Return the reduced type local training multiplies in; None: float32.
+
+        A frozen encoder is run once, for training as for statistics and judgements, in float32.
+        """
+        if self.configuration.precision == "auto" and encoder_is_frozen(self.model()):
+            return None
         operations = model_operations(self.configuration, self.description)
         return reduced_type(self.configuration.precision, self.device, operations)
 

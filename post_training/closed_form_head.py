@@ -39,8 +39,11 @@ log = logging.getLogger("flwr.fedf2dg")
 
 #: Strengths of the grid, beside the one that cross-validation finds.
 _FACTORS = (1.0, 1 / 3, 3.0, 0.1, 10.0, 1 / 30, 30.0)
-#: Temperatures that are tried on the held-out images.
+#: Temperatures that are tried on the held-out images. Taken is the largest whose likelihood is
+#: within the 95 % interval (Wilks 1938): few images that are all classified correctly would make a
+#: head ever surer.
 _TEMPERATURES = tuple(2.0**power for power in range(-2, 10))
+_WITHIN = 1.92
 #: Standard errors by which another head has to be better. Chosen by ``python -m
 #: benchmarks.judgement heads``; figures in docs/lab/2026-11-one-message.md.
 _CAUTION = 2.0
@@ -71,7 +74,7 @@ def run(trained: Trained, settings: Settings) -> None:
         new = with_closed_form_head(trained, settings)
     # In closed form and on features that stay: it was better than a head that was trained or
     # averaged wherever it was tried.
-    trained.offer("head", new, needs_proof=False)
+    trained.offer("head", new, needs_proof=False, whole=True)
     trained.commit("head")
 
 
@@ -81,7 +84,7 @@ def with_closed_form_head(trained: Trained, settings: Settings) -> State:
     A run that starts with such a head (``initial-head``) calls it, too.
     """
     state = trained.global_state
-    told = trained.ask(StatisticsRequest(state, means=True, moment=True))
+    told = trained.ask(StatisticsRequest(state, means=True, moment=True, single=True))
     if told is None or told.feature_sums is None:
         raise NoAnswer("a head in closed form: no client tells the features of its classes")
     return _fitted(trained, told, settings.section(HeadSettings))
@@ -112,7 +115,9 @@ def _fitted(trained: Trained, told: ClassStatistics, wanted: HeadSettings) -> St
     place = scores.best(range(len(grid)), _CAUTION) if scores is not None else 0
     temperature = 1.0
     if scores is not None:
-        temperature = _TEMPERATURES[int(scores.loss[len(grid) :].argmin())]
+        losses = scores.loss[len(grid) :]
+        within = losses <= losses.min() + _WITHIN
+        temperature = max(t for t, likely in zip(_TEMPERATURES, within, strict=True) if likely)
     else:
         log.warning("nobody holds images out: the head is not judged, and surer than it should be")
     chosen = grid[place]
@@ -195,11 +200,12 @@ def refuse(model: nn.Module, settings: Settings) -> None:
             "label-counts=uploaded and generation.place=server. Choose another method, such as "
             "calibration with calibration.from=pseudo"
         )
-    size = 8 * head.in_features**2
+    size = 2 * head.in_features * (head.in_features + 1)
     if size > _LARGEST_ANSWER:
         raise ValueError(
-            f"a head in closed form has each client send {size // 10**6} MB, {head.in_features} x "
-            f"{head.in_features} numbers; at most {_LARGEST_ANSWER // 10**6} MB are allowed. "
+            f"a head in closed form has each client send {size // 10**6} MB, half of "
+            f"{head.in_features} x {head.in_features} numbers; at most "
+            f"{_LARGEST_ANSWER // 10**6} MB are allowed. "
             "Choose a model with fewer features"
         )
 

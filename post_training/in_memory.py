@@ -173,7 +173,9 @@ class TrainedModels:
         """Note that a step was carried out."""
         self._done.add(step)
 
-    def offer(self, stage: str, state: State, *, needs_proof: bool = True) -> None:
+    def offer(
+        self, stage: str, state: State, *, needs_proof: bool = True, whole: bool = False
+    ) -> None:
         """Take a state as a stage's result; there is no judge to prove anything to."""
         self.global_state = self.results[stage] = state
         self.record(Evaluated(stage, self.evaluate(state, stage), None, None, None, None))

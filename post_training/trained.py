@@ -191,7 +191,9 @@ class Trained(Protocol):
         """Make a finished step durable: a run that is killed now goes on behind it."""
         ...
 
-    def offer(self, stage: str, state: State, *, needs_proof: bool = True) -> None:
+    def offer(
+        self, stage: str, state: State, *, needs_proof: bool = True, whole: bool = False
+    ) -> None:
         """Hand over the result of a stage.
 
         It is measured, and judged where there is a judge; what is taken becomes
@@ -206,6 +208,9 @@ class Trained(Protocol):
         needs_proof : bool (default: True)
             False for a step that was seen to help, or to change little, wherever it was tried: then
             judges keep it unless their images speak against it, not only if they speak for it.
+        whole : bool (default: False)
+            Whether it is kept as it is or not at all, as a head in closed form: there is no reason
+            for a model between the one before and it.
         """
         ...
 

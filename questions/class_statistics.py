@@ -60,9 +60,13 @@ class ClientStatistics:
     sums: ClassSums
     label_counts: list[int] | None = None
 
-    def content(self) -> Content:
-        """Return them as an answer."""
+    def content(self, single: bool = False) -> Content:
+        """Return them as an answer; of the symmetric moment a triangle, maybe in float32."""
         tensors = {part: getattr(self.sums, part) for part in PARTS}
+        if (moment := self.sums.moment) is not None:
+            rows, columns = torch.triu_indices(*moment.shape)
+            triangle = moment[rows, columns]
+            tensors[MOMENT] = triangle.float() if single else triangle
         counts = self.sums.feature_counts
         return Content(
             {"statistics": {part: value for part, value in tensors.items() if value is not None}},
@@ -141,7 +145,7 @@ def tell(site: Site, asked: Received) -> Content:
     if (scale := configuration.class_statistics_noise) > 0:
         sums = noised(sums, scale, torch.Generator().manual_seed(_noise_seed(site, state)))
     told = shareable_counts(site) if configuration.generation.place == "server" else None
-    return ClientStatistics(batches.samples, sums, told).content()
+    return ClientStatistics(batches.samples, sums, told).content(bool(asked.setting("single")))
 
 
 def _kept_back(configuration: RunConfiguration) -> str:
@@ -174,6 +178,9 @@ class StatisticsRequest(Request[ClientStatistics, "ClassStatistics | None"]):
     predictions, means, moment, class_moments : bool (default: False)
         Ask for the sum of its softmax outputs; of its features f by class; of f·fᵀ over all images;
         of f·fᵀ by class, which goes with ``means``.
+    single : bool (default: False)
+        Have f·fᵀ sent in single precision, in which it takes half the bytes. Clients add up in
+        double precision all the same.
     classes : int (default: 0)
         C. This and what follows is what answers are held against; a run fills it in.
     minimum : int (default: 1)
@@ -189,6 +196,7 @@ class StatisticsRequest(Request[ClientStatistics, "ClassStatistics | None"]):
     means: bool = False
     moment: bool = False
     class_moments: bool = False
+    single: bool = False
     classes: int = 0
     minimum: int = 1
     noised: bool = False
@@ -216,7 +224,8 @@ class StatisticsRequest(Request[ClientStatistics, "ClassStatistics | None"]):
         )
 
     def content(self) -> Content:
-        return Content({"arrays": self.state}, settings={"statistics": self.parts})
+        wish = {"statistics": self.parts, "single": self.single}
+        return Content({"arrays": self.state}, settings=wish)
 
     def checked(self, who: Participant, reply: Received) -> ClientStatistics:
         images = reply.whole_number("images", 1, 2**62)
@@ -227,14 +236,16 @@ class StatisticsRequest(Request[ClientStatistics, "ClassStatistics | None"]):
         state = reply.state("statistics", self._shapes())
         labels = self._checked_labels(reply, images)
         counts = self._checked_counts(reply, images, labels)
+        if MOMENT in state:
+            state[MOMENT] = _square(state[MOMENT])
         predictions, means, moment, class_moments = (state.get(part) for part in PARTS)
         sums = ClassSums(predictions, means, counts, moment, class_moments)
         _check_predictions(sums.predictions, images)
-        if not self.noised:
-            _check_features(sums)
         for part, power in ((MEANS, 1), (MOMENT, 2), (CLASS_MOMENTS, 2)):
             if part in state and (state[part].abs() > images * _LARGEST_FEATURE**power).any():
                 raise InvalidContent(f"{part!r} adds up features beyond {_LARGEST_FEATURE:g}")
+        if not self.noised:
+            _check_features(sums)
         return ClientStatistics(images, sums, labels)
 
     def _shapes(self) -> State:
@@ -243,10 +254,14 @@ class StatisticsRequest(Request[ClientStatistics, "ClassStatistics | None"]):
         shapes = {
             PREDICTIONS: (classes,),
             MEANS: (classes, features),
-            MOMENT: (features, features),
+            MOMENT: (features * (features + 1) // 2,),
             CLASS_MOMENTS: (classes, features, features),
         }
-        return {part: template(torch.float64, *shapes[part]) for part in self.parts}
+        single = {MOMENT} if self.single else set()
+        return {
+            part: template(torch.float32 if part in single else torch.float64, *shapes[part])
+            for part in self.parts
+        }
 
     def _checked_labels(self, reply: Received, images: int) -> list[int] | None:
         if self.label_counts == "none":
@@ -277,6 +292,15 @@ class StatisticsRequest(Request[ClientStatistics, "ClassStatistics | None"]):
         return added(tuple(answers), list(answers.values())) if answers else None
 
 
+def _square(triangle: Tensor) -> Tensor:
+    """Return the symmetric matrix (d, d) float64 whose upper triangle, row by row, is given."""
+    size = int((2 * len(triangle)) ** 0.5)
+    rows, columns = torch.triu_indices(size, size)
+    matrix = torch.zeros(size, size, dtype=torch.float64)
+    matrix[rows, columns] = matrix[columns, rows] = triangle.double()
+    return matrix
+
+
 def _check_predictions(predictions: Tensor | None, images: int) -> None:
     if predictions is None:
         return
@@ -286,26 +310,35 @@ def _check_predictions(predictions: Tensor | None, images: int) -> None:
 
 
 def _check_features(sums: ClassSums) -> None:
-    counts, least = sums.feature_counts, torch.zeros(())
-    if sums.feature_sums is not None and counts is not None:
-        if sums.feature_sums[counts == 0].any():
+    counts, means = sums.feature_counts, sums.feature_sums
+    if means is not None and counts is not None:
+        if means[counts == 0].any():
             raise InvalidContent("it adds up features of a class that it leaves out")
-        least = sums.feature_sums.square() / counts.clamp_min(1).unsqueeze(1)
         if sums.class_moments is not None and sums.class_moments[counts == 0].any():
             raise InvalidContent("it adds up products of a class that it leaves out")
     if sums.moment is not None:
-        _check_moments(sums.moment, least.sum(dim=0) if least.ndim else least)
+        _check_spread(sums.moment, _mean_products(sums))
     if sums.class_moments is not None:
-        _check_moments(sums.class_moments, least)
+        outer = torch.zeros(())
+        if means is not None and counts is not None:
+            scaled = means / counts.clamp_min(1).unsqueeze(1)
+            outer = means.unsqueeze(2) * scaled.unsqueeze(1)
+        _check_spread(sums.class_moments, outer)
 
 
-def _check_moments(moments: Tensor, least: Tensor) -> None:
-    """Hold second moments (…, d, d) against what their diagonals (…, d) must at least be."""
+def _check_spread(moments: Tensor, of_means: Tensor | None) -> None:
+    """Refuse second moments (…, d, d) below those of the means, which no images can have.
+
+    Their difference is a sum of squares: no direction has less than nothing of it.
+    """
     diagonal = moments.diagonal(dim1=-2, dim2=-1)
     tolerance = 1e-6 * float(diagonal.abs().max())
     if not torch.allclose(moments, moments.mT, rtol=1e-6, atol=tolerance):
         raise InvalidContent("the second moment is not symmetric")
-    if (diagonal * (1 + _TOLERANCE) < least).any():
+    within = moments if of_means is None else moments - of_means
+    slack = 1e-6 * diagonal.abs().sum(dim=-1) + 1e-12
+    shifted = within + slack[..., None, None] * torch.eye(moments.shape[-1])
+    if torch.linalg.cholesky_ex(shifted).info.any():
         raise InvalidContent("the second moment is too small for the sums of features")
 
 

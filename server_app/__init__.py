@@ -1,1 +1,1 @@
-"""What runs on the server: the run's story, the post-training hook, checkpoints and resume."""
+"""What runs on the server: the run's story, post-training, checkpoints and resume."""

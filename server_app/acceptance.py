@@ -25,7 +25,7 @@ from questions.evaluation import Candidates, EvaluationRequest, Scores
 from .clients import Clients
 from .global_model import GlobalModel
 from .journal import Journal
-from .judgement import STEPS, Verdict, decide, tallies
+from .judgement import STEPS, WHOLE, Verdict, decide, tallies
 from .measuring import CLIENTS, SERVER, Figures, Measuring, figures_of, scored
 
 
@@ -70,7 +70,7 @@ class Acceptance:
         if judges and journal.state.kept is None:
             journal.state.kept = model.state
 
-    def offer(self, stage: str, needs_proof: bool = True) -> None:
+    def offer(self, stage: str, needs_proof: bool = True, whole: bool = False) -> None:
         """Note that the global model is now a stage's result, for :meth:`settle` to judge.
 
         Where there are judges they measure it in the same message: each costs a site a process.
@@ -78,7 +78,7 @@ class Acceptance:
         ledger = self._journal.ledger
         if self._judges:
             self._measuring.take_statistics(stage)
-            ledger.offered, ledger.needs_proof = stage, needs_proof
+            ledger.offered, ledger.needs_proof, ledger.whole = stage, needs_proof, whole
         else:
             ledger.kept = stage
             self._measuring.close_stage(stage)
@@ -95,12 +95,13 @@ class Acceptance:
         started = time.perf_counter()
         before, after = journal.state.kept, self._model.state
         assert before is not None
+        steps = WHOLE if ledger.whole else STEPS
         with ledger.timed("judgement"):
             answers = self._clients.ask(
-                EvaluationRequest(Candidates(before, after, STEPS)),
+                EvaluationRequest(Candidates(before, after, steps)),
                 self._progress(f"judgement of the {stage} model", "clients"),
             )
-            self._measuring.note(stage, self._measuring.by_the_way(after, answers, len(STEPS) - 1))
+            self._measuring.note(stage, self._measuring.by_the_way(after, answers, len(steps) - 1))
             participants = self._clients.participants
             verdict = decide(
                 tallies(Scores.sum(answers.parts)),
@@ -109,6 +110,7 @@ class Acceptance:
                 clients=len(answers.valid),
                 held_out=sum(sum(participants[c].held_out) for c in participants.clients),
                 needs_proof=ledger.needs_proof,
+                steps=steps,
             )
             self._model.state = journal.state.kept = interpolated(before, after, verdict.step)
             figures = self._figures_of(verdict)
@@ -141,7 +143,7 @@ class Acceptance:
             verdict.sentence,
             [
                 Candidate(step, tally.accuracy, tally.gain, tally.standard_error)
-                for step, tally in zip(STEPS, verdict.candidates, strict=False)
+                for step, tally in zip(verdict.steps, verdict.candidates, strict=False)
             ],
             [
                 ClientJudgement(
@@ -149,7 +151,7 @@ class Acceptance:
                     names[client],
                     scores.images,
                     before=scores.accuracy(0),
-                    stage=scores.accuracy(len(STEPS) - 1),
+                    stage=scores.accuracy(len(verdict.steps) - 1),
                     kept=scores.accuracy(verdict.chosen),
                 )
                 for client, scores in answers.valid.items()

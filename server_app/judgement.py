@@ -20,6 +20,8 @@ from questions.evaluation import Scores
 
 #: λ of the candidates, in the order in which the clients are asked; λ = 0 is the model before.
 STEPS = (0.0, 0.25, 0.5, 0.75, 1.0)
+#: The same for a result that has nothing between it and the model before.
+WHOLE = (0.0, 1.0)
 #: Standard errors by which a gain has to exceed 0. Chosen by simulation with known test accuracies:
 #: ``python -m benchmarks.judgement``, figures in ``docs/lab/2026-11-judgement.md``.
 CAUTION = 0.5
@@ -107,11 +109,13 @@ class Verdict:
     chosen : int
         Index of the candidate that is kept; 0: the model before.
     candidates : tuple of Tally
-        One for each of :data:`STEPS`; empty where nobody judged.
+        One for each of ``steps``; empty where nobody judged.
     clients : int
         Clients that judged.
     held_out : int
         Images that all clients of the federation hold out, also those that did not answer.
+    steps : tuple of float (default: STEPS)
+        λ of the candidates.
     """
 
     before: str
@@ -120,11 +124,12 @@ class Verdict:
     candidates: tuple[Tally, ...]
     clients: int
     held_out: int
+    steps: tuple[float, ...] = STEPS
 
     @property
     def step(self) -> float:
         """λ of what is kept, from the model before (0) to the stage's result (1)."""
-        return STEPS[self.chosen]
+        return self.steps[self.chosen]
 
     @property
     def reported(self) -> Tally | None:
@@ -165,6 +170,7 @@ def decide(
     clients: int,
     held_out: int,
     needs_proof: bool = True,
+    steps: tuple[float, ...] = STEPS,
 ) -> Verdict:
     """Decide which candidate is kept.
 
@@ -178,7 +184,7 @@ def decide(
     ----------
     candidates
         See :func:`tallies`.
-    before, stage, clients, held_out
+    before, stage, clients, held_out, steps
         As in :class:`Verdict`.
     needs_proof : bool (default: True)
         Whether the step may harm; see :meth:`post_training.Trained.offer`.
@@ -189,5 +195,5 @@ def decide(
         best = best_step(candidates)
         chosen = best if candidates[best].bound > 0 else 0
     else:
-        chosen = 0 if held_out else len(STEPS) - 1
-    return Verdict(before, stage, chosen, tuple(candidates), clients, held_out)
+        chosen = 0 if held_out else len(steps) - 1
+    return Verdict(before, stage, chosen, tuple(candidates), clients, held_out, steps)

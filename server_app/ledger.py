@@ -99,6 +99,8 @@ class Ledger:
         A stage whose result waits for its judgement.
     needs_proof : bool
         Whether that is to be kept only if it is shown to help.
+    whole : bool
+        Whether it is to be kept as it is or not at all.
     judged : dict, optional
         What ``summary.json`` says of the judgements; None where there was none.
     scores : dict, optional
@@ -116,6 +118,7 @@ class Ledger:
     kept: str = "federated"
     offered: str | None = None
     needs_proof: bool = True
+    whole: bool = False
     judged: dict[str, Any] | None = None
     scores: dict[str, Any] | None = None
 

@@ -26,6 +26,9 @@ _ADVICE = (
     "with resume-from, and e.g. clip-update-norm=2"
 )
 
+# Averages jump by some points from round to round; features that are lost cost more.
+_LOST = 0.9
+
 
 class DivergedModel(ExpectedError, RuntimeError):
     """The global model of a round says nothing any more; the round before is kept."""
@@ -65,6 +68,7 @@ class Rounds:
         self._model = model
         self._measuring = measuring
         self._record = record
+        self._began: float | None = None
 
     def carry_out(self, server_round: int, phase: str) -> None:
         """Carry out a round.
@@ -80,7 +84,7 @@ class Rounds:
         updates = self._trained(server_round)
         self._model.state, outcome = self._aggregated(server_round, updates)
         figures = self._measured(server_round)
-        self._warn_of_lost_features(server_round, figures.loss)
+        self._warn_of_lost_features(server_round, figures.accuracy)
         seconds = time.perf_counter() - started
         self._record(_told(server_round, phase, figures, outcome, seconds))
 
@@ -126,16 +130,21 @@ class Rounds:
             )
         return Figures(found[0].by, found[0].images, values["accuracy"], values["loss"])
 
-    def _warn_of_lost_features(self, server_round: int, loss: float | None) -> None:
-        guessing = math.log(self._clients.description.classes)
-        if self._configuration.initial_head == "closed-form" and (loss or 0.0) > guessing:
+    def note_start(self) -> None:
+        """Measure the model that the first round starts from, to see whether steps spoil it."""
+        if self._measuring.measures_on_the_way:
+            self._began = self._measuring.here(self._model.state).accuracy
+
+    def _warn_of_lost_features(self, server_round: int, accuracy: float | None) -> None:
+        began = self._began
+        if began is not None and accuracy is not None and accuracy < _LOST * began:
             log.warning(
-                "round %d: the loss, %.2f, is above that of guessing (%.2f), where the closed-form "
-                "head began below: the steps may have destroyed the features. Lower learning-rate, "
-                "or encoder-step (now %g)",
+                "round %d: the accuracy is %.1f %%, and was %.1f %% before the rounds: their steps "
+                "may have destroyed the trained features. Lower learning-rate, or encoder-step "
+                "(now %g)",
                 server_round,
-                loss,
-                guessing,
+                100 * accuracy,
+                100 * began,
                 self._configuration.encoder_factor,
             )
 

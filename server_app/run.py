@@ -230,6 +230,7 @@ class Run:
         settings = Settings.of(self.configuration, prior_left(self.configuration))
         with self.journal.timed("federated"):
             self.model.state = with_closed_form_head(trained, settings)
+        self.rounds.note_start()
         self.commit(BEFORE_ROUNDS)
 
     def post_train(self) -> None:

@@ -107,10 +107,12 @@ class TrainedFederation:
         participants = self.clients.participants
         return {client: participants[client].num_examples for client in self.local_models}
 
-    def offer(self, stage: str, state: State, *, needs_proof: bool = True) -> None:
+    def offer(
+        self, stage: str, state: State, *, needs_proof: bool = True, whole: bool = False
+    ) -> None:
         """Take a state as the result of a stage, and leave it to the judges."""
         self.model_of_run.state = state
-        self.acceptance.offer(stage, needs_proof)
+        self.acceptance.offer(stage, needs_proof, whole)
 
     def evaluate(self, state: State, stage: str) -> float | None:
         """Measure a model on the test set; the stage's best value is kept for reports.

@@ -11,11 +11,14 @@ from __future__ import annotations
 import argparse
 import time
 from collections import defaultdict
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from .candidates import correct_images, read_base, read_run
+from .photographs import tables
 from .rules import RULES, Outcome, try_rules
 
 SHARES = (0.05, 0.1, 0.2)
@@ -31,6 +34,13 @@ def main() -> None:
     collect.add_argument("--base", type=Path, action="append", default=[])
     collect.add_argument("--data-dir", default="", help="CIFAR-10, for the bases")
     collect.add_argument("--output", type=Path, required=True, help="a folder")
+    photographs = commands.add_parser("photographs", help="heads on a frozen encoder's features")
+    photographs.add_argument("data_dir")
+    photographs.add_argument("--side", type=int, default=128)
+    photographs.add_argument("--clients", type=int, default=3)
+    photographs.add_argument("--alpha", type=float, default=0.5)
+    photographs.add_argument("--seeds", type=int, default=5)
+    photographs.add_argument("--output", type=Path, required=True, help="a folder")
     simulate = commands.add_parser("simulate", help="try the rules on them")
     simulate.add_argument("folder", type=Path)
     simulate.add_argument(
@@ -41,17 +51,27 @@ def main() -> None:
         _simulate(arguments.folder, arguments.examples)
         return
     arguments.output.mkdir(parents=True, exist_ok=True)
+    if arguments.command == "photographs":
+        chosen = (arguments.data_dir, arguments.side, arguments.clients, arguments.alpha)
+        for name, table in tables(*chosen, arguments.seeds).items():
+            _write(arguments.output, name, table)
+        return
     federations = [read_run(run) for run in arguments.run]
     federations += [read_base(base, arguments.data_dir) for base in arguments.base]
     for federation in federations:
         started = time.perf_counter()
         table = correct_images(federation)
-        np.savez_compressed(arguments.output / f"{federation.name}.npz", **table)
-        print(f"{federation.name}: {time.perf_counter() - started:.0f} s", flush=True)
-        for name, flags in table.items():
-            if flags.dtype == np.bool_:
-                accuracies = np.atleast_2d(flags).mean(1)
-                print(f"  {name}: " + " ".join(f"{100 * a:.1f}" for a in accuracies), flush=True)
+        _write(arguments.output, federation.name, table)
+        print(f"{time.perf_counter() - started:.0f} s", flush=True)
+
+
+def _write(folder: Path, name: str, table: Mapping[str, Any]) -> None:
+    np.savez_compressed(folder / f"{name}.npz", **table)
+    print(name, flush=True)
+    for result, flags in table.items():
+        if flags.dtype == np.bool_:
+            accuracies = np.atleast_2d(flags).mean(1)
+            print(f"  {result}: " + " ".join(f"{100 * a:.1f}" for a in accuracies), flush=True)
 
 
 def _simulate(folder: Path, examples: int) -> None:

@@ -53,6 +53,35 @@ def against(factor: float) -> Rule:
     return rule
 
 
+def whole(proof: float, against: float | None = None) -> Rule:
+    """Take λ = 1 or λ = 0: by evidence for it, or unless there is evidence against it."""
+
+    def rule(gains: Array, errors: Array) -> npt.NDArray[np.int64]:
+        factor = proof if against is None else -against
+        return np.where(gains[:, -1] > factor * errors[:, -1], gains.shape[1] - 1, 0)
+
+    return rule
+
+
+def part_if_sure(proof: float, sure: float) -> Rule:
+    """As ``lower_bound(proof)``, but λ < 1 only where it exceeds λ = 1 by ``sure`` errors of both.
+
+    The error of a difference of two gains is at most the root of the sum of their squares, where
+    the gains go together.
+    """
+
+    def rule(gains: Array, errors: Array) -> npt.NDArray[np.int64]:
+        last = gains.shape[1] - 1
+        beyond = gains - gains[:, -1:] - sure * np.hypot(errors, errors[:, -1:])
+        beyond[:, 0] = -np.inf
+        beyond[:, -1] = 0.0
+        best = np.where(beyond.max(1) > 0, beyond.argmax(1), last)
+        rows = np.arange(len(gains))
+        return np.where(gains[rows, best] > proof * errors[rows, best], best, 0)
+
+    return rule
+
+
 def posterior(mean: float, spread: float) -> Rule:
     """Take the largest posterior mean under a normal prior of the gain, N(λ·mean, (λ·spread)²)."""
 
@@ -77,6 +106,13 @@ RULES: dict[str, Rule] = {
     "λ = 1 unless < 0": against(0.0),
     "λ = 1 unless < -0.5 SE": against(0.5),
     "λ = 1 unless < -1 SE": against(1.0),
+    "λ = 1 if > 0.5 SE": whole(0.5),
+    "λ = 1 if > -1 SE, else 0": whole(0.0, 1.0),
+    "λ = 1 if > -0.5 SE, else 0": whole(0.0, 0.5),
+    "λ = 1 if >= 0, else 0": whole(-1e-9),
+    "0.5 SE, part if sure by 0.5": part_if_sure(0.5, 0.5),
+    "0.5 SE, part if sure by 1": part_if_sure(0.5, 1.0),
+    "0.5 SE, part if sure by 2": part_if_sure(0.5, 2.0),
     "prior +2 ± 3 points": posterior(0.02, 0.03),
     "prior 0 ± 5 points": posterior(0.0, 0.05),
     "prior -2 ± 5 points": posterior(-0.02, 0.05),

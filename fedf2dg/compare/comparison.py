@@ -39,22 +39,12 @@ def compare(
     baseline: str = "",
     say: Say = print,
 ) -> int:
-    """Make the runs a comparison lacks, and write its tables and figures.
+    """Make the runs a comparison lacks (see :func:`read_plan`), and write its tables and figures.
 
-    Parameters
-    ----------
-    files, arguments, baseline
-        See :func:`comparison.plan.read_plan`.
-    engine : Engine (default: "local")
-        ``"local"``, one process per run, or ``"flower"``.
-    jobs : int (default: 0)
-        Runs at once. 0: as many as there are cores, where runs need no GPU and no engine that
-        takes all cores itself; else 1.
-    output : Path, optional
-        The comparison's directory. Default: ``outputs/compare-<name of the last file>``, or after
-        the varied keys.
-    say : Callable (default: print)
-        Receives the lines of progress.
+    By default as many ``jobs`` go on at once as there are cores, where runs need no GPU and no
+    engine that takes all cores itself; else one. The directory is by default
+    ``outputs/compare-<name of the last file>``, or called after the varied keys. ``say`` receives
+    the lines of progress.
 
     Returns
     -------

@@ -41,16 +41,8 @@ _LOG_LINES = 40
 class Outcome:
     """How a run ended.
 
-    Parameters
-    ----------
-    reason : str
-        Why it failed; empty if it completed.
-    refused : bool
-        Whether that is because what was asked for cannot be done.
-    seconds : float
-        It took in this call.
-    made : bool
-        Whether it was carried out in this call (or found finished).
+    ``reason`` says why it failed, and is empty if it completed; it is ``refused`` where what was
+    asked for cannot be done. ``made`` tells whether it was carried out in this call.
     """
 
     reason: str = ""
@@ -60,17 +52,7 @@ class Outcome:
 
 
 class Workshop:
-    """Where a comparison's runs are made.
-
-    Parameters
-    ----------
-    directory : Path
-        The comparison's directory; runs go into ``runs/``, their logs into ``logs/``.
-    engine : Engine
-        ``"local"`` or ``"flower"``.
-    jobs : int
-        Processes at once.
-    """
+    """Where a comparison's runs are made, so many at once: ``runs/``, with their ``logs/``."""
 
     def __init__(self, directory: Path, engine: Engine, jobs: int) -> None:
         self.directory = directory
@@ -110,15 +92,10 @@ class Workshop:
     # ---------------------------------------------------------------------------------- making
 
     def make(self, runs: Sequence[Run], done: Callable[[Run, Outcome], None]) -> None:
-        """Carry out runs, each after the one it starts from.
+        """Carry out the runs that are :meth:`missing`, each after the one it starts from.
 
-        Parameters
-        ----------
-        runs : Sequence[Run]
-            Those :meth:`missing`.
-        done : Callable[[Run, Outcome], None]
-            Called after each, also for one that cannot be started because what it starts from
-            failed.
+        ``done`` is called after each, also for one that cannot be started because what it starts
+        from failed.
 
         Raises
         ------

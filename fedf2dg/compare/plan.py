@@ -36,16 +36,9 @@ _TYPES = {name: type(default) for name, default, _ in key_table()}
 
 @dataclass(frozen=True)
 class Method:
-    """One of the things compared: everything about a run but its seed.
+    """One of the things compared, everything about a run but its seed, as tables call it.
 
-    Parameters
-    ----------
-    name : str
-        What tables and figures call it.
-    variant : str
-        The named variant it belongs to, or "".
-    chosen : Mapping[str, Value]
-        Its values of the keys that have several.
+    It may belong to a named variant; ``chosen`` are its values of the keys that have several.
     """
 
     name: str
@@ -73,19 +66,9 @@ class Cell:
 
 @dataclass(frozen=True)
 class Plan:
-    """A comparison to make.
+    """A comparison to make: methods in the order of the tables, baselines by the method's name.
 
-    Parameters
-    ----------
-    title, note : str
-        Headline and an explanatory paragraph for the reader; may be empty.
-    methods : tuple[Method, ...]
-        In the order of the tables.
-    cells : tuple[Cell, ...]
-        Sorted by seed, then method: what is finished first can be compared already.
-    baselines : Mapping[str, str]
-        Name of each method's baseline; absent for the baselines themselves and for methods that
-        have none.
+    Cells are sorted by seed, then method: what is finished first can be compared already.
     """
 
     title: str
@@ -122,18 +105,11 @@ def read_plan(
 ) -> Plan:
     """Read and multiply out a comparison.
 
-    Parameters
-    ----------
-    files : Iterable[Path]
-        TOML files; later ones win.
-    arguments : Iterable[str]
-        ``KEY=VALUE``, ``KEY=V1,V2`` or, for whole numbers, ``KEY=FIRST..LAST``. They win over the
-        files' keys, and variants win over them.
-    parse : Callable
-        Builds and checks a run configuration.
-    baseline : str (default: the plan's own, else the first variant or value)
-        Name of a method, or ``KEY=VALUE`` pairs separated by spaces: each method's baseline is
-        then the one with these values and, in all other keys, its own.
+    Of several TOML files later ones win; arguments, ``KEY=VALUE``, ``KEY=V1,V2`` or, for whole
+    numbers, ``KEY=FIRST..LAST``, win over the files' keys, and variants over them. The baseline (by
+    default the plan's own, else the first variant or value) is the name of a method, or
+    ``KEY=VALUE`` pairs separated by spaces: each method's is then the one with these values and, in
+    all other keys, its own.
 
     Raises
     ------

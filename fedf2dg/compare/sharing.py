@@ -74,24 +74,11 @@ def identity(settings: Mapping[str, Any], stages: Iterable[str], engine: str = "
 
 @dataclass(eq=False)
 class Run:
-    """One run directory to make.
+    """One run directory to make; its name is readable and ends with its identity.
 
-    Parameters
-    ----------
-    identity : str
-        What it computes.
-    name : str
-        Name of its directory, readable, ending with the identity.
-    configuration : RunConfiguration
-        That of one of its cells.
-    path : tuple[str, ...]
-        All stages behind which it ends.
-    start : Run, optional
-        The run whose checkpoints it starts from.
-    cells : list[Cell]
-        Cells whose result it is; none for a run that only serves others.
-    followers : list[Run]
-        Runs that start from it.
+    ``path`` are all stages behind which it ends; it starts from the checkpoints of ``start``, and
+    ``followers`` start from its own. ``cells`` are those whose result it is: none, if it only
+    serves others.
     """
 
     identity: str

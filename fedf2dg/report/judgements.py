@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from fedf2dg.report.document import Cell, Row, Table
@@ -110,49 +110,44 @@ def judgements_table(record: RunRecord) -> Table:
     """Return what the clients judged of each stage; without rows where there was none."""
     rows: list[Row] = []
     for event in record.of(Judged):
-        gain, error = event.gain, event.standard_error
-        uncertain = "" if error is None else f" ± {100 * Z * error:.1f}"
-        rows.append(
-            [
-                event.stage,
-                "" if gain is None else f"{100 * gain:+.1f}{uncertain} points",
-                "?" if event.images is None else f"{event.images}",
-                Cell(event.verdict, "any"),
-            ]
-        )
+        error = event.standard_error
+        gain = "" if event.gain is None else f"{100 * event.gain:+.1f}"
+        if gain:
+            gain += f"{'' if error is None else f' ± {100 * Z * error:.1f}'} points"
+        rows.append([event.stage, gain, _count(event.images), Cell(event.verdict, "any")])
     header = ["stage", "gain and 95 % interval", "held-out images", "verdict"]
     return Table("Judgements of the clients", header, rows, words=(0, -1))
 
 
 def clients_table(record: RunRecord) -> Table:
     """Return what each client has and what each model does on its images."""
-    shares: dict[Any, dict[str, float | None]] = {}
-    facts: dict[Any, ClientAccuracy | ClientJudgement] = {}
-    columns: list[str] = []
+    shares: dict[int | str, dict[str, float | None]] = {}
+    facts: dict[int | str, ClientJudgement | ClientAccuracy] = {}
 
-    def note(row: ClientAccuracy | ClientJudgement, column: str, share: float | None) -> None:
+    def note(row: ClientJudgement | ClientAccuracy, column: str, share: float | None) -> None:
         client = row.name if row.client is None else row.client
         facts.setdefault(client, row)
-        if column not in columns:
-            columns.append(column)
         shares.setdefault(client, {}).setdefault(column, share)
 
-    for event in record.of(Judged):
-        for judge in event.clients:
-            note(judge, event.before, judge.before)
-            note(judge, event.stage, judge.stage)
+    for judged in record.of(Judged):
+        for row in judged.clients:
+            note(row, judged.before, row.before)
+            note(row, judged.stage, row.stage)
     for evaluated in record.of(Evaluated):
-        for row in evaluated.on_clients.clients if evaluated.on_clients else ():
-            note(row, evaluated.stage, row.accuracy)
-    for event in record.of(Judged)[-1:]:
-        for judge in event.clients:
-            note(judge, "kept", judge.kept)
-    names, examples = record.client_names(), record.examples_per_client()
+        for told in evaluated.on_clients.clients if evaluated.on_clients else ():
+            note(told, evaluated.stage, told.accuracy)
+    if (last := record.latest(Judged)) is not None:
+        for row in last.clients:
+            note(row, "kept", row.kept)
+    columns = list(dict.fromkeys(column for found in shares.values() for column in found))
+    names, examples = dict(enumerate(record.client_names())), record.examples_per_client()
     rows = [
         [
-            _name(client, row, names),
-            _at(examples, client),
-            "?" if row.images is None else f"{row.images}",
+            names.get(row.client if row.client is not None else -1) or row.name or str(client),
+            f"{examples[client]:,.0f}"
+            if isinstance(client, int) and client < len(examples)
+            else "",
+            _count(row.images),
             *(percent(shares[client].get(column)) for column in columns),
         ]
         for client, row in facts.items()
@@ -162,12 +157,5 @@ def clients_table(record: RunRecord) -> Table:
     return Table(title, header, rows, rest_in="summary.json")
 
 
-def _name(client: Any, row: ClientAccuracy | ClientJudgement, names: Sequence[str]) -> str:
-    if isinstance(client, int) and client < len(names):
-        return names[client]
-    return row.name or str(client)
-
-
-def _at(values: Sequence[float], place: Any) -> str:
-    known = isinstance(place, int) and place < len(values)
-    return f"{values[place]:,.0f}" if known else ""
+def _count(images: int | None) -> str | None:
+    return None if images is None else f"{images:,}"

@@ -35,11 +35,9 @@ from fedf2dg.report.tables import (
     stages,
 )
 from fedf2dg.report.verdict import (
-    MEANING,
     Evidence,
     details,
     opening,
-    sites_table,
 )
 from foundation import counted, only_warned, write_whole
 from foundation.events.family import (
@@ -173,9 +171,6 @@ def _headline(record: RunRecord) -> Iterator[Part]:
         yield Note(reached(summary), "lead")
     else:
         yield Note(way or "No accuracy measured yet.", "lead")
-    if record.completed and (table := sites_table(found, names)).rows:
-        yield table
-        yield Note(MEANING, "note")
     if said := helped(record):
         yield Note(said)
     if way and record.completed:
@@ -187,11 +182,11 @@ def _headline(record: RunRecord) -> Iterator[Part]:
     facts |= {"data set": summary.get("dataset"), "clients": summary.get("clients")}
     facts |= _images(record)
     start, end = record.latest(RunStarted), record.latest(RunEnded)
-    facts |= {"seed": summary.get("seed"), "started": start.time if start else None}
+    facts |= {"seed": summary.get("seed"), "started": start and start.time}
     known = {name: "unknown" if value is None else str(value) for name, value in facts.items()}
     yield Facts({**known, "status": record.status})
     if not record.completed:
-        reason = (end.reason if end else "") or summary.get("reason")
+        reason = (end and end.reason) or summary.get("reason")
         said = f" The reason it gave: {_cut(str(reason))}" if reason else ""
         yield Note(
             f"Status: {record.status}. The report shows what the run's directory holds so far."
@@ -213,8 +208,7 @@ def _headline(record: RunRecord) -> Iterator[Part]:
 
 
 def _evidence(record: RunRecord) -> Evidence:
-    evaluated = dict.fromkeys(event.stage for event in record.of(Evaluated))
-    found = (record.confusion(stage) for stage in evaluated)
+    found = (record.confusion(event.stage) for event in record.of(Evaluated))
     return Evidence.of(record.summary, [matrix for matrix in found if matrix is not None])
 
 
@@ -281,23 +275,22 @@ def _diagnosis(record: RunRecord) -> Iterator[Part]:
 
 def _generation(record: RunRecord) -> Iterator[Part]:
     """How the pseudo images were made."""
-    rows = []
-    for made in record.of(ImagesMade):
-        images, steps, seconds = made.images, made.iterations, made.seconds
-        rate = images * steps / seconds if images and steps and seconds else None
-        rows.append(
-            [
-                made.kind,
-                "" if made.competition_round is None else str(made.competition_round),
-                "" if made.batch is None else str(made.batch),
-                _count(images),
-                _range([budget for budget in made.budgets if budget]),
-                _count(steps),
-                None if made.objective is None else f"{made.objective:.4g}",
-                duration(seconds),
-                _count(rate),
-            ]
-        )
+    rows = [
+        [
+            event.kind,
+            _count(event.competition_round),
+            _count(event.batch),
+            _count(event.images),
+            _range([budget for budget in event.budgets if budget]),
+            _count(event.iterations),
+            None if event.objective is None else f"{event.objective:.4g}",
+            duration(event.seconds),
+            _count((event.images or 0) * (event.iterations or 0) / event.seconds)
+            if event.seconds
+            else None,
+        ]
+        for event in record.of(ImagesMade)
+    ]
     header = ["samples", "competition round", "batch", "images", "per client", "iterations"]
     header += ["objective", "time", "image iterations/s"]
     if rows:

@@ -37,27 +37,10 @@ EXPLAINED = {
 
 @dataclass(frozen=True)
 class Stage:
-    """What one stage of a run reached.
+    """What one stage of a run reached: accuracies in [0, 1], its gain in percentage points.
 
-    Attributes
-    ----------
-    name : str
-        "federated", "distilled", "competed", or a stage of another post-training method.
-    accuracy, best_on_test : float | None
-        In [0, 1]; None if the stage did not run.
-    gain : float | None
-        Accuracy over that of the federated model, in percentage points.
-    seconds : float | None
-        Spent in the stage.
-    parts : str
-        What the seconds consist of.
-    by : str
-        Who measured the accuracy: "server", "clients", "nobody"; empty if the stage did not run, or
-        if the run does not say.
-    images : int
-        On how many images.
-    also_chose : bool
-        Whether these images also chose the model of several.
+    ``parts`` says what the seconds consist of. Measured was by the "server", the "clients" or
+    "nobody"; empty if the stage did not run, or if the run does not say.
     """
 
     name: str

@@ -240,19 +240,29 @@ def _of_class(recall: Figure, specificity: Figure) -> str:
     return "unsure"
 
 
-def opening(evidence: Evidence, names: Sequence[str]) -> list[Note]:
-    """Return the verdict on the whole as a page begins with it."""
+def on_the_whole(evidence: Evidence, names: Sequence[str]) -> tuple[Verdict, str]:
+    """Return the verdict on all images, and the figures behind it as a sentence or two."""
     found = verdict(evidence.whole, names, evidence.on, evidence.classes)
     said = f"{found.numbers[:1].upper()}{found.numbers[1:]}"
     if evidence.also_chose:
         said += " These images also chose the model of several, which flatters it a little."
-    notes = [Note(f"{found.word}.", f"verdict {found.kind}"), Note(said)]
-    return [*notes, Note(found.classes)] if found.classes else notes
+    return found, said
+
+
+def opening(evidence: Evidence, names: Sequence[str]) -> list[Part]:
+    """Return the verdict on the whole and on each site, as a page begins with it."""
+    found, said = on_the_whole(evidence, names)
+    parts: list[Part] = [Note(f"{found.word}.", f"verdict {found.kind}"), Note(said)]
+    if found.classes:
+        parts.append(Note(found.classes))
+    if (table := sites_table(evidence, names)).rows:
+        parts += [table, Note(MEANING, "note")]
+    return parts
 
 
 def lines(evidence: Evidence, names: Sequence[str]) -> list[str]:
     """Return the verdict on the whole and on the sites, a line each, as a log ends with it."""
-    whole = verdict(evidence.whole, names, evidence.on, evidence.classes)
+    whole, _ = on_the_whole(evidence, names)
     sites = _worst_first(evidence, names)
     said = [whole.sentence, *(f"{site}: {v.sentence}" for site, _, v in sites[:_MOST_LINES])]
     if more := len(sites) - _MOST_LINES:

@@ -14,16 +14,14 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from fedf2dg.report.document import Document, Facts, Gallery, Note, Part, Section
+from fedf2dg.report.document import Document, Facts, Gallery, Note, Section
 from fedf2dg.report.judgements import plain
 from fedf2dg.report.verdict import (
-    MEANING,
     Evidence,
     details,
     figures_table,
     lines,
     opening,
-    sites_table,
 )
 from foundation import counted, write_whole
 from foundation.data import DataError
@@ -152,10 +150,8 @@ def write_evaluation(model: TrainedModel, found: Evaluation, directory: Path) ->
     content = {"classes": list(names), "all": as_table(evidence.whole, names), "folders": told}
     directory.mkdir(parents=True, exist_ok=True)
     write_whole(directory / FIGURES, json.dumps(content, indent=1) + "\n")
-    first: list[Part] = [*opening(evidence, names)]
-    if (table := sites_table(evidence, names)).rows:
-        first += [table, Note(MEANING, "note")]
-    first.append(Facts({"folders": ", ".join(found.outcomes), "not read": str(found.unread)}))
+    facts = Facts({"folders": ", ".join(found.outcomes), "not read": str(found.unread)})
+    first = [*opening(evidence, names), facts]
     wrong = evidence.whole.images - evidence.whole.right
     parts = list(details(evidence, names))
     if found.wrong:

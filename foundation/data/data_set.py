@@ -109,7 +109,7 @@ class DataSet:
     def warn_of_copies(self) -> None:
         """Say how many images stand in both splits, in several classes, or in one class twice."""
         collection = self._collection
-        if collection.published or not self.has("train"):
+        if collection.public or not self.has("train"):
             return
         train, test = (
             [row.tobytes() for row in collection.digests(split)] if self.has(split) else []
@@ -128,7 +128,7 @@ class DataSet:
     def digest(self, split: str, rows: Indices | None = None) -> str:
         """Return a digest of a split's images and labels, or of some rows, in whatever order.
 
-        It changes with any image, and not with names, places or formats of what holds them.
+        It changes with any image, and not with the names and places of files.
         """
         digests, labels = self._collection.digests(split), self.load(split).labels
         if rows is not None:

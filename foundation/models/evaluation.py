@@ -117,14 +117,9 @@ _AT_ONCE = 256
 
 @torch.no_grad()
 def predicted_logits(model: nn.Module, images: Tensor) -> Tensor:
-    """Return a model's logits, (n, classes) float32 on the CPU.
+    """Return a model's logits for images (n, C, H, W), n > 0: (n, classes) float32 on the CPU.
 
-    Parameters
-    ----------
-    model : nn.Module
-        A classifier in the mode it is to be used in.
-    images : Tensor
-        (n, C, H, W), n at least 1, in the model's input space, on any device.
+    The model is used in the mode it is in; the images may be on any device.
     """
     return torch.cat(
         [model(part.to(device_of(model))).float().cpu() for part in images.split(_AT_ONCE)]
@@ -132,14 +127,9 @@ def predicted_logits(model: nn.Module, images: Tensor) -> Tensor:
 
 
 def features_of(model: nn.Module, images: Tensor) -> Tensor:
-    """Return the input of the head for every image, (n, d) float32 on the CPU.
+    """Return the input of the head for images (n, C, H, W), n > 0: (n, d) float32 on the CPU.
 
-    Parameters
-    ----------
-    model : nn.Module
-        A classifier with a linear head, in the mode it is to be used in.
-    images : Tensor
-        (n, C, H, W), n at least 1, in the model's input space, on any device.
+    The classifier is used in the mode it is in; the images may be on any device.
     """
     seen: list[Tensor] = []
 

@@ -29,7 +29,7 @@ def run(trained: Trained, settings: Settings) -> None:
     if trained.done(part):
         return
     if part == "head":
-        trained.offer("calibrated", refitted_head(trained, settings))
+        trained.offer("calibrated", refitted_head(trained, settings), whole=True)
     else:
         state, from_clients = calibrated_bias(trained, settings)
         # What clients say of their images gained on all models it was tried on but one (-0.2
@@ -69,7 +69,7 @@ def require(model: nn.Module, settings: Settings) -> None:
             f"calibration.from = 'covariances' has each client send {size // 10**6} MB, "
             f"{classes} classes of {features} x {features} numbers; at most "
             f"{_LARGEST_ANSWER // 10**6} MB are allowed. Choose calibration.from=moments, which "
-            f"needs {8 * features**2 / 10**6:.1f} MB"
+            f"needs {4 * features**2 / 10**6:.1f} MB"
         )
 
 

@@ -54,3 +54,16 @@ def test_help_and_refusals_load_nothing_heavy(
     assert done.returncode == status, done.stderr
     assert done.stdout.splitlines()[-1] == "loaded: []"
     assert (status == 2) == done.stderr.startswith("error: ")
+
+
+def test_a_file_that_hides_the_ground_of_the_library_is_named(tmp_path: Path) -> None:
+    (tmp_path / "foundation.py").write_text("x = 1\n")
+    done = subprocess.run(
+        [sys.executable, "-c", "import fedf2dg"],
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(ROOT), "PATH": ""},
+        capture_output=True,
+        text=True,
+    )
+    said = done.stderr.splitlines()[-1]
+    assert said.startswith(f"ImportError: {tmp_path / 'foundation.py'} hides") and "another" in said

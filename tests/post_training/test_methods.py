@@ -30,7 +30,7 @@ def settings(**keys):
     return Settings.of(RunConfiguration.parse({**SMALL, **values}))
 
 
-@pytest.mark.parametrize("name", methods())
+@pytest.mark.parametrize("name", sorted({*methods()} - {"head"}))  # which needs answers
 def test_every_method_runs_on_plain_states_and_repeats_itself(make_trained, name):
     results = []
     for _ in range(2):

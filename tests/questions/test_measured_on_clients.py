@@ -195,12 +195,23 @@ def test_honest_statistics_pass():
     assert found.label_counts == [5, 4]
 
 
+def test_a_moment_travels_as_a_triangle_and_in_half_the_bytes_where_that_is_asked():
+    sent, request = honest()
+    both = [sent.content(single).states["statistics"]["moment"] for single in (False, True)]
+    assert [tuple(array.shape) for array in both] == [(6,), (6,)]
+    assert [array.dtype for array in both] == [torch.float64, torch.float32]
+    found = replace(request, single=True).checked(NINE, Received(sent.content(True).records()))
+    torch.testing.assert_close(found.sums.moment, sent.sums.moment, rtol=1e-6, atol=1e-6)
+    assert torch.equal(found.sums.moment, found.sums.moment.T)
+
+
 @pytest.mark.parametrize(
     ("part", "change", "words"),
     [
         ("predictions", lambda t: -t, "add up"),
         ("predictions", lambda t: 2 * t, "add up"),
-        ("moment", lambda t: t + torch.tensor([[0, 9.0, 0], [0] * 3, [0] * 3]), "symmetric"),
+        # Its diagonal is honest, and no vectors have such products.
+        ("moment", lambda t: t + torch.tensor([[0, 9.0, 0], [0] * 3, [0] * 3]), "too small"),
         ("moment", lambda t: 0 * t, "too small"),
         ("feature_sums", lambda t: 100 * t, "too small"),
         ("class_moments", lambda t: 0 * t, "too small"),

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from server_app.federation import Federation
 
 from client_app.training import train_locally
 from fedf2dg import simulate
@@ -18,6 +17,7 @@ from foundation.models import build, cpu_state
 from foundation.settings.configuration import ConfigurationError, RunConfiguration
 from server_app.checkpoints import BEFORE_ROUNDS
 from server_app.preflight import check
+from server_app.run import Run
 from strategies import get
 
 TINY = {
@@ -32,13 +32,13 @@ TINY = {
 
 def test_the_first_round_starts_from_the_head_that_the_sums_give(tmp_path, monkeypatch):
     taken = {}
-    commit = Federation.commit
+    commit = Run.commit
 
-    def committed(federation, step):
-        taken[step] = dict(federation.state.global_state)
-        commit(federation, step)
+    def committed(run, step):
+        taken[step] = run.model.state
+        commit(run, step)
 
-    monkeypatch.setattr(Federation, "commit", committed)
+    monkeypatch.setattr(Run, "commit", committed)
     weights = cpu_state(build("resnet8", classes=10, channels=1, image_size=8, seed=5))
     save_file(weights, tmp_path / "weights.safetensors")
     given = {**TINY, "initial_weights": str(tmp_path / "weights.safetensors")}

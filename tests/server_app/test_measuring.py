@@ -127,7 +127,7 @@ def test_whoever_reads_the_kept_models_accuracy_learns_that_the_images_chose_it(
     card = (run.directory / "model" / "README.md").read_text("utf-8")
     page = write_report(run.directory).read_text("utf-8")
     for said in (card, page, terminal_table(run.summary())):
-        assert said.count("flatters") == 1
+        assert "flatters" in said
     taken = untested_run("taken", acceptance="none")
     assert "also_chose" not in taken.summary()["measured"]["selected"]
     assert "flatters" not in terminal_table(taken.summary())

@@ -24,6 +24,7 @@ def test_a_run_without_rounds_ends_like_any_other(tiny_run, weights, tmp_path):
     assert summary["judged"]["selected"] == "head"
     assert summary["accuracy"]["federated"] is None
     assert summary["accuracy"]["selected"] == summary["accuracy"]["head"]
+    assert [c["step"] for c in run.events("judgement")[0]["candidates"]] == [0.0, 1.0]
     assert "model/model.safetensors" in run.files()
     assert len(run.events("clients")) == 1 and not run.events("round")
     begun = load_file(f"{weights}/model.safetensors")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from client_app.training import LOSSES, train_locally
+from client_app.training import LOSSES, local_loss, train_locally
 from foundation.members import LOCAL_LOSSES
 from foundation.settings.configuration import ConfigurationError, RunConfiguration, key_table
 from server_app import preflight
@@ -339,3 +341,33 @@ def test_a_model_that_fits_a_prior_has_what_is_said_to_be_left_of_it():
         prior = (counts / counts.sum()).log()
         wanted = prior_left(configuration) * (prior - prior.mean())
         torch.testing.assert_close(bias.detach() - bias.mean(), wanted, atol=5e-3, rtol=0)
+
+
+OWN = """
+from dataclasses import dataclass
+from torch.nn.functional import cross_entropy
+from foundation.settings import Section, key
+from strategies.local_loss import ClientLoss, LocalLoss
+
+@dataclass(frozen=True)
+class ScaledSettings(Section, name="scaled"):
+    factor: float = key(2.0, "Factor of the cross-entropy.", above=0.0)
+
+class Scaled(ClientLoss):
+    def __call__(self, logits, labels):
+        return self.configuration.section(ScaledSettings).factor * cross_entropy(logits, labels)
+
+scaled = LocalLoss("scaled", Scaled, settings=ScaledSettings)
+"""
+
+
+def test_a_loss_of_ones_own_is_used_with_its_settings(tmp_path, monkeypatch):
+    (tmp_path / "losses_of_a_test.py").write_text(OWN)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", sys.path[:])
+    values = {"strategy": "fedavg", "local-loss": "losses_of_a_test:scaled", "scaled.factor": 3}
+    configuration = RunConfiguration.parse(values)
+    loss = local_loss(get("fedavg"), configuration, lambda: SKEWED, network())
+    logits, labels = torch.randn(5, CLASSES), torch.arange(5) % CLASSES
+    expected = 3 * F.cross_entropy(logits, labels)
+    assert torch.allclose(loss(logits, labels), expected)

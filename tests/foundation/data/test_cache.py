@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from foundation.data import DataError, cache_directory
-from foundation.data.cache import entry, new_array, open_arrays
+from foundation.data.cache import entry, new_array, open_arrays, own_secret
 
 
 def test_the_directory_is_configured_or_in_the_users_home(
@@ -177,3 +177,15 @@ def test_of_processes_that_start_together_one_makes_the_entry(
 def test_a_private_entry_is_closed_to_other_users(empty_cache: Path, private: bool) -> None:
     place = entry("x", "1", numbers, private=private)
     assert place.stat().st_mode & 0o777 == (0o700 if private else 0o755)
+
+
+def test_a_sites_secret_is_kept_and_nobody_elses(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FEDF2DG_CACHE", str(tmp_path))
+    secret = own_secret()
+    assert len(secret) == 32 and own_secret() == secret
+    [folder] = [path for path in tmp_path.iterdir() if path.is_dir()]
+    assert folder.stat().st_mode & 0o077 == 0
+    monkeypatch.setenv("FEDF2DG_CACHE", str(tmp_path / "nowhere"))
+    assert own_secret() == b""  # not kept, so not told either

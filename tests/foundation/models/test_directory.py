@@ -95,7 +95,7 @@ def cut(folder: Path) -> None:
         (lambda folder: (folder / "config.json").write_text("[]"), "config.json cannot be used"),
         (lambda folder: (folder / "config.json").write_text('{"a": 1}'), "names no 'format'"),
         (changed(format=2), "has format 2"),
-        (changed(architecture="bert"), "'bert' is unknown here; known are resnet8"),
+        (changed(architecture="bert"), "unknown model 'bert'"),
         (changed(classes=["a", "b"]), "belong to another model"),
         (changed(classes=[]), "no such image classifier"),
         (changed(channels=2), "no such image classifier"),
