@@ -242,7 +242,6 @@ def laboratory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[...,
                     model=lambda: shell,
                     frozen=tuple,
                     autocast=lambda: None,
-                    frozen=lambda: StateLayout.of(shell).frozen,
                 )
 
         monkeypatch.setattr(application, "Site", TinySite)
