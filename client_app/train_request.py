@@ -42,12 +42,8 @@ class TrainRequest:
     ----------
     name : str
         Name of the record that holds the model.
-    arrays : ArrayRecord
-        The model.
     extra : dict[str, ArrayRecord]
         The other array records, by name.
-    config : ConfigRecord
-        The settings sent; empty if there are none.
     held : State
         Frozen layers that whole states come without.
     """

@@ -40,8 +40,6 @@ class MeasuredInputs:
     ----------
     images : int
         How many of its training images were run.
-    moments : Mapping of str to InputMoments
-        By layer.
     weight : float (default: 1.0)
         How many training images each image that was run stands for.
     """
@@ -86,8 +84,6 @@ class BatchNormRequest(Request[MeasuredInputs, State]):
 
     Parameters
     ----------
-    state : State
-        The model's.
     layers : Mapping of str to (int, int)
         Of every BatchNorm layer, in the model's order: its channels, and how many values of each an
         image has there. A client that says another number would change its weight.

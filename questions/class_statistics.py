@@ -48,10 +48,6 @@ class ClientStatistics:
 
     Parameters
     ----------
-    images : int
-        Its training images.
-    sums : ClassSums
-        What was asked for.
     label_counts : list of int, optional
         What the run's settings let be known of its labels: counts, noised counts, or None.
     """
@@ -89,8 +85,6 @@ class ClassStatistics:
 
     Parameters
     ----------
-    clients : tuple of int
-        Who answered.
     images : int
         n, the number of their images.
     label_counts : Tensor, optional

@@ -57,8 +57,6 @@ def normalized(description: Description, constants: Mapping[str, Sequence[float]
 
     Parameters
     ----------
-    description : Description
-        As :func:`description_of` knows it.
     constants : Mapping
         ``mean`` and ``std`` by channel, as a checkpoint holds them; or nothing.
     """

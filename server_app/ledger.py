@@ -28,13 +28,7 @@ RESULTS = ("federated", "distilled", "competed")
 
 @dataclass
 class Traffic:
-    """Bytes of tensors and numbers themselves, without the transport's framing.
-
-    Parameters
-    ----------
-    bytes_down, bytes_up : int
-        To the clients, and from them.
-    """
+    """Bytes of tensors and numbers themselves, without the transport's framing."""
 
     bytes_down: int = 0
     bytes_up: int = 0
@@ -46,12 +40,8 @@ class GenerationWork:
 
     Parameters
     ----------
-    images : int
-        Images made.
     iterations : int
         Steps of the inversion of each, as of the last batch.
-    seconds : float
-        Wall-clock time.
     """
 
     images: int = 0

@@ -61,11 +61,6 @@ class MetricsFile(AbstractContextManager["MetricsFile"]):
     ----------
     path : Path | str
         The file, created with its folder if missing and continued otherwise.
-
-    Examples
-    --------
-    >>> with MetricsFile("outputs/run/metrics.jsonl") as metrics:      # doctest: +SKIP
-    ...     metrics.append("round", round=1, phase="federated", accuracy=0.81)
     """
 
     def __init__(self, path: Path | str) -> None:

@@ -45,8 +45,6 @@ class FrozenLayers:
 
     Parameters
     ----------
-    state : State
-        The global model.
     names : sequence of str
         Its frozen entries, at least one.
     """
@@ -74,8 +72,6 @@ class FrozenLayers:
 
         Parameters
         ----------
-        states : Mapping of str to State
-            By name.
         held : bool
             Whether who receives them holds these layers.
         said : Mapping, optional
@@ -111,8 +107,6 @@ def held_layers(content: RecordDict, model: State, frozen: Sequence[str]) -> Sta
 
     Parameters
     ----------
-    content : RecordDict
-        The message's.
     model : State
         A state of the client's model.
     frozen : sequence of str

@@ -82,12 +82,8 @@ class Participants:
 
     Parameters
     ----------
-    expected : int
-        Number of clients the configuration names.
     timeout : float
         Seconds to wait for them.
-    introduce : callable
-        Asks nodes who they are.
     identity : {"node-id", "partition-id"} (default: "node-id")
         What gives a client that comes back its index again. What the server keeps of a client, its
         model first of all, goes by index: whoever takes another's index is sent it.
@@ -167,8 +163,6 @@ class Participants:
 
         Parameters
         ----------
-        grid : Grid
-            Flower's grid.
         at_least : int (default: 0)
             How many clients are enough, once ``timeout`` is over, to go on with a run that was
             resumed: a site that is gone for good must not end it. 0: all of them.
@@ -217,8 +211,6 @@ class Participants:
 
         Parameters
         ----------
-        grid : Grid
-            Flower's grid.
         at_least : int (default: 0)
             Clients to wait for, at most ``timeout`` seconds: after a cut of the network or a
             restart of the SuperLink they come back one by one.

@@ -36,4 +36,4 @@ def test_only_one_file_uses_what_flower_keeps_private() -> None:
         if any(not f"{name}.".startswith(tuple(f"{p}." for p in PUBLIC)) for name in imported(file))
         or "metadata.__dict__" in file.read_text("utf-8")
     }
-    assert private == {"foundation/messages/flower_private.py"}
+    assert private == {"foundation/messages/exchange.py"}
