@@ -41,7 +41,7 @@ def digest_of(state: State) -> str:
 
 
 class FrozenLayers:
-    """The server's half: the frozen entries of the global model, one at least, and their holders."""
+    """The server's half: the frozen entries of the global model, and who holds them."""
 
     def __init__(self, state: State, names: Sequence[str]) -> None:
         self.layers = {name: state[name] for name in names}
