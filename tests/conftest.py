@@ -240,6 +240,7 @@ def laboratory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[...,
                     name="",
                     inputs=lambda pooled, autocast: pool if pooled else clients[index],
                     model=lambda: shell,
+                    frozen=tuple,
                     autocast=lambda: None,
                 )
 

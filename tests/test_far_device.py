@@ -10,9 +10,9 @@ from client_app.training import train_locally
 from distillation import DistillationSettings, distil
 from foundation.data import Batches, FeatureNoise, ImageData, Normalization
 from foundation.models import Classifier, build
+from foundation.models.evaluation import Evaluator
 from foundation.settings.configuration import RunConfiguration
 from generation import InversionEngine, InversionSettings
-from server_app.evaluation import Evaluator
 from strategies import algorithms
 from strategies.moon import PREVIOUS
 from strategies.scaffold import CORRECTION
@@ -120,7 +120,7 @@ def test_evaluation_reads_its_result_alone(monkeypatch: pytest.MonkeyPatch) -> N
     with FarDevice(monkeypatch) as device:
         evaluate = Evaluator(_images(200), NORMALIZATION, torch.device("meta"))
         evaluate(_model().to("meta"))
-    assert device.reads == {"server_app/evaluation.py": 2}
+    assert device.reads == {"foundation/models/evaluation.py": 2}
 
 
 def test_the_device_notices_what_it_is_for(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,13 +14,13 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import torch
-from foundation.models.features import features_of
 from torch import Tensor
 from torch.nn import functional as F
 
 from foundation.data import DataSet, Normalization
 from foundation.data.partitions import partition
 from foundation.models import build
+from foundation.models.evaluation import features_of
 from foundation.models.initial_weights import fitted, pixel_constants, read_weights
 from foundation.settings.head import HeadSettings
 from post_training.calibration.bias import bias_from_predictions

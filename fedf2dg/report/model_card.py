@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from fedf2dg.report.document import Table, escaped, written
 from fedf2dg.report.judgements import verdicts
 from fedf2dg.report.run_record import mapping, number
+from fedf2dg.report.tables import EXPLAINED
 from fedf2dg.report.verdict import MEANING, Evidence, classes_table, on_the_whole, sites_table
 from fedf2dg.use.formats import SAFETENSORS, usage
 from foundation import counted
@@ -46,7 +47,7 @@ def model_card(summary: Mapping[str, Any], *, kept: str, model: ModelDescription
         "clients": f"{clients:,}",
         "training": f"{summary.get('strategy')}, {counted(rounds, 'federated round')}",
         "post-training": str(summary.get("post_training")),
-        "stage that was kept": kept,
+        "stage that was kept": f"{kept}: {EXPLAINED[kept]}" if kept in EXPLAINED else kept,
         "seed": str(summary.get("seed")),
     }
     said = verdicts(summary)

@@ -222,10 +222,6 @@ The images of {{ clients }} trained this model.
 
 ## How good it is
 
-{% for sentence in verdicts %}
-{{ sentence }}.
-
-{% endfor %}
 {% for table in tables %}
 ### {{ table.title }}
 
@@ -236,6 +232,12 @@ The images of {{ clients }} trained this model.
 {{ meaning }}
 
 {% endif %}
+## What training and what came after it gave
+
+{% for sentence in verdicts %}
+{{ sentence }}.
+
+{% endfor %}
 ## What left the clients
 
 {{ traffic.markdown() }}

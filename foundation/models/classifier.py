@@ -97,14 +97,9 @@ class Classifier(nn.Module):
 class Ensemble(nn.Module):
     """Σ_k w_k·z_k(x), with z_k the logits of member k: frozen, in evaluation mode.
 
-    All members are in memory, because gradients with respect to images flow through every one.
-
-    Parameters
-    ----------
-    members : iterable of nn.Module
-        K classifiers, at least one, of the same classes on the same device; used as they are.
-    weights : Tensor, optional
-        (K,) w, sums to 1; None: 1/K each.
+    K classifiers, at least one, of the same classes on the same device, are used as they are; all
+    are in memory, because gradients with respect to images flow through every one. The weights w,
+    (K,), sum to 1; without them each is 1/K.
     """
 
     weights: Tensor

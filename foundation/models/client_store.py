@@ -76,15 +76,8 @@ class ClientStore:
     ) -> None:
         """Store a client's state of a round; it becomes the valid one.
 
-        Parameters
-        ----------
-        client, server_round : int
-            Whose state, and of which round.
-        state : State
-            What of it is not shared.
-        shared : (str, State), optional
-            What the states of all clients have in common, under a name of its own, such as a frozen
-            encoder: it is written once.
+        What the states of all clients have in common, such as a frozen encoder, may be ``shared``,
+        under a name of its own: it is written once.
         """
         path, metadata = self._path(client, server_round), None
         if shared is not None:

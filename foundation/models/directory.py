@@ -110,19 +110,7 @@ class ModelDescription:
 
 
 def write_model(target: Path, description: ModelDescription, state: State, card: str = "") -> None:
-    """Write a model's directory, whole or not at all; a model that is there is replaced.
-
-    Parameters
-    ----------
-    target : Path
-        The directory.
-    description : ModelDescription
-        Goes into ``config.json``.
-    state : State
-        Goes into ``model.safetensors``.
-    card : str (default: none)
-        ``README.md``: the model card, in Markdown.
-    """
+    """Write a model's directory, whole or not at all; a model that is there is replaced."""
     with whole_folder(target) as folder:
         save_file({name: value.contiguous() for name, value in state.items()}, folder / WEIGHTS)
         (folder / DESCRIPTION).write_text(json.dumps(description.to_json(), indent=2) + "\n")

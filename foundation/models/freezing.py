@@ -22,13 +22,8 @@ from .device import device_of
 def freeze(model: nn.Module, layers: Sequence[str]) -> None:
     """Take the parameters of layers out of the training.
 
-    Parameters
-    ----------
-    model : nn.Module
-        Changed in place.
-    layers : sequence of str
-        Names of layers or parameters as ``named_parameters`` has them, such as ``encoder`` or
-        ``encoder.0``; what is below a layer belongs to it.
+    Layers are named as ``named_parameters`` has them, such as ``encoder`` or ``encoder.0``; what is
+    below a layer belongs to it.
 
     Raises
     ------
@@ -82,12 +77,8 @@ Store = Callable[[str, Callable[[], Features]], Features]
 class KeptFeatures:
     """The features of some images under the encoder that was last asked about.
 
-    Parameters
-    ----------
-    batches : callable
-        Returns the images as the encoder takes them, in order.
-    store : Store, optional
-        Keeps features beyond this process.
+    ``batches`` returns the images as the encoder takes them, in order; ``store`` keeps features
+    beyond this process.
     """
 
     def __init__(self, batches: Callable[[], Iterable[Tensor]], store: Store | None = None) -> None:
@@ -99,12 +90,8 @@ class KeptFeatures:
     def of(self, model: Classifier, autocast: torch.dtype | None = None) -> Tensor:
         """Return φ, float32 of shape (n, width) on the model's device.
 
-        Parameters
-        ----------
-        model : Classifier
-            Its encoder is run in evaluation mode; it is left in the mode it was in.
-        autocast : torch.dtype, optional
-            Reduced precision to compute in.
+        The encoder is run in evaluation mode, and left in the mode it was in; ``autocast`` is a
+        reduced precision to compute in.
         """
         encoder = model.encoder.state_dict()
         if not self._known(encoder):

@@ -38,18 +38,9 @@ _POSITION, _PATCH = "encoder.pos_embedding", 16
 def read_weights(source: str, architecture: str) -> tuple[State, ModelDescription | None]:
     """Read weights.
 
-    Parameters
-    ----------
-    source : str
-        A file of weights, a run's directory or its ``model/``, or ``imagenet``: the trained weights
-        for the architecture, from a package or downloaded once.
-    architecture : str
-        The name of the model that is to have them.
-
-    Returns
-    -------
-    tuple
-        The state, and what is known of the model it was, if that is an earlier run's.
+    ``source`` is a file of weights, a run's directory or its ``model/``, or ``imagenet``: the
+    trained weights for the architecture, from a package or downloaded once. Returned are the state,
+    and what is known of the model it was, if that is an earlier run's.
 
     Raises
     ------

@@ -139,21 +139,11 @@ def size_in_bytes(tensors: Iterable[Tensor]) -> int:
 
 
 def interpolated(start: Mapping[str, Tensor], end: Mapping[str, Tensor], step: float) -> State:
-    """Return w(λ) = w + λ·(w' - w).
+    """Return w(λ) = w + λ·(w' - w) between states of one architecture, λ = ``step`` in [0, 1].
 
-    Running variances stay above 0, as between 0 and 1 a mean of two is formed.
-
-    Parameters
-    ----------
-    start, end : Mapping[str, Tensor]
-        w and w': states of one architecture.
-    step : float
-        λ in [0, 1]. At 0 and 1 the result equals ``start`` and ``end`` bit for bit.
-
-    Returns
-    -------
-    State
-        What is not floating point is that of ``end`` except at λ = 0.
+    At 0 and 1 the result equals ``start`` and ``end`` bit for bit. Running variances stay above 0,
+    as in between a mean of two is formed. What is not floating point is that of ``end`` except at
+    0.
 
     Raises
     ------

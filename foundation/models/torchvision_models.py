@@ -32,21 +32,8 @@ def torchvision_encoder(
 ) -> tuple[nn.Module, int]:
     """Build a classifier of torchvision without its last layer, with fresh weights.
 
-    Parameters
-    ----------
-    channels : int
-        1 or 3; the first convolution is made for it.
-    image_size : tuple of int
-        Height and width in pixels.
-    name : str
-        torchvision's name.
-    **options
-        What its builder needs so that nothing in a forward pass is drawn at random.
-
-    Returns
-    -------
-    tuple
-        The encoder, and its number of features.
+    Returns the encoder, and its number of features. ``options`` are what torchvision's builder
+    needs so that nothing in a forward pass is drawn at random.
 
     Raises
     ------

@@ -57,7 +57,7 @@ _RENAMED = {"hook": "post-training"}
 
 
 @dataclass(frozen=True)
-class RunConfiguration(PostTrainingKeys, FederatedTrainingKeys, FederatedDataKeys):
+class RunConfiguration(PostTrainingKeys, FederatedDataKeys, FederatedTrainingKeys):
     """Everything a run depends on. Fields are the keys, in kebab case, of the run configuration.
 
     Parameters

@@ -296,7 +296,8 @@ def test_a_run_and_its_report_again(command, tmp_path):
     assert (tmp_path / "run" / "summary.json").read_bytes() == before
     status, out, err = simulate(command, "resume-from=run", "stages=distil", "--output", "run")
     assert status == 0, err
-    assert out.startswith("as before: strategy=fedavg ") and "num-clients=2" in out
+    said = out.splitlines()[0]
+    assert said.startswith("as before: ") and "strategy=fedavg num-clients=2" in said
 
 
 def test_settings_files_and_arguments_in_their_order(command, tmp_path, monkeypatch):

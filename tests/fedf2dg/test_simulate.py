@@ -50,14 +50,14 @@ def test_what_cannot_work_is_refused_before_anything_is_written(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     sound = RunConfiguration.parse(TINY)
-    for impossible in (
-        replace(sound, strategy="nope"),
-        replace(sound, model="nope"),
-        replace(sound, data_dir="", dataset="folder"),
-        replace(sound, generation=replace(sound.generation, jitter=3)),
+    for changes, said in (
+        ({"strategy": "nope"}, "unknown strategy"),
+        ({"model": "nope"}, "unknown model"),
+        ({"dataset": "folder"}, "data-dir"),
+        ({"generation": replace(sound.generation, jitter=3)}, "jitter"),
     ):
-        with pytest.raises(UsageError):
-            simulate(impossible)
+        with pytest.raises(UsageError, match=said):
+            simulate(replace(sound, **changes))  # type: ignore[arg-type]
     with pytest.raises(ConfigurationError, match="steam"):
         simulate(sound, "steam")  # type: ignore[arg-type]
     assert list(tmp_path.iterdir()) == []

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 
+import pytest
 import torch
 
 from foundation.models import read_model
+from foundation.scores import Outcomes
 
 SMALL = {"num_clients": 2, "train_samples": 40, "num_server_rounds": 1}
 
@@ -34,6 +36,17 @@ def test_the_model_is_the_one_that_was_kept_and_its_card_says_so(tiny_run):
     for row in summary["judged"]["verdicts"]:
         assert row["sentence"] in card
     assert f"({100 * summary['accuracy']['selected']:.1f} %; of other such images" in card
+    # What it says of the images that measured it, and of each site's, is what these measured.
+    scores = summary["scores"]
+    whole = Outcomes.read(scores["whole"])
+    assert whole is not None
+    assert whole.right / whole.images == pytest.approx(summary["accuracy"]["selected"])
+    assert whole.images == summary["measured"]["selected"]["images"]
+    last = list(summary["judged"]["clients"].values())[-1]
+    for site, row in zip(scores["sites"], last, strict=True):
+        told = Outcomes.read(site["outcomes"])
+        assert told is not None and site["name"] == row["name"]
+        assert (told.images, told.right) == (row["images"], round(row["kept"] * row["images"]))
     assert "| stage that was kept | " + summary["judged"]["selected"] in card
     up = summary["traffic"]["model"]["bytes_up"]
     assert f"| model | {up:,} |" in card
