@@ -10,11 +10,11 @@ from benchmarks.measure import now
 from client_app.site import Site
 from client_app.training import train_locally
 from foundation.data import Description
-from foundation.messages.shared_model import shared_model
 from foundation.models import Classifier, State, cpu_state, load_state
+from foundation.models.evaluation import Evaluator
+from foundation.models.shared_model import shared_model
 from foundation.seeds import training_generator
 from foundation.settings.configuration import RunConfiguration
-from server_app.evaluation import Evaluator
 from strategies import get
 
 

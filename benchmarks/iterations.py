@@ -22,11 +22,11 @@ from foundation.data import Batches, DataSet, ImageData, stratified_split
 from foundation.data.partitions import partition
 from foundation.models import Classifier, State, StateLayout, build, cpu_state, load_state
 from foundation.models.aggregation import combine, sample_weights
+from foundation.models.evaluation import Evaluator
 from foundation.seeds import MODEL, derived_seed, training_generator
 from foundation.settings import Schedule
 from foundation.settings.configuration import RunConfiguration
 from generation import InversionSettings, budgets, generate
-from server_app.evaluation import Evaluator
 from strategies import get
 
 CLIENTS = 10

@@ -25,12 +25,12 @@ from client_app.app import app as client_app
 from distillation import distil
 from fedf2dg.simulation.local_grid import LocalGrid
 from foundation.models import Classifier, load_state
+from foundation.models.evaluation import Evaluator
 from foundation.seeds import GENERATION, derived_seed
 from foundation.settings import Compile, Precision
 from foundation.settings.configuration import RunConfiguration
 from generation import Generation, budgets, generate
 from questions.pseudo_images import pixel_range
-from server_app.evaluation import Evaluator
 from server_app.run import Run
 
 # (precision, which noise to start from): the last shows what chance alone does to the result.

@@ -15,10 +15,10 @@ import torch
 from foundation.data import Batches, Description, ImageData, site_data
 from foundation.data.agreement import from_values
 from foundation.data.cache import stored_features
-from foundation.messages.shared_model import shared_model
 from foundation.models import Classifier, StateLayout, bfloat16_pays, fit_threads, resolve_device
 from foundation.models.evaluation import LabelledImages
 from foundation.models.freezing import KeptFeatures, Store, encoder_is_frozen
+from foundation.models.shared_model import shared_model
 from foundation.processes import cores, running, threads
 from foundation.settings.configuration import ConfigurationError, RunConfiguration
 from generation import forward_operations
@@ -99,15 +99,12 @@ class Site:
         )
 
     def data(self) -> ImageData:
-        """Return the client's training data."""
         return _resident_data(self)
 
     def held_out(self) -> ImageData:
-        """Return the images that only judge models; maybe none."""
         return _resident_held_out(self)
 
     def judging_images(self) -> LabelledImages:
-        """Return the held-out images, resident on the client's device."""
         return _resident_judging_images(self)
 
     def batches(self, pooled: bool = False) -> Batches:
@@ -139,7 +136,6 @@ class Site:
         return batches
 
     def model(self) -> Classifier:
-        """Return the process's model, whose weights the caller overwrites."""
         return _resident_model(self.configuration, self.description, self.device, self.threads)
 
     def frozen(self) -> tuple[str, ...]:
@@ -164,8 +160,6 @@ def reduced_type(wish: str, device: torch.device, operations: float) -> torch.dt
     ----------
     wish : {"auto", "float32", "bfloat16"}
         The key.
-    device : torch.device
-        Where to train.
     operations : float
         Floating-point operations of one image's forward pass.
     """

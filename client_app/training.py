@@ -41,8 +41,6 @@ class TrainingResult:
         Optimizer steps τ that were really made.
     loss : float
         Mean local loss over all samples seen, extra losses included.
-    seconds : float
-        Wall-clock time.
     """
 
     steps: int
@@ -89,8 +87,6 @@ def local_loss(
     ----------
     declared : Algorithm
         It may consist of a loss; otherwise ``local-loss`` says which.
-    configuration : RunConfiguration
-        The run's settings.
     label_counts : callable
         Returns n_c, the client's training images of every class, (C,), on the training device.
         Asked only by losses for label skew.

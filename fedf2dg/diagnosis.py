@@ -23,11 +23,11 @@ from torch.nn import functional as F
 from distillation import distil, teachers
 from fedf2dg.report.tables import DIAGNOSIS
 from foundation import write_whole
-from foundation.messages.shared_model import shared_model
 from foundation.models import Classifier, State, cpu_state, load_state, resolve_device
 from foundation.models.client_store import ClientStore
 from foundation.models.evaluation import features_of, predicted_logits
 from foundation.models.head import head_name, head_parameters, with_head
+from foundation.models.shared_model import shared_model
 from foundation.seeds import DISTILLATION, derived_seed
 from foundation.settings.configuration import ConfigurationError, RunConfiguration
 from server_app.checkpoints import Checkpoints

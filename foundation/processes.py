@@ -347,6 +347,47 @@ class Workers:
             self._processes.discard(process)
 
 
+class WorkerPool:
+    """Offers the engine's processes, which are free between messages, or starts its own.
+
+    Parameters
+    ----------
+    wish : int
+        The key ``processes``: how many; 0 leaves it to the machine and the work.
+    gpus : sequence of Mapping
+        The environment of a process for each GPU; see :func:`foundation.models.gpu_shares`.
+    given : Workers, optional
+        The engine's.
+    """
+
+    def __init__(
+        self, wish: int, gpus: Sequence[Mapping[str, str]], given: Workers | None = None
+    ) -> None:
+        self._wish = wish
+        self._gpus = gpus
+        self._given = given
+        self._own: Workers | None = None
+
+    def workers(self, tasks: int, operations: float) -> Workers | None:
+        """Return processes to share tasks over; None if they are best done in this one.
+
+        ``operations`` are the floating-point operations of all tasks together.
+        """
+        count = suitable(self._wish, tasks, operations, len(self._gpus))
+        if count == 1:
+            return None
+        if self._given is not None:
+            return self._given
+        if self._own is None:
+            self._own = Workers(count, self._gpus)
+        return self._own
+
+    def close(self) -> None:
+        """End the processes that were started."""
+        if self._own is not None:
+            self._own.close()
+
+
 def prepare(modules: Sequence[str] = ()) -> None:
     """Begin to load modules that tasks will need, on another processor, while this one goes on."""
     if start_context([*_PRELOAD, *modules]).get_start_method() == _FORKSERVER:

@@ -40,8 +40,6 @@ class MeasuredInputs:
     ----------
     images : int
         How many of its training images were run.
-    moments : Mapping of str to InputMoments
-        By layer.
     weight : float (default: 1.0)
         How many training images each image that was run stands for.
     """
@@ -84,13 +82,8 @@ question = Question("batch_norm", tell)
 class BatchNormRequest(Request[MeasuredInputs, State]):
     """Ask what enters the BatchNorm layers of a model.
 
-    Parameters
-    ----------
-    state : State
-        The model's.
-    layers : Mapping of str to (int, int)
-        Of every BatchNorm layer, in the model's order: its channels, and how many values of each an
-        image has there. A client that says another number would change its weight.
+    ``layers`` holds of every BatchNorm layer, in the model's order, its channels, and how many
+    values of each an image has there. A client that says another number would change its weight.
     """
 
     state: State

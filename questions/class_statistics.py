@@ -44,16 +44,9 @@ _LARGEST_FEATURE = 1e15
 
 @dataclass(frozen=True)
 class ClientStatistics:
-    """One client's sums.
+    """One client's sums over its training images.
 
-    Parameters
-    ----------
-    images : int
-        Its training images.
-    sums : ClassSums
-        What was asked for.
-    label_counts : list of int, optional
-        What the run's settings let be known of its labels: counts, noised counts, or None.
+    Of its labels it tells what the run's settings let be known: counts, noised counts, or None.
     """
 
     images: int
@@ -89,8 +82,6 @@ class ClassStatistics:
 
     Parameters
     ----------
-    clients : tuple of int
-        Who answered.
     images : int
         n, the number of their images.
     label_counts : Tensor, optional

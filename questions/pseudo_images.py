@@ -105,14 +105,10 @@ class PseudoImagesRequest(Request[MadeImages, "MadeImages | None"]):
     ----------
     kind : str
         One of :data:`KINDS`.
-    budgets : Mapping of int to int
-        Images wanted of each client.
     seed : int
         The same for all clients: with a client's index, the source of all its randomness.
     image_shape : tuple of int
         (C, H, W).
-    classes : int
-        Number of classes.
     local_model : callable
         Reads a client's local model, which the server kept.
     model : callable

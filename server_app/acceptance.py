@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from foundation.events.family import (
     Candidate,
@@ -19,6 +19,7 @@ from foundation.events.family import (
     failures_of,
 )
 from foundation.models import interpolated
+from foundation.settings.configuration import RunConfiguration
 from questions.ask import Answers
 from questions.evaluation import Candidates, EvaluationRequest, Scores
 
@@ -29,46 +30,35 @@ from .judgement import STEPS, WHOLE, Verdict, decide, tallies
 from .measuring import CLIENTS, SERVER, Figures, Measuring, figures_of, scored
 
 
-class Acceptance:
-    """Keeps the best model of a run, by the clients' judgement.
+@dataclass(frozen=True)
+class StageParts:
+    """What every stage of a run works with; its clients are known.
 
-    Parameters
-    ----------
-    judges : bool
-        Whether the clients judge; otherwise the last stage's result is kept.
-    model : GlobalModel
-        After its last federated round, or resumed behind it.
-    clients : Clients
-        The judges.
-    measuring : Measuring
-        Measures what is offered, and what is kept.
-    journal : Journal
-        Holds what is kept, and what was offered and is not judged yet.
-    commit : callable
-        Makes a step durable.
-    progress : callable
-        Shows progress of a work, in its unit.
+    ``commit`` makes a step durable; ``progress`` shows the progress of a work, in its unit.
     """
 
-    def __init__(
-        self,
-        judges: bool,
-        model: GlobalModel,
-        clients: Clients,
-        measuring: Measuring,
-        journal: Journal,
-        commit: Callable[[str], None],
-        progress: Callable[[str, str], Callable[[int, int], None]],
-    ) -> None:
-        self._judges = judges
-        self._model = model
-        self._clients = clients
-        self._measuring = measuring
-        self._journal = journal
-        self._commit = commit
-        self._progress = progress
-        if judges and journal.state.kept is None:
-            journal.state.kept = model.state
+    configuration: RunConfiguration
+    model: GlobalModel
+    clients: Clients
+    measuring: Measuring
+    journal: Journal
+    commit: Callable[[str], None]
+    progress: Callable[[str, str], Callable[[int, int], None]]
+
+
+class Acceptance:
+    """Keeps the best model of a run, by the clients' judgement; without judges the last stage's.
+
+    The model is that of the last federated round when this is made, or one resumed behind it.
+    """
+
+    def __init__(self, parts: StageParts) -> None:
+        self._parts = parts
+        self._model, self._journal = parts.model, parts.journal
+        self._clients, self._measuring = parts.clients, parts.measuring
+        self._judges = parts.configuration.acceptance == "clients"
+        if self._judges and self._journal.state.kept is None:
+            self._journal.state.kept = self._model.state
 
     def offer(self, stage: str, needs_proof: bool = True, whole: bool = False) -> None:
         """Note that the global model is now a stage's result, for :meth:`settle` to judge.
@@ -99,7 +89,7 @@ class Acceptance:
         with ledger.timed("judgement"):
             answers = self._clients.ask(
                 EvaluationRequest(Candidates(before, after, steps)),
-                self._progress(f"judgement of the {stage} model", "clients"),
+                self._parts.progress(f"judgement of the {stage} model", "clients"),
             )
             self._measuring.note(stage, self._measuring.by_the_way(after, answers, len(steps) - 1))
             participants = self._clients.participants
@@ -120,7 +110,7 @@ class Acceptance:
             if (event := scored("selected", [figures, there])) is not None:
                 journal.record(event)
         journal.record(self._judged(verdict, answers, time.perf_counter() - started))
-        self._commit(f"{journal.state.completed[-1]}-judged")
+        self._parts.commit(f"{journal.state.completed[-1]}-judged")
 
     def _figures_of(self, verdict: Verdict) -> Figures:
         """Return the figures of what is kept; the clients have just measured it."""

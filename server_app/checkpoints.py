@@ -32,7 +32,9 @@ from foundation.settings.configuration import (
 from strategies.server import Versions
 
 from .ledger import Ledger
-from .told_labels import Told
+
+#: Label counts that clients told, by noise and client.
+Told = dict[str, dict[str, list[int]]]
 
 FORMAT = 2
 #: The step in which a run without rounds takes the initial weights for its federated model, and
@@ -67,22 +69,16 @@ class Checkpoint:
 
     Parameters
     ----------
-    global_state : State
-        The global model.
     memory : State
         What the strategy remembers.
     versions : Versions
         Which per-client files belong to it.
     completed : list[str]
         The steps done, in order; the last one gives the checkpoint its name.
-    ledger : Ledger
-        What was measured so far: accuracies, seconds, traffic.
     nodes : dict[str, dict]
         A deployment's clients; see :meth:`foundation.messages.participants.Participants.remember`.
     data : dict[str, list]
         What simulated clients' data, and the test images, looked like. See :mod:`.same_data`.
-    label_counts : Told
-        What clients said of their labels.
     normalization : dict[str, list of float]
         ``mean`` and ``std`` by channel where the clients' images gave them, else empty. Sites that
         come or go later change them no more: the model has learned with these.
@@ -110,15 +106,7 @@ class Checkpoint:
 
 
 class Checkpoints:
-    """The checkpoints of one run directory.
-
-    Parameters
-    ----------
-    directory : Path
-        ``RUN_DIR/checkpoints``.
-    configuration : RunConfiguration
-        Stored with each, and compared when one is loaded.
-    """
+    """The checkpoints of a run; the configuration is stored with each, and compared at loading."""
 
     def __init__(self, directory: Path, configuration: RunConfiguration) -> None:
         self.directory = directory

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,6 +16,7 @@ from foundation.data import Description, to_assignment
 from foundation.data.agreement import to_values
 from foundation.events.family import BytesSent, ClientsMet
 from foundation.events.log import Record
+from foundation.messages.content import Content, payload_bytes
 from foundation.messages.fingerprint import code_fingerprint
 from foundation.messages.frozen_layers import FrozenLayers
 from foundation.messages.gather import Gathered, gather
@@ -24,11 +25,12 @@ from foundation.settings.configuration import RunConfiguration
 from questions import Request
 from questions.ask import Answers, ask
 from questions.description import DescriptionRequest, introducing
+from questions.label_counts import LabelCountsRequest
 from questions.pixel_sums import PixelSumsRequest
 from strategies import FederatedStrategy, TooFewReplies
 from strategies.server import LocalUpdate
 
-from .checkpoints import Checkpoint
+from .checkpoints import Checkpoint, Told
 from .global_model import GlobalModel
 from .same_data import (
     described_data,
@@ -37,7 +39,6 @@ from .same_data import (
     warn_of_other_images,
     warn_of_other_test,
 )
-from .told_labels import Told, ToldLabels
 
 log = logging.getLogger("flwr.fedf2dg")
 
@@ -47,20 +48,7 @@ A = TypeVar("A")
 class Clients:
     """Asks the clients of a run, and counts what travels.
 
-    Parameters
-    ----------
-    grid : Grid
-        Flower's grid, or the in-process one.
-    configuration : RunConfiguration
-        How many they are, how long they are waited for, and what they may be asked.
-    description : Description
-        What the federation agrees on about its images.
-    model : GlobalModel
-        Its frozen layers are sent to every client once.
-    record : Record
-        Told of what travels.
-    must_stop : callable, optional
-        See :func:`server_app.run.run`.
+    For ``must_stop`` see :func:`server_app.run.run`.
     """
 
     def __init__(
@@ -90,15 +78,11 @@ class Clients:
         self.take_up({})
 
     def take_up(self, told: Told) -> None:
-        """Know what clients told of their labels before; what they tell is added to it."""
-        self.labels = ToldLabels(
-            self.ask,
-            self.participants,
-            self._configuration,
-            self.description.classes,
-            told,
-            self._record,
-        )
+        """Know what clients told of their labels before; what they tell is added to it.
+
+        It is kept in checkpoints: asked again, a client would draw new noise.
+        """
+        self._told = told
 
     # ------------------------------------------------------------------------------------ asking
 
@@ -131,6 +115,47 @@ class Clients:
             partial(strategy.checked, server_round),
             self._configuration.round_timeout,
         )
+
+    def label_counts(self, clients: Sequence[int]) -> dict[int, list[int] | None] | None:
+        """Return clients' label counts, (classes,) each.
+
+        Clients that told none when they joined, and were not asked before, are asked now.
+
+        Returns
+        -------
+        dict, optional
+            By client, in the order given; None for a client that gave no valid answer. None
+            altogether if the configuration has the server know none.
+        """
+        if not self._configuration.label_counts_told:
+            return None
+        known = self._known_labels()
+        for client in clients:
+            described = list(self.participants[client].label_counts)
+            if described and not self._knows_labels(client):
+                known[str(client)] = described
+                records = Content(numbers={"label-counts": described}).records()
+                self._record(BytesSent("label counts", up=payload_bytes(records)))
+        unknown = [client for client in clients if not self._knows_labels(client)]
+        if unknown:
+            noised = self._configuration.label_counts == "noised"
+            answers = self.ask(LabelCountsRequest(unknown, self.description.classes, noised))
+            for client, reason in answers.failures.items():
+                log.warning("client %d sent no label counts: %s", client, reason)
+            known.update({str(client): counts for client, counts in answers.valid.items()})
+        return {client: known.get(str(client)) for client in clients}
+
+    def _known_labels(self) -> dict[str, list[int]]:
+        configuration = self._configuration
+        noise = configuration.label_counts_noise if configuration.label_counts == "noised" else 0
+        return self._told.setdefault(f"noise {noise:g}", {})
+
+    def _knows_labels(self, client: int) -> bool:
+        """Tell whether a client's label counts are known, and still those of its images."""
+        counts = self._known_labels().get(str(client))
+        if counts is None or self._configuration.label_counts == "noised":
+            return counts is not None
+        return sum(counts) == self.participants[client].num_examples
 
     def stop_if_hopeless(self, reasons: Iterable[str]) -> None:
         """Stop the run if the engine says that clients that failed so will be missing ever after.
@@ -192,7 +217,7 @@ class Clients:
         MissingClients
             If one does not tell them.
         """
-        table = self.labels.of(self.participants.clients)
+        table = self.label_counts(self.participants.clients)
         missing = [client for client, row in (table or {}).items() if row is None]
         if missing:
             raise MissingClients(

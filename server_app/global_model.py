@@ -1,11 +1,11 @@
-"""The global model of a run: its state, and networks that hold it."""
+"""The global model of a run: the state it starts from, its state now, and networks that hold it."""
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
-from foundation.data import Description
-from foundation.messages.shared_model import shared_model
+from foundation.data import Description, Normalization
 from foundation.models import (
     Classifier,
     ModelDescription,
@@ -16,21 +16,17 @@ from foundation.models import (
     resolve_device,
     write_model,
 )
+from foundation.models.initial_weights import fitted, pixel_constants, read_weights
+from foundation.models.shared_model import shared_model
 from foundation.settings.configuration import RunConfiguration
 from generation import forward_operations
 from strategies import get
 
+log = logging.getLogger("flwr.fedf2dg")
+
 
 class GlobalModel:
-    """The state that training and post-training change, on the CPU.
-
-    Parameters
-    ----------
-    configuration : RunConfiguration
-        Architecture, seed and device.
-    description : Description
-        The federation's images; their classes, channels and size count.
-    """
+    """The state that training and post-training change, on the CPU."""
 
     def __init__(self, configuration: RunConfiguration, description: Description) -> None:
         self._configuration = configuration
@@ -58,10 +54,7 @@ class GlobalModel:
     def write(self, folder: Path, data: Description) -> ModelDescription:
         """Write the state as a directory of a model that anybody can use; see :mod:`fedf2dg.use`.
 
-        Parameters
-        ----------
-        data : Description
-            The federation's images, with the normalisation that was trained with.
+        The images are described with the normalisation that was trained with.
         """
         description = ModelDescription(
             architecture=self._configuration.model,
@@ -78,3 +71,40 @@ class GlobalModel:
     def _built(self) -> Classifier:
         network = shared_model(self._configuration, self._description, self._projection)
         return network.to(self.device)
+
+
+def initial_state(
+    configuration: RunConfiguration, description: Description, model: Classifier, say: bool = True
+) -> State:
+    """Return the state of the global model before the first round.
+
+    A head that was trained on other classes than those described is not taken.
+
+    Raises
+    ------
+    InitialWeightsError
+        If the weights cannot be read, or are another network's.
+    """
+    source = configuration.initial_weights
+    if not source:
+        return cpu_state(model)
+    given, known = read_weights(source, configuration.model)
+    same = None if known is None else known.classes == description.class_names
+    state, left = fitted(model, given, same_classes=same)
+    if not say:
+        return state
+    here, wanted = description.normalization, pixel_constants(source, configuration.model)
+    if wanted is not None:
+        wished = Normalization.of_weights(*wanted, description.channels)
+        # What the clients' pixels give is not known yet.
+        if wished != here and not configuration.measures_pixels:
+            log.warning(
+                "initial weights: they were trained on pixels of mean %s and deviation %s; here "
+                "these are %s and %s",
+                wished.mean,
+                wished.std,
+                here.mean,
+                here.std,
+            )
+    log.info("initial weights: %s%s", source, "".join(f"; {sentence}" for sentence in left))
+    return state

@@ -15,17 +15,7 @@ from .ledger import Ledger
 
 
 class Journal:
-    """Keeps the checkpoints and the events of one run.
-
-    Parameters
-    ----------
-    directory : Path
-        The run's directory.
-    configuration : RunConfiguration
-        The run's settings.
-    listeners : sequence of Listener
-        Get every event.
-    """
+    """Keeps the checkpoints and the events of one run."""
 
     def __init__(
         self, directory: Path, configuration: RunConfiguration, listeners: Sequence[Listener]

@@ -33,8 +33,6 @@ class Tally:
 
     Parameters
     ----------
-    correct : int
-        Images classified correctly.
     gained, lost : int
         Images on which this candidate is right and λ = 0 is wrong, and the other way round.
     images : int
@@ -104,18 +102,12 @@ class Verdict:
     ----------
     before : str
         Name of the stage whose model was kept so far: ``"federated"``, ``"distilled"``, ….
-    stage : str
-        Name of the stage that is judged.
     chosen : int
         Index of the candidate that is kept; 0: the model before.
     candidates : tuple of Tally
         One for each of ``steps``; empty where nobody judged.
-    clients : int
-        Clients that judged.
     held_out : int
         Images that all clients of the federation hold out, also those that did not answer.
-    steps : tuple of float (default: STEPS)
-        λ of the candidates.
     """
 
     before: str
@@ -179,15 +171,6 @@ def decide(
     its standard error: few images would refuse it by chance more often than it harms. Where no
     client holds images out, nothing can be judged, and the stage's result is kept as if there were
     no judges; where clients do but none answers, λ = 0.
-
-    Parameters
-    ----------
-    candidates
-        See :func:`tallies`.
-    before, stage, clients, held_out, steps
-        As in :class:`Verdict`.
-    needs_proof : bool (default: True)
-        Whether the step may harm; see :meth:`post_training.Trained.offer`.
     """
     if candidates and not needs_proof and candidates[-1].gain >= -candidates[-1].standard_error:
         chosen = len(candidates) - 1

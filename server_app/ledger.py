@@ -28,13 +28,7 @@ RESULTS = ("federated", "distilled", "competed")
 
 @dataclass
 class Traffic:
-    """Bytes of tensors and numbers themselves, without the transport's framing.
-
-    Parameters
-    ----------
-    bytes_down, bytes_up : int
-        To the clients, and from them.
-    """
+    """Bytes of tensors and numbers themselves, without the transport's framing."""
 
     bytes_down: int = 0
     bytes_up: int = 0
@@ -42,17 +36,7 @@ class Traffic:
 
 @dataclass
 class GenerationWork:
-    """What making pseudo images took.
-
-    Parameters
-    ----------
-    images : int
-        Images made.
-    iterations : int
-        Steps of the inversion of each, as of the last batch.
-    seconds : float
-        Wall-clock time.
-    """
+    """What making pseudo images took; ``iterations`` are each image's, as of the last batch."""
 
     images: int = 0
     iterations: int = 0

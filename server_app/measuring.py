@@ -13,7 +13,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from foundation.data import Description
 from foundation.events.family import (
     ClientAccuracy,
     Evaluated,
@@ -26,6 +25,7 @@ from foundation.events.family import (
 )
 from foundation.events.log import Record
 from foundation.models import State, load_state
+from foundation.models.evaluation import Evaluator
 from foundation.scores import Outcomes
 from foundation.settings.configuration import ConfigurationError, RunConfiguration
 from questions.ask import Answers
@@ -33,7 +33,6 @@ from questions.batch_norm import BatchNormRequest
 from questions.evaluation import Candidates, EvaluationRequest, Scores
 
 from .clients import Clients
-from .evaluation import Evaluator
 from .global_model import GlobalModel
 
 log = logging.getLogger("flwr.fedf2dg")
@@ -111,19 +110,6 @@ class Figures:
 class Measuring:
     """Measures models by the test set, the clients, or both.
 
-    Parameters
-    ----------
-    configuration : RunConfiguration
-        The run's settings.
-    description : Description
-        What the federation agreed on about its images.
-    model : GlobalModel
-        The run's model.
-    clients : Clients
-        Who is asked.
-    record : Record
-        Told what the results of stages are worth.
-
     Raises
     ------
     ConfigurationError
@@ -133,14 +119,11 @@ class Measuring:
     def __init__(
         self,
         configuration: RunConfiguration,
-        description: Description,
         model: GlobalModel,
         clients: Clients,
         record: Record,
     ) -> None:
         self._configuration = configuration
-        #: The federation's images; changed before anything is measured, or never.
-        self.description = description
         self._model = model
         self._clients = clients
         self._record = record
@@ -163,7 +146,8 @@ class Measuring:
         """The evaluator, and its images, read when they are first needed."""
         assert SERVER in self._by, "this run's server has no test set"
         test = self._configuration.data_set.load("test")
-        return Evaluator(test, self.description.normalization, self._model.device), len(test)
+        normalization = self._clients.description.normalization
+        return Evaluator(test, normalization, self._model.device), len(test)
 
     def is_due(self, server_round: int, closes_itself: bool) -> bool:
         """Tell whether the model of a round is measured: every n-th one, and the last.
@@ -239,7 +223,7 @@ class Measuring:
         if self._configuration.batch_norm != "measured" and not always:
             return
         started = time.perf_counter()
-        request = BatchNormRequest.of(self._model.copy(), self.description.image_shape)
+        request = BatchNormRequest.of(self._model.copy(), self._clients.description.image_shape)
         if not request.layers:
             return
         answers = self._clients.ask(request)
@@ -297,10 +281,7 @@ def figures_of(answers: Answers[Scores], names: Mapping[int, str], index: int = 
 def scored(stage: str, figures: Sequence[Figures]) -> Scored | None:
     """Return what is known of a model that is kept; None of one that nobody measured.
 
-    Parameters
-    ----------
-    figures : sequence of Figures
-        Of the model; the first who measured are the whole.
+    Of its figures, the first who measured are the whole.
     """
     whole = next((found.outcomes for found in figures if found.outcomes), None)
     sites = next((found.sites for found in figures if found.sites), ())

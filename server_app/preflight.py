@@ -12,8 +12,8 @@ from foundation.data.augmentation import require_room
 from foundation.data.names import shown
 from foundation.errors import warn_once
 from foundation.events.sinks import chosen_sinks
-from foundation.messages.shared_model import shared_model
 from foundation.models import resolve_device
+from foundation.models.shared_model import shared_model
 from foundation.settings.configuration import ConfigurationError, RunConfiguration
 from foundation.settings.post_training import AUTO
 from post_training import Settings, chosen, closed_form_head
@@ -21,8 +21,8 @@ from strategies import get
 
 from . import run_directory
 from .checkpoints import Checkpoints
+from .global_model import initial_state
 from .images import description_of
-from .initial_model import initial_state
 from .measuring import CLIENTS, measurers
 from .same_data import described_data, require_same_data
 
@@ -57,12 +57,7 @@ def parse(values: Mapping[str, Any]) -> RunConfiguration:
 def check(configuration: RunConfiguration, simulated: bool) -> None:
     """Check what needs the data, the checkpoints or the machine.
 
-    Parameters
-    ----------
-    configuration : RunConfiguration
-        A parsed configuration.
-    simulated : bool
-        Whether the clients are simulated here, so that their partition can be tried.
+    Where clients are simulated here, their partition is tried.
 
     Raises
     ------

@@ -59,8 +59,6 @@ class PseudoFiles:
 
     Parameters
     ----------
-    directory : Path
-        ``RUN_DIR/pseudo_data``.
     normalization : Normalization
         Stored with the images, which are in normalised space.
     prefix : str

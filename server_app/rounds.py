@@ -7,7 +7,7 @@ import math
 import time
 
 from foundation import ExpectedError
-from foundation.events.family import RoundDone, failures_of
+from foundation.events.family import RoundDone
 from foundation.events.log import Record
 from foundation.messages.gather import Gathered
 from foundation.models import State, first_non_finite
@@ -35,23 +35,7 @@ class DivergedModel(ExpectedError, RuntimeError):
 
 
 class Rounds:
-    """Carries out federated rounds, also those of a competition.
-
-    Parameters
-    ----------
-    configuration : RunConfiguration
-        With what head and steps training began.
-    strategy : FederatedStrategy
-        Samples clients, checks their updates and aggregates them.
-    clients : Clients
-        Who trains.
-    model : GlobalModel
-        What is trained.
-    measuring : Measuring
-        Measures it.
-    record : Record
-        Told of every round.
-    """
+    """Carries out federated rounds, also those of a competition."""
 
     def __init__(
         self,
@@ -161,7 +145,7 @@ def _told(
         outcome.train_loss,
         seconds,
         outcome.clients,
-        failures_of({lost.client: lost.reason for lost in outcome.failures}),
+        outcome.failures,
         outcome.bytes_down,
         outcome.bytes_up,
         outcome.notes,

@@ -25,8 +25,8 @@ from foundation.events.family import (
     RunStarted,
 )
 from foundation.messages.participants import Participants
-from foundation.models import fit_threads, release_memory
-from foundation.processes import Workers, threads
+from foundation.models import fit_threads, gpu_shares, release_memory
+from foundation.processes import WorkerPool, Workers, threads
 from foundation.progress import PROGRESS
 from foundation.settings.configuration import RunConfiguration
 from post_training import Settings, chosen
@@ -34,20 +34,17 @@ from post_training.closed_form_head import with_closed_form_head
 from strategies import get, prior_left
 
 from . import run_directory
-from .acceptance import Acceptance
+from .acceptance import Acceptance, StageParts
 from .checkpoints import BEFORE_ROUNDS, ENDED, Checkpoint, rounds_done
 from .clients import Clients
-from .disk import disk_errors_explained
-from .global_model import GlobalModel
+from .global_model import GlobalModel, initial_state
 from .images import description_of, normalized
-from .initial_model import initial_state
 from .journal import Journal
 from .measuring import CLIENTS, Measuring
 from .pseudo_files import PseudoFiles, forget_repeated
 from .rounds import Rounds
 from .trained import TrainedFederation
 from .training_result import LAST_FOLDER, TrainingResult
-from .worker_pool import WorkerPool
 
 log = logging.getLogger("flwr.fedf2dg")
 
@@ -66,8 +63,6 @@ def run(
 
     Parameters
     ----------
-    grid : Grid
-        Flower's grid, or the in-process one.
     configuration : RunConfiguration
         A configuration that passed :func:`server_app.preflight.check`.
     workers : Workers, optional
@@ -76,8 +71,6 @@ def run(
     must_stop : callable, optional
         What the engine knows of failed clients: gets the reason of one, and says why the run cannot
         go on after it; None if it can.
-    listeners : sequence of Listener (default: none)
-        Get every event.
 
     Returns
     -------
@@ -87,7 +80,7 @@ def run(
     directory = run_directory.prepare(configuration)
     log.info("run directory: %s", directory)
     with (
-        disk_errors_explained(directory),
+        run_directory.disk_errors_explained(directory),
         run_directory.reserved(directory),
         Run(grid, configuration, directory, workers, must_stop, listeners) as this,
     ):
@@ -108,12 +101,7 @@ def run(
 class Run:
     """All parts of a run; each of them has what it needs of the others, and nobody else has all.
 
-    Parameters
-    ----------
-    directory : Path
-        The run's directory.
-    grid, configuration, workers, must_stop, listeners
-        See :func:`run`.
+    Its parameters are those of :func:`run`, and the run's directory.
     """
 
     def __init__(
@@ -130,13 +118,11 @@ class Run:
         self.description = description_of(configuration)
         self.model = GlobalModel(configuration, self.description)
         fit_threads(self.model.operations, threads(), configuration.threads)
-        self.pool = WorkerPool(configuration.processes, configuration.device, workers)
+        self.pool = WorkerPool(configuration.processes, gpu_shares(configuration.device), workers)
         self.journal = Journal(directory, configuration, listeners)
         record = self.journal.record
         self.clients = Clients(grid, configuration, self.description, self.model, record, must_stop)
-        self.measuring = Measuring(
-            configuration, self.description, self.model, self.clients, record
-        )
+        self.measuring = Measuring(configuration, self.model, self.clients, record)
         self.strategy = get(configuration.strategy).server(
             configuration,
             self.model.layout,
@@ -195,17 +181,7 @@ class Run:
     def train(self) -> None:
         """Carry out the federated rounds that are not done yet."""
         rounds = self.configuration.num_server_rounds
-        result = TrainingResult(
-            self.configuration,
-            self.directory / LAST_FOLDER,
-            self.description,
-            self.model,
-            self.clients,
-            self.measuring,
-            self.journal,
-            self.commit,
-            self._acceptance,
-        )
+        result = TrainingResult(self._parts, self.directory / LAST_FOLDER, self._acceptance)
         self.strategy.summary()
         if self.configuration.initial_head == "closed-form" and not self.journal.state.completed:
             self._take_closed_form_head()
@@ -255,9 +231,10 @@ class Run:
                     )
                 return
 
-    def _acceptance(self) -> Acceptance:
-        return Acceptance(
-            self.configuration.acceptance == "clients",
+    @property
+    def _parts(self) -> StageParts:
+        return StageParts(
+            self.configuration,
             self.model,
             self.clients,
             self.measuring,
@@ -266,28 +243,18 @@ class Run:
             self.progress,
         )
 
+    def _acceptance(self) -> Acceptance:
+        return Acceptance(self._parts)
+
     def _trained(self, prefix: str, acceptance: Acceptance) -> TrainedFederation:
         stored = PseudoImagesStored(self.directory, self.description.class_names)
-        return TrainedFederation(
+        files = PseudoFiles(
+            self.directory / "pseudo_data",
+            self.description.normalization,
             prefix,
-            self.configuration,
-            self.description,
-            self.model,
-            self.clients,
-            self.rounds,
-            self.measuring,
-            acceptance,
-            self.journal,
-            self.commit,
-            PseudoFiles(
-                self.directory / "pseudo_data",
-                self.description.normalization,
-                prefix,
-                written=lambda: self.journal.record(stored),
-            ),
-            self.pool,
-            self.progress,
+            written=lambda: self.journal.record(stored),
         )
+        return TrainedFederation(prefix, self._parts, self.rounds, acceptance, files, self.pool)
 
     def progress(self, what: str, unit: str) -> ProgressLog:
         """Return a function that logs progress, and tells those who watch the directory."""
@@ -318,7 +285,7 @@ class Run:
 
     def _normalize(self, state: Checkpoint) -> None:
         self.description = normalized(self.description, state.normalization)
-        self.clients.description = self.measuring.description = self.description
+        self.clients.description = self.description
 
     def commit(self, step: str) -> None:
         """Make a finished step durable: a run that is killed now goes on behind it."""
@@ -436,7 +403,7 @@ def _warn_of_what_is_left_out(
             configuration.post_training,
         )
         return
-    without = [c for c in participants.clients if not sum(participants[c].held_out)]
+    without = sorted(set(participants.clients) - set(participants.judges))
     judged = post_trains and configuration.acceptance == "clients"
     measured = measured_by == CLIENTS
     if not without or not (judged or measured):

@@ -1,4 +1,4 @@
-"""The directory of a run: where it is, and what is written when it starts."""
+"""The directory of a run: where it is, what is written when it starts, and what if it cannot be."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from foundation import write_whole
+from foundation import ExpectedError, write_whole
 from foundation.data import Description
 from foundation.data.names import shown
+from foundation.disks import disk_problem, is_full
 from foundation.settings.configuration import ConfigurationError, RunConfiguration, key_table
 
 from .checkpoints import FINISHED, CheckpointError
@@ -154,11 +155,6 @@ def _is_foreign(path: Path) -> bool:
 
 def settings_to_resume(source: Path) -> dict[str, Any]:
     """Return the settings a run was made with, for those that a resuming command does not name.
-
-    Parameters
-    ----------
-    source : Path
-        The run's directory.
 
     Returns
     -------
@@ -322,3 +318,36 @@ def _installed() -> dict[str, str]:
         except PackageNotFoundError:
             continue
     return found
+
+
+class DiskError(ExpectedError, OSError):
+    """A run's directory cannot be written to; the message says how to go on."""
+
+
+@contextmanager
+def disk_errors_explained(directory: Path) -> Iterator[None]:
+    """Turn errors of the disk into a sentence on what is saved of a run, and how to go on.
+
+    Raises
+    ------
+    DiskError
+        In place of an error of the disk; all others pass.
+    """
+    try:
+        yield
+    except ExpectedError:
+        raise
+    except Exception as error:
+        if problem := disk_problem(error):
+            raise DiskError(f"{problem}. {_saved(directory, is_full(error))}") from error
+        raise
+
+
+def _saved(directory: Path, full: bool) -> str:
+    steps = sorted(path.name[5:] for path in directory.glob("checkpoints/[0-9]*"))
+    remedy = "Free some space" if full else "Make it writable"
+    if not (directory / "config.json").is_file():
+        return f"Nothing of the run is saved. {remedy}, and start it again"
+    saved = f"The run is saved up to step {steps[-1]}" if steps else "No step of the run is saved"
+    elsewhere = "" if full else ", or with output-dir=ANOTHER beside it"
+    return f"{saved}. {remedy}, then go on with resume-from={directory}{elsewhere}"

@@ -9,15 +9,9 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from foundation.data import Description
-from foundation.events.family import (
-    Event,
-    ImagesMade,
-    ResultMeasured,
-    failures_of,
-)
+from foundation.events.family import Event, ImagesMade, ResultMeasured, failures_of
 from foundation.models import Classifier, State
-from foundation.settings.configuration import RunConfiguration
+from foundation.processes import WorkerPool
 from generation import PseudoData
 from post_training import Inputs, PseudoRequest
 from post_training.trained import inverted
@@ -26,14 +20,9 @@ from questions.ask import Answers
 from questions.pseudo_images import MadeImages, PseudoImagesRequest, pixel_range
 from strategies import FederatedStrategy, TooFewReplies
 
-from .acceptance import Acceptance
-from .clients import Clients
-from .global_model import GlobalModel
-from .journal import Journal
-from .measuring import Measuring
+from .acceptance import Acceptance, StageParts
 from .pseudo_files import PseudoFiles
 from .rounds import Rounds
-from .worker_pool import WorkerPool
 
 log = logging.getLogger("flwr.fedf2dg")
 
@@ -42,118 +31,81 @@ P = TypeVar("P")
 
 @dataclass(frozen=True)
 class TrainedFederation:
-    """Implements :class:`post_training.Trained` over a running federation.
+    """Implements :class:`post_training.Trained` over a federation after its last federated round.
 
-    Parameters
-    ----------
-    prefix : str
-        What the names of the method's steps begin with in checkpoints, so that those of two methods
-        in one run differ.
-    model : GlobalModel
-        After the last federated round.
-    commit_step : callable
-        Makes a step durable.
-    store : PseudoFiles
-        The method's pseudo images.
-    pool : WorkerPool
-        Processes for the inversion.
-    progress : callable
-        Shows progress of a work, in its unit.
+    In checkpoints, the names of the method's steps begin with ``prefix``, so that those of two
+    methods in one run differ.
     """
 
     prefix: str
-    configuration: RunConfiguration
-    description: Description
-    model_of_run: GlobalModel
-    clients: Clients
+    parts: StageParts
     rounds: Rounds
-    measuring: Measuring
     acceptance: Acceptance
-    journal: Journal
-    commit_step: Callable[[str], None]
     store: PseudoFiles
     pool: WorkerPool
-    progress: Callable[[str, str], Callable[[int, int], None]]
 
     # ------------------------------------------------------------------------------------- models
 
     @property
     def global_state(self) -> State:
-        """The current global model."""
-        return self.model_of_run.state
+        return self.parts.model.state
 
     def model(self, state: State) -> Classifier:
-        """Return a new model that holds ``state``, in evaluation mode, on the run's device."""
-        return self.model_of_run.holding(state)
+        return self.parts.model.holding(state)
 
     @property
     def inputs(self) -> Inputs:
-        """What the models take, by the federation's description of its images."""
-        description = self.description
-        return Inputs(
-            description.image_shape,
-            description.classes,
-            pixel_range(self.configuration, description),
-        )
+        description = self.parts.clients.description
+        bounds = pixel_range(self.parts.configuration, description)
+        return Inputs(description.image_shape, description.classes, bounds)
 
     @property
     def local_models(self) -> Mapping[int, State]:
-        """The last round's local models, read from disk when they are asked for."""
         return _LastLocalModels(self.rounds.strategy)
 
     @property
     def num_examples(self) -> dict[int, int]:
-        """Training samples of every client whose local model there is."""
-        participants = self.clients.participants
+        participants = self.parts.clients.participants
         return {client: participants[client].num_examples for client in self.local_models}
 
     def offer(
         self, stage: str, state: State, *, needs_proof: bool = True, whole: bool = False
     ) -> None:
-        """Take a state as the result of a stage, and leave it to the judges."""
-        self.model_of_run.state = state
+        self.parts.model.state = state
         self.acceptance.offer(stage, needs_proof, whole)
 
     def evaluate(self, state: State, stage: str) -> float | None:
-        """Measure a model on the test set; the stage's best value is kept for reports.
-
-        None where the clients measure: they are asked at the ends of stages alone.
-        """
-        if not self.measuring.measures_on_the_way:
+        # Clients that measure are asked at the ends of stages alone.
+        if not self.parts.measuring.measures_on_the_way:
             return None
-        figures = self.measuring.here(state)
+        figures = self.parts.measuring.here(state)
         self.record(ResultMeasured(stage, figures.accuracy, figures.measured))
         return figures.accuracy
 
     # ------------------------------------------------------------------------------------ clients
 
     def round(self) -> bool:
-        """Run one more federated round."""
         last = max(self.rounds.strategy.local_models.versions.values())
         self.rounds.carry_out(last + 1, "competition")
         return True
 
     def label_counts(self) -> dict[int, list[int]] | None:
-        """Return the label counts of the clients whose local models there are."""
-        counts = self.clients.labels.of(list(self.local_models))
+        counts = self.parts.clients.label_counts(list(self.local_models))
         return None if counts is None else {client: row for client, row in counts.items() if row}
 
     def ask(self, request: Request[Any, P]) -> P | None:
-        """Ask the clients as far as the run's settings let be asked; who failed is named."""
-        asked = request.for_run(self.configuration, self.description.classes)
+        asked = request.for_run(self.parts.configuration, self.inputs.classes)
         if asked is None:
             return None
-        answers = self.clients.ask(asked)
+        answers = self.parts.clients.ask(asked)
         if answers.failures:
             log.warning("%s: %s", asked.asks.name.replace("_", " "), answers.who_failed)
         return asked.pooled(answers.valid)
 
     def pseudo_images(self, request: PseudoRequest) -> PseudoData:
-        """Make pseudo images on the server or on the clients, and write down how it went."""
-        settings = self.configuration.generation
+        place = self.parts.configuration.generation.place
         started = time.perf_counter()
-        here = settings.place == "server"
-        made, answers = (self._invert if here else self._ask_for_images)(request)
+        made, answers = (self._invert if place == "server" else self._ask_for_images)(request)
         seconds = time.perf_counter() - started
         self.record(
             ImagesMade(
@@ -164,7 +116,7 @@ class TrainedFederation:
                 request.inversion.iterations,
                 made.objective,
                 seconds,
-                settings.place,
+                place,
                 self._by_index(request.budgets),
                 failures_of(answers.failures),
                 answers.bytes_down,
@@ -187,8 +139,8 @@ class TrainedFederation:
             self.global_state if competes else None,
         )
         what = f"inversion of {request.kind} samples on the clients"
-        answers = self.clients.ask(asked, self.progress(what, "clients"))
-        self.clients.stop_if_hopeless(answers.failures.values())
+        answers = self.parts.clients.ask(asked, self.parts.progress(what, "clients"))
+        self.parts.clients.stop_if_hopeless(answers.failures.values())
         made = asked.pooled(answers.valid)
         if made is None:
             raise TooFewReplies(
@@ -199,37 +151,38 @@ class TrainedFederation:
     def _invert(self, request: PseudoRequest) -> tuple[MadeImages, Answers[MadeImages]]:
         """Invert the models here; nobody is asked, but models may fail all the same."""
         models = 2 if request.inversion.competition_weight > 0 else 1
-        operations = 2.0 * models * self.model_of_run.operations * sum(request.budgets.values())
+        operations = 2.0 * models * self.parts.model.operations * sum(request.budgets.values())
         workers = self.pool.workers(
             sum(images > 0 for images in request.budgets.values()),
             operations * request.inversion.iterations,
         )
-        made = inverted(self, request, self.model_of_run.device, workers)
+        made = inverted(self, request, self.parts.model.device, workers)
         return MadeImages(made.data, made.objective), Answers({}, made.failures)
 
     def _by_index(self, budgets: Mapping[int, int]) -> list[int]:
         """Return the budgets as a list with one entry for each client of the federation."""
         return [
-            budgets.get(client, 0) for client in range(max(self.clients.participants.clients) + 1)
+            budgets.get(client, 0)
+            for client in range(max(self.parts.clients.participants.clients) + 1)
         ]
 
     # -------------------------------------------------------------------------------------- steps
 
     def record(self, event: Event) -> None:
-        """Say what happened."""
-        self.journal.record(event)
+        self.parts.journal.record(event)
+
+    def progress(self, what: str, unit: str) -> Callable[[int, int], None]:
+        return self.parts.progress(what, unit)
 
     def timed(self, name: str) -> AbstractContextManager[None]:
-        """Add the time spent inside to the summary's seconds."""
-        return self.journal.timed(name)
+        return self.parts.journal.timed(name)
 
     def done(self, step: str) -> bool:
-        """Tell whether a step is in the run's checkpoints."""
-        return self.journal.done(self.prefix + step)
+        return self.parts.journal.done(self.prefix + step)
 
     def commit(self, step: str) -> None:
-        """Write a checkpoint; what the step offered is judged, and that is written too."""
-        self.commit_step(self.prefix + step)
+        # What the step offered is judged, and that is written too.
+        self.parts.commit(self.prefix + step)
         self.acceptance.settle()
 
 

@@ -14,21 +14,16 @@ from pathlib import Path
 from statistics import NormalDist
 
 from foundation import counted
-from foundation.data import Description
 from foundation.events.family import Candidate, Judged, ResultMeasured, RoundJudged, failures_of
 from foundation.models import State
 from foundation.models.running_average import RunningAverage
-from foundation.settings.configuration import RunConfiguration
 from questions.ask import Answers
 from questions.evaluation import Candidates, EvaluationRequest, Scores
 
-from .acceptance import Acceptance
+from .acceptance import Acceptance, StageParts
 from .checkpoints import ENDED
-from .clients import Clients
-from .global_model import GlobalModel
-from .journal import Journal
 from .judgement import Tally, tallies
-from .measuring import CLIENTS, Measuring
+from .measuring import CLIENTS
 
 #: The folder of the last round's model, where it may not be the run's.
 LAST_FOLDER = "model-last"
@@ -39,15 +34,7 @@ _AVERAGE = "average."
 
 @dataclass
 class BestRound:
-    """The best round so far.
-
-    Parameters
-    ----------
-    round, rounds : int
-        Which one, and how many there were.
-    waited : int
-        Rounds since then.
-    """
+    """The best ``round`` of so many ``rounds``; ``waited`` of them have passed since."""
 
     round: int = 0
     rounds: int = 0
@@ -67,57 +54,36 @@ class TrainingResult:
 
     Parameters
     ----------
-    configuration : RunConfiguration
-        ``patience`` and ``global-average``.
+    parts : StageParts
+        Before the first round, or resumed. What is watched is part of the journal's checkpoints.
     last_folder : Path
         Where the last round's model is written.
-    data : Description
-        The federation's images.
-    model : GlobalModel
-        Before the first round, or resumed.
-    clients : Clients
-        The judges.
-    measuring : Measuring
-        Measures the result.
-    journal : Journal
-        What is watched is part of its checkpoints.
-    commit : callable
-        Makes a step durable.
     acceptance : callable
         Returns what judges an average's model.
     """
 
     def __init__(
-        self,
-        configuration: RunConfiguration,
-        last_folder: Path,
-        data: Description,
-        model: GlobalModel,
-        clients: Clients,
-        measuring: Measuring,
-        journal: Journal,
-        commit: Callable[[str], None],
-        acceptance: Callable[[], Acceptance],
+        self, parts: StageParts, last_folder: Path, acceptance: Callable[[], Acceptance]
     ) -> None:
         self._last_folder = last_folder
-        self._data = data
-        self._model = model
-        self._clients = clients
-        self._measuring = measuring
-        self._journal = journal
-        self._commit = commit
+        self._parts = parts
+        self._model, self._journal = parts.model, parts.journal
+        self._clients, self._measuring = parts.clients, parts.measuring
         self._acceptance = acceptance
-        watched = journal.state.watched
+        configuration = parts.configuration
+        watched = self._journal.state.watched
         self._patience = configuration.patience
         self._measures_statistics = configuration.batch_norm == "measured"
-        self._best = BestRound(**journal.state.best_round)
+        self._best = BestRound(**self._journal.state.best_round)
         self._best_state = _part(watched, _BEST)
         #: The last judgement: of the last round's model against the best one.
         self._last: tuple[Tally, Answers[Scores]] | None = None
         self._average: RunningAverage | None = None
         if configuration.global_average != "last":
             self._average = RunningAverage(
-                configuration.global_average, configuration.global_average_rounds, model.layout
+                configuration.global_average,
+                configuration.global_average_rounds,
+                parts.model.layout,
             )
             if memory := _part(watched, _AVERAGE):
                 self._average.restore(memory)
@@ -181,7 +147,7 @@ class TrainingResult:
         if not self.watches:
             return
         if not self._journal.done(ENDED):
-            self._model.write(self._last_folder, self._data)
+            self._model.write(self._last_folder, self._clients.description)
             if self._best.waited:
                 self._take_best()
             acceptance = self._acceptance()
@@ -192,7 +158,7 @@ class TrainingResult:
                 acceptance.offer("averaged")
             state = self._journal.state
             state.watched, state.best_round = {}, {}
-            self._commit(ENDED)
+            self._parts.commit(ENDED)
         self._acceptance().settle()
 
     def _take_best(self) -> None:

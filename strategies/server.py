@@ -21,6 +21,7 @@ from flwr.serverapp import Grid
 
 from foundation import ExpectedError, counted
 from foundation.data.batches import steps_per_epoch
+from foundation.events.family import Failure, failures_of
 from foundation.messages.gather import Gathered, grouped
 from foundation.messages.participants import MissingClients, Participants
 from foundation.messages.records import InvalidContent, from_record, names_in, packed
@@ -60,14 +61,6 @@ class LocalUpdate:
     train_loss: float
     seconds: float
     load: Callable[[], State]
-
-
-@dataclass(frozen=True)
-class Failure:
-    """A client that was dropped from a round, and why."""
-
-    client: int
-    reason: str
 
 
 @dataclass(frozen=True)
@@ -353,7 +346,7 @@ class FederatedStrategy:
         self.outcome = RoundOutcome(
             server_round,
             tuple(update.client for update in updates),
-            tuple(Failure(client, reason) for client, reason in failures.items()),
+            failures_of(failures),
             sum(w * u.train_loss for w, u in zip(weights, updates, strict=True)),
             self._bytes_down,
             self._bytes_up,

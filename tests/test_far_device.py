@@ -10,9 +10,9 @@ from client_app.training import train_locally
 from distillation import DistillationSettings, distil
 from foundation.data import Batches, FeatureNoise, ImageData, Normalization
 from foundation.models import Classifier, build
+from foundation.models.evaluation import Evaluator
 from foundation.settings.configuration import RunConfiguration
 from generation import InversionEngine, InversionSettings
-from server_app.evaluation import Evaluator
 from strategies import algorithms
 from strategies.moon import PREVIOUS
 from strategies.scaffold import CORRECTION
@@ -67,7 +67,7 @@ def test_inversion_reads_its_objective_now_and_then(
         engine.invert(model, torch.arange(6), seed=0)
     # Steps 1, 4, 8 and 10; afterwards images, logits and the final objective; the largest pixel
     # and the largest logit.
-    assert device.reads == {"generation/engine.py": 4 + 3, "generation/plausibility.py": 2}
+    assert device.reads == {"generation/engine.py": 4 + 3 + 2}
 
 
 @pytest.mark.parametrize("form", ["corrected", "reference"])
@@ -120,7 +120,7 @@ def test_evaluation_reads_its_result_alone(monkeypatch: pytest.MonkeyPatch) -> N
     with FarDevice(monkeypatch) as device:
         evaluate = Evaluator(_images(200), NORMALIZATION, torch.device("meta"))
         evaluate(_model().to("meta"))
-    assert device.reads == {"server_app/evaluation.py": 2}
+    assert device.reads == {"foundation/models/evaluation.py": 2}
 
 
 def test_the_device_notices_what_it_is_for(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,7 @@ from flwr.app import Context, Error, Message, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid
 
-from foundation.messages.flower_private import ErrorCode, as_a_task, name_message
+from foundation.messages.exchange import ErrorCode, as_a_task, name_message
 
 RunConfig = Mapping[str, str | int | float | bool]
 

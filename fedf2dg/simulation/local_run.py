@@ -10,7 +10,7 @@ from flwr.clientapp import ClientApp
 from client_app.app import app as client_app
 from client_app.site import model_operations, reduced_type
 from fedf2dg.report import listeners
-from foundation.messages.flower_private import update_console_handler
+from foundation.messages.exchange import update_console_handler
 from foundation.models import gpu_shares, resolve_device
 from foundation.processes import Workers, suitable
 from foundation.settings.configuration import RunConfiguration

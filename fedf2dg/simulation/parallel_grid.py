@@ -8,7 +8,7 @@ from typing import Any
 from flwr.app import Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 
-from foundation.messages.flower_private import as_a_task
+from foundation.messages.exchange import as_a_task
 from foundation.processes import Workers
 
 from .local_grid import LocalGrid, RunConfig, answer, failure

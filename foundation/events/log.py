@@ -27,14 +27,7 @@ def say(event: Event, rounds: int | None = None) -> None:
 class EventLog:
     """Writes a run's events to its file, enters them into its ledger, logs and hands them on.
 
-    Parameters
-    ----------
-    directory : Path
-        The run's directory.
-    rounds : int
-        Federated rounds that the run is to have.
-    listeners : sequence of Listener
-        Get every event.
+    ``rounds`` are the federated ones that the run is to have.
     """
 
     def __init__(self, directory: Path, rounds: int, listeners: Sequence[Listener] = ()) -> None:

@@ -1,4 +1,9 @@
-"""Send messages and take their replies one at a time, as they come."""
+"""Send messages and take their replies one at a time, as they come.
+
+Here stands, too, all that this app uses of Flower beyond its public interface (``flwr.app``,
+``flwr.clientapp`` …). Tried with Flower 1.41.0 and 1.42.0. A newer Flower may move these names
+without notice: then this file is the one to change.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +14,12 @@ from collections.abc import Iterable, Iterator
 from itertools import islice
 
 from flwr.app import Message
+from flwr.common.constant import ErrorCode
+from flwr.common.logger import update_console_handler
 from flwr.serverapp import Grid
+from flwr.supercore.task_identity import TaskIdentity
+
+__all__ = ["ErrorCode", "as_a_task", "exchange", "name_message", "update_console_handler"]
 
 _POLL_SECONDS = 0.1
 # After looking in vain: so many times as long as looking took.
@@ -90,3 +100,13 @@ def _push_next(grid: Grid, unsent: Iterator[Message]) -> list[str]:
     A function of its own, so that no variable keeps the message alive while others are awaited.
     """
     return [identity for message in islice(unsent, 1) for identity in grid.push_messages([message])]
+
+
+def as_a_task() -> None:
+    """Identify this process as a task: outside of one, messages cannot be built."""
+    TaskIdentity.run_id, TaskIdentity.node_id, TaskIdentity.task_id = 1, 1, 1
+
+
+def name_message(message: Message, identity: str) -> None:
+    """Give a message the identity that its reply refers to, as Flower's own grids do."""
+    message.metadata.__dict__["_message_id"] = identity

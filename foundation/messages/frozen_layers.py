@@ -41,15 +41,7 @@ def digest_of(state: State) -> str:
 
 
 class FrozenLayers:
-    """The server's half: the frozen entries of the global model, and who holds them.
-
-    Parameters
-    ----------
-    state : State
-        The global model.
-    names : sequence of str
-        Its frozen entries, at least one.
-    """
+    """The server's half: the frozen entries of the global model, and who holds them."""
 
     def __init__(self, state: State, names: Sequence[str]) -> None:
         self.layers = {name: state[name] for name in names}
@@ -74,8 +66,6 @@ class FrozenLayers:
 
         Parameters
         ----------
-        states : Mapping of str to State
-            By name.
         held : bool
             Whether who receives them holds these layers.
         said : Mapping, optional
@@ -111,8 +101,6 @@ def held_layers(content: RecordDict, model: State, frozen: Sequence[str]) -> Sta
 
     Parameters
     ----------
-    content : RecordDict
-        The message's.
     model : State
         A state of the client's model.
     frozen : sequence of str

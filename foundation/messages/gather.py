@@ -14,8 +14,7 @@ from typing import Generic, TypeVar
 from flwr.app import Message, RecordDict
 from flwr.serverapp import Grid
 
-from foundation.messages.exchange import exchange
-from foundation.messages.flower_private import ErrorCode
+from foundation.messages.exchange import ErrorCode, exchange
 from foundation.messages.records import InvalidContent
 
 T = TypeVar("T")

@@ -82,12 +82,8 @@ class Participants:
 
     Parameters
     ----------
-    expected : int
-        Number of clients the configuration names.
     timeout : float
         Seconds to wait for them.
-    introduce : callable
-        Asks nodes who they are.
     identity : {"node-id", "partition-id"} (default: "node-id")
         What gives a client that comes back its index again. What the server keeps of a client, its
         model first of all, goes by index: whoever takes another's index is sent it.
@@ -121,6 +117,11 @@ class Participants:
     def clients(self) -> list[int]:
         """Indices of all clients ever seen, sorted."""
         return sorted(self._by_client)
+
+    @property
+    def judges(self) -> list[int]:
+        """Indices of the clients that hold images out, sorted."""
+        return [client for client in self.clients if sum(self[client].held_out)]
 
     @property
     def available(self) -> list[int]:
@@ -163,15 +164,10 @@ class Participants:
     def discover(self, grid: Grid, at_least: int = 0) -> None:
         """Wait for the expected number of nodes and ask each who it is.
 
-        The grid is empty for a moment at the start of a run, so it is polled.
+        Once ``timeout`` is over, ``at_least`` clients (0: all) are enough to go on with a run that
+        was resumed: a site that is gone for good must not end it.
 
-        Parameters
-        ----------
-        grid : Grid
-            Flower's grid.
-        at_least : int (default: 0)
-            How many clients are enough, once ``timeout`` is over, to go on with a run that was
-            resumed: a site that is gone for good must not end it. 0: all of them.
+        The grid is empty for a moment at the start of a run, so it is polled.
 
         Raises
         ------
@@ -215,13 +211,8 @@ class Participants:
     def refresh(self, grid: Grid, at_least: int = 0) -> None:
         """See who is connected now; nodes not seen before are asked who they are.
 
-        Parameters
-        ----------
-        grid : Grid
-            Flower's grid.
-        at_least : int (default: 0)
-            Clients to wait for, at most ``timeout`` seconds: after a cut of the network or a
-            restart of the SuperLink they come back one by one.
+        ``at_least`` clients are waited for, at most ``timeout`` seconds: after a cut of the network
+        or a restart of the SuperLink they come back one by one.
         """
         if not self._complete:
             self.discover(grid)

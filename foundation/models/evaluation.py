@@ -8,16 +8,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from foundation.scores import Outcomes
+
 from .classifier import Classifier
 from .device import device_of
 from .freezing import KeptFeatures, Store
 from .head import head_name
+
+if TYPE_CHECKING:
+    from foundation.data import ImageData, Normalization
 
 # Pixels of one forward pass. On a CPU larger batches leave the caches: evaluating resnet8 on 2,000
 # images of 32x32 takes 0.5 s in batches of 64 and 1.2 s in batches of 1,024.
@@ -110,6 +115,47 @@ class LabelledImages:
         model.train(was_training)
         logits = torch.cat(answers) if answers else loss.new_zeros((0, 0), dtype=torch.float32)
         return Predictions(logits, predicted, correct, loss)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What a model does on n images: accuracy, 0 to 1, and mean cross-entropy.
+
+    ``confusion`` counts; row: true class, column: predicted class. ``logits`` (n, C) and ``labels``
+    (n,) are on the device.
+    """
+
+    accuracy: float
+    loss: float
+    confusion: list[list[int]]
+    logits: Tensor
+    labels: Tensor
+
+    def outcomes(self) -> Outcomes:
+        """Add all of it up, on the CPU: only where it is asked for, as the device has to wait."""
+        return Outcomes.counted(self.logits.cpu().numpy(), self.labels.cpu().numpy())
+
+
+class Evaluator:
+    """Holds a data set on the device."""
+
+    def __init__(self, data: ImageData, normalization: Normalization, device: torch.device) -> None:
+        # Copies: the images may be memory-mapped and read-only.
+        images, labels = torch.tensor(data.images), torch.tensor(data.labels)
+        self._images = LabelledImages(images, labels, normalization.apply, device)
+        self._classes = data.classes
+
+    def __call__(self, model: nn.Module) -> Evaluation:
+        """Evaluate in eval mode; the model is left in the mode it was in."""
+        found, labels = self._images.predictions(model), self._images.labels
+        pairs = labels * self._classes + found.predicted
+        confusion = torch.zeros(self._classes**2, dtype=torch.int64, device=pairs.device)
+        # Not bincount: the device would be asked how long its result is.
+        confusion.index_add_(0, pairs, torch.ones_like(pairs))
+        table = confusion.view(self._classes, self._classes).cpu()
+        loss = float(found.loss) / len(labels)
+        accuracy = int(table.diagonal().sum()) / len(labels)
+        return Evaluation(accuracy, loss, table.tolist(), found.logits, labels)
 
 
 _AT_ONCE = 256

@@ -22,8 +22,8 @@ from client_app.train_request import TrainRequest
 from fedf2dg.simulation.local_grid import LocalGrid
 from foundation.data import DataSet
 from foundation.messages.records import from_record, is_packed, packed
-from foundation.messages.shared_model import shared_model
 from foundation.models import cpu_state
+from foundation.models.shared_model import shared_model
 from foundation.settings.configuration import RunConfiguration
 
 CLIENTS = 4

@@ -17,7 +17,7 @@ from flwr.serverapp.strategy import FedAvg, FedAvgM
 from fedf2dg import AskClients, KeepLocalModels, post_train, tell_predictions
 from fedf2dg.simulation import flower_engine
 from fedf2dg.simulation.local_grid import LocalGrid
-from foundation.messages.flower_private import as_a_task
+from foundation.messages.exchange import as_a_task
 from post_training import StatisticsRequest
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "flower_app"

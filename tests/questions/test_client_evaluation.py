@@ -13,12 +13,12 @@ from client_app.app import app
 from fedf2dg.simulation.local_grid import LocalGrid
 from foundation.data import DataSet, ImageData
 from foundation.data.agreement import to_values
-from foundation.messages.shared_model import shared_model
 from foundation.models import cpu_state, load_state
+from foundation.models.evaluation import Evaluator
+from foundation.models.shared_model import shared_model
 from foundation.settings.configuration import RunConfiguration
 from questions.ask import ask
 from questions.evaluation import Candidates, EvaluationRequest, Scores
-from server_app.evaluation import Evaluator
 from tests.meeting import meeting
 
 CLIENTS = 4

@@ -16,10 +16,10 @@ from foundation.data.agreement import to_values
 from foundation.messages.content import Received
 from foundation.messages.participants import Participant
 from foundation.messages.records import InvalidContent
-from foundation.messages.shared_model import shared_model
 from foundation.models import cpu_state, size_in_bytes
 from foundation.models.batch_norm import InputMoments, input_moments, pooled_statistics
 from foundation.models.class_statistics import ClassSums, class_sums
+from foundation.models.shared_model import shared_model
 from foundation.settings.configuration import RunConfiguration
 from questions.ask import ask
 from questions.batch_norm import BatchNormRequest, MeasuredInputs

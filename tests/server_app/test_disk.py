@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from server_app.checkpoints import Checkpoints
-from server_app.disk import DiskError, disk_errors_explained
+from server_app.run_directory import DiskError, disk_errors_explained
 
 
 @pytest.mark.parametrize(

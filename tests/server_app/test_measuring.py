@@ -14,11 +14,11 @@ from fedf2dg.report import terminal_table, write_report
 from foundation.data import DataSet
 from foundation.events.reading import from_json
 from foundation.messages.participants import Participant
-from foundation.messages.shared_model import shared_model
 from foundation.models import load_state
+from foundation.models.evaluation import Evaluator
+from foundation.models.shared_model import shared_model
 from foundation.settings.configuration import ConfigurationError, RunConfiguration
 from questions.evaluation import Scores
-from server_app.evaluation import Evaluator
 from server_app.measuring import Measuring, mean_loss
 from server_app.preflight import parse
 from server_app.run import _warn_of_what_is_left_out

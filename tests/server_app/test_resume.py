@@ -15,8 +15,7 @@ from pathlib import Path
 import pytest
 import torch
 
-import server_app.evaluation
-import server_app.trained
+import foundation.models.evaluation
 from fedf2dg.simulation.local_grid import LocalGrid
 from foundation import ProgressLog
 from foundation.events.metrics import MetricsFile
@@ -125,7 +124,7 @@ class Reaper:
         for owner, name in (
             (LocalGrid, "_reply"),
             (ProgressLog, "__call__"),
-            (server_app.evaluation.Evaluator, "__call__"),
+            (foundation.models.evaluation.Evaluator, "__call__"),
         ):
             monkeypatch.setattr(owner, name, inside(owner.__name__, getattr(owner, name)))
 

@@ -18,9 +18,9 @@ from fedf2dg.simulation.local_grid import LocalGrid
 from foundation.data import DataError, site_data
 from foundation.data.agreement import announced, parsed_shape
 from foundation.models import read_model
+from foundation.models.evaluation import Evaluator
 from foundation.settings.configuration import ConfigurationError, RunConfiguration
 from server_app import preflight
-from server_app.evaluation import Evaluator
 from server_app.images import description_of
 from server_app.run import run
 

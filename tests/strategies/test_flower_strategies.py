@@ -380,12 +380,12 @@ class Renaming(FedAvg):
 
 
 def test_what_cannot_be_built_or_kept_is_refused_before_any_work(offer):
-    offer("stateful", lambda _: Stateful())
+    stateful = offer("stateful", lambda _: Stateful())
     with pytest.raises(CannotRemember, match="'random' is a Random, which a checkpoint cannot"):
-        preflight.parse({"strategy": "stateful"})
-    offer("impossible", lambda _: FedTrimmedAvg(beta=0.7))
+        preflight.parse({"strategy": stateful})
+    impossible = offer("impossible", lambda _: FedTrimmedAvg(beta=0.7))
     with pytest.raises(ConfigurationError, match=r"'impossible'.*beta"):
-        preflight.parse({"strategy": "impossible"})
+        preflight.parse({"strategy": impossible})
 
 
 def test_it_is_part_of_the_librarys_face():

@@ -20,8 +20,7 @@ from foundation.events.family import (
     Scored,
 )
 from foundation.events.reading import number
-from foundation.events.sinks.registry import chosen_sinks
-from foundation.events.sinks.sink import Sink
+from foundation.events.sinks.registry import Sink, chosen_sinks
 from foundation.scores import OF_ALL, Outcomes
 
 log = logging.getLogger("flwr.fedf2dg")
@@ -32,13 +31,7 @@ Pictures = Callable[[Path, Sequence[str]], Mapping[tuple[str, int], Callable[[],
 
 
 class Relay:
-    """Hands a run's events to its sinks; one that fails gets nothing more, and the run goes on.
-
-    Parameters
-    ----------
-    pictures : callable
-        Finds the pictures that a run's directory has by now.
-    """
+    """Hands a run's events to its sinks; one that fails gets nothing more, and the run goes on."""
 
     def __init__(self, pictures: Pictures = lambda directory, class_names: {}) -> None:
         self._find_pictures = pictures

@@ -11,9 +11,8 @@ import torch
 from fedf2dg.simulation import flower_engine, local_run
 from fedf2dg.simulation.simulate import simulate
 from foundation.models import gpu_shares, resolve_device
-from foundation.processes import Workers, suitable
+from foundation.processes import WorkerPool, Workers, suitable
 from foundation.settings.configuration import ConfigurationError, RunConfiguration
-from server_app.worker_pool import WorkerPool
 
 
 def with_gpus(count: int) -> None:
@@ -100,10 +99,10 @@ def test_the_local_engine_and_the_server_start_a_process_for_each_gpu(
 ) -> None:
     assert local_run._processes(RunConfiguration(num_clients=10)) == 2
     assert local_run._processes(RunConfiguration(num_clients=10, device="cuda:1")) == 1
-    pool = WorkerPool(0, "auto")
+    pool = WorkerPool(0, gpu_shares("auto"))
     workers = pool.workers(tasks=10, operations=0.0)
     assert workers is not None and workers.count == 2
-    assert WorkerPool(0, "cuda:0").workers(tasks=10, operations=1e20) is None
+    assert WorkerPool(0, gpu_shares("cuda:0")).workers(tasks=10, operations=1e20) is None
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import torch
 
 import foundation.models.evaluation as module
 from foundation.data import ImageData, Normalization
-from server_app.evaluation import Evaluator
+from foundation.models.evaluation import Evaluator
 
 NORMALIZATION = Normalization((0.5,), (0.25,))
 

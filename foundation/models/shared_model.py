@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from foundation.models import Classifier, build
-from foundation.models.freezing import freeze
 from foundation.seeds import MODEL, derived_seed
 from foundation.settings.configuration import RunConfiguration
 from foundation.settings.moon import MoonSettings
+
+from .classifier import Classifier
+from .freezing import freeze
+from .registry import build
 
 if TYPE_CHECKING:
     from foundation.data import Description

@@ -14,8 +14,8 @@ from fedf2dg import simulate
 from foundation.data import Normalization
 from foundation.models import build, cpu_state, torchvision_models
 from foundation.settings.configuration import RunConfiguration
+from server_app.global_model import initial_state
 from server_app.images import description_of
-from server_app.initial_model import initial_state
 
 IMAGENET = Normalization(torchvision_models.MEAN, torchvision_models.STD)
 TINY = {
