@@ -36,16 +36,9 @@ class WhatServerSent(dict[str, State]):
 
 @dataclass(frozen=True)
 class TrainRequest:
-    """A train message, read.
+    """A train message, read: the record that holds the model, and the others by name.
 
-    Parameters
-    ----------
-    name : str
-        Name of the record that holds the model.
-    extra : dict[str, ArrayRecord]
-        The other array records, by name.
-    held : State
-        Frozen layers that whole states come without.
+    Whole states come without the layers that are ``held`` here.
     """
 
     name: str

@@ -82,11 +82,8 @@ question = Question("batch_norm", tell)
 class BatchNormRequest(Request[MeasuredInputs, State]):
     """Ask what enters the BatchNorm layers of a model.
 
-    Parameters
-    ----------
-    layers : Mapping of str to (int, int)
-        Of every BatchNorm layer, in the model's order: its channels, and how many values of each an
-        image has there. A client that says another number would change its weight.
+    ``layers`` holds of every BatchNorm layer, in the model's order, its channels, and how many
+    values of each an image has there. A client that says another number would change its weight.
     """
 
     state: State

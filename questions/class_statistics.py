@@ -44,12 +44,9 @@ _LARGEST_FEATURE = 1e15
 
 @dataclass(frozen=True)
 class ClientStatistics:
-    """One client's sums.
+    """One client's sums over its training images.
 
-    Parameters
-    ----------
-    label_counts : list of int, optional
-        What the run's settings let be known of its labels: counts, noised counts, or None.
+    Of its labels it tells what the run's settings let be known: counts, noised counts, or None.
     """
 
     images: int

@@ -238,7 +238,7 @@ class EvaluationRequest(Request[Scores, "Scores | None"]):
     asks = question
 
     def clients(self, participants: Participants) -> list[int]:
-        return [client for client in participants.clients if sum(participants[client].held_out)]
+        return participants.judges
 
     def content(self) -> Content:
         return self.candidates.content()

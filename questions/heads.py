@@ -108,7 +108,7 @@ class HeadsRequest(Request[HeadScores, "HeadScores | None"]):
     asks = question
 
     def clients(self, participants: Participants) -> list[int]:
-        return [client for client in participants.clients if sum(participants[client].held_out)]
+        return participants.judges
 
     def content(self) -> Content:
         grid = {

@@ -34,12 +34,7 @@ from .measuring import CLIENTS, SERVER, Figures, Measuring, figures_of, scored
 class StageParts:
     """What every stage of a run works with; its clients are known.
 
-    Parameters
-    ----------
-    commit : callable
-        Makes a step durable.
-    progress : callable
-        Shows progress of a work, in its unit.
+    ``commit`` makes a step durable; ``progress`` shows the progress of a work, in its unit.
     """
 
     configuration: RunConfiguration

@@ -106,13 +106,7 @@ class Checkpoint:
 
 
 class Checkpoints:
-    """The checkpoints of one run directory.
-
-    Parameters
-    ----------
-    configuration : RunConfiguration
-        Stored with each, and compared when one is loaded.
-    """
+    """The checkpoints of a run; the configuration is stored with each, and compared at loading."""
 
     def __init__(self, directory: Path, configuration: RunConfiguration) -> None:
         self.directory = directory

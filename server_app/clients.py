@@ -48,12 +48,7 @@ A = TypeVar("A")
 class Clients:
     """Asks the clients of a run, and counts what travels.
 
-    Parameters
-    ----------
-    model : GlobalModel
-        Its frozen layers are sent to every client once.
-    must_stop : callable, optional
-        See :func:`server_app.run.run`.
+    For ``must_stop`` see :func:`server_app.run.run`.
     """
 
     def __init__(

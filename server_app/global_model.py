@@ -54,10 +54,7 @@ class GlobalModel:
     def write(self, folder: Path, data: Description) -> ModelDescription:
         """Write the state as a directory of a model that anybody can use; see :mod:`fedf2dg.use`.
 
-        Parameters
-        ----------
-        data : Description
-            The federation's images, with the normalisation that was trained with.
+        The images are described with the normalisation that was trained with.
         """
         description = ModelDescription(
             architecture=self._configuration.model,
@@ -81,12 +78,7 @@ def initial_state(
 ) -> State:
     """Return the state of the global model before the first round.
 
-    Parameters
-    ----------
-    description : Description
-        The federation's images; a head that was trained on other classes is not taken.
-    say : bool (default: True)
-        Whether to log what is taken.
+    A head that was trained on other classes than those described is not taken.
 
     Raises
     ------

@@ -55,10 +55,7 @@ def _wanted(configuration: RunConfiguration) -> tuple[tuple[float, ...], tuple[f
 def normalized(description: Description, constants: Mapping[str, Sequence[float]]) -> Description:
     """Return the description with the constants that the clients' images gave, if they did.
 
-    Parameters
-    ----------
-    constants : Mapping
-        ``mean`` and ``std`` by channel, as a checkpoint holds them; or nothing.
+    They are ``mean`` and ``std`` by channel, as a checkpoint holds them; or nothing.
     """
     if not constants:
         return description

@@ -171,11 +171,6 @@ def decide(
     its standard error: few images would refuse it by chance more often than it harms. Where no
     client holds images out, nothing can be judged, and the stage's result is kept as if there were
     no judges; where clients do but none answers, λ = 0.
-
-    Parameters
-    ----------
-    needs_proof : bool (default: True)
-        Whether the step may harm; see :meth:`post_training.Trained.offer`.
     """
     if candidates and not needs_proof and candidates[-1].gain >= -candidates[-1].standard_error:
         chosen = len(candidates) - 1

@@ -36,13 +36,7 @@ class Traffic:
 
 @dataclass
 class GenerationWork:
-    """What making pseudo images took.
-
-    Parameters
-    ----------
-    iterations : int
-        Steps of the inversion of each, as of the last batch.
-    """
+    """What making pseudo images took; ``iterations`` are each image's, as of the last batch."""
 
     images: int = 0
     iterations: int = 0

@@ -281,10 +281,7 @@ def figures_of(answers: Answers[Scores], names: Mapping[int, str], index: int = 
 def scored(stage: str, figures: Sequence[Figures]) -> Scored | None:
     """Return what is known of a model that is kept; None of one that nobody measured.
 
-    Parameters
-    ----------
-    figures : sequence of Figures
-        Of the model; the first who measured are the whole.
+    Of its figures, the first who measured are the whole.
     """
     whole = next((found.outcomes for found in figures if found.outcomes), None)
     sites = next((found.sites for found in figures if found.sites), ())

@@ -57,10 +57,7 @@ def parse(values: Mapping[str, Any]) -> RunConfiguration:
 def check(configuration: RunConfiguration, simulated: bool) -> None:
     """Check what needs the data, the checkpoints or the machine.
 
-    Parameters
-    ----------
-    simulated : bool
-        Whether the clients are simulated here, so that their partition can be tried.
+    Where clients are simulated here, their partition is tried.
 
     Raises
     ------

@@ -101,10 +101,7 @@ def run(
 class Run:
     """All parts of a run; each of them has what it needs of the others, and nobody else has all.
 
-    Parameters
-    ----------
-    grid, configuration, workers, must_stop, listeners
-        See :func:`run`.
+    Its parameters are those of :func:`run`, and the run's directory.
     """
 
     def __init__(
@@ -406,7 +403,7 @@ def _warn_of_what_is_left_out(
             configuration.post_training,
         )
         return
-    without = [c for c in participants.clients if not sum(participants[c].held_out)]
+    without = sorted(set(participants.clients) - set(participants.judges))
     judged = post_trains and configuration.acceptance == "clients"
     measured = measured_by == CLIENTS
     if not without or not (judged or measured):

@@ -33,15 +33,8 @@ P = TypeVar("P")
 class TrainedFederation:
     """Implements :class:`post_training.Trained` over a federation after its last federated round.
 
-    Parameters
-    ----------
-    prefix : str
-        What the names of the method's steps begin with in checkpoints, so that those of two methods
-        in one run differ.
-    store : PseudoFiles
-        The method's pseudo images.
-    pool : WorkerPool
-        Processes for the inversion.
+    In checkpoints, the names of the method's steps begin with ``prefix``, so that those of two
+    methods in one run differ.
     """
 
     prefix: str

@@ -34,15 +34,7 @@ _AVERAGE = "average."
 
 @dataclass
 class BestRound:
-    """The best round so far.
-
-    Parameters
-    ----------
-    round, rounds : int
-        Which one, and how many there were.
-    waited : int
-        Rounds since then.
-    """
+    """The best ``round`` of so many ``rounds``; ``waited`` of them have passed since."""
 
     round: int = 0
     rounds: int = 0

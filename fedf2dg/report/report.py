@@ -39,7 +39,7 @@ from fedf2dg.report.verdict import (
     details,
     opening,
 )
-from foundation import counted, only_warned, write_whole
+from foundation import counted, only_warned, scores, write_whole
 from foundation.events.family import (
     ClientsMet,
     Evaluated,
@@ -322,9 +322,12 @@ def _accuracy(record: RunRecord) -> Iterator[Part]:
         + (f"; each stage has its own axis: {', '.join(axes)}" if len(axes) > 1 else "")
         + ". The value above is the last measurement of the stage."
     )
-    classes = len(record.class_names)
-    chance = 1 / classes if classes > 1 else None
+    classes, whole = len(record.class_names), _evidence(record).whole
+    chance = None if whole is None else scores.guessing(whole)
     if chance is not None:
+        caption += f" Always answering the most frequent class gives {percent(chance)}."
+    elif classes > 1:
+        chance = 1 / classes
         caption += f" Guessing among {classes} classes of equal size gives {percent(chance)}."
     svg = figures.to_svg(
         figures.curves({"": [measured]}, chance),
@@ -413,24 +416,29 @@ def _confusion(record: RunRecord) -> Iterator[Part]:
     matrices = {
         titles[stage]: matrix for stage in titles if (matrix := record.confusion(stage)) is not None
     }
+    whole, recalls = _evidence(record).whole, bool(matrices)
+    if not matrices and whole is not None and whole.confusion is not None:
+        # The server has no test images: what the clients said of the model that was kept.
+        heading, matrices = "Which classes are taken for which", {"kept": whole.confusion.tolist()}
     if not matrices:
         yield Section(heading, [Note("No confusion matrix measured yet.")])
         return
     svg = figures.to_svg(
         figures.confusion_matrices(matrices, record.class_names),
         "confusion",
-        "Confusion matrices on the test set, " + ", ".join(matrices) + ": "
+        "Confusion matrices, " + ", ".join(matrices) + ": "
         "true classes in rows, predicted classes in columns.",
     )
     caption = (
-        "Test images by true class (row) and predicted class (column). Colour is the share of a "
+        "Images by true class (row) and predicted class (column). Colour is the share of a "
         "row, numbers are images; the diagonal is right, and a full column off it is a class the "
         "model predicts too often."
     )
     wanted = ("federated", "distilled") if set(others) <= set(STAGES) else ("federated",)
     missing = [stage for stage in wanted if titles[stage] not in matrices]
-    note = [Note(f"Not measured: {', '.join(missing)}.", "note")] if missing else []
-    yield Section(heading, [_recalls(matrices, record.class_names), Picture(svg, caption), *note])
+    note = [Note(f"Not measured: {', '.join(missing)}.", "note")] if missing and recalls else []
+    table = [_recalls(matrices, record.class_names)] if recalls else []
+    yield Section(heading, [*table, Picture(svg, caption), *note])
 
 
 def _recalls(matrices: Mapping[str, Sequence[Sequence[float]]], names: Sequence[str]) -> Table:

@@ -34,10 +34,7 @@ class Event:
     def sentence(self, rounds: int | None = None) -> str:
         """Say it in one line; nothing if it is not worth one.
 
-        Parameters
-        ----------
-        rounds : int, optional
-            Federated rounds that the run is to have, if that is known.
+        ``rounds`` are the federated ones that the run is to have, if that is known.
         """
         return ""
 

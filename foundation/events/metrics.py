@@ -53,14 +53,11 @@ def json_value(value: Any) -> Any:
 class MetricsFile(AbstractContextManager["MetricsFile"]):
     """Append events to a file so that a killed process loses at most the line being written.
 
+    The file is created with its folder if it is missing, and continued otherwise.
+
     Each event is one ``write`` system call of one line, so it is visible to readers at once and
     outlives the process. What a killed process left of a last line is removed on opening.
     Safe to use from several threads of one process.
-
-    Parameters
-    ----------
-    path : Path | str
-        The file, created with its folder if missing and continued otherwise.
     """
 
     def __init__(self, path: Path | str) -> None:

@@ -27,14 +27,9 @@ class _UnfitError(ValueError):
 
 @dataclass(frozen=True)
 class Told:
-    """What a run's file tells.
+    """What a run's file tells, in the order of writing, and what of it is damaged, a sentence each.
 
-    Parameters
-    ----------
-    events : tuple of Event
-        In the order of writing, without those of a kind that is not known here.
-    problems : tuple of str
-        What of it is damaged, a sentence each.
+    Events of a kind that is not known here are left out.
     """
 
     events: tuple[Event, ...] = ()

@@ -22,10 +22,7 @@ _SHARED = ("client_app", "strategies", "questions", "generation", "foundation")
 def code_fingerprint(values: Mapping[str, Any]) -> str:
     """Return a hash of the shared packages' sources, 16 hexadecimal digits.
 
-    Parameters
-    ----------
-    values : Mapping[str, Any]
-        The run's flat keys: the files of members of a user's own that they name count, too.
+    The files of members of a user's own count, too, that the run's flat keys name.
 
     Raises
     ------

@@ -41,13 +41,7 @@ def digest_of(state: State) -> str:
 
 
 class FrozenLayers:
-    """The server's half: the frozen entries of the global model, and who holds them.
-
-    Parameters
-    ----------
-    names : sequence of str
-        Its frozen entries, at least one.
-    """
+    """The server's half: the frozen entries of the global model, and who holds them."""
 
     def __init__(self, state: State, names: Sequence[str]) -> None:
         self.layers = {name: state[name] for name in names}

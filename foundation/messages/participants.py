@@ -119,6 +119,11 @@ class Participants:
         return sorted(self._by_client)
 
     @property
+    def judges(self) -> list[int]:
+        """Indices of the clients that hold images out, sorted."""
+        return [client for client in self.clients if sum(self[client].held_out)]
+
+    @property
     def available(self) -> list[int]:
         """Indices of the clients whose node was connected at the last :meth:`refresh`, sorted."""
         return [index for index in self.clients if self._by_client[index].node_id in self._online]
@@ -159,13 +164,10 @@ class Participants:
     def discover(self, grid: Grid, at_least: int = 0) -> None:
         """Wait for the expected number of nodes and ask each who it is.
 
-        The grid is empty for a moment at the start of a run, so it is polled.
+        Once ``timeout`` is over, ``at_least`` clients (0: all) are enough to go on with a run that
+        was resumed: a site that is gone for good must not end it.
 
-        Parameters
-        ----------
-        at_least : int (default: 0)
-            How many clients are enough, once ``timeout`` is over, to go on with a run that was
-            resumed: a site that is gone for good must not end it. 0: all of them.
+        The grid is empty for a moment at the start of a run, so it is polled.
 
         Raises
         ------
@@ -209,11 +211,8 @@ class Participants:
     def refresh(self, grid: Grid, at_least: int = 0) -> None:
         """See who is connected now; nodes not seen before are asked who they are.
 
-        Parameters
-        ----------
-        at_least : int (default: 0)
-            Clients to wait for, at most ``timeout`` seconds: after a cut of the network or a
-            restart of the SuperLink they come back one by one.
+        ``at_least`` clients are waited for, at most ``timeout`` seconds: after a cut of the network
+        or a restart of the SuperLink they come back one by one.
         """
         if not self._complete:
             self.discover(grid)

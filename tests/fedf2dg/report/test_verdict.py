@@ -259,3 +259,19 @@ def test_what_was_learned_from_what(write_run: WriteRun, tmp_path: Path) -> None
     many = RunRecord.read(write_run(tmp_path / "many", clients=7))
     assert title(many).startswith("A classifier of 10 classes (digits), learned from ")
     assert title(many).endswith(" of 7 clients")
+
+
+def test_a_server_without_images_shows_what_the_clients_told_of_each_class(
+    write_run: WriteRun, tmp_path: Path
+) -> None:
+    run = write_run(tmp_path, clients=3, classes=3, class_names=NAMES, stop_after="train")
+    lines = (run / "metrics.jsonl").read_text("utf-8").splitlines()
+    kept = [line for line in lines if json.loads(line)["event"] != "evaluation"]
+    (run / "metrics.jsonl").write_text("\n".join(kept) + "\n", "utf-8")
+    assert "No confusion matrix measured yet." in write_report(run).read_text("utf-8")
+    summary = json.loads((run / "summary.json").read_text())
+    evidence(summary)
+    (run / "summary.json").write_text(json.dumps(summary))
+    page = write_report(run).read_text("utf-8")
+    assert "Which classes are taken for which" in page and "Confusion matrices, kept" in page
+    assert "Always answering the most frequent class gives" in page
