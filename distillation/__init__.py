@@ -6,8 +6,7 @@ A library of its own: tensors, modules and plain arguments in, tensors out.
 from foundation.settings import DistillationSettings, Statistics
 
 from .layers import chosen_layers, trained_parameters
-from .loss import DistillationError, distillation_loss
-from .training import Distillation, distil
+from .training import Distillation, DistillationError, distil, distillation_loss
 
 __all__ = [
     "Distillation",

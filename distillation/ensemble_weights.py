@@ -10,13 +10,7 @@ _ROUNDING = 1e-12
 
 
 def on_simplex(values: Tensor) -> Tensor:
-    """Return the nearest weights, 0 or more, that sum to 1 (Duchi et al. 2008).
-
-    Parameters
-    ----------
-    values : Tensor
-        (K,) float.
-    """
+    """Return the nearest weights, 0 or more, that sum to 1, of (K,) (Duchi et al. 2008)."""
     descending = values.sort(descending=True).values
     places = torch.arange(1, len(values) + 1, device=values.device)
     surplus = (descending.cumsum(0) - 1) / places
@@ -27,19 +21,7 @@ def on_simplex(values: Tensor) -> Tensor:
 def weight_slope(weights: Tensor, answers: Tensor, labels: Tensor) -> Tensor:
     """Return ∂/∂w_k of the mean of CE(Σ_k w_k·z_k, y): the mean of Σ_c (p_c - 1[c = y])·z_k,c.
 
-    Parameters
-    ----------
-    weights : Tensor
-        (K,) w.
-    answers : Tensor
-        (n, K, classes), z_k.
-    labels : Tensor
-        (n,) int64, y.
-
-    Returns
-    -------
-    Tensor
-        (K,) float64.
+    Weights w are (K,), answers z (n, K, classes), labels y (n,); the slope is (K,) float64.
     """
     logits = answers.double()
     errors = torch.einsum("k,nkc->nc", weights.double(), logits).softmax(dim=1)
@@ -51,16 +33,8 @@ def sign_step(weights: Tensor, answers: Tensor, labels: Tensor, size: float) -> 
     """Return weights after one step against the cross-entropy of the images' own classes.
 
     Of the slope only the part along the simplex counts: scaling all weights alike would change how
-    sure the ensemble is, and not whom it trusts.
-
-    Parameters
-    ----------
-    weights : Tensor
-        (K,), 0 or more, sum 1.
-    answers, labels : Tensor
-        See :func:`weight_slope`.
-    size : float
-        By how much each weight moves before the step is brought back to the simplex; 0 or more.
+    sure the ensemble is, and not whom it trusts. Each weight moves by `size` before the step is
+    brought back to the simplex; for shapes see :func:`weight_slope`.
     """
     slope = weight_slope(weights, answers, labels)
     slope = slope - slope.mean()

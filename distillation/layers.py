@@ -17,16 +17,9 @@ _Normalisation = (_BatchNorm, nn.GroupNorm, nn.LayerNorm)
 def chosen_layers(model: nn.Module, layers: Layers, image_size: Sequence[int]) -> Layers:
     """Return which parameters of a federated model auto means; other values are left as they are.
 
-    Parameters
-    ----------
-    model : nn.Module
-        A classifier whose features real images have made.
-    layers : {"auto", "all", "head", "affine"}
-        The setting. auto: affine for photographs, whose pseudo images are no match for the real
-        images that made the features; all for tiny images, which inversion reaches nearly as good
-        as real ones, and for models without a linear head.
-    image_size : sequence of int
-        Height and width in pixels.
+    affine for photographs, whose pseudo images are no match for the real images that made the
+    features; all for tiny images, which inversion reaches nearly as good as real ones, and for
+    models without a linear head. `image_size` is (height, width) in pixels.
     """
     if layers != "auto":
         return layers
@@ -44,15 +37,10 @@ def _has_head(model: nn.Module) -> bool:
 def trained_parameters(model: nn.Module, layers: Layers) -> list[nn.Parameter]:
     """Return the parameters to train, in the model's order; none that requires no gradient.
 
-    Parameters
-    ----------
-    model : nn.Module
-        A classifier.
-    layers : {"auto", "all", "head", "affine"}
-        all, and auto, where nothing is known of the student: every parameter. head: weight and
-        bias of the last linear layer, so that the features stay what real images made them.
-        affine: these, and scale and shift of every normalisation layer, so that features may be
-        weighed anew but not replaced.
+    all, and auto, where nothing is known of the student: every parameter. head: weight and bias of
+    the last linear layer, so that the features stay what real images made them. affine: these, and
+    scale and shift of every normalisation layer, so that features may be weighed anew but not
+    replaced.
 
     Raises
     ------

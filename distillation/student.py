@@ -14,7 +14,7 @@ from foundation.models.batch_norm import freeze_statistics
 from foundation.models.freezing import hold_frozen_statistics
 from foundation.settings import Statistics
 
-from .loss import DistillationError, distillation_loss
+from .training import DistillationError, distillation_loss, steps_of_a_pass
 
 # Of DENSE's, Co-Boosting's and FedF²DG's programs.
 _MOMENTUM = 0.9
@@ -22,21 +22,11 @@ _WEIGHT_DECAY = 1e-4
 
 
 class Student:
-    """A copy of the global model, trained by SGD on soft labels along a cosine of step sizes.
+    """A copy of a model, where it is, trained by SGD on soft labels along a cosine of step sizes.
 
-    Parameters
-    ----------
-    model : nn.Module
-        Copied, on the device it is on.
-    steps : int
-        Steps of the cosine: how often :meth:`follow_schedule` will be called.
-    learning_rate : float
-        Of the first of them.
-    temperature : float
-        T of :func:`distillation.loss.distillation_loss`.
-    statistics : {"update", "frozen"}
-        Whether BatchNorm layers normalise with the batch, which moves their running statistics, or
-        with the running statistics, which stay.
+    The cosine has so many `steps`, the first of size `learning_rate`; :meth:`follow_schedule` goes
+    on to the next. BatchNorm layers normalise with the batch, which moves their running statistics
+    ("update"), or with the running statistics, which stay ("frozen").
     """
 
     def __init__(
@@ -65,10 +55,7 @@ class Student:
     def learn(self, images: Tensor, logits: Tensor) -> Tensor:
         """Take one step towards a teacher's logits (n, classes) on images, n at least 2.
 
-        Returns
-        -------
-        Tensor
-            The loss before the step, a scalar on the model's device.
+        Returns the loss before the step, a scalar on the model's device.
         """
         self.model.train()
         hold_frozen_statistics(self.model)
@@ -109,38 +96,20 @@ def pass_over(
     seed: int,
     device: torch.device,
 ) -> float:
-    """Have a student learn from every one of n images once, in random order.
+    """Have a student learn from every one of n images once, n at least 2; return the mean loss.
 
-    Parameters
-    ----------
-    student : Student
-        Learns.
-    images : int
-        n, at least 2.
-    lesson : callable
-        See :data:`Lesson`.
-    batch_size : int
-        Largest number of images of a step, at least 2.
-    seed : int
-        The order depends on this alone.
-    device : torch.device
-        Of the rows that the lesson is asked for.
-
-    Returns
-    -------
-    float
-        Mean loss.
+    Batches have at most `batch_size` images (at least 2). Their random order depends on `seed`
+    alone; the rows that the lesson is asked for are on `device`.
 
     Raises
     ------
     DistillationError
-        If it is not a finite number.
+        If the loss is not a finite number.
     """
     draw = torch.Generator().manual_seed(seed)
     order = torch.randperm(images, generator=draw).to(device)
     total = torch.zeros((), device=device)
-    # Batches of nearly equal size, none of a single image: BatchNorm cannot train on one.
-    for rows in order.tensor_split(max(1, min(math.ceil(images / batch_size), images // 2))):
+    for rows in order.tensor_split(steps_of_a_pass(images, batch_size)):
         total += student.learn(*lesson(rows, draw)) * len(rows)
     return finite(total.item() / images)
 

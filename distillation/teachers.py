@@ -9,6 +9,11 @@ need no more memory than one.
 Let z_k be the logits of local model k, π_k,c = n_k,c/n_k the share of class c among client k's
 training images, q_k,c = n_k,c/Σ_j n_j,c the share of client k among the images of class c, and z
 the logits of the global model.
+
+Everywhere, ``logits`` are z_k, (n, classes) each, of one model or more; ``counts``, (models,
+classes), are n_k,c; ``labels``, (n,) int64, are the classes that images were made for, and
+``sources``, (n,) int64, the places of the models that they came from. Answers are (n, classes):
+logits, or logarithms of probabilities.
 """
 
 from __future__ import annotations
@@ -30,20 +35,7 @@ _HALVINGS = 30
 
 
 def own(logits: Iterable[Tensor], sources: Tensor) -> Tensor:
-    """Return what the model says that the image came from: FedF²DG (Zhao et al. 2024).
-
-    Parameters
-    ----------
-    logits : iterable of Tensor
-        z_k, (n, classes) each; at least one.
-    sources : Tensor
-        (n,) int64, the place in ``logits`` of the model that each image came from.
-
-    Returns
-    -------
-    Tensor
-        (n, classes) logits.
-    """
+    """Return what the model says that the image came from: FedF²DG (Zhao et al. 2024)."""
     answer = None
     for model, values in enumerate(logits):
         answer = torch.zeros_like(values) if answer is None else answer
@@ -52,18 +44,7 @@ def own(logits: Iterable[Tensor], sources: Tensor) -> Tensor:
 
 
 def uniform(logits: Iterable[Tensor]) -> Tensor:
-    """Return the mean of the models' logits: DENSE (Zhang et al. 2022), FedDF (Lin et al. 2020).
-
-    Parameters
-    ----------
-    logits : iterable of Tensor
-        (n, classes) each; at least one.
-
-    Returns
-    -------
-    Tensor
-        (n, classes) logits.
-    """
+    """Return the mean of the models' logits: DENSE (Zhang et al. 2022), FedDF (Lin et al. 2020)."""
     total, models = None, 0
     for values in logits:
         total = values.clone() if total is None else total.add_(values)
@@ -72,13 +53,7 @@ def uniform(logits: Iterable[Tensor]) -> Tensor:
 
 
 def mean_log_prior(counts: Tensor) -> Tensor:
-    """Return the mean over the models of log(π_k + ε), (classes,).
-
-    Parameters
-    ----------
-    counts : Tensor
-        (models, classes), training images of each class; every row has a positive sum.
-    """
+    """Return the mean over the models of log(π_k + ε), (classes,); each model has seen images."""
     priors = counts.double() / counts.double().sum(dim=1, keepdim=True)
     return (priors + PRIOR_FLOOR).log().mean(dim=0)
 
@@ -89,20 +64,8 @@ def prior_corrected(logits: Iterable[Tensor], counts: Tensor, strength: float = 
     A model that was trained on its client's images predicts a posterior; taking the client's own
     prior out of it leaves the likelihood, which is what models of different clients can be averaged
     in (Menon et al. 2021, "Long-tail learning via logit adjustment", applied to the ensemble).
-
-    Parameters
-    ----------
-    logits : iterable of Tensor
-        (n, classes) each; at least one.
-    counts : Tensor
-        (models, classes); every row has a positive sum.
-    strength : float (default: 1)
-        τ; 0 is :func:`uniform`. See :func:`fitted_strength`.
-
-    Returns
-    -------
-    Tensor
-        (n, classes) logits.
+    Every row of `counts` has a positive sum. τ is the strength: 0 is :func:`uniform`; see
+    :func:`fitted_strength`.
     """
     mean = uniform(logits)
     return mean - strength * mean_log_prior(counts).to(mean)
@@ -115,19 +78,10 @@ def fitted_strength(
 
     Models that were trained with a balanced loss hold no prior that could be taken out, and a
     second correction harms them. The images tell: their labels are known, and the cross-entropy of
-    ``mean_logits - τ·log_prior`` is convex in τ.
+    ``mean_logits - τ·log_prior`` (see :func:`uniform`, :func:`mean_log_prior`) is convex in τ.
 
-    Parameters
-    ----------
-    mean_logits : Tensor
-        (n, classes), :func:`uniform`; n at least 1.
-    log_prior : Tensor
-        (classes,), :func:`mean_log_prior`.
-    labels : Tensor
-        (n,) int64, the classes that the images were made for.
-    largest : float (default: 1.5)
-        0 or more. Where training is known to have taken priors out, 0 leaves the ensemble alone
-        whatever the images, which models of skewed clients made, seem to say.
+    Where training is known to have taken priors out, 0 as the `largest` leaves the ensemble alone,
+    whatever the images, which models of skewed clients made, seem to say.
     """
     logits, direction = mean_logits.double(), log_prior.to(mean_logits.device).double()
     low, high = 0.0, largest
@@ -141,19 +95,9 @@ def fitted_strength(
 
 
 def client_shares(counts: Tensor, labels: Tensor) -> Tensor:
-    """Return q_k,y, the share of client k among the images of the class y of each image.
+    """Return q_k,y, (models, n) float32: the share of client k among the images of each label y.
 
-    Parameters
-    ----------
-    counts : Tensor
-        (models, classes), 0 or more. Where no model's client holds a class, all count the same.
-    labels : Tensor
-        (n,) int64, y.
-
-    Returns
-    -------
-    Tensor
-        (models, n) float32; columns sum to 1.
+    Columns sum to 1: where no model's client holds a class, all count the same.
     """
     held = counts[:, labels].float()
     total = held.sum(dim=0)
@@ -163,19 +107,7 @@ def client_shares(counts: Tensor, labels: Tensor) -> Tensor:
 def class_weighted(logits: Iterable[Tensor], counts: Tensor, labels: Tensor) -> Tensor:
     """Return log Σ_k q_k,y·softmax(z_k) for an image made for class y: FedFTG (Zhang et al. 2022).
 
-    Parameters
-    ----------
-    logits : iterable of Tensor
-        (n, classes) each; at least one.
-    counts : Tensor
-        (models, classes). Where no model's client holds a class, all models count the same.
-    labels : Tensor
-        (n,) int64, the class y that each image was made for.
-
-    Returns
-    -------
-    Tensor
-        (n, classes) logarithms of probabilities.
+    For q, see :func:`client_shares`.
     """
     mixed = None
     for values, weight in zip(logits, client_shares(counts, labels), strict=True):
@@ -188,24 +120,8 @@ def masked(own_logits: Tensor, counts: Tensor, sources: Tensor, global_logits: T
     """Return the own model's answer over the classes its client holds, the global one's elsewhere.
 
     The held classes keep together the probability that the global model gives them, and share it
-    as the local model says; absent classes keep what the global model says. A local model can thus
-    not teach the forgetting of what it never saw.
-
-    Parameters
-    ----------
-    own_logits : Tensor
-        (n, classes), :func:`own`.
-    counts : Tensor
-        (models, classes); a class is held if its count is above 0.
-    sources : Tensor
-        (n,) int64, rows of ``counts``.
-    global_logits : Tensor
-        (n, classes), z.
-
-    Returns
-    -------
-    Tensor
-        (n, classes) logarithms of probabilities.
+    as the local model says (its logits are :func:`own`); absent classes keep what the global model
+    says. A local model can thus not teach the forgetting of what it never saw.
     """
     held = (counts > 0)[sources]
     mine = own_logits.masked_fill(~held, -torch.inf).softmax(dim=1)

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
+from foundation import ExpectedError
 from foundation.settings import DistillationSettings, Layers
 
 from .layers import trained_parameters
-from .loss import DistillationError, distillation_loss
 
 Progress = Callable[[int, int], None]
 """Called with (images done, images in all), an image counting once per epoch."""
@@ -20,17 +21,39 @@ AfterEpoch = Callable[[int, nn.Module, float], None]
 """Called with (epoch from 1 on, student in evaluation mode, mean loss of the epoch)."""
 
 
+class DistillationError(ExpectedError, RuntimeError):
+    """The loss of a distillation stopped being a number."""
+
+
+def distillation_loss(
+    student_logits: Tensor, teacher_logits: Tensor, temperature: float, weight: float = 1.0
+) -> Tensor:
+    """Kullback-Leibler divergence of the student's softened prediction from the teacher's.
+
+    w·T²·KL( softmax(z/T) || softmax(s/T) ), mean over the batch of logits s and z, (n, classes); T
+    is above 0, and its square keeps gradients of one size. Hinton, Vinyals and Dean 2015, section
+    2; the loss of Zhao et al. 2024 with w = 1e-3 and T = 3.
+    """
+    divergence = F.kl_div(
+        F.log_softmax(student_logits / temperature, dim=1),
+        F.log_softmax(teacher_logits / temperature, dim=1),
+        log_target=True,
+        reduction="batchmean",
+    )
+    return weight * temperature**2 * divergence
+
+
+def steps_of_a_pass(images: int, batch_size: int) -> int:
+    """Return how many batches of nearly equal size one pass over n images takes.
+
+    None is of a single image: BatchNorm cannot train on one.
+    """
+    return max(1, min(math.ceil(images / batch_size), images // 2))
+
+
 @dataclass(frozen=True)
 class Distillation:
-    """Result of a distillation.
-
-    Parameters
-    ----------
-    model : nn.Module
-        The student after its last epoch, in evaluation mode, on the CPU.
-    losses : list of float
-        Mean loss of each epoch.
-    """
+    """The student after its last epoch, evaluating on the CPU, and the mean loss of each epoch."""
 
     model: nn.Module
     losses: list[float]
@@ -60,22 +83,10 @@ def distil(
         (n, C, H, W) float32, normalised.
     logits : Tensor
         (n, classes) float32, the teacher's answer to each image.
-    settings : DistillationSettings or None (default: None)
-        None: the defaults.
     seed : int
         Order and shifts of the images depend on this alone.
-    device : str or torch.device (default: "cpu")
-        Where to compute.
-    progress : callable or None (default: None)
-        Called after every step with (images done, images in all): images times epochs.
-    after_epoch : callable or None (default: None)
-        Called after every epoch with (epoch, model in evaluation mode, mean loss): the place to
-        evaluate.
-
-    Returns
-    -------
-    Distillation
-        The trained copy and the loss of each epoch.
+    progress, after_epoch : callable or None (default: None)
+        Called after every step, and after every epoch: see `Progress` and `AfterEpoch`.
 
     Raises
     ------
@@ -101,8 +112,7 @@ def distil(
     for parameter in parameters:
         parameter.requires_grad_(True)
     optimizer = _optimizer(parameters, settings)
-    # Batches of nearly equal size, none of a single image: BatchNorm cannot train on one.
-    steps = max(1, min(math.ceil(len(images) / settings.batch_size), len(images) // 2))
+    steps = steps_of_a_pass(len(images), settings.batch_size)
     frozen = settings.statistics == "frozen" or len(images) == 1
     losses: list[float] = []
     done = 0

@@ -6,8 +6,15 @@ A library of its own: tensors, modules and plain arguments in, tensors out.
 from foundation.settings import InversionSettings
 
 from .acceleration import forward_operations
-from .engine import Inversion, InversionEngine, PixelRange, invert
-from .plausibility import InversionError, UninvertibleModel, implausible
+from .engine import (
+    Inversion,
+    InversionEngine,
+    InversionError,
+    PixelRange,
+    UninvertibleModel,
+    implausible,
+    invert,
+)
 from .principle import budgets, class_balanced, draw_labels, quality, shares
 from .pseudo_data import Generation, PseudoData, generate, quality_losses
 

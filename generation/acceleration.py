@@ -31,14 +31,10 @@ The figure for CUDA is an estimate.
 
 @dataclass(frozen=True)
 class Work:
-    """How much an engine will have to compute.
+    """How much an engine will have to compute, in floating-point operations.
 
-    Parameters
-    ----------
-    forward : float
-        Floating-point operations of one forward pass of one image through the local model.
-    total : float
-        Of all iterations on all expected images, forward and backward.
+    `forward` is one forward pass of one image through the local model, `total` all iterations on
+    all expected images, forward and backward.
     """
 
     forward: float
@@ -103,19 +99,10 @@ def choose_compilation(wish: Compile, device: torch.device, work: Work) -> bool:
 class Compiled:
     """A compiled objective that returns to the plain one where no compiler works.
 
-    Parameters
-    ----------
-    objective : callable
-        A function or method, (images, labels) -> scalar.
-    device : torch.device
-        On CUDA the compiled graph is captured and replayed as a CUDA graph.
+    On CUDA the compiled graph is captured and replayed as a CUDA graph.
     """
 
-    def __init__(
-        self,
-        objective: Callable[[Tensor, Tensor], Tensor],
-        device: torch.device,
-    ) -> None:
+    def __init__(self, objective: Callable[[Tensor, Tensor], Tensor], device: torch.device) -> None:
         self._plain = objective
         self._cuda = device.type == "cuda"
         self._fast: Callable[[Tensor, Tensor], Tensor] | None = torch.compile(

@@ -24,19 +24,19 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from foundation import ExpectedError
 from foundation.models import release_memory
 from foundation.settings import InversionSettings
 
 from .acceleration import Compiled, Work, choose_compilation, choose_precision
 from .objective import (
-    StatisticsRecorder,
     batch_norm_layers,
     competition,
     l2_penalty,
+    record_statistics,
     total_variation,
 )
 from .optimizer import Adam
-from .plausibility import InversionError, UninvertibleModel, implausible
 from .statistics_layer import freeze_statistics
 
 Progress = Callable[[int, int], None]
@@ -51,26 +51,30 @@ CHECK_INTERVAL = 20
 CHECK_SECONDS = 5.0
 """Longest time between two looks, so that progress is seen on slow machines too."""
 
+LARGEST_PIXEL = 1e3
+"""Normalised pixels of real images lie within about ±3; what inversion makes of them, ±30."""
+
+LARGEST_LOGIT = 1e5
+
 _log = logging.getLogger("flwr.fedf2dg.generation")
+
+
+class InversionError(ExpectedError, RuntimeError):
+    """Images cannot be generated; the message says why, and what to change."""
+
+
+class UninvertibleModel(InversionError):
+    """One model cannot be inverted, or what comes out is absurd; others may well be."""
 
 
 @dataclass(frozen=True)
 class Inversion:
-    """Result of inverting one model.
+    """Result of inverting one model; tensors are on the CPU.
 
-    Parameters
-    ----------
-    images : Tensor
-        (n, C, H, W) float32 on the CPU, in the normalised space the model was trained in. The last
-        iterate of the optimisation.
-    labels : Tensor
-        (n,) int64 on the CPU: the wanted class of each image.
-    logits : Tensor
-        (n, classes) float32 on the CPU: the inverted model's prediction, in evaluation mode.
-    objective : float
-        Objective of the returned images, without jitter, in float32 (nan for no images).
-    iterations : int
-        Optimizer steps done.
+    The images, (n, C, H, W) float32 in the normalised space the model was trained in, are the last
+    iterate of the optimisation, `labels`, (n,) int64, their wanted classes, and `logits`, (n,
+    classes) float32, the inverted model's prediction in evaluation mode. `objective` is the images'
+    own, without jitter, in float32 (nan for no images); `iterations` counts optimizer steps.
     """
 
     images: Tensor
@@ -83,20 +87,10 @@ class Inversion:
 class Objective:
     """The whole objective of inverting one model, as a function of images and labels.
 
-    The models given are used as they are: in evaluation mode and frozen by whoever owns them.
-
-    Parameters
-    ----------
-    local_model : nn.Module
-        The model to invert.
-    global_model : nn.Module or None
-        The model to disagree with; needed where the competition weight is above 0.
-    settings : InversionSettings
-        Weights and form of the terms.
-    deviations : list of Tensor
-        Where the local model's layers, hooked or replaced, put the deviation of their statistics.
-    autocast : torch.dtype or None (default: None)
-        Type of the models' convolutions and matrix products; None: that of their weights.
+    The models given are used as they are: in evaluation mode and frozen by whoever owns them. The
+    global one, to disagree with, is needed where the competition weight is above 0. The local
+    model's layers, hooked or replaced, put the deviation of their statistics into `deviations`.
+    `autocast` is the type of convolutions and matrix products; None: that of the weights.
     """
 
     def __init__(
@@ -156,14 +150,7 @@ def resident_copy(
 ) -> nn.Module:
     """Copy a model for reading only: frozen, in evaluation mode, channels_last, on a device.
 
-    Parameters
-    ----------
-    model : nn.Module
-        Left untouched.
-    device : torch.device
-        Where the copy lives.
-    dtype : torch.dtype (default: torch.float32)
-        Type of convolution and linear weights. Normalisation layers keep theirs.
+    Convolution and linear weights get the type `dtype`; normalisation layers keep theirs.
     """
     resident = copy.deepcopy(model).to(device)
     resident = resident.to(memory_format=torch.channels_last)
@@ -182,15 +169,11 @@ class InversionEngine:
         Any model of that architecture; copied, never changed.
     image_shape : tuple of int
         (C, H, W) of one image.
-    settings : InversionSettings
-        What to optimise and how.
     global_model : nn.Module or None (default: None)
         Needed where ``settings.competition_weight`` is above 0; copied, never changed.
     pixel_range : pair of sequences of float, or None (default: None)
         Lowest and highest value a pixel can have, for each channel, in the normalised space; images
         are kept within after every step. None: no bounds.
-    device : str or torch.device (default: "cpu")
-        Where to compute.
     expected_images : int (default: 0)
         Images that will be asked for over the engine's life: what ``compile="auto"`` weighs the
         cost of a compilation against.
@@ -227,8 +210,8 @@ class InversionEngine:
             else resident_copy(global_model, self.device, dtype)
             for dtype in (torch.float32, self.precision)
         )
-        recorder = StatisticsRecorder(self._exact)
-        self._objective = Objective(self._exact, exact_global, settings, recorder.deviations)
+        recorded = record_statistics(self._exact)
+        self._objective = Objective(self._exact, exact_global, settings, recorded)
         deviations: list[Tensor] = []
         freeze_statistics(self._fast, deviations if settings.bn_weight > 0 else None)
         if fast_global is not None:
@@ -273,11 +256,6 @@ class InversionEngine:
             Start and jitter depend on this alone: not on the device, nor on what ran before.
         progress : callable or None (default: None)
             Called with (iterations done, iterations in all) now and then and at the end.
-
-        Returns
-        -------
-        Inversion
-            Images, logits and what became of the objective.
 
         Raises
         ------
@@ -384,10 +362,7 @@ class InversionEngine:
         offsets = torch.randint(
             -limit, limit + 1, (self.settings.iterations, 2), generator=generator
         )
-        return (
-            images.to(self.device),
-            [(down, right) for down, right in offsets.tolist()],
-        )
+        return images.to(self.device), [(down, right) for down, right in offsets.tolist()]
 
 
 def _share(progress: Progress | None, part: int, parts: int) -> Progress:
@@ -422,6 +397,21 @@ def _require_finite(loss: Tensor, iteration: int) -> float:
             "weights and BatchNorm statistics are finite, or lower the learning rate"
         )
     return value
+
+
+def implausible(images: Tensor, logits: Tensor) -> str:
+    """Say what is wrong with normalised images or soft labels; empty if nothing is.
+
+    Finite but absurd values turn the network that is trained on them into NaN.
+    """
+    for name, values, largest in (
+        ("images", images, LARGEST_PIXEL),
+        ("logits", logits, LARGEST_LOGIT),
+    ):
+        # Not "> largest": NaN is larger than nothing.
+        if len(values) and not float(values.abs().max()) <= largest:
+            return f"{name!r} holds values beyond ±{largest:g}"
+    return ""
 
 
 def invert(

@@ -26,12 +26,7 @@ _DEVIATION = 0.02
 def pixel_bounds(pixel_range: PixelRange | None, channels: int) -> tuple[Tensor, Tensor]:
     """Return the lowest and highest value of a pixel, (channels, 1, 1) each.
 
-    Parameters
-    ----------
-    pixel_range : pair of sequences of float, optional
-        For each channel; None: ±2, two standard deviations of normalised images.
-    channels : int
-        Of an image.
+    Without a range: ±2, two standard deviations of normalised images.
     """
     low, high = pixel_range or ((-_USUAL_END,) * channels, (_USUAL_END,) * channels)
     return (
@@ -49,7 +44,7 @@ class Generator(nn.Module):
         (C, H, W) of an image; any height and width.
     width : int
         Channels of the last hidden layer; the earlier ones have twice as many.
-    pixel_range : pair of sequences of float, optional
+    pixel_range : pair of sequences of float, or None
         See :func:`pixel_bounds`: images lie within.
     classes : int (default: 0)
         Classes that labels are from; 0: not conditional.

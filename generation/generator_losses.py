@@ -16,18 +16,9 @@ from .objective import jensen_shannon_each
 def hard_sample_weights(logits: Tensor, labels: Tensor, gamma: float) -> Tensor:
     """Return (1 - p_y)^γ, (n,): what the teacher already takes for its class counts less.
 
-    Parameters
-    ----------
-    logits : Tensor
-        (n, C), z; no gradient flows through the weights.
-    labels : Tensor
-        (n,) int64, y.
-    gamma : float
-        γ, 0 or more; 0: every image counts the same.
-
-    Notes
-    -----
-    Dai et al. 2024, the hard-sample weight of the generator's cross-entropy.
+    Logits z are (n, C), labels y (n,), γ is 0 or more (0: every image counts the same). No gradient
+    flows through the weights. Dai et al. 2024, the hard-sample weight of the generator's
+    cross-entropy.
     """
     probabilities = logits.detach().softmax(dim=1).gather(1, labels[:, None]).squeeze(1)
     return (1.0 - probabilities).clamp_min(0.0) ** gamma
@@ -38,15 +29,9 @@ def disagreement(
 ) -> Tensor:
     """Return the mean of KL( softmax(z/T) || softmax(s/T) ), a scalar of 0 or more.
 
-    Parameters
-    ----------
-    student, teacher : Tensor
-        (n, C), s and z; the gradient flows into the images through both.
-    temperature : float (default: 1)
-        T.
-    only_where_wrong : bool (default: False)
-        Count images whose most likely class the two agree on as 0 (Zhang et al. 2022, DENSE, the
-        loss of the decision boundary).
+    The gradient flows into the images through both logits, (n, C). `only_where_wrong` counts images
+    whose most likely class the two agree on as 0 (Zhang et al. 2022, DENSE, the loss of the
+    decision boundary).
     """
     divergence = F.kl_div(
         F.log_softmax(student / temperature, dim=1),
@@ -62,16 +47,8 @@ def disagreement(
 def similarity(noise: Tensor, images: Tensor) -> Tensor:
     """Return exp(-mean_ij d(e_i, e_j)·d(x_i, x_j)), in (0, 1]: 1 where all images are the same.
 
-    Parameters
-    ----------
-    noise : Tensor
-        (n, k), e; distances are mean squares.
-    images : Tensor
-        (n, C, H, W), x; distances are mean absolute differences.
-
-    Notes
-    -----
-    The diversity term of FedFTG (Zhang et al. 2022), which a generator minimises so that different
+    Distances of noise e, (n, k), are mean squares, those of images x mean absolute differences. The
+    diversity term of FedFTG (Zhang et al. 2022), which a generator minimises so that different
     noise makes different images.
     """
     flat = images.flatten(1)

@@ -37,23 +37,10 @@ BATCH_CALIBRATION = math.sqrt(256.0)
 
 
 def total_variation(images: Tensor, form: Form = "corrected") -> Tensor:
-    """Roughness of images: differences to the right, lower and both diagonal neighbours.
+    """Roughness of images (n, C, H, W), n >= 1: a scalar, in units of pixel values.
 
-    Parameters
-    ----------
-    images : Tensor
-        (n, C, H, W), n >= 1.
-    form : {"corrected", "reference"}
-        Per-image mean times ``BATCH_CALIBRATION``, or norms over the whole batch.
-
-    Returns
-    -------
-    Tensor
-        Scalar, in units of pixel values.
-
-    Notes
-    -----
-    Yin et al. 2020, eq. 3, R_TV; four directions as in their published CIFAR-10 program.
+    Differences to the right, lower and both diagonal neighbours count: Yin et al. 2020, eq. 3,
+    R_TV; four directions as in their published CIFAR-10 program.
     """
     differences = (
         images[..., :, 1:] - images[..., :, :-1],
@@ -65,24 +52,15 @@ def total_variation(images: Tensor, form: Form = "corrected") -> Tensor:
 
 
 def l2_penalty(images: Tensor, form: Form = "corrected") -> Tensor:
-    """Size of images (Yin et al. 2020, eq. 3, R_l2): the norm itself, not its square.
+    """Size of images (n, C, H, W), n >= 1: a scalar, the norm itself, not its square.
 
-    Parameters
-    ----------
-    images : Tensor
-        (n, C, H, W), n >= 1.
-    form : {"corrected", "reference"}
-        Per-image mean times ``BATCH_CALIBRATION``, or the norm of the whole batch.
-
-    Returns
-    -------
-    Tensor
-        Scalar.
+    Yin et al. 2020, eq. 3, R_l2.
     """
     return _norm(images, form)
 
 
 def _norm(values: Tensor, form: Form) -> Tensor:
+    """Per-image mean times ``BATCH_CALIBRATION``, or in the reference the norm of the batch."""
     if form == "reference":
         whole: Tensor = torch.linalg.vector_norm(values)
         return whole
@@ -91,24 +69,11 @@ def _norm(values: Tensor, form: Form) -> Tensor:
 
 
 def statistics_deviation(features: Tensor, running_mean: Tensor, running_var: Tensor) -> Tensor:
-    """Distance of a batch's channel statistics from those a BatchNorm layer remembers.
+    """Distance of a batch's channel statistics from those, (C,), a BatchNorm layer remembers.
 
-    Parameters
-    ----------
-    features : Tensor
-        (n, C, H, W), the *input* of the layer, any float type; computed in float32 at least.
-    running_mean, running_var : Tensor
-        (C,), what the layer saw in training.
-
-    Returns
-    -------
-    Tensor
-        Scalar ``||mean - running_mean||_2 + ||var - running_var||_2``, variance biased (divided by
-        n·H·W).
-
-    Notes
-    -----
-    Yin et al. 2020, eq. 4, R_feature.
+    The scalar ``||mean - running_mean||_2 + ||var - running_var||_2``, variance biased (divided by
+    n·H·W): Yin et al. 2020, eq. 4, R_feature. `features`, (n, C, H, W) of any float type, are the
+    *input* of the layer; the result is computed in float32 at least.
     """
     features = features.to(running_mean.dtype)
     var, mean = torch.var_mean(features, dim=(0, 2, 3), correction=0)
@@ -126,62 +91,28 @@ def batch_norm_layers(model: nn.Module) -> list[nn.BatchNorm2d]:
     ]
 
 
-class StatisticsRecorder:
-    """Hooks that note ``statistics_deviation`` at the input of every BatchNorm layer of a model.
+def record_statistics(model: nn.Module) -> list[Tensor]:
+    """Have every BatchNorm layer note ``statistics_deviation`` of its input, in the list returned.
 
-    As a context manager it takes its hooks away when the block ends, however it ends.
-
-    Parameters
-    ----------
-    model : nn.Module
-        In evaluation mode: in training mode the layers' own statistics would move.
-
-    Attributes
-    ----------
-    deviations : list of Tensor
-        One scalar per layer and forward pass since it was last cleared.
+    It receives one scalar per layer and forward pass, until it is cleared. The model is in
+    evaluation mode: in training mode the layers' own statistics would move.
     """
+    deviations: list[Tensor] = []
 
-    def __init__(self, model: nn.Module) -> None:
-        self.deviations: list[Tensor] = []
-        self._handles = [
-            layer.register_forward_pre_hook(self._record) for layer in batch_norm_layers(model)
-        ]
-
-    def _record(self, layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+    def note(layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         assert isinstance(layer.running_mean, Tensor) and isinstance(layer.running_var, Tensor)
-        self.deviations.append(
-            statistics_deviation(inputs[0], layer.running_mean, layer.running_var)
-        )
+        deviations.append(statistics_deviation(inputs[0], layer.running_mean, layer.running_var))
 
-    def close(self) -> None:
-        """Take the hooks away."""
-        for handle in self._handles:
-            handle.remove()
-
-    def __enter__(self) -> "StatisticsRecorder":
-        """Return itself."""
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Take the hooks away."""
-        self.close()
+    for layer in batch_norm_layers(model):
+        layer.register_forward_pre_hook(note)
+    return deviations
 
 
 def jensen_shannon_each(logits_p: Tensor, logits_q: Tensor, temperature: float) -> Tensor:
     """Jensen-Shannon divergence of two softened predictions, as a fraction of its maximum ln 2.
 
-    Parameters
-    ----------
-    logits_p, logits_q : Tensor
-        (..., classes), of shapes that broadcast.
-    temperature : float
-        Divides the logits before the softmax.
-
-    Returns
-    -------
-    Tensor
-        (...), each in [0, 1].
+    The logits, (..., classes) of shapes that broadcast, are divided by `temperature` before the
+    softmax; the result, (...), lies in [0, 1].
     """
     return _jensen_shannon_nats(logits_p, logits_q, temperature) / math.log(2.0)
 
@@ -204,20 +135,9 @@ def _jensen_shannon_nats(logits_p: Tensor, logits_q: Tensor, temperature: float)
 def clamped_divergence(logits_p: Tensor, logits_q: Tensor, temperature: float) -> Tensor:
     """Reference form of the divergence: KL from the mixture, probabilities clamped to [.01, .99].
 
-    Close to ``jensen_shannon`` times ln 2 for ten classes. From about a hundred classes on nearly
-    all probabilities lie below the clamp and its gradient points elsewhere.
-
-    Parameters
-    ----------
-    logits_p, logits_q : Tensor
-        (n, classes).
-    temperature : float
-        Divides the logits before the softmax.
-
-    Returns
-    -------
-    Tensor
-        Scalar, limited to [0, 1].
+    A scalar, limited to [0, 1]; close to ``jensen_shannon`` times ln 2 for ten classes. From about
+    a hundred classes on nearly all probabilities lie below the clamp and its gradient points
+    elsewhere.
     """
     p = F.softmax(logits_p / temperature, dim=1)
     q = F.softmax(logits_q / temperature, dim=1)
@@ -235,23 +155,9 @@ def competition(
 ) -> Tensor:
     """Agreement of local and global model, 1 - JS: small where the two disagree (hard samples).
 
-    Parameters
-    ----------
-    local_logits, global_logits : Tensor
-        (n, classes).
-    temperature : float
-        Softens both predictions (3 in the paper).
-    form : {"corrected", "reference"}
-        True or clamped divergence.
-
-    Returns
-    -------
-    Tensor
-        Scalar in [0, 1].
-
-    Notes
-    -----
-    Yin et al. 2020, eq. 5-6, R_compete; used by Zhao et al. 2024 between local and global model.
+    A scalar in [0, 1], of logits (n, classes): Yin et al. 2020, eq. 5-6, R_compete; used by Zhao et
+    al. 2024 between local and global model, softened with a temperature of 3. The corrected form
+    takes the true divergence, the reference the clamped one.
     """
     divergence = jensen_shannon if form == "corrected" else clamped_divergence
     return 1.0 - divergence(local_logits, global_logits, temperature)

@@ -11,14 +11,8 @@ class Adam:
     """The step of ``torch.optim.Adam``, by the function that it calls itself.
 
     Its class takes three times as long on small images, and would import torch._dynamo, a third of
-    what the process of a real client has to do.
-
-    Parameters
-    ----------
-    images : Tensor
-        (n, C, H, W), a leaf; changed in place. Its ``grad`` is what a step goes by.
-    settings : InversionSettings
-        Step size, its schedule, and decay of the moments.
+    what the process of a real client has to do. The images are a leaf, changed in place by its
+    ``grad``.
     """
 
     def __init__(self, images: Tensor, settings: InversionSettings) -> None:

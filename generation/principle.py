@@ -17,17 +17,9 @@ QUALITY_PART = 1 / 3
 
 
 def shares(num_examples: Sequence[float]) -> np.ndarray:
-    """Share of each client in all samples: share_i = n_i / sum_j n_j.
+    """Share of each client in all samples, (clients,) float64: share_i = n_i / sum_j n_j.
 
-    Parameters
-    ----------
-    num_examples : sequence of float
-        n_i, or anything proportional to it; 0 or more, not all 0.
-
-    Returns
-    -------
-    ndarray
-        (clients,) float64, sums to 1.
+    `num_examples` are n_i, or anything proportional to it; 0 or more, not all 0.
     """
     counts = np.asarray(num_examples, dtype=np.float64)
     if counts.ndim != 1 or len(counts) == 0:
@@ -39,18 +31,10 @@ def shares(num_examples: Sequence[float]) -> np.ndarray:
 
 
 def quality(losses: Sequence[float]) -> np.ndarray:
-    """How little the global model knows of each client: a softmax of losses over clients.
+    """How little the global model knows of each client: a softmax, (clients,) float64, of losses.
 
-    Parameters
-    ----------
-    losses : sequence of float
-        Cross-entropy of the global model on each client's last generated batch. nan for a client
-        that has none: it counts as the mean of the others.
-
-    Returns
-    -------
-    ndarray
-        (clients,) float64, sums to 1.
+    A loss is the cross-entropy of the global model on the client's last generated batch. nan for a
+    client that has none: it counts as the mean of the others.
     """
     values = np.asarray(losses, dtype=np.float64)
     if values.ndim != 1 or len(values) == 0:
@@ -67,26 +51,11 @@ def quality(losses: Sequence[float]) -> np.ndarray:
 def budgets(
     images: int, num_examples: Sequence[float], losses: Sequence[float] | None = None
 ) -> list[int]:
-    """Number of images to generate from each client's model.
+    """Number of images to generate from each client's model: 0 or more, together `images` exactly.
 
-    Parameters
-    ----------
-    images : int
-        Images of this batch over all clients: B·N, images per client and batch times clients.
-    num_examples : sequence of float
-        n_i of every client.
-    losses : sequence of float or None (default: None)
-        As for ``quality``; None for the first batch, in which shares alone count.
-
-    Returns
-    -------
-    list of int
-        One budget per client, 0 or more, whose sum is ``images`` exactly.
-
-    Notes
-    -----
-    budget_i = B·N·share_i in the first batch, B·N·(1/3·quality_i + 2/3·share_i) afterwards, rounded
-    by largest remainder.
+    budget_i = B·N·share_i in the first batch (no `losses`), B·N·(1/3·quality_i + 2/3·share_i)
+    afterwards, rounded by largest remainder; B·N, `images`, is images per client and batch times
+    clients.
     """
     weights = shares(num_examples)
     if losses is not None:
@@ -101,18 +70,8 @@ def class_balanced(label_counts: Sequence[Sequence[float]]) -> np.ndarray:
 
     w_i,c = n_i,c / Σ_j n_j,c. Taken in place of the counts n_i,c, budgets share out by Σ_c w_i,c
     and labels are drawn in the shares w_i,c, so that every class gets the same number of images,
-    each client being asked for a class as far as it holds it.
-
-    Parameters
-    ----------
-    label_counts : sequence of sequences of float
-        (clients, classes) n_i,c: training images, 0 or more.
-
-    Returns
-    -------
-    ndarray
-        (clients, classes) float64; the column of a class that nobody holds is 0, all others sum
-        to 1.
+    each client being asked for a class as far as it holds it. Both are (clients, classes); the
+    column of a class that nobody holds is 0, all others sum to 1.
     """
     counts = np.asarray(label_counts, dtype=np.float64)
     if counts.ndim != 2 or not np.all(np.isfinite(counts)) or np.any(counts < 0):
@@ -126,22 +85,9 @@ def draw_labels(budget: int, label_counts: Sequence[float], seed: int) -> Tensor
 
     The draw is systematic: class k occurs budget·p_k times, rounded down or up at random with the
     right mean. Each image's class has exactly the wanted distribution, and small batches represent
-    it better than independent draws would.
-
-    Parameters
-    ----------
-    budget : int
-        Images wanted, 0 or more.
-    label_counts : sequence of float
-        Samples of each class on the client (or anything proportional to it; equal numbers for a
-        uniform draw), 0 or more, not all 0.
-    seed : int
-        The draw depends on this and the other arguments alone.
-
-    Returns
-    -------
-    Tensor
-        (budget,) int64 in random order.
+    it better than independent draws would. `label_counts`, 0 or more and not all 0, are the
+    client's samples of each class, or anything proportional to it. Returns int64 (budget,) in
+    random order, which depends on the arguments alone.
     """
     counts = np.asarray(label_counts, dtype=np.float64)
     if budget < 0:

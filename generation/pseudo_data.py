@@ -12,8 +12,7 @@ from foundation.processes import Workers
 from foundation.seeds import INVERSION, LABELS, derived_seed
 from foundation.settings import InversionSettings
 
-from .engine import Inversion, PixelRange, Progress
-from .plausibility import UninvertibleModel
+from .engine import Inversion, PixelRange, Progress, UninvertibleModel
 from .principle import draw_labels
 from .sharing import Conditions, Order, invert_all
 
@@ -22,16 +21,9 @@ from .sharing import Conditions, Order, invert_all
 class PseudoData:
     """Generated images with what distillation needs to know of them; all on the CPU.
 
-    Parameters
-    ----------
-    images : Tensor
-        (n, C, H, W) float32, in the normalised space of the models.
-    labels : Tensor
-        (n,) int64, the class each image was generated for.
-    sources : Tensor
-        (n,) int64, the client whose model it came from.
-    logits : Tensor
-        (n, classes) float32, that model's prediction: the teacher's answer.
+    Images, (n, C, H, W) float32, are in the normalised space of the models. `labels`, (n,) int64,
+    are the classes they were generated for, `sources`, (n,) int64, the clients whose models they
+    came from, and `logits`, (n, classes) float32, these models' predictions: the teachers' answers.
     """
 
     images: Tensor
@@ -63,20 +55,11 @@ class PseudoData:
 
 @dataclass(frozen=True)
 class Generation:
-    """What ``generate`` made and how it went.
+    """What ``generate`` made, clients in ascending order, and how it went.
 
-    Parameters
-    ----------
-    data : PseudoData
-        The images, clients in ascending order.
-    objective : float
-        Mean of the clients' final objectives, weighted with their images; nan for no images.
-    objectives : dict of int to float
-        Final objective of each client whose model was inverted.
-    iterations : int
-        Optimizer steps done, over all of them.
-    failures : dict of int to str
-        Why a client with a budget has no images: its model cannot be inverted.
+    `objective` is the mean of the clients' final `objectives`, weighted with their images; nan for
+    no images. `iterations` counts the optimizer steps of all. `failures` say why a client with a
+    budget has no images: its model cannot be inverted.
     """
 
     data: PseudoData
@@ -113,31 +96,15 @@ def generate(
         Images wanted of each client; a client with 0 is skipped. See ``generation.budgets``.
     label_counts : Mapping of int to sequence of float, or None
         (classes,) label distribution of each client; uniform for one that is missing, or for all.
-    image_shape : tuple of int
-        (C, H, W).
-    settings : InversionSettings
-        What to optimise and how.
-    classes : int
-        Number of classes.
-    global_model : nn.Module or None (default: None)
-        Needed where ``settings.competition_weight`` is above 0.
-    pixel_range : pair of sequences of float, or None (default: None)
-        Lowest and highest value a pixel can have, for each channel, in the normalised space; images
-        are kept within after every step. None: no bounds.
+    image_shape, settings, global_model, pixel_range, device
+        See :class:`InversionEngine`.
     seed : int
         Labels, starts and jitter of client i depend on this and i alone.
-    device : str or torch.device (default: "cpu")
-        Where to compute.
     progress : callable or None (default: None)
         Called with (done, total) in image-iterations: images times optimizer steps.
     workers : Workers or None (default: None)
         Processes to share the clients over; None: one client after the other, here. The
         images are the same, up to rounding where the processes use another number of threads.
-
-    Returns
-    -------
-    Generation
-        The images of all clients and how the optimisation went.
 
     Raises
     ------
@@ -150,23 +117,15 @@ def generate(
             client,
             local_model(client),
             draw_labels(
-                budget,
-                told.get(client, [1.0] * classes),
-                derived_seed(seed, LABELS, client),
+                budget, told.get(client, [1.0] * classes), derived_seed(seed, LABELS, client)
             ),
             derived_seed(seed, INVERSION, client),
         )
         for client, budget in sorted(budgets.items())
         if budget
     )
-    conditions = Conditions(
-        image_shape,
-        settings,
-        global_model,
-        pixel_range,
-        device,
-        expected_images=sum(budgets.values()),
-    )
+    expected = sum(budgets.values())
+    conditions = Conditions(image_shape, settings, global_model, pixel_range, device, expected)
     inversions: dict[int, Inversion] = {}
     failures: dict[int, str] = {}
     for client, result in invert_all(orders, conditions, progress, workers):
@@ -180,14 +139,8 @@ def generate(
         raise UninvertibleModel(f"no local model can be inverted. {reasons}")
     parts = [_nothing(image_shape, classes)]
     for client, inversion in sorted(inversions.items()):
-        parts.append(
-            PseudoData(
-                images=inversion.images,
-                labels=inversion.labels,
-                sources=torch.full((budgets[client],), client, dtype=torch.int64),
-                logits=inversion.logits,
-            )
-        )
+        sources = torch.full((budgets[client],), client, dtype=torch.int64)
+        parts.append(PseudoData(inversion.images, inversion.labels, sources, inversion.logits))
     objectives = {client: inversion.objective for client, inversion in sorted(inversions.items())}
     images = sum(budgets[client] for client in objectives)
     mean = sum(objectives[client] * budgets[client] for client in objectives) / max(images, 1)
@@ -208,26 +161,11 @@ def quality_losses(
     device: str | torch.device = "cpu",
     batch_size: int = 1024,
 ) -> list[float]:
-    """Measure how little the global model knows of each client's images.
+    """Measure how little the global model knows of each client's images, for the next budgets.
 
-    Parameters
-    ----------
-    global_model : nn.Module
-        Used in evaluation mode; left in the mode and on the device it was in.
-    data : PseudoData
-        The last batch generated.
-    clients : int
-        Number of clients.
-    device : str or torch.device (default: "cpu")
-        Where to compute.
-    batch_size : int (default: 1024)
-        Images per forward pass.
-
-    Returns
-    -------
-    list of float
-        Mean cross-entropy on each client's images; nan for a client without any. To be given to
-        ``generation.budgets``.
+    Returns the mean cross-entropy on each client's images of the last batch; nan for a client
+    without any. The model is used in evaluation mode, and left in the mode and on the device it
+    was in.
     """
     training = global_model.training
     home = device_of(global_model)

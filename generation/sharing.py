@@ -18,25 +18,12 @@ from foundation.processes import Workers, threads
 from foundation.settings import InversionSettings
 
 from .acceleration import forward_operations
-from .engine import Inversion, InversionEngine, PixelRange, Progress
-from .plausibility import UninvertibleModel
+from .engine import Inversion, InversionEngine, PixelRange, Progress, UninvertibleModel
 
 
 @dataclass(frozen=True)
 class Order:
-    """One client's model to invert.
-
-    Parameters
-    ----------
-    client : int
-        Its index.
-    model : nn.Module
-        Its local model.
-    labels : Tensor
-        (n,) integers, n >= 1: the wanted classes.
-    seed : int
-        Of starts and jitter.
-    """
+    """One client's model to invert, for wanted classes `labels`: (n,) integers, n >= 1."""
 
     client: int
     model: nn.Module
@@ -90,19 +77,10 @@ def invert_all(
 ) -> Iterator[tuple[int, Inversion | UninvertibleModel]]:
     """Yield (client, inversion) of every order, as they are done.
 
-    One model that cannot be inverted does not keep the others from it: its error is yielded.
-
-    Parameters
-    ----------
-    orders : iterable of Order
-        May be a generator; an order is taken when something is free to carry it out.
-    conditions : Conditions
-        Of all of them.
-    progress : callable, optional
-        Called with (done, total) in image-iterations: images times optimizer steps.
-    workers : Workers, optional
-        Processes to share the orders over. What is computed does not depend on them, up
-        to rounding where they use another number of threads.
+    One model that cannot be inverted does not keep the others from it: its error is yielded. Orders
+    may come from a generator; one is taken when something is free to carry it out. `progress` is
+    called with (done, total) in image-iterations: images times optimizer steps. What is computed
+    does not depend on `workers`, up to rounding where they use another number of threads.
     """
     count = _Count(progress, conditions)
     if workers is None:

@@ -1,6 +1,6 @@
 """A frozen BatchNorm layer that measures its input's statistics while it normalises.
 
-The plain way (``generation.objective.StatisticsRecorder``) reads each layer's input three times
+The plain way (``generation.objective.record_statistics``) reads each layer's input three times
 forward and writes several temporaries of its size backward. Here both come from one centred copy:
 forward
 
@@ -68,14 +68,9 @@ def _per_channel(values: Tensor) -> Tensor:
 class FrozenBatchNorm(nn.Module):
     """Stand-in for a frozen ``BatchNorm2d`` in evaluation mode: one product, one sum.
 
-    Parameters
-    ----------
-    layer : nn.BatchNorm2d
-        The layer to stand in for; shares its parameters and buffers and therefore its state's
-        names.
-    deviations : list of Tensor or None (default: None)
-        Receives ``statistics_deviation`` of the input, a scalar, in every forward pass; None:
-        nothing is measured.
+    It shares the layer's parameters and buffers and therefore its state's names. `deviations`
+    receives ``statistics_deviation`` of the input, a scalar, in every forward pass; None: nothing
+    is measured.
     """
 
     running_mean: Tensor
@@ -123,14 +118,10 @@ def _derive_again(layer: nn.Module, _: object) -> None:
 
 
 def freeze_statistics(model: nn.Module, deviations: list[Tensor] | None = None) -> None:
-    """Replace every BatchNorm layer of a frozen model by its stand-in.
+    """Replace every BatchNorm layer of a frozen model by its stand-in, in place.
 
-    Parameters
-    ----------
-    model : nn.Module
-        Changed in place; the names in its state stay what they were.
-    deviations : list of Tensor or None (default: None)
-        What the layers share, to be cleared between passes; None: nothing is measured.
+    The names in its state stay what they were. The layers share `deviations`, which is to be
+    cleared between passes; None: nothing is measured.
     """
     stand_ins = {layer: FrozenBatchNorm(layer, deviations) for layer in batch_norm_layers(model)}
     for parent in list(model.modules()):

@@ -15,10 +15,9 @@ from torch.nn import functional as F
 
 from foundation.models.classifier import Ensemble
 
-from .engine import PixelRange, resident_copy
+from .engine import InversionError, PixelRange, resident_copy
 from .generator import NOISE, Generator
 from .generator_losses import disagreement, hard_sample_weights
-from .plausibility import InversionError
 from .statistics_layer import freeze_statistics
 
 # Of both papers' programs.
@@ -52,41 +51,17 @@ class Terms:
 
 @dataclass(frozen=True)
 class Synthesised:
-    """A batch of images and how well it was reached.
-
-    Parameters
-    ----------
-    images : Tensor
-        (n, C, H, W) float32 on the CPU.
-    objective : float
-        Value before the last step.
-    """
+    """Images, (n, C, H, W) float32 on the CPU, and the objective before the last step."""
 
     images: Tensor
     objective: float
 
 
 class Synthesis:
-    """Makes batches of images against one ensemble.
+    """Makes batches of images against one ensemble, the teacher: copied, never changed.
 
-    Parameters
-    ----------
-    ensemble : Ensemble
-        The teacher; copied, never changed.
-    terms : Terms
-        What is optimised.
-    shape : tuple of int
-        (C, H, W) of an image.
-    pixel_range : pair of sequences of float, optional
-        See :class:`generation.generator.Generator`.
-    steps : int
-        Of Adam, for each batch.
-    learning_rate : float
-        Of Adam.
-    width : int
-        Of the generator.
-    device : torch.device
-        Where to compute.
+    For each batch, Adam takes so many `steps` on a :class:`generation.generator.Generator` of this
+    `width`, whose images have the `shape` (C, H, W).
     """
 
     def __init__(

@@ -79,10 +79,7 @@ def run(trained: Trained, settings: Settings) -> None:
 
 
 def with_closed_form_head(trained: Trained, settings: Settings) -> State:
-    """Ask, solve, have the grid judged, and return the global model with the head; see :func:`run`.
-
-    A run that starts with such a head (``initial-head``) calls it, too.
-    """
+    """Ask, solve, have the grid judged, and return the global model with the head."""
     state = trained.global_state
     told = trained.ask(StatisticsRequest(state, means=True, moment=True, single=True))
     if told is None or told.feature_sums is None:

@@ -78,27 +78,10 @@ class CoBoosting(Dense):
 
 
 def diversified(images: Tensor, ensemble: nn.Module, direction: Tensor, size: Tensor) -> Tensor:
-    """Move images so that the ensemble's prediction goes along a direction.
+    """Return x + size·sign(∇_x Σ_c u_c·softmax(z(x)/4)_c): predictions go along a direction.
 
-    Parameters
-    ----------
-    images : Tensor
-        (n, C, H, W).
-    ensemble : nn.Module
-        Frozen; returns logits z (n, classes).
-    direction : Tensor
-        (n, classes), u.
-    size : Tensor
-        (C, 1, 1): of the step of every pixel.
-
-    Returns
-    -------
-    Tensor
-        x + size·sign(∇_x Σ_c u_c·softmax(z(x)/4)_c).
-
-    Notes
-    -----
-    Output-diversified sampling (Tashiro et al. 2020), as Dai et al. 2024 use it.
+    Output-diversified sampling (Tashiro et al. 2020), as Dai et al. 2024 use it, for images x
+    (n, C, H, W), the frozen ensemble's logits z and directions u (n, classes), and sizes (C, 1, 1).
     """
     start = images.detach().clone().requires_grad_()
     predictions = (ensemble(start) / _DIVERSITY_TEMPERATURE).softmax(dim=1)

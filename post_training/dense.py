@@ -111,17 +111,7 @@ class Dense:
 
 
 def distil_growing_pool(trained: Trained, teaching: Dense, seed: int) -> None:
-    """Carry out all epochs, and offer the last model as the stage of the method's name.
-
-    Parameters
-    ----------
-    trained : Trained
-        The federation.
-    teaching : Dense
-        The method and its section of the settings.
-    seed : int
-        Source of all randomness.
-    """
+    """Carry out all epochs, and offer the last model as the stage of the method's name."""
     if trained.done("distil"):
         return
     name, settings = teaching.name, teaching.settings

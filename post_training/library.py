@@ -25,7 +25,7 @@ from generation import PseudoData
 from questions.class_statistics import ClassStatistics, StatisticsRequest
 
 from .in_memory import TrainedModels
-from .registry import chosen
+from .method import chosen
 from .settings import Settings
 
 log = logging.getLogger("flwr.fedf2dg")

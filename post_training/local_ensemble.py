@@ -60,13 +60,7 @@ def balanced_labels(trained: Trained, images: int, seed: int) -> Tensor:
 
 
 def refuse_without_statistics(model: nn.Module, name: str, weight: float, key: str) -> None:
-    """Refuse a model without BatchNorm where its statistics are to be matched.
-
-    Raises
-    ------
-    ValueError
-        Naming the method and the key that it can do without them by.
-    """
+    """Refuse a model without BatchNorm where its statistics are to be matched (ValueError)."""
     if weight > 0 and not batch_norm_layers(model):
         raise ValueError(
             f"post-training={name} matches the statistics of BatchNorm layers, and this model has "
@@ -75,13 +69,7 @@ def refuse_without_statistics(model: nn.Module, name: str, weight: float, key: s
 
 
 def refuse_on_clients(settings: Settings, name: str) -> None:
-    """Refuse settings that want images to be made on the clients, who know one model each.
-
-    Raises
-    ------
-    ValueError
-        Naming the method and the key.
-    """
+    """Refuse settings that want images made on the clients, who know one model (ValueError)."""
     if settings.generation.place == "client":
         raise ValueError(
             f"post-training={name} makes images from all local models together, on the server: "

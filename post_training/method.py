@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from torch import nn
 
 from foundation import ExpectedError
+from foundation.members import METHODS
 from foundation.settings import Section
+from foundation.settings.post_training import method_names
 
 from .settings import Settings
 from .trained import Trained
@@ -63,3 +65,19 @@ def carry_out(trained: Trained, step: str, work: Callable[[], None], *, seconds:
     with trained.timed(seconds):
         work()
     trained.commit(step)
+
+
+def methods() -> dict[str, Method]:
+    """Return all methods of this folder by name, in alphabetical order."""
+    return {name: METHODS.load(name, Method) for name in METHODS.ours}
+
+
+def chosen(names: str) -> list[Method]:
+    """Return the methods that the key ``post-training`` names, in its order.
+
+    Raises
+    ------
+    ConfigurationError
+        See :func:`foundation.settings.post_training.method_names`.
+    """
+    return [METHODS.load(name, Method) for name in method_names(names)]

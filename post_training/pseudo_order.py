@@ -25,21 +25,8 @@ def order_images(
 ) -> PseudoData:
     """Have a batch made, ``generation.images-per-client`` for each client on the mean.
 
-    Parameters
-    ----------
-    trained : Trained
-        Makes the images.
-    settings : Settings
-        ``generation`` and ``competition``.
-    kind : {"common", "hard"}
-        Of which kind; see :class:`PseudoRequest`.
-    seed : int
-        Source of all randomness.
-    repetition, batch : int (default: 0)
-        What it is called.
-    losses : sequence of float, optional
-        For every client, how little the global model knows of its images; see
-        :func:`generation.budgets`.
+    ``kind``, ``repetition`` and ``batch`` are those of :class:`PseudoRequest`; ``losses`` say for
+    every client how little the global model knows of its images (:func:`generation.budgets`).
     """
     examples = trained.num_examples
     weights = None

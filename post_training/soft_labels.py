@@ -26,19 +26,10 @@ def soft_labels(
 ) -> Tensor:
     """Return the teacher's logits for every image, (n, classes), on the CPU.
 
-    Parameters
-    ----------
-    trained : Trained
-        The current local and global models.
-    data : PseudoData
-        n images, with the answers of the models that they came from.
-    teacher : {"auto", "own", "uniform", "prior-corrected", "class-weighted", "masked"}
-        See :mod:`distillation.teachers`. The prior-corrected ensemble takes as much of the priors
-        out as the images' labels show to be there (:func:`distillation.teachers.fitted_strength`).
-        auto: prior-corrected where the label counts of all clients are known and the images have
-        16 pixels a side or more, own elsewhere.
-    prior_left : float (default: 1)
-        See :class:`post_training.Settings`: bounds how much of the priors is taken out.
+    Teachers are those of :mod:`distillation.teachers`. The prior-corrected ensemble takes as much
+    of the priors out as the images' labels show to be there, bounded by ``prior_left`` (see
+    :class:`post_training.Settings`). auto: prior-corrected where the label counts of all clients
+    are known and the images have 16 pixels a side or more, own elsewhere.
 
     Raises
     ------

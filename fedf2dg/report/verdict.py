@@ -14,6 +14,7 @@ from fedf2dg.report.run_record import mapping, number
 from fedf2dg.report.tables import MEASURED_ON, percent
 from foundation import counted, scores
 from foundation.data.names import listed
+from foundation.intervals import share_interval
 from foundation.scores import FEW, Figure, Outcomes
 
 # Sites that a log names.
@@ -195,6 +196,9 @@ def verdict(
         if knows:
             word = "Tells classes apart, but is not right more often than guessing"
             kind = "unsure"
+        elif right.high >= most and share_interval(1.0, outcomes.images)[0] <= most:
+            # A model that is right for all of them could not be told from guessing either.
+            word, kind = "Too few images, or too much of one class, to tell from guessing", "unsure"
     elif groups["blind"] or groups["weak"]:
         word += f", but {'blind' if groups['blind'] else 'weak'} at some classes"
         kind = "unsure"

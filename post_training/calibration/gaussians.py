@@ -52,16 +52,7 @@ class Gaussians:
 def gaussians_of(
     trained: Trained, told: ClassStatistics | None, data: PseudoData | None
 ) -> Gaussians:
-    """Return what the clients told, with the covariance of pseudo images where there are some.
-
-    Parameters
-    ----------
-    trained : Trained
-        Its global model is the one that the features are of.
-    told : ClassStatistics, optional
-        With feature sums; None: pseudo images alone.
-    data : PseudoData, optional
-        Pseudo images; None: the covariance comes from what was told.
+    """Return what the clients told, or else pseudo images, whose covariance is taken in any case.
 
     Raises
     ------
@@ -138,23 +129,8 @@ def covariance_of_spread(
     If a client's images of a class are drawn like all others of it, the mean of n_k,c of them has
     the covariance Σ/n_k,c, so that Σ_k,c n_k,c·(μ_k,c − μ_c)(μ_k,c − μ_c)ᵀ = (G − C')·Σ on the mean
     over draws (FedCOF, Goswami et al. 2024). Where clients' images differ in more than labels,
-    it is too large.
-
-    Parameters
-    ----------
-    mean_products : Tensor
-        (d, d), Σ_k,c s_k,c·s_k,cᵀ/n_k,c over clients k and their classes c.
-    groups : int
-        G, the number of pairs (k, c) in it.
-    feature_sums, counts : Tensor
-        (C, d) and (C,), s_c and n_c over all clients.
-
-    Returns
-    -------
-    covariance : Tensor
-        (d, d).
-    freedom : float
-        G − C'.
+    it is too large. Returned are it (d, d) and G − C', with G pairs (k, c) in ``mean_products``,
+    Σ_k,c s_k,c·s_k,cᵀ/n_k,c.
 
     Raises
     ------

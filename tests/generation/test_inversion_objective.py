@@ -38,8 +38,7 @@ def test_gradient_equals_finite_differences(form: str) -> None:
     local, other = (
         resident_copy(small_model(seed), torch.device("cpu")).double() for seed in (1, 2)
     )
-    recorder = objective.StatisticsRecorder(local)
-    whole = Objective(local, other, settings, recorder.deviations)
+    whole = Objective(local, other, settings, objective.record_statistics(local))
     images = torch.randn(3, 2, 6, 6, dtype=torch.float64, requires_grad=True)
     labels = torch.tensor([0, 4, 2])
     assert torch.autograd.gradcheck(lambda u: whole(u, labels), (images,), eps=1e-6, atol=1e-7)
@@ -94,23 +93,15 @@ def test_statistics_deviation_is_zero_for_the_batch_the_layer_saw() -> None:
     assert moved.item() == pytest.approx(2 * math.sqrt(3) + 2 * var.norm().item())
 
 
-def test_recorder_sees_every_layer_input_and_leaves_no_hook() -> None:
+def test_every_layer_input_is_recorded() -> None:
     model = small_model()
     images = torch.randn(5, 2, 6, 6)
-    with objective.StatisticsRecorder(model) as recorder:
-        model(images)
+    deviations = objective.record_statistics(model)
+    model(images)
     layer = model[1]
     direct = objective.statistics_deviation(model[0](images), layer.running_mean, layer.running_var)
-    assert len(recorder.deviations) == 2
-    torch.testing.assert_close(recorder.deviations[0], direct)
-    assert all(not module._forward_pre_hooks for module in model.modules())
-
-
-def test_recorder_leaves_no_hook_after_an_error() -> None:
-    model = small_model()
-    with pytest.raises(RuntimeError), objective.StatisticsRecorder(model):
-        model(torch.randn(5, 3, 6, 6))
-    assert all(not module._forward_pre_hooks for module in model.modules())
+    assert len(deviations) == 2
+    torch.testing.assert_close(deviations[0], direct)
 
 
 def test_jensen_shannon_is_a_symmetric_fraction_of_ln_2() -> None:
@@ -168,8 +159,8 @@ def test_measuring_layer_equals_layer_and_recorder(affine: bool) -> None:
     images = torch.randn(5, 3, 4, 4, dtype=torch.float64, requires_grad=True)
     values = torch.randn(5, 3, 4, 4, dtype=torch.float64)
     model = nn.Sequential(layer, nn.ReLU(inplace=True))
-    with objective.StatisticsRecorder(model) as recorder:
-        plain = (model(images) * values).sum() + 3 * recorder.deviations[0]
+    recorded = objective.record_statistics(model)
+    plain = (model(images) * values).sum() + 3 * recorded[0]
     expected = torch.autograd.grad(plain, images)[0]
     names = list(model.state_dict())
     deviations: list[torch.Tensor] = []
@@ -196,8 +187,8 @@ def test_stand_ins_follow_the_weights_that_are_loaded() -> None:
     freeze_statistics(first, deviations)
     first(images)
     first.load_state_dict(second.state_dict())
-    with objective.StatisticsRecorder(second) as recorder:
-        second(images)
+    recorded = objective.record_statistics(second)
+    second(images)
     deviations.clear()
     torch.testing.assert_close(first(images), expected)
-    torch.testing.assert_close(torch.stack(deviations), torch.stack(recorder.deviations))
+    torch.testing.assert_close(torch.stack(deviations), torch.stack(recorded))

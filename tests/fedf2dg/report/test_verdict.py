@@ -29,6 +29,7 @@ from foundation.scores import Outcomes
 
 WriteRun = Callable[..., Path]
 NAMES = ("cat", "horse", "ship")
+TOO_FEW = "Too few images, or too much of one class, to tell from guessing"
 
 
 def planted(counts: list[list[int]]) -> Outcomes:
@@ -56,6 +57,8 @@ HALF_BLIND = planted([[300, 3, 3], [20, 5, 2], [20, 1, 6]])
         (ONE_UNLEARNABLE, "Better than guessing, but blind at some classes", "unsure"),
         (WRONG_LABELS, "Worse than guessing", "bad"),
         (planted([[3, 1, 0], [1, 3, 1], [0, 1, 0]]), "Not to be told from guessing", "bad"),
+        # All right, and no other model could have done better.
+        (planted([[1, 0, 0], [0, 0, 0], [0, 0, 0]]), TOO_FEW, "unsure"),
         (
             HALF_BLIND,
             "Tells classes apart, but is not right more often than guessing",
@@ -103,7 +106,7 @@ def test_guessing_is_the_most_frequent_class_where_classes_are_told() -> None:
         (1000, 10_000, 10, "Guessing"),
         (0, 5, 3, "Guessing"),
         (8, 8, 2, "Better than guessing"),
-        (2, 2, 2, "Not to be told from guessing"),  # two right answers prove nothing
+        (2, 2, 2, TOO_FEW),  # two right answers prove nothing
     ],
 )
 def test_totals_alone_are_held_against_equal_classes(
