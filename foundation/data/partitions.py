@@ -53,12 +53,8 @@ def partition(
     self-balancing form); the smaller, the more skewed. ``classes``: every client holds
     `classes_per_client` classes. ``quantity``: random parts whose sizes are drawn from a Dirichlet
     distribution of concentration `quantity_alpha`. After `max_draws` draws without `min_samples`
-    rows for every client, the drawn kinds give up. The seed decides all else.
-
-    Returns
-    -------
-    list of np.ndarray
-        One ascending int64 index array per client: disjoint, together all n rows.
+    rows for every client, the drawn kinds give up. The seed decides all else. Clients' rows are
+    ascending int64, disjoint, and together all n.
 
     Raises
     ------
