@@ -13,13 +13,13 @@ from dataclasses import dataclass, field
 from flwr.app import ArrayRecord, ConfigRecord, Message
 from torch import nn
 
+from foundation.messages.content import CONFIG
 from foundation.messages.frozen_layers import FROZEN, WITHOUT
 from foundation.messages.records import as_sent, from_record, is_packed, names_in, packed, to_record
 from foundation.models import State
 from foundation.settings.configuration import ConfigurationError
 
 MODEL = "arrays"
-CONFIG = "config"
 #: What a server under Flower's FedProx sends.
 PROXIMAL_MU = "proximal-mu"
 

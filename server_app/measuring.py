@@ -136,18 +136,12 @@ class Measuring:
         """Whose figures are the run's."""
         return self._by[0]
 
-    @property
-    def evaluator(self) -> Evaluator:
-        """The server's test set; a run without one has none to ask for."""
-        return self._test_set[0]
-
     @cached_property
-    def _test_set(self) -> tuple[Evaluator, int]:
-        """The evaluator, and its images, read when they are first needed."""
+    def evaluator(self) -> Evaluator:
+        """The server's test set, read when it is first needed; a run without one has none."""
         assert SERVER in self._by, "this run's server has no test set"
         test = self._configuration.data_set.load("test")
-        normalization = self._clients.description.normalization
-        return Evaluator(test, normalization, self._model.device), len(test)
+        return Evaluator(test, self._clients.description.normalization, self._model.device)
 
     def is_due(self, server_round: int, closes_itself: bool) -> bool:
         """Tell whether the model of a round is measured: every n-th one, and the last.
@@ -188,7 +182,7 @@ class Measuring:
         found = self.evaluator(load_state(self._model.shell, state))
         return Figures(
             SERVER,
-            self._test_set[1],
+            len(found.labels),
             found.accuracy,
             found.loss,
             found.confusion,

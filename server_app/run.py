@@ -206,6 +206,8 @@ class Run:
         settings = Settings.of(self.configuration, prior_left(self.configuration))
         with self.journal.timed("federated"):
             self.model.state = with_closed_form_head(trained, settings)
+        # What is judged later is held against the model of the rounds, and not against this start.
+        self.journal.state.kept = None
         self.rounds.note_start()
         self.commit(BEFORE_ROUNDS)
 

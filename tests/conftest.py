@@ -191,6 +191,32 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="session", autouse=True)
+def nothing_is_drawn_or_synced() -> Iterator[None]:
+    """Spare the runs in this process what takes longer than they do.
+
+    The tests of reports draw them from made-up runs; runs that are looked at ask for
+    :func:`drawn_reports`. No test pulls the plug, so no file has to be on the disk when it ends.
+    """
+    import fedf2dg.report.live as pages
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pages, "write_report", lambda directory: directory / "report.html")
+        patch.setattr(pages, "pseudo_grid", lambda *given, **named: None)
+        patch.setattr(os, "fsync", lambda descriptor: None)
+        yield
+
+
+@pytest.fixture
+def drawn_reports(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let runs in this process draw their report and the picture of their pseudo images."""
+    import fedf2dg.report.live as pages
+    from fedf2dg.report import pseudo_images, report
+
+    monkeypatch.setattr(pages, "write_report", report.write_report)
+    monkeypatch.setattr(pages, "pseudo_grid", pseudo_images.pseudo_grid)
+
+
 @pytest.fixture
 def laboratory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Laboratory]:
     """Return a function that builds a :class:`Laboratory`.

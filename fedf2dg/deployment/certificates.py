@@ -48,7 +48,7 @@ class CertificateError(ExpectedError, ValueError):
 def write_certificates(
     directory: Path, hosts: Sequence[str], nodes: int = 0, days: int = 365
 ) -> list[Path]:
-    """Write a federation's certificates and keys.
+    """Write a federation's certificates and keys; return the files that were written.
 
     The authority and the nodes' keys are made once: run again, with other hosts or more nodes,
     this renews the SuperLink's certificate and adds what is missing. Where ``ca.key`` was taken
@@ -66,11 +66,6 @@ def write_certificates(
         Number of SuperNodes.
     days : int (default: 365)
         How long the SuperLink's certificate is valid; it ends with the authority's at the latest.
-
-    Returns
-    -------
-    list of Path
-        The files that were written.
 
     Raises
     ------

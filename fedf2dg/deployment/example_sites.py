@@ -23,12 +23,9 @@ SITES: dict[str, tuple[tuple[int, ...], int]] = {
 def write_example_sites(directory: Path) -> None:
     """Write the example's files.
 
-    Parameters
-    ----------
-    directory : Path
-        Receives ``server/test/<class>/*.png`` (the test images), ``site-1/<class>/*.png`` (grey,
-        digits 0 to 5), ``site-2/<class>/*.png`` (the same kind of images saved in colour, digits
-        4 to 7) and ``site-3.parquet`` (digits 0, 7, 8 and 9).
+    These are ``server/test/<class>/*.png`` (the test images), ``site-1/<class>/*.png`` (grey,
+    digits 0 to 5), ``site-2/<class>/*.png`` (the same kind of images saved in colour, digits 4 to
+    7) and ``site-3.parquet`` (digits 0, 7, 8 and 9).
     """
     import pyarrow as pa
     import pyarrow.parquet as pq

@@ -30,22 +30,9 @@ _LARGEST_SIDE = 16_384
 class Description:
     """What a model and a report need to know of a data set, without its pixels.
 
-    Attributes
-    ----------
-    name : str
-        Name of the data set.
-    class_names : tuple of str
-        One name per class, in the order of the labels.
-    channels : int
-        1 (grey) or 3 (RGB).
-    image_size : tuple of int
-        (height, width) in pixels.
-    normalization : Normalization
-        Constants per channel.
-    augmentation : str
-        The augmentation that suits the data: one of `AUGMENTATIONS`.
-    resized : bool
-        Whether images of other sizes are brought to `image_size`; else they are refused.
+    Class names are in the order of the labels, images are grey (1 channel) or RGB (3), and
+    `image_size` is (height, width) in pixels: if `resized`, images of other sizes are brought to
+    it; else they are refused. The augmentation, one of `AUGMENTATIONS`, suits the data.
     """
 
     name: str
@@ -149,12 +136,7 @@ def to_values(description: Description) -> dict[str, Any]:
 
 
 def from_values(values: Mapping[str, Any]) -> Description | None:
-    """Read what `to_values` wrote.
-
-    Returns
-    -------
-    Description or None
-        None if the values hold no description.
+    """Read what `to_values` wrote; None if the values hold no description.
 
     Raises
     ------

@@ -34,16 +34,11 @@ def require_room(augmentation: str, image_size: tuple[int, int]) -> None:
 
 
 def random_moves(samples: int, *, rotate: bool, generator: torch.Generator) -> Tensor:
-    """Draw a shift, a flip and an angle for each of n images.
+    """Draw a shift, a flip and an angle for each of n images: float32 (n, 4).
 
-    The generator is on the CPU, so that every device sees the same moves.
-
-    Returns
-    -------
-    Tensor
-        float32 (n, 4): vertical and horizontal shift in pixels (whole, within
-        +-`CROP_PADDING`), flip (0 or 1) and angle in radians (within +-`MAX_ROTATION_DEGREES`; 0
-        without `rotate`).
+    These are vertical and horizontal shift in pixels (whole, within +-`CROP_PADDING`), flip (0 or
+    1) and angle in radians (within +-`MAX_ROTATION_DEGREES`; 0 without `rotate`). The generator is
+    on the CPU, so that every device sees the same moves.
     """
     moves = torch.zeros(samples, 4)
     moves[:, :2] = torch.randint(
@@ -61,11 +56,7 @@ def crop_flip_positions(moves: Tensor, height: int, width: int) -> Tensor:
 
     This is a random crop from the image padded by reflection, followed by a horizontal flip (the
     recipe of NIID-Bench for CIFAR-10). Images have `CROP_PADDING` + 1 pixels each way or more.
-
-    Returns
-    -------
-    Tensor
-        int64 (n, height, width): position in the flattened image.
+    Positions, int64 (n, height, width), are those in the flattened image.
     """
     rows = torch.arange(height, device=moves.device) + moves[:, :1].long()
     straight = torch.arange(width, device=moves.device)
@@ -79,13 +70,8 @@ def crop_flip_rotate_positions(moves: Tensor, height: int, width: int) -> tuple[
 
     Crop (padded with black), flip, then rotation about the centre with the nearest pixel, as the
     original does for CIFAR-100. The three are composed into one move, so a pixel that the crop
-    alone would have cut off can turn back in.
-
-    Returns
-    -------
-    tuple of Tensor
-        int64 (n, height, width): position in the flattened image; and bool of the same shape:
-        False where the position lies outside and the pixel is black.
+    alone would have cut off can turn back in. Returns positions in the flattened image, int64 (n,
+    height, width), and bool of the same shape: False where one lies outside and the pixel is black.
     """
     centre_y, centre_x = (height - 1) / 2, (width - 1) / 2
     y = torch.arange(height, device=moves.device, dtype=torch.float32).sub_(centre_y).view(1, -1, 1)

@@ -40,7 +40,8 @@ class Batches:
     """Shuffled, augmented, normalised batches of one client's images, made on a device.
 
     The last batch of an epoch may be smaller; of a single image it is left out, as is BatchNorm's
-    need, unless `drop_singleton` is False. `channels_last` chooses the memory format alone.
+    need, unless `drop_singleton` is False. `channels_last` chooses the memory format alone. All
+    random numbers are drawn on the CPU, so the same seed gives the same batches on every device.
 
     Raises
     ------
@@ -48,10 +49,6 @@ class Batches:
         No image; a single one with `drop_singleton`; images that do not fit the normalisation,
         the augmentation or the labels; an impossible `batch_size`.
 
-    Notes
-    -----
-    All random numbers are drawn on the CPU, so the same generator seed gives the same batches on
-    every device.
     """
 
     def __init__(
@@ -73,10 +70,12 @@ class Batches:
         self.drop_singleton = drop_singleton
         self._memory_format = torch.channels_last if channels_last else torch.contiguous_format
         self._features: Tensor | None = None
-        self._samples: int
-        self._samples, self._channels, self._height, self._width = data.images.shape
+        #: Number of images, n.
+        self.samples: int
+        self.samples, self._channels, self._height, self._width = data.images.shape
         self._pixels = _pack(data.images).to(self.device)
-        self._labels = torch.from_numpy(np.array(data.labels)).to(self.device)
+        #: Labels on the device, int64 (n,), in the order of the images.
+        self.labels = torch.from_numpy(np.array(data.labels)).to(self.device)
         shape = (1, -1, 1)
         mean = torch.tensor(normalization.mean, device=self.device).view(shape)
         std = torch.tensor(normalization.std, device=self.device).view(shape)
@@ -88,19 +87,9 @@ class Batches:
         )
 
     @property
-    def samples(self) -> int:
-        """Number of images, n."""
-        return self._samples
-
-    @property
-    def labels(self) -> Tensor:
-        """Labels on the device, int64 (n,), in the order of the images."""
-        return self._labels
-
-    @property
     def steps_per_epoch(self) -> int:
         """Batches that `epoch` gives."""
-        return steps_per_epoch(self._samples, self.batch_size, drop_singleton=self.drop_singleton)
+        return steps_per_epoch(self.samples, self.batch_size, drop_singleton=self.drop_singleton)
 
     @property
     def steady(self) -> bool:
@@ -119,53 +108,41 @@ class Batches:
     def epoch(self, generator: torch.Generator) -> Iterator[Batch]:
         """Go through all images once, in random order, augmented and with noise.
 
-        Parameters
-        ----------
-        generator : torch.Generator
-            On the CPU. Its state after the epoch depends only on the data's size and the options.
-
-        Yields
-        ------
-        tuple of Tensor
-            Normalised float32 images (b, C, H, W) and int64 labels (b,), on the device.
+        Yields normalised float32 images (b, C, H, W) and int64 labels (b,), on the device. The
+        generator is on the CPU; its state afterwards depends on the data's size and the options
+        alone.
         """
-        order = torch.randperm(self._samples, generator=generator)
+        order = torch.randperm(self.samples, generator=generator)
         moves = None
         if self.augmentation != "none":
             moves = random_moves(
-                self._samples, rotate=self.augmentation == "crop-flip-rotate", generator=generator
+                self.samples, rotate=self.augmentation == "crop-flip-rotate", generator=generator
             ).to(self.device)
         order = order.to(self.device)
         for step in range(self.steps_per_epoch):
             rows = slice(step * self.batch_size, (step + 1) * self.batch_size)
             chosen = order[rows]
             if self._features is not None and self.steady:
-                yield self._features.index_select(0, chosen), self._labels[chosen]
+                yield self._features.index_select(0, chosen), self.labels[chosen]
                 continue
-            images = self._normalised(
-                self._gather(chosen) if moves is None else self._augmented(chosen, moves[rows])
+            pixels = (
+                self._pixels.index_select(0, chosen)
+                if moves is None
+                else self._augmented(chosen, moves[rows])
             )
+            images = self._normalised(pixels)
             if self.feature_noise is not None:
                 self._add_noise(images, self.feature_noise, generator)
-            yield self._shaped(images), self._labels[chosen]
+            yield self._shaped(images), self.labels[chosen]
 
     def ordered(self) -> Iterator[Batch]:
-        """Go through every image once, in order, without augmentation or noise (to evaluate).
-
-        Yields
-        ------
-        tuple of Tensor
-            As `epoch`.
-        """
-        for start in range(0, self._samples, self.batch_size):
+        """Go through every image once, in order, without augmentation or noise (to evaluate)."""
+        for start in range(0, self.samples, self.batch_size):
             rows = slice(start, start + self.batch_size)
             if self._features is not None:
-                yield self._features[rows], self._labels[rows]
+                yield self._features[rows], self.labels[rows]
                 continue
-            yield self._shaped(self._normalised(self._pixels[rows])), self._labels[rows]
-
-    def _gather(self, chosen: Tensor) -> Tensor:
-        return self._pixels.index_select(0, chosen)
+            yield self._shaped(self._normalised(self._pixels[rows])), self.labels[rows]
 
     def _augmented(self, chosen: Tensor, moves: Tensor) -> Tensor:
         area = self._height * self._width

@@ -39,14 +39,9 @@ Arrays = tuple[npt.NDArray[np.uint8], npt.ArrayLike]
 class Source:
     """A data set that a run can name; a file of ``sources/`` declares each.
 
-    Attributes
-    ----------
-    open : callable
-        From the data directory and the class names (or none) to its images, not decoded.
-    description : Description or None
-        What is known of it before it is opened, which may be a download.
-    own : bool
-        Whether a user brings it: a data directory is needed, and class names may be given.
+    `open` gets from the data directory and the class names (or none) to its images, not decoded;
+    `description` is what is known before, as that may be a download. A user's `own` needs a data
+    directory, and may be given class names.
     """
 
     name: str
@@ -242,11 +237,9 @@ class Collection:
         records = self.records(split)
         missing = np.setdiff1d(np.arange(len(records.labels)), rows)
         if len(missing):
-            shown = ", ".join(records.where(int(row)) for row in missing[:5])
-            more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
+            places = listed([records.where(int(row)) for row in missing])
             warn_once(
-                f"data set '{self.name}', {split} split: left out, because unreadable: "
-                f"{shown}{more}"
+                f"data set '{self.name}', {split} split: left out, because unreadable: {places}"
             )
 
     def label_counts(self, split: str) -> npt.NDArray[np.int64]:
@@ -303,17 +296,10 @@ def _measured(collection: Collection) -> Description:
 
 
 def in_memory(name: str, class_names: Sequence[str], **splits: Arrays) -> Collection:
-    """Return images that are in memory as a collection.
+    """Return images that are in memory as a collection, its classes in the order of the labels.
 
-    Parameters
-    ----------
-    name : str
-        For messages and the cache.
-    class_names : sequence of str
-        In the order of the labels.
-    **splits : pair of arrays
-        ``train`` and, if there is one, ``test``: images, uint8 (n, H, W) or (n, H, W, 3), and
-        labels, whole numbers (n,). Without ``test``, a fifth of every class is held out.
+    The splits are ``train`` and, if there is one, ``test``: images, uint8 (n, H, W) or (n, H, W,
+    3), and labels, whole numbers (n,). Without ``test``, a fifth of every class is held out.
     """
     content = hashlib.sha256()
     for images, labels in splits.values():

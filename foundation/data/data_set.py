@@ -29,18 +29,16 @@ class DataSet:
 
     Attributes
     ----------
-    name : str
-        Its name.
-    data_dir : str (default: "")
+    data_dir : str
         Directory of the files; needed for a user's own, optional for hub data sets.
-    class_names : tuple of str (default: ())
+    class_names : tuple of str
         For a user's own files: the classes in order, instead of those the files show.
-    image_size : int (default: 0)
+    image_size : int
         Side of the square that every image is brought to, in pixels: its shorter side is resized
         and its centre cut out. 0: the images' own size, which must be one for all.
-    leave_out_unreadable : bool (default: False)
+    leave_out_unreadable : bool
         Go on without images that cannot be read, naming them in a warning; else they are errors.
-    own_test : bool (default: True)
+    own_test : bool
         Hold out a fifth of a user's own images where there are no test files; see
         `Collection.with_own_test`. Where nobody tests, that would be images that nobody uses.
 
@@ -240,12 +238,8 @@ class Division:
         """Say which rows of the training split a client trains on, and which it holds out.
 
         This is the one place where a simulated client's images are divided. Held-out images are
-        there to judge models; they are drawn by the true labels, before any noise.
-
-        Returns
-        -------
-        tuple of np.ndarray
-            Ascending rows to train on, and held out; together the client's rows, without overlap.
+        there to judge models; they are drawn by the true labels, before any noise. Both are
+        ascending, together the client's rows, without overlap.
         """
         parts = self.parts()
         if not 0 <= client < len(parts):
@@ -268,16 +262,12 @@ class Division:
         }
 
     def data(self, client: int, split: str = "train") -> ImageData:
-        """Get what a client trains on, or what it holds out.
+        """Get what a client trains on, or (``held-out``) what it holds out.
 
         The division and the decoded data set are kept; the client's own images are copied out of
         the memory-mapped data set at every call, which costs milliseconds, while keeping every
         client a process has met would fill its memory with a private copy of the whole data set.
-
-        Parameters
-        ----------
-        split : {"train", "held-out"} (default: "train")
-            Held-out images are clean and may be none: noise concerns what is trained on.
+        Held-out images are clean and may be none: noise concerns what is trained on.
         """
         trained, held_out = self.rows(client)
         whole = self.data_set.load("train")
@@ -334,8 +324,7 @@ def _parts(division: Division) -> tuple[Indices, ...]:
 
 
 def _parts_of_sites(division: Division, sites: dict[str, int]) -> tuple[Indices, ...]:
-    data_set, names = division.data_set, list(sites)
-    some = ", ".join(names[:5]) + (", …" if len(names) > 5 else "")
+    data_set, some = division.data_set, listed(list(sites))
     if not sites:
         meant = folder_of_sites(data_set.data_dir) if data_set.data_dir else None
         raise PartitionError(

@@ -37,14 +37,8 @@ _COLOUR_MODES = frozenset({"P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "H
 class Records:
     """One split of a source, before decoding.
 
-    Attributes
-    ----------
-    images : callable
-        Returns an iterator over the encoded images, in order; may be called more than once.
-    labels : np.ndarray
-        int64, shape (n,).
-    where : callable
-        Says where image i comes from, for messages ("train.parquet row 7").
+    `images` returns an iterator over the encoded images, in order, as often as it is called;
+    labels are int64 (n,); `where` says where image i comes from ("train.parquet row 7").
     """
 
     images: Callable[[], Iterator[Encoded]]
@@ -108,10 +102,7 @@ def inspect(
 ) -> tuple[Shape, str]:
     """Read the headers of all images and find what they share: their first size, if `resized`.
 
-    Returns
-    -------
-    tuple of Shape and str
-        Grey and colour images mixed count as colour; the text is then a warning, else empty.
+    Grey and colour images mixed count as colour; the text is then a warning, else empty.
 
     Raises
     ------

@@ -81,24 +81,10 @@ class Normalization:
 
 @dataclass(frozen=True, eq=False)
 class ImageData:
-    """Images of one size and their classes.
+    """Images of one size, uint8 (n, C, H, W), grey or RGB, and their classes, int64 (n,).
 
-    Attributes
-    ----------
-    images : np.ndarray
-        uint8, shape (n, C, H, W), C = 1 (grey) or 3 (RGB). May be memory-mapped and read-only.
-    labels : np.ndarray
-        int64, shape (n,), values in 0 .. classes - 1.
-    class_names : tuple of str
-        One name per class; its length is the number of classes.
-    feature_noise : FeatureNoise or None
-        Noise that training batches of these images carry (see `noise`); None is clean.
-
-    Raises
-    ------
-    DataError
-        Wrong dtype or shape, lengths that differ, or a label outside the classes (its row is
-        named).
+    The images may be memory-mapped and read-only. Noise is what training batches of them carry (see
+    `noise`); None is clean. Parts that do not fit one another are a DataError.
     """
 
     images: npt.NDArray[np.uint8]

@@ -53,12 +53,8 @@ def partition(
     self-balancing form); the smaller, the more skewed. ``classes``: every client holds
     `classes_per_client` classes. ``quantity``: random parts whose sizes are drawn from a Dirichlet
     distribution of concentration `quantity_alpha`. After `max_draws` draws without `min_samples`
-    rows for every client, the drawn kinds give up. The seed decides all else.
-
-    Returns
-    -------
-    list of np.ndarray
-        One ascending int64 index array per client: disjoint, together all n rows.
+    rows for every client, the drawn kinds give up. The seed decides all else. Clients' rows are
+    ascending int64, disjoint, and together all n.
 
     Raises
     ------
@@ -70,7 +66,8 @@ def partition(
     _check(labels, kind, clients, min_samples, max_draws)
     rng = np.random.default_rng(seed)
     if kind == "iid":
-        parts = _iid(labels, clients, rng)
+        rows = rng.permutation(len(labels))
+        parts = [np.sort(part) for part in np.array_split(rows, clients)]
     elif kind == "dirichlet":
         _check_alpha("dirichlet-alpha", dirichlet_alpha)
         parts = _dirichlet(labels, clients, dirichlet_alpha, min_samples, max_draws, rng)
@@ -122,10 +119,6 @@ def _check(
 def _check_alpha(name: str, value: float) -> None:
     if not 0 < value < float("inf"):
         raise PartitionError(f"{name} must be a positive number, not {value}")
-
-
-def _iid(labels: npt.NDArray[np.int64], clients: int, rng: np.random.Generator) -> list[Indices]:
-    return [np.sort(part) for part in np.array_split(rng.permutation(len(labels)), clients)]
 
 
 def _classes(

@@ -275,6 +275,7 @@ TINY = [
 ]
 
 
+@pytest.mark.usefixtures("drawn_reports")
 def test_a_run_and_its_report_again(command, tmp_path):
     status, out, err = simulate(command, "--output", "run", *TINY)
     assert status == 0, err
@@ -344,8 +345,9 @@ def test_a_run_that_is_terminated_ends_like_one_that_is_interrupted(tmp_path, se
     if signal.getsignal(sent) is signal.SIG_IGN:
         pytest.skip("the tests run under nohup or the like, whose children ignore the signal too")
     command = [sys.executable, "-m", "fedf2dg", "simulate", "--engine", "local", "processes=2"]
+    keys = ["num-clients=2", "train-samples=60", "local-epochs=1", "num-server-rounds=500"]
     with subprocess.Popen(
-        [*command, "--output", str(tmp_path / "run"), "num-server-rounds=500"],
+        [*command, "--output", str(tmp_path / "run"), "dirichlet-alpha=1.0", *keys],
         cwd=Path(__file__).parents[2],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

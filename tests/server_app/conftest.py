@@ -1,4 +1,4 @@
-"""Whole runs at a tiny size, in this process, without drawing their report."""
+"""Whole runs at a tiny size, in this process."""
 
 from __future__ import annotations
 
@@ -65,14 +65,10 @@ def timeless(value: Any) -> Any:
 
 
 @pytest.fixture
-def tiny_run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., RunResult]:
+def tiny_run(tmp_path: Path) -> Callable[..., RunResult]:
     """Return a function that carries out a run into a folder of that name."""
-    import fedf2dg.report.live as pages
     from fedf2dg.simulation.local_run import run_locally
     from server_app import preflight
-
-    monkeypatch.setattr(pages, "write_report", lambda directory: directory)
-    monkeypatch.setattr(pages, "pseudo_grid", lambda *given, **named: None)
 
     def carry_out(name: str, **keys: Any) -> RunResult:
         values = {k.replace("__", ".").replace("_", "-"): v for k, v in keys.items()}

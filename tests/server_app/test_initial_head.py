@@ -31,11 +31,12 @@ TINY = {
 
 
 def test_the_first_round_starts_from_the_head_that_the_sums_give(tmp_path, monkeypatch):
-    taken = {}
+    taken, kept = {}, {}
     commit = Run.commit
 
     def committed(run, step):
         taken[step] = run.model.state
+        kept[step] = run.journal.state.kept
         commit(run, step)
 
     monkeypatch.setattr(Run, "commit", committed)
@@ -47,6 +48,7 @@ def test_the_first_round_starts_from_the_head_that_the_sums_give(tmp_path, monke
     rounds = {**given, "initial_head": "closed-form", "stages": "train"}
     simulate(RunConfiguration(output_dir=str(tmp_path / "rounds"), **rounds))
     start = taken[BEFORE_ROUNDS]
+    assert kept["train-0001"] is None  # judges compare with what the rounds made, not the start
     head = load_file(tmp_path / "message" / "model" / "model.safetensors")
     assert all(torch.equal(start[name], head[name]) for name in head)
     summary = json.loads((tmp_path / "rounds" / "summary.json").read_text())

@@ -70,10 +70,9 @@ def test_a_run_ends_well_without_its_report_and_pictures(tiny_run, monkeypatch, 
     def broken(*given, **named):
         raise RuntimeError("no font")
 
-    carry_out = tiny_run  # its own replacements come first
     monkeypatch.setattr(pages, "write_report", broken)
     monkeypatch.setattr(pages, "pseudo_grid", broken)
-    run = carry_out("run", stages="train,generate", num_server_rounds=1)
+    run = tiny_run("run", stages="train,generate", num_server_rounds=1)
     assert run.summary()["status"] == "completed"
     for what in ("the report", "the picture of generated images"):
         assert f"{what} could not be made" in app_log.text and "no font" in app_log.text

@@ -1,7 +1,7 @@
 """Images as files, one folder per class."""
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +10,7 @@ import numpy as np
 from foundation.errors import DataError
 
 from ..collection import SPLIT_NAMES, Collection
-from ..decoding import Encoded, Records
+from ..decoding import Records
 from ..names import composed, listed, look_alike, refuse_look_alikes, shown
 from .walk import SUFFIXES, LeftOut, file_identity, folders_in, has_images, images_below
 
@@ -168,12 +168,8 @@ def refuse_a_single_class(source: Collection, directory: Path) -> None:
 
 def _records(entries: Sequence[_Entry], names: tuple[str, ...]) -> Records:
     positions = {name: position for position, name in enumerate(names)}
-
-    def images() -> Iterator[Encoded]:
-        return (entry.path for entry in entries)
-
     return Records(
-        images=images,
+        images=lambda: (entry.path for entry in entries),
         labels=np.array([positions[entry.class_name] for entry in entries], dtype=np.int64),
         where=lambda index: shown(entries[index].path),
     )

@@ -125,13 +125,9 @@ def sites(name: str, directory: Path, class_names: Sequence[str] = ()) -> Collec
     """Read a folder of sites as one data set that knows which row is whose.
 
     The classes are `class_names`, else those of the server's test images, which the sites must keep
-    to, as on real clients; without such images all that any site has, sorted.
-
-    Returns
-    -------
-    Collection
-        Its training split is that of all sites, one after the other in the order of their names.
-        Its test split: the server's images, else those of the sites that have some.
+    to, as on real clients; without such images all that any site has, sorted. The training split is
+    that of all sites, one after the other in the order of their names; the test split the server's
+    images, else those of the sites that have some.
 
     Raises
     ------

@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -31,13 +30,13 @@ class _HubSet:
 def published(
     name: str,
     hub_id: str,
-    image_column: str,
-    label_column: str,
     class_names: tuple[str, ...],
     shape: tuple[int, int, int],
     normalization: Normalization,
     augmentation: str = "none",
     *,
+    image_column: str = "image",
+    label_column: str = "label",
     config: str | None = None,
     test_split: str = "test",
 ) -> Source:
@@ -65,6 +64,12 @@ _CIFAR100_NAMES = """
     train trout tulip turtle wardrobe whale willow_tree wolf woman worm
 """
 
+_CIFAR10_NAMES = "airplane automobile bird cat deer dog frog horse ship truck"
+_CLOTHES = (
+    *("t-shirt", "trouser", "pullover", "dress", "coat"),
+    *("sandal", "shirt", "sneaker", "bag", "ankle boot"),
+)
+
 # Normalisation: mean and standard deviation over the training pixels, as commonly published.
 # Augmentation: as in NIID-Bench (crops and flips for CIFAR-10, rotation by up to 15 degrees on top
 # for CIFAR-100, none for digits and clothes, which a flip would turn into something else).
@@ -72,62 +77,43 @@ sources = (
     published(
         "cifar10",
         "uoft-cs/cifar10",
-        "img",
-        "label",
-        (
-            *("airplane", "automobile", "bird", "cat", "deer"),
-            *("dog", "frog", "horse", "ship", "truck"),
-        ),
+        tuple(_CIFAR10_NAMES.split()),
         (3, 32, 32),
         Normalization((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)),
         "crop-flip",
+        image_column="img",
     ),
     published(
         "cifar100",
         "uoft-cs/cifar100",
-        "img",
-        "fine_label",
         tuple(_CIFAR100_NAMES.split()),
         (3, 32, 32),
         Normalization((0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762)),
         "crop-flip-rotate",
+        image_column="img",
+        label_column="fine_label",
     ),
     published(
         "svhn",
         "ufldl-stanford/svhn",
-        "image",
-        "label",
         _numbered(10),
         (3, 32, 32),
         Normalization((0.4377, 0.4438, 0.4728), (0.1980, 0.2010, 0.1970)),
         config="cropped_digits",
     ),
     published(
-        "mnist",
-        "ylecun/mnist",
-        "image",
-        "label",
-        _numbered(10),
-        (1, 28, 28),
-        Normalization((0.1307,), (0.3081,)),
+        "mnist", "ylecun/mnist", _numbered(10), (1, 28, 28), Normalization((0.1307,), (0.3081,))
     ),
     published(
         "fmnist",
         "zalando-datasets/fashion_mnist",
-        "image",
-        "label",
-        (
-            *("t-shirt", "trouser", "pullover", "dress", "coat"),
-            *("sandal", "shirt", "sneaker", "bag", "ankle boot"),
-        ),
+        _CLOTHES,
         (1, 28, 28),
         Normalization((0.2860,), (0.3530,)),
     ),
     published(
         "tiny-imagenet",
         "zh-plus/tiny-imagenet",
-        "image",
-        "label",
         _numbered(200),
         (3, 64, 64),
         Normalization((0.4802, 0.4481, 0.3975), (0.2770, 0.2691, 0.2821)),
@@ -202,17 +188,13 @@ def _records(known: _HubSet, split: str) -> Records:
     def images() -> Iterator[Encoded]:
         for batch in encoded.select_columns(known.image_column).iter(batch_size=1024):
             for value in batch[known.image_column]:
-                yield _content(value)
+                yield value["bytes"] if value["bytes"] is not None else Path(value["path"])
 
     return Records(
         images=images,
         labels=labels,
         where=lambda index: f"{known.hub_id} {hub_split} row {index}",
     )
-
-
-def _content(value: dict[str, Any]) -> Encoded:
-    return value["bytes"] if value["bytes"] is not None else Path(value["path"])
 
 
 def _what_to_download(known: _HubSet, directory: str) -> str:

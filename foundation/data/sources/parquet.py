@@ -9,7 +9,6 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -207,9 +206,16 @@ def parquet(
     names = tuple(composed(name) for name in class_names) or _names_of(every, lists)
     # Numbers without a list of their own mean the list that the other files have.
     usual = next(iter(lists)) if len(lists) == 1 else ()
-    labels = {
-        split: np.concatenate(
-            [file.numbered(names, file.spoken or usual if lists else ()) for file in found]
+    records = {
+        split: Records.joined(
+            [
+                Records(
+                    file.images,
+                    file.numbered(names, file.spoken or usual if lists else ()),
+                    file.where,
+                )
+                for file in found
+            ]
         )
         for split, found in opened.items()
     }
@@ -221,21 +227,10 @@ def parquet(
         identity="\n".join([*(file.identity for file in every), *names]),
         class_names=names,
         splits=tuple(files),
-        records=lambda split: _records(opened[split], labels[split]),
+        records=lambda split: records[split],
         description=description,
         announced=tuple(name for name in names if name in spoken) if given else names,
     )
-
-
-def _records(files: Sequence["_File"], labels: npt.NDArray[np.int64]) -> Records:
-    def where(index: int) -> str:
-        for file in files[:-1]:
-            if index < file.rows:
-                return file.where(index)
-            index -= file.rows
-        return files[-1].where(index)
-
-    return Records(lambda: chain.from_iterable(file.images() for file in files), labels, where)
 
 
 @dataclass(frozen=True)
