@@ -48,7 +48,6 @@ class Batches:
     DataError
         No image; a single one with `drop_singleton`; images that do not fit the normalisation,
         the augmentation or the labels; an impossible `batch_size`.
-
     """
 
     def __init__(
