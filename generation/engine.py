@@ -246,16 +246,10 @@ class InversionEngine:
     ) -> Inversion:
         """Optimise one image per label until the model takes it for training data of that class.
 
-        Parameters
-        ----------
-        model : nn.Module
-            The local model, of the engine's architecture; read, never changed.
-        labels : Tensor
-            (n,) integers, the wanted class of each image; n may be 0.
-        seed : int
-            Start and jitter depend on this alone: not on the device, nor on what ran before.
-        progress : callable or None (default: None)
-            Called with (iterations done, iterations in all) now and then and at the end.
+        The model, of the engine's architecture, is read, never changed. `labels` are (n,) integers;
+        n may be 0. Start and jitter depend on the seed alone: not on the device, nor on what ran
+        before. `progress` is called with (iterations done, iterations in all) now and then and at
+        the end.
 
         Raises
         ------

@@ -38,18 +38,9 @@ def pixel_bounds(pixel_range: PixelRange | None, channels: int) -> tuple[Tensor,
 class Generator(nn.Module):
     """Maps noise (n, NOISE), and labels where it is conditional, to images (n, C, H, W).
 
-    Parameters
-    ----------
-    shape : tuple of int
-        (C, H, W) of an image; any height and width.
-    width : int
-        Channels of the last hidden layer; the earlier ones have twice as many.
-    pixel_range : pair of sequences of float, or None
-        See :func:`pixel_bounds`: images lie within.
-    classes : int (default: 0)
-        Classes that labels are from; 0: not conditional.
-    seed : int
-        Of the initial weights; the global random state is left as it was.
+    The shape of an image, (C, H, W), may have any height and width. `width` is the number of
+    channels of the last hidden layer; the earlier ones have twice as many. With 0 classes it is not
+    conditional. The seed is that of the initial weights; the global random state is left as it was.
     """
 
     low: Tensor

@@ -68,25 +68,10 @@ def class_weighted_losses(
         mean over images of Σ_k α_k,y · CE(z_k, y)
         mean over images of Σ_k α_k,y · JS( softmax(s), softmax(z_k) )
 
-    Parameters
-    ----------
-    answers : Tensor
-        (n, K, C), z_k.
-    student : Tensor
-        (n, C), s.
-    labels : Tensor
-        (n,) int64.
-    weights : Tensor
-        (n, K), α_k,y of every image; rows sum to 1.
+    Answers z_k are (n, K, C), the student's s (n, C), labels (n,), and weights (n, K), α_k,y of
+    every image; rows sum to 1. The terms are two scalars: the cross-entropy, 0 or more, and the
+    discrepancy that the generator looks for, as a fraction of the largest that there is, in [0, 1].
 
-    Returns
-    -------
-    tuple of Tensor
-        Two scalars: the cross-entropy, 0 or more, and the discrepancy that the generator looks for,
-        as a fraction of the largest that there is, in [0, 1].
-
-    Notes
-    -----
     Zhang et al. 2022 ("Fine-tuning Global Model via Data-Free Knowledge Distillation for Non-IID
     Federated Learning") have KL( softmax(s) || softmax(z_k) ) in place of the Jensen-Shannon
     divergence JS. It has no largest value: a generator that looks for it leaves the images behind.

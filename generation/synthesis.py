@@ -28,18 +28,9 @@ _BETAS = (0.5, 0.999)
 class Terms:
     """Weights of what a generator is trained for, beside the cross-entropy of the wanted class.
 
-    Parameters
-    ----------
-    bn_weight : float (default: 0)
-        Of the distance to the statistics in the members' BatchNorm layers, mean over members.
-    disagreement_weight : float (default: 0)
-        Of the disagreement of ensemble and student, which is sought.
-    disagreement_temperature : float (default: 1)
-        Softens both before they are compared.
-    only_where_wrong : bool (default: False)
-        Seek disagreement only where their most likely classes differ.
-    gamma : float (default: 0)
-        γ of :func:`generation.generator_losses.hard_sample_weights`.
+    `bn_weight` is that of the distance to the statistics in the members' BatchNorm layers, mean
+    over members; `disagreement_weight` that of the disagreement of ensemble and student, which is
+    sought. `gamma` is γ of :func:`generation.generator_losses.hard_sample_weights`.
     """
 
     bn_weight: float = 0.0
@@ -86,18 +77,10 @@ class Synthesis:
     def make(
         self, student: nn.Module, labels: Tensor, *, seed: int, weights: Tensor | None = None
     ) -> Synthesised:
-        """Make one image for each label.
+        """Make one image for each label, (n,) int64; n is at least 2: the generator has BatchNorm.
 
-        Parameters
-        ----------
-        student : nn.Module
-            The model to disagree with; copied, never changed.
-        labels : Tensor
-            (n,) int64, n at least 2: the generator has BatchNorm.
-        seed : int
-            Weights and noise depend on this alone.
-        weights : Tensor, optional
-            (K,) of the ensemble's members; None: as they were.
+        The student, the model to disagree with, is copied. The generator's weights and noise depend
+        on `seed` alone; `weights`, (K,), are those of the ensemble's members (None: as they were).
 
         Raises
         ------

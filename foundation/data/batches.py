@@ -40,18 +40,14 @@ class Batches:
     """Shuffled, augmented, normalised batches of one client's images, made on a device.
 
     The last batch of an epoch may be smaller; of a single image it is left out, as is BatchNorm's
-    need, unless `drop_singleton` is False. `channels_last` chooses the memory format alone.
+    need, unless `drop_singleton` is False. `channels_last` chooses the memory format alone. All
+    random numbers are drawn on the CPU, so the same seed gives the same batches on every device.
 
     Raises
     ------
     DataError
         No image; a single one with `drop_singleton`; images that do not fit the normalisation,
         the augmentation or the labels; an impossible `batch_size`.
-
-    Notes
-    -----
-    All random numbers are drawn on the CPU, so the same generator seed gives the same batches on
-    every device.
     """
 
     def __init__(

@@ -95,7 +95,7 @@ def entry(name: str, identity: str, make: Callable[[Path], None], *, private: bo
             f"the cache of decoded images cannot be written ({error.strerror}); every process "
             f"prepares its data anew. Set FEDF2DG_CACHE to a writable directory"
         )
-        place = _private_directory() / file_name
+        place = Path(_private_directory().name) / file_name
         if not place.is_dir():
             place.mkdir()
             make(place)
@@ -205,12 +205,6 @@ def _acquire(path: Path, name: str) -> Any:
     return lock
 
 
-@cache
-def _private_directory() -> Path:
-    # The handle must outlive every array opened below it, so it hangs on the function.
-    handle = tempfile.TemporaryDirectory(prefix="fedf2dg-")
-    _HANDLES.append(handle)
-    return Path(handle.name)
-
-
-_HANDLES: list[tempfile.TemporaryDirectory[str]] = []
+@cache  # which keeps the directory as long as the process: arrays are opened below it
+def _private_directory() -> tempfile.TemporaryDirectory[str]:
+    return tempfile.TemporaryDirectory(prefix="fedf2dg-")

@@ -237,11 +237,9 @@ class Collection:
         records = self.records(split)
         missing = np.setdiff1d(np.arange(len(records.labels)), rows)
         if len(missing):
-            shown = ", ".join(records.where(int(row)) for row in missing[:5])
-            more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
+            places = listed([records.where(int(row)) for row in missing])
             warn_once(
-                f"data set '{self.name}', {split} split: left out, because unreadable: "
-                f"{shown}{more}"
+                f"data set '{self.name}', {split} split: left out, because unreadable: {places}"
             )
 
     def label_counts(self, split: str) -> npt.NDArray[np.int64]:

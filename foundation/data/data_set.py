@@ -324,8 +324,7 @@ def _parts(division: Division) -> tuple[Indices, ...]:
 
 
 def _parts_of_sites(division: Division, sites: dict[str, int]) -> tuple[Indices, ...]:
-    data_set, names = division.data_set, list(sites)
-    some = ", ".join(names[:5]) + (", …" if len(names) > 5 else "")
+    data_set, some = division.data_set, listed(list(sites))
     if not sites:
         meant = folder_of_sites(data_set.data_dir) if data_set.data_dir else None
         raise PartitionError(

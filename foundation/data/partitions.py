@@ -66,7 +66,8 @@ def partition(
     _check(labels, kind, clients, min_samples, max_draws)
     rng = np.random.default_rng(seed)
     if kind == "iid":
-        parts = _iid(labels, clients, rng)
+        rows = rng.permutation(len(labels))
+        parts = [np.sort(part) for part in np.array_split(rows, clients)]
     elif kind == "dirichlet":
         _check_alpha("dirichlet-alpha", dirichlet_alpha)
         parts = _dirichlet(labels, clients, dirichlet_alpha, min_samples, max_draws, rng)
@@ -118,10 +119,6 @@ def _check(
 def _check_alpha(name: str, value: float) -> None:
     if not 0 < value < float("inf"):
         raise PartitionError(f"{name} must be a positive number, not {value}")
-
-
-def _iid(labels: npt.NDArray[np.int64], clients: int, rng: np.random.Generator) -> list[Indices]:
-    return [np.sort(part) for part in np.array_split(rng.permutation(len(labels)), clients)]
 
 
 def _classes(

@@ -148,7 +148,7 @@ def test_competition_without_a_global_model_is_refused() -> None:
 
 
 @pytest.mark.parametrize("affine", [True, False])
-def test_measuring_layer_equals_layer_and_recorder(affine: bool) -> None:
+def test_measuring_layer_equals_layer_and_record(affine: bool) -> None:
     torch.manual_seed(0)
     layer = nn.BatchNorm2d(3, affine=affine).double()
     layer(torch.randn(9, 3, 4, 4, dtype=torch.float64) * 2 + 1)

@@ -257,8 +257,7 @@ def test_a_model_that_was_just_measured_is_not_measured_again() -> None:
             calls.append(state)
             return state
 
-    digits = DataSet("digits").describe()
-    measuring = Counting(configuration, digits, None, None, None)  # type: ignore[arg-type]
+    measuring = Counting(configuration, None, None, None)  # type: ignore[arg-type]
     first, second = {}, {}
     for state in (first, first, second):
         measuring(state)  # type: ignore[arg-type]

@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -189,17 +188,13 @@ def _records(known: _HubSet, split: str) -> Records:
     def images() -> Iterator[Encoded]:
         for batch in encoded.select_columns(known.image_column).iter(batch_size=1024):
             for value in batch[known.image_column]:
-                yield _content(value)
+                yield value["bytes"] if value["bytes"] is not None else Path(value["path"])
 
     return Records(
         images=images,
         labels=labels,
         where=lambda index: f"{known.hub_id} {hub_split} row {index}",
     )
-
-
-def _content(value: dict[str, Any]) -> Encoded:
-    return value["bytes"] if value["bytes"] is not None else Path(value["path"])
 
 
 def _what_to_download(known: _HubSet, directory: str) -> str:
