@@ -15,6 +15,7 @@ from flwr.clientapp.mod import (
 )
 
 import client_app.app as application
+from questions import questions
 from strategies import TooFewReplies
 
 KEYS = {"model": "resnet8-gn", "num_server_rounds": 2, "stages": "train"}
@@ -26,8 +27,8 @@ def install(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 
     def put(mod) -> None:
         app = ClientApp()
-        app.query("describe")(application.describe)
-        app.query("label_counts")(application.label_counts)
+        for question in questions():
+            app.query(question)(application.app)
         app.train(mods=[mod])(application.train)
         from fedf2dg.simulation import local_run
 

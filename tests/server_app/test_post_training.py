@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
+import sys
 
 import pytest
 import torch
 
-import server_app.run
+from foundation.members import FOLDER_VARIABLE
 from foundation.settings.configuration import ConfigurationError, RunConfiguration
-from post_training import Method
 
 
 def test_switched_off_by_one_key(tiny_run):
@@ -25,46 +25,49 @@ def test_the_old_name_of_the_key_is_read_with_a_warning(tiny_run, app_log):
     assert "'hook' is now called 'post-training'" in app_log.text
 
 
+ZERO = """
+import torch
+from post_training import Method
+
 def zero(trained, settings):
-    """Set the global model to zero, and look at what a method may look at."""
+    # Set the global model to zero, and look at what a method may look at.
     assert list(trained.local_models) == list(trained.num_examples) == [0, 1, 2]
     counts = trained.label_counts()
     assert {client: sum(row) for client, row in counts.items()} == trained.num_examples
     trained.offer("zeroed", {name: torch.zeros_like(v) for name, v in trained.global_state.items()})
     trained.commit("all")
 
+method = Method("zero", zero)
+"""
+
 
 @pytest.fixture
-def with_zero(monkeypatch):
-    """Make a method of one's own known under the name ``zero``."""
-    own = {"zero": Method("zero", zero)}
-    known = server_app.run.chosen
-
-    def chosen(names):
-        return [own[name] if name in own else known(name)[0] for name in names.split(",")]
-
-    for module in ("run", "preflight"):
-        monkeypatch.setattr(f"server_app.{module}.chosen", chosen)
+def zero(tmp_path, monkeypatch):
+    """Return what a method of one's own is called, in a file of the user's folder."""
+    (tmp_path / "method_of_a_test.py").write_text(ZERO)
+    monkeypatch.setenv(FOLDER_VARIABLE, str(tmp_path))
+    monkeypatch.syspath_prepend(tmp_path)
+    yield "method_of_a_test:method"
+    sys.modules.pop("method_of_a_test", None)
 
 
-def test_a_method_of_ones_own(tiny_run, with_zero):
-    run = tiny_run(
-        "run", strategy="fedavg", num_server_rounds=1, post_training="zero", acceptance="none"
-    )
+def test_a_method_of_ones_own(tiny_run, zero):
+    keys = {"strategy": "fedavg", "num_server_rounds": 1, "acceptance": "none"}
+    run = tiny_run("run", **keys, post_training=zero)
     assert all(not value.any() for value in run.model().values())
     assert [event["stage"] for event in run.events("evaluation")] == ["federated", "zeroed"]
     assert run.steps()[-1] == "0002-zero-all"
 
 
-def test_several_in_a_row_each_from_what_the_one_before_left(tiny_run, with_zero):
+def test_several_in_a_row_each_from_what_the_one_before_left(tiny_run, zero):
     keys = {"strategy": "fedavg", "num_server_rounds": 1, "acceptance": "none"}
-    run = tiny_run("run", **keys, post_training="fedf2dg,zero")
+    run = tiny_run("run", **keys, post_training=f"fedf2dg,{zero}")
     stages = [event["stage"] for event in run.events("evaluation")]
     assert stages == ["federated", "distilled", "competed", "zeroed"]
     assert all(not value.any() for value in run.model().values())
     # What comes behind a method waits for the last of its stages.
     partly = tiny_run(
-        "partly", **keys, post_training="fedf2dg,zero", stages="train,generate,distil"
+        "partly", **keys, post_training=f"fedf2dg,{zero}", stages="train,generate,distil"
     )
     assert [event["stage"] for event in partly.events("evaluation")] == ["federated", "distilled"]
 
