@@ -44,8 +44,8 @@ _FACTORS = (1.0, 1 / 3, 3.0, 0.1, 10.0, 1 / 30, 30.0)
 #: head ever surer.
 _TEMPERATURES = tuple(2.0**power for power in range(-2, 10))
 _WITHIN = 1.92
-#: Standard errors by which another head has to be better. Chosen by ``python -m
-#: benchmarks.judgement heads``; figures in docs/lab/2026-11-one-message.md.
+#: Standard errors by which another head has to be better; figures in
+#: docs/lab/2026-11-one-message.md.
 _CAUTION = 2.0
 # Flower takes messages of 2 GB apart and together again, in the memory of both sides.
 _LARGEST_ANSWER = 2**28
