@@ -170,9 +170,11 @@ def _headline(record: RunRecord) -> Iterator[Part]:
     elif record.completed and way:
         yield Note(reached(summary), "lead")
     else:
-        yield Note(way or "No accuracy measured yet.", "lead")
+        yield Note(way or _unmeasured("accuracy", record), "lead")
     if said := helped(record):
         yield Note(said)
+    for sentence in summary.get("left_out") or ():
+        yield Note(f"Left out: {sentence}.", "warning")
     if way and record.completed:
         yield Note(f"From stage to stage: {way}", "way")
     facts = {
@@ -205,6 +207,10 @@ def _headline(record: RunRecord) -> Iterator[Part]:
             "There is no folder model/ beside this page: the strategy has no global model, or the "
             "run was made by a version that kept none."
         )
+
+
+def _unmeasured(what: str, record: RunRecord) -> str:
+    return f"No {what} was measured." if record.ended else f"No {what} measured yet."
 
 
 def _evidence(record: RunRecord) -> Evidence:
@@ -302,7 +308,7 @@ def _accuracy(record: RunRecord) -> Iterator[Part]:
     heading = "Accuracy over the run"
     measured = record.measurements()
     if not measured:
-        yield Section(heading, [Note("No accuracy measured yet.")])
+        yield Section(heading, [Note(_unmeasured("accuracy", record))])
         return
     ran = ", then ".join(
         f"{stage.name} at {percent(stage.accuracy)}"
@@ -360,7 +366,7 @@ def _clients(record: RunRecord) -> Iterator[Part]:
             f"server ({_why_uncounted(record)}), so they cannot be shown."
         )
     else:
-        held = Note("Not reported yet.")
+        held = Note("Not reported." if record.ended else "Not reported yet.")
     table = clients_table(record)
     heading = Heading("Accuracy by client, on its own held-out images")
     yield Section("What the clients hold", [held, *([heading, table] if table.rows else [])])
@@ -421,7 +427,7 @@ def _confusion(record: RunRecord) -> Iterator[Part]:
         # The server has no test images: what the clients said of the model that was kept.
         heading, matrices = "Which classes are taken for which", {"kept": whole.confusion.tolist()}
     if not matrices:
-        yield Section(heading, [Note("No confusion matrix measured yet.")])
+        yield Section(heading, [Note(_unmeasured("confusion matrix", record))])
         return
     svg = figures.to_svg(
         figures.confusion_matrices(matrices, record.class_names),
