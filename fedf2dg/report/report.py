@@ -170,7 +170,7 @@ def _headline(record: RunRecord) -> Iterator[Part]:
     elif record.completed and way:
         yield Note(reached(summary), "lead")
     else:
-        yield Note(way or _unmeasured("accuracy", record), "lead")
+        yield Note(way or _nothing("accuracy", record), "lead")
     if said := helped(record):
         yield Note(said)
     for sentence in summary.get("left_out") or ():
@@ -207,10 +207,6 @@ def _headline(record: RunRecord) -> Iterator[Part]:
             "There is no folder model/ beside this page: the strategy has no global model, or the "
             "run was made by a version that kept none."
         )
-
-
-def _unmeasured(what: str, record: RunRecord) -> str:
-    return f"No {what} was measured." if record.ended else f"No {what} measured yet."
 
 
 def _evidence(record: RunRecord) -> Evidence:
@@ -303,12 +299,17 @@ def _generation(record: RunRecord) -> Iterator[Part]:
         yield Table("Generation of pseudo images", header, rows, rest_in="metrics.jsonl")
 
 
+def _nothing(what: str, record: RunRecord) -> str:
+    return f"No {what} was measured." if record.completed else f"No {what} measured yet."
+
+
 def _accuracy(record: RunRecord) -> Iterator[Part]:
     """The curve."""
     heading = "Accuracy over the run"
     measured = record.measurements()
     if not measured:
-        yield Section(heading, [Note(_unmeasured("accuracy", record))])
+        if not record.completed:  # else it had no rounds, and what it reached stands above
+            yield Section(heading, [Note(_nothing("accuracy", record))])
         return
     ran = ", then ".join(
         f"{stage.name} at {percent(stage.accuracy)}"
@@ -427,7 +428,7 @@ def _confusion(record: RunRecord) -> Iterator[Part]:
         # The server has no test images: what the clients said of the model that was kept.
         heading, matrices = "Which classes are taken for which", {"kept": whole.confusion.tolist()}
     if not matrices:
-        yield Section(heading, [Note(_unmeasured("confusion matrix", record))])
+        yield Section(heading, [Note(_nothing("confusion matrix", record))])
         return
     svg = figures.to_svg(
         figures.confusion_matrices(matrices, record.class_names),

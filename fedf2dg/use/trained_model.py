@@ -149,6 +149,14 @@ def _pixels(image: Any) -> PILImage | npt.NDArray[np.uint8]:
     from PIL.Image import Image as PILImage
 
     if isinstance(image, PILImage):
+        if 0 in image.size:
+            raise DataError(f"the image has no pixels: it is {image.width}x{image.height}")
+        if image.mode == "I" and not image.format:
+            # 32 bits hold any range: scaled as 16 bits are, values up to 255 would come out black.
+            raise DataError(
+                "the image has mode I, whose values may have any range: bring them to 0..255 and "
+                "make it of uint8, or of uint16 if they use 16 bits"
+            )
         return image.copy()  # since decoding closes what it is given
     dtype, shape = getattr(image, "dtype", None), tuple(getattr(image, "shape", ()))
     grey, colour = len(shape) == 2, len(shape) == 3 and shape[2] in (1, 3)

@@ -300,7 +300,14 @@ def in_memory(name: str, class_names: Sequence[str], **splits: Arrays) -> Collec
 
     The splits are ``train`` and, if there is one, ``test``: images, uint8 (n, H, W) or (n, H, W,
     3), and labels, whole numbers (n,). Without ``test``, a fifth of every class is held out.
+
+    Raises
+    ------
+    DataError
+        If arrays are of another type or shape, or a label is not a position in `class_names`.
     """
+    for split, (images, labels) in splits.items():
+        _check_arrays(f"data set '{name}', {split}", images, labels, len(class_names))
     content = hashlib.sha256()
     for images, labels in splits.values():
         content.update(np.ascontiguousarray(images).tobytes() + np.asarray(labels).tobytes())
@@ -319,3 +326,27 @@ def in_memory(name: str, class_names: Sequence[str], **splits: Arrays) -> Collec
         announced=tuple(class_names),
         spare=("test" not in splits,),
     )
+
+
+def _check_arrays(
+    where: str, images: npt.NDArray[np.generic], labels: npt.ArrayLike, classes: int
+) -> None:
+    """Refuse what would be misread: Pillow takes wider integers for grey of 16 bits."""
+    given, told = np.asarray(images), np.asarray(labels)
+    colour = given.ndim == 4 and given.shape[3] == 3
+    if given.dtype != np.uint8 or not (given.ndim == 3 or colour):
+        raise DataError(
+            f"{where}: images are {given.dtype} of shape {given.shape}; uint8 (0 to 255) of shape "
+            "(n, H, W) or (n, H, W, 3) is read"
+        )
+    if told.dtype.kind not in "iu" or told.shape != given.shape[:1]:
+        raise DataError(
+            f"{where}: labels are {told.dtype} of shape {told.shape}; whole numbers of shape "
+            f"({len(given)},) are read, one for each image"
+        )
+    outside = np.flatnonzero((told < 0) | (told >= classes))
+    if len(outside):
+        raise DataError(
+            f"{where} image {outside[0]} has label {told[outside[0]]}, outside 0..{classes - 1} "
+            f"({classes} classes)"
+        )

@@ -96,6 +96,8 @@ RESIZING = (
     "image-size=64 brings all to 64x64 pixels (the shorter side is resized, the centre cut out)"
 )
 
+_LEAVING_OUT = "unreadable-images=leave-out goes on without such files"
+
 
 def inspect(
     records: Records, name: str, *, resized: bool = False, leave_out_unreadable: bool = False
@@ -116,9 +118,9 @@ def inspect(
         where = records.where(index)
         try:
             channels, size = _header(encoded, where)
-        except DataError:
+        except DataError as error:
             if not leave_out_unreadable:
-                raise
+                raise DataError(f"{error}; {_LEAVING_OUT}") from error
             continue
         first_of_size.setdefault(size, where)
         first_of_channels.setdefault(channels, where)
@@ -157,9 +159,9 @@ def decode(
         where = records.where(index)
         try:
             pixels = decode_image(encoded, shape.channels, where, target)
-        except DataError:
+        except DataError as error:
             if not leave_out_unreadable:
-                raise
+                raise DataError(f"{error}; {_LEAVING_OUT}") from error
             continue
         height, width = pixels.shape[1:]
         if (height, width) != shape.image_size:
@@ -283,10 +285,10 @@ def _unreadable(where: str, error: Exception) -> DataError:
         return DataError(f"{where} is a folder without an image")
     if type(error).__name__ == "DecompressionBombError":
         return DataError(f"{where} is larger than what is read: scale it down ({error})")
-    return DataError(
-        f"{where} is not a readable image ({error}): replace it, or go on without such files with "
-        "unreadable-images=leave-out"
-    )
+    # Pillow's own sentence repeats the file, or says where in memory its content is.
+    unknown = type(error).__name__ == "UnidentifiedImageError"
+    reason = "its content is of no kind that is known" if unknown else error
+    return DataError(f"{where} is not a readable image ({reason})")
 
 
 class SizesDiffer(DataError):

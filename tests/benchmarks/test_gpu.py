@@ -86,15 +86,19 @@ def test_what_may_not_end_comes_behind_what_does() -> None:
     assert names.index("compiled inversion") > names.index("tests")
 
 
-def test_a_later_call_measures_what_did_not_come_to_its_end(tmp_path: Path) -> None:
+def test_a_later_call_measures_what_did_not_come_to_its_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     done = {"status": "done", "seconds": 1.0, "error": "", "results": []}
     parts = {"machine": done, "budgets": {**done, "status": "failed"}}
     record = {"time": "then", "size": "toy", "device": "gpu9", "parts": parts}
     (tmp_path / "gpu.json").write_text(json.dumps(record))
+    again = {**done, "seconds": 2.0}
+    monkeypatch.setattr("benchmarks.gpu.__main__.carry_out", lambda *given: again)
     arguments = ["--device", "gpu9", "--size", "toy", "--only", "machine,budgets"]
-    assert main(["--minutes", "5", "--out", str(tmp_path), *arguments]) == 1
+    assert main(["--minutes", "5", "--out", str(tmp_path), *arguments]) == 0
     found = json.loads((tmp_path / "gpu.json").read_text("utf-8"))["parts"]
-    assert found["machine"] == done and "gpu9" in found["budgets"]["error"]
+    assert found == {"machine": done, "budgets": again}
 
 
 def test_tests_that_take_too_long_say_how_far_they_came() -> None:

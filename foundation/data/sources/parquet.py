@@ -159,7 +159,7 @@ def warn_of_others(directory: Path, files: Mapping[str, Sequence[Path]]) -> None
     read = {file for found in files.values() for file in found}
     left_out = LeftOut()
     places = {file.parent for file in read}
-    for place in {directory, *places, *folders_in(directory)}:
+    for place in sorted({directory, *places, *folders_in(directory)}):
         for file in parquet_files(place):
             if file not in read:
                 left_out.add("parquet files beside those of the splits", file)
@@ -206,6 +206,12 @@ def parquet(
     names = tuple(composed(name) for name in class_names) or _names_of(every, lists)
     # Numbers without a list of their own mean the list that the other files have.
     usual = next(iter(lists)) if len(lists) == 1 else ()
+    if usual and (silent := [file for file in every if not (file.spoken or file.holds_text)]):
+        speaking = next(file for file in every if file.spoken)
+        warn_once(
+            f"{shown(silent[0].path)} has numbers for labels and no names for them: 0 is read as "
+            f"'{usual[0]}' and so on, as in {shown(speaking.path)}"
+        )
     records = {
         split: Records.joined(
             [

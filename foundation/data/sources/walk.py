@@ -26,38 +26,43 @@ _SYSTEM_FILES = frozenset({"thumbs.db", "desktop.ini"})
 _SYSTEM = "folders that are hidden or a system's"
 _RUNS = "folders that hold runs or models"
 
-# Names in a run's, a model's or a comparison's folder: two of them, and it is no class.
+# Names in the folder of a run, a model, an evaluation or a comparison: with two of them it is no
+# class.
 _OF_A_RUN = frozenset(
     {
         *("config.json", "metrics.jsonl", "summary.json", "report.html", ".lock"),
         *("checkpoints", "pseudo_data", "model.safetensors"),
+        *("model.pt", "model.onnx", "evaluation.html", "evaluation.json"),
         *("comparison.csv", "comparison.md", "comparison.html"),
     }
 )
 
+# So many files or folders of each kind that is not read are named.
+_MOST_NAMED = 3
+
 
 @dataclass
 class LeftOut:
-    """Files and folders that are not read, by reason, with an example of each reason."""
+    """Files and folders that are not read, by reason, with the first ones of each reason."""
 
     counts: dict[str, int] = field(default_factory=dict)
-    examples: dict[str, Path] = field(default_factory=dict)
+    examples: dict[str, list[Path]] = field(default_factory=dict)
 
     def add(self, reason: str, path: Path) -> None:
         """Count one more."""
         self.counts[reason] = self.counts.get(reason, 0) + 1
-        self.examples.setdefault(reason, path)
+        self._keep(reason, [path])
 
     def merge(self, other: "LeftOut") -> None:
         """Count what another one has counted as well."""
         for reason, count in other.counts.items():
             self.counts[reason] = self.counts.get(reason, 0) + count
-            self.examples.setdefault(reason, other.examples[reason])
+            self._keep(reason, other.examples[reason])
 
     def sentence(self, directory: Path) -> str:
         """Say what is left out; empty if nothing is."""
         said = [
-            f"{reason}: {count} ({self._example(reason, directory)}{', …' if count > 1 else ''})"
+            f"{reason}: {count} ({self._named(reason, directory)})"
             for reason, count in sorted(self.counts.items())
         ]
         return f"not read in {shown(directory)}: {'; '.join(said)}" if said else ""
@@ -67,9 +72,16 @@ class LeftOut:
         if self.counts:
             warn_once(self.sentence(directory))
 
-    def _example(self, reason: str, directory: Path) -> str:
-        path = self.examples[reason]
-        return shown(path.relative_to(directory) if path.is_relative_to(directory) else path)
+    def _keep(self, reason: str, paths: list[Path]) -> None:
+        self.examples[reason] = [*self.examples.get(reason, ()), *paths][:_MOST_NAMED]
+
+    def _named(self, reason: str, directory: Path) -> str:
+        paths = self.examples[reason]
+        names = [
+            shown(path.relative_to(directory) if path.is_relative_to(directory) else path)
+            for path in paths
+        ]
+        return ", ".join([*names, "…"] if self.counts[reason] > len(names) else names)
 
 
 def _why_not_entered(folder: Path) -> str:

@@ -228,6 +228,18 @@ def test_a_run_that_just_started(write_run: WriteRun, tmp_path: Path) -> None:
     assert "Not measured in this run." in page.text
 
 
+def test_a_finished_run_that_measured_nothing_on_the_way(
+    write_run: WriteRun, tmp_path: Path
+) -> None:
+    """Such as one without rounds: nothing more is going to be measured."""
+    run = write_run(tmp_path, stop_after="train")
+    (run / "metrics.jsonl").write_bytes(b"")
+    page = Page(write_report(run))
+    assert "status completed" in page.text
+    assert "measured yet" not in page.text
+    assert "No confusion matrix was measured." in page.text
+
+
 def test_a_run_of_the_training_alone_with_uniform_labels(
     write_run: WriteRun, tmp_path: Path
 ) -> None:

@@ -154,6 +154,7 @@ def test_what_cannot_be_read_is_named_and_the_rest_is_answered(
     assert said.out.startswith(f"{folder / 'red.jpg'}: ")
     for name in ("broken.png", "missing.png", "empty is a folder without an image", "notes.txt"):
         assert name in said.err, name
+    assert "unreadable-images" not in said.err  # which is a key of runs
 
     assert cli.main(["predict", str(model), *given, "--csv"]) == 1
     rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
@@ -301,6 +302,8 @@ def test_arrays_and_pillow_images_of_every_usual_kind_are_read(tmp_path: Path) -
         (np.zeros((5, 3, 8, 8), np.uint8), r"uint8 of shape \(3, 8, 8\)"),
         (np.zeros(8, np.uint8), r"uint8 of shape \(8,\)"),
         (torch.zeros(3, 8, 8), r"torch.float32 of shape \(3, 8, 8\)"),
+        (Image.fromarray(np.full((8, 8), 200, np.int32)), "mode I, whose values"),
+        (Image.new("L", (0, 5)), "no pixels: it is 0x5"),
         ([None], "NoneType is no image"),
         (7, "int is no image"),
     ],

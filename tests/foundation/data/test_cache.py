@@ -1,8 +1,6 @@
 import errno
 import os
-import subprocess
-import sys
-import textwrap
+import time
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +8,7 @@ import pytest
 
 from foundation.data import DataError, cache_directory
 from foundation.data.cache import entry, new_array, open_arrays, own_secret
+from foundation.processes import Event, Workers
 
 
 def test_the_directory_is_configured_or_in_the_users_home(
@@ -136,40 +135,32 @@ def test_a_file_system_that_reserves_nothing_is_used_all_the_same(
     assert new_array(tmp_path / "images.npy", (2, 3)).shape == (2, 3)
 
 
+def opened(report: object, folder: Path, processes: int) -> list[int]:
+    """Open an entry at the moment at which all processes are there."""
+
+    def make(directory: Path) -> None:
+        with (folder / "log").open("a") as log:
+            log.write("made\n")
+        time.sleep(0.3)
+        numbers(directory)
+
+    (folder / f"{os.getpid()}.here").touch()
+    while len(list(folder.glob("*.here"))) < processes:
+        time.sleep(0.01)
+    return open_arrays("things", "a", make, ("numbers",))[0].tolist()
+
+
 def test_of_processes_that_start_together_one_makes_the_entry(
     empty_cache: Path, tmp_path: Path
 ) -> None:
-    log = tmp_path / "log"
-    program = textwrap.dedent(
-        """
-        import sys, time
-        from pathlib import Path
-        import numpy as np
-        sys.path.insert(0, sys.argv[1])
-        from foundation.data.cache import open_arrays
-
-        def make(directory):
-            with open(sys.argv[2], "a") as log:
-                log.write("made\\n")
-            time.sleep(0.5)
-            np.save(directory / "numbers.npy", np.arange(5))
-
-        print(open_arrays("things", "a", make, ("numbers",))[0].tolist())
-        """
-    )
-    root = str(Path(__file__).parents[3])
-    children = [
-        subprocess.Popen(
-            [sys.executable, "-c", program, root, str(log)],
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        for _ in range(3)
-    ]
-    outputs = [child.communicate(timeout=120)[0].strip() for child in children]
-    assert outputs == ["[0, 1, 2, 3, 4]"] * 3
-    assert log.read_text().splitlines() == ["made"]
+    with Workers(3) as workers:
+        for process in range(3):
+            workers.submit(str(process), opened, tmp_path, 3, timeout=60)
+        events: list[Event] = []
+        while sum(event.done for event in events) < 3:
+            events += workers.events()
+    assert [event.value for event in events] == [[0, 1, 2, 3, 4]] * 3
+    assert (tmp_path / "log").read_text().splitlines() == ["made"]
 
 
 @pytest.mark.skipif(os.name != "posix", reason="no POSIX permissions")

@@ -38,10 +38,15 @@ def test_lists_of_which_none_has_all_are_brought_together(tmp_path: Path) -> Non
     assert loaded_names(data_set, "test") == ["owl", "dog"]
 
 
-def test_numbers_without_names_mean_the_one_list_there_is(tmp_path: Path) -> None:
+def test_numbers_without_names_mean_the_one_list_there_is(
+    tmp_path: Path, warnings_seen: list[str]
+) -> None:
     write_parquet(tmp_path / "train-1.parquet", pictures(2), [0, 1], names=["owl", "cat"])
     write_parquet(tmp_path / "train-2.parquet", pictures(2), [1, 0])
     assert loaded_names(DataSet("parquet", str(tmp_path))) == ["owl", "cat", "cat", "owl"]
+    (warning,) = [said for said in warnings_seen if "no names" in said]
+    assert "train-2.parquet has numbers" in warning and "0 is read as 'owl'" in warning
+    assert "train-1.parquet" in warning
 
 
 def test_numbers_that_nobody_explains_are_refused(tmp_path: Path) -> None:

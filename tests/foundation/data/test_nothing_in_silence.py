@@ -2,19 +2,23 @@
 
 import io
 import os
+import re
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from foundation.data import DataError, DataSet, Division, site_data
+from foundation.data import DataError, DataSet, Division, in_memory, site_data
 from foundation.data.decoding import decode_image
 from foundation.data.names import composed, refuse_look_alikes, shown
 from foundation.data.partitions import split_by_content
 from tests.foundation.data.tiny_files import encode, pictures, write_folder, write_parquet
+
+GREY = np.full((2, 8, 8), 200, np.uint8)
 
 # Names of classes and files.
 
@@ -93,6 +97,22 @@ def test_runs_are_no_classes(tmp_path: Path, place: str, warnings_seen: list[str
     assert len(data) + len(DataSet("folder", str(tmp_path)).load("test")) == 10
     top = place if place.startswith("a/") else place.split("/")[0]
     assert warnings_seen == [f"not read in {tmp_path}: folders that hold runs or models: 1 ({top})"]
+
+
+@pytest.mark.parametrize(
+    "names", [("evaluation.html", "evaluation.json"), ("model.onnx", "config.json", "README.md")]
+)
+def test_evaluations_and_exported_models_are_no_classes(
+    tmp_path: Path, names: tuple[str, ...], warnings_seen: list[str]
+) -> None:
+    write_folder(tmp_path, {"a": pictures(5), "b": pictures(5)})
+    (tmp_path / "judged").mkdir()
+    for name in names:
+        (tmp_path / "judged" / name).write_text("{}")
+    assert DataSet("folder", str(tmp_path)).load("train").class_names == ("a", "b")
+    assert warnings_seen == [
+        f"not read in {tmp_path}: folders that hold runs or models: 1 (judged)"
+    ]
 
 
 def test_a_run_is_no_data_set(tmp_path: Path) -> None:
@@ -327,3 +347,24 @@ def test_two_label_columns_are_not_chosen_from_in_silence(
     pq.write_table(table.append_column("fine_label", pa.array([1, 0])), path)
     site_data(path)
     assert warnings_seen == [f"{path}: column 'label' is read, and not 'fine_label'"]
+
+
+@pytest.mark.parametrize(
+    ("images", "labels", "said"),
+    [
+        (GREY.astype(np.int32), [0, 1], "int32 of shape (2, 8, 8)"),
+        (GREY.astype(np.uint16), [0, 1], "uint16 of shape (2, 8, 8)"),
+        (GREY > 9, [0, 1], "bool of shape (2, 8, 8)"),
+        (np.zeros((2, 8, 8, 4), np.uint8), [0, 1], "uint8 of shape (2, 8, 8, 4)"),
+        (np.zeros((2, 3, 8, 8), np.uint8), [0, 1], "uint8 of shape (2, 3, 8, 8)"),
+        (GREY, [0.0, 1.0], "labels are float64"),
+        (GREY, np.eye(2, dtype=int), "of shape (2, 2)"),
+        (GREY, [0, 1, 0], "of shape (3,)"),
+        (GREY, [1, 2], "image 1 has label 2, outside 0..1"),
+        (GREY, [-1, 0], "image 0 has label -1, outside 0..1"),
+    ],
+)
+def test_arrays_that_would_be_misread_are_refused(images: Any, labels: Any, said: str) -> None:
+    """Wider integers would be taken for grey of 16 bits, so that 255 becomes 1."""
+    with pytest.raises(DataError, match=re.escape(said)):
+        in_memory("arrays", ["a", "b"], train=(images, labels))

@@ -180,7 +180,10 @@ def test_systems_and_hidden_folders_are_no_classes_and_hold_no_images(
     assert DataSet("folder", str(tmp_path)).describe().class_names == ("a", "b")
     assert sum(len(DataSet("folder", str(tmp_path)).load(split)) for split in SPLITS) == 10
     (warning,) = warnings_seen
-    assert "folders that are hidden or a system's: 8 (.ipynb_checkpoints, …)" in warning
+    assert (
+        "folders that are hidden or a system's: 8 (.ipynb_checkpoints, @eaDir, __MACOSX, …)"
+        in warning
+    )
     assert "files that are hidden or a system's: 1 (b/Thumbs.db)" in warning
 
 
@@ -198,10 +201,10 @@ def test_what_is_left_out_is_counted_by_reason(tmp_path: Path, warnings_seen: li
     DataSet("folder", str(tmp_path)).load("train")
     (warning,) = warnings_seen
     for said in (
-        ".gif files: 2 (train/owl/moving.gif, …)",
+        ".gif files: 2 (train/owl/moving.gif, train/owl/still.gif)",
         ".txt files: 1 (train/cat/notes.txt)",
-        "links that lead nowhere: 2 (train/elk, …)",
-        "images outside the folders: 2 (stray.png, …)",
+        "links that lead nowhere: 2 (train/elk, train/owl/gone.png)",
+        "images outside the folders: 2 (stray.png, test/stray.png)",
         "files without a suffix: 1 (README)",
         "folders beside train and test: 1 (unsorted)",
     ):

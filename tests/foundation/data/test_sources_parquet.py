@@ -263,7 +263,8 @@ def test_tables_that_nobody_reads_are_named(tmp_path: Path, warnings_seen: list[
     write_parquet(tmp_path / ".ipynb_checkpoints" / "train.parquet", pictures(2), [0, 1])
     DataSet("parquet", str(tmp_path)).describe()
     assert warnings_seen == [
-        f"not read in {tmp_path}: parquet files beside those of the splits: 2 (more.parquet, …)"
+        f"not read in {tmp_path}: parquet files beside those of the splits: 2 (more.parquet, "
+        "validation.parquet)"
     ]
 
 
