@@ -79,7 +79,8 @@ def evaluate(
 
     Each is a folder of class folders (below ``test``, where it has one), a parquet file, or a
     folder of sites, each of which counts by itself. A class that the model does not have is an
-    error. ``warn`` gets a line for every image that could not be read: it is not counted.
+    error. ``warn`` gets a line for all that is not counted: images that could not be read, and
+    those for training beside a ``test``.
 
     Raises
     ------
@@ -90,6 +91,8 @@ def evaluate(
     for place in _places(folders, model.classes):
         files = own_files(place, model.classes)
         split = "test" if "test" in files.splits else "train"
+        if len(files.splits) > 1:
+            warn(f"{place}: its test images are counted, and those for training are not")
         records = files.records(split)
         images = enumerate(records.images())
         logits: list[Tensor] = []

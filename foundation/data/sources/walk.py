@@ -26,11 +26,13 @@ _SYSTEM_FILES = frozenset({"thumbs.db", "desktop.ini"})
 _SYSTEM = "folders that are hidden or a system's"
 _RUNS = "folders that hold runs or models"
 
-# Names in a run's, a model's or a comparison's folder: two of them, and it is no class.
+# Names in the folder of a run, a model, an evaluation or a comparison: with two of them it is no
+# class.
 _OF_A_RUN = frozenset(
     {
         *("config.json", "metrics.jsonl", "summary.json", "report.html", ".lock"),
         *("checkpoints", "pseudo_data", "model.safetensors"),
+        *("model.pt", "model.onnx", "evaluation.html", "evaluation.json"),
         *("comparison.csv", "comparison.md", "comparison.html"),
     }
 )

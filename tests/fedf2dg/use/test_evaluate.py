@@ -106,6 +106,20 @@ def test_what_cannot_be_read_is_named_and_not_counted(
     assert ">1</b>" in (tmp_path / PAGE).read_text("utf-8")  # not read
 
 
+def test_training_images_beside_test_images_are_not_counted_and_that_is_said(
+    model: Path, sites: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "data").mkdir()
+    for split, site in (("train", "north"), ("test", "south")):
+        (tmp_path / "data" / split).symlink_to(sites / site)
+    given = ["evaluate", str(model), str(tmp_path / "data"), "--output", str(tmp_path)]
+    assert cli.main(given) == 0
+    assert "those for training are not" in capsys.readouterr().err
+    assert json.loads((tmp_path / FIGURES).read_text())["all"]["images"] == 20
+    assert cli.main([*given[:2], str(sites / "south"), *given[3:]]) == 0
+    assert "those for training" not in capsys.readouterr().err
+
+
 def test_a_class_that_the_model_does_not_have_is_refused(
     model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -99,6 +99,22 @@ def test_runs_are_no_classes(tmp_path: Path, place: str, warnings_seen: list[str
     assert warnings_seen == [f"not read in {tmp_path}: folders that hold runs or models: 1 ({top})"]
 
 
+@pytest.mark.parametrize(
+    "names", [("evaluation.html", "evaluation.json"), ("model.onnx", "config.json", "README.md")]
+)
+def test_evaluations_and_exported_models_are_no_classes(
+    tmp_path: Path, names: tuple[str, ...], warnings_seen: list[str]
+) -> None:
+    write_folder(tmp_path, {"a": pictures(5), "b": pictures(5)})
+    (tmp_path / "judged").mkdir()
+    for name in names:
+        (tmp_path / "judged" / name).write_text("{}")
+    assert DataSet("folder", str(tmp_path)).load("train").class_names == ("a", "b")
+    assert warnings_seen == [
+        f"not read in {tmp_path}: folders that hold runs or models: 1 (judged)"
+    ]
+
+
 def test_a_run_is_no_data_set(tmp_path: Path) -> None:
     run_in(tmp_path / "run")
     with pytest.raises(DataError, match="holds runs, not images"):
