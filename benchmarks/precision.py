@@ -117,7 +117,7 @@ class _Inversion:
         self.budgets = budgets(
             configuration.generation.images_per_client * len(self.clients), examples, None
         )
-        counts = trained.clients.labels.of(self.clients)
+        counts = trained.clients.label_counts(self.clients)
         self.label_counts = (
             None if counts is None else [counts[client] or [1] for client in self.clients]
         )

@@ -151,18 +151,18 @@ kit.allow_missing_flower()
 assert not kit.is_installed()
 from benchmarks import bare_loop, distillation, inversion, training
 from strategies import get
-client = get("scaffold").client
+algorithm = get("scaffold")
 try:
     import flwr.serverapp
     flwr.serverapp.Grid()
 except ModuleNotFoundError as error:
     assert "Flower is not installed" in str(error)
-    print("fine", client.__name__)
+    print("fine", algorithm.name)
 """
     done = subprocess.run(
         [sys.executable, "-c", program], cwd=REPOSITORY, capture_output=True, text=True, check=False
     )
-    assert done.stdout.split() == ["fine", "ScaffoldClient"], done.stderr[-2000:]
+    assert done.stdout.split() == ["fine", "scaffold"], done.stderr[-2000:]
 
 
 @pytest.mark.slow

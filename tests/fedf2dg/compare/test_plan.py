@@ -32,7 +32,7 @@ def test_lists_are_multiplied_out(plan: ReadPlan) -> None:
     assert len(made.cells) == 8
     assert [cell.seed for cell in made.cells] == [3] * 4 + [4] * 4
     assert {cell.configuration.num_clients for cell in made.cells} == {5}
-    assert made.varied() == ["dirichlet-alpha", "strategy"]
+    assert made.varied() == ["strategy", "dirichlet-alpha"]
 
 
 def test_ranges_include_both_ends(plan: ReadPlan) -> None:
