@@ -272,7 +272,7 @@ def test_a_server_without_images_shows_what_the_clients_told_of_each_class(
     lines = (run / "metrics.jsonl").read_text("utf-8").splitlines()
     kept = [line for line in lines if json.loads(line)["event"] != "evaluation"]
     (run / "metrics.jsonl").write_text("\n".join(kept) + "\n", "utf-8")
-    assert "No confusion matrix measured yet." in write_report(run).read_text("utf-8")
+    assert "No confusion matrix was measured." in write_report(run).read_text("utf-8")
     summary = json.loads((run / "summary.json").read_text())
     evidence(summary)
     (run / "summary.json").write_text(json.dumps(summary))
