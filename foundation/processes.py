@@ -20,6 +20,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -430,13 +431,23 @@ def begin(process: BaseProcess) -> None:
 
 @contextlib.contextmanager
 def _imported_safely() -> Iterator[None]:
-    """Start Python without the working folder on its path: any types.py there would end it."""
+    """Start Python without the working folder on its path, where any types.py would end it.
+
+    Ctrl-C reaches every process of the terminal. One that still imports would end in a traceback;
+    it inherits that the signal is blocked, and this process hears it afterwards.
+    """
     with _SETTING_ENVIRONMENT:
         before = os.environ.get("PYTHONSAFEPATH")
         os.environ["PYTHONSAFEPATH"] = "1"
+        mask = None
+        if hasattr(signal, "pthread_sigmask"):
+            resource_tracker.ensure_running()  # whose start would unblock it again
+            mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
             yield
         finally:
+            if mask is not None:
+                signal.pthread_sigmask(signal.SIG_SETMASK, mask)
             if before is None:
                 del os.environ["PYTHONSAFEPATH"]
             else:

@@ -129,7 +129,7 @@ def post_train(
     ask : callable, optional
         Answers for the clients what a model says of their training images, added up over them;
         ``fedf2dg.AskClients`` is one. Calibration then corrects the bias from their predictions
-        instead of pseudo images.
+        instead of pseudo images; "auto" chooses calibration for images of 16 pixels a side or more.
 
     Returns
     -------
@@ -144,7 +144,10 @@ def post_train(
         If models, counts and shapes do not go together. Both before any work.
     """
     configuration = _configuration(settings or {}, seed, method)
-    methods = chosen(methods_for(method, image_shape[1:], label_counts is not None))
+    # Clients that answer tell how many images of each class they have, too.
+    counts_told = label_counts is not None or ask is not None
+    names = methods_for(method, image_shape[1:], counts_told)
+    methods = chosen(names)
     expected = cpu_state(model)
     state = _as_state(global_state, expected)
     given = getattr(local_models, "num_examples", None) if num_examples is None else num_examples
@@ -157,7 +160,8 @@ def post_train(
     if told != classes:
         raise ValueError(f"the clients are asked about {told} classes, and the model has {classes}")
     if ask is not None and not any(member.name == "calibration" for member in methods):
-        log.warning("no client is asked: that is for method=calibration, and not %s", method)
+        chose = "" if names == method else f", which {method} chooses for images of this size"
+        log.warning("no client is asked: that is for method=calibration, not %s%s", names, chose)
     sections = Settings.of(configuration)
     for member in methods:
         if member.suits is not None:

@@ -29,7 +29,8 @@ from foundation.models import fit_threads, gpu_shares, release_memory
 from foundation.processes import WorkerPool, Workers, threads
 from foundation.progress import PROGRESS
 from foundation.settings.configuration import RunConfiguration
-from post_training import Settings, chosen
+from foundation.settings.post_training import method_names, methods_for
+from post_training import Method, Settings, chosen
 from post_training.closed_form_head import with_closed_form_head
 from strategies import get, prior_left
 
@@ -80,7 +81,7 @@ def run(
     directory = run_directory.prepare(configuration)
     log.info("run directory: %s", directory)
     with (
-        run_directory.disk_errors_explained(directory),
+        run_directory.machine_errors_explained(directory),
         run_directory.reserved(directory),
         Run(grid, configuration, directory, workers, must_stop, listeners) as this,
     ):
@@ -165,7 +166,10 @@ class Run:
         if not any(step.startswith("train") for step in journal.state.completed):
             self.clients.introduce()
         has_model, participants = self.strategy.has_global_model, self.clients.participants
-        _warn_of_what_is_left_out(configuration, participants, has_model, self.measuring.by)
+        for sentence in left_out(configuration, self.description.image_size, has_model):
+            log.warning("%s", sentence)
+        if has_model or not _post_trains(configuration):
+            _warn_of_judges(configuration, participants, self.measuring.by)
         if "train" in configuration.stage_names:
             self.train()
         if has_model and configuration.stage_names != ("train",):
@@ -219,19 +223,8 @@ class Run:
         acceptance.settle()
         names = configuration.post_training_for(self.description.image_size)
         log.info("post-training: %s", names)
-        methods = chosen(names)
-        for place, method in enumerate(methods, start=1):
+        for method in _methods(configuration, self.description.image_size)[0].values():
             method.run(self._trained(method.prefix, acceptance), settings)
-            if method.has_stages and "compete" not in settings.stages:
-                # What comes behind it wants its last stage's result.
-                if behind := [later.name for later in methods[place:]]:
-                    log.warning(
-                        "%s comes behind the competition, which stages=%s leaves out: "
-                        "competition.rounds=0 leaves out the competition alone",
-                        " and ".join(behind),
-                        configuration.stages,
-                    )
-                return
 
     @property
     def _parts(self) -> StageParts:
@@ -349,13 +342,15 @@ class Run:
         """Return the content of ``summary.json``; a stage that did not run is None."""
         configuration, ledger = self.configuration, self.journal.ledger
         has_model = self.strategy.has_global_model
-        methods = configuration.post_training_for(self.description.image_size)
+        size = self.description.image_size
+        methods = ",".join(_methods(configuration, size)[0]) if has_model else ""
         kept = ledger.kept if has_model else None
         results = ledger.results()
         return {
             "status": "completed",
             "strategy": configuration.strategy,
-            "post_training": methods if has_model else "none",
+            "post_training": methods or "none",
+            "left_out": left_out(configuration, size, has_model),
             "dataset": configuration.dataset,
             "seed": configuration.seed,
             "clients": configuration.num_clients,
@@ -393,18 +388,60 @@ def _log_images(configuration: RunConfiguration, description: Description) -> No
         )
 
 
-def _warn_of_what_is_left_out(
-    configuration: RunConfiguration, participants: Participants, has_model: bool, measured_by: str
-) -> None:
-    """Say before any work what this run's settings and clients rule out."""
-    post_trains = configuration.stage_names != ("train",) and configuration.post_training != "none"
-    if post_trains and not has_model:
-        log.warning(
-            "strategy %r has no global model: post-training=%s is left out, and no model is kept",
-            configuration.strategy,
-            configuration.post_training,
+def _post_trains(configuration: RunConfiguration) -> bool:
+    return configuration.stage_names != ("train",) and configuration.post_training != "none"
+
+
+def _methods(
+    configuration: RunConfiguration, image_size: tuple[int, int]
+) -> tuple[dict[str, Method], list[str]]:
+    """Return the methods that are carried out, and the names of those that the stages leave out."""
+    if not _post_trains(configuration):
+        return {}, []
+    text = configuration.post_training_for(image_size)
+    names, methods = method_names(text), chosen(text)
+    last = len(names)
+    if "compete" not in configuration.stage_names:
+        # What comes behind a method of several stages wants its last stage's result.
+        last = next((i for i, method in enumerate(methods, start=1) if method.has_stages), last)
+    return dict(zip(names[:last], methods, strict=False)), names[last:]
+
+
+def left_out(
+    configuration: RunConfiguration, image_size: tuple[int, int], has_model: bool
+) -> list[str]:
+    """Say what is asked for, and cannot be with this run's settings."""
+    asked = configuration.post_training
+    if not _post_trains(configuration):
+        return []
+    if not has_model:
+        return [
+            f"strategy {configuration.strategy!r} has no global model: post-training={asked} is "
+            "left out, and no model is kept"
+        ]
+    found = []
+    if configuration.post_training_for(image_size) != methods_for(asked, image_size, True):
+        uniform = configuration.label_counts == "uniform"
+        found.append(
+            f"post-training={asked} leaves calibration out: "
+            f"{'label-counts=uniform' if uniform else 'generation.place=client'} keeps the "
+            "clients' label counts from the server. post-training=fedf2dg,calibration calibrates "
+            "on pseudo images"
         )
-        return
+    if behind := _methods(configuration, image_size)[1]:
+        found.append(
+            f"{' and '.join(behind)} comes behind the competition, which stages="
+            f"{configuration.stages} leaves out: competition.rounds=0 leaves out the competition "
+            "alone"
+        )
+    return found
+
+
+def _warn_of_judges(
+    configuration: RunConfiguration, participants: Participants, measured_by: str
+) -> None:
+    """Say before any work that clients hold no image out, and what follows from it."""
+    post_trains = _post_trains(configuration)
     without = sorted(set(participants.clients) - set(participants.judges))
     judged = post_trains and configuration.acceptance == "clients"
     measured = measured_by == CLIENTS

@@ -21,6 +21,7 @@ from foundation import ExpectedError, write_whole
 from foundation.data import Description
 from foundation.data.names import shown
 from foundation.disks import disk_problem, is_full
+from foundation.processes import ProcessDied
 from foundation.settings.configuration import ConfigurationError, RunConfiguration, key_table
 
 from .checkpoints import FINISHED, CheckpointError
@@ -325,29 +326,35 @@ class DiskError(ExpectedError, OSError):
 
 
 @contextmanager
-def disk_errors_explained(directory: Path) -> Iterator[None]:
-    """Turn errors of the disk into a sentence on what is saved of a run, and how to go on.
+def machine_errors_explained(directory: Path) -> Iterator[None]:
+    """Say of errors of the machine what is saved of a run, and how to go on.
 
     Raises
     ------
     DiskError
-        In place of an error of the disk; all others pass.
+        In place of an error of the disk.
+    ProcessDied
+        In place of one that does not say it. All other errors pass.
     """
     try:
         yield
+    except ProcessDied as error:
+        remedy = "Free some memory, or take fewer processes (processes=1: none but this one)"
+        raise ProcessDied(f"{str(error).rstrip('.')}. {_saved(directory, remedy)}") from error
     except ExpectedError:
         raise
     except Exception as error:
         if problem := disk_problem(error):
-            raise DiskError(f"{problem}. {_saved(directory, is_full(error))}") from error
+            full = is_full(error)
+            remedy = "Free some space" if full else "Make it writable"
+            elsewhere = "" if full else ", or with output-dir=ANOTHER beside it"
+            raise DiskError(f"{problem}. {_saved(directory, remedy)}{elsewhere}") from error
         raise
 
 
-def _saved(directory: Path, full: bool) -> str:
+def _saved(directory: Path, remedy: str) -> str:
     steps = sorted(path.name[5:] for path in directory.glob("checkpoints/[0-9]*"))
-    remedy = "Free some space" if full else "Make it writable"
     if not (directory / "config.json").is_file():
         return f"Nothing of the run is saved. {remedy}, and start it again"
     saved = f"The run is saved up to step {steps[-1]}" if steps else "No step of the run is saved"
-    elsewhere = "" if full else ", or with output-dir=ANOTHER beside it"
-    return f"{saved}. {remedy}, then go on with resume-from={directory}{elsewhere}"
+    return f"{saved}. {remedy}, then go on with resume-from={directory}"

@@ -206,6 +206,8 @@ def _carry_out(
     torch.set_num_threads(threads())
 
     def work() -> int:
+        if hasattr(signal, "pthread_sigmask"):  # blocked while the process started
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
         with plain_warnings(sys.stdout), terminable():
             simulate(configuration, engine, sys.stdout)
         return 0

@@ -173,6 +173,8 @@ def _headline(record: RunRecord) -> Iterator[Part]:
         yield Note(way or _nothing("accuracy", record), "lead")
     if said := helped(record):
         yield Note(said)
+    for sentence in summary.get("left_out") or ():
+        yield Note(f"Left out: {sentence}.", "warning")
     if way and record.completed:
         yield Note(f"From stage to stage: {way}", "way")
     facts = {
@@ -365,7 +367,7 @@ def _clients(record: RunRecord) -> Iterator[Part]:
             f"server ({_why_uncounted(record)}), so they cannot be shown."
         )
     else:
-        held = Note("Not reported yet.")
+        held = Note("Not reported." if record.ended else "Not reported yet.")
     table = clients_table(record)
     heading = Heading("Accuracy by client, on its own held-out images")
     yield Section("What the clients hold", [held, *([heading, table] if table.rows else [])])

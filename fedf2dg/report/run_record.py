@@ -168,21 +168,23 @@ class RunRecord:
     def measurements(self) -> list[Measurement]:
         """Return every measured accuracy, in the order of the stages.
 
-        A competition round may hold a federated round and distillation epochs; they share the
-        way from one competition round's number to the next evenly.
+        A competition round may hold a federated round and distillation epochs; those that were
+        measured share the way from one competition round's number to the next evenly.
         """
         found: dict[str, list[Measurement]] = {"federated": [], "distillation": []}
-        competition: dict[int, list[tuple[float | None, bool]]] = {}
+        competition: dict[int, list[tuple[float, bool]]] = {}
         current = 0
         for event in self.events:
             match event:
                 case RoundDone(competes=True):
                     # Its own number may count on from the federated rounds; its place does not.
                     current += 1
-                    competition.setdefault(current, []).append((event.accuracy, True))
+                    if event.accuracy is not None:
+                        competition.setdefault(current, []).append((event.accuracy, True))
                 case EpochDone(competition_round=int(place)) if place:
                     current = place
-                    competition.setdefault(current, []).append((event.accuracy, False))
+                    if event.accuracy is not None:
+                        competition.setdefault(current, []).append((event.accuracy, False))
                 case RoundDone(accuracy=float(accuracy)):
                     found["federated"].append(Measurement("federated", event.round, accuracy))
                 case EpochDone(accuracy=float(accuracy)):
@@ -196,7 +198,6 @@ class RunRecord:
                 Measurement("competition", place - 1 + step / len(steps), accuracy, retrained)
                 for place, steps in sorted(competition.items())
                 for step, (accuracy, retrained) in enumerate(steps, start=1)
-                if accuracy is not None
             ),
         ]
 

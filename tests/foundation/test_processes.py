@@ -340,6 +340,18 @@ def test_programs_that_compute_are_noticed():
             process.wait()
 
 
+@pytest.mark.skipif(not hasattr(signal, "pthread_sigmask"), reason="signals cannot be blocked")
+def test_ctrl_c_does_not_reach_a_process_that_still_imports():
+    program = "import signal; print(signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, []))"
+
+    def blocked() -> str:
+        return subprocess.check_output([sys.executable, "-c", program], text=True).strip()
+
+    with processes._imported_safely():
+        assert blocked() == "True"
+    assert blocked() == "False"
+
+
 def test_processes_share_out_what_their_starter_may_use(monkeypatch):
     monkeypatch.setattr(processes, "running_elsewhere", lambda: 0)
     monkeypatch.setattr(os, "cpu_count", lambda: 16)

@@ -139,6 +139,36 @@ def test_what_cannot_work_is_said_before_any_work(changes, error, message):
         improve(**changes, progress=never)
 
 
+@pytest.mark.parametrize(("side", "chosen"), [(8, "fedf2dg"), (16, "fedf2dg,calibration")])
+def test_auto_asks_for_photographs_alone_and_says_so(side, chosen, caplog):
+    asked = []
+
+    def ask(request):
+        asked.append(request)
+
+    model = nn.Sequential(
+        nn.Conv2d(3, 4, 3),
+        nn.BatchNorm2d(4),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(4, 4),
+    )
+    state = cpu_state(model)
+    models = {client: cpu_state(model) for client in (0, 1)}
+    with caplog.at_level("WARNING", "flwr.fedf2dg"):
+        improve(
+            (0, 1),
+            model=model,
+            global_state=state,
+            local_models=models,
+            image_shape=(3, side, side),
+            method="auto",
+            ask=ask,
+        )
+    assert bool(asked) == ("calibration" in chosen)
+    assert ("no client is asked" in caplog.text) != bool(asked)
+
+
 def test_the_library_needs_no_flower_and_its_names_load_when_they_are_used():
     program = (
         "import sys, fedf2dg; assert 'torch' not in sys.modules; "

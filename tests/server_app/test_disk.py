@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from foundation.processes import ProcessDied
 from server_app.checkpoints import Checkpoints
-from server_app.run_directory import DiskError, disk_errors_explained
+from server_app.run_directory import DiskError, machine_errors_explained
 
 
 @pytest.mark.parametrize(
@@ -46,11 +47,21 @@ def test_a_run_goes_on_from_what_it_says(
 def test_a_run_that_had_not_begun_is_started_again(tmp_path: Path) -> None:
     with (
         pytest.raises(DiskError, match=r"Nothing of the run is saved.*start it again"),
-        disk_errors_explained(tmp_path),
+        machine_errors_explained(tmp_path),
     ):
         raise OSError(errno.ENOSPC, "")
 
 
+def test_a_process_that_died_says_what_is_saved(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "checkpoints" / "0002-train-0002").mkdir(parents=True)
+    with (
+        pytest.raises(ProcessDied, match=r"memory\?\)\. The run is saved up to step train-0002\. "),
+        machine_errors_explained(tmp_path),
+    ):
+        raise ProcessDied("its process ended (out of memory?)")
+
+
 def test_other_errors_pass(tmp_path: Path) -> None:
-    with pytest.raises(KeyError), disk_errors_explained(tmp_path):
+    with pytest.raises(KeyError), machine_errors_explained(tmp_path):
         raise KeyError("x")

@@ -173,6 +173,23 @@ def test_auto_chooses_by_the_images_and_what_may_be_known(keys, size, names):
     assert RunConfiguration.parse(keys).post_training_for(size) == names
 
 
+@pytest.mark.parametrize("keys", [{"label-counts": "uniform"}, {"generation.place": "client"}])
+def test_what_auto_leaves_out_is_named_with_its_reason(keys):
+    from server_app.run import left_out
+
+    (said,) = left_out(RunConfiguration.parse(keys), (32, 32), has_model=True)
+    assert "leaves calibration out" in said and "=".join(*keys.items()) in said
+    assert left_out(RunConfiguration.parse(keys), (8, 8), has_model=True) == []
+    assert left_out(RunConfiguration.parse({}), (32, 32), has_model=True) == []
+    assert left_out(RunConfiguration.parse({**keys, "stages": "train"}), (32, 32), True) == []
+
+
+def test_a_run_of_the_training_alone_names_no_method(tiny_run):
+    run = tiny_run("run", strategy="fedavg", num_server_rounds=1, stages="train")
+    assert run.summary()["post_training"] == "none" and run.summary()["left_out"] == []
+    assert "fedf2dg," not in (run.directory / "model" / "README.md").read_text("utf-8")
+
+
 def test_what_auto_chose_stands_in_log_configuration_and_summary(tiny_run, app_log):
     run = tiny_run("run", strategy="fedavg", num_server_rounds=1, stages="train,generate,distil")
     assert run.summary()["post_training"] == "fedf2dg"

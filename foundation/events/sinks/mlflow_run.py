@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import io
+import logging
 import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+log = logging.getLogger("flwr.fedf2dg")
 
 
 class MlflowRun:
@@ -17,7 +20,15 @@ class MlflowRun:
 
         self._mlflow: Any = mlflow
         mlflow.start_run(run_name=directory.name)
-        mlflow.log_params(dict(configuration))
+        try:
+            mlflow.log_params(dict(configuration))
+        except mlflow.exceptions.MlflowException as error:
+            # A run that is gone on with (MLFLOW_RUN_ID) keeps the parameters that it began with.
+            log.warning(
+                "MLflow keeps the parameters that its run has, and not those that are set now; "
+                "metrics follow: %s",
+                " ".join(str(error).split())[:300],
+            )
 
     def numbers(self, group: str, step: int, values: Mapping[str, float]) -> None:
         named = {_permitted(f"{group}/{name}"): value for name, value in values.items()}

@@ -352,6 +352,27 @@ def test_competition_rounds_stand_one_after_the_other(write_run: WriteRun, tmp_p
     assert [m.retrained for m in measured] == [True, False, False, False] * 2
 
 
+def test_steps_that_nobody_measured_take_no_place(write_run: WriteRun, tmp_path: Path) -> None:
+    """Clients measure no epoch of a distillation, but the round before it."""
+    run = write_run(tmp_path, rounds=2, epochs=3, competition_rounds=2)
+    lines = (run / "metrics.jsonl").read_text("utf-8").splitlines()
+    events = [json.loads(line) for line in lines]
+    for event in events:
+        if event["event"] == "distillation":
+            event["accuracy"] = None
+    (run / "metrics.jsonl").write_text("".join(json.dumps(e) + "\n" for e in events), "utf-8")
+    measured = [m for m in RunRecord.read(run).measurements() if m.stage == "competition"]
+    assert [m.position for m in measured] == [1.0, 2.0]
+
+
+def test_a_run_that_ended_promises_no_more(write_run: WriteRun, tmp_path: Path) -> None:
+    run = write_run(tmp_path)
+    (run / "metrics.jsonl").write_text("", "utf-8")
+    text = Page(write_report(run)).text
+    assert "No confusion matrix was measured" in text
+    assert "yet" not in text
+
+
 @pytest.mark.parametrize(
     ("key", "value", "reason"),
     [("label-counts", "uniform", "label-counts=uniform"), ("place", "client", "place=client")],

@@ -222,7 +222,13 @@ def test_mlflow_gets_names_that_it_permits(
     calls: list[Any] = []
     mlflow = ModuleType("mlflow")
     mlflow.start_run = lambda run_name: calls.append(run_name)  # type: ignore[attr-defined]
-    mlflow.log_params = calls.append  # type: ignore[attr-defined]
+    mlflow.exceptions = SimpleNamespace(MlflowException=KeyError)  # type: ignore[attr-defined]
+
+    def log_params(values: dict[str, Any]) -> None:
+        calls.append(values)
+        raise KeyError("seed was 2 and cannot be 3")
+
+    mlflow.log_params = log_params  # type: ignore[attr-defined]
     mlflow.log_metrics = lambda values, step: logged.append((values, step))  # type: ignore[attr-defined]
     mlflow.end_run = lambda: calls.append("ended")  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "mlflow", mlflow)
