@@ -59,6 +59,7 @@ HALF_BLIND = planted([[300, 3, 3], [20, 5, 2], [20, 1, 6]])
         (planted([[3, 1, 0], [1, 3, 1], [0, 1, 0]]), "Not to be told from guessing", "bad"),
         # All right, and no other model could have done better.
         (planted([[1, 0, 0], [0, 0, 0], [0, 0, 0]]), TOO_FEW, "unsure"),
+        (planted([[4, 1, 0], [0, 0, 0], [0, 0, 0]]), TOO_FEW, "unsure"),  # one class alone
         (
             HALF_BLIND,
             "Tells classes apart, but is not right more often than guessing",
