@@ -35,7 +35,7 @@ def test_an_intruder_a_power_cut_at_a_site_and_one_at_the_server(deploy, tmp_pat
         "min-successful-clients": 1,
         "num-server-rounds": 2,
         "node-timeout": 90.0,
-        "round-timeout": 60.0,
+        "round-timeout": 30.0,
         "local-epochs": 1,
         "stages": "train,generate,distil",
         "generation.place": "client",
@@ -60,7 +60,7 @@ def test_an_intruder_a_power_cut_at_a_site_and_one_at_the_server(deploy, tmp_pat
     deployment.kill("superlink")
     deployment.start_superlink()
     run_id = deployment.submit(
-        **{**settings, "output-dir": "", "resume-from": str(output), "node-timeout": 20.0}
+        **{**settings, "output-dir": "", "resume-from": str(output), "node-timeout": 10.0}
     )
     status, details = deployment.wait(run_id, 300, every=4)
     assert status == "finished:completed", details + deployment.log("superlink")[-3000:]

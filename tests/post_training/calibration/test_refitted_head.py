@@ -112,7 +112,7 @@ WAYS = [
 ]
 
 
-@pytest.mark.parametrize("classes", [2, 5, 200])
+@pytest.mark.parametrize("classes", [2, 5, 61])
 @pytest.mark.parametrize("way", WAYS, ids=lambda way: "-".join(way.values()))
 def test_a_head_that_knows_nothing_becomes_a_good_one(classes, way):
     images, labels = images_of(classes)
