@@ -173,7 +173,8 @@ def _headline(record: RunRecord) -> Iterator[Part]:
         yield Note(way or _nothing("accuracy", record), "lead")
     if said := helped(record):
         yield Note(said)
-    for sentence in summary.get("left_out") or ():
+    left_out = summary.get("left_out")
+    for sentence in left_out if isinstance(left_out, list) else ():
         yield Note(f"Left out: {sentence}.", "warning")
     if way and record.completed:
         yield Note(f"From stage to stage: {way}", "way")

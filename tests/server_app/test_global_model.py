@@ -76,6 +76,10 @@ def test_a_head_of_other_classes_is_replaced_and_other_pixels_are_warned_of(tmp_
     configuration = RunConfiguration(initial_weights=str(tmp_path / "run"))
     model = build("resnet8", classes=10, channels=1, image_size=8, seed=0)
     with caplog.at_level(logging.INFO, "flwr.fedf2dg"):
+        caplog.clear()
+        # The check before a run says nothing of what the run says then.
+        initial_state(configuration, description_of(configuration), model, say=False)
+        assert not caplog.text
         initial_state(configuration, description_of(configuration), model)
     assert "the classifier's head is new" in caplog.text
 

@@ -365,6 +365,16 @@ def test_steps_that_nobody_measured_take_no_place(write_run: WriteRun, tmp_path:
     assert [m.position for m in measured] == [1.0, 2.0]
 
 
+def test_what_was_left_out_is_on_the_page(write_run: WriteRun, tmp_path: Path) -> None:
+    run = write_run(tmp_path)
+    summary = json.loads((run / "summary.json").read_text("utf-8"))
+    for told, shown in ((["calibration, for <reasons>"], 1), (5, 0)):
+        (run / "summary.json").write_text(json.dumps(summary | {"left_out": told}), "utf-8")
+        text = Page(write_report(run)).text
+        assert text.count("Left out: calibration, for <reasons>.") == shown
+        assert "could not be made" not in text
+
+
 def test_a_run_that_ended_promises_no_more(write_run: WriteRun, tmp_path: Path) -> None:
     run = write_run(tmp_path)
     (run / "metrics.jsonl").write_text("", "utf-8")
