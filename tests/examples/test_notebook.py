@@ -19,6 +19,7 @@ def test_the_notebook_is_stored_without_outputs():
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("drawn_reports")
 def test_the_notebook_runs_and_the_accuracy_moves(monkeypatch, capsys):
     matplotlib.use("Agg")
     from matplotlib import pyplot
