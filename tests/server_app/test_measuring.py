@@ -21,7 +21,7 @@ from foundation.settings.configuration import ConfigurationError, RunConfigurati
 from questions.evaluation import Scores
 from server_app.measuring import Measuring, mean_loss
 from server_app.preflight import parse
-from server_app.run import _warn_of_what_is_left_out
+from server_app.run import _warn_of_judges
 from server_app.run_directory import settings_to_resume
 from tests.meeting import meeting
 
@@ -148,7 +148,7 @@ def test_clients_without_an_image_to_judge_with_are_named_before_any_work(app_lo
         client: Participant(client, client, 10, (client % 14 // 13, 0), f"site {client}")
         for client in range(14)
     }
-    _warn_of_what_is_left_out(RunConfiguration.parse({}), participants, True, "server")
+    _warn_of_judges(RunConfiguration.parse({}), participants, "server")
     (said,) = [record.getMessage() for record in app_log.records]
     assert said.startswith("no image is held out by site 0, site 1, ")
     assert said.endswith("site 9 and 3 others: nothing is measured or judged there")
