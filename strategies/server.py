@@ -93,7 +93,7 @@ class FederatedStrategy:
 
     #: Whether local models must outlive the round after theirs (MOON, local-only).
     keeps_local_models = False
-    #: Whether there is a global model that the post-training hook can work on.
+    #: Whether there is a global model that a post-training method can work on.
     has_global_model = True
 
     def __init__(

@@ -196,7 +196,9 @@ def verdict(
         if knows:
             word = "Tells classes apart, but is not right more often than guessing"
             kind = "unsure"
-        elif share_interval(1.0, outcomes.images)[0] <= most <= max(right.high, most == 1.0):
+        elif (right.high >= most or most == 1.0) and share_interval(1.0, outcomes.images)[
+            0
+        ] <= most:
             # A model that is right for all of them could not be told from guessing either.
             word, kind = "Too few images, or too much of one class, to tell from guessing", "unsure"
     elif groups["blind"] or groups["weak"]:

@@ -7,21 +7,7 @@ import torch
 
 from foundation.settings.configuration import ConfigurationError
 from server_app import preflight
-
-
-def error_to(run, target):
-    return float((run.state["weight"] - target).abs().max())
-
-
-def memory_gap(run):
-    """Return ‖h - Σ p_i·h_i‖∞ with p_i over all clients known to the server."""
-    strategy, known = run.strategy, run.strategy.participants
-    total = sum(known[client].num_examples for client in known.clients)
-    mean = sum(
-        known[client].num_examples / total * strategy.client_control(client)["weight"]
-        for client in known.clients
-    )
-    return float((strategy.control["weight"] - mean).abs().max())
+from tests.strategies.controls import controls_gap, error_to
 
 
 @pytest.mark.parametrize("weight_decay", [0.0, 0.2])
@@ -62,7 +48,7 @@ def test_client_sampling_keeps_the_invariant_and_the_fixed_point(
     for _ in range(20):
         run.round()
         assert len(run.strategy.outcome.clients) == 2
-        assert memory_gap(run) < 1e-12
+        assert controls_gap(run) < 1e-12
     run.rounds(230)
     assert error_to(run, minimiser(curved_clients)) <= 1e-9
 
@@ -82,7 +68,7 @@ def test_a_lost_reply_leaves_the_clients_memory_alone(laboratory, curved_clients
     run.grid.touch = lambda client, reply: None if client == 1 else reply
     run.round()
     assert torch.equal(run.strategy.client_control(1)["weight"], before)
-    assert memory_gap(run) < 1e-12
+    assert controls_gap(run) < 1e-12
 
 
 def test_a_restarted_server_goes_on_with_the_same_memory(laboratory, curved_clients):

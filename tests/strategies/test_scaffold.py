@@ -6,20 +6,7 @@ import pytest
 import torch
 from flwr.app import ArrayRecord, Error, Message
 
-
-def error_to(laboratory, target):
-    return float((laboratory.state["weight"] - target).abs().max())
-
-
-def controls_gap(laboratory):
-    """Return ‖c - Σ p_i·c_i‖∞ with p_i over all clients known to the server."""
-    strategy, known = laboratory.strategy, laboratory.strategy.participants
-    total = sum(known[client].num_examples for client in known.clients)
-    mean = sum(
-        known[client].num_examples / total * strategy.client_control(client)["weight"]
-        for client in known.clients
-    )
-    return float((strategy.control["weight"] - mean).abs().max())
+from tests.strategies.controls import controls_gap, error_to
 
 
 @pytest.mark.parametrize("weight_decay", [0.0, 0.2])
