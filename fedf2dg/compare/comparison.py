@@ -43,13 +43,8 @@ def compare(
 
     By default as many ``jobs`` go on at once as there are cores, where runs need no GPU and no
     engine that takes all cores itself; else one. The directory is by default
-    ``outputs/compare-<name of the last file>``, or called after the varied keys. ``say`` receives
-    the lines of progress.
-
-    Returns
-    -------
-    int
-        Number of cells without a result.
+    ``outputs/compare-<name of the last file>``, or called after the varied keys. Returns the number
+    of cells without a result.
 
     Raises
     ------
@@ -110,7 +105,6 @@ def _carry_out(plan: Plan, directory: Path, engine: Engine, jobs: int, say: Say)
 
 
 def _at_once(jobs: int, engine: Engine, plan: Plan, runs: int) -> int:
-    """Return how many runs go on at once."""
     import torch
 
     on_gpu = torch.cuda.is_available() and any(

@@ -15,15 +15,7 @@ from .state import State
 
 @dataclass(frozen=True)
 class LinearHead:
-    """Logits z = W·f + b of features f.
-
-    Parameters
-    ----------
-    weight : Tensor
-        (C, d) float64, W.
-    bias : Tensor
-        (C,) float64, b.
-    """
+    """Logits z = W·f + b of features f; W (C, d) and b (C,) are float64."""
 
     weight: Tensor
     bias: Tensor
@@ -37,18 +29,11 @@ class LinearHead:
         return LinearHead(factor * self.weight, factor * self.bias)
 
     def within(self, old: LinearHead, known: Tensor) -> LinearHead:
-        """Return ``old`` with the rows of the known classes replaced by these.
+        """Return ``old``, (C, d), with the rows of the ``known`` classes, (C,) bool, replaced.
 
         What is added to all rows of a head changes no prediction among them, so the new rows can be
         moved to where the mean of the old ones is. Beside the mean logit of the known classes every
         other class then stands where it stood.
-
-        Parameters
-        ----------
-        old : LinearHead
-            (C, d): all classes.
-        known : Tensor
-            (C,) bool, with as many true entries as this head has rows, at least one.
         """
         weight, bias = old.weight.clone(), old.bias.clone()
         weight[known] = self.weight + (old.weight[known].mean(0) - self.weight.mean(0))
@@ -59,10 +44,7 @@ class LinearHead:
 def head_name(model: nn.Module) -> str:
     """Return the name of a classifier's last linear layer, e.g. ``"head"`` or ``"fc"``.
 
-    Raises
-    ------
-    ValueError
-        If there is none, or it has no bias; the message says so.
+    A ValueError says that there is none, or that it has no bias.
     """
     linear: list[str] = [
         name for name, module in model.named_modules() if isinstance(module, nn.Linear)
@@ -93,16 +75,6 @@ def _names(head: str) -> tuple[str, str]:
 
 
 def add_to_bias(state: Mapping[str, Tensor], head: str, bias: Tensor) -> State:
-    """Return a copy of a state whose head has ``bias`` (C,) added to its own.
-
-    Parameters
-    ----------
-    state : Mapping[str, Tensor]
-        A model's state dictionary.
-    head : str
-        As :func:`head_name` gives it.
-    bias : Tensor
-        (C,), any float type; added in float64.
-    """
+    """Return a copy of a state whose head has ``bias``, (C,), added in float64."""
     weight, old = head_parameters(state, head)
     return with_head(state, head, weight, old + bias.cpu().double())

@@ -48,19 +48,10 @@ def logit_spread(head: LinearHead, means: Tensor, covariance: Tensor, shares: Te
 
 
 def trained_head(features: Tensor, labels: Tensor, shares: Tensor) -> LinearHead:
-    """Return the head with the least cross-entropy on labelled features.
+    """Return the head with the least cross-entropy on features (n, d) and labels (n,).
 
-    A convex problem, solved with no step size to choose. Every class weighs its share however many
-    features there are of it.
-
-    Parameters
-    ----------
-    features : Tensor
-        (n, d).
-    labels : Tensor
-        (n,) int64 in [0, C), at least one of each class.
-    shares : Tensor
-        (C,), π_c above 0.
+    A convex problem, solved with no step size to choose. Every class weighs its share π_c, above 0,
+    however many features there are of it, at least one.
     """
     counts = labels.bincount(minlength=len(shares)).double()
     priors = shares.double() / shares.double().sum()
