@@ -39,12 +39,8 @@ _BFLOAT16_FROM = {"cpu": 1e7, "cuda": 2e9}
 class Site:
     """One client: who it is, its settings, and where it computes; see :class:`questions.Site`.
 
-    Parameters
-    ----------
-    data_path : str
-        A real edge client's own data; empty for simulated ones.
-    threads : int
-        CPU threads that this node, or else the run, asks for; 0: its share of the processors.
+    ``data_path`` is a real client's; ``threads`` are what this node, or else the run, asks for, 0
+    for its share of the processors.
     """
 
     configuration: RunConfiguration
@@ -65,19 +61,9 @@ class Site:
         sent: Mapping[str, Any],
         memory: MutableMapping[str, Any] | None = None,
     ) -> Site:
-        """Read who this client is.
+        """Read who this client is, of its ``--node-config`` and of what the server's message says.
 
-        Parameters
-        ----------
-        node_config : Mapping[str, Any]
-            What ``--node-config`` says, or the simulation.
-        sent : Mapping[str, Any]
-            The settings in the server's message; they may describe the data.
-
-        Raises
-        ------
-        ConfigurationError
-            If the node names neither a partition nor data of its own.
+        ConfigurationError if the node names neither a partition nor data of its own.
         """
         data_path = str(node_config.get("data-path", ""))
         if not data_path and "partition-id" not in node_config:
@@ -108,13 +94,7 @@ class Site:
         return _resident_judging_images(self)
 
     def batches(self, pooled: bool = False) -> Batches:
-        """Return the client's training batches, resident on its device.
-
-        Raises
-        ------
-        ConfigurationError
-            If pooled data is asked of a client that holds its own.
-        """
+        """Return the client's training batches, on its device; ``pooled``: all clients'."""
         if pooled and self.data_path:
             raise ConfigurationError(
                 "strategy = 'centralized' pools all data, which only a simulation can do: this "
@@ -154,15 +134,7 @@ class Site:
 
 
 def reduced_type(wish: str, device: torch.device, operations: float) -> torch.dtype | None:
-    """Return the type that the key ``precision`` means for local training; None: float32.
-
-    Parameters
-    ----------
-    wish : {"auto", "float32", "bfloat16"}
-        The key.
-    operations : float
-        Floating-point operations of one image's forward pass.
-    """
+    """Return the type that ``precision`` means for a model of so many operations; None: float32."""
     if wish == "auto":
         # A GPU without bfloat16 does not refuse it: it emulates, slower than float32.
         enough = operations >= _BFLOAT16_FROM.get(device.type, float("inf"))

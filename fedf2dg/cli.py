@@ -188,13 +188,7 @@ def _positive(text: str) -> int:
 
 
 def configured(chosen: argparse.Namespace) -> RunConfiguration:
-    """Return the configuration that a ``simulate`` command names: files, keys, options.
-
-    Raises
-    ------
-    ConfigurationError
-        Naming the key, the value and the choices.
-    """
+    """Return the configuration that a ``simulate`` command names: files, keys, options."""
     values: dict[str, Any] = {}
     for file in chosen.config:
         values.update(flatten(read_toml(file)))
@@ -371,13 +365,7 @@ def _export(chosen: argparse.Namespace) -> int:
 
 
 def settings(arguments: Sequence[str]) -> dict[str, Value]:
-    """Parse KEY=VALUE arguments; a value is read as the type its key has.
-
-    Raises
-    ------
-    ConfigurationError
-        If an argument has no ``=``.
-    """
+    """Parse KEY=VALUE arguments; a value is read as the type its key has."""
     values: dict[str, Value] = {}
     for argument in arguments:
         name, separator, text = argument.partition("=")

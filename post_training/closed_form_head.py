@@ -61,13 +61,7 @@ class Candidate:
 
 
 def run(trained: Trained, settings: Settings) -> None:
-    """Ask, solve, have the grid judged, and offer the head.
-
-    Raises
-    ------
-    NoAnswer
-        If the clients do not tell the features of two classes or more.
-    """
+    """Ask, solve, have the grid judged, and offer the head."""
     if trained.done("head"):
         return
     with trained.timed("head"):
@@ -137,13 +131,7 @@ def _fitted(trained: Trained, told: ClassStatistics, wanted: HeadSettings) -> St
 
 
 def grid_of(sums: FeatureSums, wanted: HeadSettings) -> list[Candidate]:
-    """Return the heads of the wanted forms, all about as sure of themselves; the best guess first.
-
-    Raises
-    ------
-    NoAnswer
-        If features do not differ.
-    """
+    """Return the heads of the wanted forms, all about as sure of themselves, the best first."""
     try:
         strength = cross_validated(sums)
     except ValueError as error:

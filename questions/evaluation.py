@@ -32,16 +32,10 @@ _ROUNDING = 1 + 1e-6
 
 @dataclass(frozen=True)
 class Candidates:
-    """The models that one message asks about; the first is the one the others are compared with.
+    """The models w + λ·(w' - w) that one message asks about, compared with the first.
 
-    Parameters
-    ----------
-    base : State
-        w.
-    target : State, optional
-        w'; None where ``base`` alone is asked about.
-    steps : sequence of float (default: 0)
-        λ in [0, 1] of each candidate, w + λ·(w' - w).
+    ``base`` is w, ``target`` w', or None where ``base`` alone is asked about; ``steps`` are the λ,
+    in [0, 1].
     """
 
     base: State
@@ -49,14 +43,12 @@ class Candidates:
     steps: Sequence[float] = (0.0,)
 
     def __post_init__(self) -> None:
-        """Refuse candidates that no model can be made of."""
         if not 0 < len(self.steps) <= _MOST_CANDIDATES:
             raise InvalidContent(f"{len(self.steps)} candidates: 1 to {_MOST_CANDIDATES}")
         if not all(0 <= step <= (0 if self.target is None else 1) for step in self.steps):
             raise InvalidContent(f"steps {list(self.steps)[:8]} are not between the states sent")
 
     def __len__(self) -> int:
-        """Return the number of candidates, K."""
         return len(self.steps)
 
     def __iter__(self) -> Iterator[State]:
@@ -72,13 +64,7 @@ class Candidates:
 
     @classmethod
     def received(cls, asked: Received, like: State) -> Candidates:
-        """Read what :meth:`content` wrote.
-
-        Raises
-        ------
-        InvalidContent
-            If it is something else.
-        """
+        """Read what :meth:`content` wrote (InvalidContent)."""
         steps = asked.setting("steps")
         if not isinstance(steps, list) or not all(isinstance(step, float) for step in steps):
             raise InvalidContent("the message lists no candidates")
@@ -90,21 +76,12 @@ class Candidates:
 class Scores:
     """What K candidates do on n held-out images, by class or in one column.
 
-    L is the number of classes, or 1 where clients answer in totals alone.
-
-    Parameters
-    ----------
-    total : np.ndarray
-        (L,) int64, the images.
-    correct : np.ndarray
-        (K, L) int64, those that a candidate classifies correctly.
-    gained, lost : np.ndarray
-        (K, L) int64, images that the candidate has right and the first one wrong, and the other way
-        round.
-    loss : np.ndarray
-        (K,) float64, sum of the cross-entropies; infinite for a model whose outputs are not finite.
-    outcomes : tuple of Outcomes (default: ())
-        What every candidate says, added up; by class where clients tell 2 to MOST_CLASSES of them.
+    ``total`` (L,) int64 are the images, L being the number of classes, or 1 where clients answer in
+    totals alone. Of every candidate, (K, L) int64: ``correct`` are those that it classifies
+    correctly, ``gained`` those that it has right and the first one wrong, and ``lost`` the other
+    way round. ``loss`` (K,) float64 are sums of the cross-entropies, infinite for a model whose
+    outputs are not finite. ``outcomes`` is what every candidate says, by class where clients tell 2
+    to MOST_CLASSES.
     """
 
     total: Counts
@@ -123,20 +100,10 @@ class Scores:
         columns: int,
         logits: Sequence[npt.NDArray[Any]] = (),
     ) -> Scores:
-        """Count over images.
+        """Count over images of the classes ``labels`` (n,), in so many columns; 1: all together.
 
-        Parameters
-        ----------
-        labels : np.ndarray
-            (n,), the true classes.
-        correct : np.ndarray
-            (K, n), whether a candidate classifies an image correctly.
-        loss : sequence of float
-            K sums.
-        columns : int
-            L; 1 puts all classes together.
-        logits : sequence of np.ndarray (default: none, and no outcomes)
-            K times (n, C).
+        ``correct`` is (K, n), ``loss`` are K sums, and ``logits`` K times (n, C); without, no
+        outcomes.
         """
         column = labels if columns > 1 else np.zeros_like(labels)
 

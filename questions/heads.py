@@ -31,18 +31,11 @@ _TABLES = ("correct", "gained", "lost")
 
 @dataclass(frozen=True)
 class HeadScores:
-    """What K heads do on n held-out images, at least one, whatever their class.
+    """What K heads do on n ``images`` that are held out, at least one, whatever their class.
 
-    Parameters
-    ----------
-    images : int
-        n.
-    correct : np.ndarray
-        (K,) int64, the images that a head classifies correctly.
-    gained, lost : np.ndarray
-        (K,) int64, images that it has right and the first head wrong, and the other way round.
-    loss : np.ndarray
-        (K,) float64, sum of the cross-entropies; infinite where logits are not finite.
+    All (K,): ``correct``, the images that a head classifies correctly; ``gained``, those that it
+    has right and the first head wrong, and ``lost``, the other way round; ``loss``, the sum of the
+    cross-entropies, infinite where logits are not finite.
     """
 
     images: int
@@ -52,10 +45,7 @@ class HeadScores:
     loss: npt.NDArray[np.float64]
 
     def best(self, heads: Sequence[int], caution: float) -> int:
-        """Return the head whose gain over the first exceeds 0 by most; the first if none does.
-
-        A gain counts less so many of its standard errors (``caution``).
-        """
+        """Return the head of the largest gain, less ``caution`` standard errors; or the first."""
         gains = (self.gained - self.lost) / self.images
         bounds = gains - caution * paired_standard_error(self.gained, self.lost, self.images)
         best = max(heads, key=lambda index: float(bounds[index]))
@@ -91,14 +81,10 @@ question = Question("heads", tell)
 
 @dataclass(frozen=True)
 class HeadsRequest(Request[HeadScores, "HeadScores | None"]):
-    """Ask clients that hold images out what each of many heads does on them.
+    """Ask clients that hold images out what each of many heads of the model does on them.
 
-    Parameters
-    ----------
-    state : State
-        The model, whatever its head.
-    weight, bias : Tensor
-        (K, C, d) and (K, C): the heads; the first is the one that the others are compared with.
+    ``weight`` is (K, C, d), ``bias`` (K, C); the first head is the one that the others are compared
+    with.
     """
 
     state: State

@@ -79,15 +79,7 @@ class Site(Protocol):
 
 @dataclass(frozen=True)
 class Question:
-    """What a file of this folder declares.
-
-    Parameters
-    ----------
-    name : str
-        A Python identifier; messages are of the type ``query.<name>``.
-    tell : callable
-        The client's half: answers what was asked.
-    """
+    """What a file of this folder declares: the client's half, for messages ``query.<name>``."""
 
     name: str
     tell: Callable[[Site, Received], Content]

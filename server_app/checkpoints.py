@@ -65,29 +65,15 @@ def rounds_done(completed: Sequence[str]) -> int:
 
 @dataclass
 class Checkpoint:
-    """Everything a run needs to go on after a step.
+    """Everything a run needs to go on after a step; the last of ``completed`` gives it its name.
 
-    Parameters
-    ----------
-    memory : State
-        What the strategy remembers.
-    versions : Versions
-        Which per-client files belong to it.
-    completed : list[str]
-        The steps done, in order; the last one gives the checkpoint its name.
-    nodes : dict[str, dict]
-        A deployment's clients; see :meth:`foundation.messages.participants.Participants.remember`.
-    data : dict[str, list]
-        What simulated clients' data, and the test images, looked like. See :mod:`.same_data`.
-    normalization : dict[str, list of float]
-        ``mean`` and ``std`` by channel where the clients' images gave them, else empty. Sites that
-        come or go later change them no more: the model has learned with these.
-    metrics_position : int
-        Bytes of ``metrics.jsonl`` that belong to it.
-    kept : State, optional
-        The model that the judges kept last; None where nobody judges.
-    watched, best_round
-        Models of earlier rounds, and which was the best; see :mod:`.training_result`.
+    ``memory`` is what the strategy remembers, ``versions`` the per-client files that belong to it,
+    ``nodes`` a deployment's clients (:meth:`.participants.Participants.remember`), ``data`` what
+    the images looked like (:mod:`.same_data`), ``metrics_position`` the bytes of ``metrics.jsonl``
+    that belong to it, ``kept`` the model that judges kept last, ``watched`` and ``best_round`` what
+    :mod:`.training_result` knows. ``normalization`` holds ``mean`` and ``std`` by channel where the
+    clients' images gave them: sites that come or go later change them no more, as the model has
+    learned with these.
     """
 
     global_state: State
@@ -177,21 +163,12 @@ class Checkpoints:
         return [_versions(self._manifest(folder)) for folder in self._folders()]
 
     def load(self, stages: Sequence[str]) -> Checkpoint | None:
-        """Load the checkpoint that a run of ``stages`` goes on from.
+        """Load the checkpoint that a run of ``stages`` goes on from, or None.
 
         That is the newest one if the same stages were interrupted; otherwise the newest one from
-        before the first of them. Nothing is changed: see :meth:`drop_later`.
-
-        Returns
-        -------
-        Checkpoint, optional
-            None if the run starts from nothing.
-
-        Raises
-        ------
-        CheckpointError
-            If there is none from before the first stage, one cannot be read, or it was made with
-            settings that differ; the message names the difference.
+        before the first of them. Nothing is changed: see :meth:`drop_later`. CheckpointError if
+        there is none from before the first stage, one cannot be read, or it was made with settings
+        that differ, which the message names.
         """
         newest = self.starting_point(stages)
         if newest is None:

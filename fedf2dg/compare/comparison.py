@@ -46,14 +46,8 @@ def compare(
     By default as many ``jobs`` go on at once as there are cores, where runs need no GPU and no
     engine that takes all cores itself; else one. The directory is by default
     ``outputs/compare-<name of the last file>``, or called after the varied keys. ``reproduce`` is
-    the plan of a published table (:mod:`fedf2dg.compare.reproduction`), read before the other
-    files; what differs from it is said and written to ``reproduction.md``. ``say`` receives the
-    lines of progress.
-
-    Returns
-    -------
-    int
-        Number of cells without a result.
+    the plan of a published table (:mod:`fedf2dg.compare.reproduction`); what differs from it is
+    said and written to ``reproduction.md``. Returns the number of cells without a result.
 
     Raises
     ------
@@ -121,7 +115,6 @@ def _carry_out(plan: Plan, directory: Path, engine: Engine, jobs: int, say: Say)
 
 
 def _at_once(jobs: int, engine: Engine, plan: Plan, runs: int) -> int:
-    """Return how many runs go on at once."""
     import torch
 
     on_gpu = torch.cuda.is_available() and any(

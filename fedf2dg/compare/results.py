@@ -126,23 +126,13 @@ def t_factor(count: int) -> float:
 class CellResult:
     """What one cell reached, or the reason why it has no result.
 
-    Parameters
-    ----------
-    figures : Mapping[str, float | None]
-        By :data:`COLUMNS`, ``images`` (pseudo images made) and ``bytes_up_KIND`` of what left the
-        clients beside models. Accuracies are those of a stage's last round or epoch, or the highest
-        met on the test set (``best_on_test``). Shared parts of the time count in full for each
-        cell, bytes for all clients together.
-    final_stage : str, optional
-        The last one that has an accuracy.
-    judged : bool
-        Whether clients judged what to keep.
-    recall : Mapping[str, Sequence[float]]
-        Share of each class's test images that is found, federated (``"federated"``) and after the
-        last stage (``LAST``); empty where the server has no test set.
-    marks : Mapping[str, str]
-        By :data:`MARKS`, what tells whether another run had the same beginning and end: digests of
-        which client holds which image and of the kept model, and the versions.
+    ``figures`` are by :data:`COLUMNS`, ``images`` (pseudo images made) and ``bytes_up_KIND`` of
+    what left the clients beside models. Accuracies are those of a stage's last round or epoch, or
+    the highest met on the test set (``best_on_test``). Shared parts of the time count in full for
+    each cell, bytes for all clients together. ``recall`` is the share of each class's test images
+    that is found, federated (``"federated"``) and after the last stage (``LAST``). ``marks``,
+    by :data:`MARKS`, tell whether another run had the same beginning and end: digests of which
+    client holds which image and of the kept model, and the versions.
     """
 
     cell: Cell

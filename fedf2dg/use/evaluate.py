@@ -78,14 +78,9 @@ def evaluate(
     """Have a model classify the images of folders that are laid out as training reads them.
 
     Each is a folder of class folders (below ``test``, where it has one), a parquet file, or a
-    folder of sites, each of which counts by itself. A class that the model does not have is an
-    error. ``warn`` gets a line for all that is not counted: images that could not be read, and
-    those for training beside a ``test``.
-
-    Raises
-    ------
-    foundation.data.DataError
-        If a folder holds no labelled images, or other classes than the model's.
+    folder of sites, each of which counts by itself. ``warn`` gets a line for all that is not
+    counted: images that could not be read, and those for training beside a ``test``. A folder
+    without labelled images, or with other classes than the model's, is a ``DataError``.
     """
     found = Evaluation({}, [])
     for place in _places(folders, model.classes):

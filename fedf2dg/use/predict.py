@@ -30,15 +30,10 @@ def predict_files(
     output: TextIO,
     warn: Callable[[str], None],
 ) -> int:
-    """Classify files and all images in folders, and write a line for each.
+    """Classify files and all images in folders, a line for each; return how many were not read.
 
     ``form`` is ``text``, ``json`` (a list of objects) or ``csv``; ``top`` classes are named for
     each. ``warn`` gets a line for every file without an answer, and for what else a folder holds.
-
-    Returns
-    -------
-    int
-        How many could not be read.
     """
     failed = 0
 
@@ -58,7 +53,6 @@ def predict_files(
 def _answers(
     model: TrainedModel, paths: Sequence[Path], warn: Callable[[str], None]
 ) -> Iterator[Answer]:
-    """Yield an answer for every file, in their order."""
     files = _files(paths, warn)
     while batch := list(islice(files, BATCH)):
         read: list[Tensor] = []
@@ -74,7 +68,6 @@ def _answers(
 
 
 def _files(paths: Sequence[Path], warn: Callable[[str], None]) -> Iterator[Path]:
-    """Yield the files that are named, and the images in the folders that are."""
     for path in paths:
         if not path.is_dir():
             yield path

@@ -71,11 +71,7 @@ class TrainedModel:
 
         It may be a file, its content, a PIL image, or a uint8 array of shape (H, W), (H, W, 1) or
         (H, W, 3). One of another size is scaled until it covers the model's, and cut at the centre.
-
-        Raises
-        ------
-        foundation.data.DataError
-            If it is something else, or a file that training would not read either.
+        What training would not read either is a ``DataError``.
         """
         where = "the image"
         if isinstance(image, str | Path):
@@ -173,12 +169,8 @@ def _pixels(image: Any) -> PILImage | npt.NDArray[np.uint8]:
 def load_model(path: str | Path, device: str = "auto") -> TrainedModel:
     """Load the model that a run kept, from its directory or a copy of its ``model/``.
 
-    ``device`` is ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
-
-    Raises
-    ------
-    models.ModelDirectoryError
-        If there is no model, or it is damaged.
+    ``device`` is ``auto``, ``cpu``, ``cuda`` or ``cuda:N``. A model that is missing or damaged is a
+    ``ModelDirectoryError``.
     """
     description, network = read_model(model_directory(Path(path)))
     return TrainedModel(description, network, resolve_device(device))

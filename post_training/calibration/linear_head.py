@@ -23,15 +23,7 @@ _ITERATIONS = 100
 
 @dataclass(frozen=True)
 class LinearHead:
-    """Logits z = W·f + b of features f.
-
-    Parameters
-    ----------
-    weight : Tensor
-        (C, d) float64, W.
-    bias : Tensor
-        (C,) float64, b.
-    """
+    """Logits z = W·f + b of features f; W (C, d) and b (C,) are float64."""
 
     weight: Tensor
     bias: Tensor
@@ -45,18 +37,11 @@ class LinearHead:
         return LinearHead(factor * self.weight, factor * self.bias)
 
     def within(self, old: LinearHead, known: Tensor) -> LinearHead:
-        """Return ``old`` with the rows of the known classes replaced by these.
+        """Return ``old``, (C, d), with the rows of the ``known`` classes, (C,) bool, replaced.
 
         What is added to all rows of a head changes no prediction among them, so the new rows can be
         moved to where the mean of the old ones is. Beside the mean logit of the known classes every
         other class then stands where it stood.
-
-        Parameters
-        ----------
-        old : LinearHead
-            (C, d): all classes.
-        known : Tensor
-            (C,) bool, with as many true entries as this head has rows, at least one.
         """
         weight, bias = old.weight.clone(), old.bias.clone()
         weight[known] = self.weight + (old.weight[known].mean(0) - self.weight.mean(0))
@@ -90,19 +75,10 @@ def logit_spread(head: LinearHead, means: Tensor, covariance: Tensor, shares: Te
 
 
 def trained_head(features: Tensor, labels: Tensor, shares: Tensor) -> LinearHead:
-    """Return the head with the least cross-entropy on labelled features.
+    """Return the head with the least cross-entropy on features (n, d) and labels (n,).
 
-    A convex problem, solved with no step size to choose. Every class weighs its share however many
-    features there are of it.
-
-    Parameters
-    ----------
-    features : Tensor
-        (n, d).
-    labels : Tensor
-        (n,) int64 in [0, C), at least one of each class.
-    shares : Tensor
-        (C,), π_c above 0.
+    A convex problem, solved with no step size to choose. Every class weighs its share π_c, above 0,
+    however many features there are of it, at least one.
     """
     counts = labels.bincount(minlength=len(shares)).double()
     priors = shares.double() / shares.double().sum()

@@ -35,13 +35,7 @@ _FEWEST, _MOST, _TOGETHER = 100, 1000, 10_000
 
 
 def refitted_head(trained: Trained, settings: Settings) -> State:
-    """Return the global model with a new head.
-
-    Raises
-    ------
-    NoAnswer
-        If the clients do not tell what the source needs, or tell of too few images.
-    """
+    """Return the global model with a new head; NoAnswer if the clients tell too little of it."""
     chosen = settings.calibration
     told = None
     if chosen.from_ != "pseudo":

@@ -63,19 +63,10 @@ def label_counts(
 def confusion_matrices(
     matrices: Mapping[str, ArrayLike], class_names: Sequence[str] = ()
 ) -> Figure:
-    """Draw one to three confusion matrices side by side on one colour scale.
+    """Draw one to three confusion matrices, by their titles, side by side on one colour scale.
 
-    Colours show the shares of the images of a class; counts stand in the cells where they fit.
-
-    Parameters
-    ----------
-    matrices : Mapping[str, array (classes, classes)]
-        Title and counts of each, row = true class, column = predicted class.
-
-    Raises
-    ------
-    ValueError
-        If there is no matrix.
+    Rows are true classes. Colours show the shares of the images of a class; counts stand in the
+    cells where they fit.
     """
     if not matrices:
         raise ValueError("no confusion matrix to draw")
@@ -122,12 +113,7 @@ def image_grid(
 ) -> Figure:
     """Draw one image per row and column at its own resolution, with empty frames where none is.
 
-    Parameters
-    ----------
-    tiles : float array (rows, columns, height, width, 3)
-        RGB in [0, 1]; NaN where there is no image.
-    rows, columns : Sequence[str]
-        What they are called.
+    ``tiles``, (rows, columns, height, width, 3), hold RGB in [0, 1], NaN where there is no image.
     """
     height, width = tiles.shape[2:4]
     gap = max(1, round(0.08 * max(height, width)))

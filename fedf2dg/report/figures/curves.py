@@ -64,18 +64,9 @@ def curves(
 ) -> Figure:
     """Draw the accuracy on the way, mean and standard deviation over seeds, one panel per stage.
 
-    Parameters
-    ----------
-    methods : Mapping[str, Sequence[Sequence[Measurement]]]
-        The measurements of each method's runs; at most :data:`MOST_LINES` methods. A single one
-        takes the colours of the stages, and each panel says where it ends.
-    chance : float, optional
-        Accuracy of guessing, in [0, 1], drawn as a line.
-
-    Raises
-    ------
-    ValueError
-        If there is nothing to draw, or too much of it.
+    Each of at most :data:`MOST_LINES` methods has its runs' measurements. A single one takes the
+    colours of the stages, and each panel says where it ends. ``chance`` is the accuracy of
+    guessing.
     """
     measured = [m for runs in methods.values() for run in runs for m in run]
     if not measured:
@@ -136,19 +127,7 @@ def curves(
 
 @dataclass(frozen=True)
 class Dot:
-    """A mean with its interval.
-
-    Attributes
-    ----------
-    mean : float
-        In percent or percentage points.
-    reach : float, optional
-        Half the interval.
-    single : Sequence[float]
-        The values behind the mean, drawn as ticks.
-    filled : bool
-        Whether the marker is.
-    """
+    """A mean in percent or percentage points, with half its interval and the values behind it."""
 
     mean: float
     reach: float | None = None
@@ -158,16 +137,9 @@ class Dot:
 
 @in_style
 def dots(methods: Mapping[str, Mapping[str, Dot]], axis: str, *, differences: bool) -> Figure:
-    """Draw a row of dots for each method, the first on top.
+    """Draw a row of dots for each method, by stage, the first method on top.
 
-    Parameters
-    ----------
-    methods : Mapping[str, Mapping[str, Dot]]
-        For each method and stage (of "federated", "distilled", "competed", "last", "kept").
-    axis : str
-        What is measured.
-    differences : bool
-        Whether it is differences, which may be negative, or shares.
+    ``differences`` may be negative; else it is shares.
     """
     shown = [s for s in _STAGE_LOOKS if any(s in of_method for of_method in methods.values())]
     height = float(np.clip(1.1 + 0.4 * len(methods), 1.9, 14.0))
@@ -249,7 +221,6 @@ def confidence(bins: NDArray[np.float64], kept: Sequence[tuple[float, float, flo
 
 
 def _legend(figure: Figure, lines: Sequence[tuple[str, Any, str, str]]) -> None:
-    """Explain lines by their colour, style, marker and name."""
     handles = [
         Line2D([], [], color=colour, linestyle=style, marker=marker, markersize=4.8, label=label)
         for colour, style, marker, label in lines
