@@ -19,7 +19,6 @@ from foundation.messages.content import Received
 from foundation.messages.fingerprint import code_fingerprint
 from foundation.messages.frozen_layers import FROZEN, held_layers
 from foundation.models import State, load_state
-from foundation.seeds import training_generator
 from foundation.settings.configuration import ConfigurationError, RunConfiguration
 from questions import Question, questions
 from questions.evaluation import Candidates, evaluated
@@ -27,7 +26,7 @@ from strategies import get
 
 from .site import Site
 from .train_request import TrainRequest, config_in, number
-from .training import local_loss, train_locally
+from .training import train_round
 
 app = ClientApp()
 say_expected_errors_plainly("flwr")
@@ -84,25 +83,19 @@ def train(message: Message, context: Context) -> Message:
     model = site.model()
     layout = model.state_dict()
     load_state(model, request.model(layout))
-    algorithm = declared.client(configuration)
-    algorithm.begin_round(model, request.received(layout))
     autocast = site.autocast()
     batches = site.inputs(bool(request.config.get("pooled", False)), autocast)
     client = request.client(site.partition_id, context.node_id)
-    result = train_locally(
+    result = train_round(
         model,
         batches,
-        algorithm,
-        generator=training_generator(configuration.seed, server_round, client),
-        loss=local_loss(
-            declared,
-            configuration,
-            lambda: batches.labels.bincount(minlength=site.description.classes),
-            model,
-        ),
-        learning_rate=configuration.learning_rate_at(server_round),
+        declared,
+        configuration,
+        server_round=server_round,
+        client=client,
+        classes=site.description.classes,
         autocast=autocast,
-        frozen_statistics=configuration.freezes_statistics_at(server_round),
+        received=request.received(layout),
     )
     metrics = MetricRecord(
         {

@@ -139,6 +139,11 @@ class Scores:
         return cls(**tables, outcomes=tuple(summed))
 
     @property
+    def tables(self) -> dict[str, Counts]:
+        """The counts by name."""
+        return {name: getattr(self, name) for name in _TABLES}
+
+    @property
     def images(self) -> int:
         """The number of images, n."""
         return int(self.total.sum())
@@ -211,36 +216,56 @@ class EvaluationRequest(Request[Scores, "Scores | None"]):
         return self.candidates.content()
 
     def checked(self, who: Participant, reply: Received) -> Scores:
-        candidates, held_out = len(self.candidates), who.held_out
-        columns, most = len(held_out), max(held_out, default=0)
-        total = np.array(reply.whole_numbers("total", columns, most), dtype=np.int64)
-        if total.tolist() != list(held_out):
-            raise InvalidContent(
-                f"it evaluated {int(total.sum())} images of other classes or number than the "
-                f"{sum(held_out)} that it joined with"
-            )
-
-        def table(name: str) -> Counts:
-            values = reply.whole_numbers(name, candidates * columns, most)
-            return np.array(values, dtype=np.int64).reshape(candidates, columns)
-
-        correct, gained, lost = table("correct"), table("gained"), table("lost")
-        first = correct[:1]
-        if (correct > total).any():
-            raise InvalidContent("it says that more images are classified correctly than there are")
-        if (correct - first != gained - lost).any():
-            raise InvalidContent(
-                "gains and losses do not add up to the difference of two candidates"
-            )
-        if gained[0].any() or (lost > first).any() or (gained > total - first).any():
-            raise InvalidContent("it gained or lost images that the first candidate cannot give")
-        loss = np.array(reply.losses("loss", candidates), dtype=np.float64)
-        return Scores(
-            total, correct, gained, lost, loss, _outcomes(reply, total, correct, loss.tolist())
-        )
+        count = len(self.candidates)
+        tables = checked_tables(who, reply, count)
+        loss = np.array(reply.losses("loss", count), dtype=np.float64)
+        outcomes = _outcomes(reply, tables["total"], tables["correct"], loss.tolist())
+        return Scores(**tables, loss=loss, outcomes=outcomes)
 
     def pooled(self, answers: Mapping[int, Scores]) -> Scores | None:
         return Scores.sum(list(answers.values()))
+
+
+def checked_tables(who: Participant, reply: Received, candidates: int) -> dict[str, Counts]:
+    """Return the counts in a client's reply by name, as :class:`Scores` holds them.
+
+    They are refused where they are not about the images that the client joined with, or contradict
+    each other.
+    """
+    held_out = who.held_out
+    columns, most = len(held_out), max(held_out, default=0)
+    total = np.array(reply.whole_numbers("total", columns, most), dtype=np.int64)
+    if total.tolist() != list(held_out):
+        raise InvalidContent(
+            f"it evaluated {int(total.sum())} images of other classes or number than the "
+            f"{sum(held_out)} that it joined with"
+        )
+
+    def table(name: str) -> Counts:
+        values = reply.whole_numbers(name, candidates * columns, most)
+        return np.array(values, dtype=np.int64).reshape(candidates, columns)
+
+    correct, gained, lost = table("correct"), table("gained"), table("lost")
+    first = correct[:1]
+    if (correct > total).any():
+        raise InvalidContent("it says that more images are classified correctly than there are")
+    if (correct - first != gained - lost).any():
+        raise InvalidContent("gains and losses do not add up to the difference of two candidates")
+    if gained[0].any() or (lost > first).any() or (gained > total - first).any():
+        raise InvalidContent("it gained or lost images that the first candidate cannot give")
+    return {"total": total, "correct": correct, "gained": gained, "lost": lost}
+
+
+def checked_confusion(reply: Received, total: Counts, correct: Counts) -> Counts:
+    """Return the confusion matrices (K, C, C) of K candidates whose other counts are checked."""
+    count, classes = correct.shape
+    told = reply.whole_numbers("confusion", count * classes**2, int(total.sum()))
+    confusion = np.array(told, dtype=np.int64).reshape(count, classes, classes)
+    if (confusion.sum(axis=2) != total).any() or (
+        np.diagonal(confusion, axis1=1, axis2=2) != correct
+    ).any():
+        raise InvalidContent("its confusion matrix is not that of its images")
+    return confusion
 
 
 def _outcomes(
@@ -274,13 +299,7 @@ def _outcomes(
         return tuple(
             Outcomes(images, int(right[k]), loss[k], squares[k], bins[k]) for k in range(count)
         )
-    confusion = np.array(
-        reply.whole_numbers("confusion", count * classes**2, images), dtype=np.int64
-    ).reshape(count, classes, classes)
-    if (confusion.sum(axis=2) != total).any() or (
-        np.diagonal(confusion, axis1=1, axis2=2) != correct
-    ).any():
-        raise InvalidContent("its confusion matrix is not that of its images")
+    confusion = checked_confusion(reply, total, correct)
     histograms = np.array(
         reply.whole_numbers("histograms", count * 2 * classes * SCORE_BINS, images), dtype=np.int64
     ).reshape(count, 2, classes, SCORE_BINS)

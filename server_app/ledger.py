@@ -16,6 +16,7 @@ from foundation.events.family import (
     ImagesMade,
     Judged,
     Measured,
+    OwnModels,
     ResultMeasured,
     RoundDone,
     Scored,
@@ -81,6 +82,7 @@ class Ledger:
     whole: bool = False
     judged: dict[str, Any] | None = None
     scores: dict[str, Any] | None = None
+    own_models: dict[str, Any] | None = None
 
     def __post_init__(self) -> None:
         self._counted_until = time.perf_counter()
@@ -126,6 +128,8 @@ class Ledger:
                 self._judged(event)
             case Scored():
                 self.scores = to_json(event)
+            case OwnModels():
+                self.own_models = to_json(event)
 
     def _reached(self, stage: str, accuracy: float | None, measured: Measured | None) -> None:
         self.accuracy[stage] = accuracy
@@ -179,6 +183,7 @@ class Ledger:
             "on_clients": self.on_clients or None,
             "judged": self.judged,
             "scores": self.scores,
+            "own_models": self.own_models,
             "best_on_test": _by_stage(self.best_on_test),
             "generation": None if self.generation is None else self.generation.summary(),
             "dropped": self.dropped,

@@ -42,6 +42,7 @@ from .global_model import GlobalModel, initial_state
 from .images import description_of, normalized
 from .journal import Journal
 from .measuring import CLIENTS, Measuring
+from .own_models import compare_with_own_models
 from .pseudo_files import PseudoFiles, forget_repeated
 from .rounds import Rounds
 from .trained import TrainedFederation
@@ -156,6 +157,8 @@ class Run:
             self.train()
         if has_model and configuration.stage_names != ("train",):
             self.post_train()
+        if has_model and configuration.baseline == "local":
+            compare_with_own_models(self._parts, self.model.initial())
         journal.finish()
         summary = self._summary()
         self._keep_model(summary)
