@@ -161,7 +161,7 @@ class OwnModelRequest(Request[Comparison, "Comparison | None"]):
 
     def checked(self, who: Participant, reply: Received) -> Comparison:
         tables = checked_tables(who, reply, 2)
-        scores = Scores(**tables, loss=np.full(2, np.nan))
+        scores = Scores(**tables, loss=np.full(2, np.nan), outcomes=())
         if not tells_classes(len(scores.total)):
             return Comparison(scores)
         return Comparison(scores, tuple(checked_confusion(reply, scores.total, scores.correct)))

@@ -15,13 +15,21 @@ from foundation.scores import FEW
 
 #: Whose model a gain is over.
 OF_SITE, OF_SITES = "the site's own model", "the sites' own models"
-#: What the table of gains means; stands under it.
-MEANING_OF_GAINS = (
-    "Every site trained a model of its own on its own images alone, from the same weights, with the "
-    "same settings and for as many rounds; no site showed it to anybody. Both models then "
-    "classified the images that the site holds out. Intervals are of 95 % and paired, image by "
-    "image; a gain whose interval holds 0 may be chance, and counts as not shown."
-)
+
+
+def meaning(own: OwnModels) -> str:
+    """Return what the table of gains means; stands under it."""
+    trained = (
+        "trained a model of its own on its own images alone, from the same weights, with the same "
+        "settings and for as many rounds"
+        if own.rounds
+        else "found a head in closed form on the features of its own images alone"
+    )
+    return (
+        f"Every site {trained}, and showed it to nobody. Both models then classified the images "
+        "that the site holds out. Intervals are of 95 % and paired, image by image; a gain whose "
+        "interval holds 0 may be chance, and counts as not shown."
+    )
 
 
 def own_models_in(summary: Mapping[str, Any]) -> OwnModels | None:
@@ -47,19 +55,15 @@ def gain_sentence(gain: Gain, whose: str = OF_SITE) -> str:
 
 
 def gains_table(own: OwnModels | None) -> Table:
-    """Return the gain of all sites together and of each, the smallest first."""
+    """Return the gain of all sites together and of each, the worst first."""
+    known = [] if own is None else [(site.name, site, g) for site in own.sites if (g := site.gain)]
+    places: list[tuple[str, OwnModels | SiteGain, Gain]] = [
+        *sorted(known, key=lambda place: place[2].value)
+    ]
+    if own is not None and own.gain is not None:
+        places.insert(0, ("all", own, own.gain))
     rows: list[Row] = []
-    sites = (
-        []
-        if own is None
-        else sorted(own.sites, key=lambda site: (site.gained or 0) - (site.lost or 0))
-    )
-    places: list[tuple[str, OwnModels | SiteGain]] = [(site.name, site) for site in sites]
-    if own is not None:
-        places.insert(0, ("all", own))
-    for place, told in places:
-        if (gain := told.gain) is None:
-            continue
+    for place, told, gain in places:
         word, kind = beside(gain, OF_SITES if told is own else OF_SITE)
         few = "°" if (told.images or 0) < FEW else ""
         rows.append(

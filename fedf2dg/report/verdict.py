@@ -11,12 +11,12 @@ import numpy as np
 from fedf2dg.report.document import Cell, Note, Part, Picture, Row, Section, Table
 from fedf2dg.report.figures import confidence, to_svg
 from fedf2dg.report.own_models import (
-    MEANING_OF_GAINS,
     OF_SITE,
     OF_SITES,
     beside,
     gain_sentence,
     gains_table,
+    meaning,
     own_models_in,
 )
 from fedf2dg.report.run_record import mapping, number
@@ -271,8 +271,8 @@ def opening(evidence: Evidence, names: Sequence[str]) -> list[Part]:
         parts.append(Note(found.classes))
     if (table := sites_table(evidence, names)).rows:
         parts += [table, Note(MEANING, "note")]
-    if (gains := gains_table(evidence.own)).rows:
-        parts += [gains, Note(MEANING_OF_GAINS, "note")]
+    if evidence.own is not None:
+        parts += [gains_table(evidence.own), Note(meaning(evidence.own), "note")]
     return parts
 
 

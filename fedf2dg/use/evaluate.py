@@ -16,6 +16,8 @@ from torch import Tensor
 
 from fedf2dg.report.document import Document, Facts, Gallery, Note, Section
 from fedf2dg.report.judgements import plain
+from fedf2dg.report.own_models import gains_table, meaning, own_models_in
+from fedf2dg.report.run_record import mapping
 from fedf2dg.report.verdict import (
     Evidence,
     details,
@@ -28,6 +30,7 @@ from foundation.data import DataError
 from foundation.data.sources.folder import holds_sites
 from foundation.data.sources.own_files import own_files
 from foundation.data.sources.walk import folders_in
+from foundation.events.family import OwnModels
 from foundation.scores import Outcomes, as_table
 
 from .trained_model import BATCH, TrainedModel
@@ -140,8 +143,19 @@ def _wrong(
             yield Wrong(where[row], *names, float(shares[row, answer]), seen)
 
 
-def write_evaluation(model: TrainedModel, found: Evaluation, directory: Path) -> Path:
-    """Write the figures (JSON) and the page into a directory, and return the page."""
+def own_models_of(run: Path) -> OwnModels | None:
+    """Return how the model did beside the sites' own; None where its run is not at hand."""
+    try:
+        return own_models_in(mapping(json.loads((run / "summary.json").read_bytes())))
+    except (OSError, ValueError):
+        return None
+
+
+def write_evaluation(model: TrainedModel, found: Evaluation, directory: Path, run: Path) -> Path:
+    """Write the figures (JSON) and the page into a directory, and return the page.
+
+    ``run`` is where the model comes from, whose summary may tell more of it.
+    """
     names, evidence = model.classes, found.evidence
     assert evidence.whole is not None, "an evaluation has a folder"
     told = {name: as_table(outcomes, names) for name, outcomes in found.outcomes.items()}
@@ -152,6 +166,10 @@ def write_evaluation(model: TrainedModel, found: Evaluation, directory: Path) ->
     first = [*opening(evidence, names), facts]
     wrong = evidence.whole.images - evidence.whole.right
     parts = list(details(evidence, names))
+    if (own := own_models_of(run)) is not None:
+        note = f"In the run that the model comes from, on other images. {meaning(own)}"
+        table = gains_table(own)
+        parts.insert(0, Section(table.title, [table, Note(note, "note")]))
     if found.wrong:
         said = f"{counted(wrong, 'image')} taken for another class, as the model sees them"
         said += "" if wrong <= _MOST_WRONG else f"; the {_MOST_WRONG} it is surest of"
@@ -163,7 +181,10 @@ def write_evaluation(model: TrainedModel, found: Evaluation, directory: Path) ->
     return page
 
 
-def said(model: TrainedModel, found: Evaluation) -> list[str]:
+def said(model: TrainedModel, found: Evaluation, run: Path) -> list[str]:
     """Return the verdict and the figures as a terminal shows them."""
-    evidence = found.evidence
-    return [*map(plain, lines(evidence, model.classes)), plain(figures_table(evidence).terminal())]
+    evidence, own = found.evidence, own_models_of(run)
+    told = [*lines(evidence, model.classes), figures_table(evidence).terminal()]
+    if own is not None:
+        told += ["What joining gained in its run:", gains_table(own).terminal()]
+    return [plain(line) for line in told]

@@ -98,8 +98,8 @@ class Relay:
                     values = {name: figure(outcomes).value for name, figure in OF_ALL.items()}
                     yield "figures of the model kept", self._place(event.stage), values
             case OwnModels():
-                rows = {row.name or f"{row.client}": row.gain for row in event.sites}
-                gains = {"all": event.gain, **rows}
+                gains = {"all": event.gain}
+                gains |= {site.name or f"{site.client}": site.gain for site in event.sites}
                 values = {name: gain.value for name, gain in gains.items() if gain is not None}
                 yield "gains over the sites' own models", 0, values
             case Judged():
