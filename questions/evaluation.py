@@ -274,8 +274,8 @@ def _outcomes(reply: Received, scores: Scores) -> tuple[Outcomes, ...]:
         or (confidence * _ROUNDING < told * edges[:-1]).any()
     ):
         raise InvalidContent("its bins of confidence are not those of its images")
-    confusion: Sequence[Counts | None] = [None] * count
-    histograms: Sequence[Counts | None] = [None] * count
+    confusion: Counts | list[None] = [None] * count
+    histograms: Counts | list[None] = [None] * count
     if tells_classes(classes):
 
         def tables(name: str, *shape: int) -> Counts:
