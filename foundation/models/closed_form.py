@@ -18,8 +18,8 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from .gaussians import class_means
-from .linear_head import LinearHead
+from .class_statistics import class_means
+from .head import LinearHead
 
 # Of the mean eigenvalue: what strengths are tried.
 _STRENGTHS = torch.logspace(-4, 2, 61, dtype=torch.float64)
