@@ -50,8 +50,8 @@ def partition(
     ``iid``: equal random parts. ``dirichlet``: every class is divided by proportions drawn from a
     Dirichlet distribution of concentration `dirichlet_alpha` (beta in NIID-Bench, in its
     self-balancing form); the smaller, the more skewed. ``dirichlet-balanced``: equally large parts,
-    each of which draws its own shares of the classes from that distribution. ``classes``: every client holds
-    `classes_per_client` classes. ``quantity``: random parts whose sizes are drawn from a Dirichlet
+    each of which draws its own shares of the classes from that distribution. ``classes``: every
+    client holds `classes_per_client` classes. ``quantity``: random parts whose sizes are drawn from a Dirichlet
     distribution of concentration `quantity_alpha`. After `max_draws` draws without `min_samples`
     rows for every client, the drawn kinds give up.
 
