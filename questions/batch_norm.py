@@ -34,14 +34,9 @@ _LARGEST_SQUARE = 1e30
 
 @dataclass(frozen=True)
 class MeasuredInputs:
-    """What one client's images are to the BatchNorm layers of a model.
+    """What so many of one client's images are to the BatchNorm layers of a model.
 
-    Parameters
-    ----------
-    images : int
-        How many of its training images were run.
-    weight : float (default: 1.0)
-        How many training images each image that was run stands for.
+    Each image that was run stands for ``weight`` training images.
     """
 
     images: int
@@ -130,8 +125,7 @@ class BatchNormRequest(Request[MeasuredInputs, State]):
     def pooled(self, answers: Mapping[int, MeasuredInputs]) -> State:
         """Return the model's state with the statistics that all clients' images give it.
 
-        Every client counts by the training samples that it joined with. The state is as it was
-        where nobody answered.
+        Every client counts by the training samples that it joined with; of none, the state stays.
         """
         parts = list(answers.values())
         statistics = pooled_statistics([p.moments for p in parts], [p.weight for p in parts])

@@ -18,8 +18,8 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from .gaussians import class_means
-from .linear_head import LinearHead
+from .class_statistics import class_means
+from .head import LinearHead
 
 # Of the mean eigenvalue: what strengths are tried.
 _STRENGTHS = torch.logspace(-4, 2, 61, dtype=torch.float64)
@@ -27,16 +27,10 @@ _STRENGTHS = torch.logspace(-4, 2, 61, dtype=torch.float64)
 
 @dataclass(frozen=True)
 class FeatureSums:
-    """What clients tell of their images' features, for classes that have images.
+    """What clients tell of their images' features, for the C classes that have images.
 
-    Parameters
-    ----------
-    moment : Tensor
-        (d, d), A = Σ f·fᵀ.
-    sums : Tensor
-        (C, d), s_c = Σ f over the images of a class.
-    counts : Tensor
-        (C,), n_c, above 0.
+    ``moment`` (d, d) is A = Σ f·fᵀ, ``sums`` (C, d) are s_c = Σ f over the images of a class,
+    ``counts`` (C,) their numbers n_c.
     """
 
     moment: Tensor
@@ -102,12 +96,8 @@ def cross_validated(sums: FeatureSums) -> float:
 
     With the centred indicators Y of the classes and ridge regression's hat matrix H = H(r), it is
     (‖(I − H)·Y‖²/n) / (1 − tr H/n)², and stands for leaving out each image in turn. Both parts
-    follow from the sums: no image is needed, nor any that is held out.
-
-    Raises
-    ------
-    ValueError
-        If all features are the same.
+    follow from the sums: no image is needed, nor any that is held out. ValueError if all features
+    are the same.
     """
     total = sums.total
     mean_value = float(total.values.mean())

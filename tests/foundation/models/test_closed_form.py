@@ -8,15 +8,16 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from post_training.calibration.closed_form import (
+from foundation.models.closed_form import (
     FeatureSums,
     cross_validated,
     nearest_mean_head,
     regularised_discriminant,
     ridge_head,
 )
+from foundation.models.head import LinearHead
 from post_training.calibration.gaussians import pooled_covariance, shrunk
-from post_training.calibration.linear_head import LinearHead, discriminant_head
+from post_training.calibration.linear_head import discriminant_head
 
 CLASSES, WIDTH = 4, 12
 
