@@ -51,9 +51,9 @@ def partition(
     Dirichlet distribution of concentration `dirichlet_alpha` (beta in NIID-Bench, in its
     self-balancing form); the smaller, the more skewed. ``dirichlet-balanced``: equally large parts,
     each of which draws its own shares of the classes from that distribution. ``classes``: every
-    client holds `classes_per_client` classes. ``quantity``: random parts whose sizes are drawn from a Dirichlet
-    distribution of concentration `quantity_alpha`. After `max_draws` draws without `min_samples`
-    rows for every client, the drawn kinds give up.
+    client holds `classes_per_client` classes. ``quantity``: random parts whose sizes are drawn from
+    a Dirichlet distribution of concentration `quantity_alpha`. After `max_draws` draws without
+    `min_samples` rows for every client, the drawn kinds give up.
 
     An impossible parameter, more clients than the data can feed, and no draw that gives every
     client its rows are a PartitionError.
