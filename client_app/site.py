@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from foundation.data import Batches, Description, ImageData, site_data
+from foundation.data import Batches, Description, ImageData, as_seen, site_data
 from foundation.data.agreement import from_values
 from foundation.data.cache import stored_features
 from foundation.models import Classifier, StateLayout, bfloat16_pays, fit_threads, resolve_device
@@ -207,10 +207,12 @@ def _resident_held_out(site: Site) -> ImageData:
 
 @lru_cache(maxsize=_RESIDENT_CLIENTS)
 def _resident_judging_images(site: Site) -> LabelledImages:
-    data = site.held_out()
+    data, normalization = site.held_out(), site.description.normalization
     # Copies: a site's own test images are memory-mapped and read-only.
     images, labels = torch.tensor(data.images), torch.tensor(data.labels)
-    apply = site.description.normalization.apply
+    apply = normalization.apply
+    if data.feature_noise is not None:  # which bytes cannot hold
+        images, apply = as_seen(data, normalization), torch.clone
     return LabelledImages(images, labels, apply, site.device, _feature_store(site, data))
 
 
@@ -231,7 +233,8 @@ def _feature_store(site: Site, data: ImageData) -> Store | None:
     if not encoder_is_frozen(site.model()):
         return None
     pixels = hashlib.sha256(data.images.tobytes()).hexdigest()
-    known = f"{pixels} {site.description.normalization} {site.device.type}"
+    noise = "" if data.feature_noise is None else f" {data.feature_noise}"
+    known = f"{pixels}{noise} {site.description.normalization} {site.device.type}"
     return lambda name, compute: stored_features(f"{known} {name}", compute)
 
 

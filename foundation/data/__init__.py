@@ -11,7 +11,7 @@ Knows nothing of Flower: plain arguments in, arrays and tensors out.
 from foundation.errors import DataError, PartitionError
 
 from .agreement import AUGMENTATIONS, Description, announced, parsed_shape
-from .batches import Batches
+from .batches import Batches, as_seen
 from .cache import cache_directory
 from .collection import Collection, Source, in_memory
 from .data_set import FOLDERS, DataSet, Division
@@ -44,6 +44,7 @@ __all__ = [
     "PartitionError",
     "Source",
     "announced",
+    "as_seen",
     "cache_directory",
     "feature_noise",
     "in_memory",

@@ -267,32 +267,30 @@ class Division:
         The division and the decoded data set are kept; the client's own images are copied out of
         the memory-mapped data set at every call, which costs milliseconds, while keeping every
         client a process has met would fill its memory with a private copy of the whole data set.
-        Held-out images are clean and may be none: noise concerns what is trained on.
+        Held-out images may be none. They look as the client's others do, and their labels are true.
         """
         trained, held_out = self.rows(client)
         whole = self.data_set.load("train")
+        looks = feature_noise(
+            self.feature_noise_kind,
+            self.feature_noise,
+            client=client,
+            clients=self.clients,
+            image_size=whole.image_size,
+        )
         if split == "held-out":
-            return whole.subset(held_out)
+            return replace(whole.subset(held_out), feature_noise=looks)
         data = whole.subset(trained)
         data.require_some(f"client {client}")
-        return replace(
-            data,
-            labels=noisy_labels(
-                data.labels,
-                self.label_noise,
-                self.label_noise_rate,
-                classes=data.classes,
-                seed=self.seed,
-                client=client,
-            ),
-            feature_noise=feature_noise(
-                self.feature_noise_kind,
-                self.feature_noise,
-                client=client,
-                clients=self.clients,
-                image_size=data.image_size,
-            ),
+        labels = noisy_labels(
+            data.labels,
+            self.label_noise,
+            self.label_noise_rate,
+            classes=data.classes,
+            seed=self.seed,
+            client=client,
         )
+        return replace(data, labels=labels, feature_noise=looks)
 
 
 @lru_cache(maxsize=32)
