@@ -18,19 +18,19 @@ from torch import Tensor, nn
 from foundation.data.names import listed
 from foundation.events.family import Calibrated
 from foundation.models import State
-from foundation.models.head import head_name, head_parameters, with_head
-from foundation.settings.head import HeadSettings
-from questions.class_statistics import ClassStatistics, StatisticsRequest
-from questions.heads import HeadScores, HeadsRequest
-
-from .calibration.closed_form import (
+from foundation.models.closed_form import (
     FeatureSums,
     cross_validated,
     nearest_mean_head,
     regularised_discriminant,
     ridge_head,
 )
-from .calibration.linear_head import LinearHead, logit_spread
+from foundation.models.head import LinearHead, head_name, head_parameters, with_head
+from foundation.settings.head import HeadSettings
+from questions.class_statistics import ClassStatistics, StatisticsRequest
+from questions.heads import HeadScores, HeadsRequest
+
+from .calibration.linear_head import logit_spread
 from .method import Method, NoAnswer
 from .settings import Settings
 from .trained import Trained
