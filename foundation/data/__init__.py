@@ -1,11 +1,7 @@
 """Labelled images for federated learning: sources, partitions, noise and batches.
 
-Knows nothing of Flower: plain arguments in, arrays and tensors out.
-
-- `DataSet` gives any data set by name, decoded once per machine.
-- `Division` gives a simulated client its part of one; `site_data` a real site its own files.
-- `partition` divides labels over clients.
-- `Batches` trains on a client's images: resident on the device, augmented in batches.
+`DataSet` gives any data set by name, decoded once per machine; `Division` gives a simulated client
+its part of one, `site_data` a real site its own files; `Batches` trains on a client's images.
 """
 
 from foundation.errors import DataError, PartitionError

@@ -2,18 +2,12 @@
 
 Feature noise follows NIID-Bench's code: Gaussian, added to pixels in [0, 1] after the spatial
 augmentation and before normalisation, drawn anew for every batch and not clipped. It therefore
-belongs to the batch (see `batches`), not to the stored bytes: clipping would shrink it, and a
-flip or a crop would move the cell of ``space`` noise into another client's. It is how a client's
-images look, so that those that it holds out, or runs a model over, carry it as well: as there, in
-a draw that stays the same.
+belongs to the batch, not to the stored bytes: clipping would shrink it, and a flip or a crop would
+move the cell of ``space`` noise into another client's. It is how a client's images look: those that
+it holds out, or runs a model over, carry it as well, in a draw that stays the same.
 
-Label noise changes stored labels once per client.
-
-References
-----------
-Li et al.: Federated Learning on Non-IID Data Silos, ICDE 2022, section III-B (feature
-distribution skew) and its published code.
-Han et al.: Co-teaching, NeurIPS 2018, appendix A (symmetric and pair-flip label noise).
+Li et al.: Federated Learning on Non-IID Data Silos, ICDE 2022, section III-B and its published
+code. Han et al.: Co-teaching, NeurIPS 2018, appendix A (symmetric and pair-flip label noise).
 """
 
 import math
@@ -57,21 +51,16 @@ def feature_noise(
 
     `noise` is a standard deviation in pixel units of [0, 1], images are (height, width) in pixels.
 
-    ``level``: the standard deviation grows linearly with the client, ``noise * i / (N - 1)``
-    for client i = 0 .. N - 1, so the first client is clean and the last carries `noise` in full
-    (a client alone carries it in full). The paper writes i / N with i = 1 .. N; the code that
-    produced its tables, followed here, leaves the first client clean.
+    ``level``: the standard deviation grows linearly with the client, ``noise * i / (N - 1)`` for
+    client i = 0 .. N - 1 (a client alone carries it in full). The paper writes i / N with i = 1 ..
+    N; the code that produced its tables, followed here, leaves the first client clean.
 
-    ``space``: every client carries `noise` in full, in its own cell of a square grid laid over
-    the image; the grid is the smallest with a cell per client and client i's cell is the i-th in
-    reading order. The published code fixes the image at 28 pixels, leaves the last client clean
-    and derives the row from the cell's size instead of the grid's, so that several clients share
-    a cell or fall outside; what the paper describes is built here.
+    ``space``: every client carries `noise` in full, in its own cell of a square grid over the
+    image; the grid is the smallest with a cell per client and client i's cell is the i-th in
+    reading order. The published code fixes the image at 28 pixels, leaves the last client clean and
+    lets several clients share a cell or fall outside; what the paper describes is built here.
 
-    Raises
-    ------
-    DataError
-        Unknown kind, negative noise, or images too small for a cell per client.
+    An unknown kind, negative noise, or images too small for the grid are a DataError.
     """
     if kind not in FEATURE_NOISES:
         raise DataError(
@@ -117,13 +106,9 @@ def noisy_labels(
 ) -> npt.NDArray[np.int64]:
     """Return labels of which each is replaced, with probability `rate`, by a wrong one.
 
-    ``symmetric``: any other class, all equally likely; ``pairflip``: the next class (the last
-    class's next is the first). The draw depends on `seed` and `client` and on nothing else.
-
-    Raises
-    ------
-    DataError
-        Unknown kind, a rate outside [0, 1], or fewer than two classes to choose from.
+    ``symmetric``: any other class, all equally likely; ``pairflip``: the next class, in a circle.
+    The draw depends on `seed` and `client` alone. An unknown kind, a rate outside [0, 1], or fewer
+    than two classes are a DataError.
     """
     if kind not in LABEL_NOISES:
         raise DataError(f"unknown label-noise '{kind}': choose one of {', '.join(LABEL_NOISES)}")

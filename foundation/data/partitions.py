@@ -1,15 +1,12 @@
 """Dividing one labelled data set: over simulated clients, or into parts of the same class shares.
 
-Every kind returns disjoint index arrays that together hold every row, each ascending (batches
-shuffle anyway, and ascending reads of a memory-mapped file are the fast ones), and depends on
-nothing but the labels, its parameters and the seed.
+Every kind returns disjoint index arrays that together hold every row, each ascending (the fast way
+to read a memory-mapped file), and depends on nothing but the labels, its parameters and the seed.
 
-A Dirichlet division is drawn again until every client has its least number of rows. beta = 0.05
-needs 44 draws in the median to give 20 clients of the digits ten images each, and 18 for 50 clients
-of CIFAR-10 (100 seeds). So it is drawn as counts first, for many draws at once.
+A Dirichlet division is drawn again until every client has its least number of rows: for beta =
+0.05, 44 draws in the median to give 20 clients of the digits ten images each (100 seeds). So it is
+drawn as counts first, for many draws at once.
 
-References
-----------
 Q. Li, Y. Diao, Q. Chen, B. He: Federated Learning on Non-IID Data Silos: An Experimental Study,
 ICDE 2022 (NIID-Bench): label distribution skew (section III-A), quantity skew (III-C).
 """
@@ -53,14 +50,10 @@ def partition(
     self-balancing form); the smaller, the more skewed. ``classes``: every client holds
     `classes_per_client` classes. ``quantity``: random parts whose sizes are drawn from a Dirichlet
     distribution of concentration `quantity_alpha`. After `max_draws` draws without `min_samples`
-    rows for every client, the drawn kinds give up. The seed decides all else. Clients' rows are
-    ascending int64, disjoint, and together all n.
+    rows for every client, the drawn kinds give up.
 
-    Raises
-    ------
-    PartitionError
-        An impossible parameter, more clients than the data can feed, or no draw within
-        `max_draws` that gives every client `min_samples` rows.
+    An impossible parameter, more clients than the data can feed, and no draw that gives every
+    client its rows are a PartitionError.
     """
     labels = np.asarray(labels)
     _check(labels, kind, clients, min_samples, max_draws)
@@ -177,10 +170,9 @@ def _drawn_hands(
 def _dealt_hands(
     clients: int, per_client: int, classes: int, rng: np.random.Generator
 ) -> list[list[int]]:
-    """Deal the classes to fewer clients than classes, leaving no class out.
+    """Deal the shuffled classes to fewer clients than classes, round like cards.
 
-    NIID-Bench's rule leaves classes to nobody here, so the shuffled classes are dealt round like
-    cards until every hand is full.
+    NIID-Bench's rule would leave classes to nobody here.
     """
     deck: list[int] = []
     while len(deck) < clients * per_client:
@@ -244,8 +236,7 @@ def _draw_counts(
     """Draw how many rows of each class each client gets, shape (classes, clients).
 
     Draws are independent of one another, classes within a draw are not (a full client gets no
-    more), so the loop goes over classes and the arrays over draws. Only the accepted draw is
-    ever turned into indices.
+    more), so the loop goes over classes and the arrays over draws.
     """
     average = totals.sum() / clients
     best = -1
@@ -295,9 +286,9 @@ def stratified_split(
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """Split rows into a large and a small part with the same class shares, both ascending.
 
-    Own code because scikit-learn's stratified split refuses a class with a single image, which
-    here simply stays in the large part. The small part gets `fraction` of every class, in [0, 1),
-    rounded to whole images; with `at_least_one_of` n, at least one of a class of n or more.
+    scikit-learn's refuses a class with a single image, which here stays in the large part. The
+    small part gets `fraction` of every class, in [0, 1), rounded to whole images; with
+    `at_least_one_of` n, at least one of a class of n or more.
     """
     rng = np.random.default_rng(seed)
     chosen = np.zeros(len(labels), dtype=bool)
@@ -333,7 +324,6 @@ def split_by_content(
 
 
 def _share_of(rows: int, fraction: float, at_least_one_of: int) -> int:
-    """Return how many rows of a class a fraction means."""
     count = round(fraction * rows)
     if fraction > 0 and 0 < at_least_one_of <= rows:
         count = max(count, 1)
@@ -342,11 +332,7 @@ def _share_of(rows: int, fraction: float, at_least_one_of: int) -> int:
 
 
 def stratified_subset(labels: npt.NDArray[np.int64], size: int, seed: int) -> npt.NDArray[np.int64]:
-    """Choose exactly ``size`` rows whose class shares are those of the whole.
-
-    Shares are rounded by largest remainder, so every class differs from its exact share by less
-    than one image.
-    """
+    """Choose exactly ``size`` rows whose class shares are those of the whole, within one image."""
     if size >= len(labels):
         return np.arange(len(labels))
     rng = np.random.default_rng(seed)

@@ -18,15 +18,11 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from .class_statistics import class_means
 from .head import LinearHead
 
 # Of the mean eigenvalue: what strengths are tried.
 _STRENGTHS = torch.logspace(-4, 2, 61, dtype=torch.float64)
-
-
-def class_means(feature_sums: Tensor, counts: Tensor) -> Tensor:
-    """Return μ_c = s_c / n_c, (C, d); 0 for classes without images."""
-    return feature_sums.double() / counts.double().clamp_min(1).unsqueeze(1)
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,7 @@
-"""The head of a classifier: its last linear layer, whose outputs are the logits."""
+"""The head of a classifier: its last linear layer, whose outputs are the logits.
+
+C is the number of classes, d that of features.
+"""
 
 from __future__ import annotations
 
@@ -41,10 +44,7 @@ class LinearHead:
 def head_name(model: nn.Module) -> str:
     """Return the name of a classifier's last linear layer, e.g. ``"head"`` or ``"fc"``.
 
-    Raises
-    ------
-    ValueError
-        If there is none, or it has no bias; the message says so.
+    A ValueError says that there is none, or that it has no bias.
     """
     linear: list[str] = [
         name for name, module in model.named_modules() if isinstance(module, nn.Linear)
@@ -75,16 +75,6 @@ def _names(head: str) -> tuple[str, str]:
 
 
 def add_to_bias(state: Mapping[str, Tensor], head: str, bias: Tensor) -> State:
-    """Return a copy of a state whose head has ``bias`` (C,) added to its own.
-
-    Parameters
-    ----------
-    state : Mapping[str, Tensor]
-        A model's state dictionary.
-    head : str
-        As :func:`head_name` gives it.
-    bias : Tensor
-        (C,), any float type; added in float64.
-    """
+    """Return a copy of a state whose head has ``bias``, (C,), added in float64."""
     weight, old = head_parameters(state, head)
     return with_head(state, head, weight, old + bias.cpu().double())

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from foundation.models.closed_form import class_means
+from foundation.models.class_statistics import class_means
 from foundation.models.evaluation import features_of
 from generation import PseudoData
 from questions.class_statistics import ClassStatistics

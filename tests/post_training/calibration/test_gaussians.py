@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from foundation.models.closed_form import class_means
+from foundation.models.class_statistics import class_means
 from post_training.calibration.gaussians import (
     class_covariances,
     covariance_of_spread,

@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from foundation.models import load_state
-from foundation.models.closed_form import class_means
+from foundation.models.class_statistics import class_means
 from foundation.settings.configuration import ConfigurationError, RunConfiguration
 from generation import PseudoData
 from post_training import ClassStatistics, Settings, methods
