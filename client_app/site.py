@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Callable, Mapping, MutableMapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -210,7 +210,7 @@ def _resident_judging_images(site: Site) -> LabelledImages:
     data, normalization = site.held_out(), site.description.normalization
     # Copies: a site's own test images are memory-mapped and read-only.
     images, labels = torch.tensor(data.images), torch.tensor(data.labels)
-    apply = normalization.apply
+    apply: Callable[[torch.Tensor], torch.Tensor] = normalization.apply
     if data.feature_noise is not None:  # which bytes cannot hold
         images, apply = as_seen(data, normalization), torch.clone
     return LabelledImages(images, labels, apply, site.device, _feature_store(site, data))
