@@ -27,11 +27,7 @@ SETTINGS = {
 @pytest.fixture(autouse=True)
 def fresh_residents():
     def forget():
-        for resident in (
-            sites._resident_data,
-            sites._resident_held_out,
-            sites._resident_batches,
-        ):
+        for resident in (sites.Site.data, sites.Site.held_out, sites.Site.batches):
             resident.cache_clear()
 
     forget()
@@ -101,7 +97,7 @@ def test_poisoned_held_out_images_reach_nothing_but_the_judges(monkeypatch):
     batches = list(before.batches().epoch(torch.Generator().manual_seed(1)))
     pooled = before.batches(pooled=True).samples
     poisoned(monkeypatch, 0.1)
-    for resident in (sites._resident_data, sites._resident_held_out, sites._resident_batches):
+    for resident in (sites.Site.data, sites.Site.held_out, sites.Site.batches):
         resident.cache_clear()
     after = site()
     np.testing.assert_array_equal(after.data().images, trained.images)
