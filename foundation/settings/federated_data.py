@@ -103,7 +103,8 @@ class FederatedDataKeys(Section):
     )
     feature_noise: float = key(
         0.0,
-        "Standard deviation of Gaussian noise on training images (of the noisiest client).",
+        "Standard deviation of Gaussian noise on a client's images (of the noisiest client), those "
+        "that it holds out too.",
         unit="pixel range",
         minimum=0.0,
         maximum=1.0,
