@@ -14,6 +14,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 _UNFINISHED = ".partial"
+#: Where a site keeps what is its own, in the folder of its images.
+OWN_FOLDER = ".fedf2dg"
 
 
 def write_whole(target: Path, content: str | bytes, *, rivals: bool = False) -> None:
