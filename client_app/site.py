@@ -61,7 +61,7 @@ class Site:
     threads: int = 0
     memory: MutableMapping[str, Any] = field(default_factory=dict, compare=False)
     folder: SiteFolder = field(default=SiteFolder(Path()), compare=False)
-    runs: Mapping[str, int] = field(default_factory=dict, compare=False)
+    runs: dict[str, int] = field(default_factory=dict, compare=False)
 
     @classmethod
     def of(

@@ -51,4 +51,4 @@ def paired_standard_error(gained: Any, lost: Any, images: Any) -> Any:
 
 def surely_more(gained: int, lost: int, images: int) -> bool:
     """Tell whether the 95 % interval of a gain, see :func:`paired_standard_error`, is above 0."""
-    return (gained - lost) / images > Z * paired_standard_error(gained, lost, images)
+    return bool((gained - lost) / images > Z * paired_standard_error(gained, lost, images))

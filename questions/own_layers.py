@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import torch
+
 from foundation.messages.content import Content, Received
 from foundation.messages.records import InvalidContent
 from foundation.models import State
@@ -49,14 +51,10 @@ class OwnLayersRequest(Request[tuple[int, State], State]):
 
     def pooled(self, answers: Mapping[int, tuple[int, State]]) -> State:
         parts = list(answers.values())
-        if not parts:
-            return self.state
-        weights = sample_weights([images for images, _ in parts])
-        mean: State = {
-            name: sum(
-                w * layers[name].double() for w, (_, layers) in zip(weights, parts, strict=True)
-            )
-            for name in self.names
-            if self.state[name].is_floating_point()
-        }
-        return {**self.state, **{name: v.to(self.state[name].dtype) for name, v in mean.items()}}
+        weights = torch.tensor(sample_weights([images for images, _ in parts])).double()
+        mean: State = {}
+        for name in self.names if parts else ():
+            if (old := self.state[name]).is_floating_point():
+                layers = torch.stack([layers[name].double() for _, layers in parts])
+                mean[name] = torch.tensordot(weights, layers, dims=1).to(old.dtype)
+        return {**self.state, **mean}

@@ -35,9 +35,9 @@ def own_batch_norm(site: Site, shared: State) -> State:
     own = site.own_batch_norm()
     if not own:
         raise ConfigurationError("this site has no BatchNorm layers: it trained in no round")
-    state = {**shared, **own}
-    moments = measured_inputs(site, load_state(site.model(), state)).moments
-    statistics = pooled_statistics([moments])
+    state, model = {**shared, **own}, site.model()
+    load_state(model, state)
+    statistics = pooled_statistics([measured_inputs(site, model).moments])
     return with_statistics(state, {n: v for n, v in statistics.items() if n in own})
 
 
@@ -46,7 +46,8 @@ def own_head(site: Site, shared: State) -> State:
 
     Classes of which the site has no image stand where they stood beside the mean of the others.
     """
-    model = load_state(site.model(), shared)
+    model = site.model()
+    load_state(model, shared)
     counts = torch.from_numpy(site.data().label_counts())
     batches = site.inputs(ordered=True).ordered()
     sums = class_sums(model, batches, counts, means=True, moment=True)

@@ -23,6 +23,8 @@ from .run_directory import SITES
 log = logging.getLogger("flwr.fedf2dg")
 
 _STEP = "personal-judged"
+# All rounds of the process that is at work count, also one that no checkpoint holds yet.
+_NO_LAST = 2**31
 
 
 def begin(parts: StageParts, directory: Path) -> None:
@@ -34,10 +36,11 @@ def begin(parts: StageParts, directory: Path) -> None:
     if parts.configuration.personal == "none":
         return
     runs = parts.journal.state.runs
+    before = [*runs.values()]
     runs[secrets.token_hex(8)] = rounds_done(parts.journal.state.completed)
 
     def said() -> Mapping[str, Any]:
-        told = {"runs": list(runs), "last-rounds": list(runs.values())}
+        told = {"runs": list(runs), "last-rounds": [*before, _NO_LAST]}
         if not parts.clients.participants.simulated:
             return told
         (directory / SITES).mkdir(exist_ok=True)

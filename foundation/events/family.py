@@ -348,7 +348,7 @@ class OwnLayersOfSite:
     own: float | None
     gain: float | None
     standard_error: float | None
-    kept: bool
+    kept: bool = False
 
 
 @dataclass(frozen=True)

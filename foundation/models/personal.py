@@ -73,10 +73,10 @@ class SiteFolder:
             What they have to be like.
         """
         found = [
-            (int(file.stem[-4:]), file)
+            (server_round, file)
             for run, last in runs.items()
             for file in self._round(run, 0).parent.glob(f"{run}-*.safetensors")
-            if int(file.stem[-4:]) <= last
+            if (server_round := int(file.stem.rpartition("-")[2])) <= last
         ]
         return self._read(max(found)[1], like)[0] if found else {}
 
