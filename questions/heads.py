@@ -14,11 +14,11 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from foundation.intervals import paired_standard_error
 from foundation.messages.content import Content, Received
 from foundation.messages.records import InvalidContent, template
 from foundation.models import State, load_state
 from foundation.models.head import with_head
+from foundation.scores import paired_standard_error
 
 from .question import Question, Request, Site
 
