@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from fedf2dg.report import RunRecord
 from fedf2dg.report.document import Cell, Document, Facts, Note, Part, Picture, Row, Section, Table
 from fedf2dg.report.figures import MOST_LINES, Dot, curves, dots, to_svg
-from fedf2dg.report.report import settings_rows
+from fedf2dg.report.report import keys_section
 from fedf2dg.report.run_record import Measurement
 from fedf2dg.report.tables import byte_unit, size_in_words
 from foundation import counted
@@ -427,6 +427,5 @@ def _common_settings(results: Results) -> Section:
     """The keys that are the same in all cells."""
     varied = {*results.plan.varied(), "seed", "output-dir", "resume-from"}
     settings = results.cells[0].cell.configuration.flat()
-    rows = settings_rows({name: value for name, value in settings.items() if name not in varied})
-    title = "Settings of all cells"
-    return Section(title, [Table(title, [], rows, words=(0, 1))], long=True, columns=True)
+    same = {name: value for name, value in settings.items() if name not in varied}
+    return keys_section("Settings of all cells", same)
