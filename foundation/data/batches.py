@@ -114,10 +114,9 @@ class Batches:
         order = torch.randperm(self.samples, generator=generator)
         moves = None
         if self.augmentation != "none":
-            moves = random_moves(
-                self.samples, rotate=self.augmentation == "crop-flip-rotate", generator=generator
-            ).to(self.device)
-        order = order.to(self.device)
+            rotate = self.augmentation == "crop-flip-rotate"
+            moves = self._sent(random_moves(self.samples, rotate=rotate, generator=generator))
+        order = self._sent(order)
         for step in range(self.steps_per_epoch):
             rows = slice(step * self.batch_size, (step + 1) * self.batch_size)
             chosen = order[rows]
@@ -143,6 +142,12 @@ class Batches:
                 continue
             yield self._shaped(self._normalised(self._pixels[rows])), self.labels[rows]
 
+    def _sent(self, drawn: Tensor) -> Tensor:
+        """Copy to the device; a GPU would end what it was given before, but for pinned memory."""
+        if self.device.type != "cuda":
+            return drawn.to(self.device)
+        return drawn.pin_memory().to(self.device, non_blocking=True)
+
     def _augmented(self, chosen: Tensor, moves: Tensor) -> Tensor:
         area = self._height * self._width
         if self.augmentation == "crop-flip":
@@ -166,7 +171,7 @@ class Batches:
         top, left, height, width = noise.cell or (0, 0, self._height, self._width)
         grid = images.view(len(images), self._channels, self._height, self._width)
         cell = grid[:, :, top : top + height, left : left + width]
-        drawn = torch.randn(cell.shape, generator=generator).to(self.device)
+        drawn = self._sent(torch.randn(cell.shape, generator=generator))
         cell.add_(drawn.mul_(self._pixel_scale.unsqueeze(-1)), alpha=noise.std)
 
     def _shaped(self, images: Tensor) -> Tensor:
