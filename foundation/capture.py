@@ -89,6 +89,7 @@ class CudaGraphs:
             outside.wait_stream(self._stream)
 
     def record(self, run: Callable[[], T]) -> tuple[Callable[[], None], T]:
+        """Record one in the memory of the last; see :class:`Recorder`."""
         graph = torch.cuda.CUDAGraph()
         torch.cuda.synchronize(self._device)
         # A recording cannot use what other steps left in PyTorch's cache.
