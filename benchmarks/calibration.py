@@ -27,11 +27,10 @@ from torch.nn import functional as F
 from foundation.models import State
 from foundation.models.class_statistics import class_sums
 from foundation.models.evaluation import features_of
-from foundation.models.head import head_parameters
+from foundation.models.head import LinearHead, head_parameters
 from foundation.settings.configuration import RunConfiguration
 from generation import PseudoData
 from post_training import ClassStatistics, Settings, StatisticsRequest, methods
-from post_training.calibration.linear_head import LinearHead
 from post_training.in_memory import TrainedModels
 from questions.class_statistics import ClientStatistics, added
 

@@ -49,13 +49,7 @@ class TrainRequest:
 
     @classmethod
     def of(cls, message: Message, held: State | None = None) -> TrainRequest:
-        """Read a message.
-
-        Raises
-        ------
-        ConfigurationError
-            If it holds no model, or nothing says which of several records is the model.
-        """
+        """Read a message; ConfigurationError if nothing in it, or too much, can be the model."""
         records = dict(message.content.array_records)
         name = MODEL if MODEL in records or len(records) != 1 else next(iter(records))
         if name not in records:
@@ -63,15 +57,10 @@ class TrainRequest:
         return cls(name, records.pop(name), records, config_in(message), held or {})
 
     def model(self, expected: State) -> State:
-        """Return the model's state, which must have the names and shapes of another.
+        """Return the model's state, which must have another's names and shapes (InvalidContent).
 
         Types may differ where tensors come one by one: Flower's FedAvg averages counters into
         float64, and its FedAdam returns float64. They become those expected, counters rounded.
-
-        Raises
-        ------
-        InvalidContent
-            If a name, a shape or, of this app's server, a type differs.
         """
         if is_packed(self.arrays):
             return from_record(self.arrays, expected, self.held)
@@ -84,13 +73,7 @@ class TrainRequest:
         }
 
     def received(self, model_state: State) -> WhatServerSent:
-        """Return what came beside the model: whole states, or trainable parameters only.
-
-        Raises
-        ------
-        InvalidContent
-            If a record holds something else.
-        """
+        """Return what came beside the model: whole states, or trainable parameters."""
         states = WhatServerSent()
         without = self.config.get(WITHOUT, [])
         for name, record in self.extra.items():
@@ -118,13 +101,7 @@ class TrainRequest:
         return partition_id if partition_id >= 0 else node_id
 
     def proximal_mu(self) -> float | None:
-        """Return the μ of a server that asks for FedProx; None if it does not.
-
-        Raises
-        ------
-        ConfigurationError
-            If it is not a number from 0.
-        """
+        """Return the μ of a server that asks for FedProx; None if it does not."""
         value = self.config.get(PROXIMAL_MU)
         if value is None:
             return None
@@ -141,13 +118,7 @@ def config_in(message: Message) -> ConfigRecord:
 
 
 def number(config: ConfigRecord, name: str) -> int:
-    """Return a whole number from 0 that the server sent.
-
-    Raises
-    ------
-    ConfigurationError
-        If it did not.
-    """
+    """Return a whole number from 0 that the server sent; ConfigurationError if it did not."""
     value = config.get(name)
     if not isinstance(value, int) or value < 0:
         raise ConfigurationError(f"the server's message says {name} = {value!r}")

@@ -34,15 +34,7 @@ class EpochSource(Protocol):
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """What one round of local training amounted to.
-
-    Parameters
-    ----------
-    steps : int
-        Optimizer steps τ that were really made.
-    loss : float
-        Mean local loss over all samples seen, extra losses included.
-    """
+    """Optimizer steps τ of a round of local training, and the mean loss, extra ones included."""
 
     steps: int
     loss: float
@@ -56,15 +48,8 @@ class NoTrainingStep(ValueError):
 def symmetric_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
     """Return 0.1·CE + 1·RCE (Wang et al. 2019, "Symmetric Cross Entropy", their CIFAR-10 values).
 
-    The reverse term takes log 0 of the one-hot label as -4, the paper's A, so that it reads
-    ``4·(1 - p_y)``; it is robust to wrong labels.
-
-    Parameters
-    ----------
-    logits : Tensor
-        Shape (n, classes).
-    labels : Tensor
-        Shape (n,), int64.
+    The reverse term takes log 0 of the one-hot label as -4, the paper's A, so that it reads ``4·(1
+    - p_y)``; it is robust to wrong labels. Logits are (n, classes), labels (n,) int64.
     """
     probability = F.softmax(logits, dim=1).gather(1, labels[:, None]).squeeze(1)
     return 0.1 * F.cross_entropy(logits, labels) + 4.0 * (1.0 - probability).mean()
@@ -82,17 +67,11 @@ def local_loss(
     label_counts: Callable[[], Tensor],
     model: Classifier,
 ) -> Loss:
-    """Return the local loss of a round.
+    """Return the local loss of a round: the algorithm's own, or the one ``local-loss`` names.
 
-    Parameters
-    ----------
-    declared : Algorithm
-        It may consist of a loss; otherwise ``local-loss`` says which.
-    label_counts : callable
-        Returns n_c, the client's training images of every class, (C,), on the training device.
-        Asked only by losses for label skew.
-    model : Classifier
-        Holds the global parameters, which may become a teacher.
+    ``label_counts`` returns n_c, (C,), the client's images of every class, on the training device;
+    only losses for label skew ask it. ``model`` holds the global parameters, which may become a
+    teacher.
     """
     name = declared.loss_name(configuration)
     if name in LOSSES:
@@ -117,26 +96,19 @@ def train_locally(
     Parameters
     ----------
     model : nn.Module
-        A classifier with ``embed`` and ``classify``, on the training device. It is left in train
-        mode.
-    batches : EpochSource
-        The client's data, on the same device.
+        A classifier with ``embed`` and ``classify``, on the device of the data. Left in train mode.
     algorithm : ClientAlgorithm
         After :meth:`~ClientAlgorithm.begin_round`.
     generator : torch.Generator
         Source of order and augmentation; the result depends on nothing else that is random.
     loss : callable (default: cross-entropy)
-        Maps logits (n, classes) and labels (n,) to a scalar. A
-        :class:`~strategies.local_loss.ClientLoss` is shown the images first.
-    learning_rate : float, optional
-        Step size η of this round; ``learning-rate`` if not given.
+        Maps logits (n, classes) and labels (n,) to a scalar; a ClientLoss sees the images first.
+    epochs, learning_rate : optional
+        ``local-epochs`` and ``learning-rate`` if not given.
     frozen_statistics : bool (default: False)
         Normalise with the running statistics of BatchNorm layers, which then stay.
-    epochs : int, optional
-        Passes over the data; ``local-epochs`` if not given.
     autocast : torch.dtype, optional
-        Reduced precision of the model's forward and backward passes; parameters stay as they are,
-        and the loss is computed in float32.
+        Reduced precision of the model's passes; parameters stay, and the loss is in float32.
 
     Raises
     ------

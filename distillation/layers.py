@@ -40,12 +40,7 @@ def trained_parameters(model: nn.Module, layers: Layers) -> list[nn.Parameter]:
     all, and auto, where nothing is known of the student: every parameter. head: weight and bias of
     the last linear layer, so that the features stay what real images made them. affine: these, and
     scale and shift of every normalisation layer, so that features may be weighed anew but not
-    replaced.
-
-    Raises
-    ------
-    ValueError
-        If the model has no linear layer with a bias, where one is needed.
+    replaced. A ValueError says that the model has no linear layer with a bias, where one is needed.
     """
     if layers in ("auto", "all"):
         return [parameter for parameter in model.parameters() if parameter.requires_grad]

@@ -100,11 +100,6 @@ def pass_over(
 
     Batches have at most `batch_size` images (at least 2). Their random order depends on `seed`
     alone; the rows that the lesson is asked for are on `device`.
-
-    Raises
-    ------
-    DistillationError
-        If the loss is not a finite number.
     """
     draw = torch.Generator().manual_seed(seed)
     order = torch.randperm(images, generator=draw).to(device)
@@ -115,13 +110,7 @@ def pass_over(
 
 
 def finite(loss: float) -> float:
-    """Return a mean loss.
-
-    Raises
-    ------
-    DistillationError
-        If it is not a finite number.
-    """
+    """Return a mean loss; a DistillationError says that it is not a finite number."""
     if not math.isfinite(loss):
         raise DistillationError(
             f"the distillation loss became {loss}: lower the method's learning-rate"

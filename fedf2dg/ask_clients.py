@@ -53,8 +53,7 @@ def tell_predictions(model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]])
     Raises
     ------
     ValueError
-        If there is no image, or a batch is no pair of images and whole-numbered labels (n,) of the
-        C classes.
+        If there is no image, or a batch is no pair of images and whole-numbered labels (n,).
     """
     model.eval()
     sums = counts = None
@@ -126,8 +125,6 @@ class AskClients:
 
     Parameters
     ----------
-    grid : Grid
-        Flower's grid.
     kept : KeptModels
         ``KeepLocalModels(…).kept``: whom to ask, and how many samples each has reported.
     classes : int
@@ -146,10 +143,7 @@ class AskClients:
         self.classes = classes
 
     def __call__(self, request: StatisticsRequest) -> ClassStatistics | None:
-        """Return sums over the clients that answered; None if none did, or for other questions.
-
-        Clients that fail, or whose answer cannot be right, are named in the log.
-        """
+        """Return sums over the clients that answered; None if none did, or for other questions."""
         if request.parts != [PREDICTIONS]:
             return None
         asked = PredictionsRequest(

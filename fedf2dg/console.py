@@ -71,8 +71,7 @@ def _handler(output: TextIO) -> logging.Handler:
 class Printer:
     """Prints lines as long as the stream takes them.
 
-    A run has its results on disk, whoever reads its log: a reader that has seen enough, or a full
-    disk, ends the log and not the run.
+    A reader that has seen enough, or a full disk, ends the log of a run and not the run.
     """
 
     def __init__(self, output: TextIO) -> None:

@@ -46,18 +46,10 @@ _STEPS = 200
 
 @dataclass(frozen=True)
 class Ceiling:
-    """One thing that was tried.
+    """The accuracy (0 to 1, on the server's test images) with one thing in another's place.
 
-    Parameters
-    ----------
-    part : str
-        ``"federated"``, ``"teacher"``, ``"head"`` or ``"images"``.
-    what : str
-        In words.
-    accuracy : float
-        On the server's test images, 0 to 1.
-    simulation_only : bool
-        Whether it took the clients' own images.
+    ``part`` is ``"federated"``, ``"teacher"``, ``"head"`` or ``"images"``; ``simulation_only`` says
+    that it took the clients' own images.
     """
 
     part: str
@@ -69,20 +61,10 @@ class Ceiling:
 def diagnose(directory: Path) -> list[Ceiling]:
     """Measure the ceilings of a run after its last federated round, and write them beside it.
 
-    Parameters
-    ----------
-    directory : Path
-        Of a run whose training is completed.
-
-    Returns
-    -------
-    list of Ceiling
-        The federated model first.
-
     Raises
     ------
     ConfigurationError
-        If it is no such directory, or its server has no test images.
+        If it is no directory of a run, or its server has no test images.
     CheckpointError
         If the models of the last round are not there.
     """

@@ -33,11 +33,9 @@ class KeepLocalModels(Strategy):
     strategy : Strategy
         Does all the work.
     directory : str or Path
-        Where to keep the models: one safetensors file per client, of the last round alone. A round
-        appears there at once, when all of it is written.
+        Where to keep one safetensors file per client, of the last round alone and all at once.
     num_examples_key : str (default: "num-examples")
-        Name of the metric in which clients report their number of training samples; Flower's
-        ``weighted_by_key``.
+        The metric in which clients report their number of samples; Flower's ``weighted_by_key``.
     """
 
     def __init__(

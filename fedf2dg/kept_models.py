@@ -13,26 +13,14 @@ from foundation.models import State
 
 
 class KeptModels(Mapping[int, State]):
-    """The last round's local models by Flower's node id.
-
-    Parameters
-    ----------
-    directory : str or Path
-        The folder that was given to ``KeepLocalModels``.
-    """
+    """The last round's local models by Flower's node id, in the folder of ``KeepLocalModels``."""
 
     def __init__(self, directory: str | Path) -> None:
         self.directory = Path(directory)
 
     @cached_property
     def num_examples(self) -> dict[int, int]:
-        """Training samples of each client, as it reported them.
-
-        Raises
-        ------
-        FileNotFoundError
-            If nothing was kept in that folder yet.
-        """
+        """Training samples of each client, as it reported them."""
         found = {}
         for path in sorted(round_folder(self.directory).glob("*.safetensors")):
             with safe_open(path, "pt") as file:
@@ -55,13 +43,7 @@ class KeptModels(Mapping[int, State]):
 
 
 def round_folder(directory: Path) -> Path:
-    """Return the folder of the newest round that was kept whole.
-
-    Raises
-    ------
-    FileNotFoundError
-        If there is none.
-    """
+    """Return the folder of the newest round that was kept whole; FileNotFoundError without one."""
     folders = sorted(directory.glob("round-*"))
     if not folders:
         raise FileNotFoundError(

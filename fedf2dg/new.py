@@ -15,13 +15,7 @@ from .console import data_folder
 
 
 def write_new(folder: Path) -> None:
-    """Write an app into a new folder, whose name is the app's.
-
-    Raises
-    ------
-    ConfigurationError
-        If the folder is there, or its name can be no app's.
-    """
+    """Write an app into a new folder, whose name is the app's and must be fit for one."""
     name = folder.resolve().name
     package = name.replace("-", "_")
     sound = package.isidentifier() and name == name.lower() and "_" not in name and len(name) <= 32

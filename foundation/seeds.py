@@ -14,21 +14,9 @@ SAMPLING, TRAINING, MODEL, GENERATION, DISTILLATION, LABELS, INVERSION, CALIBRAT
 
 
 def derived_seed(seed: int, purpose: int, *position: int) -> int:
-    """Return a seed for one purpose at one position (round, client, batch …) of a run.
+    """Return a seed in [0, 2**32) for one purpose at one position (round, client, …) of a run.
 
-    Parameters
-    ----------
-    seed : int
-        The run's seed, or one that was derived from it, 0 or more.
-    purpose : int
-        One of this module's constants.
-    *position : int
-        Where in the run, 0 or more each.
-
-    Returns
-    -------
-    int
-        In [0, 2**32).
+    ``seed`` is the run's, or one derived from it; the purpose is one of this module's constants.
     """
     return int(np.random.SeedSequence([seed, purpose, *position]).generate_state(1, np.uint32)[0])
 

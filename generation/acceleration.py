@@ -31,11 +31,7 @@ The figure for CUDA is an estimate.
 
 @dataclass(frozen=True)
 class Work:
-    """How much an engine will have to compute, in floating-point operations.
-
-    `forward` is one forward pass of one image through the local model, `total` all iterations on
-    all expected images, forward and backward.
-    """
+    """Floating-point operations of an engine: forward, of one image; total, of all iterations."""
 
     forward: float
     total: float

@@ -32,13 +32,11 @@ class PseudoData:
     logits: Tensor
 
     def __post_init__(self) -> None:
-        """Refuse parts of different lengths."""
         lengths = {len(self.images), len(self.labels), len(self.sources), len(self.logits)}
         if len(lengths) > 1:
             raise ValueError(f"pseudo data whose parts have different lengths: {sorted(lengths)}")
 
     def __len__(self) -> int:
-        """Return the number of images."""
         return len(self.labels)
 
     @staticmethod

@@ -53,16 +53,10 @@ from .trained import Trained
 
 @dataclass(frozen=True)
 class Pool:
-    """All images made so far, on the device, with every member's answers to them.
+    """All images made so far, on the device, with the answers z_k of every member to them.
 
-    Attributes
-    ----------
-    images : Tensor
-        (n, C, H, W) float32.
-    labels : Tensor
-        (n,) int64, the classes that they were made for.
-    answers : Tensor
-        (n, K, classes) float32, z_k.
+    ``images`` (n, C, H, W) float32 were made for the classes ``labels`` (n,) int64; ``answers`` are
+    (n, K, classes) float32.
     """
 
     images: Tensor

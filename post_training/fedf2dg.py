@@ -137,9 +137,6 @@ def _distil(trained: Trained, settings: Settings, repetition: int) -> None:
     )
 
 
-# ------------------------------------------------------------------------------------------ details
-
-
 def _prefix(repetition: int) -> str:
     return f"compete-{repetition:02d}-" if repetition else ""
 

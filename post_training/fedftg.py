@@ -43,13 +43,7 @@ _NOTES = 20
 
 
 def run(trained: Trained, settings: Settings) -> None:
-    """Have generator and student play, and offer the student.
-
-    Raises
-    ------
-    ConfigurationError
-        If the server does not know how many images of each class the clients have.
-    """
+    """Have generator and student play, and offer the student; all label counts must be known."""
     carry_out(trained, "distil", lambda: _play(trained, settings), seconds=NAME)
 
 

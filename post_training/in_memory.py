@@ -28,35 +28,9 @@ P = TypeVar("P")
 class TrainedModels:
     """Implements :class:`post_training.Trained` over models in memory, or read when asked for.
 
-    Nothing is written anywhere: the steps done, the images and the notes are attributes.
-
-    Parameters
-    ----------
-    model : nn.Module
-        A classifier of the federation's architecture; copied, never changed.
-    global_state : State
-        The global model's state dictionary.
-    local_models : Mapping[int, State]
-        The clients' state dictionaries by index. Only one is held at a time, so a mapping that
-        reads them from disk may be of any length.
-    num_examples : Mapping[int, int]
-        Training samples of each client.
-    image_shape : tuple of int
-        (C, H, W).
-    classes : int
-        Number of classes.
-    label_counts : Mapping[int, sequence of int], optional
-        (classes,) training labels of each client.
-    pixel_range : pair of sequences of float, optional
-        Lowest and highest value of a pixel, for each channel, in the models' input space.
-    device : str or torch.device (default: "cpu")
-        Where to compute.
-    evaluate : callable, optional
-        Gives a model's accuracy, for reports.
-    progress : callable, optional
-        Called with (what, done, total).
-    ask : callable, optional
-        Answers a question of :mod:`questions` for the clients; None where it cannot.
+    Nothing is written anywhere: images, events, results and seconds are attributes. Of ``model`` a
+    copy is worked on; ``local_models`` may be of any length, as one is held at a time. The rest is
+    as in :func:`.library.post_train`.
     """
 
     def __init__(
@@ -101,11 +75,9 @@ class TrainedModels:
         self._done = set()
 
     def model(self, state: State) -> nn.Module:
-        """Return a new model that holds ``state``, in evaluation mode."""
         return load_state(copy.deepcopy(self._shell), state).to(self._device).eval()
 
     def label_counts(self) -> dict[int, list[int]] | None:
-        """Return the label counts that were given."""
         if self._label_counts is None:
             return None
         return {
@@ -115,19 +87,15 @@ class TrainedModels:
         }
 
     def ask(self, request: Request[Any, P]) -> P | None:
-        """Return the answer of the function that was given."""
         return None if self._ask is None else self._ask(request)
 
     def evaluate(self, state: State, stage: str) -> float | None:
-        """Measure a model with the function that was given."""
         return None if self._evaluate is None else self._evaluate(self.model(state))
 
     def round(self) -> bool:
-        """There are no clients to train."""
         return False
 
     def pseudo_images(self, request: PseudoRequest) -> PseudoData:
-        """Invert the local models one after the other."""
         started = time.perf_counter()
         generated = inverted(self, request, self._device)
         self.record(
@@ -145,12 +113,10 @@ class TrainedModels:
         return generated.data
 
     def record(self, event: Event) -> None:
-        """Keep an event, and log it."""
         self.events.append(event)
         say(event)
 
     def progress(self, what: str, unit: str) -> Callable[[int, int], None]:
-        """Return a function that passes progress on."""
         passed_on = self._progress
         if passed_on is None:
             return lambda done, total: None
@@ -158,7 +124,6 @@ class TrainedModels:
 
     @contextmanager
     def timed(self, name: str) -> Iterator[None]:
-        """Add the time spent inside to :attr:`seconds`."""
         started = time.perf_counter()
         try:
             yield
@@ -166,16 +131,13 @@ class TrainedModels:
             self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - started
 
     def done(self, step: str) -> bool:
-        """Tell whether a step was carried out."""
         return step in self._done
 
     def commit(self, step: str) -> None:
-        """Note that a step was carried out."""
         self._done.add(step)
 
     def offer(
         self, stage: str, state: State, *, needs_proof: bool = True, whole: bool = False
     ) -> None:
-        """Take a state as a stage's result; there is no judge to prove anything to."""
         self.global_state = self.results[stage] = state
         self.record(Evaluated(stage, self.evaluate(state, stage), None, None, None, None))

@@ -43,21 +43,10 @@ class _Arrays(Protocol):
 class PostTrained:
     """What :func:`post_train` made.
 
-    Parameters
-    ----------
-    state : State
-        The state dictionary of the result.
-    stages : dict of str to State
-        The results on the way, by stage, the last one being ``state``.
-    accuracy : dict of str to float or None
-        What ``evaluate`` said of them.
-    images : dict of str to PseudoData
-        The pseudo images by the step that made them; their sources count the clients from 0 on, in
-        the order of their numbers.
-    seconds : dict of str to float
-        Where the time went.
-    events : list of dict
-        All that happened, in its order, as a run's ``metrics.jsonl`` has it.
+    By stage, in their order: ``stages`` are the results, the last one being ``state``, and
+    ``accuracy`` what ``evaluate`` said of them. ``images`` are the pseudo images by the step that
+    made them; their sources count the clients from 0 on, in the order of their numbers. ``seconds``
+    say where the time went, ``events`` all that happened, as a run's ``metrics.jsonl`` has it.
     """
 
     state: State
@@ -215,10 +204,9 @@ class _LocalModels(Mapping[int, State]):
 
 
 def _as_state(given: Any, expected: State) -> State:
-    """Return a state dictionary, whether it is one or Flower's record of one.
+    """Return a state dictionary, whether it is one or Flower's record of one, in the model's types.
 
-    Entries have the types that the model has: an average of counters, as Flower makes it, is no
-    whole number any more.
+    An average of counters, as Flower makes it, is no whole number any more.
     """
     state = given.to_torch_state_dict() if hasattr(given, "to_torch_state_dict") else given
     return {

@@ -27,13 +27,7 @@ class NoTeacher(ExpectedError, RuntimeError):
 
 
 def local_ensemble(trained: Trained) -> tuple[list[int], Ensemble]:
-    """Return the clients whose local models are finite, and the mean of these models' logits.
-
-    Raises
-    ------
-    NoTeacher
-        If there is none.
-    """
+    """Return the clients whose local models are finite, and the mean of these models' logits."""
     clients, members = [], []
     for client, state in trained.local_models.items():
         if broken := first_non_finite(state):
@@ -49,8 +43,7 @@ def local_ensemble(trained: Trained) -> tuple[list[int], Ensemble]:
 def balanced_labels(trained: Trained, images: int, seed: int) -> Tensor:
     """Return as many labels of each class, (images,) int64 in random order.
 
-    A class that no client holds, as far as the clients tell, is not asked for: no local model knows
-    it.
+    A class that no client holds, as far as they tell, is left out: no local model knows it.
     """
     counts = (trained.label_counts() or {}).values()
     held = [sum(column) for column in zip(*counts, strict=True)]

@@ -36,8 +36,7 @@ class Method:
         Whether the clients' answers about the global model are all it needs, so that it can stand
         behind ``num-server-rounds=0``, where there are no local models.
     suits : callable, optional
-        Called with (model, settings) before any work; raises ValueError for a model that the method
-        cannot work on, or settings that it cannot work with.
+        Called with (model, settings) before any work; ValueError if it cannot work with them.
     settings : type of Section, optional
         Its own section of the run's keys, where it is not one of ours (``foundation/settings``).
     """
@@ -56,10 +55,7 @@ class Method:
 
 
 def carry_out(trained: Trained, step: str, work: Callable[[], None], *, seconds: str) -> None:
-    """Do the work of a step unless it was done before, count its time, and commit it.
-
-    ``step`` is unique within the method; the time is counted under ``seconds``.
-    """
+    """Do a method's step unless it was done, count its time under ``seconds``, and commit it."""
     if trained.done(step):
         return
     with trained.timed(seconds):
@@ -73,11 +69,5 @@ def methods() -> dict[str, Method]:
 
 
 def chosen(names: str) -> list[Method]:
-    """Return the methods that the key ``post-training`` names, in its order.
-
-    Raises
-    ------
-    ConfigurationError
-        See :func:`foundation.settings.post_training.method_names`.
-    """
+    """Return the methods that ``post-training`` names, in its order (ConfigurationError)."""
     return [METHODS.load(name, Method) for name in method_names(names)]

@@ -22,16 +22,11 @@ class Settings:
 
     Parameters
     ----------
-    seed : int
-        The run's seed; see :func:`foundation.seeds.derived_seed`.
     stages : tuple of str
         Which of FedF²DG's stages ``generate``, ``distil`` and ``compete`` to run.
-    label_counts_told : bool
-        Whether the server may know how many images of each class the clients have, be it roughly.
-    exact_counts_told : bool
-        Whether it may know exactly, so that clients answer by class.
-    generation, distillation, competition, calibration
-        The sections of those names.
+    label_counts_told, exact_counts_told : bool
+        Whether the server may know how many images of each class the clients have, be it roughly;
+        and whether exactly, so that clients answer by class.
     sections : tuple of Section (default: ())
         A method's own, where they are not the defaults; see :meth:`section`.
     prior_left : float (default: 1)

@@ -26,15 +26,11 @@ def soft_labels(
 ) -> Tensor:
     """Return the teacher's logits for every image, (n, classes), on the CPU.
 
-    Teachers are those of :mod:`distillation.teachers`. The prior-corrected ensemble takes as much
-    of the priors out as the images' labels show to be there, bounded by ``prior_left`` (see
-    :class:`post_training.Settings`). auto: prior-corrected where the label counts of all clients
-    are known and the images have 16 pixels a side or more, own elsewhere.
-
-    Raises
-    ------
-    ConfigurationError
-        If the teacher needs label counts that the server does not know.
+    Teachers are those of :mod:`distillation.teachers`; all but own and uniform need every client's
+    label counts (ConfigurationError). The prior-corrected ensemble takes as much of the priors out
+    as the images' labels show to be there, bounded by ``prior_left`` (see
+    :class:`.settings.Settings`). auto: prior-corrected where these counts are known and the images
+    have 16 pixels a side or more, own elsewhere.
     """
     # The ensemble knows less of a tiny image than the model it came from (86.1 against 93.0 % on
     # one seed of the digits); on photographs of 32x32 it is the other way round (docs/lab).

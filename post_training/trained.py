@@ -24,23 +24,18 @@ P = TypeVar("P")
 
 @dataclass(frozen=True)
 class PseudoRequest:
-    """A batch of pseudo images to make by inverting local models.
+    """A batch of pseudo images to make by inverting local models; all randomness is ``seed``'s.
 
     Parameters
     ----------
     kind : str
         ``"common"`` samples, or ``"hard"`` ones, on which local and global model disagree. Clients
         that make images themselves know the inversion's settings of either kind.
-    repetition : int
-        Which repetition of the competition loop wants them; 0 for common samples.
-    batch : int
-        Which batch of that repetition it is, from 0 on.
+    repetition, batch : int
+        Which repetition of the competition loop wants them, 0 for common samples, and which of its
+        batches it is, from 0 on.
     budgets : Mapping[int, int]
         Images wanted of each client, 0 or more.
-    inversion : InversionSettings
-        What to optimise and how.
-    seed : int
-        Source of all randomness.
     label_weights : Mapping[int, sequence of float], optional
         (classes,) by client, what its images' classes are drawn in the shares of; None: each
         client's label counts, or evenly where those are not known.
@@ -57,17 +52,10 @@ class PseudoRequest:
 
 @dataclass(frozen=True)
 class Inputs:
-    """What the models take, and how many classes they tell apart.
+    """The ``shape`` (C, H, W) of what the models take, and how many classes they tell apart.
 
-    Parameters
-    ----------
-    shape : tuple of int
-        (C, H, W) of one image.
-    classes : int
-        Number of classes.
-    pixel_range : pair of sequences of float, optional
-        Lowest and highest value of a real pixel, for each channel, in the models' input space;
-        None: not known, or not to be kept to.
+    ``pixel_range`` is the lowest and highest value of a real pixel, for each channel, in the
+    models' input space; None: not known, or not to be kept to.
     """
 
     shape: tuple[int, int, int]
@@ -78,13 +66,9 @@ class Inputs:
 class PseudoStore(Protocol):
     """Pseudo images by the step that made them; a dict is one."""
 
-    def __getitem__(self, step: str) -> PseudoData:
-        """Return a step's images."""
-        ...
+    def __getitem__(self, step: str) -> PseudoData: ...
 
-    def __setitem__(self, step: str, data: PseudoData) -> None:
-        """Keep a step's images."""
-        ...
+    def __setitem__(self, step: str, data: PseudoData) -> None: ...
 
 
 class Trained(Protocol):
@@ -145,25 +129,14 @@ class Trained(Protocol):
         ...
 
     def round(self) -> bool:
-        """Run one more federated round from the global model.
+        """Run one more federated round from the global model; False if there are no clients.
 
         Afterwards :attr:`global_state` and :attr:`local_models` are those of that round.
-
-        Returns
-        -------
-        bool
-            False if there are no clients to train: nothing has changed then.
         """
         ...
 
     def pseudo_images(self, request: PseudoRequest) -> PseudoData:
-        """Make pseudo images, here or on the clients, as the configuration says.
-
-        Raises
-        ------
-        RuntimeError
-            If no image could be made of any client's model.
-        """
+        """Make pseudo images, here or on the clients; RuntimeError if none could be made."""
         ...
 
     @property
@@ -201,10 +174,6 @@ class Trained(Protocol):
 
         Parameters
         ----------
-        stage : str
-            Name of the result.
-        state : State
-            The model.
         needs_proof : bool (default: True)
             False for a step that was seen to help, or to change little, wherever it was tried: then
             judges keep it unless their images speak against it, not only if they speak for it.

@@ -22,13 +22,7 @@ A = TypeVar("A")
 
 @dataclass(frozen=True)
 class Answers(Gathered[A]):
-    """What became of a question.
-
-    Parameters
-    ----------
-    bytes_down, bytes_up : int
-        Tensors and numbers that went to the clients, and those of the valid answers.
-    """
+    """What became of a question, with the bytes of the messages and of the valid answers."""
 
     bytes_down: int = 0
     bytes_up: int = 0
@@ -55,16 +49,9 @@ def ask(
 ) -> Answers[A]:
     """Ask clients, in one message each; the result does not depend on the order of their answers.
 
-    Parameters
-    ----------
-    participants : Participants
-        The clients; who is connected is looked up anew.
-    agreement : Mapping
-        What every message says of the data.
-    timeout : float
-        Seconds to wait for the answers.
-    progress : callable, optional
-        Called with how many have answered, and how many were asked.
+    Who of the ``participants`` is connected is looked up anew. ``agreement`` is what every message
+    says of the data; ``timeout`` are the seconds to wait; ``progress`` is called with how many have
+    answered of how many.
     """
     participants.refresh(grid)
     known = {client: participants[client] for client in request.clients(participants)}

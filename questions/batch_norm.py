@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from foundation.data import stratified_subset
+from foundation.data import as_seen, stratified_subset
 from foundation.messages.content import Content, Received
 from foundation.messages.participants import Participant
 from foundation.messages.records import InvalidContent, template
-from foundation.models import State, cpu_state, load_state
+from foundation.models import Classifier, State, cpu_state, load_state
 from foundation.models.batch_norm import (
     InputMoments,
     input_moments,
@@ -34,14 +34,9 @@ _LARGEST_SQUARE = 1e30
 
 @dataclass(frozen=True)
 class MeasuredInputs:
-    """What one client's images are to the BatchNorm layers of a model.
+    """What so many of one client's images are to the BatchNorm layers of a model.
 
-    Parameters
-    ----------
-    images : int
-        How many of its training images were run.
-    weight : float (default: 1.0)
-        How many training images each image that was run stands for.
+    Each image that was run stands for ``weight`` training images.
     """
 
     images: int
@@ -63,16 +58,20 @@ def tell(site: Site, asked: Received) -> Content:
     """Measure on a bounded sample, which keeps the classes' shares and depends on the seed."""
     model = site.model()
     load_state(model, asked.state("arrays", model.state_dict()))
+    return measured_inputs(site, model).content()
+
+
+def measured_inputs(site: Site, model: Classifier) -> MeasuredInputs:
+    """Measure a model's inputs on a sample of the training images."""
     data = site.data()
     rows = stratified_subset(data.labels, SAMPLE, site.configuration.seed)
-    images = torch.tensor(data.images[rows])
+    images = as_seen(data.subset(rows), site.description.normalization)
     height, width = data.image_size
     parts = -(-len(rows) * height * width // _PIXELS)
     batches = (
-        site.description.normalization.apply(batch.to(site.device))
-        for batch in images.tensor_split(min(parts, max(len(rows) // 2, 1)))
+        batch.to(site.device) for batch in images.tensor_split(min(parts, max(len(rows) // 2, 1)))
     )
-    return MeasuredInputs(len(rows), input_moments(model, batches)).content()
+    return MeasuredInputs(len(rows), input_moments(model, batches))
 
 
 question = Question("batch_norm", tell)
@@ -130,8 +129,7 @@ class BatchNormRequest(Request[MeasuredInputs, State]):
     def pooled(self, answers: Mapping[int, MeasuredInputs]) -> State:
         """Return the model's state with the statistics that all clients' images give it.
 
-        Every client counts by the training samples that it joined with. The state is as it was
-        where nobody answered.
+        Every client counts by the training samples that it joined with; of none, the state stays.
         """
         parts = list(answers.values())
         statistics = pooled_statistics([p.moments for p in parts], [p.weight for p in parts])

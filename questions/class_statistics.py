@@ -78,19 +78,10 @@ class ClassStatistics:
     Only sums over clients are held, so that secure aggregation can make them. C is the number of
     classes, d that of features. ``predictions``, ``feature_sums``, ``feature_counts`` (here
     float64), ``moment`` and ``class_moments`` are those of
-    :class:`~foundation.models.class_statistics.ClassSums`.
-
-    Parameters
-    ----------
-    images : int
-        n, the number of their images.
-    label_counts : Tensor, optional
-        (C,) float64, n_c: images of each class; None where clients do not tell.
-    mean_products : Tensor, optional
-        (d, d) float64, Σ s·sᵀ/n over clients and their classes, s being the sum of the features of
-        n images; there with feature sums.
-    means_added : int (default: 0)
-        How many pairs of client and class are in ``mean_products``.
+    :class:`~foundation.models.class_statistics.ClassSums`; ``label_counts`` is (C,) float64, n_c,
+    or None where clients do not tell. With feature sums comes ``mean_products``, (d, d) float64: Σ
+    s·sᵀ/n over the ``means_added`` pairs of client and class, s being the sum of the features of n
+    images.
     """
 
     clients: tuple[int, ...]
@@ -160,26 +151,17 @@ question = Question("class_statistics", tell)
 
 @dataclass(frozen=True)
 class StatisticsRequest(Request[ClientStatistics, "ClassStatistics | None"]):
-    """Ask what a model says of the clients' training images.
+    """Ask what a model says of the clients' training images, in evaluation mode.
 
-    Parameters
-    ----------
-    state : State
-        The model that the clients run over their training images, in evaluation mode.
-    predictions, means, moment, class_moments : bool (default: False)
-        Ask for the sum of its softmax outputs; of its features f by class; of f·fᵀ over all images;
-        of f·fᵀ by class, which goes with ``means``.
-    single : bool (default: False)
-        Have f·fᵀ sent in single precision, in which it takes half the bytes. Clients add up in
-        double precision all the same.
-    classes : int (default: 0)
-        C. This and what follows is what answers are held against; a run fills it in.
-    minimum : int (default: 1)
-        Fewest images of a class whose features are added up.
-    noised : bool (default: False)
-        Whether noise on the features makes impossible sums possible.
-    label_counts : {"none", "noised", "exact"}
-        Whether label counts come along.
+    ``predictions``, ``means``, ``moment`` and ``class_moments`` ask for the sum of its softmax
+    outputs; of its features f by class; of f·fᵀ over all images; of f·fᵀ by class, which goes with
+    ``means``. ``single`` has f·fᵀ sent in half the bytes; clients add up in double precision all
+    the same.
+
+    Answers are held against the rest, which a run fills in: the number of ``classes``, the
+    ``minimum`` of images of a class whose features are added up, whether features are ``noised``,
+    so that impossible sums are possible, and whether ``label_counts`` come along ("none", "noised",
+    "exact").
     """
 
     state: State
@@ -318,10 +300,7 @@ def _check_features(sums: ClassSums) -> None:
 
 
 def _check_spread(moments: Tensor, of_means: Tensor | None) -> None:
-    """Refuse second moments (…, d, d) below those of the means, which no images can have.
-
-    Their difference is a sum of squares: no direction has less than nothing of it.
-    """
+    """Refuse second moments (…, d, d) below those of the means: squares add up to 0 or more."""
     diagonal = moments.diagonal(dim1=-2, dim2=-1)
     tolerance = 1e-6 * float(diagonal.abs().max())
     if not torch.allclose(moments, moments.mT, rtol=1e-6, atol=tolerance):

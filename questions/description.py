@@ -62,13 +62,9 @@ question = Question("describe", tell)
 class DescriptionRequest(Request[Participant, Mapping[int, Participant]]):
     """Ask nodes who they are.
 
-    Parameters
-    ----------
-    fingerprint : str (default: "")
-        Of the server's code: a client that runs other code refuses. Empty: none is compared.
-    columns : int, optional
-        In how many columns clients tell their images: the number of classes, or 1 where the server
-        may not know the classes. None: in any number.
+    A client that runs other code than the ``fingerprint`` says refuses; empty: none is compared.
+    ``columns`` says in how many columns clients tell their images: the number of classes, or 1
+    where the server may not know the classes; None: in any number.
     """
 
     fingerprint: str = ""

@@ -5,20 +5,23 @@ One message carries several candidates, since every message is a process start o
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from foundation.messages.content import Content, Received
-from foundation.messages.participants import Participant, Participants
 from foundation.messages.records import InvalidContent
 from foundation.models import State, interpolated, load_state
 from foundation.scores import BINS, SCORE_BINS, Outcomes
 
 from .question import Question, Request, Site
+
+if TYPE_CHECKING:
+    from foundation.messages.participants import Participant, Participants
 
 Counts = npt.NDArray[np.int64]
 
@@ -32,16 +35,10 @@ _ROUNDING = 1 + 1e-6
 
 @dataclass(frozen=True)
 class Candidates:
-    """The models that one message asks about; the first is the one the others are compared with.
+    """The models w + λ·(w' - w) that one message asks about, compared with the first.
 
-    Parameters
-    ----------
-    base : State
-        w.
-    target : State, optional
-        w'; None where ``base`` alone is asked about.
-    steps : sequence of float (default: 0)
-        λ in [0, 1] of each candidate, w + λ·(w' - w).
+    ``base`` is w, ``target`` w', or None where ``base`` alone is asked about; ``steps`` are the λ,
+    in [0, 1].
     """
 
     base: State
@@ -49,14 +46,12 @@ class Candidates:
     steps: Sequence[float] = (0.0,)
 
     def __post_init__(self) -> None:
-        """Refuse candidates that no model can be made of."""
         if not 0 < len(self.steps) <= _MOST_CANDIDATES:
             raise InvalidContent(f"{len(self.steps)} candidates: 1 to {_MOST_CANDIDATES}")
         if not all(0 <= step <= (0 if self.target is None else 1) for step in self.steps):
             raise InvalidContent(f"steps {list(self.steps)[:8]} are not between the states sent")
 
     def __len__(self) -> int:
-        """Return the number of candidates, K."""
         return len(self.steps)
 
     def __iter__(self) -> Iterator[State]:
@@ -72,13 +67,7 @@ class Candidates:
 
     @classmethod
     def received(cls, asked: Received, like: State) -> Candidates:
-        """Read what :meth:`content` wrote.
-
-        Raises
-        ------
-        InvalidContent
-            If it is something else.
-        """
+        """Read what :meth:`content` wrote (InvalidContent)."""
         steps = asked.setting("steps")
         if not isinstance(steps, list) or not all(isinstance(step, float) for step in steps):
             raise InvalidContent("the message lists no candidates")
@@ -90,21 +79,12 @@ class Candidates:
 class Scores:
     """What K candidates do on n held-out images, by class or in one column.
 
-    L is the number of classes, or 1 where clients answer in totals alone.
-
-    Parameters
-    ----------
-    total : np.ndarray
-        (L,) int64, the images.
-    correct : np.ndarray
-        (K, L) int64, those that a candidate classifies correctly.
-    gained, lost : np.ndarray
-        (K, L) int64, images that the candidate has right and the first one wrong, and the other way
-        round.
-    loss : np.ndarray
-        (K,) float64, sum of the cross-entropies; infinite for a model whose outputs are not finite.
-    outcomes : tuple of Outcomes (default: ())
-        What every candidate says, added up; by class where clients tell 2 to MOST_CLASSES of them.
+    ``total`` (L,) int64 are the images, L being the number of classes, or 1 where clients answer in
+    totals alone. Of every candidate, (K, L) int64: ``correct`` are those that it classifies
+    correctly, ``gained`` those that it has right and the first one wrong, and ``lost`` the other
+    way round. ``loss`` (K,) float64 are sums of the cross-entropies, infinite for a model whose
+    outputs are not finite. ``outcomes`` is what every candidate says, by class where clients tell 2
+    to MOST_CLASSES.
     """
 
     total: Counts
@@ -123,20 +103,10 @@ class Scores:
         columns: int,
         logits: Sequence[npt.NDArray[Any]] = (),
     ) -> Scores:
-        """Count over images.
+        """Count over images of the classes ``labels`` (n,), in so many columns; 1: all together.
 
-        Parameters
-        ----------
-        labels : np.ndarray
-            (n,), the true classes.
-        correct : np.ndarray
-            (K, n), whether a candidate classifies an image correctly.
-        loss : sequence of float
-            K sums.
-        columns : int
-            L; 1 puts all classes together.
-        logits : sequence of np.ndarray (default: none, and no outcomes)
-            K times (n, C).
+        ``correct`` is (K, n), ``loss`` are K sums, and ``logits`` K times (n, C); without, no
+        outcomes.
         """
         column = labels if columns > 1 else np.zeros_like(labels)
 
@@ -171,6 +141,34 @@ class Scores:
         tables = {name: added(name) for name in (*_TABLES, "loss")}
         return cls(**tables, outcomes=tuple(summed))
 
+    @classmethod
+    def checked(cls, reply: Received, held_out: Sequence[int], candidates: int) -> Scores:
+        """Read what :meth:`content` wrote of images in these columns, without the outcomes."""
+        columns, most = len(held_out), max(held_out, default=0)
+        total = np.array(reply.whole_numbers("total", columns, most), dtype=np.int64)
+        if total.tolist() != list(held_out):
+            raise InvalidContent(
+                f"it evaluated {int(total.sum())} images of other classes or number than the "
+                f"{sum(held_out)} that it joined with"
+            )
+
+        def table(name: str) -> Counts:
+            values = reply.whole_numbers(name, candidates * columns, most)
+            return np.array(values, dtype=np.int64).reshape(candidates, columns)
+
+        correct, gained, lost = table("correct"), table("gained"), table("lost")
+        first = correct[:1]
+        if (correct > total).any():
+            raise InvalidContent("it says that more images are classified correctly than there are")
+        if (correct - first != gained - lost).any():
+            raise InvalidContent(
+                "gains and losses do not add up to the difference of two candidates"
+            )
+        if gained[0].any() or (lost > first).any() or (gained > total - first).any():
+            raise InvalidContent("it gained or lost images that the first candidate cannot give")
+        loss = np.array(reply.losses("loss", candidates), dtype=np.float64)
+        return cls(total, correct, gained, lost, loss)
+
     @property
     def images(self) -> int:
         """The number of images, n."""
@@ -183,11 +181,10 @@ class Scores:
     def content(self) -> Content:
         """Return them as an answer."""
         tables = {name: getattr(self, name).reshape(-1).tolist() for name in (*_TABLES, "loss")}
-        tables["loss-squares"] = [found.loss_squares for found in self.outcomes]
-        for name in ("bins", "confusion", "histograms"):
+        for name in ("loss_squares", "bins", "confusion", "histograms"):
             found = [table for one in self.outcomes if (table := getattr(one, name)) is not None]
             if found:
-                tables[name] = np.concatenate([table.reshape(-1) for table in found]).tolist()
+                tables[name] = np.concatenate([np.ravel(table) for table in found]).tolist()
         return Content(numbers=tables)
 
 
@@ -244,48 +241,22 @@ class EvaluationRequest(Request[Scores, "Scores | None"]):
         return self.candidates.content()
 
     def checked(self, who: Participant, reply: Received) -> Scores:
-        candidates, held_out = len(self.candidates), who.held_out
-        columns, most = len(held_out), max(held_out, default=0)
-        total = np.array(reply.whole_numbers("total", columns, most), dtype=np.int64)
-        if total.tolist() != list(held_out):
-            raise InvalidContent(
-                f"it evaluated {int(total.sum())} images of other classes or number than the "
-                f"{sum(held_out)} that it joined with"
-            )
-
-        def table(name: str) -> Counts:
-            values = reply.whole_numbers(name, candidates * columns, most)
-            return np.array(values, dtype=np.int64).reshape(candidates, columns)
-
-        correct, gained, lost = table("correct"), table("gained"), table("lost")
-        first = correct[:1]
-        if (correct > total).any():
-            raise InvalidContent("it says that more images are classified correctly than there are")
-        if (correct - first != gained - lost).any():
-            raise InvalidContent(
-                "gains and losses do not add up to the difference of two candidates"
-            )
-        if gained[0].any() or (lost > first).any() or (gained > total - first).any():
-            raise InvalidContent("it gained or lost images that the first candidate cannot give")
-        loss = np.array(reply.losses("loss", candidates), dtype=np.float64)
-        return Scores(
-            total, correct, gained, lost, loss, _outcomes(reply, total, correct, loss.tolist())
-        )
+        scores = Scores.checked(reply, who.held_out, len(self.candidates))
+        return replace(scores, outcomes=_outcomes(reply, scores))
 
     def pooled(self, answers: Mapping[int, Scores]) -> Scores | None:
         return Scores.sum(list(answers.values()))
 
 
-def _outcomes(
-    reply: Received, total: Counts, correct: Counts, loss: Sequence[float]
-) -> tuple[Outcomes, ...]:
-    """Return the outcomes of a reply whose images and right answers are checked already."""
-    count, images, classes = len(loss), int(total.sum()), len(total)
+def _outcomes(reply: Received, scores: Scores) -> tuple[Outcomes, ...]:
+    """Return the outcomes of a reply whose scores are checked already."""
+    total, correct, loss = scores.total, scores.correct, scores.loss.tolist()
+    count, images, classes = len(loss), scores.images, len(total)
     right = correct.sum(axis=1)
-    squares = reply.losses("loss-squares", count)
+    squares = reply.losses("loss_squares", count)
     # n losses, none below 0: Σl² ≤ (Σl)² ≤ n Σl², up to what single precision makes of Σl.
     with np.errstate(invalid="ignore"):
-        sums, of_squares = np.array(loss) ** 2, np.array(squares)
+        sums, of_squares = scores.loss**2, np.array(squares)
         slack = 1e-3 * sums + 1e-6 * images**2
         possible = (of_squares <= sums + slack) & (sums <= images * of_squares + slack)
     if not (possible | ~np.isfinite(sums)).all():
@@ -303,22 +274,22 @@ def _outcomes(
         or (confidence * _ROUNDING < told * edges[:-1]).any()
     ):
         raise InvalidContent("its bins of confidence are not those of its images")
-    if not tells_classes(classes):
-        return tuple(
-            Outcomes(images, int(right[k]), loss[k], squares[k], bins[k]) for k in range(count)
-        )
-    confusion = np.array(
-        reply.whole_numbers("confusion", count * classes**2, images), dtype=np.int64
-    ).reshape(count, classes, classes)
-    if (confusion.sum(axis=2) != total).any() or (
-        np.diagonal(confusion, axis1=1, axis2=2) != correct
-    ).any():
-        raise InvalidContent("its confusion matrix is not that of its images")
-    histograms = np.array(
-        reply.whole_numbers("histograms", count * 2 * classes * SCORE_BINS, images), dtype=np.int64
-    ).reshape(count, 2, classes, SCORE_BINS)
-    if (histograms.sum(axis=3) != np.stack([total, images - total])).any():
-        raise InvalidContent("its histograms of scores are not those of its images")
+    confusion: Counts | list[None] = [None] * count
+    histograms: Counts | list[None] = [None] * count
+    if tells_classes(classes):
+
+        def tables(name: str, *shape: int) -> Counts:
+            values = reply.whole_numbers(name, count * math.prod(shape), images)
+            return np.array(values, dtype=np.int64).reshape(count, *shape)
+
+        confusion = table = tables("confusion", classes, classes)
+        if (table.sum(axis=2) != total).any() or (
+            np.diagonal(table, axis1=1, axis2=2) != correct
+        ).any():
+            raise InvalidContent("its confusion matrix is not that of its images")
+        histograms = sides = tables("histograms", 2, classes, SCORE_BINS)
+        if (sides.sum(axis=3) != np.stack([total, images - total])).any():
+            raise InvalidContent("its histograms of scores are not those of its images")
     return tuple(
         Outcomes(images, int(right[k]), loss[k], squares[k], bins[k], confusion[k], histograms[k])
         for k in range(count)

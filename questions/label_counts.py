@@ -29,23 +29,11 @@ _TOLD = "label-counts"
 def noised_counts(counts: Sequence[int], scale: float, random: np.random.Generator) -> list[int]:
     """Add Laplace noise to label counts (Dwork et al. 2006, "Calibrating Noise to Sensitivity").
 
-    Adding or removing one image changes one count by 1, so the counts are ε-differentially
-    private with ε = 1/scale (2/scale for exchanging one image for another). Rounding and clipping
-    come after the noise and cost nothing.
-
-    Parameters
-    ----------
-    counts : sequence of int
-        Images per class.
-    scale : float
-        b of the Laplace distribution, in images, above 0.
-    random : np.random.Generator
-        Must not be derivable from anything the server knows, such as the run's seed.
-
-    Returns
-    -------
-    list of int
-        One number per class, 0 or more, not all 0 (all 1 if the noise left none).
+    Adding or removing one image changes one count by 1, so the counts are ε-differentially private
+    with ε = 1/scale (2/scale for exchanging one image for another), ``scale`` being b of the
+    distribution, in images, above 0. Rounding and clipping come after the noise and cost nothing.
+    ``random`` must not be derivable from anything the server knows, such as the run's seed.
+    Returned is a number of 0 or more for each class, not all 0: all 1 if the noise left none.
     """
     if not scale > 0:
         raise ValueError(f"scale = {scale}: must be above 0")

@@ -25,12 +25,7 @@ _LEAST_DEVIATION = 1 / _BYTE
 class PixelSums:
     """Sums over all pixels of a client's training images, exact whole numbers.
 
-    Parameters
-    ----------
-    pixels : int
-        How many pixels, of one channel.
-    sums, squares : tuple of int
-        Sum of the bytes 0 to 255, and of their squares, by channel.
+    So many ``pixels`` of one channel; by channel, sum of the bytes 0 to 255 and of their squares.
     """
 
     pixels: int

@@ -31,10 +31,9 @@ _SOFT_LABEL_TOLERANCE = 0.02
 
 
 def pixel_range(configuration: RunConfiguration, description: Description) -> PixelRange | None:
-    """Return the range of real pixels, which the corrected form keeps to.
+    """Return the range of real pixels, which the corrected form keeps to, unlike the reference.
 
-    The constants of the normalisation are known to everybody, so this prior costs no data. The
-    reference optimises pixels without bounds.
+    The constants of the normalisation are known to everybody, so this prior costs no data.
     """
     if configuration.generation.form == "reference":
         return None
@@ -99,22 +98,12 @@ question = Question("pseudo_images", tell)
 
 @dataclass(frozen=True)
 class PseudoImagesRequest(Request[MadeImages, "MadeImages | None"]):
-    """Ask clients to invert their local models.
+    """Ask clients to invert their local models, for samples of one of :data:`KINDS`.
 
-    Parameters
-    ----------
-    kind : str
-        One of :data:`KINDS`.
-    seed : int
-        The same for all clients: with a client's index, the source of all its randomness.
-    image_shape : tuple of int
-        (C, H, W).
-    local_model : callable
-        Reads a client's local model, which the server kept.
-    model : callable
-        Makes a model of a state, in evaluation mode.
-    global_state : State, optional
-        What hard samples are to tell from the local model.
+    ``seed`` is the same for all clients: with a client's index, the source of all its randomness.
+    ``image_shape`` is (C, H, W). ``local_model`` reads a client's local model, which the server
+    kept; ``model`` makes a model of a state, in evaluation mode. ``global_state`` is what hard
+    samples are to tell from the local model.
     """
 
     kind: str
@@ -163,10 +152,9 @@ class PseudoImagesRequest(Request[MadeImages, "MadeImages | None"]):
         return MadeImages(data, objective)
 
     def _check_soft_labels(self, client: int, data: PseudoData) -> None:
-        """Check that soft labels are what the client's model, which the server has, says.
+        """Check that soft labels are what the client's model says, up to two machines' arithmetic.
 
-        A client can still send images that mislead; it cannot put words in its model's mouth. The
-        difference may be that of two machines' arithmetic.
+        A client can still send images that mislead; it cannot put words in its model's mouth.
         """
         expected = predicted_logits(self.model(self.local_model(client)), data.images)
         difference = float((data.logits - expected).norm() / expected.norm().clamp_min(1e-12))

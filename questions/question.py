@@ -60,11 +60,8 @@ class Site(Protocol):
     def data(self) -> ImageData:
         """Return the training images."""
 
-    def batches(self) -> Batches:
-        """Return the training images, resident on the device."""
-
     def inputs(self, *, ordered: bool) -> Batches:
-        """Return them as the resident model takes them: features, where its encoder is frozen."""
+        """Return them, on the device, as the resident model takes them: maybe as features."""
         ...
 
     def held_out(self) -> ImageData:
@@ -79,15 +76,7 @@ class Site(Protocol):
 
 @dataclass(frozen=True)
 class Question:
-    """What a file of this folder declares.
-
-    Parameters
-    ----------
-    name : str
-        A Python identifier; messages are of the type ``query.<name>``.
-    tell : callable
-        The client's half: answers what was asked.
-    """
+    """What a file of this folder declares: the client's half, for messages ``query.<name>``."""
 
     name: str
     tell: Callable[[Site, Received], Content]

@@ -46,10 +46,7 @@ A = TypeVar("A")
 
 
 class Clients:
-    """Asks the clients of a run, and counts what travels.
-
-    For ``must_stop`` see :func:`server_app.run.run`.
-    """
+    """Asks the clients of a run, and counts what travels; ``must_stop`` is :func:`.run.run`'s."""
 
     def __init__(
         self,
@@ -84,8 +81,6 @@ class Clients:
         """
         self._told = told
 
-    # ------------------------------------------------------------------------------------ asking
-
     def ask(
         self, request: Request[A, Any], progress: Callable[[int, int], None] | None = None
     ) -> Answers[A]:
@@ -117,15 +112,10 @@ class Clients:
         )
 
     def label_counts(self, clients: Sequence[int]) -> dict[int, list[int] | None] | None:
-        """Return clients' label counts, (classes,) each.
+        """Return (classes,) label counts by client, in the order given; None for no valid answer.
 
-        Clients that told none when they joined, and were not asked before, are asked now.
-
-        Returns
-        -------
-        dict, optional
-            By client, in the order given; None for a client that gave no valid answer. None
-            altogether if the configuration has the server know none.
+        Clients that told none when they joined, and were not asked before, are asked now. None
+        altogether if the configuration has the server know none.
         """
         if not self._configuration.label_counts_told:
             return None
@@ -158,13 +148,7 @@ class Clients:
         return sum(counts) == self.participants[client].num_examples
 
     def stop_if_hopeless(self, reasons: Iterable[str]) -> None:
-        """Stop the run if the engine says that clients that failed so will be missing ever after.
-
-        Raises
-        ------
-        TooFewReplies
-            With what the engine says.
-        """
+        """Stop if the engine says that clients that failed so will be missing ever after."""
         for reason in reasons:
             if self._must_stop is not None and (why := self._must_stop(reason)):
                 raise TooFewReplies(why)
@@ -178,17 +162,10 @@ class Clients:
     def _agreement(self) -> ConfigRecord:
         return ConfigRecord(to_values(self.description))
 
-    # ----------------------------------------------------------------------------------- meeting
-
     def meet(self, state: Checkpoint) -> None:
         """Wait for the clients, and learn who they are and what their pixels are like.
 
-        Raises
-        ------
-        ConfigurationError, MissingClients
-            If they are not those that the configuration names.
-        CheckpointError
-            If they are simulated, and have other images than when the run began.
+        They must be those that the configuration names, and have the images that a run began with.
         """
         configuration = self._configuration
         self.participants.discover(self._grid, configuration.required_replies)
@@ -210,13 +187,7 @@ class Clients:
             state.normalization = {"mean": mean, "std": std}
 
     def introduce(self) -> None:
-        """Say who the clients are, after asking for their label counts.
-
-        Raises
-        ------
-        MissingClients
-            If one does not tell them.
-        """
+        """Say who the clients are, after asking all of them for their label counts."""
         table = self.label_counts(self.participants.clients)
         missing = [client for client, row in (table or {}).items() if row is None]
         if missing:

@@ -52,10 +52,7 @@ class GlobalModel:
         return self.holding(self.state)
 
     def write(self, folder: Path, data: Description) -> ModelDescription:
-        """Write the state as a directory of a model that anybody can use; see :mod:`fedf2dg.use`.
-
-        The images are described with the normalisation that was trained with.
-        """
+        """Write the state as a model that anybody can use, with the run's normalisation."""
         description = ModelDescription(
             architecture=self._configuration.model,
             projection_dim=self.shell.projection_dim,
@@ -76,14 +73,9 @@ class GlobalModel:
 def initial_state(
     configuration: RunConfiguration, description: Description, model: Classifier, say: bool = True
 ) -> State:
-    """Return the state of the global model before the first round.
+    """Return the state of the global model before the first round (InitialWeightsError).
 
     A head that was trained on other classes than those described is not taken.
-
-    Raises
-    ------
-    InitialWeightsError
-        If the weights cannot be read, or are another network's.
     """
     source = configuration.initial_weights
     if not source:

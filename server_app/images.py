@@ -20,13 +20,7 @@ def description_of(configuration: RunConfiguration) -> Description:
     """Describe the federation's images, and how their pixels are normalised.
 
     A server that has none takes the keys ``class-names`` and ``image-shape`` at their word.
-
-    Raises
-    ------
-    ConfigurationError
-        If ``image-shape`` is not that of the server's images, or not what ``image-size`` makes.
-    DataError
-        If the images cannot be read, or nothing is said of images that are not there.
+    ConfigurationError if these contradict the images that it has, or ``image-size``.
     """
     description = _described(configuration)
     constants = _wanted(configuration)
@@ -53,10 +47,7 @@ def _wanted(configuration: RunConfiguration) -> tuple[tuple[float, ...], tuple[f
 
 
 def normalized(description: Description, constants: Mapping[str, Sequence[float]]) -> Description:
-    """Return the description with the constants that the clients' images gave, if they did.
-
-    They are ``mean`` and ``std`` by channel, as a checkpoint holds them; or nothing.
-    """
+    """Return the description with the ``mean`` and ``std`` that clients' images gave, if any."""
     if not constants:
         return description
     measured = Normalization(tuple(constants["mean"]), tuple(constants["std"]))

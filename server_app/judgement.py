@@ -29,14 +29,9 @@ CAUTION = 0.5
 
 @dataclass(frozen=True)
 class Tally:
-    """What one candidate does on the held-out images of all clients that answered.
+    """What one candidate does on the ``images``, 1 or more, of all clients that answered.
 
-    Parameters
-    ----------
-    gained, lost : int
-        Images on which this candidate is right and λ = 0 is wrong, and the other way round.
-    images : int
-        Images in all, at least 1.
+    ``gained`` are those that it has right and λ = 0 has wrong, ``lost`` the other way round.
     """
 
     correct: int
@@ -98,16 +93,9 @@ _NEEDS_NO_PROOF = "; it is kept all the same, as a correction of this kind rarel
 class Verdict:
     """What the clients' judgement of one stage came to.
 
-    Parameters
-    ----------
-    before : str
-        Name of the stage whose model was kept so far: ``"federated"``, ``"distilled"``, ….
-    chosen : int
-        Index of the candidate that is kept; 0: the model before.
-    candidates : tuple of Tally
-        One for each of ``steps``; empty where nobody judged.
-    held_out : int
-        Images that all clients of the federation hold out, also those that did not answer.
+    ``before`` names the stage whose model was kept so far. ``chosen`` is the index of the candidate
+    that is kept, 0 for the model before; there is one for each of ``steps``, and none where nobody
+    judged. ``held_out`` counts the images of all clients, also of those that did not answer.
     """
 
     before: str

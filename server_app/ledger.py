@@ -58,37 +58,13 @@ class GenerationWork:
 class Ledger:
     """The sums and results of a run, over all processes that it was resumed in.
 
-    Parameters
-    ----------
-    seconds : dict[str, float]
-        Wall-clock time by part of the run; ``total`` is all of it.
-    accuracy : dict[str, float or None]
-        Latest accuracy, by stage, 0 to 1; None where it was not measured.
-    measured : dict[str, dict]
-        Of each of them: ``by`` whom (``"server"``, ``"clients"``, ``"nobody"``) it was measured, on
-        how many ``images``; ``also_chose`` is true where these images chose the model, too.
-    on_clients : dict[str, dict]
-        What the clients measured, by stage: ``images``, ``accuracy``, and each of the ``clients``.
-    best_on_test : dict[str, float]
-        The best of the server's, to compare with papers; nothing is selected by it.
-    traffic : dict[str, Traffic]
-        By kind: ``"model"``, ``"pseudo images"``, ``"label counts"`` …
-    dropped : int
-        Answers of clients that were missing or of no use.
-    generation : GenerationWork, optional
-        None if no pseudo images were made.
-    kept : str
-        The stage whose model is kept.
-    offered : str, optional
-        A stage whose result waits for its judgement.
-    needs_proof : bool
-        Whether that is to be kept only if it is shown to help.
-    whole : bool
-        Whether it is to be kept as it is or not at all.
-    judged : dict, optional
-        What ``summary.json`` says of the judgements; None where there was none.
-    scores : dict, optional
-        What the model kept so far says of labelled images: the latest event of it.
+    By stage: the latest ``accuracy`` (0 to 1; None where it was not measured), ``measured``, the
+    :class:`Measured` it came from, ``on_clients``, what the clients measured, and ``best_on_test``,
+    the server's best, to compare with papers: nothing is selected by it. ``seconds`` are wall-clock
+    times by part of the run, with a ``total``. ``dropped`` are answers of clients that were missing
+    or of no use. ``kept`` is the stage whose model is kept, ``offered`` one that waits for its
+    judgement, ``judged`` what ``summary.json`` says of the judgements, ``scores`` the latest event
+    of that name.
     """
 
     seconds: dict[str, float] = field(default_factory=dict)
@@ -107,7 +83,6 @@ class Ledger:
     scores: dict[str, Any] | None = None
 
     def __post_init__(self) -> None:
-        """Begin to count the total time."""
         self._counted_until = time.perf_counter()
 
     @contextmanager
@@ -216,13 +191,7 @@ class Ledger:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Ledger:
-        """Read what :meth:`to_json` returned.
-
-        Raises
-        ------
-        KeyError, TypeError, AttributeError
-            If a value is missing, unknown, or of another kind.
-        """
+        """Read what :meth:`to_json` returned (KeyError, TypeError, AttributeError)."""
         plain = dict(values)
         traffic = {kind: Traffic(**counted) for kind, counted in plain.pop("traffic").items()}
         generation = plain.pop("generation")

@@ -44,10 +44,7 @@ SERVER, CLIENTS, NOBODY = "server", "clients", "nobody"
 def measurers(configuration: RunConfiguration) -> tuple[str, ...]:
     """Return who measures a run's models; the figures of the first are the run's.
 
-    Raises
-    ------
-    ConfigurationError
-        If the server is to measure and has no test set.
+    ConfigurationError if the server is to measure and has no test set.
     """
     wish = configuration.evaluation
     if wish == CLIENTS:
@@ -68,22 +65,9 @@ def measurers(configuration: RunConfiguration) -> tuple[str, ...]:
 class Figures:
     """What somebody measured of one model; without an image nothing is known.
 
-    Parameters
-    ----------
-    by : str (default: "nobody")
-        Who measured.
-    images : int (default: 0)
-        On how many images.
-    accuracy, loss : float, optional
-        Fraction of images classified correctly, 0 to 1, and mean cross-entropy.
-    confusion : list of list of int, optional
-        Counts; row: true class, column: predicted class. The server's alone.
-    by_client : tuple of ClientAccuracy (default: ())
-        What each client measured.
-    outcomes : callable, optional
-        Adds up what the model says of the images.
-    sites : tuple of SiteOutcomes (default: ())
-        The same at each client, where the clients measured.
+    ``loss`` is the mean cross-entropy, ``confusion`` the server's alone (row: true class, column:
+    predicted class). ``outcomes`` adds up what the model says of the images; ``sites`` is the same
+    at each client, where the clients measured.
     """
 
     by: str = NOBODY
@@ -108,13 +92,7 @@ class Figures:
 
 
 class Measuring:
-    """Measures models by the test set, the clients, or both.
-
-    Raises
-    ------
-    ConfigurationError
-        If the server is to measure and has no test set.
-    """
+    """Measures models by the test set, the clients, or both; see :func:`measurers`."""
 
     def __init__(
         self,
@@ -146,12 +124,8 @@ class Measuring:
     def is_due(self, server_round: int, closes_itself: bool) -> bool:
         """Tell whether the model of a round is measured: every n-th one, and the last.
 
-        Parameters
-        ----------
-        server_round : int
-            Counted from 1; rounds of a competition count on.
-        closes_itself : bool
-            Whether the last round is the end of its stage, after which nobody else measures.
+        Rounds of a competition count on. ``closes_itself``: the last round is the end of its stage,
+        after which nobody else measures.
         """
         every, last = self._configuration.evaluation_every, self._configuration.num_server_rounds
         if every == 0:
@@ -164,13 +138,7 @@ class Measuring:
         return self.by == SERVER and self._configuration.evaluation_every > 0
 
     def __call__(self, state: State) -> tuple[Figures, ...]:
-        """Measure one model.
-
-        Returns
-        -------
-        tuple of Figures
-            Of each who measures; the first are the run's.
-        """
+        """Measure one model: the figures of each who measures; the first are the run's."""
         if self._latest is not None and self._latest[0] is state:
             return self._latest[1]
         found = [self.here(state) if who == SERVER else self._there(state) for who in self._by]
@@ -190,10 +158,7 @@ class Measuring:
         )
 
     def by_the_way(self, state: State, answers: Answers[Scores], index: int) -> Sequence[Figures]:
-        """Measure the candidate of that index that the clients were asked about: no message more.
-
-        The state is its model.
-        """
+        """Measure the candidate of that index that the clients were asked about already."""
         names = self._clients.participants.names()
         return [
             self.here(state) if who == SERVER else figures_of(answers, names, index)
@@ -206,13 +171,10 @@ class Measuring:
             log.warning("evaluation: %s", answers.who_failed)
         return figures_of(answers, self._clients.participants.names())
 
-    # ----------------------------------------------------------------------- results of stages
-
     def take_statistics(self, stage: str, always: bool = False) -> None:
         """Give the result of a stage the BatchNorm statistics of the clients' images.
 
-        Only with ``batch-norm=measured``, or for a model that no averaged ones fit: cheap, as it is
-        done once a stage, and everything that follows sees them.
+        Only with ``batch-norm=measured``, or for a model that no averaged ones fit: once a stage.
         """
         if self._configuration.batch_norm != "measured" and not always:
             return
@@ -273,10 +235,7 @@ def figures_of(answers: Answers[Scores], names: Mapping[int, str], index: int = 
 
 
 def scored(stage: str, figures: Sequence[Figures]) -> Scored | None:
-    """Return what is known of a model that is kept; None of one that nobody measured.
-
-    Of its figures, the first who measured are the whole.
-    """
+    """Return what the first who measured a kept model know of it; None if nobody did."""
     whole = next((found.outcomes for found in figures if found.outcomes), None)
     sites = next((found.sites for found in figures if found.sites), ())
     return None if whole is None else Scored(stage, whole().as_json(), sites)

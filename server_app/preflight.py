@@ -28,13 +28,7 @@ from .same_data import described_data, require_same_data
 
 
 def parse(values: Mapping[str, Any]) -> RunConfiguration:
-    """Parse a run configuration against everything this app offers.
-
-    Raises
-    ------
-    ConfigurationError
-        Naming the key, the value and the choices.
-    """
+    """Parse a run configuration against everything this app offers (ConfigurationError)."""
     configuration = RunConfiguration.parse(values)
     every_folder = configuration.partition == FOLDERS and "num-clients" not in values
     if every_folder and (sites := configuration.data_set.sites()):
@@ -55,14 +49,9 @@ def parse(values: Mapping[str, Any]) -> RunConfiguration:
 
 
 def check(configuration: RunConfiguration, simulated: bool) -> None:
-    """Check what needs the data, the checkpoints or the machine.
+    """Check what needs the data, the checkpoints or the machine; the errors say what to do.
 
     Where clients are simulated here, their partition is tried.
-
-    Raises
-    ------
-    ConfigurationError, DataError, PartitionError, CheckpointError
-        The message says what is wrong and what to do.
     """
     if simulated:
         # Simulated clients take their images from data-dir, whatever the server is told of them.

@@ -37,15 +37,7 @@ def _is_ours(path: Path) -> bool:
 
 
 def forget_repeated(directory: Path, completed: Iterable[str]) -> None:
-    """Delete what a stage that is to be repeated has left, which a report would take for new.
-
-    Parameters
-    ----------
-    directory : Path
-        ``RUN_DIR/pseudo_data``; may not exist.
-    completed : iterable of str
-        The steps that are not repeated.
-    """
+    """Delete what a stage that is to be repeated has left, which a report would take for new."""
     kept = {_file_name(step) for step in completed}
     for path in list(directory.glob("*.safetensors")):
         if _is_ours(path) and path.name not in kept:
@@ -57,14 +49,8 @@ def forget_repeated(directory: Path, completed: Iterable[str]) -> None:
 class PseudoFiles:
     """The folder ``pseudo_data`` of a run: pseudo images by the step that made them.
 
-    Parameters
-    ----------
-    normalization : Normalization
-        Stored with the images, which are in normalised space.
-    prefix : str
-        What the names of a method's steps begin with in checkpoints.
-    written : callable
-        Called after every file that was written.
+    The normalisation is stored with the images, which are in normalised space. A method's steps
+    begin with ``prefix``. ``written`` is called after every file.
     """
 
     def __init__(
@@ -80,7 +66,6 @@ class PseudoFiles:
         self._prefix = prefix
 
     def __setitem__(self, step: str, data: PseudoData) -> None:
-        """Store a step's images, whole or not at all."""
         write_state(
             self._path(step),
             {
@@ -97,13 +82,6 @@ class PseudoFiles:
         self._written()
 
     def __getitem__(self, step: str) -> PseudoData:
-        """Load a step's images.
-
-        Raises
-        ------
-        CheckpointError
-            If they are missing or damaged.
-        """
         path = self._path(step)
         try:
             return PseudoData(**load_file(path))

@@ -55,15 +55,7 @@ class Rounds:
         self._began: float | None = None
 
     def carry_out(self, server_round: int, phase: str) -> None:
-        """Carry out a round.
-
-        Parameters
-        ----------
-        server_round : int
-            Its number; rounds of the competition loop go on counting.
-        phase : str
-            ``"federated"`` or ``"competition"``.
-        """
+        """Carry out a round of the phase ``"federated"`` or ``"competition"``, which counts on."""
         started = time.perf_counter()
         updates = self._trained(server_round)
         self._model.state, outcome = self._aggregated(server_round, updates)

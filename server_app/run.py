@@ -60,23 +60,12 @@ def run(
     must_stop: Callable[[str], str | None] | None = None,
     listeners: Sequence[Listener] = (),
 ) -> dict[str, Any]:
-    """Carry out a run from the chosen first stage to its report.
+    """Carry out a run from the chosen first stage to its report; return its ``summary.json``.
 
-    Parameters
-    ----------
-    configuration : RunConfiguration
-        A configuration that passed :func:`server_app.preflight.check`.
-    workers : Workers, optional
-        Processes that are free while the grid has nothing to do; otherwise the run starts its own
-        when it needs them.
-    must_stop : callable, optional
-        What the engine knows of failed clients: gets the reason of one, and says why the run cannot
-        go on after it; None if it can.
-
-    Returns
-    -------
-    dict[str, Any]
-        The content of ``summary.json``.
+    The configuration passed :func:`server_app.preflight.check`. ``workers`` are processes that are
+    free while the grid has nothing to do; without them the run starts its own. ``must_stop`` knows
+    of failed clients what the engine knows: it gets the reason of one failure, and says why the run
+    cannot go on after it, or None.
     """
     directory = run_directory.prepare(configuration)
     log.info("run directory: %s", directory)
@@ -100,10 +89,7 @@ def run(
 
 
 class Run:
-    """All parts of a run; each of them has what it needs of the others, and nobody else has all.
-
-    Its parameters are those of :func:`run`, and the run's directory.
-    """
+    """All parts of a run; each of them has what it needs of the others, and nobody else has all."""
 
     def __init__(
         self,
@@ -136,15 +122,11 @@ class Run:
         self._take_up(self.journal.state)
 
     def __enter__(self) -> Run:
-        """Return itself."""
         return self
 
     def __exit__(self, *_: object) -> None:
-        """End the processes that were started, and what follows the run."""
         self.pool.close()
         self.journal.close()
-
-    # -------------------------------------------------------------------------------- the story
 
     def carry_out(self) -> dict[str, Any]:
         """Go from the first step that is not done to the summary, which is returned."""
@@ -255,8 +237,6 @@ class Run:
         """Return a function that logs progress, and tells those who watch the directory."""
         return ProgressLog(what, unit, self.directory / PROGRESS)
 
-    # ------------------------------------------------------------------- its beginning and its end
-
     def resume(self) -> bool:
         """Take up the state of the last checkpoint of the run's directory, if there is one.
 
@@ -299,10 +279,7 @@ class Run:
         self._normalize(self.journal.state)
 
     def begin(self) -> None:
-        """Take the initial weights, or drop what was done behind the state that was taken up.
-
-        What is dropped is done again.
-        """
+        """Take the initial weights, or drop what was done behind the state that was taken up."""
         configuration, state = self.configuration, self.journal.state
         if not state.completed:
             self.model.state = initial_state(configuration, self.description, self.model.shell)

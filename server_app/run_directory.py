@@ -21,6 +21,7 @@ from foundation import ExpectedError, write_whole
 from foundation.data import Description
 from foundation.data.names import shown
 from foundation.disks import disk_problem, is_full
+from foundation.messages.fingerprint import code_fingerprint
 from foundation.processes import ProcessDied
 from foundation.settings.configuration import ConfigurationError, RunConfiguration, key_table
 
@@ -42,10 +43,7 @@ _VERSIONS_OF = ("flwr", "torch", "torchvision", "numpy", "ray")
 
 
 def default_directory(configuration: RunConfiguration) -> Path:
-    """Return ``outputs/<UTC time>-<strategy>-<dataset>-s<seed>`` under the current directory.
-
-    Runs that start in the same second end in ``-2``, ``-3`` and so on: the name is a free one.
-    """
+    """Return a free ``outputs/<UTC time>-<strategy>-<dataset>-s<seed>`` under this directory."""
     started = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
     # Of a member of a user's own, module:name, the name is enough, and no colon is in a path.
     strategy, dataset = (
@@ -58,14 +56,9 @@ def default_directory(configuration: RunConfiguration) -> Path:
 
 
 def claim(configuration: RunConfiguration) -> Path:
-    """Return the run's directory; one that the user did not name is created.
+    """Return the run's directory (see :func:`locate`); one that the user did not name is created.
 
     Runs that start at the same moment never share a directory: only one process can create it.
-
-    Raises
-    ------
-    ConfigurationError, CheckpointError
-        As from `locate`.
     """
     while True:
         directory = locate(configuration).absolute()
@@ -85,13 +78,8 @@ def claim(configuration: RunConfiguration) -> Path:
 def locate(configuration: RunConfiguration) -> Path:
     """Return the run's directory without touching it.
 
-    Raises
-    ------
-    ConfigurationError
-        If the directory already holds a run, of one step at least, and the configuration does not
-        resume it.
-    CheckpointError
-        If the run to resume does not exist.
+    ConfigurationError if it already holds a run, of one step at least, that the configuration does
+    not resume; CheckpointError if the run to resume does not exist.
     """
     if configuration.resume_from:
         source = Path(configuration.resume_from)
@@ -155,18 +143,11 @@ def _is_foreign(path: Path) -> bool:
 
 
 def settings_to_resume(source: Path) -> dict[str, Any]:
-    """Return the settings a run was made with, for those that a resuming command does not name.
+    """Return a run's flat settings, for those that a resuming command does not name.
 
-    Returns
-    -------
-    dict[str, Any]
-        Flat keys and values; without the directories, and, if the run was carried out to its end,
-        without the stages: what comes next is a new question. Empty if there is no such run.
-
-    Raises
-    ------
-    ConfigurationError
-        If the run was stopped before its settings were written.
+    The directories are left out, and, if the run was carried out to its end, the stages: what comes
+    next is a new question. Empty if there is no such run; ConfigurationError if it was stopped
+    before its settings were written.
     """
     source = source.expanduser()
     manifests = sorted((source / "checkpoints").glob("[0-9]*/manifest.json"), reverse=True)
@@ -218,13 +199,7 @@ def _copy_run(source: Path, directory: Path) -> None:
 
 @contextmanager
 def reserved(directory: Path) -> Iterator[None]:
-    """Keep other processes from working in the run's directory as well.
-
-    Raises
-    ------
-    ConfigurationError
-        If one does: two would delete each other's checkpoints and mix their metrics.
-    """
+    """Keep other processes from working in the run's directory (ConfigurationError if one does)."""
     lock = FileLock(directory / LOCK)
     try:
         lock.acquire(timeout=0)
@@ -240,15 +215,7 @@ def reserved(directory: Path) -> Iterator[None]:
 
 @contextmanager
 def _at_rest(directory: Path) -> Iterator[None]:
-    """Keep processes from working in a run's directory while it is copied.
-
-    Any number may copy it at once: they share the lock that a working process has to itself.
-
-    Raises
-    ------
-    ConfigurationError
-        If a process works in it.
-    """
+    """Keep processes from working in a run's directory while it is copied, by any number."""
     if fcntl is None:  # Windows shares no locks: one copies at a time
         with reserved(directory):
             yield
@@ -288,7 +255,11 @@ def write_configuration(
     """Write ``config.json``: the resolved configuration, versions, device, seed and images."""
     content = {
         "configuration": configuration.flat(),
-        "versions": {"python": platform.python_version(), **_installed()},
+        "versions": {
+            "python": platform.python_version(),
+            **_installed(),
+            "code": code_fingerprint(configuration.flat()),
+        },
         "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} CPUs",
         "device": device,
         "seed": configuration.seed,
@@ -327,15 +298,7 @@ class DiskError(ExpectedError, OSError):
 
 @contextmanager
 def machine_errors_explained(directory: Path) -> Iterator[None]:
-    """Say of errors of the machine what is saved of a run, and how to go on.
-
-    Raises
-    ------
-    DiskError
-        In place of an error of the disk.
-    ProcessDied
-        In place of one that does not say it. All other errors pass.
-    """
+    """Say of errors of the machine what is saved of a run, and how to go on; all others pass."""
     try:
         yield
     except ProcessDied as error:

@@ -17,14 +17,7 @@ log = logging.getLogger("flwr.fedf2dg")
 def described_data(
     division: Division, examples: Sequence[int], class_names: Sequence[str]
 ) -> dict[str, Any]:
-    """Describe simulated clients' data for a checkpoint.
-
-    Returns
-    -------
-    dict
-        Images of each client, the classes, and digests of what the clients train on and hold out
-        and of the test images, as far as they are here.
-    """
+    """Describe simulated clients' data for a checkpoint: counts, classes, digests of images."""
     division.data_set.warn_of_copies()
     here = division.digests() if division.data_set.has("train") else {}
     known = {"examples": list(examples), "classes": list(class_names)}
@@ -38,13 +31,7 @@ def described_test(data_set: DataSet) -> dict[str, Any]:
 
 
 def require_same_data(before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    """Compare two descriptions, as far as both go; an earlier release told less.
-
-    Raises
-    ------
-    CheckpointError
-        If they differ; the message says in what.
-    """
+    """Compare two descriptions, as far as both go (CheckpointError); earlier ones told less."""
     if before and "drawn" in now and "drawn" not in before:
         log.warning(
             "this run began with a release that drew its test images by their place, and not by "

@@ -33,8 +33,7 @@ P = TypeVar("P")
 class TrainedFederation:
     """Implements :class:`post_training.Trained` over a federation after its last federated round.
 
-    In checkpoints, the names of the method's steps begin with ``prefix``, so that those of two
-    methods in one run differ.
+    The names of the method's steps begin with ``prefix``, so that those of two methods differ.
     """
 
     prefix: str
@@ -43,8 +42,6 @@ class TrainedFederation:
     acceptance: Acceptance
     store: PseudoFiles
     pool: WorkerPool
-
-    # ------------------------------------------------------------------------------------- models
 
     @property
     def global_state(self) -> State:
@@ -81,8 +78,6 @@ class TrainedFederation:
         figures = self.parts.measuring.here(state)
         self.record(ResultMeasured(stage, figures.accuracy, figures.measured))
         return figures.accuracy
-
-    # ------------------------------------------------------------------------------------ clients
 
     def round(self) -> bool:
         last = max(self.rounds.strategy.local_models.versions.values())
@@ -165,8 +160,6 @@ class TrainedFederation:
             budgets.get(client, 0)
             for client in range(max(self.parts.clients.participants.clients) + 1)
         ]
-
-    # -------------------------------------------------------------------------------------- steps
 
     def record(self, event: Event) -> None:
         self.parts.journal.record(event)

@@ -52,14 +52,8 @@ class BestRound:
 class TrainingResult:
     """Watches the rounds of a run, and takes its result when they are over.
 
-    Parameters
-    ----------
-    parts : StageParts
-        Before the first round, or resumed. What is watched is part of the journal's checkpoints.
-    last_folder : Path
-        Where the last round's model is written.
-    acceptance : callable
-        Returns what judges an average's model.
+    What is watched is part of the journal's checkpoints. ``last_folder`` takes the last round's
+    model; ``acceptance`` returns what judges an average's.
     """
 
     def __init__(

@@ -16,23 +16,11 @@ from .server import FederatedStrategy
 class Algorithm:
     """What a strategy file declares, as ``algorithm = Algorithm(...)``.
 
-    Parameters
-    ----------
-    name : str
-        The value of the key ``strategy``.
-    server : type[FederatedStrategy] (default: FedAvg's)
-        The server half.
-    client : type[ClientAlgorithm] (default: plain local training)
-        The client half.
-    projection : bool (default: False)
-        Whether the shared model gets a projection head (``moon.projection-dim``).
-    local_loss : str (default: "")
-        The local loss that the algorithm consists of; empty: what ``local-loss`` says.
-    check : callable, optional
-        Raises a :class:`.ConfigurationError` for settings under which the algorithm
-        cannot work, before any work is done.
-    settings : type of Section, optional
-        Its own section of the run's keys, where it is not one of ours (``foundation/settings``).
+    The name is the value of the key ``strategy``. ``projection``: whether the shared model gets a
+    projection head (``moon.projection-dim``). ``local_loss``: the one that the algorithm consists
+    of; empty: what ``local-loss`` says. ``check`` raises a :class:`.ConfigurationError` for
+    settings under which the algorithm cannot work, before any work is done. ``settings``: its own
+    section of the run's keys, where it is not one of ours (``foundation/settings``).
     """
 
     name: str
@@ -48,13 +36,7 @@ class Algorithm:
         return self.local_loss or configuration.local_loss
 
     def require(self, configuration: RunConfiguration) -> None:
-        """Check that the algorithm can work with a configuration.
-
-        Raises
-        ------
-        ConfigurationError
-            If it contradicts the algorithm; the message names key, value and choices.
-        """
+        """Raise a ConfigurationError if a configuration contradicts the algorithm."""
         asked = configuration.local_loss
         if self.local_loss and asked not in (self.local_loss, RunConfiguration.local_loss):
             raise ConfigurationError(

@@ -21,14 +21,12 @@ class Centralized(FederatedStrategy):
         return self.participants.available[:1]
 
     def required_replies(self) -> int:
-        """One client is asked, so one reply is all there can be."""
         return 1
 
     def train_config(self, server_round: int, client: int) -> dict[str, int | bool]:
         return {**super().train_config(server_round, client), POOLED: True}
 
     def expected_examples(self, client: int) -> int:
-        """Return the size of the pooled set: what all clients joined with."""
         return sum(self.participants[each].num_examples for each in self.participants.clients)
 
 

@@ -31,37 +31,22 @@ class ClientAlgorithm(Capturable, capturable=True):
 
     A subclass that says ``capturable=True`` is recorded with the step where a device can do that:
     see :mod:`foundation.capture`, also for what its hooks must not do then.
-
-    Parameters
-    ----------
-    configuration : RunConfiguration
-        The run's settings.
     """
 
     def __init__(self, configuration: RunConfiguration) -> None:
         self.configuration = configuration
 
     def begin_round(self, model: Classifier, received: Mapping[str, State]) -> None:
-        """Prepare a round.
+        """Prepare a round, whose global parameters x the model holds, on the training device.
 
-        Parameters
-        ----------
-        model : Classifier
-            Holds the global parameters x, on the training device.
-        received : Mapping[str, State]
-            What the server half sent beside the model, by name, on the CPU.
+        ``received`` is what the server half sent beside the model, by name, on the CPU.
         """
 
     def extra_loss(self, images: Tensor, embedding: Tensor) -> Tensor | None:
         """Return a scalar to add to the local loss, or None.
 
-        Parameters
-        ----------
-        images : Tensor
-            Shape (n, channels, height, width).
-        embedding : Tensor
-            The model's representation of them, shape (n, d), with its graph; in bfloat16 where
-            local training computes in it.
+        ``embedding``, (n, d), is the model's representation of the images, (n, channels, height,
+        width), with its graph; in bfloat16 where local training computes in it.
         """
         return None
 

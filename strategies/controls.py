@@ -54,7 +54,6 @@ class WithControls(FederatedStrategy):
         return self._zero()
 
     def begin(self, server_round: int, state: State, grid: Grid) -> None:
-        """Do as FedAvg does, then bring c up to date with who takes part."""
         super().begin(server_round, state, grid)
         self._follow_membership()
 
@@ -86,14 +85,7 @@ class WithControls(FederatedStrategy):
     ) -> None:
         """Replace the controls of a round's clients, and their mean with them.
 
-        Parameters
-        ----------
-        server_round : int
-            Number of the round.
-        updates : Sequence[LocalUpdate]
-            What the clients sent.
-        moved : callable
-            Returns c_i⁺ from a client's update and c_i.
+        ``moved`` returns c_i⁺ from a client's update and c_i.
         """
         control = dict(self.control)
         for update in updates:

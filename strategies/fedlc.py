@@ -23,14 +23,8 @@ def calibration(label_counts: Tensor, tau: float) -> Tensor:
     """Return -τ·n_c^(-1/4), shifted so that the largest entry is 0, (C,).
 
     It is the margin of the paper's fine-grained calibrated cross-entropy. The shift leaves the
-    softmax as it is, and makes equal counts the plain cross-entropy, bit for bit.
-
-    Parameters
-    ----------
-    label_counts : Tensor
-        n_c, (C,); at least one is above 0. A class without images gets -∞.
-    tau : float
-        τ; 0 gives zeros.
+    softmax as it is, and makes equal counts the plain cross-entropy, bit for bit. At least one n_c
+    is above 0; a class without images gets -∞. τ = 0 gives zeros.
     """
     if tau == 0.0:
         return torch.zeros_like(label_counts, dtype=torch.float32)

@@ -24,18 +24,8 @@ _WORRYING_WEIGHT = 2.0
 def effective_weights(weights: Sequence[float], normalizers: Sequence[float]) -> list[float]:
     """Return w_i = p_i·τ_eff/‖a_i‖₁ (Wang et al. 2020, equation 8 with momentum's ‖a‖₁).
 
-    Parameters
-    ----------
-    weights : Sequence[float]
-        p_i, summing to 1.
-    normalizers : Sequence[float]
-        ‖a_i‖₁.
-
-    Returns
-    -------
-    list[float]
-        Weights of the clients' updates. Their sum is at least 1, and exactly 1 if all
-        normalizers are equal; under quantity skew it reaches 2 to 7.
+    p_i sum to 1. The sum of w_i is at least 1, and exactly 1 if all normalizers ‖a_i‖₁ are equal;
+    under quantity skew it reaches 2 to 7.
     """
     effective_steps = sum(p * a for p, a in zip(weights, normalizers, strict=True))
     return [p * effective_steps / a for p, a in zip(weights, normalizers, strict=True)]

@@ -25,16 +25,8 @@ def not_true_distillation(
 ) -> Tensor:
     """Return T²·KL(q̃_teacher ‖ q̃), a mean over the batch (Lee et al., section 3, "FedNTD").
 
-    T² keeps the size of the gradient where T is not the paper's 1.
-
-    Parameters
-    ----------
-    logits, teacher_logits : Tensor
-        Shape (n, C).
-    labels : Tensor
-        y, (n,), int64; each row leaves out its own.
-    temperature : float
-        T, above 0.
+    T², of T above 0, keeps the size of the gradient where T is not the paper's 1. Logits are (n,
+    C); of labels y, (n,) int64, each row leaves out its own.
     """
 
     def not_true(z: Tensor) -> Tensor:

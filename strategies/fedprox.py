@@ -16,12 +16,7 @@ from .client import ClientAlgorithm, gradients
 class Pull:
     """The gradient μ(y - x) of (μ/2)·‖y - x‖², without a graph.
 
-    Parameters
-    ----------
-    model : Classifier
-        Holds x, before the first step.
-    weight : float
-        μ; 0 leaves gradients as they are, bit for bit.
+    The model holds x, before the first step. μ = 0 leaves gradients as they are, bit for bit.
     """
 
     def __init__(self, model: Classifier, weight: float) -> None:

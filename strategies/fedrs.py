@@ -18,15 +18,7 @@ from .local_loss import ClientLoss, LocalLoss
 
 
 def restriction(label_counts: Tensor, alpha: float) -> Tensor:
-    """Return α_c, (C,) (Li and Zhan, "Restricted Softmax").
-
-    Parameters
-    ----------
-    label_counts : Tensor
-        n_c, (C,).
-    alpha : float
-        α in [0, 1]; 1 is the plain softmax.
-    """
+    """Return α_c, (C,), of Li and Zhan's "Restricted Softmax"; α = 1 is the plain one."""
     scale = torch.ones_like(label_counts, dtype=torch.float32)
     return scale.masked_fill(label_counts == 0, alpha)
 

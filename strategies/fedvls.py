@@ -32,12 +32,7 @@ _FLOOR = 1e-9
 def vacant_class_distillation(logits: Tensor, teacher_logits: Tensor, vacant: Tensor) -> Tensor:
     """Return KL(teacher ‖ student) of the softmax over the vacant classes, a mean over the batch.
 
-    Parameters
-    ----------
-    logits, teacher_logits : Tensor
-        Shape (n, C).
-    vacant : Tensor
-        Indices of the vacant classes, int64.
+    Logits are (n, C); ``vacant`` are the indices of these classes, int64.
     """
     return F.kl_div(
         F.log_softmax(logits[:, vacant], dim=1),
@@ -50,14 +45,7 @@ def vacant_class_distillation(logits: Tensor, teacher_logits: Tensor, vacant: Te
 def logit_suppression(logits: Tensor, labels: Tensor, prior: Tensor) -> Tensor:
     """Return Σ_c π_c·log( (1/n) Σ_i exp( [y_i ≠ c]·(z_ic - log(C·π_c)) ) ).
 
-    Parameters
-    ----------
-    logits : Tensor
-        z, (n, C).
-    labels : Tensor
-        y, (n,), int64.
-    prior : Tensor
-        π, (C,); classes of prior 0 have no part in it.
+    z is (n, C), y (n,) int64, and π (C,); classes of prior 0 have no part in it.
     """
     count, classes = logits.shape
     shifted = logits - torch.log(prior + _FLOOR) - math.log(classes)

@@ -130,16 +130,13 @@ class FromFlower(FederatedStrategy):
         self._settings: dict[int, dict[str, Any]] = {}
 
     def required_replies(self) -> int:
-        """Return the fewest valid replies a round needs: the app's number, or the rule's."""
         return max(super().required_replies(), type(self).fewest_replies(self.configuration))
 
     def begin(self, server_round: int, state: State, grid: Grid) -> None:
         """Sample clients as always, and tell the wrapped strategy where the round starts.
 
-        Raises
-        ------
-        ConfigurationError
-            If the strategy sends other arrays than the global model, or waits for more nodes.
+        A ConfigurationError says that it sends other arrays than the global model, or waits for
+        more nodes.
         """
         super().begin(server_round, state, grid)
         nodes = [node for node in self.addresses.values() if node is not None]
@@ -165,7 +162,6 @@ class FromFlower(FederatedStrategy):
             self._settings[message.metadata.dst_node_id] = settings
 
     def train_config(self, server_round: int, client: int) -> dict[str, Any]:
-        """Return the settings of a train message, with those of the wrapped strategy."""
         settings = self._settings.get(self.participants[client].node_id, {})
         return {**settings, **super().train_config(server_round, client)}
 
@@ -174,12 +170,7 @@ class FromFlower(FederatedStrategy):
     ) -> State:
         """Return the averaged buffers and the parameters where the strategy puts them.
 
-        Raises
-        ------
-        TooFewReplies
-            If the strategy returns no arrays.
-        ValueError
-            If it returns others than the model's parameters.
+        A TooFewReplies says that it returns no arrays; a ValueError, that they are not the model's.
         """
         states = [update.load() for update in updates]
         result = combine(
@@ -237,7 +228,6 @@ class FromFlower(FederatedStrategy):
         return Message(content, reply_to=asked)
 
     def memory(self) -> State:
-        """Return what the wrapped strategy remembers: moments, velocities, counters."""
         return attributes_to_state(self.wrapped)
 
     def restore(self, memory: State) -> None:
@@ -257,13 +247,7 @@ class _SampledNodes(Grid):
         self._looks = 0
 
     def get_node_ids(self) -> list[int]:
-        """Return the round's nodes.
-
-        Raises
-        ------
-        ConfigurationError
-            If the strategy goes on looking: it waits for more.
-        """
+        """Return the round's nodes; a ConfigurationError ends the wait of a strategy for more."""
         self._looks += 1
         if self._looks > _LOOKS_AT_MOST:
             raise ConfigurationError(

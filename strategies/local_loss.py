@@ -24,16 +24,9 @@ class ClientLoss(Capturable):
     """A local loss for one client and one round.
 
     A subclass that says ``capturable=True`` is recorded with the step: :mod:`foundation.capture`.
-
-    Parameters
-    ----------
-    configuration : RunConfiguration
-        The run's settings.
-    label_counts : Tensor
-        n_c, the client's training images of every class, (C,), on the training device. They stay
-        with the client.
-    model : Classifier
-        Holds the global parameters; it is trained after this.
+    ``label_counts`` n_c, (C,), are the client's training images of every class, on the training
+    device; they stay with the client. The model holds the global parameters; it is trained after
+    this.
     """
 
     #: Whether it learns from the global model, so that every round has another objective.
@@ -58,30 +51,16 @@ class ClientLoss(Capturable):
         """Look at a batch, (n, channels, height, width), in the precision of the training."""
 
     def __call__(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Return the mean loss of the batch, a scalar.
-
-        Parameters
-        ----------
-        logits : Tensor
-            z, (n, C), float32 or wider.
-        labels : Tensor
-            y, (n,), int64.
-        """
+        """Return the mean loss of logits z, (n, C) float32 or wider, and labels y, (n,) int64."""
         raise NotImplementedError
 
 
 @dataclass(frozen=True)
 class LocalLoss:
-    """What a file declares, as ``local_loss = LocalLoss(...)``.
+    """What a file declares, as ``local_loss = LocalLoss(...)``, for the key ``local-loss``.
 
-    Parameters
-    ----------
-    name : str
-        The value of the key ``local-loss``.
-    loss : type[ClientLoss]
-        Built anew for every client and round.
-    settings : type of Section, optional
-        Its own section of the run's keys, where it is not one of ours (``foundation/settings``).
+    The loss is built anew for every client and round. ``settings`` is its own section of the run's
+    keys, where it is not one of ours (``foundation/settings``).
     """
 
     name: str

@@ -23,16 +23,8 @@ def log_prior(label_counts: Tensor, tau: float, epsilon: float) -> Tensor:
     """Return τ·log(π + ε), shifted so that its largest entry is 0, (C,).
 
     It is what Menon et al.'s logit adjusted softmax cross-entropy adds. The shift leaves the
-    softmax as it is, and makes equal counts the plain cross-entropy, bit for bit.
-
-    Parameters
-    ----------
-    label_counts : Tensor
-        n_c, (C,); at least one is above 0.
-    tau : float
-        τ; 0 gives zeros.
-    epsilon : float
-        ε, above 0: the prior that an absent class is given.
+    softmax as it is, and makes equal counts the plain cross-entropy, bit for bit. At least one n_c
+    is above 0; ε, above 0, is the prior that an absent class is given.
     """
     prior = label_counts / label_counts.sum()
     adjustment = tau * torch.log(prior + epsilon)

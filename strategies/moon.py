@@ -32,12 +32,7 @@ def contrastive_loss(
 ) -> Tensor:
     """Return the model-contrastive loss (Li et al. 2021, equation 3), a mean over the batch.
 
-    Parameters
-    ----------
-    embedding, global_embedding, previous_embedding : Tensor
-        z, z_glob and z_prev, each of shape (n, d).
-    temperature : float
-        T.
+    z, z_glob and z_prev are (n, d) each.
     """
     embedding, global_embedding, previous_embedding = (
         # Of a few thousandths in a cosine, T makes much: reduced precision ends here.

@@ -17,31 +17,14 @@ def normalizer(
     weight_decay: float = 0.0,
     proximal_mu: float = 0.0,
 ) -> float:
-    """Return ‖a‖₁ for ``steps`` steps of ``torch.optim.SGD`` (no dampening, no Nesterov).
+    """Return ‖a‖₁ for τ ≥ 1 steps of ``torch.optim.SGD`` (no dampening, no Nesterov).
 
-    For a constant gradient g, parameters that start at x and end at y satisfy exactly
-    ``x - y = learning_rate * normalizer * (g + weight_decay * x)``.
+    For a constant gradient g, parameters that start at x and end at y satisfy exactly ``x - y =
+    learning_rate * normalizer * (g + weight_decay * x)``. With momentum ρ alone it is ``[τ - ρ(1 -
+    ρ^τ)/(1 - ρ)]/(1 - ρ)``, with a proximal gradient μ(y - x) alone ``[1 - (1 - ημ)^τ]/(ημ)``.
 
     The recursion is used instead of the published closed forms because those count twice when
     momentum and the proximal term are both present.
-
-    Parameters
-    ----------
-    steps : int
-        Local optimizer steps τ, at least 1.
-    learning_rate : float
-        Local step size η.
-    momentum : float (default: 0.0)
-        ρ; special case: ``[τ - ρ(1 - ρ^τ)/(1 - ρ)]/(1 - ρ)``, and τ without momentum.
-    weight_decay : float (default: 0.0)
-        λ, added to the gradient by the optimizer.
-    proximal_mu : float (default: 0.0)
-        μ of a proximal gradient μ(y - x); special case: ``[1 - (1 - ημ)^τ]/(ημ)``.
-
-    Raises
-    ------
-    ValueError
-        If ``steps`` is below 1.
     """
     if steps < 1:
         raise ValueError(f"a client that made {steps} local steps has no update to normalize")

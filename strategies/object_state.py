@@ -31,24 +31,11 @@ class CannotRemember(UsageError, TypeError):
 
 
 def attributes_to_state(holder: object) -> State:
-    """Return the values of an object's attributes.
+    """Return the values of an object's attributes, as tensors that share no memory with it.
 
-    Parameters
-    ----------
-    holder : object
-        Its attributes may be None, booleans, numbers, text, NumPy arrays, torch tensors,
-        ArrayRecords, other strategies, and lists, tuples and dictionaries of these. Functions,
-        classes and loggers are left out: building the object anew brings them back.
-
-    Returns
-    -------
-    State
-        Tensors that share no memory with the object, and one that says how they belong together.
-
-    Raises
-    ------
-    CannotRemember
-        If an attribute is of another kind.
+    They may be None, booleans, numbers, text, NumPy arrays, torch tensors, ArrayRecords, other
+    strategies, and lists, tuples and dictionaries of these; a :class:`CannotRemember` names another
+    kind. Functions, classes and loggers are left out: building the object anew brings them back.
     """
     state: State = {}
     structure = _attributes(holder, "", state)
@@ -58,15 +45,7 @@ def attributes_to_state(holder: object) -> State:
 
 
 def attributes_from_state(holder: object, state: State) -> None:
-    """Give an object, built as the first one was, the attributes that were taken out.
-
-    Parameters
-    ----------
-    holder : object
-        Changed in place.
-    state : State
-        From :func:`attributes_to_state`.
-    """
+    """Give an object, built as the first one was, the attributes that were taken out."""
     structure = json.loads(bytes(state[_STRUCTURE].tolist()).decode())
     _put_back(holder, structure, state)
 

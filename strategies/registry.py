@@ -11,24 +11,12 @@ from .local_loss import LocalLoss
 
 
 def get(name: str) -> Algorithm:
-    """Return an algorithm.
-
-    Raises
-    ------
-    ConfigurationError
-        If there is none of that name; the message lists the choices.
-    """
+    """Return an algorithm; a ConfigurationError lists the choices if there is none of that name."""
     return STRATEGIES.load(name, Algorithm)
 
 
 def label_loss(name: str) -> LocalLoss:
-    """Return a local loss that depends on a client's labels.
-
-    Raises
-    ------
-    ConfigurationError
-        If there is none of that name; the message lists the choices.
-    """
+    """Return a local loss that depends on labels; a ConfigurationError lists the choices."""
     return LOCAL_LOSSES.load(name, LocalLoss)
 
 

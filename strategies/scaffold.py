@@ -24,14 +24,7 @@ def updated_control(
 ) -> State:
     """Return c_i⁺ = c_i - c + (x - y_i)/(η‖a‖₁) (Karimireddy et al. 2020, equation 4).
 
-    Parameters
-    ----------
-    client_control, control : State
-        c_i and c; trainable parameters only.
-    start, end : State
-        x and y_i; may hold buffers too.
-    scale : float
-        η‖a‖₁.
+    c_i and c hold trainable parameters only, x and y_i may hold buffers too; ``scale`` is η‖a‖₁.
     """
     return {
         name: client_control[name] - control[name] + (start[name] - end[name]) / scale

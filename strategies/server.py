@@ -79,16 +79,7 @@ class RoundOutcome:
 class FederatedStrategy:
     """FedAvg's server half, and the base of all others.
 
-    Parameters
-    ----------
-    configuration : RunConfiguration
-        The run's settings.
-    layout : StateLayout
-        Which entries of the model's state are parameters, float buffers and integer buffers.
-    directory : Path
-        Where local models and per-client memory are kept.
-    participants : Participants
-        The clients.
+    Local models and what is kept of each client are below ``directory``.
     """
 
     #: Whether local models must outlive the round after theirs (MOON, local-only).
@@ -201,21 +192,10 @@ class FederatedStrategy:
     # -------------------------------------------------------------------- a round, over states
 
     def begin(self, server_round: int, state: State, grid: Grid) -> None:
-        """Begin a round from a global state: see who is there, and sample.
+        """Begin a round, counted from 1, from x: it must not be changed until :meth:`finish`.
 
-        Parameters
-        ----------
-        server_round : int
-            Number of the round, from 1.
-        state : State
-            x. It is not changed, and must not be until :meth:`finish`.
-        grid : Grid
-            Asked who is connected.
-
-        Raises
-        ------
-        MissingClients
-            If fewer clients are connected than the round needs replies for ``node-timeout``.
+        The grid is asked who is connected. MissingClients says that fewer clients are connected
+        than the round needs replies, for ``node-timeout``.
         """
         # What the last round replaced is only deleted now, when that round has been checkpointed.
         self.declare(self.versions())
@@ -232,17 +212,7 @@ class FederatedStrategy:
         self._bytes_down = self._bytes_up = 0
 
     def content(self, server_round: int, config: ConfigRecord, client: int) -> RecordDict:
-        """Return what a sampled client is sent.
-
-        Parameters
-        ----------
-        server_round : int
-            Number of the round.
-        config : ConfigRecord
-            What all clients are told.
-        client : int
-            Index of the client.
-        """
+        """Return what a sampled client is sent; ``config`` is what all are told."""
         states = {"arrays": self.model_for(client), **self.extra_records(client)}
         settings: dict[str, Any] = {**config, **self.train_config(server_round, client)}
         if (frozen := self.participants.frozen) is not None:
@@ -258,10 +228,7 @@ class FederatedStrategy:
     def checked(self, server_round: int, client: int, content: RecordDict) -> LocalUpdate:
         """Check a client's reply, spool its model to disk, and return the rest of it.
 
-        Raises
-        ------
-        InvalidContent
-            If anything in it is not what an honest client would send.
+        InvalidContent says what in it an honest client would not send.
         """
         arrays, metrics = content.get("arrays"), content.get("metrics")
         if not isinstance(arrays, ArrayRecord) or not isinstance(metrics, MetricRecord):
@@ -317,10 +284,7 @@ class FederatedStrategy:
     def finish(self, server_round: int, gathered: Gathered[LocalUpdate]) -> State:
         """Combine what came of a round into the next global state.
 
-        Raises
-        ------
-        TooFewReplies
-            If fewer valid replies came than ``min-successful-clients``; the message lists why.
+        TooFewReplies lists why fewer valid replies came than ``min-successful-clients``.
         """
         updates, failures = list(gathered.valid.values()), gathered.failures
         if self.participants.frozen is not None:

@@ -191,7 +191,6 @@ def _title(run: Run | None) -> str:
 def _carry_out(
     configuration: RunConfiguration, engine: Engine, log: str, environment: dict[str, str]
 ) -> None:
-    """Carry out a run in this (new) process, with its output in a file."""
     descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)
@@ -216,14 +215,12 @@ def _carry_out(
 
 
 def _command(configuration: RunConfiguration, engine: Engine) -> str:
-    """Return the command that does the same, for who reads the log."""
     defaults = RunConfiguration().flat()
     keys = [f"{k}={v}" for k, v in configuration.flat().items() if v != defaults.get(k)]
     return shlex.join(["fedf2dg", "simulate", "--engine", engine, *keys])
 
 
 def _ended(processes: list[BaseProcess]) -> list[BaseProcess]:
-    """Wait until some have ended, and return them."""
     if not processes:
         return []
     sentinels = {process.sentinel: process for process in processes}

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -40,6 +42,8 @@ COLUMNS = (
     "bytes_up",
 )
 _GAVE = "bytes_up_"
+#: What else comparison.csv says of a cell (:attr:`CellResult.marks`).
+MARKS = ("partition", "weights", "versions")
 # What summary.json calls the model that a run kept.
 _SELECTED = "selected"
 
@@ -122,20 +126,13 @@ def t_factor(count: int) -> float:
 class CellResult:
     """What one cell reached, or the reason why it has no result.
 
-    Parameters
-    ----------
-    figures : Mapping[str, float | None]
-        By :data:`COLUMNS`, ``images`` (pseudo images made) and ``bytes_up_KIND`` of what left the
-        clients beside models. Accuracies are those of a stage's last round or epoch, or the highest
-        met on the test set (``best_on_test``). Shared parts of the time count in full for each
-        cell, bytes for all clients together.
-    final_stage : str, optional
-        The last one that has an accuracy.
-    judged : bool
-        Whether clients judged what to keep.
-    recall : Mapping[str, Sequence[float]]
-        Share of each class's test images that is found, federated (``"federated"``) and after the
-        last stage (``LAST``); empty where the server has no test set.
+    ``figures`` are by :data:`COLUMNS`, ``images`` (pseudo images made) and ``bytes_up_KIND`` of
+    what left the clients beside models. Accuracies are those of a stage's last round or epoch, or
+    the highest met on the test set (``best_on_test``). Shared parts of the time count in full for
+    each cell, bytes for all clients together. ``recall`` is the share of each class's test images
+    that is found, federated (``"federated"``) and after the last stage (``LAST``). ``marks``,
+    by :data:`MARKS`, tell whether another run had the same beginning and end: digests of which
+    client holds which image and of the kept model, and the versions.
     """
 
     cell: Cell
@@ -147,6 +144,7 @@ class CellResult:
     judged: bool = False
     recall: Mapping[str, Sequence[float]] = field(default_factory=dict)
     class_names: Sequence[str] = ()
+    marks: Mapping[str, str] = field(default_factory=dict)
     measurements: Sequence[Measurement] = ()
 
     @property
@@ -201,8 +199,19 @@ def read_cell(cell: Cell, directory: Path) -> CellResult:
         judged=bool(summary.get("judged")),
         recall=_recalls(record, final),
         class_names=record.class_names,
+        marks=_marks(record),
         measurements=tuple(record.measurements()),
     )
+
+
+def _marks(record: RunRecord) -> dict[str, str]:
+    files = ("partition.npy", "model/model.safetensors")
+    found = {}
+    for name, file in zip(MARKS, files, strict=False):
+        with suppress(FileNotFoundError), (record.directory / file).open("rb") as content:
+            found[name] = hashlib.file_digest(content, "sha256").hexdigest()[:16]
+    found[MARKS[-1]] = "; ".join(f"{name} {of}" for name, of in record.versions.items())
+    return found
 
 
 def gains(reached: Mapping[str, float | None]) -> dict[str, float | None]:
@@ -314,7 +323,7 @@ def to_csv(results: Results) -> str:
     content = io.StringIO()
     writer = csv.writer(content, lineterminator="\n")
     names = [name.replace(" ", "_") for name in figures]
-    writer.writerow(["method", *varied, "seed", "status", *names, "directory", "reason"])
+    writer.writerow(["method", *varied, "seed", "status", *names, *MARKS, "directory", "reason"])
     for result in results.cells:
         settings = result.cell.configuration.flat()
         writer.writerow(
@@ -324,6 +333,7 @@ def to_csv(results: Results) -> str:
                 result.cell.seed,
                 result.status,
                 *(result.figures.get(name) for name in figures),
+                *(result.marks.get(name) for name in MARKS),
                 f"runs/{result.directory.name}",
                 result.reason,
             ]

@@ -43,21 +43,10 @@ _KNOWN = {*_ASIDE, *_STAGE_OF, "hook"}
 
 
 def identity(settings: Mapping[str, Any], stages: Iterable[str], engine: str = "local") -> str:
-    """Name what a run computes: equal for equal results, up to rounding.
+    """Name what a run computes, in ten digits: equal for equal results, up to rounding.
 
-    Parameters
-    ----------
-    settings : Mapping[str, Any]
-        All run-configuration keys.
-    stages : Iterable[str]
-        The stages computed so far, in this run or the ones it started from.
-    engine : str (default: "local")
-        Engines count as different: their times are.
-
-    Returns
-    -------
-    str
-        Ten hexadecimal digits.
+    ``settings`` are all keys, ``stages`` those computed so far, in this run or the ones it started
+    from. Engines count as different: their times are.
     """
     done = tuple(stages)
     reached = STAGES.index(done[-1])
@@ -113,13 +102,9 @@ class Run:
 
 
 def share(cells: Iterable[Cell], engine: str = "local") -> list[Run]:
-    """Arrange cells as runs that share their common stages.
+    """Arrange cells as runs that share their common stages, each after the one it starts from.
 
-    Returns
-    -------
-    list[Run]
-        Every run after the one it starts from, in the order of the cells; at least one run per
-        distinct cell, and one for each beginning that two or more runs share.
+    There is one run per distinct cell, and one for each beginning that two or more runs share.
     """
     runs: dict[str, Run] = {}
     for cell in cells:

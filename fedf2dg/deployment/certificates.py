@@ -62,8 +62,6 @@ def write_certificates(
     hosts : sequence of str
         Names and addresses by which SuperNodes and users reach the SuperLink, without a port;
         ``localhost`` and ``127.0.0.1`` are added.
-    nodes : int (default: 0)
-        Number of SuperNodes.
     days : int (default: 365)
         How long the SuperLink's certificate is valid; it ends with the authority's at the latest.
 

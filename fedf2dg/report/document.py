@@ -129,21 +129,11 @@ Row = Sequence[Cell | str | None]
 
 @dataclass(frozen=True)
 class Table(Part):
-    """A table whose first column names the rows.
+    """A table whose first column names the rows; ``title`` is what a screen reader calls it.
 
-    Attributes
-    ----------
-    title : str
-        What a screen reader calls it.
-    header : Sequence[str]
-        Names of the columns; none for a table of names and values.
-    words : Sequence[int] (default: the first)
-        Places of the columns that hold words. The others hold numbers, which stand to the right.
-    footer : Sequence[Cell | str] (default: none)
-        A last row of sums.
-    rest_in : str
-        The file that holds all rows where a page shows the first :data:`MOST_ROWS`; empty: it shows
-        all of them.
+    Columns whose places are in ``words`` hold words, the others numbers, which stand to the right.
+    Without a ``header`` it is a table of names and values; a ``footer`` is a last row of sums. Of
+    many rows a page shows the first :data:`MOST_ROWS` if the others stand in a file, ``rest_in``.
     """
 
     title: str
@@ -173,7 +163,6 @@ class Table(Part):
         return [*self.rows, *([self.footer] if self.footer else [])]
 
     def markdown(self) -> str:
-        """Return the table as Markdown; names come from folders and clients and are escaped."""
         width = len(self.header) or max(map(len, self.rows), default=0)
         head = self.cells(list(self.header) or [""] * width)
         rule = [Cell("---:" if "number" in cell.kind else "---") for cell in head]
@@ -204,14 +193,7 @@ class Table(Part):
 class Section(Part):
     """Parts under a headline.
 
-    Attributes
-    ----------
-    parts : Sequence[Part]
-        What stands there.
-    long : bool (default: False)
-        Whether printed pages may break it.
-    columns : bool (default: False)
-        Whether it is a table of names and values in columns.
+    Printed pages may break one that is ``long``; ``columns`` are for a table of names and values.
     """
 
     title: str
@@ -230,14 +212,7 @@ class Section(Part):
 class Document(Part):
     """A whole page that is one file, or the same as Markdown without its pictures.
 
-    Attributes
-    ----------
-    title : str
-        Plain text.
-    opening, parts : Sequence[Part]
-        What stands under the title, and behind it.
-    refresh : int (default: 0)
-        Seconds after which a browser loads the page again; 0: never.
+    A browser loads it again after ``refresh`` seconds; 0: never.
     """
 
     title: str

@@ -24,26 +24,8 @@ def follow(
 ) -> Path:
     """Print a run's events as they come and keep its report up to date, until the run ends.
 
-    Parameters
-    ----------
-    run_directory : Path | str
-        The run's directory; the run may not have created it yet.
-    every : float (default: 3)
-        Seconds between two looks at the run.
-    say : Callable (default: print)
-        Receives one line per event.
-    sleep : Callable (default: time.sleep)
-        Waits so many seconds.
-
-    Returns
-    -------
-    Path
-        The report, of the finished run.
-
-    Raises
-    ------
-    KeyboardInterrupt
-        If the user stops watching; the run goes on.
+    The run may not have created its directory yet. ``every`` is in seconds. Ctrl-C ends the
+    watching alone (``KeyboardInterrupt``); the run goes on. Returns the report of the finished run.
     """
     directory = Path(run_directory)
     shown: tuple[Event, ...] = ()
@@ -86,7 +68,6 @@ def follow(
 
 
 def _end(events: Sequence[Event]) -> RunEnded | None:
-    """Return the last event, if it is the run's end."""
     last = events[-1] if events else None
     return last if isinstance(last, RunEnded) else None
 
@@ -101,7 +82,6 @@ def _progress(directory: Path) -> str:
 
 
 def _rounds(directory: Path) -> int | None:
-    """Return how many federated rounds a run is to have, if it says so."""
     try:
         config = mapping(json.loads((directory / "config.json").read_bytes()))
     except (OSError, ValueError):

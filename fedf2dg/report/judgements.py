@@ -25,8 +25,7 @@ _IN_ASCII = {"±": "+-", "λ": "lambda", "“": '"', "”": '"', "–": "-"}
 def helped(record: RunRecord) -> str:
     """Say whether post-training helped; empty of a run that has not ended or had none.
 
-    Judgements are the clients' on images that nothing was trained on. A gain of less than two
-    standard errors (95 %) is called undecided.
+    A gain of less than two standard errors (95 %) is called undecided.
     """
     if not record.completed:
         return ""
@@ -52,7 +51,6 @@ def helped(record: RunRecord) -> str:
 
 
 def _unjudged(summary: Mapping[str, Any]) -> str:
-    """Say what the last stage changed where no client judged it; empty if there was none."""
     found = [s for s in stages(summary) if s.name != "selected" and s.accuracy is not None]
     first, last = next((s for s in found if s.name == "federated"), None), found[-1:]
     if first is None or first.accuracy is None or not last or last[0] is first:
@@ -100,7 +98,7 @@ def verdicts(summary: Mapping[str, Any]) -> list[str]:
 
 
 def plain(sentence: str) -> str:
-    """Return a sentence in ASCII, for terminals that know nothing else."""
+    """Return a sentence in ASCII."""
     for sign, said in _IN_ASCII.items():
         sentence = sentence.replace(sign, said)
     return sentence

@@ -20,17 +20,7 @@ if TYPE_CHECKING:
 
 
 def model_card(summary: Mapping[str, Any], *, kept: str, model: ModelDescription) -> str:
-    """Return the ``README.md`` of a run's model, a Hugging Face model card.
-
-    Parameters
-    ----------
-    summary : Mapping
-        The content of the run's ``summary.json``.
-    kept : str
-        The stage whose model it is.
-    model : ModelDescription
-        What it is, and what images it takes.
-    """
+    """Return the ``README.md`` of a run's model, that of the stage ``kept``: a model card."""
     clients, rounds = (int(number(summary.get(name)) or 0) for name in ("clients", "rounds"))
     height, width = model.image_size
     kind, dataset = "grey" if model.channels == 1 else "colour", str(summary.get("dataset"))

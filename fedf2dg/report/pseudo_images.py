@@ -29,14 +29,9 @@ class PseudoDataError(ExpectedError, ValueError):
 class PseudoGrid:
     """One image per client (row) and class (column).
 
-    Attributes
-    ----------
-    tiles : float array (clients shown, classes shown, height, width, 3)
-        RGB in [0, 1]; NaN where a client made no image of a class.
-    clients, classes : tuple[int, ...]
-        Which are shown.
-    all_clients, all_classes : int
-        How many there are with images.
+    ``tiles``, (clients shown, classes shown, height, width, 3), hold RGB in [0, 1], NaN where a
+    client made no image of a class; ``all_clients`` and ``all_classes`` count those that have
+    images.
     """
 
     tiles: NDArray[np.float32]
@@ -47,7 +42,7 @@ class PseudoGrid:
 
     @property
     def note(self) -> str:
-        """What the picture leaves out and how the images are shown, in a sentence or two."""
+        """What the picture leaves out and how the images are shown."""
         said = []
         if len(self.clients) < self.all_clients:
             said.append(f"{len(self.clients)} of {self.all_clients} clients")
@@ -66,28 +61,18 @@ class PseudoGrid:
 
 
 def stored_sets(run_directory: Path | str) -> list[tuple[str, int]]:
-    """List the sets of pseudo images a run stored, in the order they were made.
-
-    Returns
-    -------
-    list[tuple[str, int]]
-        (kind, competition round) of each set, e.g. ``[("common", 0), ("hard", 1)]``.
-    """
+    """List (kind, competition round) of the sets of pseudo images, in the order they were made."""
     return sorted({(kind, place) for kind, place, _, _ in _stored(run_directory)}, key=_order)
 
 
 def read_grid(
     run_directory: Path | str, kind: str = "common", competition_round: int = 0
 ) -> PseudoGrid:
-    """Choose and read the images of a stored set (see :func:`stored_sets`) that a picture shows.
+    """Choose and read the images of a stored set that a picture shows.
 
     The first image of each client and class is shown, never a selected one, of the first clients
     and of the classes that most of them made. Only these are read, however large the files are.
-
-    Raises
-    ------
-    PseudoDataError
-        If there is no such set or it cannot be read.
+    ``PseudoDataError`` if there is no such set or it cannot be read.
     """
     files = [p for k, c, _, p in _stored(run_directory) if (k, c) == (kind, competition_round)]
     if not files:
@@ -99,7 +84,6 @@ def read_grid(
 
 
 def _grid(files: Sequence[Path]) -> PseudoGrid:
-    """Choose rows and columns and lay out the first image of each."""
     first: dict[tuple[int, int], tuple[Path, int]] = {}
     metadata: Mapping[str, str] = {}
     for file in files:
@@ -132,23 +116,7 @@ def _grid(files: Sequence[Path]) -> PseudoGrid:
 
 
 def pseudo_grid(run_directory: Path | str, class_names: Sequence[str] = ()) -> Path:
-    """Draw one common sample (or else of the first set stored) per client (row) and class (column).
-
-    Parameters
-    ----------
-    class_names : Sequence[str] (default: the numbers of the classes)
-        Names of all classes.
-
-    Returns
-    -------
-    Path
-        The file written, ``pseudo_data/grid.png`` in the run's directory.
-
-    Raises
-    ------
-    PseudoDataError
-        If there is nothing to draw, or it cannot be read.
-    """
+    """Write ``pseudo_data/grid.png``: a sample of the first set by client and class."""
     sets = stored_sets(run_directory)
     if not sets:
         raise PseudoDataError(f"{run_directory} holds no pseudo data")
@@ -159,7 +127,7 @@ def pseudo_grid(run_directory: Path | str, class_names: Sequence[str] = ()) -> P
 
 
 def _order(stored_set: tuple[str, int]) -> tuple[int, bool, str]:
-    """Sort sets as they are made: by competition round, common samples first."""
+    """As sets are made: by competition round, common samples first."""
     kind, competition_round = stored_set
     return competition_round, kind != "common", kind
 

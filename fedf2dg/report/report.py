@@ -86,17 +86,9 @@ _DIAGNOSIS = (
 
 
 def write_report(run_directory: Path | str) -> Path:
-    """Render ``report.html`` from whatever a run's directory holds.
+    """Render ``report.html`` of a run that is finished, going on, or broken off.
 
-    Parameters
-    ----------
-    run_directory : Path | str
-        A run's directory, of a run that is finished, going on, or broken off.
-
-    Returns
-    -------
-    Path
-        The report. The same directory gives the same file, byte for byte.
+    The same directory gives the same file, byte for byte.
 
     Raises
     ------
@@ -138,13 +130,7 @@ def _made(
 
 
 def title(record: RunRecord) -> str:
-    """Say what was learned from what.
-
-    Returns
-    -------
-    str
-        "A classifier of cat, horse and ship, learned from 540 images of 3 clients".
-    """
+    """Say: "A classifier of cat, horse and ship, learned from 540 images of 3 clients"."""
     names, examples = record.class_names, record.examples_per_client()
     what = "A classifier"
     if 2 <= len(names) <= _NAMES_SHOWN:
@@ -216,7 +202,6 @@ def _evidence(record: RunRecord) -> Evidence:
 
 
 def _by_class(record: RunRecord) -> Iterator[Part]:
-    """The kept model class by class, and how sure it is."""
     found = _evidence(record)
     if record.completed and found.whole is not None:
         yield from details(found, record.class_names)
@@ -237,7 +222,6 @@ def _images(record: RunRecord) -> dict[str, str]:
 
 
 def _results(record: RunRecord) -> Iterator[Part]:
-    """The table of stages."""
     ran = [stage.name for stage in stages(record.summary) if stage.ran]
     explained = " ".join(f"{name}: {EXPLAINED[name]}." for name in ran if name in EXPLAINED)
     notes = [
@@ -261,13 +245,11 @@ def _results(record: RunRecord) -> Iterator[Part]:
 
 
 def _judgements(record: RunRecord) -> Iterator[Part]:
-    """What the clients judged; nothing where nobody judged."""
     if (table := judgements_table(record)).rows:
         yield Section("What the clients judged", [table, Note(_JUDGEMENTS, "note")])
 
 
 def _diagnosis(record: RunRecord) -> Iterator[Part]:
-    """What a diagnosis found; nothing where there was none."""
     try:
         found = json.loads((record.directory / DIAGNOSIS).read_text("utf-8"))
     except (OSError, ValueError):
@@ -277,7 +259,6 @@ def _diagnosis(record: RunRecord) -> Iterator[Part]:
 
 
 def _generation(record: RunRecord) -> Iterator[Part]:
-    """How the pseudo images were made."""
     rows = [
         [
             event.kind,
@@ -305,7 +286,6 @@ def _nothing(what: str, record: RunRecord) -> str:
 
 
 def _accuracy(record: RunRecord) -> Iterator[Part]:
-    """The curve."""
     heading = "Accuracy over the run"
     measured = record.measurements()
     if not measured:
@@ -346,7 +326,6 @@ def _accuracy(record: RunRecord) -> Iterator[Part]:
 
 
 def _clients(record: RunRecord) -> Iterator[Part]:
-    """Who holds what, and what each model does on each client's held-out images."""
     counts, examples = record.label_counts(), record.examples_per_client()
     if counts:
         empty = sum(value == 0 for row in counts for value in row) / (len(counts) * len(counts[0]))
@@ -412,7 +391,6 @@ def _pseudo_images(record: RunRecord) -> Iterator[Part]:
 
 
 def _confusion(record: RunRecord) -> Iterator[Part]:
-    """Confusion matrices before and after post-training."""
     heading = "Classes, before and after post-training"
     titles = {
         "federated": "federated (before)",
@@ -450,7 +428,6 @@ def _confusion(record: RunRecord) -> Iterator[Part]:
 
 
 def _recalls(matrices: Mapping[str, Sequence[Sequence[float]]], names: Sequence[str]) -> Table:
-    """How many of each class's test images every stage classifies correctly."""
     rows = [
         [
             names[label] if label < len(names) else str(label),
@@ -467,7 +444,6 @@ def _recalls(matrices: Mapping[str, Sequence[Sequence[float]]], names: Sequence[
 
 
 def _dropped(record: RunRecord) -> Iterator[Part]:
-    """Clients whose reply was not used."""
     heading, failures = "Dropped clients", record.failures()
     if not failures:
         yield Section(heading, [Note("None: every reply that came was used.")])
@@ -500,7 +476,6 @@ def _traffic(record: RunRecord) -> Iterator[Part]:
 
 
 def _configuration(record: RunRecord) -> Iterator[Part]:
-    """Every key of the run."""
     met = record.latest(ClientsMet)
     aside = _SIMULATION if met and not met.simulated else ()
     keys = {key: value for key, value in record.configuration.items() if key not in aside}
@@ -509,7 +484,6 @@ def _configuration(record: RunRecord) -> Iterator[Part]:
 
 
 def _versions(record: RunRecord) -> Iterator[Part]:
-    """What it ran on."""
     device = {"device": record.device} if record.device else {}
     rows = settings_rows({**device, **record.versions})
     yield _settings("Versions", rows, "config.json holds no versions.")

@@ -30,19 +30,11 @@ Kind = TypeVar("Kind", bound=Event)
 
 @dataclass(frozen=True)
 class Measurement:
-    """One measured accuracy on the way of the global model.
+    """One measured accuracy, in [0, 1], on the way of the global model.
 
-    Attributes
-    ----------
-    stage : str
-        "federated", "distillation" (the first one) or "competition".
-    position : float
-        Where on the stage's own axis: the round, the epoch, or the competition round as a
-        fraction that grows while the round goes on.
-    accuracy : float
-        In [0, 1].
-    retrained : bool
-        Whether a federated round of the competition was measured (not a distillation epoch).
+    ``position`` is the place on the axis of its stage ("federated", "distillation", the first one,
+    or "competition"): the round, the epoch, or the competition round as a fraction. ``retrained``
+    tells a federated round of the competition from an epoch of distillation.
     """
 
     stage: str
@@ -53,22 +45,11 @@ class Measurement:
 
 @dataclass(frozen=True)
 class RunRecord:
-    """The files of one run.
+    """The files of one run; empty or None what they lack.
 
-    Attributes
-    ----------
-    directory : Path
-        Where they were read.
-    configuration, versions, device, seed, class_names
-        From ``config.json``; empty or None if missing.
-    events : tuple of Event
-        From ``metrics.jsonl``, each once.
-    summary : Mapping
-        ``summary.json``, or of an unfinished run what its events tell so far, in the same form.
-    completed : bool
-        Whether ``summary.json`` says so.
-    problems : tuple[str, ...]
-        What could not be read, one sentence each.
+    ``events`` (of ``metrics.jsonl``) are there once each. ``summary`` is ``summary.json``, or what
+    the events of an unfinished run tell so far in the same form. ``problems`` are sentences about
+    what could not be read.
     """
 
     directory: Path
@@ -84,13 +65,7 @@ class RunRecord:
 
     @classmethod
     def read(cls, directory: Path | str) -> RunRecord:
-        """Read a run's directory; any of its files may be missing or half written.
-
-        Raises
-        ------
-        FileNotFoundError
-            If there is no such directory, or none of a run's files in it.
-        """
+        """Read a run's directory; any of its files may be missing or half written, but not all."""
         directory = Path(directory)
         names = ("config.json", "metrics.jsonl", "summary.json")
         if not any((directory / name).is_file() for name in names):
@@ -143,7 +118,7 @@ class RunRecord:
         return "status" in self.summary or self.latest(RunEnded) is not None
 
     def confusion(self, stage: str) -> Sequence[Sequence[float]] | None:
-        """Return a stage's confusion matrix (row = true class), or None if there is none."""
+        """Return a stage's confusion matrix (row = true class), if there is one."""
         for event in reversed(self.of(Evaluated)):
             matrix = _table(event.confusion)
             if event.stage == stage and matrix and len(matrix) == len(matrix[0]):
@@ -151,17 +126,17 @@ class RunRecord:
         return None
 
     def label_counts(self) -> Sequence[Sequence[float]] | None:
-        """Return the clients' label counts (clients, classes), or None if they were not sent."""
+        """Return the clients' label counts (clients, classes), if they were sent."""
         met = self.latest(ClientsMet)
         return _table(met.label_counts) if met else None
 
     def examples_per_client(self) -> Sequence[float]:
-        """Return the clients' numbers of examples; empty if unknown."""
+        """Return the clients' numbers of examples, if known."""
         met = self.latest(ClientsMet)
         return met.num_examples if met else ()
 
     def client_names(self) -> tuple[str, ...]:
-        """Return the clients' names, where they have some: sites do, parts of a data set do not."""
+        """Return the clients' names: sites have some, parts of a data set do not."""
         met = self.latest(ClientsMet)
         return tuple(met.names) if met else ()
 
@@ -220,7 +195,6 @@ def _of(events: Iterable[Event], kind: type[Kind]) -> list[Kind]:
 
 
 def _table(values: Sequence[Sequence[float]] | None) -> Sequence[Sequence[float]] | None:
-    """Return a table if it is one: rows of the same length, not empty."""
     return values if values and {len(row) for row in values} == {len(values[0]) or None} else None
 
 

@@ -121,18 +121,11 @@ def measured_sentence(summary: Mapping[str, Any]) -> str:
 
 
 def _shown(summary: Mapping[str, Any]) -> list[Stage]:
-    """Return the stages that a table has a row for: those that ran, and the federated one."""
     return [stage for stage in stages(summary) if stage.ran or stage.name == STAGES[0]]
 
 
 def terminal_table(summary: Mapping[str, Any]) -> str:
-    """Return the table printed at the end of a run, in ASCII, and who measured.
-
-    Parameters
-    ----------
-    summary : Mapping
-        The content of ``summary.json``; anything in it may be missing or null.
-    """
+    """Return the table of stages, printed at the end of a run in ASCII, and who measured."""
     rows = [
         [
             stage.name,

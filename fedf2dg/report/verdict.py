@@ -46,22 +46,10 @@ _SURE = (
 
 @dataclass(frozen=True)
 class Evidence:
-    """What is known of a model from labelled images.
+    """What is known of a model from labelled images: from all of them, and by name of the site.
 
-    Attributes
-    ----------
-    whole : Outcomes, optional
-        On all images together.
-    on : str
-        What these are, e.g. ``"held-out images of the clients"``.
-    sites : Mapping[str, Outcomes]
-        On each site's images, by the site's name.
-    also_chose : bool
-        Whether these images also chose the model of several, which flatters it.
-    classes : int
-        How many classes were measured, where that is known; 0: all of them.
-    on_sites : str
-        What the sites' images are.
+    ``on`` and ``on_sites`` say what these images are. Images that ``also_chose`` the model of
+    several flatter it. ``classes`` is how many were measured, where that is known; 0: all of them.
     """
 
     whole: Outcomes | None = None
@@ -118,17 +106,9 @@ def _partly(share: float | None, images: Any, confusions: Sequence[Any] = ()) ->
 class Verdict:
     """What can be said of a model on some images.
 
-    Attributes
-    ----------
-    word : str
-        In a few words.
-    kind : str
-        "good", "unsure" or "bad", as the page's style calls them.
-    numbers : str
-        The sentence with the figures behind it.
-    good, weak, blind, unsure : tuple of str
-        Names of the classes that the model is good, weak or blind at, and of those of which there
-        are too few images to tell.
+    ``word`` says it in a few words, ``numbers`` in a sentence with figures; ``kind``, "good",
+    "unsure" or "bad", is a class of the page's style. The names are of the classes that the model
+    is good, weak or blind at, and of those of which there are too few images to tell.
     """
 
     word: str
@@ -163,18 +143,10 @@ class Verdict:
 def verdict(
     outcomes: Outcomes | None, names: Sequence[str], on: str = "images", classes: int = 0
 ) -> Verdict:
-    """Judge a model.
+    """Judge a model by what it says of some images, which ``on`` describes.
 
-    Parameters
-    ----------
-    outcomes : Outcomes, optional
-        What it says of some images.
-    names : Sequence[str]
-        Of the classes.
-    on : str (default: "images")
-        What these images are.
-    classes : int (default: all that have a name)
-        Among how many to guess where nobody tells how frequent they are.
+    ``classes`` (default: all that have a name) are those to guess among where nobody tells how
+    frequent each is.
     """
     if outcomes is None or not outcomes.images:
         return Verdict("Nobody measured it", "unsure", "no labelled image was asked about.")
@@ -225,7 +197,6 @@ def _guessing(outcomes: Outcomes, names: Sequence[str], classes: int) -> tuple[f
 
 
 def _groups(outcomes: Outcomes, names: Sequence[str]) -> dict[str, tuple[str, ...]]:
-    """Sort the classes that have images by what the model does on them."""
     found: dict[str, list[str]] = {"good": [], "weak": [], "blind": [], "unsure": []}
     kinds = zip(scores.recalls(outcomes), scores.specificities(outcomes), strict=True)
     for label, (recall, specificity) in enumerate(kinds):

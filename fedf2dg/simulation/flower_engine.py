@@ -107,14 +107,8 @@ def run_through_flower(
 
     The run's log goes to ``output``, line by line, without what tells a reader nothing; all that
     Flower printed, with the tracebacks, to ``log_file``. The clients share the ``gpus`` of this
-    machine; where there are none, they compute on processors.
-
-    Raises
-    ------
-    FlowerRunError
-        If the run did not complete.
-    KeyboardInterrupt
-        After the run was stopped.
+    machine; where there are none, they compute on processors. A run that does not complete is a
+    ``FlowerRunError``; a ``KeyboardInterrupt`` stops it.
     """
     _require_cluster(os.environ.get("RAY_ADDRESS", ""))
     with _private_superlink() as (environment, folder):
@@ -392,11 +386,7 @@ def _toml_lines(values: RunConfig) -> str:
 
 
 def dead_actor(reason: str) -> str | None:
-    """Say why a run must stop if a client failed for this reason; None if it can go on.
-
-    Flower hands the dead process out in every round to come: its clients would be missing ever
-    after.
-    """
+    """Say why a run must stop if a client failed for this reason; None if it can go on."""
     if not reason.startswith(_DEAD_ACTOR):
         return None
     if reason.startswith(_WITH_ITS_NODE):

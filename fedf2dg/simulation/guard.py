@@ -1,11 +1,9 @@
 """End a process and all it started when the process that started this one is gone.
 
-A program of its own, of the standard library alone: ``guard.py PROCESS FOLDER`` waits for the end
-of its standard input, which the starting process holds open and the system closes for it even after
-a SIGKILL; then it ends the process with its descendants and removes the folder.
-
-A SuperLink's descendants have sessions of their own, and outlive it: the process of the run itself
-would go on to its end, with all of Ray.
+``guard.py PROCESS FOLDER``, of the standard library alone, waits for the end of its standard input,
+which the system closes even after a SIGKILL of the process that holds it open; then it ends the
+process with its descendants and removes the folder. A SuperLink's descendants have sessions of
+their own, and would go on with all of Ray.
 """
 
 from __future__ import annotations

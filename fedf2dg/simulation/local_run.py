@@ -21,13 +21,7 @@ from .parallel_grid import ParallelGrid
 
 
 def run_locally(configuration: RunConfiguration) -> dict[str, Any]:
-    """Carry out a run without Ray or a SuperLink.
-
-    Returns
-    -------
-    dict[str, Any]
-        The content of ``summary.json``.
-    """
+    """Carry out a run without Ray or a SuperLink; return the content of ``summary.json``."""
     processes = _processes(configuration)
     if processes == 1:
         grid = LocalGrid(client_app, configuration.num_clients, configuration.flat())

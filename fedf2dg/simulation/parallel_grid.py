@@ -22,9 +22,8 @@ _WAIT_SECONDS = 0.01
 class ParallelGrid(LocalGrid):
     """Runs a ClientApp for a number of virtual nodes, in as many processes as there are workers.
 
-    ``load``, a function of a module, returns the ClientApp in each process. A client must answer
-    within ``timeout`` seconds from when its process has begun with the message: the process of one
-    that does not is ended, and its reply is an error.
+    ``load``, a function of a module, returns the ClientApp in each process. The process of a client
+    that takes longer than ``timeout`` seconds is ended, and its reply is an error.
     """
 
     #: A client that was asked answers, if only with its error: nobody need stop waiting. How many

@@ -17,22 +17,15 @@ from server_app import preflight, run_directory
 def simulate(
     configuration: RunConfiguration, engine: Engine = "local", output: TextIO | None = None
 ) -> dict[str, Any]:
-    """Carry out a run on this machine, to the end.
+    """Carry out a run on this machine, to the end; return the content of ``summary.json``.
 
     Parameters
     ----------
-    configuration : RunConfiguration
-        What to run.
     engine : {"local", "flower"} (default: "local")
         local: without Ray and without a server. flower: ``flwr run`` with Ray.
     output : TextIO or None (default: None)
         Receives the log, line by line. None: it goes where the logger ``flwr`` sends it (local), or
         nowhere (flower); a run's directory always holds all that was measured.
-
-    Returns
-    -------
-    dict[str, Any]
-        The content of ``summary.json``.
 
     Raises
     ------

@@ -33,10 +33,7 @@ class ExportError(ExpectedError):
 
 
 class FromPixels(nn.Module):
-    """A classifier with its normalisation inside.
-
-    Maps pixels in [0, 1], float32 of shape (n, channels, height, width), to logits (n, classes).
-    """
+    """A classifier of pixels in [0, 1], (n, channels, H, W), with its normalisation inside."""
 
     mean: Tensor
     std: Tensor
@@ -56,11 +53,8 @@ class FromPixels(nn.Module):
 def export(source: Path, target: Path, form: str) -> tuple[Path, float]:
     """Write the model of a run or a directory in another format, with what is to be known of it.
 
-    Returns
-    -------
-    (Path, float)
-        The model's file in ``target``, and the largest difference between its logits and the
-        original's on random images.
+    Returns its file in ``target``, and the largest difference between its logits and the original's
+    on random images.
 
     Raises
     ------

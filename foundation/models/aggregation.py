@@ -31,31 +31,15 @@ def combine(
     parameter_weights: Sequence[float] | None = None,
     server_learning_rate: float = 1.0,
 ) -> State:
-    """Return the next global state.
+    """Return the next global state, with the names, shapes and types of x, ``global_state``.
 
     Parameters become ``x + η_g·Σ w_i·(y_i - x)``, float buffers ``Σ p_i·b_i``, and integer buffers
-    the maximum over clients, in their own dtype. Frozen parameters stay as they are in x.
+    the maximum over clients, in their own dtype. Frozen parameters stay as they are in x. Local
+    states are read one at a time.
 
-    Parameters
-    ----------
-    global_state : State
-        x, the state the clients started from.
-    local_states : Iterable[State]
-        y_i, read one at a time.
-    layout : StateLayout
-        Which entries are parameters, float buffers and integer buffers.
-    weights : Sequence[float]
-        p_i, the share of samples; must sum to 1.
-    parameter_weights : Sequence[float], optional
-        w_i of the parameters where an algorithm's differ from p_i (FedNova); their sum need not
-        be 1. Buffers keep p_i: extrapolating a running variance can make it negative.
-    server_learning_rate : float (default: 1.0)
-        η_g.
-
-    Returns
-    -------
-    State
-        Same names, shapes and dtypes as ``global_state``.
+    p_i, ``weights``, are shares of samples, and sum to 1. w_i, ``parameter_weights``, are p_i
+    unless an algorithm's differ (FedNova), and need not sum to 1; buffers keep p_i, since
+    extrapolating a running variance can make it negative.
     """
     parameter_weights = weights if parameter_weights is None else parameter_weights
     # Copies: of a float64 model, .double() would be the caller's own tensor.
@@ -97,19 +81,9 @@ def update_norm(start: State, end: State, names: Iterable[str]) -> float:
 
 
 def clip_factors(norms: Sequence[float], multiple: float) -> list[float]:
-    """Return for every update the factor, in (0, 1], that bounds its norm.
+    """Return for every norm ‖y_i - x‖₂ the factor min(1, multiple·median/norm_i), in (0, 1].
 
-    Parameters
-    ----------
-    norms : sequence of float
-        ‖y_i - x‖₂, 0 or more.
-    multiple : float
-        The bound, in median norms, above 0.
-
-    Returns
-    -------
-    list of float
-        min(1, multiple·median/norm_i). All 1 if the median is 0: then there is no measure.
+    All are 1 if the median is 0: then there is no measure. ``multiple`` is above 0.
     """
     if not multiple > 0:
         raise ValueError(f"multiple = {multiple}: must be above 0")

@@ -22,12 +22,7 @@ from .state import State
 class InputMoments:
     """Sums over everything that entered one BatchNorm layer, positions of an image included.
 
-    Parameters
-    ----------
-    count : int
-        Values per channel.
-    total, squares : Tensor
-        (channels,) float64: Σx and Σx².
+    ``count`` is the number of values per channel; Σx and Σx² are (channels,) float64.
     """
 
     count: int
@@ -46,23 +41,12 @@ def batch_norm_layers(model: nn.Module) -> dict[str, _BatchNorm]:
 
 @torch.no_grad()
 def input_moments(model: nn.Module, batches: Iterable[Tensor]) -> dict[str, InputMoments]:
-    """Run a model over images, and add up what enters each of its BatchNorm layers.
+    """Run a model over images, and add up on the CPU what enters each of its BatchNorm layers.
 
     Every layer normalises with its batch, as in training, so that one pass shows later layers what
     they see once earlier ones have the new statistics; with the old ones, it would take as many
-    passes as there are layers. The model is left as it was, running statistics included.
-
-    Parameters
-    ----------
-    model : nn.Module
-        Any model.
-    batches : iterable of Tensor
-        Normalised images on the model's device, two or more in a batch.
-
-    Returns
-    -------
-    dict of str to InputMoments
-        By layer, on the CPU; empty for a model without BatchNorm.
+    passes as there are layers. The model is left as it was, running statistics included. Images are
+    normalised and on the model's device, two or more in a batch.
     """
     layers = batch_norm_layers(model)
     counts = dict.fromkeys(layers, 0)
@@ -98,23 +82,12 @@ def input_moments(model: nn.Module, batches: Iterable[Tensor]) -> dict[str, Inpu
 def pooled_statistics(
     parts: Sequence[Mapping[str, InputMoments]], weights: Sequence[float] | None = None
 ) -> State:
-    """Return the running statistics of everything that the parts saw together.
+    """Return the running statistics, float64, of everything that the parts saw together.
 
     μ = Σ w_i·Σx / n and σ² = (Σ w_i·Σx² / n - μ²)·n/(n - 1) with n = Σ w_i·count_i, per channel.
-    The variance is the unbiased one, as that which torch keeps as ``running_var``.
-
-    Parameters
-    ----------
-    parts : sequence of Mapping
-        One for each place, with the same layers.
-    weights : sequence of float, optional
-        How many values each value of a part stands for, where only a sample of its images was run;
-        1 if not given.
-
-    Returns
-    -------
-    State
-        ``<layer>.running_mean`` and ``<layer>.running_var``, float64.
+    The variance is the unbiased one, as that which torch keeps as ``running_var``. All parts have
+    the same layers. w_i, 1 if not given, says how many values each value of a part stands for,
+    where only a sample of its images was run.
     """
     scales = [1.0] * len(parts) if weights is None else list(weights)
     statistics: State = {}

@@ -51,10 +51,7 @@ class InitialWeightsError(UsageError):
 def read_checkpoint(path: Path) -> State:
     """Return the weights in a file by the names that it gives them.
 
-    Raises
-    ------
-    InitialWeightsError
-        If there are none, naming what the file is or holds.
+    If there are none, an InitialWeightsError says what the file is or holds.
     """
     try:
         content = _content(path)

@@ -15,24 +15,14 @@ from .classifier import Classifier
 class ClassSums:
     """Sums over labelled images, on the CPU; what was not asked for is None.
 
-    C is the number of classes, d that of features.
+    With C classes and d features, in float64: ``predictions``, (C,), Σ softmax(z) over all images;
+    ``feature_sums``, (C, d), Σ f of each class, and ``class_moments``, (C, d, d), Σ f·fᵀ of each,
+    both 0 where the class has too few images; ``feature_counts``, (C,) int64, the images in each
+    row of ``feature_sums``; ``moment``, (d, d), Σ f·fᵀ over the images that these count, or over
+    all if feature sums were not asked for.
 
-    Parameters
-    ----------
-    predictions : Tensor, optional
-        (C,) float64, Σ softmax(z) over all images.
-    feature_sums : Tensor, optional
-        (C, d) float64, Σ f of each class; 0 where the class has too few images.
-    feature_counts : Tensor, optional
-        (C,) int64, the images in each row of ``feature_sums``.
-    moment : Tensor, optional
-        (d, d) float64, Σ f·fᵀ over the images that ``feature_counts`` counts, or over all images if
-        feature sums were not asked for.
-    class_moments : Tensor, optional
-        (C, d, d) float64, Σ f·fᵀ of each class; 0 where the class has too few images.
-    feature_size : float (default: 0.0)
-        Root mean square of a feature over the images that were added up. It says how much noise is
-        enough, and stays with who computed it.
+    ``feature_size`` is the root mean square of a feature over the images that were added up. It
+    says how much noise is enough, and stays with who computed it.
     """
 
     predictions: Tensor | None = None
@@ -57,18 +47,9 @@ def class_sums(
 ) -> ClassSums:
     """Run a model in evaluation mode over labelled images, and add up its answers in float64.
 
-    Parameters
-    ----------
-    model : Classifier
-        Left in evaluation mode.
-    batches : iterable
-        (images, labels), on the model's device.
-    label_counts : Tensor
-        (C,) int64, the images of each class in ``batches``.
-    predictions, means, moment, class_moments : bool (default: False)
-        What is asked for; class moments go with means.
-    minimum : int (default: 1)
-        Fewest images of a class whose features are added up: the mean of few is close to each.
+    Batches of (images, labels) are on the model's device; ``label_counts``, (C,) int64, say how
+    many images of each class are in them. Class moments go with means. ``minimum`` is the fewest
+    images of a class whose features are added up: the mean of few is close to each.
     """
     model.eval()
     classes, width = len(label_counts), int(model.head.in_features)
@@ -106,21 +87,18 @@ def class_sums(
     )
 
 
+def class_means(feature_sums: Tensor, counts: Tensor) -> Tensor:
+    """Return μ_c = s_c / n_c, (C, d) float64; 0 for classes without images."""
+    return feature_sums.double() / counts.double().clamp_min(1).unsqueeze(1)
+
+
 def noised(sums: ClassSums, scale: float, generator: torch.Generator) -> ClassSums:
     """Add Gaussian noise to sums of features, so that no one image can be read from them.
 
-    The noise on a class's sum has ``scale`` times the size of a feature (``feature_size``), that on
-    second moments ``scale`` times its square. It blurs what an image adds; it is no differential
-    privacy, since features are not bounded.
-
-    Parameters
-    ----------
-    sums : ClassSums
-        What to blur; predictions stay as they are.
-    scale : float
-        0 or more.
-    generator : torch.Generator
-        On the CPU; must not be derivable from anything that the receiver knows.
+    The noise on a class's sum has ``scale`` (0 or more) times the size of a feature
+    (``feature_size``), that on second moments ``scale`` times its square. It blurs what an image
+    adds; it is no differential privacy, since features are not bounded. Predictions stay as they
+    are. The generator, on the CPU, must not be derivable from anything that the receiver knows.
     """
     if scale == 0:
         return sums

@@ -17,15 +17,10 @@ EncoderBuilder = Callable[[int, tuple[int, int]], tuple[nn.Module, int]]
 
 @dataclass(frozen=True)
 class Model:
-    """What a file declares, as ``model = Model("name", build)``.
+    """What a file declares, as ``model = Model("name", build)``, for the key ``model``.
 
-    Parameters
-    ----------
-    name : str
-        The value of the key ``model``.
-    build : EncoderBuilder
-        Builds the encoder with fresh weights; classifier and projection head are added. Where
-        ``name`` ends with a slash, it is given the whole name, too.
+    ``build`` makes the encoder with fresh weights; classifier and projection head are added. Where
+    the name ends with a slash, it is given the whole name, too.
     """
 
     name: str
@@ -41,18 +36,10 @@ class Model:
 class Classifier(nn.Module):
     """An encoder, an optional projection head, and a linear classifier.
 
-    Parameters
-    ----------
-    encoder : nn.Module
-        Maps images (n, channels, height, width) to features (n, width).
-    width : int
-        Number of features the encoder returns.
-    classes : int
-        Number of classes.
-    projection_dim : int (default: 0)
-        Output size of MOON's projection head, a two-layer perceptron between encoder and
-        classifier (Li et al. 2021, section 3.2); 0 means no projection head. The head is part
-        of the shared model, so it is trained and aggregated like every other layer.
+    The encoder maps images (n, channels, height, width) to features (n, width). MOON's projection
+    head (Li et al. 2021, section 3.2) is a two-layer perceptron between encoder and classifier with
+    ``projection_dim`` outputs; 0: there is none. It is part of the shared model, so it is trained
+    and aggregated like every other layer.
     """
 
     def __init__(

@@ -25,14 +25,7 @@ _SHARED = "shared"
 def write_state(target: Path, tensors: State, metadata: Mapping[str, str] | None = None) -> None:
     """Write a safetensors file that a killed process, or a power cut, leaves whole or not at all.
 
-    Parameters
-    ----------
-    target : Path
-        The file; its folder is made if missing.
-    tensors : State
-        What it holds; they may be views, and share memory with each other.
-    metadata : Mapping, optional
-        Texts stored beside them.
+    Its folder is made if missing. Tensors may be views, and share memory with each other.
     """
     # safetensors refuses tensors that are not contiguous, or share memory.
     copies = {
@@ -44,13 +37,7 @@ def write_state(target: Path, tensors: State, metadata: Mapping[str, str] | None
 
 
 class ClientStore:
-    """One state per client, on disk, the last valid version of each.
-
-    Parameters
-    ----------
-    directory : Path
-        Created on the first write.
-    """
+    """One state per client in a directory, the last valid version of each."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
@@ -92,13 +79,7 @@ class ClientStore:
         return self.directory / f"{_SHARED}-{name[:16]}.safetensors"
 
     def read(self, client: int) -> State:
-        """Load a client's valid state.
-
-        Raises
-        ------
-        KeyError
-            If nothing is stored for the client.
-        """
+        """Load a client's valid state; a KeyError says that there is none."""
         with safe_open(self.path(client), "pt") as file:
             state: State = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             name = (file.metadata() or {}).get(_SHARED)

@@ -19,10 +19,7 @@ _OWN_GPU = "FEDF2DG_GPU"
 def resolve_device(name: str) -> torch.device:
     """Return the device that ``auto``, ``cpu``, ``cuda`` or ``cuda:N`` means in this process.
 
-    Raises
-    ------
-    ValueError
-        If CUDA is asked for and there is none, or no GPU of that number.
+    A ValueError says that CUDA is asked for and there is none, or no GPU of that number.
     """
     gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if name == "cpu" or (name == "auto" and not gpus):
@@ -40,16 +37,8 @@ def resolve_device(name: str) -> torch.device:
 def gpu_shares(name: str) -> list[dict[str, str]]:
     """Return what to tell processes that share out this one's work, so that each has a GPU.
 
-    Parameters
-    ----------
-    name : str
-        As for :func:`resolve_device`.
-
-    Returns
-    -------
-    list of dict
-        Environment variables for each GPU: the k-th process takes the (k mod length)-th. Empty
-        where the work is done on the processor.
+    Environment variables for each GPU of a device (see :func:`resolve_device`): the k-th process
+    takes the (k mod length)-th. Empty where the work is done on the processor.
     """
     device = resolve_device(name)
     if device.type != "cuda":
@@ -85,15 +74,9 @@ _WORTH_THREADS = 1e7
 def fit_threads(operations_per_image: float, most: int, wish: int = 0) -> None:
     """Choose the CPU threads of this process's tensor operations.
 
-    Parameters
-    ----------
-    operations_per_image : float
-        Floating-point operations of one image's forward pass. A model that needs few gets one
-        thread: more would only wait for each other.
-    most : int
-        This process's share of the machine's processors.
-    wish : int (default: 0)
-        Number that somebody asked for, and gets; 0: nobody did.
+    A model that needs few floating-point operations for an image's forward pass gets one thread:
+    more would only wait for each other. Others get ``most``, this process's share of the machine's
+    processors. ``wish`` is a number that somebody asked for, and gets; 0: nobody did.
     """
     fitting = most if operations_per_image >= _WORTH_THREADS else 1
     torch.set_num_threads(wish or fitting)
@@ -140,13 +123,9 @@ def _measured_gain() -> bool:
 
 
 def step_seconds() -> dict[torch.dtype, float]:
-    """Time a training step of a small network on one thread of this processor.
+    """Time a training step of a small network on one thread, in seconds of CPU time by precision.
 
-    Returns
-    -------
-    dict[torch.dtype, float]
-        Seconds of CPU time in float32 and in bfloat16: the shortest of a few, taken in turns, so
-        that other programs on the machine do not decide.
+    Each is the shortest of a few, taken in turns, so that other programs do not decide.
     """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)

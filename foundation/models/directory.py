@@ -35,20 +35,10 @@ class ModelDirectoryError(UsageError):
 class ModelDescription:
     """All that is needed to build a model and to give it images.
 
-    Parameters
-    ----------
-    architecture : str
-        The model's name.
-    projection_dim : int
-        Output size of MOON's projection head; 0: it has none.
-    classes : tuple[str, ...]
-        The classes' names, in the order of the logits.
-    channels : int
-        1 (grey) or 3 (RGB).
-    image_size : tuple[int, int]
-        Height and width in pixels.
-    mean, std : tuple[float, ...]
-        The network sees ``(byte / 255 - mean) / std``, a value per channel.
+    ``architecture`` is the model's name; ``projection_dim`` the output size of MOON's projection
+    head, 0 where it has none. Classes are named in the order of the logits. Images have 1 (grey) or
+    3 (RGB) channels and (height, width) pixels; the network sees ``(byte / 255 - mean) / std``, a
+    value per channel.
     """
 
     architecture: str
@@ -90,10 +80,7 @@ class ModelDescription:
     def from_json(cls, values: Mapping[str, Any]) -> ModelDescription:
         """Read what :meth:`to_json` returned.
 
-        Raises
-        ------
-        KeyError, TypeError, ValueError
-            If a value is missing or of another kind.
+        A KeyError, TypeError or ValueError says that a value is missing or of another kind.
         """
         if values["format"] != FORMAT:
             raise ValueError(f"it has format {values['format']!r}, this version reads {FORMAT}")
@@ -123,11 +110,8 @@ def write_model(target: Path, description: ModelDescription, state: State, card:
 def read_model(directory: Path) -> tuple[ModelDescription, Classifier]:
     """Load what :func:`write_model` wrote; the model is in evaluation mode, on the CPU.
 
-    Raises
-    ------
-    ModelDirectoryError
-        If a file is missing or damaged, the weights are another model's or are not finite, or the
-        architecture is unknown here.
+    A ModelDirectoryError says that a file is missing or damaged, that the weights are another
+    model's or are not finite, or that the architecture is unknown here.
     """
     if not directory.is_dir():
         raise ModelDirectoryError(f"{directory} is not a directory")

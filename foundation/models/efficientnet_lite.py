@@ -111,13 +111,7 @@ class EfficientNetLite0(nn.Module):
 
 
 def efficientnet_lite0(channels: int, image_size: tuple[int, int]) -> tuple[nn.Module, int]:
-    """Build the encoder with fresh weights, and return it with its number of features.
-
-    Raises
-    ------
-    ValueError
-        If the images are too small for five halvings.
-    """
+    """Build the encoder with fresh weights, for images large enough for five halvings."""
     if min(image_size) < SMALLEST:
         raise ValueError(
             f"model 'efficientnet_lite0' needs images of at least {SMALLEST}x{SMALLEST} pixels, "

@@ -1,8 +1,4 @@
-"""What a model says of images, one by one: server and clients measure alike.
-
-Of labelled images on their device, in the same batches every time; of others, a bounded number at a
-time; and what enters the head, whatever the classifier.
-"""
+"""What a model says of images, one by one: server and clients measure alike."""
 
 from __future__ import annotations
 
@@ -33,16 +29,9 @@ _PIXELS = {"cpu": 2**16, "cuda": 2**20}
 class Predictions:
     """A model's answers to n images, on the model's device.
 
-    Parameters
-    ----------
-    logits : Tensor
-        (n, C) float32.
-    predicted : Tensor
-        (n,) int64, the class with the largest logit.
-    correct : Tensor
-        (n,) bool; an image with logits that are not finite is never classified correctly.
-    loss : Tensor
-        Sum of the images' cross-entropies, a float64 scalar.
+    ``logits`` are (n, C) float32; ``predicted``, (n,) int64, is the class with the largest;
+    ``loss`` is the sum of the images' cross-entropies, a float64 scalar. In ``correct``, (n,) bool,
+    an image with logits that are not finite is never right.
     """
 
     logits: Tensor
@@ -54,20 +43,9 @@ class Predictions:
 class LabelledImages:
     """Images on the device to run models over, always in the same order and the same batches.
 
-    Models that differ behind their encoder alone, one after the other, run it once.
-
-    Parameters
-    ----------
-    images : Tensor
-        (n, C, H, W) uint8.
-    labels : Tensor
-        (n,) int64.
-    normalize : callable
-        Maps uint8 images to what the model sees.
-    device : torch.device
-        Where to evaluate.
-    store : Store, optional
-        Keeps the features of a frozen encoder beyond this process.
+    Models that differ behind their encoder alone, one after the other, run it once. Images are (n,
+    C, H, W) uint8, which ``normalize`` maps to what the model sees, labels (n,) int64. ``store``
+    keeps the features of a frozen encoder beyond this process.
     """
 
     def __init__(
@@ -86,7 +64,6 @@ class LabelledImages:
         self._features = KeptFeatures(self._inputs, store)
 
     def __len__(self) -> int:
-        """Return the number of images, n."""
         return len(self.labels)
 
     def _inputs(self) -> Iterator[Tensor]:

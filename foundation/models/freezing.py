@@ -23,12 +23,8 @@ def freeze(model: nn.Module, layers: Sequence[str]) -> None:
     """Take the parameters of layers out of the training.
 
     Layers are named as ``named_parameters`` has them, such as ``encoder`` or ``encoder.0``; what is
-    below a layer belongs to it.
-
-    Raises
-    ------
-    ValueError
-        If a name fits no parameter, or nothing would be left to train.
+    below a layer belongs to it. A ValueError says that a name fits no parameter, or that nothing
+    would be left to train.
     """
     for layer in layers:
         below = [

@@ -36,16 +36,11 @@ _POSITION, _PATCH = "encoder.pos_embedding", 16
 
 
 def read_weights(source: str, architecture: str) -> tuple[State, ModelDescription | None]:
-    """Read weights.
+    """Read weights, and what is known of the model they were, if that is an earlier run's.
 
     ``source`` is a file of weights, a run's directory or its ``model/``, or ``imagenet``: the
-    trained weights for the architecture, from a package or downloaded once. Returned are the state,
-    and what is known of the model it was, if that is an earlier run's.
-
-    Raises
-    ------
-    InitialWeightsError
-        If there are none, or they cannot be read.
+    trained weights for the architecture, from a package or downloaded once. An InitialWeightsError
+    says that there are none, or that they cannot be read.
     """
     if source == IMAGENET:
         return _trained_on_imagenet(architecture), None
@@ -131,28 +126,13 @@ def fitted(
     *,
     same_classes: bool | None = True,
 ) -> tuple[State, list[str]]:
-    """Return the state that a model starts from, and what of it is fresh.
+    """Return the state that a model, which has fresh weights, starts from, and what of it is fresh.
 
-    Parameters
-    ----------
-    model : Classifier
-        Has the fresh weights.
-    given : Mapping[str, Tensor]
-        As :func:`read_weights` returns them: the encoder's entries under whatever prefix.
-    same_classes : bool, optional
-        Whether the given head is for the model's classes, in their order; None: nobody knows, and
-        the head is fresh.
-
-    Returns
-    -------
-    tuple
-        The state, and sentences that name the parts that were not taken, and why.
-
-    Raises
-    ------
-    InitialWeightsError
-        If something of the encoder is missing, has another shape or is not finite, or there is
-        something unknown.
+    ``given`` is what :func:`read_weights` returns: the encoder's entries under whatever prefix.
+    ``same_classes`` says whether its head is for the model's classes, in their order; None: nobody
+    knows, and the head is fresh. Sentences name the parts that were not taken, and why. An
+    InitialWeightsError names what is missing, unknown, not finite or of another shape in the
+    encoder.
     """
     fresh = cpu_state(model)
     given, beside = _by_our_names(given, fresh, model.encoder)
@@ -262,13 +242,7 @@ def _by_our_names(
 
 
 def _prefix(given: Mapping[str, Tensor], wanted: Sequence[str]) -> str:
-    """Return the prefix behind which a checkpoint holds the entries of an encoder.
-
-    Raises
-    ------
-    InitialWeightsError
-        If it holds none of them, or all of them twice.
-    """
+    """Return the one prefix behind which a checkpoint holds the entries of an encoder."""
     found: Counter[str] = Counter()
     known = set(wanted)
     for name in given:

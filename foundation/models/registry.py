@@ -1,8 +1,4 @@
-"""The models by name. Adding one is one function that returns an encoder, and one line here.
-
-An encoder function takes the number of image channels and the image size and returns the encoder
-and its number of features; classifier, projection head and seeding are added by :func:`build`.
-"""
+"""The models by name; see :class:`.Model`."""
 
 from __future__ import annotations
 
@@ -125,15 +121,12 @@ def build(
     ----------
     name : str
         Of one of :data:`foundation.members.MODELS`.
-    classes, channels : int
-        Number of classes, and of image channels.
     image_size : tuple[int, int] or int (default: 32)
         Height and width in pixels.
     projection_dim : int (default: 0)
         Output size of MOON's projection head; 0 builds none.
     seed : int, optional
-        Seed of the initial weights. The global random state is left as it was, so building a
-        model never changes what comes after it. None draws from the global random state.
+        Of the initial weights; the global random state is left as it was. None draws from that.
 
     Raises
     ------

@@ -25,16 +25,7 @@ def group_norm(channels: int) -> nn.Module:
 class BasicBlock(nn.Module):
     """Two 3x3 convolutions beside a shortcut; modules are named and ordered as in torchvision.
 
-    Parameters
-    ----------
-    inputs, outputs : int
-        Channels.
-    stride : int
-        Of the first convolution.
-    norm_layer : callable
-        Builds a normalization layer for a number of channels.
-    downsample : nn.Module, optional
-        The shortcut, where it is not the identity.
+    ``downsample`` is the shortcut, where it is not the identity.
     """
 
     def __init__(
@@ -72,30 +63,11 @@ def residual_encoder(
     blocks: Sequence[int],
     norm_layer: NormLayer = nn.BatchNorm2d,
 ) -> tuple[nn.Module, int]:
-    """Build the convolutional part of a residual network.
+    """Build the convolutional part of a residual network; return it and its number of features.
 
-    Parameters
-    ----------
-    channels : int
-        Channels of the input image.
-    width : int
-        Channels of the first stage, 8 or more; every later stage doubles them and halves the
-        resolution.
-    blocks : Sequence[int]
-        Number of BasicBlocks in each stage.
-    norm_layer : callable (default: nn.BatchNorm2d)
-        Builds a normalization layer for a number of channels.
-
-    Returns
-    -------
-    tuple[nn.Module, int]
-        The encoder, from (n, channels, height, width) to (n, features, 1, 1), and its number
-        of features.
-
-    Raises
-    ------
-    ValueError
-        If the width is below 8.
+    It maps images (n, channels, height, width) to (n, features, 1, 1). The first stage has
+    ``width`` channels, 8 or more; every later one doubles them and halves the resolution.
+    ``blocks`` are the BasicBlocks in each stage.
     """
     # PyTorch 2.14 on processors with AVX2 and without AVX-512: the weights' gradient of a strided
     # 1x1 convolution of fewer than 8 channels, channels_last, writes past its memory.

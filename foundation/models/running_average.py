@@ -19,14 +19,9 @@ WINDOW, GEOMETRIC = "window", "geometric"
 class RunningAverage:
     """An average of models that are seen one after the other.
 
-    Parameters
-    ----------
-    kind : str
-        ``"window"`` or ``"geometric"``.
-    rounds : int
-        K, at least 1. A window keeps as many models in memory, a geometric average one.
-    layout : StateLayout
-        Says which entries are trained parameters; all others are the last model's.
+    The kind is ``"window"``, which keeps the last K models (``rounds``, at least 1) in memory, or
+    ``"geometric"``, which keeps one. What is no trained parameter by the layout is the last
+    model's.
     """
 
     def __init__(self, kind: str, rounds: int, layout: StateLayout) -> None:
@@ -69,7 +64,7 @@ class RunningAverage:
         return {"weight": torch.tensor(self._weight, dtype=torch.float64), **models}
 
     def restore(self, memory: State) -> None:
-        """Go on from what was returned by :meth:`memory`."""
+        """Take back what :meth:`memory` returned."""
         self._weight = float(memory["weight"])
         count = (len(memory) - 1) // max(len(self._names), 1)
         self._models = [

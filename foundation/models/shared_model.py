@@ -21,17 +21,9 @@ def shared_model(
 ) -> Classifier:
     """Build the run's model with its initial weights, which depend on the run's seed alone.
 
-    Parameters
-    ----------
-    description : Description
-        Of the images; their classes, channels and size count.
-    projection : bool (default: False)
-        Whether the algorithm needs a projection head: ``Algorithm.projection``.
-
-    Raises
-    ------
-    ValueError
-        If the model cannot be built for such images, or ``freeze`` fits none of its layers.
+    Classes, channels and size of the images count. ``projection`` says whether the algorithm needs
+    a projection head. A ValueError says that the model cannot be built for such images, or that
+    ``freeze`` fits none of its layers.
     """
     model = build(
         configuration.model,

@@ -20,17 +20,12 @@ State = dict[str, Tensor]
 
 @dataclass(frozen=True)
 class StateLayout:
-    """Which keys of a state dictionary are parameters, float buffers and integer buffers.
+    """Which keys of a state dictionary are what, in its order.
 
-    Parameters
-    ----------
-    parameters, float_buffers, integer_buffers : tuple[str, ...]
-        Names, in the order of the model's ``state_dict()``.
-    frozen : tuple[str, ...]
-        Names of the parameters that are not trained (``requires_grad=False``), such as those of a
-        pretrained encoder, and of their layers' buffers: no algorithm moves them.
-    batch_norm : bool
-        Whether the model has BatchNorm, which cannot train on a batch of one image.
+    Of the ``frozen`` ones, no algorithm moves them: parameters that are not trained
+    (``requires_grad=False``), such as those of a pretrained encoder, and the buffers of their
+    layers. ``batch_norm`` tells whether the model has BatchNorm, which cannot train on a batch of
+    one image.
     """
 
     parameters: tuple[str, ...]
@@ -94,10 +89,7 @@ def cpu_state(model: nn.Module) -> State:
 def load_state(model: nn.Module, state: Mapping[str, Tensor]) -> nn.Module:
     """Copy ``state`` into ``model`` in place, on the model's device, and return the model.
 
-    Raises
-    ------
-    ValueError
-        If names or shapes differ; the message names the first differences.
+    A ValueError names the first differences where names, shapes or types differ.
     """
     problem = state_difference(model.state_dict(), state)
     if problem:
@@ -144,11 +136,6 @@ def interpolated(start: Mapping[str, Tensor], end: Mapping[str, Tensor], step: f
     At 0 and 1 the result equals ``start`` and ``end`` bit for bit. Running variances stay above 0,
     as in between a mean of two is formed. What is not floating point is that of ``end`` except at
     0.
-
-    Raises
-    ------
-    ValueError
-        If λ is outside [0, 1].
     """
     if not 0.0 <= step <= 1.0:
         raise ValueError(f"step = {step:g}: must be from 0 to 1")

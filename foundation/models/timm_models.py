@@ -16,15 +16,7 @@ PREFIX = "timm/"
 def timm_encoder(channels: int, image_size: tuple[int, int], *, name: str) -> tuple[nn.Module, int]:
     """Build a classifier of timm without its head, with fresh weights and nothing drawn at random.
 
-    Returns
-    -------
-    tuple
-        The encoder, and its number of features.
-
-    Raises
-    ------
-    ValueError
-        If timm is not installed, has no such model, or none for such images.
+    A ValueError says that timm is not installed, has no such model, or none for such images.
     """
     timm = _timm(name)
     options = {"img_size": image_size} if _configuration(name).fixed_input_size else {}
@@ -57,10 +49,7 @@ def pixel_constants(name: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
 def downloaded(name: str) -> State:
     """Return timm's trained weights for a model, from its cache or the network.
 
-    Raises
-    ------
-    ValueError
-        If there are none, or they cannot be reached.
+    A ValueError says that there are none, or that they cannot be reached.
     """
     try:
         return cpu_state(_timm(name).create_model(_bare(name), pretrained=True, num_classes=0))

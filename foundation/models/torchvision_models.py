@@ -32,13 +32,8 @@ def torchvision_encoder(
 ) -> tuple[nn.Module, int]:
     """Build a classifier of torchvision without its last layer, with fresh weights.
 
-    Returns the encoder, and its number of features. ``options`` are what torchvision's builder
-    needs so that nothing in a forward pass is drawn at random.
-
-    Raises
-    ------
-    ValueError
-        If the images are too small for it, or torchvision is not installed.
+    ``options`` are what torchvision's builder needs so that nothing in a forward pass is drawn at
+    random. A ValueError says that the images are too small, or that torchvision is not installed.
     """
     if min(image_size) < SMALLEST:
         raise ValueError(
@@ -100,10 +95,7 @@ models = (
 def downloaded(name: str) -> State:
     """Return torchvision's trained weights for a model, from PyTorch's cache or the network.
 
-    Raises
-    ------
-    ValueError
-        If they cannot be reached.
+    A ValueError says that they cannot be reached.
     """
     from torchvision.models import get_model_weights
 

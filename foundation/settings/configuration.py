@@ -60,17 +60,9 @@ _RENAMED = {"hook": "post-training"}
 class RunConfiguration(PostTrainingKeys, FederatedDataKeys, FederatedTrainingKeys):
     """Everything a run depends on. Fields are the keys, in kebab case, of the run configuration.
 
-    Parameters
-    ----------
-    sections : tuple of Section (default: ())
-        Those of strategies and methods whose values are not the defaults, and those of members of
-        a user's own; see :meth:`section`.
-
-    Raises
-    ------
-    ConfigurationError
-        On construction, naming the key, the value and the choices; what contradicts another key
-        is refused by :meth:`parse`.
+    ``sections`` are those of strategies and methods whose values are not the defaults, and those of
+    members of a user's own; see :meth:`section`. A ConfigurationError names the key, the value and
+    the choices on construction; what contradicts another key is refused by :meth:`parse`.
     """
 
     seed: int = key(
@@ -149,18 +141,10 @@ class RunConfiguration(PostTrainingKeys, FederatedDataKeys, FederatedTrainingKey
 
     @classmethod
     def parse(cls, values: Mapping[str, Any]) -> RunConfiguration:
-        """Build a configuration from flat or nested keys in kebab case.
+        """Build a configuration from flat or nested keys; absent ones keep their defaults.
 
-        Parameters
-        ----------
-        values : Mapping[str, Any]
-            ``{"num-server-rounds": 10, "generation.iterations": 200}`` or nested tables as a
-            TOML file gives them. Keys that are absent keep their defaults.
-
-        Raises
-        ------
-        ConfigurationError
-            Unknown key, wrong type, value out of range or not among the choices.
+        A ConfigurationError names an unknown key, a wrong type, and a value that is out of range,
+        not among the choices or contradicts another.
         """
         flat = with_present_names(flatten(values))
         if isinstance(methods := flat.get("post-training"), str):
@@ -372,13 +356,7 @@ def _foreign_members(values: Mapping[str, Any]) -> Iterator[tuple[str, Family, s
 
 
 def member_files(values: Mapping[str, Any]) -> list[tuple[str, Path]]:
-    """Return the sources of the members of a user's own that flat keys name; see :class:`.Family`.
-
-    Raises
-    ------
-    ConfigurationError
-        If one is not here.
-    """
+    """Return the sources of a user's own members that flat keys name; see :class:`.Family`."""
     found = {
         name: file
         for _, family, member in _foreign_members(values)
@@ -427,13 +405,7 @@ def with_present_names(flat: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def read_toml(path: Path) -> dict[str, Any]:
-    """Read a TOML file of run-configuration keys, flattened; of an app, those that it sets.
-
-    Raises
-    ------
-    ConfigurationError
-        If the file is missing or is not TOML.
-    """
+    """Read a TOML file of run-configuration keys, flattened; of an app, those that it sets."""
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
         if path.name == "pyproject.toml":
@@ -446,11 +418,7 @@ def read_toml(path: Path) -> dict[str, Any]:
 
 
 def typed(name: str, text: str) -> Value:
-    """Read a text as a value of a key's type.
-
-    What is not of that type stays a text: the parser's message names the key, the value and the
-    type.
-    """
+    """Read a text as a value of a key's type; what is not of that type stays a text."""
     kind = next((info.kind for key_name, info in _declared() if key_name == name), str)
     value: Value = _read_as(kind, text)
     return value
@@ -466,10 +434,7 @@ def _read_as(kind: type, value: Any) -> Any:
 def key_table(values: Mapping[str, Any] | None = None) -> list[tuple[str, Value, KeyInfo]]:
     """Return (key, default, what it means) for every key, in the order of declaration.
 
-    Parameters
-    ----------
-    values : Mapping[str, Any], optional
-        A run's flat keys, whose members of a user's own may bring keys of theirs.
+    ``values`` are a run's flat keys, whose members of a user's own may bring keys of theirs.
     """
     brought = _brought_sections(values or {})
     defaults = RunConfiguration(sections=tuple(kind() for kind in brought.values())).flat()

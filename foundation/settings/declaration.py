@@ -108,13 +108,7 @@ class Section:
         cls.section_binds = binds or cls.section_binds
 
     def __post_init__(self) -> None:
-        """Hold every value against its declaration.
-
-        Raises
-        ------
-        ConfigurationError
-            Naming the field, the value and what it may be.
-        """
+        """Hold every value against its declaration; a ConfigurationError says what it may be."""
         for entry in fields(self):  # type: ignore[arg-type]
             info: KeyInfo | None = entry.metadata.get("info")
             if info is None:  # a section of its own, which has checked itself
@@ -137,19 +131,8 @@ _EXPECTED: dict[type, str] = {
 def checked(name: str, value: Any, info: KeyInfo) -> Any:
     """Return a value as its declared type, if it is permitted; a path is made absolute.
 
-    Parameters
-    ----------
-    name : str
-        What the setting is called where it was set.
-    value : value
-        A whole number will do for a number.
-    info : KeyInfo
-        The declaration.
-
-    Raises
-    ------
-    ConfigurationError
-        Naming the setting, the value and what it may be.
+    ``name`` is what the setting is called where it was set. A whole number will do for a number. A
+    ConfigurationError names the setting, the value and what it may be.
     """
     if info.kind is float and type(value) is int:
         value = float(value)

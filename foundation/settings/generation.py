@@ -179,15 +179,7 @@ class CompetitionSettings(Section, binds="compete"):
 def inversion_of(
     kind: str, generation: GenerationSettings, competition: CompetitionSettings
 ) -> InversionSettings:
-    """Return the settings of an inversion of one kind.
-
-    Parameters
-    ----------
-    kind : {"common", "hard"}
-        Hard samples have a competition weight of their own.
-    generation, competition
-        The sections of those names.
-    """
+    """Return the settings of a "common" or "hard" inversion, which has a weight of its own."""
     if kind == "hard":
         return replace(generation, competition_weight=competition.weight)
     return generation

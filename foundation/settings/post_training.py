@@ -100,23 +100,11 @@ class PostTrainingKeys(Section):
 
 
 def methods_for(text: str, image_size: tuple[int, int], label_counts_told: bool) -> str:
-    """Return the names of the methods that a run's key means.
+    """Return the names of the methods that a run's key means, for images of (height, width) pixels.
 
-    Parameters
-    ----------
-    text : str
-        The key's value.
-    image_size : tuple of int
-        Height and width in pixels.
-    label_counts_told : bool
-        Whether the server may know the clients' label counts, without which a bias could only be
-        fitted on pseudo images.
-
-    Returns
-    -------
-    str
-        ``text``; for auto the methods that did best by measurement (docs/lab): distillation alone
-        for tiny images, and for photographs the bias corrected behind it.
+    auto means those that did best by measurement (docs/lab): distillation alone for tiny images,
+    and for photographs the bias corrected behind it, unless the server may not know the clients'
+    label counts: a bias could then only be fitted on pseudo images.
     """
     if text.strip() != AUTO:
         return text
@@ -125,14 +113,7 @@ def methods_for(text: str, image_size: tuple[int, int], label_counts_told: bool)
 
 
 def method_names(text: str) -> list[str]:
-    """Return the names of methods that the key names, in its order.
-
-    Raises
-    ------
-    ConfigurationError
-        If there is none of a name, the same method is named twice, or ``none`` is named beside
-        others; the message lists the choices.
-    """
+    """Return the different names of methods that the key names, in its order."""
     given = list(names_in(text))
     if not given or len(set(given)) < len(given) or ("none" in given and len(given) > 1):
         raise ConfigurationError(

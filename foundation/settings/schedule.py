@@ -36,14 +36,9 @@ class ScheduleSettings(Section):
     every: int = key(10, "Rounds between two factors of the schedule step.", minimum=1)
 
     def factor(self, server_round: int, rounds: int) -> float:
-        """Return the schedule's factor in a round; above 0, at most 1.
+        """Return the schedule's factor in a round r, from 1, of R; above 0, at most 1.
 
-        Parameters
-        ----------
-        server_round : int
-            r, from 1. Behind the last round it stays as it was there.
-        rounds : int
-            R, ``num-server-rounds``.
+        Behind the last round it stays as it was there.
         """
         position = min(server_round, rounds)
         if position <= self.warm_up_rounds:

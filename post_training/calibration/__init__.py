@@ -39,13 +39,10 @@ def run(trained: Trained, settings: Settings) -> None:
 
 
 def require(model: nn.Module, settings: Settings) -> None:
-    """Refuse a model or settings that no calibration can work with.
+    """Refuse a model or settings that no calibration can work with (ValueError).
 
-    Raises
-    ------
-    ValueError
-        If the model has no linear head with a bias, if clients may not tell what the source needs,
-        or if it would be too large to send.
+    The model needs a linear head with a bias, and answers of a size that can be sent; clients must
+    be allowed to tell what the source needs.
     """
     source = settings.calibration.from_
     head = model.get_submodule(head_name(model))

@@ -32,13 +32,7 @@ _TOLERANCE = 1e-10
 
 
 def calibrated_bias(trained: Trained, settings: Settings) -> tuple[State, bool]:
-    """Return the global model with a corrected bias, and whether clients' predictions gave it.
-
-    Raises
-    ------
-    NoAnswer
-        If predictions are to be taken, and no client tells them and its label counts.
-    """
+    """Return the global model with a corrected bias, and whether clients' predictions gave it."""
     source = settings.calibration.from_
     if source != "pseudo":
         with trained.timed("calibrated"):

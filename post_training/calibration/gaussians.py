@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from foundation.models.class_statistics import class_means
 from foundation.models.evaluation import features_of
 from generation import PseudoData
 from questions.class_statistics import ClassStatistics
@@ -29,18 +30,11 @@ _SMALLEST_EIGENVALUE = 1e-6
 
 @dataclass(frozen=True)
 class Gaussians:
-    """The classes' features.
+    """The classes' features: their ``means`` (C, d), and a positive definite ``covariance``.
 
-    Parameters
-    ----------
-    shares : Tensor
-        (C,), the classes' shares of the images; 0: nothing is known of the class.
-    means : Tensor
-        (C, d).
-    covariance : Tensor
-        (d, d), or (C, d, d) one for each class; positive definite.
-    shrinkage : float
-        How much of the covariance is a sphere, 0 to 1; the mean where there are several.
+    ``shares`` (C,) are the classes' shares of the images, 0 where nothing is known of a class. The
+    covariance is (d, d), or (C, d, d) one for each class; so much of it as ``shrinkage``, 0 to 1,
+    is a sphere (the mean where there are several).
     """
 
     shares: Tensor
@@ -54,10 +48,7 @@ def gaussians_of(
 ) -> Gaussians:
     """Return what the clients told, or else pseudo images, whose covariance is taken in any case.
 
-    Raises
-    ------
-    ValueError
-        If there are too few images to know how features vary within a class.
+    ValueError if there are too few images to know how features vary within a class.
     """
     of_pseudo = None if data is None else _of_pseudo_images(trained, data)
     if told is None:
@@ -103,20 +94,11 @@ def _of_pseudo_images(trained: Trained, data: PseudoData) -> Gaussians:
     return Gaussians((counts > 0).double(), class_means(sums, counts), shrunk(raw, amount), amount)
 
 
-def class_means(feature_sums: Tensor, counts: Tensor) -> Tensor:
-    """Return μ_c = s_c / n_c, (C, d); 0 for classes without images."""
-    return feature_sums.double() / counts.double().clamp_min(1).unsqueeze(1)
-
-
 def pooled_covariance(moment: Tensor, feature_sums: Tensor, counts: Tensor) -> tuple[Tensor, float]:
     """Return Σ = (B − Σ_c s_c·s_cᵀ/n_c)/(n − C'), and n − C', C' being the classes with images.
 
-    B = Σ f·fᵀ, (d, d), is over the images that ``counts`` (C,) counts.
-
-    Raises
-    ------
-    ValueError
-        If there are no more images than classes.
+    B = Σ f·fᵀ, (d, d), is over the images that ``counts`` (C,) counts, more than there are classes
+    (ValueError).
     """
     return _within(moment, float(counts.sum()), feature_sums, counts)
 
@@ -128,14 +110,9 @@ def covariance_of_spread(
 
     If a client's images of a class are drawn like all others of it, the mean of n_k,c of them has
     the covariance Σ/n_k,c, so that Σ_k,c n_k,c·(μ_k,c − μ_c)(μ_k,c − μ_c)ᵀ = (G − C')·Σ on the mean
-    over draws (FedCOF, Goswami et al. 2024). Where clients' images differ in more than labels,
-    it is too large. Returned are it (d, d) and G − C', with G pairs (k, c) in ``mean_products``,
-    Σ_k,c s_k,c·s_k,cᵀ/n_k,c.
-
-    Raises
-    ------
-    ValueError
-        If no class is held by two clients.
+    over draws (FedCOF, Goswami et al. 2024). Where clients' images differ in more than labels, it
+    is too large. Returned are it (d, d) and G − C', with G pairs (k, c) in ``mean_products``, Σ_k,c
+    s_k,c·s_k,cᵀ/n_k,c; ValueError if no class is held by two clients.
     """
     return _within(mean_products, float(groups), feature_sums, counts)
 
@@ -189,10 +166,7 @@ def oracle_approximating(covariance: Tensor, freedom: float) -> float:
 def shrunk(covariance: Tensor, amount: float) -> Tensor:
     """Return (1 − a)·S + a·(tr S/d)·I, with eigenvalues above 0, for symmetric S and a in [0, 1].
 
-    Raises
-    ------
-    ValueError
-        If the trace is not above 0: features that do not vary within classes.
+    ValueError if the trace is not above 0: features that do not vary within classes.
     """
     matrix = covariance.double()
     mean = float(matrix.diagonal().mean())

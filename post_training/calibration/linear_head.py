@@ -6,7 +6,6 @@ All in float64. C is the number of classes, d that of features.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -15,53 +14,12 @@ from scipy.optimize import minimize
 from torch import Tensor
 from torch.nn import functional as F
 
+from foundation.models.head import LinearHead
+
 # The weight of ½‖W‖²/C beside the mean cross-entropy, for features of unit mean square. It keeps
 # the head finite where draws can be separated.
 _DECAY = 1e-3
 _ITERATIONS = 100
-
-
-@dataclass(frozen=True)
-class LinearHead:
-    """Logits z = W·f + b of features f.
-
-    Parameters
-    ----------
-    weight : Tensor
-        (C, d) float64, W.
-    bias : Tensor
-        (C,) float64, b.
-    """
-
-    weight: Tensor
-    bias: Tensor
-
-    def logits(self, features: Tensor) -> Tensor:
-        """Return (n, C) float64 for features (n, d)."""
-        return features.double() @ self.weight.T + self.bias
-
-    def scaled(self, factor: float) -> LinearHead:
-        """Return the head whose logits are ``factor`` times these."""
-        return LinearHead(factor * self.weight, factor * self.bias)
-
-    def within(self, old: LinearHead, known: Tensor) -> LinearHead:
-        """Return ``old`` with the rows of the known classes replaced by these.
-
-        What is added to all rows of a head changes no prediction among them, so the new rows can be
-        moved to where the mean of the old ones is. Beside the mean logit of the known classes every
-        other class then stands where it stood.
-
-        Parameters
-        ----------
-        old : LinearHead
-            (C, d): all classes.
-        known : Tensor
-            (C,) bool, with as many true entries as this head has rows, at least one.
-        """
-        weight, bias = old.weight.clone(), old.bias.clone()
-        weight[known] = self.weight + (old.weight[known].mean(0) - self.weight.mean(0))
-        bias[known] = self.bias + (old.bias[known].mean() - self.bias.mean())
-        return LinearHead(weight, bias)
 
 
 def discriminant_head(means: Tensor, covariance: Tensor, shares: Tensor) -> LinearHead:
@@ -90,19 +48,10 @@ def logit_spread(head: LinearHead, means: Tensor, covariance: Tensor, shares: Te
 
 
 def trained_head(features: Tensor, labels: Tensor, shares: Tensor) -> LinearHead:
-    """Return the head with the least cross-entropy on labelled features.
+    """Return the head with the least cross-entropy on features (n, d) and labels (n,).
 
-    A convex problem, solved with no step size to choose. Every class weighs its share however many
-    features there are of it.
-
-    Parameters
-    ----------
-    features : Tensor
-        (n, d).
-    labels : Tensor
-        (n,) int64 in [0, C), at least one of each class.
-    shares : Tensor
-        (C,), π_c above 0.
+    A convex problem, solved with no step size to choose. Every class weighs its share π_c, above 0,
+    however many features there are of it, at least one.
     """
     counts = labels.bincount(minlength=len(shares)).double()
     priors = shares.double() / shares.double().sum()

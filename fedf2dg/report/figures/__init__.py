@@ -1,7 +1,6 @@
 """The figures of a run, drawn without a display and without matplotlib's global state.
 
-Each function takes plain values and returns a :class:`matplotlib.figure.Figure`;
-:func:`to_svg` and :func:`to_png` render one.
+Each function takes plain values and returns a :class:`matplotlib.figure.Figure`.
 """
 
 from fedf2dg.report.figures.cells import confusion_matrices, image_grid, label_counts

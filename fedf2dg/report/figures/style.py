@@ -1,9 +1,8 @@
 """What all figures have in common: colours, text, and how they become files and parts of pages.
 
 Colours are Okabe and Ito's (stages) and one blue from clear to full (quantities), which
-colour-blind readers and grey printers can tell apart; stages also differ in marker and label, so
-nothing rests on colour alone. Nothing has a background, and in a page the ink follows the page's
-colours, so that figures suit light and dark pages.
+colour-blind readers and grey printers can tell apart; stages also differ in marker and label.
+Nothing has a background, and in a page the ink follows the page's colours, light or dark.
 """
 
 from __future__ import annotations
@@ -61,6 +60,12 @@ _STYLE: dict[Any, Any] = {
     "axes.facecolor": "none",
     "savefig.facecolor": "none",
     "legend.facecolor": PAPER,
+    "legend.frameon": False,
+    "legend.fontsize": 8.5,
+    "grid.color": FAINT,
+    "grid.linewidth": 0.7,
+    "lines.linewidth": 1.4,
+    "lines.markersize": 4.6,
     "hatch.linewidth": 0.6,
     "svg.fonttype": "none",  # text stays text: searchable, and readable to screen readers
     "svg.hashsalt": "fedf2dg",  # the same run gives the same file
@@ -100,38 +105,21 @@ def plain(name: str, most: int) -> str:
     return name.replace("$", r"\$")
 
 
-def to_png(figure: Figure, *, dots_per_inch: float = 200.0) -> bytes:
+def to_png(figure: Figure) -> bytes:
     """Render a figure as the content of a PNG file, on white."""
     content = io.BytesIO()
     with styled():
-        FigureCanvasAgg(figure).print_figure(
-            content,
-            format="png",
-            dpi=dots_per_inch,
-            facecolor="white",
-            metadata={"Software": None},
-        )
+        plain_file: Any = {"facecolor": "white", "metadata": {"Software": None}}
+        FigureCanvasAgg(figure).print_figure(content, dpi=200.0, **plain_file)
     return content.getvalue()
 
 
 def to_svg(figure: Figure, identifier: str, description: str, *, in_page: bool = True) -> str:
     """Render a figure as an ``<svg>`` element that can stand in a page with others.
 
-    Parameters
-    ----------
-    figure : Figure
-        What to render.
-    identifier : str
-        Put before every id in it, so that two figures of a page share none.
-    description : str
-        What a screen reader says.
-    in_page : bool (default: True)
-        Whether its colours are those of the page's style; else it is a file of its own, on white.
-
-    Returns
-    -------
-    str
-        The element; text in it is text, in whatever sans-serif font the page sets.
+    The ``identifier`` stands before every id in it; the ``description`` is what a screen reader
+    says. Its text is text, in the page's font, and its colours are those of the page's style; where
+    it is not ``in_page`` it is a file of its own, on white.
     """
     content = io.BytesIO()
     with styled():
