@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from foundation.errors import DataError
+from foundation.seeds import sent
 
 from .augmentation import (
     crop_flip_positions,
@@ -110,8 +111,9 @@ class Batches:
         moves = None
         if self.augmentation != "none":
             rotate = self.augmentation == "crop-flip-rotate"
-            moves = self._sent(random_moves(self.samples, rotate=rotate, generator=generator))
-        order = self._sent(order)
+            drawn = random_moves(self.samples, rotate=rotate, generator=generator)
+            moves = sent(drawn, self.device)
+        order = sent(order, self.device)
         for step in range(self.steps_per_epoch):
             rows = slice(step * self.batch_size, (step + 1) * self.batch_size)
             chosen = order[rows]
@@ -141,12 +143,6 @@ class Batches:
                 add_noise(images, self.feature_noise, self._std, generator)
             yield images, self.labels[rows]
 
-    def _sent(self, drawn: Tensor) -> Tensor:
-        """Copy to the device; a GPU would end what it was given before, but for pinned memory."""
-        if self.device.type != "cuda":
-            return drawn.to(self.device)
-        return drawn.pin_memory().to(self.device, non_blocking=True)
-
     def _augmented(self, chosen: Tensor, moves: Tensor) -> Tensor:
         area = self._height * self._width
         if self.augmentation == "crop-flip":
@@ -165,17 +161,6 @@ class Batches:
             channels = (channels >> self._byte_offsets) & 255
         return channels.float().mul_(self._scale).add_(self._shift)
 
-<<<<<<< HEAD
-    def _add_noise(self, images: Tensor, noise: FeatureNoise, generator: torch.Generator) -> None:
-        """Add noise to normalised (b, C, H * W) images, in place."""
-        top, left, height, width = noise.cell or (0, 0, self._height, self._width)
-        grid = images.view(len(images), self._channels, self._height, self._width)
-        cell = grid[:, :, top : top + height, left : left + width]
-        drawn = self._sent(torch.randn(cell.shape, generator=generator))
-        cell.add_(drawn.mul_(self._pixel_scale.unsqueeze(-1)), alpha=noise.std)
-
-=======
->>>>>>> main
     def _shaped(self, images: Tensor) -> Tensor:
         shaped = images.view(len(images), self._channels, self._height, self._width)
         return shaped.contiguous(memory_format=self._memory_format)
