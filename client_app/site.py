@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Callable, Mapping, MutableMapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from foundation.data import Batches, Description, ImageData, site_data
+from foundation.data import Batches, Description, ImageData, as_seen, site_data
 from foundation.data.agreement import from_values
 from foundation.data.cache import stored_features
 from foundation.models import Classifier, StateLayout, bfloat16_pays, fit_threads, resolve_device
@@ -111,10 +111,12 @@ class Site:
 
     @_resident
     def judging_images(self) -> LabelledImages:
-        data = self.held_out()
+        data, normalization = self.held_out(), self.description.normalization
         # Copies: a site's own test images are memory-mapped and read-only.
         images, labels = torch.tensor(data.images), torch.tensor(data.labels)
-        apply = self.description.normalization.apply
+        apply: Callable[[torch.Tensor], torch.Tensor] = normalization.apply
+        if data.feature_noise is not None:  # which bytes cannot hold
+            images, apply = as_seen(data, normalization), torch.clone
         return LabelledImages(images, labels, apply, self.device, self._feature_store(data))
 
     @_resident
@@ -165,7 +167,8 @@ class Site:
         if not encoder_is_frozen(self.model()):
             return None
         pixels = hashlib.sha256(data.images.tobytes()).hexdigest()
-        known = f"{pixels} {self.description.normalization} {self.device.type}"
+        noise = "" if data.feature_noise is None else f" {data.feature_noise}"
+        known = f"{pixels}{noise} {self.description.normalization} {self.device.type}"
         return lambda name, compute: stored_features(f"{known} {name}", compute)
 
     def model(self) -> Classifier:

@@ -8,7 +8,9 @@ A Dirichlet division is drawn again until every client has its least number of r
 drawn as counts first, for many draws at once.
 
 Q. Li, Y. Diao, Q. Chen, B. He: Federated Learning on Non-IID Data Silos: An Experimental Study,
-ICDE 2022 (NIID-Bench): label distribution skew (section III-A), quantity skew (III-C).
+ICDE 2022 (NIID-Bench): label distribution skew (section III-A), quantity skew (III-C). The two
+Dirichlet divisions of the literature differ: NIID-Bench divides each class over the clients, whose
+sizes then differ much; FedDyn's program gives clients of one size shares of the classes.
 """
 
 from collections.abc import Sequence
@@ -21,7 +23,7 @@ from foundation.errors import PartitionError
 
 Indices = npt.NDArray[np.int64]
 
-PARTITIONS = ("iid", "dirichlet", "classes", "quantity")
+PARTITIONS = ("iid", "dirichlet", "dirichlet-balanced", "classes", "quantity")
 
 #: A class of so many images gives at least one to those that are held out.
 HELD_OUT_FROM = 10
@@ -47,10 +49,11 @@ def partition(
 
     ``iid``: equal random parts. ``dirichlet``: every class is divided by proportions drawn from a
     Dirichlet distribution of concentration `dirichlet_alpha` (beta in NIID-Bench, in its
-    self-balancing form); the smaller, the more skewed. ``classes``: every client holds
-    `classes_per_client` classes. ``quantity``: random parts whose sizes are drawn from a Dirichlet
-    distribution of concentration `quantity_alpha`. After `max_draws` draws without `min_samples`
-    rows for every client, the drawn kinds give up.
+    self-balancing form); the smaller, the more skewed. ``dirichlet-balanced``: equally large parts,
+    each of which draws its own shares of the classes from that distribution. ``classes``: every
+    client holds `classes_per_client` classes. ``quantity``: random parts whose sizes are drawn from
+    a Dirichlet distribution of concentration `quantity_alpha`. After `max_draws` draws without
+    `min_samples` rows for every client, the drawn kinds give up.
 
     An impossible parameter, more clients than the data can feed, and no draw that gives every
     client its rows are a PartitionError.
@@ -64,6 +67,9 @@ def partition(
     elif kind == "dirichlet":
         _check_alpha("dirichlet-alpha", dirichlet_alpha)
         parts = _dirichlet(labels, clients, dirichlet_alpha, min_samples, max_draws, rng)
+    elif kind == "dirichlet-balanced":
+        _check_alpha("dirichlet-alpha", dirichlet_alpha)
+        parts = _balanced(labels, clients, dirichlet_alpha, rng)
     elif kind == "classes":
         parts = _classes(labels, clients, classes_per_client, rng)
     else:
@@ -265,6 +271,35 @@ def _draw_counts(
             return chosen
         best = max(best, int(smallest.max()))
     raise _exhausted("dirichlet", alpha, clients, min_samples, max_draws, best)
+
+
+def _balanced(
+    labels: npt.NDArray[np.int64], clients: int, alpha: float, rng: np.random.Generator
+) -> list[Indices]:
+    """Give clients of one size, in random turns, an image of a class drawn from their own shares.
+
+    A class that has run out is drawn no more, so that the last turns take what is left. Acar et
+    al.: Federated Learning Based on Dynamic Regularization, ICLR 2021 (their program); so do
+    FedACG, DENSE and Co-Boosting.
+    """
+    present, totals = np.unique(labels, return_counts=True)
+    shares = rng.dirichlet(np.full(len(present), alpha), size=clients)
+    turns = rng.permutation(np.arange(len(labels)) % clients)
+    drawn = rng.random(len(labels))
+    left = totals.copy()
+    taker_of = [np.empty(total, dtype=np.int64) for total in totals]
+    for client, at in zip(turns, drawn, strict=True):
+        weights = shares[client] * (left > 0)
+        if not weights.any():  # all that this client would take is gone
+            weights = left.astype(np.float64)
+        sums = np.cumsum(weights)
+        index = int(np.searchsorted(sums, at * sums[-1], side="right"))
+        left[index] -= 1
+        taker_of[index][left[index]] = client
+    taker = np.empty(len(labels), dtype=np.int64)
+    for label, takers in zip(present, taker_of, strict=True):
+        taker[rng.permutation(np.flatnonzero(labels == label))] = takers
+    return [np.flatnonzero(taker == client) for client in range(clients)]
 
 
 def _exhausted(
