@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 import torch
 
-from foundation.intervals import surely_more
 from foundation.messages.content import Content, Received
 from foundation.models import State, load_state
 from foundation.models.batch_norm import pooled_statistics, with_statistics
@@ -19,6 +18,7 @@ from foundation.models.class_statistics import class_sums
 from foundation.models.closed_form import FeatureSums, shrunk_towards
 from foundation.models.head import LinearHead, head_name, head_parameters, with_head
 from foundation.models.personal import OwnLayers
+from foundation.scores import surely_more
 from foundation.settings.configuration import ConfigurationError
 
 from .batch_norm import measured_inputs

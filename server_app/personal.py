@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from foundation.events.family import OwnLayersJudged, OwnLayersOfSite, failures_of
-from foundation.intervals import paired_standard_error
 from foundation.models.personal import batch_norm_entries
 from foundation.models.state import digest_of
+from foundation.scores import paired_standard_error
 from questions.own_layers import OwnLayersRequest
 from questions.personal import PersonalRequest, better
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from fedf2dg.report.document import Cell, Row, Table
 from fedf2dg.report.run_record import RunRecord, mapping, number
-from fedf2dg.report.tables import MEASURED_ON, percent, points, stages
+from fedf2dg.report.tables import MEASURED_ON, amount, percent, points, stages
 from foundation import counted
 from foundation.events.family import (
     ClientAccuracy,
@@ -17,7 +17,7 @@ from foundation.events.family import (
     OwnLayersJudged,
 )
 from foundation.events.reading import from_json
-from foundation.intervals import Z, difference_interval
+from foundation.scores import Z, difference_interval
 
 _IN_WORDS = {
     "federated": "federated training",
@@ -119,7 +119,7 @@ def judgements_table(record: RunRecord) -> Table:
         gain = "" if event.gain is None else f"{100 * event.gain:+.1f}"
         if gain:
             gain += f"{'' if error is None else f' ± {100 * Z * error:.1f}'} points"
-        rows.append([event.stage, gain, _count(event.images), Cell(event.verdict, "any")])
+        rows.append([event.stage, gain, amount(event.images), Cell(event.verdict, "any")])
     header = ["stage", "gain and 95 % interval", "held-out images", "verdict"]
     return Table("Judgements of the clients", header, rows, words=(0, -1))
 
@@ -138,7 +138,7 @@ def own_layers(summary: Mapping[str, Any]) -> tuple[str, Table]:
         gain = f"{100 * (site.gain or 0.0):+.1f} ± {100 * Z * error:.1f} points"
         word = Cell("its own" if site.kept else "shared", "words good" if site.kept else "words")
         shares = (percent(site.shared), percent(site.own))
-        rows.append([name, word, _count(site.images), *shares, gain])
+        rows.append([name, word, amount(site.images), *shares, gain])
     keeps = {
         "batch-norm": "BatchNorm layers of its own: they stayed at the site during the rounds",
         "head": "a last layer of its own, fitted to its images and held by the shared one",
@@ -176,14 +176,14 @@ def clients_table(record: RunRecord) -> Table:
         for row in last.clients:
             note(row, "kept", row.kept)
     columns = list(dict.fromkeys(column for found in shares.values() for column in found))
-    names, examples = dict(enumerate(record.client_names())), record.examples_per_client()
+    names, examples = dict(enumerate(record.met.names)), record.met.num_examples
     rows = [
         [
             names.get(row.client if row.client is not None else -1) or row.name or str(client),
             f"{examples[client]:,.0f}"
             if isinstance(client, int) and client < len(examples)
             else "",
-            _count(row.images),
+            amount(row.images),
             *(percent(shares[client].get(column)) for column in columns),
         ]
         for client, row in facts.items()
@@ -191,7 +191,3 @@ def clients_table(record: RunRecord) -> Table:
     header = ["client", "training images", "held-out images", *columns]
     title = "Accuracy on each client's held-out images"
     return Table(title, header, rows, rest_in="summary.json")
-
-
-def _count(images: int | None) -> str | None:
-    return None if images is None else f"{images:,}"

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from foundation.errors import DataError
+from foundation.seeds import sent
 
 from .augmentation import (
     crop_flip_positions,
@@ -109,10 +110,10 @@ class Batches:
         order = torch.randperm(self.samples, generator=generator)
         moves = None
         if self.augmentation != "none":
-            moves = random_moves(
-                self.samples, rotate=self.augmentation == "crop-flip-rotate", generator=generator
-            ).to(self.device)
-        order = order.to(self.device)
+            rotate = self.augmentation == "crop-flip-rotate"
+            drawn = random_moves(self.samples, rotate=rotate, generator=generator)
+            moves = sent(drawn, self.device)
+        order = sent(order, self.device)
         for step in range(self.steps_per_epoch):
             rows = slice(step * self.batch_size, (step + 1) * self.batch_size)
             chosen = order[rows]

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from foundation.errors import DataError
+from foundation.seeds import sent
 
 FEATURE_NOISES = ("level", "space")
 LABEL_NOISES = ("none", "symmetric", "pairflip")
@@ -96,9 +97,9 @@ def add_noise(
     """
     top, left, height, width = noise.cell or (0, 0, *images.shape[2:])
     cell = images[:, :, top : top + height, left : left + width]
-    drawn = torch.randn(cell.shape, generator=generator).to(images.device)
-    scale = 1 / torch.tensor(std, device=images.device).view(1, -1, 1, 1)
-    cell.add_(drawn.mul_(scale), alpha=noise.std)
+    scale = 1 / torch.tensor(std).view(1, -1, 1, 1)
+    drawn = torch.randn(cell.shape, generator=generator).mul_(scale)
+    cell.add_(sent(drawn, images.device), alpha=noise.std)
 
 
 def noisy_labels(
