@@ -8,7 +8,7 @@ from typing import Any
 
 from fedf2dg.report.document import Cell, Row, Table
 from fedf2dg.report.run_record import STAGES, mapping, number
-from foundation.intervals import difference_interval, share_interval
+from foundation.scores import difference_interval, share_interval
 from foundation.wording import NONE, duration
 
 #: What ``fedf2dg diagnose`` writes into a run's directory.
