@@ -16,10 +16,7 @@ DIAGNOSIS = "diagnosis.json"
 #: What stands for the accuracy of a stage that ran and that nobody measured.
 NOT_MEASURED = "not measured"
 #: What whoever measured measured on.
-MEASURED_ON = {
-    "server": "test images of the server",
-    "clients": "held-out images of the clients",
-}
+MEASURED_ON = {"server": "test images of the server", "clients": "held-out images of the clients"}
 
 #: What the stages are, before they stand in a table.
 EXPLAINED = {
