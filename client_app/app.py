@@ -24,6 +24,7 @@ from questions import Question, questions
 from questions.evaluation import Candidates, evaluated
 from strategies import get
 
+from .personal import OwnBatchNorm
 from .site import Site
 from .train_request import TrainRequest, config_in, number
 from .training import train_round
@@ -82,7 +83,10 @@ def train(message: Message, context: Context) -> Message:
         configuration, declared = replace(configuration, proximal_mu=mu), get("fedprox")
     model = site.model()
     layout = model.state_dict()
-    load_state(model, request.model(layout))
+    shared = request.model(layout)
+    own, received = OwnBatchNorm(site, shared), request.received(layout)
+    load_state(model, own.put_into(shared))
+    received.update({name: own.put_into(state) for name, state in received.items()})
     autocast = site.autocast()
     batches = site.inputs(bool(request.config.get("pooled", False)), autocast)
     client = request.client(site.partition_id, context.node_id)
@@ -95,8 +99,9 @@ def train(message: Message, context: Context) -> Message:
         client=client,
         classes=site.description.classes,
         autocast=autocast,
-        received=request.received(layout),
+        received=received,
     )
+    own.keep(model, server_round)
     metrics = MetricRecord(
         {
             "num-examples": batches.samples,

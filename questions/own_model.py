@@ -34,7 +34,6 @@ from .evaluation import (
     Counts,
     Scores,
     checked_confusion,
-    checked_tables,
     held_out_counts,
     tells_classes,
 )
@@ -160,11 +159,10 @@ class OwnModelRequest(Request[Comparison, "Comparison | None"]):
         return Content(settings={"client": client})
 
     def checked(self, who: Participant, reply: Received) -> Comparison:
-        tables = checked_tables(who, reply, 2)
-        scores = Scores(**tables, loss=np.full(2, np.nan), outcomes=())
+        scores = Scores.checked(reply, who.held_out, 2, losses=False)
         if not tells_classes(len(scores.total)):
             return Comparison(scores)
-        return Comparison(scores, tuple(checked_confusion(reply, scores.total, scores.correct)))
+        return Comparison(scores, tuple(checked_confusion(reply, scores)))
 
     def pooled(self, answers: Mapping[int, Comparison]) -> Comparison | None:
         scores = Scores.sum([answer.scores for answer in answers.values()])

@@ -16,6 +16,7 @@ from foundation.events.family import (
     ImagesMade,
     Judged,
     Measured,
+    OwnLayersJudged,
     OwnModels,
     ResultMeasured,
     RoundDone,
@@ -83,6 +84,7 @@ class Ledger:
     judged: dict[str, Any] | None = None
     scores: dict[str, Any] | None = None
     own_models: dict[str, Any] | None = None
+    personal: dict[str, Any] | None = None
 
     def __post_init__(self) -> None:
         self._counted_until = time.perf_counter()
@@ -126,6 +128,8 @@ class Ledger:
                 self._travelled(event.kind, event.down, event.up)
             case Judged():
                 self._judged(event)
+            case OwnLayersJudged():
+                self.personal = to_json(event)
             case Scored():
                 self.scores = to_json(event)
             case OwnModels():
@@ -184,6 +188,7 @@ class Ledger:
             "judged": self.judged,
             "scores": self.scores,
             "own_models": self.own_models,
+            **({} if self.personal is None else {"personal": self.personal}),
             "best_on_test": _by_stage(self.best_on_test),
             "generation": None if self.generation is None else self.generation.summary(),
             "dropped": self.dropped,

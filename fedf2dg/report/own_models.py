@@ -10,8 +10,7 @@ from fedf2dg.report.run_record import mapping
 from fedf2dg.report.tables import percent
 from foundation.events.family import OwnModels, SiteGain
 from foundation.events.reading import from_json
-from foundation.intervals import Gain
-from foundation.scores import FEW
+from foundation.scores import FEW, Gain
 
 #: Whose model a gain is over.
 OF_SITE, OF_SITES = "the site's own model", "the sites' own models"
@@ -58,7 +57,7 @@ def gains_table(own: OwnModels | None) -> Table:
     """Return the gain of all sites together and of each, the worst first."""
     known = [] if own is None else [(site.name, site, g) for site in own.sites if (g := site.gain)]
     places: list[tuple[str, OwnModels | SiteGain, Gain]] = [
-        *sorted(known, key=lambda place: place[2].value)
+        *sorted(known, key=lambda one: one[2].value)
     ]
     if own is not None and own.gain is not None:
         places.insert(0, ("all", own, own.gain))

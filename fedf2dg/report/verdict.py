@@ -24,8 +24,7 @@ from fedf2dg.report.tables import MEASURED_ON, percent
 from foundation import counted, scores
 from foundation.data.names import listed
 from foundation.events.family import OwnModels
-from foundation.intervals import Gain, share_interval
-from foundation.scores import FEW, Figure, Outcomes
+from foundation.scores import FEW, Figure, Gain, Outcomes, share_interval
 
 # Of verdicts, as the page's style calls them, the worst first.
 _KINDS = ("bad", "unsure", "good")

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
+import logging
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -19,14 +23,18 @@ from foundation.models import (
     Classifier,
     ModelDescription,
     ModelDirectoryError,
+    load_state,
     read_model,
     resolve_device,
 )
+from foundation.models.personal import OWN_LAYERS, SiteFolder
 
 if TYPE_CHECKING:
     from PIL.Image import Image as PILImage
 
     Image = str | Path | bytes | PILImage | npt.NDArray[np.uint8]
+
+log = logging.getLogger("flwr.fedf2dg")
 
 #: Images that are in memory at once.
 BATCH = 64
@@ -48,6 +56,13 @@ class Prediction:
     def probability(self) -> float:
         """The probability of :attr:`label`, 0 to 1."""
         return self.ranking[0][1]
+
+
+class Answer(NamedTuple):
+    """What a model sees of an image, (channels, H, W), and its logits, (classes,)."""
+
+    pixels: Tensor
+    logits: Tensor
 
 
 class TrainedModel:
@@ -102,16 +117,28 @@ class TrainedModel:
         found: Tensor = self.network(images)
         return found.float().cpu()
 
+    def answers(self, images: Iterable[Image]) -> Iterator[tuple[Any, Answer | DataError]]:
+        """Yield each image with what the model says of it, or why it cannot be read."""
+        left = iter(images)
+        while batch := list(islice(left, BATCH)):
+            read: list[Tensor | DataError] = []
+            for image in batch:
+                try:
+                    read.append(self.preprocess(image))
+                except DataError as error:
+                    read.append(error)
+            pixels = [found for found in read if isinstance(found, Tensor)]
+            rows = iter(self.logits(torch.stack(pixels)) if pixels else ())
+            for image, found in zip(batch, read, strict=True):
+                yield image, found if isinstance(found, DataError) else Answer(found, next(rows))
+
     def __call__(self, images: Image | Iterable[Image]) -> Tensor:
         """Return the logits of images, float32 of shape (n, classes), on the CPU."""
-        found, batch = [torch.empty(0, len(self.classes))], []
-        for image in _one_by_one(images):
-            batch.append(self.preprocess(image))
-            if len(batch) == BATCH:
-                found.append(self.logits(torch.stack(batch)))
-                batch = []
-        if batch:
-            found.append(self.logits(torch.stack(batch)))
+        found = [torch.empty(0, len(self.classes))]
+        for _, answer in self.answers(_one_by_one(images)):
+            if isinstance(answer, DataError):
+                raise answer
+            found.append(answer.logits[None])
         return torch.cat(found)
 
     def predict(self, images: Image | Iterable[Image]) -> list[Prediction]:
@@ -166,14 +193,40 @@ def _pixels(image: Any) -> PILImage | npt.NDArray[np.uint8]:
     return image[:, :, 0] if colour and shape[2] == 1 else image
 
 
-def load_model(path: str | Path, device: str = "auto") -> TrainedModel:
+def load_model(path: str | Path, device: str = "auto", site: str = "") -> TrainedModel:
     """Load the model that a run kept, from its directory or a copy of its ``model/``.
 
-    ``device`` is ``auto``, ``cpu``, ``cuda`` or ``cuda:N``. A model that is missing or damaged is a
+    ``device`` is ``auto``, ``cpu``, ``cuda`` or ``cuda:N``; ``site`` is where a site keeps its own
+    part of the model, which is put in where it is better there: the folder or file of its images,
+    what its ``keep-path`` names, or its name in a simulation. What is missing or damaged is a
     ``ModelDirectoryError``.
     """
-    description, network = read_model(model_directory(Path(path)))
+    directory = model_directory(Path(path))
+    description, network = read_model(directory)
+    if site:
+        _make_own(network, directory, site)
     return TrainedModel(description, network, resolve_device(device))
+
+
+def _make_own(network: Classifier, directory: Path, site: str) -> None:
+    """Put a site's own layers into a model."""
+    here, state = Path(site), network.state_dict()
+    places = [SiteFolder(here), SiteFolder.beside(here)]
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        for row in json.loads((directory / OWN_LAYERS).read_bytes())["sites"]:
+            if row["name"] == site:
+                folder = f"client-{row['client']:05d}"
+                places.append(SiteFolder(directory.parent / "sites" / folder))
+    own = next(filter(None, (place.own_layers(state) for place in places)), None)
+    if own is None:
+        raise ModelDirectoryError(
+            f"--site {site}: it keeps nothing for the model in {directory}. Name the folder of the "
+            "site's images, or where its keep-path is, or of a simulation the name of a site"
+        )
+    if own.kept:
+        load_state(network, {**state, **own.layers})
+    else:
+        log.warning("site %s: the shared model is used, its own part was not better there", site)
 
 
 def model_directory(path: Path) -> Path:
