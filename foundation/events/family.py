@@ -347,7 +347,7 @@ class OwnLayersOfSite:
     own: float | None
     gain: float | None
     standard_error: float | None
-    kept: bool = False
+    kept: bool
 
 
 @dataclass(frozen=True)
