@@ -39,7 +39,7 @@ from .acceptance import Acceptance, StageParts
 from .checkpoints import BEFORE_ROUNDS, ENDED, Checkpoint, rounds_done
 from .clients import Clients
 from .global_model import GlobalModel, initial_state
-from .images import description_of, normalized
+from .images import description_of
 from .journal import Journal
 from .measuring import CLIENTS, Measuring
 from .pseudo_files import PseudoFiles, forget_repeated
@@ -76,7 +76,7 @@ def run(
     ):
         if this.resume():
             # Before anything of that run is replaced.
-            this.meet_clients()
+            this.clients.meet(this.journal.state)
         this.begin()
         try:
             return this.carry_out()
@@ -102,13 +102,13 @@ class Run:
     ) -> None:
         self.configuration = configuration
         self.directory = directory
-        self.description = description_of(configuration)
-        self.model = GlobalModel(configuration, self.description)
+        description = description_of(configuration)
+        self.model = GlobalModel(configuration, description)
         fit_threads(self.model.operations, threads(), configuration.threads)
         self.pool = WorkerPool(configuration.processes, gpu_shares(configuration.device), workers)
         self.journal = Journal(directory, configuration, listeners)
         record = self.journal.record
-        self.clients = Clients(grid, configuration, self.description, self.model, record, must_stop)
+        self.clients = Clients(grid, configuration, description, self.model, record, must_stop)
         self.measuring = Measuring(configuration, self.model, self.clients, record)
         self.strategy = get(configuration.strategy).server(
             configuration,
@@ -120,6 +120,11 @@ class Run:
             configuration, self.strategy, self.clients, self.model, self.measuring, record
         )
         self._take_up(self.journal.state)
+
+    @property
+    def description(self) -> Description:
+        """The images, with the normalisation that is known by now."""
+        return self.clients.description
 
     def __enter__(self) -> Run:
         return self
@@ -140,7 +145,7 @@ class Run:
                     started, configuration.strategy, configuration.dataset, configuration.seed
                 )
             )
-            self.meet_clients()
+            self.clients.meet(journal.state)
             if configuration.measures_pixels:  # and are known now
                 self._write_configuration()
         _log_images(configuration, self.description)
@@ -255,12 +260,7 @@ class Run:
 
     def _take_up(self, state: Checkpoint) -> None:
         self.journal.take_up(state)
-        self.clients.take_up(state.label_counts)
-        self._normalize(state)
-
-    def _normalize(self, state: Checkpoint) -> None:
-        self.description = normalized(self.description, state.normalization)
-        self.clients.description = self.description
+        self.clients.take_up(state)
 
     def commit(self, step: str) -> None:
         """Make a finished step durable: a run that is killed now goes on behind it."""
@@ -272,11 +272,6 @@ class Run:
         self.journal.commit(step)
         self.strategy.retained = self.journal.checkpoints.retained()
         release_memory(self.model.device)
-
-    def meet_clients(self) -> None:
-        """Wait for the clients, and learn who they are and what their images are like."""
-        self.clients.meet(self.journal.state)
-        self._normalize(self.journal.state)
 
     def begin(self) -> None:
         """Take the initial weights, or drop what was done behind the state that was taken up."""
