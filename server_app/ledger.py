@@ -24,6 +24,8 @@ from foundation.events.reading import to_json
 
 #: The stages that every run reports, in their order; other methods have more.
 RESULTS = ("federated", "distilled", "competed")
+#: The parts of every run whose seconds it reports.
+PARTS = ("federated", "generation", "distillation", "competition", "total")
 
 
 @dataclass
@@ -147,11 +149,21 @@ class Ledger:
         rows = [asdict(client) for client in verdict.clients]
         judged.setdefault("clients", {})[verdict.stage] = rows
 
-    def results(self) -> dict[str, Any]:
-        """Return what ``summary.json`` says of them; a stage that did not run is None."""
+    def results(self, kept: str | None) -> dict[str, Any]:
+        """Return what ``summary.json`` says of them; a stage that did not run is None.
+
+        Behind the stages stands the run's model, ``kept`` of one of them, if it has one.
+        """
+
+        def with_selected(found: Mapping[str, Any]) -> dict[str, Any]:
+            stages = _by_stage(found)
+            selected = stages.pop("selected", None if kept is None else stages.get(kept))
+            return {**stages, "selected": selected}
+
         return {
-            "accuracy": _by_stage(self.accuracy),
-            "measured": _by_stage(self.measured),
+            "accuracy": with_selected(self.accuracy),
+            "measured": with_selected(self.measured),
+            "seconds": {**dict.fromkeys(PARTS), **self.seconds},
             "on_clients": self.on_clients or None,
             "judged": self.judged,
             "scores": self.scores,

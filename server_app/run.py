@@ -110,6 +110,15 @@ class Run:
         record = self.journal.record
         self.clients = Clients(grid, configuration, description, self.model, record, must_stop)
         self.measuring = Measuring(configuration, self.model, self.clients, record)
+        self.parts = StageParts(
+            configuration,
+            self.model,
+            self.clients,
+            self.measuring,
+            self.journal,
+            self.commit,
+            lambda what, unit: ProgressLog(what, unit, directory / PROGRESS),
+        )
         self.strategy = get(configuration.strategy).server(
             configuration,
             self.model.layout,
@@ -172,7 +181,7 @@ class Run:
     def train(self) -> None:
         """Carry out the federated rounds that are not done yet."""
         rounds = self.configuration.num_server_rounds
-        result = TrainingResult(self._parts, self.directory / LAST_FOLDER, self._acceptance)
+        result = TrainingResult(self.parts, self.directory / LAST_FOLDER)
         self.strategy.summary()
         if self.configuration.initial_head == "closed-form" and not self.journal.state.completed:
             self._take_closed_form_head()
@@ -193,7 +202,7 @@ class Run:
             self.commit(BEFORE_ROUNDS)
 
     def _take_closed_form_head(self) -> None:
-        trained = self._trained("", self._acceptance())
+        trained = self._trained("", Acceptance(self.parts))
         settings = Settings.of(self.configuration, prior_left(self.configuration))
         with self.journal.timed("federated"):
             self.model.state = with_closed_form_head(trained, settings)
@@ -206,27 +215,12 @@ class Run:
         """Carry out the post-training methods, each from what the one before it left."""
         configuration = self.configuration
         settings = Settings.of(configuration, prior_left(configuration))
-        acceptance = self._acceptance()
+        acceptance = Acceptance(self.parts)
         acceptance.settle()
         names = configuration.post_training_for(self.description.image_size)
         log.info("post-training: %s", names)
         for method in _methods(configuration, self.description.image_size)[0].values():
             method.run(self._trained(method.prefix, acceptance), settings)
-
-    @property
-    def _parts(self) -> StageParts:
-        return StageParts(
-            self.configuration,
-            self.model,
-            self.clients,
-            self.measuring,
-            self.journal,
-            self.commit,
-            self.progress,
-        )
-
-    def _acceptance(self) -> Acceptance:
-        return Acceptance(self._parts)
 
     def _trained(self, prefix: str, acceptance: Acceptance) -> TrainedFederation:
         stored = PseudoImagesStored(self.directory, self.description.class_names)
@@ -236,11 +230,7 @@ class Run:
             prefix,
             written=lambda: self.journal.record(stored),
         )
-        return TrainedFederation(prefix, self._parts, self.rounds, acceptance, files, self.pool)
-
-    def progress(self, what: str, unit: str) -> ProgressLog:
-        """Return a function that logs progress, and tells those who watch the directory."""
-        return ProgressLog(what, unit, self.directory / PROGRESS)
+        return TrainedFederation(prefix, self.parts, self.rounds, acceptance, files, self.pool)
 
     def resume(self) -> bool:
         """Take up the state of the last checkpoint of the run's directory, if there is one.
@@ -313,11 +303,8 @@ class Run:
     def _summary(self) -> dict[str, Any]:
         """Return the content of ``summary.json``; a stage that did not run is None."""
         configuration, ledger = self.configuration, self.journal.ledger
-        has_model = self.strategy.has_global_model
-        size = self.description.image_size
+        has_model, size = self.strategy.has_global_model, self.description.image_size
         methods = ",".join(_methods(configuration, size)[0]) if has_model else ""
-        kept = ledger.kept if has_model else None
-        results = ledger.results()
         return {
             "status": "completed",
             "strategy": configuration.strategy,
@@ -327,15 +314,7 @@ class Run:
             "seed": configuration.seed,
             "clients": configuration.num_clients,
             "rounds": rounds_done(self.journal.state.completed),
-            "accuracy": _with_selected(results.pop("accuracy"), kept),
-            "measured": _with_selected(results.pop("measured"), kept),
-            "seconds": {
-                **dict.fromkeys(
-                    ("federated", "generation", "distillation", "competition", "total")
-                ),
-                **ledger.seconds,
-            },
-            **results,
+            **ledger.results(ledger.kept if has_model else None),
         }
 
 
@@ -438,9 +417,3 @@ def _warn_of_judges(
         log.warning(
             "nothing will be measured: the server has no test image, and no client holds one out"
         )
-
-
-def _with_selected(by_stage: dict[str, Any], kept: str | None) -> dict[str, Any]:
-    """Put what is known of the run's model, if it has one, behind the stages it came from."""
-    selected = by_stage.pop("selected", None if kept is None else by_stage.get(kept))
-    return {**by_stage, "selected": selected}
