@@ -22,7 +22,7 @@ from .comparison_page import CELLS, document
 from .execution import Outcome, Workshop
 from .plan import Cell, Plan, read_plan
 from .reproduction import read_published, reproduction
-from .results import KEPT, LAST, PENDING, CellResult, Results, read_cell, spread, to_csv
+from .results import KEPT, LAST, PENDING, CellResult, Mean, Results, read_cell, to_csv
 from .sharing import Run, share
 
 _SECONDS_BETWEEN_TABLES = 20.0
@@ -214,10 +214,10 @@ class _Progress:
         """Estimate from the runs of the same stages so far, else from all."""
         if not self._left:
             return ""
-        every = spread([s for seconds in self._seconds.values() for s in seconds])
+        every = Mean.of([s for seconds in self._seconds.values() for s in seconds])
         if every is None:
             return ""
-        known = {stages: spread(seconds) for stages, seconds in self._seconds.items()}
+        known = {stages: Mean.of(seconds) for stages, seconds in self._seconds.items()}
         work = [found.mean if (found := known.get(r.stages)) else every.mean for r in self._left]
         left = max(sum(work) / self._jobs, max(work))
         unit, size = ("s", 1) if left < 100 else ("min", 60) if left < 6000 else ("h", 3600)

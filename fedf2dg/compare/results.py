@@ -51,70 +51,36 @@ Figures = Mapping[str, float | None]
 
 
 @dataclass(frozen=True)
-class Spread:
-    """Mean and sample standard deviation (n - 1 in the denominator) of some values.
+class Mean:
+    """The mean of some values, of accuracies or of their differences under the same seeds.
 
-    ``deviation`` is None for a single value, which has no spread.
+    ``deviation`` is that of a sample (n - 1 in the denominator); a single value has none.
     """
 
     count: int
     mean: float
     deviation: float | None
 
+    @classmethod
+    def of(cls, values: Sequence[float]) -> Mean | None:
+        """Return the mean of values; None of nothing."""
+        if not values:
+            return None
+        array = np.asarray(values, dtype=np.float64)
+        deviation = float(array.std(ddof=1)) if len(array) > 1 else None
+        return cls(len(array), float(array.mean()), deviation)
 
-@dataclass(frozen=True)
-class Difference:
-    """Mean of paired differences, with the confidence interval of Student's paired t.
-
-    ``low`` and ``high`` are None for a single pair, about whose spread nothing is known.
-    """
-
-    count: int
-    mean: float
-    deviation: float | None
-    low: float | None = None
-    high: float | None = None
+    @property
+    def reach(self) -> float | None:
+        """Half the 95 % interval, t(0.95, n - 1) · s / √n (Student 1908)."""
+        if self.deviation is None:
+            return None
+        return t_factor(self.count) * self.deviation / math.sqrt(self.count)
 
     @property
     def clear(self) -> bool:
-        """Whether the interval excludes zero; never of two pairs, which can agree by chance."""
-        if self.low is None or self.high is None or self.count < 3:
-            return False
-        return not self.low <= 0 <= self.high
-
-
-def spread(values: Sequence[float]) -> Spread | None:
-    """Return mean and standard deviation; None of nothing."""
-    if not values:
-        return None
-    array = np.asarray(values, dtype=np.float64)
-    deviation = float(array.std(ddof=1)) if len(array) > 1 else None
-    return Spread(len(array), float(array.mean()), deviation)
-
-
-def mean_difference(differences: Sequence[float]) -> Difference | None:
-    """Compare two methods that were run under the same seeds.
-
-    Parameters
-    ----------
-    differences : sequence of float
-        One result less the other's under each seed.
-
-    Returns
-    -------
-    Difference, optional
-        The mean d, and d ± t(0.95, n - 1) · s / √n with s the standard deviation of the differences
-        (Student 1908). None if there is no pair.
-    """
-    found = spread(differences)
-    if found is None:
-        return None
-    if found.deviation is None:
-        return Difference(found.count, found.mean, None)
-    reach = t_factor(found.count) * found.deviation / math.sqrt(found.count)
-    return Difference(
-        found.count, found.mean, found.deviation, found.mean - reach, found.mean + reach
-    )
+        """Whether the interval excludes zero; never of two values, which can agree by chance."""
+        return self.reach is not None and self.count > 2 and abs(self.mean) > self.reach
 
 
 def t_factor(count: int) -> float:
@@ -290,16 +256,16 @@ class Results:
         found = [result.figures.get(column) for result in self.of(method)]
         return [value for value in found if value is not None]
 
-    def spread(self, method: Method, column: str) -> Spread | None:
-        """Return mean and standard deviation of a figure over a method's seeds."""
-        return spread(self.values(method, column))
+    def mean(self, method: Method, column: str) -> Mean | None:
+        """Return the mean of a figure over a method's seeds."""
+        return Mean.of(self.values(method, column))
 
     def baseline(self, method: Method) -> Method | None:
         """Return the method a method is compared with."""
         name = self.plan.baselines.get(method.name)
         return next((m for m in self.plan.methods if m.name == name), None)
 
-    def difference(self, method: Method, stage: str) -> Difference | None:
+    def difference(self, method: Method, stage: str) -> Mean | None:
         """Return a method's last accuracy after a stage less its baseline's, paired by seed."""
         other = self.baseline(method)
         if other is None:
@@ -308,11 +274,7 @@ class Results:
             {r.cell.seed: v for r in self.of(m) if (v := r.accuracy(stage)) is not None}
             for m in (method, other)
         )
-        return mean_difference([mine[seed] - theirs[seed] for seed in mine if seed in theirs])
-
-    def gain(self, method: Method, stage: str) -> Difference | None:
-        """Return the accuracy after a stage less that of the same run's federated model."""
-        return mean_difference(self.values(method, f"gain_{stage}"))
+        return Mean.of([mine[seed] - theirs[seed] for seed in mine if seed in theirs])
 
 
 def to_csv(results: Results) -> str:
