@@ -19,7 +19,7 @@ from fedf2dg.report.document import (
     Section,
     Table,
 )
-from fedf2dg.report.judgements import clients_table, helped, judgements_table, reached
+from fedf2dg.report.judgements import clients_table, helped, judgements_table, own_layers, reached
 from fedf2dg.report.pseudo_images import PseudoDataError, read_grid, stored_sets
 from fedf2dg.report.run_record import STAGES, RunRecord, mapping, number
 from fedf2dg.report.tables import (
@@ -35,19 +35,9 @@ from fedf2dg.report.tables import (
     stage_table,
     stages,
 )
-from fedf2dg.report.verdict import (
-    Evidence,
-    details,
-    opening,
-)
+from fedf2dg.report.verdict import Evidence, details, opening
 from foundation import counted, only_warned, scores, write_whole
-from foundation.events.family import (
-    Evaluated,
-    ImagesMade,
-    RoundDone,
-    RunEnded,
-    RunStarted,
-)
+from foundation.events.family import Evaluated, ImagesMade, RoundDone, RunEnded, RunStarted
 from foundation.wording import duration
 
 _REFRESH_SECONDS = 10
@@ -247,6 +237,9 @@ def _results(record: RunRecord) -> Iterator[Part]:
 def _judgements(record: RunRecord) -> Iterator[Part]:
     if (table := judgements_table(record)).rows:
         yield Section("What the clients judged", [table, Note(_JUDGEMENTS, "note")])
+    said, table = own_layers(record.summary)
+    if said:
+        yield Section(table.title, [table, Note(said, "note")])
 
 
 def _diagnosis(record: RunRecord) -> Iterator[Part]:
@@ -362,7 +355,7 @@ def _why_uncounted(record: RunRecord) -> str:
 
 def _pseudo_images(record: RunRecord) -> Iterator[Part]:
     """The first common samples, and the last hard ones."""
-    sets = stored_sets(record.directory)
+    sets = list(stored_sets(record.directory))
     parts: list[Part] = [Note(_PSEUDO_IMAGES if sets else "No pseudo images stored.")]
     shown = sets[:1] + [s for s in sets[1:] if s[0] != sets[0][0]][-1:]
     for kind, competition_round in shown:
