@@ -171,7 +171,7 @@ class Run:
             self.train()
         if has_model and configuration.stage_names != ("train",):
             self.post_train()
-        personal.judge(self._parts)
+        personal.judge(self.parts)
         journal.finish()
         summary = self._summary()
         self._keep_model(summary)
@@ -196,7 +196,7 @@ class Run:
                 result.after_round(server_round)
                 last = result.ended or server_round == rounds
                 if last and self.strategy.has_global_model:
-                    personal.complete(self._parts)
+                    personal.complete(self.parts)
                     self.measuring.close_stage("federated")
             self.commit(step)
         result.settle()
@@ -278,7 +278,7 @@ class Run:
             (self.directory / name).unlink(missing_ok=True)
         opened = RunOpened(self.directory, configuration, self.description.class_names)
         self.journal.open(opened)
-        personal.begin(self._parts, self.directory)
+        personal.begin(self.parts, self.directory)
         if state.completed:
             self.strategy.retained = self.journal.checkpoints.retained()
             self.strategy.prune()
