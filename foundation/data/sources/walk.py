@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from foundation.errors import warn_once
+from foundation.files import OWN_FOLDER
 
 from ..names import shown
 
@@ -49,7 +50,9 @@ class LeftOut:
     examples: dict[str, list[Path]] = field(default_factory=dict)
 
     def add(self, reason: str, path: Path) -> None:
-        """Count one more."""
+        """Count one more, but not what this program keeps there."""
+        if path.name == OWN_FOLDER:
+            return
         self.counts[reason] = self.counts.get(reason, 0) + 1
         self._keep(reason, [path])
 
