@@ -25,6 +25,7 @@ from questions import Question, questions
 from questions.evaluation import Candidates, evaluated
 from strategies import get
 
+from .personal import OwnBatchNorm
 from .site import Site
 from .train_request import TrainRequest, config_in, number
 from .training import local_loss, train_locally
@@ -83,9 +84,12 @@ def train(message: Message, context: Context) -> Message:
         configuration, declared = replace(configuration, proximal_mu=mu), get("fedprox")
     model = site.model()
     layout = model.state_dict()
-    load_state(model, request.model(layout))
+    shared = request.model(layout)
+    own, received = OwnBatchNorm(site, shared), request.received(layout)
+    load_state(model, own.put_into(shared))
+    received.update({name: own.put_into(state) for name, state in received.items()})
     algorithm = declared.client(configuration)
-    algorithm.begin_round(model, request.received(layout))
+    algorithm.begin_round(model, received)
     autocast = site.autocast()
     batches = site.inputs(bool(request.config.get("pooled", False)), autocast)
     client = request.client(site.partition_id, context.node_id)
@@ -104,6 +108,7 @@ def train(message: Message, context: Context) -> Message:
         autocast=autocast,
         frozen_statistics=configuration.freezes_statistics_at(server_round),
     )
+    own.keep(model, server_round)
     metrics = MetricRecord(
         {
             "num-examples": batches.samples,

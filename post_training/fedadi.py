@@ -52,7 +52,7 @@ def _suits(model: nn.Module, settings: Settings) -> None:
     refuse(model, settings, NAME, settings.generation.bn_weight, "generation.bn-weight")
 
 
-method = Method(NAME, run, suits=_suits)
+method = Method("fedadi", run, suits=_suits)
 
 
 def _invert(trained: Trained, settings: Settings) -> None:

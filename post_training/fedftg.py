@@ -55,7 +55,7 @@ def _suits(model: nn.Module, settings: Settings) -> None:
         )
 
 
-method = Method(NAME, run, suits=_suits)
+method = Method("fedftg", run, suits=_suits)
 
 
 def _play(trained: Trained, settings: Settings) -> None:

@@ -6,7 +6,7 @@ One message carries several candidates, since every message is a process start o
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -199,7 +199,7 @@ def held_out_counts(site: Site) -> list[int]:
     return counts if site.configuration.exact_counts_told else [sum(counts)]
 
 
-def evaluated(site: Site, candidates: Candidates) -> Scores:
+def evaluated(site: Site, candidates: Iterable[State]) -> Scores:
     """Run every candidate over the client's held-out images; its resident model is overwritten."""
     images = site.judging_images()
     model = site.model()

@@ -59,6 +59,7 @@ _PLAIN = (
     "normalization",
     "metrics_position",
     "best_round",
+    "runs",
 )
 #: The file that marks a run carried out to its end.
 FINISHED = "finished"
@@ -87,9 +88,10 @@ class Checkpoint:
     ``nodes`` a deployment's clients (:meth:`.participants.Participants.remember`), ``data`` what
     the images looked like (:mod:`.same_data`), ``metrics_position`` the bytes of ``metrics.jsonl``
     that belong to it, ``kept`` the model that judges kept last, ``watched`` and ``best_round`` what
-    :mod:`.training_result` knows. ``normalization`` holds ``mean`` and ``std`` by channel where the
-    clients' images gave them: sites that come or go later change them no more, as the model has
-    learned with these.
+    :mod:`.training_result` knows, ``runs`` the last round of each process that worked at the run,
+    where sites keep layers of their own. ``normalization`` holds ``mean`` and ``std`` by channel
+    where the clients' images gave them: sites that come or go later change them no more, as the
+    model has learned with these.
     """
 
     global_state: State
@@ -105,6 +107,7 @@ class Checkpoint:
     normalization: dict[str, list[float]] = field(default_factory=dict)
     watched: State = field(default_factory=dict)
     best_round: dict[str, int] = field(default_factory=dict)
+    runs: dict[str, int] = field(default_factory=dict)
 
 
 class Checkpoints:
@@ -178,7 +181,12 @@ class Checkpoints:
             return None
         manifest = self._manifest(newest)
         try:
-            known = {"normalization": {}, "best_round": {}, **manifest}  # older ones had none
+            known = {
+                "normalization": {},
+                "best_round": {},
+                "runs": {},
+                **manifest,
+            }  # older ones had none
             held: dict[str, Any] = {name: known[name] for name in _PLAIN}
             for name, file in _STATES.items():
                 if name in _ALWAYS or (newest / file).is_file():

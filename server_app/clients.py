@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -62,6 +62,8 @@ class Clients:
         self._model = model
         self._record = record
         self._must_stop = must_stop
+        #: What every message says of the run, where sites keep layers of their own.
+        self.said_to_sites: Callable[[], Mapping[str, Any]] = dict
         #: What every message says of the images.
         self.description = description
         columns = description.classes if configuration.exact_counts_told else 1
@@ -160,7 +162,7 @@ class Clients:
 
     @property
     def _agreement(self) -> ConfigRecord:
-        return ConfigRecord(to_values(self.description))
+        return ConfigRecord({**to_values(self.description), **self.said_to_sites()})
 
     def meet(self, state: Checkpoint) -> None:
         """Wait for the clients, and learn who they are and what their pixels are like.

@@ -10,7 +10,7 @@ from foundation.events.family import Event, Listener, RunOpened
 from foundation.events.log import EventLog
 from foundation.settings.configuration import RunConfiguration
 
-from .checkpoints import Checkpoint, Checkpoints
+from .checkpoints import Checkpoint, Checkpoints, rounds_done
 from .ledger import Ledger
 
 
@@ -57,6 +57,9 @@ class Journal:
         """Make a finished step durable, with what others have put into the state."""
         self.ledger.note_total_time()
         self.state.completed.append(step)
+        for run in reversed(self.state.runs):
+            self.state.runs[run] = rounds_done(self.state.completed)
+            break  # the last one is this process's
         self.state.metrics_position = self._events.position()
         self.checkpoints.save(self.state)
 

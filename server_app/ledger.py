@@ -16,6 +16,7 @@ from foundation.events.family import (
     ImagesMade,
     Judged,
     Measured,
+    OwnLayersJudged,
     ResultMeasured,
     RoundDone,
     Scored,
@@ -81,6 +82,7 @@ class Ledger:
     whole: bool = False
     judged: dict[str, Any] | None = None
     scores: dict[str, Any] | None = None
+    personal: dict[str, Any] | None = None
 
     def __post_init__(self) -> None:
         self._counted_until = time.perf_counter()
@@ -124,6 +126,8 @@ class Ledger:
                 self._travelled(event.kind, event.down, event.up)
             case Judged():
                 self._judged(event)
+            case OwnLayersJudged():
+                self.personal = to_json(event)
             case Scored():
                 self.scores = to_json(event)
 
@@ -179,6 +183,7 @@ class Ledger:
             "on_clients": self.on_clients or None,
             "judged": self.judged,
             "scores": self.scores,
+            **({} if self.personal is None else {"personal": self.personal}),
             "best_on_test": _by_stage(self.best_on_test),
             "generation": None if self.generation is None else self.generation.summary(),
             "dropped": self.dropped,

@@ -127,6 +127,8 @@ class Measuring:
         Rounds of a competition count on. ``closes_itself``: the last round is the end of its stage,
         after which nobody else measures.
         """
+        if self._configuration.personal == "batch-norm":
+            return False  # the model has no BatchNorm before the rounds are over
         every, last = self._configuration.evaluation_every, self._configuration.num_server_rounds
         if every == 0:
             return closes_itself and server_round == last

@@ -13,6 +13,8 @@ from foundation.data.names import shown
 from foundation.errors import warn_once
 from foundation.events.sinks import require_sinks
 from foundation.models import resolve_device
+from foundation.models.head import head_name
+from foundation.models.personal import batch_norm_entries
 from foundation.models.shared_model import shared_model
 from foundation.settings.configuration import ConfigurationError, RunConfiguration
 from foundation.settings.post_training import AUTO
@@ -71,6 +73,14 @@ def check(configuration: RunConfiguration, simulated: bool) -> None:
                     f"post-training = {method.name!r} needs local models, and num-server-rounds = "
                     "0 makes none: choose head or calibration, or a round"
                 )
+        if configuration.personal == "batch-norm" and not batch_norm_entries(model):
+            raise ConfigurationError(
+                f"personal = 'batch-norm': model {configuration.model!r} with freeze = "
+                f"{configuration.freeze!r} trains no BatchNorm: take a model with it, such as "
+                "resnet8, or personal=head"
+            )
+        if configuration.personal == "head":
+            head_name(model)
         if configuration.initial_head == "closed-form":
             closed_form_head.refuse(model, settings)
     except ValueError as error:

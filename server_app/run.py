@@ -26,6 +26,7 @@ from foundation.events.family import (
 )
 from foundation.messages.participants import Participants
 from foundation.models import fit_threads, gpu_shares, release_memory
+from foundation.models.personal import OWN_LAYERS
 from foundation.processes import WorkerPool, Workers, threads
 from foundation.progress import PROGRESS
 from foundation.settings.configuration import RunConfiguration
@@ -34,7 +35,7 @@ from post_training import Method, Settings, chosen
 from post_training.closed_form_head import with_closed_form_head
 from strategies import get, prior_left
 
-from . import run_directory
+from . import personal, run_directory
 from .acceptance import Acceptance, StageParts
 from .checkpoints import BEFORE_ROUNDS, ENDED, Checkpoint, rounds_done
 from .clients import Clients
@@ -156,6 +157,7 @@ class Run:
             self.train()
         if has_model and configuration.stage_names != ("train",):
             self.post_train()
+        personal.judge(self._parts)
         journal.finish()
         summary = self._summary()
         self._keep_model(summary)
@@ -180,6 +182,7 @@ class Run:
                 result.after_round(server_round)
                 last = result.ended or server_round == rounds
                 if last and self.strategy.has_global_model:
+                    personal.complete(self._parts)
                     self.measuring.close_stage("federated")
             self.commit(step)
         result.settle()
@@ -290,6 +293,7 @@ class Run:
             (self.directory / name).unlink(missing_ok=True)
         opened = RunOpened(self.directory, configuration, self.description.class_names)
         self.journal.open(opened)
+        personal.begin(self._parts, self.directory)
         if state.completed:
             self.strategy.retained = self.journal.checkpoints.retained()
             self.strategy.prune()
@@ -312,6 +316,8 @@ class Run:
             return
         target = self.directory / _MODEL
         description = self.model.write(target, self.description)
+        if (said := summary.get("personal")) is not None:
+            run_directory.write_json(target / OWN_LAYERS, said)
         self.journal.record(ModelKept(target, description, self.journal.ledger.kept, summary))
         log.info("model: %s", target)
 

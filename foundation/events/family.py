@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from foundation.settings.configuration import RunConfiguration
 
 
+# Sites that a sentence names.
+_MOST_NAMED = 10
+
+
 class Event:
     """What every event has in common."""
 
@@ -323,6 +327,44 @@ class Judged(Event):
     @property
     def warnings(self) -> Sequence[str]:
         return [f"judgement: {f.who} did not judge: {f.reason}" for f in self.failures]
+
+
+@dataclass(frozen=True)
+class OwnLayersOfSite:
+    """A site's accuracies by the shared model and with layers of its own; maybe it kept them."""
+
+    client: int | None
+    name: str
+    images: int | None
+    shared: float | None
+    own: float | None
+    gain: float | None
+    standard_error: float | None
+    kept: bool = False
+
+
+@dataclass(frozen=True)
+class OwnLayersJudged(Event):
+    """Sites held layers of their own, ``of`` one kind, against a model, known by its digest."""
+
+    event = "own_layers"
+    of: str
+    model: str
+    sites: Sequence[OwnLayersOfSite]
+    failures: Sequence[Failure]
+    seconds: float | None
+
+    def sentence(self, rounds: int | None = None) -> str:
+        kept = [site.name or f"client {site.client}" for site in self.sites if site.kept]
+        named = f": {', '.join(kept[:_MOST_NAMED])}{', …' if kept[_MOST_NAMED:] else ''}"
+        return (
+            f"personal {self.of}: better at {len(kept)} of {counted(len(self.sites), 'site')}"
+            f"{named if kept else ''}"
+        )
+
+    @property
+    def warnings(self) -> Sequence[str]:
+        return [f"personal {self.of}: {f.who} did not judge: {f.reason}" for f in self.failures]
 
 
 @dataclass(frozen=True)

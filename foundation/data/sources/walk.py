@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from foundation.errors import warn_once
+from foundation.files import OWN_FOLDER
 
 from ..names import shown
 
@@ -48,8 +49,9 @@ class LeftOut:
     paths: dict[str, list[Path]] = field(default_factory=dict)
 
     def add(self, reason: str, *paths: Path) -> None:
-        """Note some more."""
-        self.paths.setdefault(reason, []).extend(paths)
+        """Note some more, but not what this program keeps there."""
+        if kept := [path for path in paths if path.name != OWN_FOLDER]:
+            self.paths.setdefault(reason, []).extend(kept)
 
     def merge(self, other: "LeftOut") -> None:
         """Note what another one has noted as well."""
