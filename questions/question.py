@@ -71,7 +71,6 @@ class Site(Protocol):
 
     def inputs(self, *, ordered: bool) -> Batches:
         """Return them, on the device, as the resident model takes them: maybe as features."""
-        ...
 
     def held_out(self) -> ImageData:
         """Return the images that only judge models; maybe none."""

@@ -12,7 +12,7 @@ import json
 import re
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -128,7 +128,7 @@ class Checkpoints:
         manifest = {
             "format": FORMAT,
             **{name: getattr(checkpoint, name) for name in (*_PLAIN, "versions")},
-            "ledger": checkpoint.ledger.to_json(),
+            "ledger": asdict(checkpoint.ledger),
             "configuration": self.configuration.flat(),
         }
         with whole_folder(target) as folder:
@@ -193,7 +193,7 @@ class Checkpoints:
             for name, file in _STATES.items():
                 if name in _ALWAYS or (newest / file).is_file():
                     held[name] = load_file(newest / file)
-            ledger = Ledger.from_json(manifest["ledger"])
+            ledger = Ledger(**manifest["ledger"])
             return Checkpoint(**held, versions=_versions(manifest), ledger=ledger)
         except (OSError, SafetensorError, KeyError, ValueError, TypeError, AttributeError) as error:
             raise CheckpointError(f"{newest} cannot be read: {error}") from error
