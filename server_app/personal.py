@@ -68,7 +68,7 @@ def judge(parts: StageParts) -> None:
     if of == "none" or parts.configuration.stage_names == ("train",) or parts.journal.done(_STEP):
         return
     started = time.perf_counter()
-    with parts.journal.timed("personal"):
+    with parts.journal.ledger.timed("personal"):
         progress = parts.progress("judgement of the sites' own layers", "sites")
         answers = parts.clients.ask(PersonalRequest(state, steps=(0.0, 0.0)), progress)
     names = parts.clients.participants.names()
