@@ -8,7 +8,7 @@ an empty sequence.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
@@ -57,9 +57,6 @@ class Listener(Protocol):
         """Finish what is open: the run goes on no more."""
 
 
-# --------------------------------------------------------------------------- parts of events
-
-
 @dataclass(frozen=True)
 class Failure:
     """A client whose answer was missing or of no use, and why; named where its site has a name."""
@@ -78,10 +75,12 @@ def failures_of(
     reasons: Mapping[int, str], names: Mapping[int, str] | None = None
 ) -> tuple[Failure, ...]:
     """Return failures by client; clients' names say more than their numbers."""
-    found = [Failure(client, reason) for client, reason in sorted(reasons.items())]
-    named = [replace(failure, name=(names or {}).get(failure.client, "")) for failure in found]
+    found = [(client, reason, (names or {}).get(client, "")) for client, reason in reasons.items()]
     # Who has no name is called by its number.
-    return tuple(n if n.who != f.who else f for n, f in zip(named, found, strict=True))
+    return tuple(
+        Failure(client, reason, "" if name == f"client {client}" else name)
+        for client, reason, name in sorted(found)
+    )
 
 
 @dataclass(frozen=True)
@@ -99,7 +98,6 @@ class Measured:
 
     @property
     def on(self) -> str:
-        """The images in words, behind an accuracy."""
         if self.by != "clients":
             return ""
         return f" on {counted(self.images, 'held-out image')} of the clients"
@@ -169,9 +167,6 @@ def _took(seconds: float | None) -> str:
     return "" if seconds is None else duration(seconds)
 
 
-# ------------------------------------------------------------------------- what is written down
-
-
 @dataclass(frozen=True)
 class RunStarted(Event):
     """A run begins, not one that is resumed."""
@@ -228,12 +223,10 @@ class RoundDone(Event):
 
     @property
     def competes(self) -> bool:
-        """Whether it is a round of the competition."""
         return self.phase == "competition"
 
     @property
     def part(self) -> str:
-        """What of a run its seconds belong to."""
         return "competition" if self.competes else "federated"
 
     def sentence(self, rounds: int | None = None) -> str:
@@ -347,7 +340,7 @@ class OwnLayersOfSite:
     own: float | None
     gain: float | None
     standard_error: float | None
-    kept: bool = False
+    kept: bool
 
 
 @dataclass(frozen=True)
@@ -418,7 +411,6 @@ class ImagesMade(Event):
 
     @property
     def part(self) -> str:
-        """What of a run its seconds belong to."""
         return "competition" if self.competition_round else "generation"
 
     def sentence(self, rounds: int | None = None) -> str:
@@ -449,7 +441,6 @@ class EpochDone(Event):
 
     @property
     def part(self) -> str:
-        """What of a run its seconds belong to."""
         return self.stage or ("competition" if self.competition_round else "distillation")
 
     @property
@@ -527,9 +518,6 @@ class RunEnded(Event):
 
     def sentence(self, rounds: int | None = None) -> str:
         return f"run {self.status}" + (f": {self.reason}" if self.reason else "")
-
-
-# ---------------------------------------------------------- what only those who follow are told
 
 
 @dataclass(frozen=True)
