@@ -21,7 +21,7 @@ from foundation.messages.frozen_layers import FROZEN, held_layers
 from foundation.models import State, load_state
 from foundation.settings.configuration import ConfigurationError, RunConfiguration
 from questions import Question, questions
-from questions.evaluation import Candidates, evaluated
+from questions.evaluation import evaluated
 from strategies import get
 
 from .personal import OwnBatchNorm
@@ -59,7 +59,7 @@ def evaluate(message: Message, context: Context) -> Message:
     if not len(site.held_out()):
         raise ConfigurationError("this client holds no image out to evaluate on: validation-share")
     model = TrainRequest.of(message).model(site.model().state_dict())
-    scores = evaluated(site, Candidates(model))
+    scores = evaluated(site, [model])
     metrics = MetricRecord(
         {
             "num-examples": scores.images,

@@ -118,6 +118,8 @@ class Checkpoints:
     def __init__(self, directory: Path, configuration: RunConfiguration) -> None:
         self.directory = directory
         self.configuration = configuration
+        #: Marks that the run whose checkpoints these are was carried out to its end.
+        self._finished = directory / FINISHED
 
     def save(self, checkpoint: Checkpoint) -> None:
         """Write a checkpoint, whole or not at all, and drop those no longer needed."""
@@ -144,11 +146,6 @@ class Checkpoints:
         hidden = folder.with_name(f".{folder.name}.partial")
         folder.rename(hidden)
         shutil.rmtree(hidden)
-
-    @property
-    def _finished(self) -> Path:
-        """Marks that the run whose checkpoints these are was carried out to its end."""
-        return self.directory / FINISHED
 
     def finish(self) -> None:
         """Note that all stages are done: naming them again then means to repeat them."""

@@ -117,19 +117,14 @@ def check(configuration: RunConfiguration, simulated: bool) -> None:
                 f"output-dir=ANOTHER, or say output-dir={configuration.resume_from} to replace them"
             )
     if simulated:
-        counts = _training_counts(configuration)
+        division = configuration.division
+        counts = [len(division.rows(client)[0]) for client in range(len(division.parts()))]
         trains = configuration.num_server_rounds > 0 and configuration.strategy != "centralized"
         if model.has_batch_norm and trains:
             _require_several_images(configuration, counts)
         if start is not None and (begun := checkpoints.data_at(start)):
-            now = described_data(configuration.division, counts, description.class_names)
+            now = described_data(division, counts, description.class_names)
             require_same_data(begun, now)
-
-
-def _training_counts(configuration: RunConfiguration) -> list[int]:
-    """Return how many images each simulated client trains on."""
-    division = configuration.division
-    return [len(division.rows(client)[0]) for client in range(len(division.parts()))]
 
 
 def _require_several_images(configuration: RunConfiguration, counts: list[int]) -> None:

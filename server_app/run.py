@@ -194,7 +194,7 @@ class Run:
             step = f"train-{server_round:04d}"
             if result.ended or self.journal.done(step):
                 continue
-            with self.journal.timed("federated"):
+            with self.journal.ledger.timed("federated"):
                 self.rounds.carry_out(server_round, "federated")
                 result.after_round(server_round)
                 last = result.ended or server_round == rounds
@@ -210,7 +210,7 @@ class Run:
     def _take_closed_form_head(self) -> None:
         trained = self._trained("", Acceptance(self.parts))
         settings = Settings.of(self.configuration, prior_left(self.configuration))
-        with self.journal.timed("federated"):
+        with self.journal.ledger.timed("federated"):
             self.model.state = with_closed_form_head(trained, settings)
         # What is judged later is held against the model of the rounds, and not against this start.
         self.journal.state.kept = None
