@@ -25,7 +25,7 @@ def compare_with_own_models(parts: StageParts, initial: State) -> None:
         return
     rounds, started = rounds_done(journal.state.completed), time.perf_counter()
     request = OwnModelRequest(initial, parts.model.state, rounds)
-    with journal.timed("baseline"):
+    with journal.ledger.timed("baseline"):
         answers = parts.clients.ask(request, parts.progress("the sites' own models", "clients"))
     names, whole = participants.names(), request.pooled(answers.valid)
     journal.record(
