@@ -42,6 +42,8 @@ FORMAT = 2
 BEFORE_ROUNDS = "train-0000"
 #: The step behind the last round, where training may end with another model than that round's.
 ENDED = "train-ended"
+#: The step in which the sites hold the model kept against models of their own.
+BASELINE = "baseline"
 # What of a checkpoint is tensors, and in which file.
 _STATES = {
     "global_state": "global.safetensors",
@@ -116,6 +118,8 @@ class Checkpoints:
     def __init__(self, directory: Path, configuration: RunConfiguration) -> None:
         self.directory = directory
         self.configuration = configuration
+        #: Marks that the run whose checkpoints these are was carried out to its end.
+        self._finished = directory / FINISHED
 
     def save(self, checkpoint: Checkpoint) -> None:
         """Write a checkpoint, whole or not at all, and drop those no longer needed."""
@@ -142,11 +146,6 @@ class Checkpoints:
         hidden = folder.with_name(f".{folder.name}.partial")
         folder.rename(hidden)
         shutil.rmtree(hidden)
-
-    @property
-    def _finished(self) -> Path:
-        """Marks that the run whose checkpoints these are was carried out to its end."""
-        return self.directory / FINISHED
 
     def finish(self) -> None:
         """Note that all stages are done: naming them again then means to repeat them."""
@@ -301,7 +300,7 @@ class Checkpoints:
 
     def _compare(self, folder: Path, manifest: dict[str, Any]) -> None:
         touched = {stage_of(step) for step in manifest["completed"]}
-        if touched - set(STAGES):  # another method may make pseudo images, too
+        if touched - {*STAGES, BASELINE}:  # another method may make pseudo images, too
             touched.add("generate")
         # A key that did not exist yet had, in effect, what is now its default.
         now = self.configuration.flat()

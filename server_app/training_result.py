@@ -17,7 +17,7 @@ from foundation.events.family import Candidate, Judged, ResultMeasured, RoundJud
 from foundation.models import State
 from foundation.models.running_average import RunningAverage
 from questions.ask import Answers
-from questions.evaluation import Candidates, EvaluationRequest, Scores
+from questions.evaluation import EvaluationRequest, Scores
 
 from .acceptance import Acceptance, StageParts
 from .checkpoints import ENDED
@@ -126,7 +126,7 @@ class TrainingResult:
 
     def _judged(self, state: State) -> Tally | None:
         """Return what the clients say of a model against the best; None if nobody says anything."""
-        request = EvaluationRequest(Candidates(self._best_state, state, (0.0, 1.0)))
+        request = EvaluationRequest(self._best_state, state, (0.0, 1.0))
         answers = self._clients.ask(request)
         found = tallies(Scores.sum(answers.parts))
         self._last = (found[1], answers) if found else None
