@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,6 +15,7 @@ from torch import nn
 from foundation.events.family import Evaluated, Event
 from foundation.events.log import say
 from foundation.models import State, load_state
+from foundation.progress import timed
 from generation import PseudoData
 
 from .trained import Inputs, PseudoRequest, inverted
@@ -79,13 +80,8 @@ class TrainedModels:
         shown = self.shown
         return lambda done, total: None if shown is None else shown(what, done, total)
 
-    @contextmanager
-    def timed(self, name: str) -> Iterator[None]:
-        started = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - started
+    def timed(self, name: str) -> AbstractContextManager[None]:
+        return timed(self.seconds, name)
 
     def done(self, step: str) -> bool:
         return step in self.steps
