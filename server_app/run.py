@@ -43,9 +43,8 @@ from .global_model import GlobalModel, initial_state
 from .images import description_of
 from .journal import Journal
 from .measuring import CLIENTS, Measuring
-from .pseudo_files import PseudoFiles, forget_repeated
 from .rounds import Rounds
-from .trained import TrainedFederation
+from .trained import PseudoFiles, TrainedFederation, forget_repeated
 from .training_result import LAST_FOLDER, TrainingResult
 
 log = logging.getLogger("flwr.fedf2dg")
