@@ -5,9 +5,11 @@ Where the time goes, and what is done about it:
 - Weight gradients are never computed: the engine works on a frozen copy of the model.
 - Convolutions run on channels_last images, in bfloat16 where the hardware multiplies it natively;
   batch statistics, losses, images and optimizer stay in float32.
-- The objective is fused by ``torch.compile`` where that pays (on a GPU with CUDA graphs). One
-  engine serves any number of models of one architecture: their weights are copied into the resident
-  one, and the batch size is a symbol, so ten clients with ten budgets cost one compilation.
+- The objective is fused by ``torch.compile`` where that pays. One engine serves any number of
+  models of one architecture: their weights are copied into the resident one, and the batch size is
+  a symbol, so ten clients with ten budgets cost one compilation.
+- On a GPU objective and gradient, compiled or not, are replayed from a CUDA graph: a recording for
+  each batch size costs as much as a few steps. The memory of one serves the next.
 - Nothing is read back from the device inside the loop but a look at the objective every
   ``CHECK_INTERVAL`` steps, or ``CHECK_SECONDS`` where steps are long.
 """
@@ -25,6 +27,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from foundation import ExpectedError
+from foundation.capture import captured
 from foundation.models import release_memory
 from foundation.settings import InversionSettings
 
@@ -229,7 +232,7 @@ class InversionEngine:
         #: Images that the device's memory holds at once, as far as is known.
         self._at_once = sys.maxsize
         self._step_objective: Callable[[Tensor, Tensor], Tensor] = (
-            Compiled(step_objective.__call__, self.device) if self.compiled else step_objective
+            Compiled(step_objective.__call__) if self.compiled else step_objective
         )
 
     def close(self) -> None:
@@ -325,25 +328,31 @@ class InversionEngine:
         progress: Progress,
     ) -> tuple[Tensor, Tensor, float]:
         """Take a step for each offset; return the images, their logits and final objective."""
-        images.requires_grad_()
         optimizer = Adam(images, self.settings)
         looked = time.monotonic()
-        for iteration, offset in enumerate(offsets, start=1):
-            rolled = torch.roll(images, offset, dims=(2, 3))
-            loss = self._step_objective(rolled, targets)
-            loss.backward()
-            optimizer.step(iteration)
-            if self._bounds is not None:
-                images.data.clamp_(*self._bounds)
-            due = iteration % CHECK_INTERVAL == 0 or time.monotonic() - looked > CHECK_SECONDS
-            if due or iteration in (1, len(offsets)):
-                looked = time.monotonic()
-                _require_finite(loss, iteration)
-                progress(iteration, len(offsets))
-        images = images.detach()
+        with captured(self._gradient, self.device) as gradient_of:
+            for iteration, (down, right) in enumerate(offsets, start=1):
+                rolled = torch.roll(images, (down, right), dims=(2, 3))
+                loss, gradient = gradient_of(rolled, targets)
+                back = torch.roll(gradient, (-down, -right), dims=(2, 3))
+                optimizer.step(iteration, back.contiguous())
+                if self._bounds is not None:
+                    images.clamp_(*self._bounds)
+                due = iteration % CHECK_INTERVAL == 0 or time.monotonic() - looked > CHECK_SECONDS
+                if due or iteration in (1, len(offsets)):
+                    looked = time.monotonic()
+                    _require_finite(loss, iteration)
+                    progress(iteration, len(offsets))
         with torch.no_grad():
             objective = _require_finite(self._objective(images, targets), len(offsets))
             return images, self._objective.predict(images), objective
+
+    def _gradient(self, images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the objective, a scalar, and its gradient with respect to the images."""
+        leaf = images.detach().requires_grad_()
+        loss = self._step_objective(leaf, targets)
+        (gradient,) = torch.autograd.grad(loss, leaf)
+        return loss.detach(), gradient
 
     def _load(self, model: nn.Module) -> None:
         state = model.state_dict()

@@ -11,8 +11,7 @@ class Adam:
     """The step of ``torch.optim.Adam``, by the function that it calls itself.
 
     Its class takes three times as long on small images, and would import torch._dynamo, a third of
-    what the process of a real client has to do. The images are a leaf, changed in place by its
-    ``grad``.
+    what the process of a real client has to do. The images, contiguous, are changed in place.
     """
 
     def __init__(self, images: Tensor, settings: InversionSettings) -> None:
@@ -22,10 +21,8 @@ class Adam:
         self._steps = torch.zeros((), device=images.device)
 
     @torch.no_grad()
-    def step(self, iteration: int) -> None:
-        """Take step ``iteration``, counted from 1, and forget the gradient."""
-        gradient = self._images.grad
-        assert gradient is not None
+    def step(self, iteration: int, gradient: Tensor) -> None:
+        """Take step ``iteration``, counted from 1; the gradient is laid out as the images are."""
         beta1, beta2 = self._settings.betas
         adam(
             [self._images],
@@ -43,4 +40,3 @@ class Adam:
             amsgrad=False,
             maximize=False,
         )
-        self._images.grad = None

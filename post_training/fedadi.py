@@ -33,8 +33,7 @@ from .local_ensemble import (
     refuse,
     student_of,
 )
-from .method import Method, carry_out
-from .settings import Settings
+from .method import Method, Settings, carry_out
 from .trained import Trained
 
 NAME = "fedadi"
@@ -52,7 +51,7 @@ def _suits(model: nn.Module, settings: Settings) -> None:
     refuse(model, settings, NAME, settings.generation.bn_weight, "generation.bn-weight")
 
 
-method = Method(NAME, run, suits=_suits)
+method = Method("fedadi", run, suits=_suits)
 
 
 def _invert(trained: Trained, settings: Settings) -> None:

@@ -19,7 +19,7 @@ from fedf2dg.report.document import (
     Section,
     Table,
 )
-from fedf2dg.report.judgements import clients_table, helped, judgements_table, reached
+from fedf2dg.report.judgements import clients_table, helped, judgements_table, own_layers, reached
 from fedf2dg.report.pseudo_images import PseudoDataError, read_grid, stored_sets
 from fedf2dg.report.run_record import STAGES, RunRecord, mapping, number
 from fedf2dg.report.tables import (
@@ -62,10 +62,6 @@ _SIMULATION = (
     "feature-noise-kind",
     "label-noise",
     "label-noise-rate",
-)
-_JUDGED = (
-    "In the verdict, ± is half the 95 % interval of the difference, image by image. The server's "
-    "test set has no part in it."
 )
 _DIAGNOSIS = (
     "Accuracy on the server's test images with one thing in place of what a data-free method has. "
@@ -236,20 +232,26 @@ def _results(record: RunRecord) -> Iterator[Part]:
 
 
 def _judgements(record: RunRecord) -> Iterator[Part]:
-    table = judgements_table(record)
-    if not table.rows:
-        return
+    if (table := judgements_table(record)).rows:
+        yield Section("What the clients judged", [table, Note(_what_was_judged(record), "note")])
+    said, table = own_layers(record.summary)
+    if said:
+        yield Section(table.title, [table, Note(said, "note")])
+
+
+def _what_was_judged(record: RunRecord) -> str:
     steps = {candidate.step for event in record.of(Judged) for candidate in event.candidates}
-    between, way = "", ""
-    if some := len(steps - {0.0, 1.0}):
-        between = f" and {counted(some, 'model')} between them"
+    compared = ["the model kept so far", "the stage's result"]
+    way = ""
+    if between := len(steps - {0.0, 1.0}):
+        compared.append(f"{counted(between, 'model')} between them")
         way = " λ says how far towards the result the kept model lies."
-    and_ = "," if between else " and"
-    said = (
-        f"Every client evaluates the model kept so far{and_} the stage's result{between} on images "
-        f"that it holds out: nothing was trained, counted or inverted on these.{way} {_JUDGED}"
+    return (
+        f"Every client evaluates {', '.join(compared[:-1])} and {compared[-1]} on images that it "
+        f"holds out: nothing was trained, counted or inverted on these.{way} In the verdict, ± is "
+        "half the 95 % interval of the difference, image by image. The server's test set has no "
+        "part in it."
     )
-    yield Section("What the clients judged", [table, Note(said, "note")])
 
 
 def _diagnosis(record: RunRecord) -> Iterator[Part]:

@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -123,6 +124,16 @@ def first_non_finite(state: Mapping[str, Tensor]) -> str | None:
         if value.is_floating_point() and not bool(torch.isfinite(value).all()):
             return name
     return None
+
+
+def digest_of(state: State) -> str:
+    """Return the hash of a state, in whatever order it is."""
+    digest = hashlib.sha256()
+    for name in sorted(state):
+        value = state[name].detach().cpu().contiguous()
+        digest.update(f"{name} {tuple(value.shape)} {value.dtype}\n".encode())
+        digest.update(value.numpy().tobytes())
+    return digest.hexdigest()
 
 
 def size_in_bytes(tensors: Iterable[Tensor]) -> int:
