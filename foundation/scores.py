@@ -491,6 +491,43 @@ def difference_interval(after: float, before: float, images: int) -> tuple[float
     )
 
 
+@dataclass(frozen=True)
+class Gain:
+    """A mean difference over the same images, with its standard error."""
+
+    value: float
+    standard_error: float
+
+    @classmethod
+    def of_counts(cls, gained: int, lost: int, images: int) -> Gain:
+        """Return how much more often a model is right than another on the same images, at least 1.
+
+        ``gained`` and ``lost`` are those that only the one, and only the other, has right.
+        """
+        error = float(paired_standard_error(gained, lost, images))
+        return cls((gained - lost) / images, error)
+
+    @property
+    def half_width(self) -> float:
+        """Half the 95 % interval."""
+        return Z * self.standard_error
+
+    @property
+    def low(self) -> float:
+        """Lower end of the interval."""
+        return self.value - self.half_width
+
+    @property
+    def high(self) -> float:
+        """Upper end of the interval."""
+        return self.value + self.half_width
+
+    @property
+    def undecided(self) -> bool:
+        """Whether 0 is in the interval: it may be chance."""
+        return abs(self.value) <= self.half_width
+
+
 def paired_standard_error(gained: Any, lost: Any, images: Any) -> Any:
     """Return the standard error of a difference of two accuracies on the same images, above 0.
 
