@@ -42,6 +42,8 @@ FORMAT = 2
 BEFORE_ROUNDS = "train-0000"
 #: The step behind the last round, where training may end with another model than that round's.
 ENDED = "train-ended"
+#: The step in which the sites hold the model kept against models of their own.
+BASELINE = "baseline"
 # What of a checkpoint is tensors, and in which file.
 _STATES = {
     "global_state": "global.safetensors",
@@ -298,7 +300,7 @@ class Checkpoints:
 
     def _compare(self, folder: Path, manifest: dict[str, Any]) -> None:
         touched = {stage_of(step) for step in manifest["completed"]}
-        if touched - set(STAGES):  # another method may make pseudo images, too
+        if touched - {*STAGES, BASELINE}:  # another method may make pseudo images, too
             touched.add("generate")
         # A key that did not exist yet had, in effect, what is now its default.
         now = self.configuration.flat()

@@ -95,7 +95,7 @@ class Clients:
             request,
             self.participants,
             agreement=self._agreement,
-            timeout=self._configuration.round_timeout,
+            timeout=self._configuration.round_timeout * max(1, request.rounds),
             progress=progress,
         )
         self._record(BytesSent("model", down=answers.bytes_down))

@@ -17,6 +17,7 @@ from foundation.events.family import (
     Judged,
     Measured,
     OwnLayersJudged,
+    OwnModels,
     ResultMeasured,
     RoundDone,
     Scored,
@@ -58,6 +59,7 @@ class Ledger:
     whole: bool = False
     judged: dict[str, Any] | None = None
     scores: dict[str, Any] | None = None
+    own_models: dict[str, Any] | None = None
     personal: dict[str, Any] | None = None
 
     def __post_init__(self) -> None:
@@ -104,6 +106,8 @@ class Ledger:
                 self.personal = to_json(event)
             case Scored():
                 self.scores = to_json(event)
+            case OwnModels():
+                self.own_models = to_json(event)
 
     def _reached(self, stage: str, accuracy: float | None, measured: Measured | None) -> None:
         self.accuracy[stage] = accuracy
@@ -167,6 +171,7 @@ class Ledger:
             "on_clients": self.on_clients or None,
             "judged": self.judged,
             "scores": self.scores,
+            "own_models": self.own_models,
             **({} if self.personal is None else {"personal": self.personal}),
             "best_on_test": _by_stage(self.best_on_test),
             "generation": None if self.generation is None else _with_rate(self.generation),
