@@ -32,6 +32,8 @@ from foundation.settings.configuration import ConfigurationError, RunConfigurati
 from generation import forward_operations
 from strategies import get
 
+from .training import train_round
+
 # Simulated clients share processes; a process keeps the batches of this many.
 _resident = lru_cache(maxsize=64)
 
@@ -165,6 +167,19 @@ class Site:
         if encoder_is_frozen(model) and (ordered or batches.steady):
             return batches.given(self._features(pooled).of(model, autocast))
         return batches
+
+    def train_alone(self, server_round: int, client: int) -> None:
+        autocast = self.autocast()
+        train_round(
+            self.model(),
+            self.inputs(autocast=autocast),
+            get("local"),
+            self.configuration,
+            server_round=server_round,
+            client=client,
+            classes=self.description.classes,
+            autocast=autocast,
+        )
 
     @_resident
     def _features(self, pooled: bool) -> KeptFeatures:

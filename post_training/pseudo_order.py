@@ -8,8 +8,7 @@ from foundation.seeds import CALIBRATION, derived_seed
 from foundation.settings import inversion_of
 from generation import PseudoData, budgets, class_balanced
 
-from .method import carry_out
-from .settings import Settings
+from .method import Settings, carry_out
 from .trained import PseudoRequest, Trained
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -31,48 +31,6 @@ _MOST_CANDIDATES = 1000
 MOST_CLASSES = 100
 # What sums of floats may differ by.
 _ROUNDING = 1 + 1e-6
-
-
-@dataclass(frozen=True)
-class Candidates:
-    """The models w + λ·(w' - w) that one message asks about, compared with the first.
-
-    ``base`` is w, ``target`` w', or None where ``base`` alone is asked about; ``steps`` are the λ,
-    in [0, 1].
-    """
-
-    base: State
-    target: State | None = None
-    steps: Sequence[float] = (0.0,)
-
-    def __post_init__(self) -> None:
-        if not 0 < len(self.steps) <= _MOST_CANDIDATES:
-            raise InvalidContent(f"{len(self.steps)} candidates: 1 to {_MOST_CANDIDATES}")
-        if not all(0 <= step <= (0 if self.target is None else 1) for step in self.steps):
-            raise InvalidContent(f"steps {list(self.steps)[:8]} are not between the states sent")
-
-    def __len__(self) -> int:
-        return len(self.steps)
-
-    def __iter__(self) -> Iterator[State]:
-        """Make one candidate's state at a time."""
-        target = self.base if self.target is None else self.target
-        return (interpolated(self.base, target, step) for step in self.steps)
-
-    def content(self) -> Content:
-        """Return them as a message carries them."""
-        target = {} if self.target is None else {"target": self.target}
-        steps = [float(step) for step in self.steps]
-        return Content({"base": self.base, **target}, settings={"steps": steps})
-
-    @classmethod
-    def received(cls, asked: Received, like: State) -> Candidates:
-        """Read what :meth:`content` wrote (InvalidContent)."""
-        steps = asked.setting("steps")
-        if not isinstance(steps, list) or not all(isinstance(step, float) for step in steps):
-            raise InvalidContent("the message lists no candidates")
-        target = asked.state("target", like) if "target" in asked.states else None
-        return cls(asked.state("base", like), target, steps)
 
 
 @dataclass(frozen=True)
@@ -142,8 +100,13 @@ class Scores:
         return cls(**tables, outcomes=tuple(summed))
 
     @classmethod
-    def checked(cls, reply: Received, held_out: Sequence[int], candidates: int) -> Scores:
-        """Read what :meth:`content` wrote of images in these columns, without the outcomes."""
+    def checked(
+        cls, reply: Received, held_out: Sequence[int], candidates: int, losses: bool = True
+    ) -> Scores:
+        """Read what :meth:`content` wrote of images in these columns, without the outcomes.
+
+        Without ``losses`` none are told, and those here are not numbers.
+        """
         columns, most = len(held_out), max(held_out, default=0)
         total = np.array(reply.whole_numbers("total", columns, most), dtype=np.int64)
         if total.tolist() != list(held_out):
@@ -166,8 +129,13 @@ class Scores:
             )
         if gained[0].any() or (lost > first).any() or (gained > total - first).any():
             raise InvalidContent("it gained or lost images that the first candidate cannot give")
-        loss = np.array(reply.losses("loss", candidates), dtype=np.float64)
-        return cls(total, correct, gained, lost, loss)
+        loss = reply.losses("loss", candidates) if losses else [math.nan] * candidates
+        return cls(total, correct, gained, lost, np.array(loss, dtype=np.float64))
+
+    @property
+    def tables(self) -> dict[str, Counts]:
+        """The counts by name."""
+        return {name: getattr(self, name) for name in _TABLES}
 
     @property
     def images(self) -> int:
@@ -215,8 +183,7 @@ def evaluated(site: Site, candidates: Iterable[State]) -> Scores:
 
 def tell(site: Site, asked: Received) -> Content:
     """Tell the scores of the candidates in a message."""
-    candidates = Candidates.received(asked, site.model().state_dict())
-    return evaluated(site, candidates).content()
+    return evaluated(site, EvaluationRequest.received(asked, site.model().state_dict())).content()
 
 
 question = Question("evaluation", tell)
@@ -224,28 +191,65 @@ question = Question("evaluation", tell)
 
 @dataclass(frozen=True)
 class EvaluationRequest(Request[Scores, "Scores | None"]):
-    """Ask clients that hold images out what candidates do on them.
+    """Ask clients that hold images out what the models w + λ·(w' - w) do on them.
 
-    A client weighs the held-out images that it joined with, by class or in one column: a reply
-    about others is refused.
+    ``base`` is w, ``target`` w', or None where ``base`` alone is asked about; ``steps`` are the λ,
+    in [0, 1], of which the first is compared with the others. A client weighs the held-out images
+    that it joined with, by class or in one column: a reply about others is refused.
     """
 
-    candidates: Candidates
+    base: State
+    target: State | None = None
+    steps: Sequence[float] = (0.0,)
 
     asks = question
+
+    def __post_init__(self) -> None:
+        if not 0 < len(self.steps) <= _MOST_CANDIDATES:
+            raise InvalidContent(f"{len(self.steps)} candidates: 1 to {_MOST_CANDIDATES}")
+        if not all(0 <= step <= (0 if self.target is None else 1) for step in self.steps):
+            raise InvalidContent(f"steps {list(self.steps)[:8]} are not between the states sent")
+
+    def __iter__(self) -> Iterator[State]:
+        """Make one candidate's state at a time."""
+        target = self.base if self.target is None else self.target
+        return (interpolated(self.base, target, step) for step in self.steps)
 
     def clients(self, participants: Participants) -> list[int]:
         return participants.judges
 
     def content(self) -> Content:
-        return self.candidates.content()
+        target = {} if self.target is None else {"target": self.target}
+        steps = [float(step) for step in self.steps]
+        return Content({"base": self.base, **target}, settings={"steps": steps})
+
+    @classmethod
+    def received(cls, asked: Received, like: State) -> Self:
+        """Read what :meth:`content` wrote (InvalidContent)."""
+        steps = asked.setting("steps")
+        if not isinstance(steps, list) or not all(isinstance(step, float) for step in steps):
+            raise InvalidContent("the message lists no candidates")
+        target = asked.state("target", like) if "target" in asked.states else None
+        return cls(asked.state("base", like), target, steps)
 
     def checked(self, who: Participant, reply: Received) -> Scores:
-        scores = Scores.checked(reply, who.held_out, len(self.candidates))
+        scores = Scores.checked(reply, who.held_out, len(self.steps))
         return replace(scores, outcomes=_outcomes(reply, scores))
 
     def pooled(self, answers: Mapping[int, Scores]) -> Scores | None:
         return Scores.sum(list(answers.values()))
+
+
+def checked_confusion(reply: Received, scores: Scores) -> Counts:
+    """Return the confusion matrices (K, C, C) of a reply whose scores are checked already."""
+    count, classes = scores.correct.shape
+    told = reply.whole_numbers("confusion", count * classes**2, scores.images)
+    confusion = np.array(told, dtype=np.int64).reshape(count, classes, classes)
+    if (confusion.sum(axis=2) != scores.total).any() or (
+        np.diagonal(confusion, axis1=1, axis2=2) != scores.correct
+    ).any():
+        raise InvalidContent("its confusion matrix is not that of its images")
+    return confusion
 
 
 def _outcomes(reply: Received, scores: Scores) -> tuple[Outcomes, ...]:
@@ -277,17 +281,9 @@ def _outcomes(reply: Received, scores: Scores) -> tuple[Outcomes, ...]:
     confusion: Counts | list[None] = [None] * count
     histograms: Counts | list[None] = [None] * count
     if tells_classes(classes):
-
-        def tables(name: str, *shape: int) -> Counts:
-            values = reply.whole_numbers(name, count * math.prod(shape), images)
-            return np.array(values, dtype=np.int64).reshape(count, *shape)
-
-        confusion = table = tables("confusion", classes, classes)
-        if (table.sum(axis=2) != total).any() or (
-            np.diagonal(table, axis1=1, axis2=2) != correct
-        ).any():
-            raise InvalidContent("its confusion matrix is not that of its images")
-        histograms = sides = tables("histograms", 2, classes, SCORE_BINS)
+        confusion = checked_confusion(reply, scores)
+        counts = reply.whole_numbers("histograms", count * 2 * classes * SCORE_BINS, images)
+        histograms = sides = np.array(counts, np.int64).reshape(count, 2, classes, SCORE_BINS)
         if (sides.sum(axis=3) != np.stack([total, images - total])).any():
             raise InvalidContent("its histograms of scores are not those of its images")
     return tuple(

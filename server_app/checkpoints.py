@@ -12,7 +12,7 @@ import json
 import re
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -42,6 +42,8 @@ FORMAT = 2
 BEFORE_ROUNDS = "train-0000"
 #: The step behind the last round, where training may end with another model than that round's.
 ENDED = "train-ended"
+#: The step in which the sites hold the model kept against models of their own.
+BASELINE = "baseline"
 # What of a checkpoint is tensors, and in which file.
 _STATES = {
     "global_state": "global.safetensors",
@@ -116,6 +118,8 @@ class Checkpoints:
     def __init__(self, directory: Path, configuration: RunConfiguration) -> None:
         self.directory = directory
         self.configuration = configuration
+        #: Marks that the run whose checkpoints these are was carried out to its end.
+        self._finished = directory / FINISHED
 
     def save(self, checkpoint: Checkpoint) -> None:
         """Write a checkpoint, whole or not at all, and drop those no longer needed."""
@@ -126,7 +130,7 @@ class Checkpoints:
         manifest = {
             "format": FORMAT,
             **{name: getattr(checkpoint, name) for name in (*_PLAIN, "versions")},
-            "ledger": checkpoint.ledger.to_json(),
+            "ledger": asdict(checkpoint.ledger),
             "configuration": self.configuration.flat(),
         }
         with whole_folder(target) as folder:
@@ -142,11 +146,6 @@ class Checkpoints:
         hidden = folder.with_name(f".{folder.name}.partial")
         folder.rename(hidden)
         shutil.rmtree(hidden)
-
-    @property
-    def _finished(self) -> Path:
-        """Marks that the run whose checkpoints these are was carried out to its end."""
-        return self.directory / FINISHED
 
     def finish(self) -> None:
         """Note that all stages are done: naming them again then means to repeat them."""
@@ -191,7 +190,7 @@ class Checkpoints:
             for name, file in _STATES.items():
                 if name in _ALWAYS or (newest / file).is_file():
                     held[name] = load_file(newest / file)
-            ledger = Ledger.from_json(manifest["ledger"])
+            ledger = Ledger(**manifest["ledger"])
             return Checkpoint(**held, versions=_versions(manifest), ledger=ledger)
         except (OSError, SafetensorError, KeyError, ValueError, TypeError, AttributeError) as error:
             raise CheckpointError(f"{newest} cannot be read: {error}") from error
@@ -301,7 +300,7 @@ class Checkpoints:
 
     def _compare(self, folder: Path, manifest: dict[str, Any]) -> None:
         touched = {stage_of(step) for step in manifest["completed"]}
-        if touched - set(STAGES):  # another method may make pseudo images, too
+        if touched - {*STAGES, BASELINE}:  # another method may make pseudo images, too
             touched.add("generate")
         # A key that did not exist yet had, in effect, what is now its default.
         now = self.configuration.flat()

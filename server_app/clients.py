@@ -32,6 +32,7 @@ from strategies.server import LocalUpdate
 
 from .checkpoints import Checkpoint, Told
 from .global_model import GlobalModel
+from .images import normalized
 from .same_data import (
     described_data,
     described_test,
@@ -74,14 +75,15 @@ class Clients:
             introducing(request, to_values(description)),
             configuration.client_identity,
         )
-        self.take_up({})
+        self._told: Told = {}
 
-    def take_up(self, told: Told) -> None:
-        """Know what clients told of their labels before; what they tell is added to it.
+    def take_up(self, state: Checkpoint) -> None:
+        """Know what clients told before of labels and pixels; what they tell is added to it.
 
         It is kept in checkpoints: asked again, a client would draw new noise.
         """
-        self._told = told
+        self._told = state.label_counts
+        self.description = normalized(self.description, state.normalization)
 
     def ask(
         self, request: Request[A, Any], progress: Callable[[int, int], None] | None = None
@@ -93,7 +95,7 @@ class Clients:
             request,
             self.participants,
             agreement=self._agreement,
-            timeout=self._configuration.round_timeout,
+            timeout=self._configuration.round_timeout * max(1, request.rounds),
             progress=progress,
         )
         self._record(BytesSent("model", down=answers.bytes_down))
@@ -187,6 +189,7 @@ class Clients:
                 raise MissingClients(f"no valid sums of pixels: {answers.who_failed}")
             mean, std = request.pooled(answers.valid)
             state.normalization = {"mean": mean, "std": std}
+            self.take_up(state)
 
     def introduce(self) -> None:
         """Say who the clients are, after asking all of them for their label counts."""

@@ -18,7 +18,7 @@ from foundation.errors import DataError, warn_once
 from .agreement import Description
 from .cache import entry, new_array, open_arrays
 from .decoding import RESIZING, Records, Shape, decode, inspect
-from .images import ImageData
+from .images import ImageData, refuse_labels_outside
 from .names import listed
 from .partitions import split_by_content
 
@@ -65,6 +65,8 @@ class Collection:
         The classes that the files themselves speak of; one without a training image is warned of.
     sites, site_sizes : tuple of str, and of int
         Whose the training images are, and how many of each, one site after the other.
+    test_sites : tuple of int
+        Whose each of the test images is: a place among the sites, -1 the server's.
     spare : tuple of bool
         Whether a share of the training images may be held out for testing; one per site, or one.
     draws_test : bool
@@ -84,6 +86,7 @@ class Collection:
     announced: tuple[str, ...] = ()
     sites: tuple[str, ...] = ()
     site_sizes: tuple[int, ...] = ()
+    test_sites: tuple[int, ...] = ()
     spare: tuple[bool, ...] = ()
     draws_test: bool = False
     public: bool = False
@@ -125,6 +128,7 @@ class Collection:
             site_sizes=tuple(np.bincount(site[kept], minlength=len(sizes)).tolist())
             if self.sites
             else (),
+            test_sites=(*self.test_sites, *site[drawn].tolist()) if self.sites else (),
             spare=(),
             draws_test=True,
         )
@@ -152,6 +156,10 @@ class Collection:
         if split == "train":
             self._warn_of_empty_classes()
         return data
+
+    def rows(self, split: str) -> npt.NDArray[np.int64]:
+        """Return which of a split's records could be read, ascending."""
+        return self._decoded(split)[2]
 
     def digests(self, split: str) -> npt.NDArray[np.uint8]:
         """Return a digest of every image of a split that can be read, uint8 (n, 16)."""
@@ -329,9 +337,4 @@ def _check_arrays(
             f"{where}: labels are {told.dtype} of shape {told.shape}; whole numbers of shape "
             f"({len(given)},) are read, one for each image"
         )
-    outside = np.flatnonzero((told < 0) | (told >= classes))
-    if len(outside):
-        raise DataError(
-            f"{where} image {outside[0]} has label {told[outside[0]]}, outside 0..{classes - 1} "
-            f"({classes} classes)"
-        )
+    refuse_labels_outside(told, classes, lambda row: f"{where} image {row}")

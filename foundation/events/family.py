@@ -8,11 +8,11 @@ an empty sequence.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
-from foundation.scores import Outcomes, Z, figures_sentence
+from foundation.scores import Gain, Outcomes, Z, figures_sentence
 from foundation.wording import counted, duration, rounds_left
 
 if TYPE_CHECKING:
@@ -57,9 +57,6 @@ class Listener(Protocol):
         """Finish what is open: the run goes on no more."""
 
 
-# --------------------------------------------------------------------------- parts of events
-
-
 @dataclass(frozen=True)
 class Failure:
     """A client whose answer was missing or of no use, and why; named where its site has a name."""
@@ -78,10 +75,12 @@ def failures_of(
     reasons: Mapping[int, str], names: Mapping[int, str] | None = None
 ) -> tuple[Failure, ...]:
     """Return failures by client; clients' names say more than their numbers."""
-    found = [Failure(client, reason) for client, reason in sorted(reasons.items())]
-    named = [replace(failure, name=(names or {}).get(failure.client, "")) for failure in found]
+    found = [(client, reason, (names or {}).get(client, "")) for client, reason in reasons.items()]
     # Who has no name is called by its number.
-    return tuple(n if n.who != f.who else f for n, f in zip(named, found, strict=True))
+    return tuple(
+        Failure(client, reason, "" if name == f"client {client}" else name)
+        for client, reason, name in sorted(found)
+    )
 
 
 @dataclass(frozen=True)
@@ -99,7 +98,6 @@ class Measured:
 
     @property
     def on(self) -> str:
-        """The images in words, behind an accuracy."""
         if self.by != "clients":
             return ""
         return f" on {counted(self.images, 'held-out image')} of the clients"
@@ -155,6 +153,36 @@ class ClientJudgement:
     kept: float | None
 
 
+@dataclass(frozen=True)
+class SiteGain:
+    """Accuracies of a site's own model and of the federation's on its held-out images.
+
+    Only the federation's model has ``gained`` images right, only the own ``lost`` ones. The
+    confusion matrices are there where clients answer by class.
+    """
+
+    client: int | None
+    name: str
+    images: int | None
+    own: float | None
+    joined: float | None
+    gained: int | None
+    lost: int | None
+    own_confusion: Sequence[Sequence[int]] | None = None
+    joined_confusion: Sequence[Sequence[int]] | None = None
+
+    @property
+    def gain(self) -> Gain | None:
+        """What joining gained the site, in accuracy."""
+        return _gain(self)
+
+
+def _gain(told: SiteGain | OwnModels) -> Gain | None:
+    if not told.images or told.gained is None or told.lost is None:
+        return None
+    return Gain.of_counts(told.gained, told.lost, told.images)
+
+
 def _accuracy(accuracy: float | None, measured: Measured | None) -> str:
     if accuracy is None:
         return "accuracy not measured"
@@ -167,9 +195,6 @@ def _joined(*parts: str) -> str:
 
 def _took(seconds: float | None) -> str:
     return "" if seconds is None else duration(seconds)
-
-
-# ------------------------------------------------------------------------- what is written down
 
 
 @dataclass(frozen=True)
@@ -228,12 +253,10 @@ class RoundDone(Event):
 
     @property
     def competes(self) -> bool:
-        """Whether it is a round of the competition."""
         return self.phase == "competition"
 
     @property
     def part(self) -> str:
-        """What of a run its seconds belong to."""
         return "competition" if self.competes else "federated"
 
     def sentence(self, rounds: int | None = None) -> str:
@@ -347,7 +370,7 @@ class OwnLayersOfSite:
     own: float | None
     gain: float | None
     standard_error: float | None
-    kept: bool = False
+    kept: bool
 
 
 @dataclass(frozen=True)
@@ -395,6 +418,45 @@ class Scored(Event):
 
 
 @dataclass(frozen=True)
+class OwnModels(Event):
+    """The model kept was held against those that the sites trained alone, for so many rounds.
+
+    Numbers are those of :class:`SiteGain` for all sites together; unknown if none answered.
+    """
+
+    event = "own_models"
+    rounds: int
+    images: int | None
+    own: float | None
+    joined: float | None
+    gained: int | None
+    lost: int | None
+    sites: Sequence[SiteGain]
+    failures: Sequence[Failure]
+    seconds: float | None
+
+    @property
+    def gain(self) -> Gain | None:
+        """What joining gained all sites together."""
+        return _gain(self)
+
+    def sentence(self, rounds: int | None = None) -> str:
+        if self.gain is None:
+            return "no site held the model against one of its own"
+        word = "lost" if self.gain.value < 0 else "gained"
+        return (
+            f"joining {word} {100 * abs(self.gain.value):.1f} ± {100 * self.gain.half_width:.1f} "
+            f"points over the sites' own models, on {self.images} held-out images of "
+            f"{counted(len(self.sites), 'client')}"
+            + (": undecided, less than these images can tell apart" if self.gain.undecided else "")
+        )
+
+    @property
+    def warnings(self) -> Sequence[str]:
+        return [f"own model: {f.who} did not compare: {f.reason}" for f in self.failures]
+
+
+@dataclass(frozen=True)
 class ImagesMade(Event):
     """A batch of pseudo images was made; ``budgets`` are the images that each client was to make.
 
@@ -418,7 +480,6 @@ class ImagesMade(Event):
 
     @property
     def part(self) -> str:
-        """What of a run its seconds belong to."""
         return "competition" if self.competition_round else "generation"
 
     def sentence(self, rounds: int | None = None) -> str:
@@ -449,7 +510,6 @@ class EpochDone(Event):
 
     @property
     def part(self) -> str:
-        """What of a run its seconds belong to."""
         return self.stage or ("competition" if self.competition_round else "distillation")
 
     @property
@@ -527,9 +587,6 @@ class RunEnded(Event):
 
     def sentence(self, rounds: int | None = None) -> str:
         return f"run {self.status}" + (f": {self.reason}" if self.reason else "")
-
-
-# ---------------------------------------------------------- what only those who follow are told
 
 
 @dataclass(frozen=True)

@@ -225,6 +225,11 @@ class RunConfiguration(PostTrainingKeys, FederatedDataKeys, FederatedTrainingKey
                 f"patience = {self.patience} needs a validation-share above 0: rounds are judged "
                 "on the images that the clients hold out"
             )
+        if self.baseline != "none" and self.validation_share == 0:
+            yield (
+                f"baseline = {self.baseline!r} needs a validation-share above 0: the sites compare "
+                "on the images that they hold out"
+            )
         if self.min_successful_clients > self.clients_per_round:
             yield (
                 f"min-successful-clients = {self.min_successful_clients} can never be reached: "

@@ -13,6 +13,7 @@ from foundation.events.family import (
     Event,
     ImagesMade,
     Judged,
+    OwnModels,
     RoundDone,
     RunEnded,
     RunOpened,
@@ -96,6 +97,11 @@ class Relay:
                 if (outcomes := Outcomes.read(event.whole)) is not None:
                     values = {name: figure(outcomes).value for name, figure in OF_ALL.items()}
                     yield "figures of the model kept", self._place(event.stage), values
+            case OwnModels():
+                gains = {"all": event.gain}
+                gains |= {site.name or f"{site.client}": site.gain for site in event.sites}
+                values = {name: gain.value for name, gain in gains.items() if gain is not None}
+                yield "gains over the sites' own models", 0, values
             case Judged():
                 yield self._of_stage(event, ("gain", "standard_error", "step"))
                 kept = {row.name or f"{row.client}": row.kept for row in event.clients}

@@ -70,6 +70,17 @@ EVENTS = [
     family.TeacherTaken(3, 0.5),
     family.Scored("selected", {"images": 3}, (family.SiteOutcomes(0, "north", {"images": 3}),)),
     family.RoundJudged(3, 2, 1, 6, 0.5, -0.1, 0.2),
+    family.OwnModels(
+        2,
+        6,
+        0.5,
+        0.6,
+        2,
+        1,
+        (family.SiteGain(0, "north", 6, 0.5, 0.6, 2, 1, ((2, 1), (2, 1)), ((3, 0), (2, 1))),),
+        (Failure(1, "gone"),),
+        1.0,
+    ),
     family.RunEnded("failed", "the disk is full"),
 ]
 
