@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from .errors import log
@@ -13,6 +14,16 @@ PROGRESS = "progress.txt"
 
 _SECONDS_BETWEEN_LINES = 5.0
 _ESTIMATE_FROM = 0.05
+
+
+@contextlib.contextmanager
+def timed(seconds: dict[str, float], name: str) -> Iterator[None]:
+    """Add the time spent inside to ``seconds[name]``, also where it ends in an error."""
+    started = time.perf_counter()
+    try:
+        yield
+    finally:
+        seconds[name] = seconds.get(name, 0.0) + time.perf_counter() - started
 
 
 class ProgressLog:

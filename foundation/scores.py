@@ -55,12 +55,18 @@ class Outcomes:
 
     @classmethod
     def counted(
-        cls, logits: npt.NDArray[Any], labels: npt.NDArray[Any], *, by_class: bool = True
+        cls,
+        logits: npt.NDArray[Any],
+        labels: npt.NDArray[Any],
+        *,
+        by_class: bool = True,
+        exact: bool = False,
     ) -> Outcomes:
         """Add up over images, without classes if these may not be told apart.
 
         Logits (n, C) are natural logarithms of the probabilities, up to a constant per image; an
-        image with one that is not finite is never classified correctly.
+        image with one that is not finite is never classified correctly. ``exact`` makes a bin of
+        every score: exact areas, but no sum with other outcomes.
         """
         values: Floats = np.asarray(logits, np.float64)
         truth: Counts = np.asarray(labels, np.int64)
@@ -82,12 +88,13 @@ class Outcomes:
             confusion = np.bincount(truth * classes + told, minlength=classes**2)
             confusion = confusion.reshape(classes, classes)
             other = truth[:, None] != np.arange(classes)
-            cells = (other * classes + np.arange(classes)) * SCORE_BINS + _score_bins(
-                log_probabilities
-            )
-            size = 2 * classes * SCORE_BINS
-            histograms = np.bincount(cells.reshape(-1), minlength=size)
-            histograms = histograms.reshape(2, classes, SCORE_BINS)
+            scores, size = _score_bins(log_probabilities), SCORE_BINS
+            if exact:  # every score a bin of its own
+                ranks = [np.unique(of, return_inverse=True)[1] for of in log_probabilities.T]
+                scores, size = np.stack(ranks, axis=1), len(truth)
+            cells = (other * classes + np.arange(classes)) * size + scores
+            histograms = np.bincount(cells.reshape(-1), minlength=2 * classes * size)
+            histograms = histograms.reshape(2, classes, size)
         squares = float((losses**2).sum())
         total = float(losses.sum())
         return cls(len(truth), int(right.sum()), total, squares, bins, confusion, histograms)

@@ -67,6 +67,8 @@ class Collection:
     #: Whose the training images are, and how many of each, one site after the other.
     sites: tuple[str, ...] = ()
     site_sizes: tuple[int, ...] = ()
+    #: Whose each of the test images is: a place among the sites, -1 the server's.
+    test_sites: tuple[int, ...] = ()
     #: Whether a share of the training images may be held out for testing; one per site, or one.
     spare: tuple[bool, ...] = ()
     #: Whether that is where the test split comes from.
@@ -112,6 +114,7 @@ class Collection:
             site_sizes=tuple(np.bincount(site[kept], minlength=len(sizes)).tolist())
             if self.sites
             else (),
+            test_sites=(*self.test_sites, *site[drawn].tolist()) if self.sites else (),
             spare=(),
             draws_test=True,
         )
@@ -139,6 +142,10 @@ class Collection:
         if split == "train":
             self._warn_of_empty_classes()
         return data
+
+    def rows(self, split: str) -> npt.NDArray[np.int64]:
+        """Return which of a split's records could be read, ascending."""
+        return self._decoded(split)[2]
 
     def digests(self, split: str) -> npt.NDArray[np.uint8]:
         """Return a digest of every image of a split that can be read, uint8 (n, 16)."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
@@ -79,6 +80,24 @@ class DataSet:
             return {}
         collection = self._collection
         return dict(zip(collection.sites, collection.training_sizes(), strict=True))
+
+    def places(self, split: str) -> Callable[[int], str]:
+        """Return what says where an image of :meth:`load` comes from: a file, or a row of one."""
+        if self._source.description is not None:
+            return lambda row: f"{split} image {row}"
+        records, rows = self._collection.records(split), self._collection.rows(split)
+        return lambda row: records.where(int(rows[row]))
+
+    def test_sites(self) -> dict[str, Indices]:
+        """Return the rows of each site's own test images; empty where they are not the sites'."""
+        if self._source.description is not None:
+            return {}
+        collection = self._collection
+        if not collection.test_sites:
+            return {}
+        whose = np.array(collection.test_sites)[collection.rows("test")]
+        found = {site: np.flatnonzero(whose == k) for k, site in enumerate(collection.sites)}
+        return {site: rows for site, rows in found.items() if len(rows)}
 
     def warn_of_copies(self) -> None:
         """Say how many images stand in both splits, in several classes, or in one class twice."""

@@ -174,6 +174,11 @@ def sites(name: str, directory: Path, class_names: Sequence[str] = ()) -> Collec
         ),
         sites=tuple(names[place] for place in training),
         site_sizes=tuple(len(records.labels) for records in parts["train"]),
+        test_sites=tuple(
+            -1 if common else training.index(place)
+            for place, records in zip(tested, parts["test"], strict=True)
+            for _ in records.labels
+        ),
         spare=tuple(not common and any(opened[place].spare) for place in training),
     )
 
