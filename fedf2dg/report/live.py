@@ -14,6 +14,7 @@ from fedf2dg.report.model_card import model_card
 from fedf2dg.report.pseudo_images import pseudo_grid, read_grid, stored_sets
 from fedf2dg.report.report import write_report
 from fedf2dg.report.tables import terminal_table
+from fedf2dg.report.test_images import ask_about_test_images
 from fedf2dg.report.verdict import Evidence, lines, on_the_whole
 from foundation import only_warned, write_whole
 from foundation.events.family import Listener, ModelKept, PseudoImagesStored, RunCompleted
@@ -74,5 +75,7 @@ def _say_the_end(event: RunCompleted) -> None:
     log.log(logging.WARNING if bad else logging.INFO, "%s", plain(whole))
     for line in told:
         log.info("%s", plain(line))
+    with only_warned("what the model says of the test images"):
+        ask_about_test_images(event.directory)
     with only_warned("the report"):
         log.info("report: %s", write_report(event.directory))

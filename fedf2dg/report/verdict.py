@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -218,9 +219,13 @@ def _guessing(outcomes: Outcomes, names: Sequence[str], classes: int) -> tuple[f
     """Return the share that guessing reaches, and the sentence about it."""
     labels = outcomes.labels
     if labels is not None:
-        most = scores.guessing(outcomes)
-        often = _name(names, int(labels.argmax()))
-        named = f"always answering “{often}”, the most frequent class,"
+        most, often = scores.guessing(outcomes), np.flatnonzero(labels == labels.max())
+        if len(often) > 1:
+            named = f"always answering one of the {len(often)} most frequent classes"
+            if len(often) == len(scores.with_images(outcomes)):
+                named = f"guessing among {len(often)} equally frequent classes"
+            return most, f"{named} would be for {percent(most)}"
+        named = f"always answering “{_name(names, int(often[0]))}”, the most frequent class,"
         return most, f"{named} would be for {percent(most)}"
     if classes < 2:
         return None, ""
@@ -312,7 +317,8 @@ def sites_table(evidence: Evidence, names: Sequence[str]) -> Table:
         )
     header = ["site", "verdict", "right", "share (95 % interval)", "guessing"]
     header += ["good at", "blind or weak at"]
-    return Table("The model at each site", header, rows, (0, 1, -2, -1), rest_in="summary.json")
+    table = Table("The model at each site", header, rows, (0, 1, -2, -1), rest_in="summary.json")
+    return table.without_empty()
 
 
 def classes_table(outcomes: Outcomes, names: Sequence[str]) -> Table:
@@ -346,16 +352,17 @@ def classes_table(outcomes: Outcomes, names: Sequence[str]) -> Table:
 def figures_table(evidence: Evidence) -> Table:
     """Return the figures of the field for the whole and for each site, with their intervals."""
     places = {"all": evidence.whole, **evidence.sites}
+    below = partial(_with_ends, between="\n")  # eight columns are as many as a page is wide
     rows: list[Row] = [
         [
             place,
             f"{outcomes.images:,}",
-            _with_ends(scores.accuracy(outcomes), 100, " %"),
-            _with_ends(scores.balanced_accuracy(outcomes), 100, " %"),
-            _with_ends(scores.mean_area(outcomes), 1, ""),
-            _with_ends(scores.log_loss(outcomes), 1, ""),
+            below(scores.accuracy(outcomes), 100, " %"),
+            below(scores.balanced_accuracy(outcomes), 100, " %"),
+            below(scores.mean_area(outcomes), 1, ""),
+            below(scores.log_loss(outcomes), 1, ""),
             None if (known := scores.entropy(outcomes)) is None else f"{known:.3f}",
-            _with_ends(scores.calibration_error(outcomes), 100, " %"),
+            below(scores.calibration_error(outcomes), 100, " %"),
         ]
         for place, outcomes in places.items()
         if outcomes is not None
@@ -396,13 +403,13 @@ def details(evidence: Evidence, names: Sequence[str]) -> Iterator[Section]:
         yield Section("How sure it is", [Picture(to_svg(drawn, "sure", told), _SURE), table])
 
 
-def _with_ends(figure: Figure, unit: float, sign: str) -> str | None:
+def _with_ends(figure: Figure, unit: float, sign: str, between: str = " ") -> str | None:
     if not figure.known:
         return None
     form = ".1f" if unit == 100 else ".3f"
     said = f"{unit * figure.value:{form}}{sign}"
     if figure.low == figure.low:  # an interval
-        said += f" ({unit * figure.low:{form}} to {unit * figure.high:{form}})"
+        said += f"{between}({unit * figure.low:{form}} to {unit * figure.high:{form}})"
     return _marked(said, figure)
 
 

@@ -29,6 +29,8 @@ from .trained_model import TrainedModel
 
 #: The files that are written.
 PAGE, FIGURES = "evaluation.html", "evaluation.json"
+# More single scores than these are put into bins before the area under the curve is taken.
+_MOST_SCORES = 5_000_000
 
 
 @dataclass
@@ -85,9 +87,13 @@ def evaluate(
         answered[name] = (torch.stack(logits).numpy(), np.array(labels))
     if not answered:
         raise DataError("no folder holds labelled images")
-    of_each = {name: Outcomes.counted(*found) for name, found in answered.items()}
+    of_each = {name: _counted(*found) for name, found in answered.items()}
     every = (np.concatenate(part) for part in zip(*answered.values(), strict=True))
-    return Evaluation(Outcomes.counted(*every), of_each, wrong, unread)
+    return Evaluation(_counted(*every), of_each, wrong, unread)
+
+
+def _counted(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> Outcomes:
+    return Outcomes.counted(logits, labels, exact=logits.size <= _MOST_SCORES)
 
 
 def _places(folders: Sequence[Path], classes: Sequence[str]) -> Iterator[Path]:
