@@ -275,13 +275,17 @@ def pooled_data(configuration: RunConfiguration) -> ImageData:
     )
 
 
+def local_model(configuration: RunConfiguration, description: Description) -> Classifier:
+    """Build the model as the run's strategy wants it, with its initial weights, on the CPU."""
+    return shared_model(configuration, description, get(configuration.strategy).projection)
+
+
 @lru_cache(maxsize=4)
 def _resident_model(
     configuration: RunConfiguration, description: Description, device: torch.device, wish: int
 ) -> tuple[Classifier, tuple[str, ...]]:
     """Return the process's model, and the names of what it does not train."""
-    projection = get(configuration.strategy).projection
-    model = shared_model(configuration, description, projection).to(device)
+    model = local_model(configuration, description).to(device)
     fit_threads(model_operations(configuration, description), _share_of_threads(), wish)
     model = model.to(memory_format=torch.channels_last)
     return model, StateLayout.of(model).frozen
@@ -290,5 +294,4 @@ def _resident_model(
 @lru_cache(maxsize=4)
 def model_operations(configuration: RunConfiguration, description: Description) -> float:
     """Return the floating-point operations of one image's forward pass."""
-    model = shared_model(configuration, description, get(configuration.strategy).projection)
-    return forward_operations(model, description.image_shape)
+    return forward_operations(local_model(configuration, description), description.image_shape)
