@@ -36,30 +36,21 @@ FEW = 20
 
 @dataclass(frozen=True)
 class Outcomes:
-    """What a model says of n images of C classes, added up.
-
-    Parameters
-    ----------
-    images, right : int
-        n, and how many are classified correctly.
-    loss, loss_squares : float
-        Sums of the cross-entropies (natural logarithm) and of their squares; infinite for a model
-        whose outputs are not finite.
-    bins : array (3, BINS)
-        Images, images classified correctly and sum of confidences (the largest probability), by
-        confidence.
-    confusion : array (C, C), optional
-        Images by true class (row) and predicted class (column). None where classes are kept back.
-    histograms : array (2, C, SCORE_BINS), optional
-        By the score of a class: the images of the class, and all others.
-    """
+    """What a model says of n images of C classes, added up."""
 
     images: int
+    #: How many are classified correctly.
     right: int
+    #: Sums of the cross-entropies (natural logarithm) and of their squares; infinite for a model
+    #: whose outputs are not finite.
     loss: float
     loss_squares: float
+    #: (3, BINS) images, images classified correctly and sum of confidences (the largest
+    #: probability), by confidence.
     bins: Floats
+    #: (C, C) images by true class (row) and predicted class; None where classes are kept back.
     confusion: Counts | None = None
+    #: (2, C, SCORE_BINS) by the score of a class: the images of the class, and all others.
     histograms: Counts | None = None
 
     @classmethod

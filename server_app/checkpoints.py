@@ -88,7 +88,7 @@ class Checkpoint:
 
     ``memory`` is what the strategy remembers, ``versions`` the per-client files that belong to it,
     ``nodes`` a deployment's clients (:meth:`.participants.Participants.remember`), ``data`` what
-    the images looked like (:mod:`.same_data`), ``metrics_position`` the bytes of ``metrics.jsonl``
+    the images looked like (:mod:`.images`), ``metrics_position`` the bytes of ``metrics.jsonl``
     that belong to it, ``kept`` the model that judges kept last, ``watched`` and ``best_round`` what
     :mod:`.training_result` knows, ``runs`` the last round of each process that worked at the run,
     where sites keep layers of their own. ``normalization`` holds ``mean`` and ``std`` by channel
@@ -233,7 +233,7 @@ class Checkpoints:
         return [step for step in newest if step not in kept]
 
     def data_at(self, start: Path) -> dict[str, Any]:
-        """Return what a checkpoint says of the images; see :mod:`.same_data`."""
+        """Return what a checkpoint says of the images; see :mod:`.images`."""
         found: dict[str, Any] = self._manifest(start)["data"]
         return found
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -23,6 +23,7 @@ from foundation.events.family import (
     Scored,
 )
 from foundation.events.reading import to_json
+from foundation.progress import timed
 
 #: The stages that every run reports, in their order; other methods have more.
 RESULTS = ("federated", "distilled", "competed")
@@ -64,14 +65,9 @@ class Ledger:
     def __post_init__(self) -> None:
         self._counted_until = time.perf_counter()
 
-    @contextmanager
-    def timed(self, name: str) -> Iterator[None]:
+    def timed(self, name: str) -> AbstractContextManager[None]:
         """Add the time spent inside to ``seconds[name]``."""
-        started = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - started
+        return timed(self.seconds, name)
 
     def note_total_time(self) -> None:
         """Add the time since the last call, or since this object was made, to the total."""

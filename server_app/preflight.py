@@ -24,9 +24,8 @@ from strategies import get
 from . import run_directory
 from .checkpoints import Checkpoints
 from .global_model import initial_state
-from .images import description_of
+from .images import described_data, description_of, require_same_data
 from .measuring import CLIENTS, measurers
-from .same_data import described_data, require_same_data
 
 
 def parse(values: Mapping[str, Any]) -> RunConfiguration:

@@ -44,9 +44,8 @@ from .images import description_of
 from .journal import Journal
 from .measuring import CLIENTS, Measuring
 from .own_models import compare_with_own_models
-from .pseudo_files import PseudoFiles, forget_repeated
 from .rounds import Rounds
-from .trained import TrainedFederation
+from .trained import PseudoFiles, TrainedFederation, forget_repeated
 from .training_result import LAST_FOLDER, TrainingResult
 
 log = logging.getLogger("flwr.fedf2dg")
