@@ -9,6 +9,7 @@ impossible value stops the run before any work.
 from __future__ import annotations
 
 import importlib
+import json
 import logging
 import pkgutil
 import tomllib
@@ -462,6 +463,13 @@ def read_toml(path: Path) -> dict[str, Any]:
         raise ConfigurationError(f"cannot read {path}: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"{path} is not valid TOML: {error}") from error
+
+
+def as_toml(values: Mapping[str, Value]) -> str:
+    """Return keys with their values as lines of TOML, which :func:`read_toml` reads."""
+    # JSON's scalars are TOML's, finite floats too.
+    lines = (f"{json.dumps(k)} = {json.dumps(v, ensure_ascii=False)}" for k, v in values.items())
+    return "".join(f"{line}\n" for line in lines)
 
 
 def typed(name: str, text: str) -> Value:
