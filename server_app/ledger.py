@@ -17,6 +17,7 @@ from foundation.events.family import (
     Judged,
     Measured,
     OwnLayersJudged,
+    PrivacySpent,
     ResultMeasured,
     RoundDone,
     Scored,
@@ -58,6 +59,7 @@ class Ledger:
     judged: dict[str, Any] | None = None
     scores: dict[str, Any] | None = None
     personal: dict[str, Any] | None = None
+    privacy: dict[str, Any] | None = None
 
     def __post_init__(self) -> None:
         self._counted_until = time.perf_counter()
@@ -104,6 +106,8 @@ class Ledger:
                 self._travelled(event.kind, event.down, event.up)
             case Judged():
                 self._judged(event)
+            case PrivacySpent():
+                self.privacy = to_json(event)
             case OwnLayersJudged():
                 self.personal = to_json(event)
             case Scored():
@@ -171,7 +175,7 @@ class Ledger:
             "on_clients": self.on_clients or None,
             "judged": self.judged,
             "scores": self.scores,
-            **({} if self.personal is None else {"personal": self.personal}),
+            **{name: told for name in ("personal", "privacy") if (told := getattr(self, name))},
             "best_on_test": _by_stage(self.best_on_test),
             "generation": None if self.generation is None else _with_rate(self.generation),
             "dropped": self.dropped,

@@ -12,14 +12,14 @@ from foundation.data.augmentation import require_room
 from foundation.data.names import shown
 from foundation.errors import warn_once
 from foundation.events.sinks import require_sinks
-from foundation.models import resolve_device
+from foundation.models import StateLayout, resolve_device
 from foundation.models.head import head_name
 from foundation.models.personal import batch_norm_entries
 from foundation.models.shared_model import shared_model
 from foundation.settings.configuration import ConfigurationError, RunConfiguration
 from foundation.settings.post_training import AUTO
 from post_training import Settings, chosen, closed_form_head
-from strategies import get
+from strategies import get, privacy
 
 from . import run_directory
 from .checkpoints import Checkpoints
@@ -40,6 +40,7 @@ def parse(values: Mapping[str, Any]) -> RunConfiguration:
         chosen(configuration.post_training)
     algorithm = get(configuration.strategy)
     algorithm.require(configuration)
+    privacy.require(configuration, algorithm)
     chooses = configuration.patience or configuration.global_average != "last"
     if chooses and not algorithm.server.has_global_model:
         raise ConfigurationError(
@@ -73,6 +74,7 @@ def check(configuration: RunConfiguration, simulated: bool) -> None:
                     f"post-training = {method.name!r} needs local models, and num-server-rounds = "
                     "0 makes none: choose head or calibration, or a round"
                 )
+        privacy.require_no_statistics(configuration, StateLayout.of(model))
         if configuration.personal == "batch-norm" and not batch_norm_entries(model):
             raise ConfigurationError(
                 f"personal = 'batch-norm': model {configuration.model!r} with freeze = "

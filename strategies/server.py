@@ -21,7 +21,7 @@ from flwr.serverapp import Grid
 
 from foundation import ExpectedError, counted
 from foundation.data.batches import steps_per_epoch
-from foundation.events.family import Failure, failures_of
+from foundation.events.family import Failure, PrivacySpent, failures_of
 from foundation.messages.gather import Gathered, grouped
 from foundation.messages.participants import MissingClients, Participants
 from foundation.messages.records import InvalidContent, from_record, names_in, packed
@@ -188,6 +188,15 @@ class FederatedStrategy:
             configuration.batch_size,
             drop_singleton=self.layout.batch_norm,
         )
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether no other round may follow."""
+        return False
+
+    def privacy_spent(self) -> PrivacySpent | None:
+        """Return what the rounds have given away; None where nobody counts it."""
+        return None
 
     # -------------------------------------------------------------------- a round, over states
 
