@@ -1,4 +1,4 @@
-"""Training under Flower's wrappers: what is clipped, how large the noise is, and what is refused."""
+"""Training under Flower's wrappers: what is clipped, how large noise is, and what is refused."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_noise_cannot_be_drawn_again_and_grows_where_fewer_answer(laboratory, wi
     run = laboratory(wide_clients, **keys("server-fixed"))
     states = []
     for silent in (None, None, 3):
-        np.random.seed(0)  # noqa: NPY002
+        np.random.seed(0)
         run.strategy, run.server_round = run.new_strategy(), 0
         run.state = {"weight": torch.zeros(WIDTH).double()}
         run.grid.touch = lambda client, reply, gone=silent: None if client == gone else reply
