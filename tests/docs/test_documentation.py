@@ -27,7 +27,7 @@ KEYS = {key for key, _, _ in key_table()}
 HOWTO = [page for page in PAGES if page.parent.name == "howto"]
 #: Assignments in running text that are not configuration keys: Flower's options, shell variables.
 OTHER_ASSIGNMENTS = re.compile(
-    r"(client-resources-num-(cpus|gpus)|num-supernodes|data-path|partition-id|site-name|[A-Z_0-9]+"
+    r"(client-resources-num-(cpus|gpus)|num-supernodes|data-path|keep-path|partition-id|site-name|[A-Z_0-9]+"
     r"|normalization|compile|statistics|mode|drop_singleton)=.*"
 )
 WITH_EXAMPLES = sorted({example.page for example in pages.examples() if example.page in HOWTO})
