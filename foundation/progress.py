@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
-log = logging.getLogger("flwr.fedf2dg")
+from .errors import log
 
 #: The file in a run's directory that holds the latest line of progress, while there is some.
 PROGRESS = "progress.txt"

@@ -18,6 +18,7 @@ from foundation.data import (
     announced,
     parsed_shape,
 )
+from foundation.data.names import listed
 from foundation.messages.participants import Participants
 from foundation.models import torchvision_models
 from foundation.models.initial_weights import IMAGENET, pixel_constants
@@ -111,9 +112,9 @@ def require_same_data(before: Mapping[str, Any], now: Mapping[str, Any]) -> None
     moved = [what for what in before.keys() & now.keys() if before[what] != now[what]]
     if "examples" in moved or "classes" in moved:
         raise CheckpointError(
-            f"this run had clients with {_listed(before['examples'])} training images of the "
-            f"classes {_listed(before['classes'])}; here they have {_listed(now['examples'])} of "
-            f"{_listed(now['classes'])}. Resume it with the data it was made with"
+            f"this run had clients with {listed(before['examples'])} training images of the "
+            f"classes {listed(before['classes'])}; here they have {listed(now['examples'])} of "
+            f"{listed(now['classes'])}. Resume it with the data it was made with"
         )
     if moved:
         others = [
@@ -148,9 +149,4 @@ def warn_of_other_test(before: Mapping[str, Any], now: Mapping[str, Any]) -> Non
 
 def _changed(before: Sequence[str], now: Sequence[str]) -> str:
     clients = [str(client) for client, (a, b) in enumerate(zip(before, now, strict=True)) if a != b]
-    return f"client{'s' * (len(clients) > 1)} {_listed(clients)}"
-
-
-def _listed(values: Sequence[object]) -> str:
-    shown = ", ".join(map(str, values[:5]))
-    return f"{shown}, …" if len(values) > 5 else shown
+    return f"client{'s' * (len(clients) > 1)} {listed(clients)}"

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from foundation.errors import log
 from foundation.events.family import (
     EpochDone,
     Evaluated,
@@ -23,8 +23,6 @@ from foundation.events.reading import number
 from foundation.events.sinks import OpenSink, Sink
 from foundation.members import SINKS
 from foundation.scores import OF_ALL, Outcomes
-
-log = logging.getLogger("flwr.fedf2dg")
 
 Numbers = tuple[str, int, dict[str, Any]]
 #: Of a run's directory and class names, by name and step: what draws each picture as PNG.

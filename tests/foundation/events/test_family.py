@@ -9,8 +9,7 @@ import pytest
 
 from foundation.events import family
 from foundation.events.family import Event, Failure, Measured, RoundDone
-from foundation.events.log import EventLog
-from foundation.events.metrics import json_value
+from foundation.events.log import EventLog, json_value
 from foundation.events.reading import from_json, read_run, to_json
 from foundation.scores import Outcomes
 
