@@ -226,6 +226,11 @@ class RunConfiguration(PostTrainingKeys, FederatedDataKeys, FederatedTrainingKey
                 f"patience = {self.patience} needs a validation-share above 0: rounds are judged "
                 "on the images that the clients hold out"
             )
+        if self.acceptance_metric == "balanced-accuracy" and not self.exact_counts_told:
+            yield (
+                "acceptance-metric = 'balanced-accuracy' needs the clients' answers by class: set "
+                "label-counts=uploaded and generation.place=server, or choose accuracy or log-loss"
+            )
         if self.baseline != "none" and self.validation_share == 0:
             yield (
                 f"baseline = {self.baseline!r} needs a validation-share above 0: the sites compare "
