@@ -32,6 +32,8 @@ from foundation.settings.configuration import ConfigurationError, RunConfigurati
 from generation import forward_operations
 from strategies import get
 
+from .training import train_round
+
 # Simulated clients share processes; a process keeps the batches of this many.
 _resident = lru_cache(maxsize=64)
 
@@ -166,6 +168,19 @@ class Site:
             return batches.given(self._features(pooled).of(model, autocast))
         return batches
 
+    def train_alone(self, server_round: int, client: int) -> None:
+        autocast = self.autocast()
+        train_round(
+            self.model(),
+            self.inputs(autocast=autocast),
+            get("local"),
+            self.configuration,
+            server_round=server_round,
+            client=client,
+            classes=self.description.classes,
+            autocast=autocast,
+        )
+
     @_resident
     def _features(self, pooled: bool) -> KeptFeatures:
         batches, store = self.batches(pooled), self._feature_store(self._training_data(pooled))
@@ -260,13 +275,17 @@ def pooled_data(configuration: RunConfiguration) -> ImageData:
     )
 
 
+def local_model(configuration: RunConfiguration, description: Description) -> Classifier:
+    """Build the model as the run's strategy wants it, with its initial weights, on the CPU."""
+    return shared_model(configuration, description, get(configuration.strategy).projection)
+
+
 @lru_cache(maxsize=4)
 def _resident_model(
     configuration: RunConfiguration, description: Description, device: torch.device, wish: int
 ) -> tuple[Classifier, tuple[str, ...]]:
     """Return the process's model, and the names of what it does not train."""
-    projection = get(configuration.strategy).projection
-    model = shared_model(configuration, description, projection).to(device)
+    model = local_model(configuration, description).to(device)
     fit_threads(model_operations(configuration, description), _share_of_threads(), wish)
     model = model.to(memory_format=torch.channels_last)
     return model, StateLayout.of(model).frozen
@@ -275,5 +294,4 @@ def _resident_model(
 @lru_cache(maxsize=4)
 def model_operations(configuration: RunConfiguration, description: Description) -> float:
     """Return the floating-point operations of one image's forward pass."""
-    model = shared_model(configuration, description, get(configuration.strategy).projection)
-    return forward_operations(model, description.image_shape)
+    return forward_operations(local_model(configuration, description), description.image_shape)

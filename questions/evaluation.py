@@ -8,15 +8,16 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from foundation.messages.content import Content, Received
 from foundation.messages.records import InvalidContent
 from foundation.models import State, interpolated, load_state
-from foundation.scores import BINS, SCORE_BINS, Outcomes
+from foundation.scores import BINS, LARGEST_LOSS, SCORE_BINS, Outcomes, loss_changes
 
 from .question import Question, Request, Site
 
@@ -34,48 +35,6 @@ _ROUNDING = 1 + 1e-6
 
 
 @dataclass(frozen=True)
-class Candidates:
-    """The models w + λ·(w' - w) that one message asks about, compared with the first.
-
-    ``base`` is w, ``target`` w', or None where ``base`` alone is asked about; ``steps`` are the λ,
-    in [0, 1].
-    """
-
-    base: State
-    target: State | None = None
-    steps: Sequence[float] = (0.0,)
-
-    def __post_init__(self) -> None:
-        if not 0 < len(self.steps) <= _MOST_CANDIDATES:
-            raise InvalidContent(f"{len(self.steps)} candidates: 1 to {_MOST_CANDIDATES}")
-        if not all(0 <= step <= (0 if self.target is None else 1) for step in self.steps):
-            raise InvalidContent(f"steps {list(self.steps)[:8]} are not between the states sent")
-
-    def __len__(self) -> int:
-        return len(self.steps)
-
-    def __iter__(self) -> Iterator[State]:
-        """Make one candidate's state at a time."""
-        target = self.base if self.target is None else self.target
-        return (interpolated(self.base, target, step) for step in self.steps)
-
-    def content(self) -> Content:
-        """Return them as a message carries them."""
-        target = {} if self.target is None else {"target": self.target}
-        steps = [float(step) for step in self.steps]
-        return Content({"base": self.base, **target}, settings={"steps": steps})
-
-    @classmethod
-    def received(cls, asked: Received, like: State) -> Candidates:
-        """Read what :meth:`content` wrote (InvalidContent)."""
-        steps = asked.setting("steps")
-        if not isinstance(steps, list) or not all(isinstance(step, float) for step in steps):
-            raise InvalidContent("the message lists no candidates")
-        target = asked.state("target", like) if "target" in asked.states else None
-        return cls(asked.state("base", like), target, steps)
-
-
-@dataclass(frozen=True)
 class Scores:
     """What K candidates do on n held-out images, by class or in one column.
 
@@ -83,7 +42,8 @@ class Scores:
     totals alone. Of every candidate, (K, L) int64: ``correct`` are those that it classifies
     correctly, ``gained`` those that it has right and the first one wrong, and ``lost`` the other
     way round. ``loss`` (K,) float64 are sums of the cross-entropies, infinite for a model whose
-    outputs are not finite. ``outcomes`` is what every candidate says, by class where clients tell 2
+    outputs are not finite; ``loss_changes`` those of :func:`.loss_changes`, if they were asked for.
+    ``outcomes`` is what every candidate says, by class where clients tell 2
     to MOST_CLASSES.
     """
 
@@ -93,6 +53,7 @@ class Scores:
     lost: Counts
     loss: npt.NDArray[np.float64]
     outcomes: tuple[Outcomes, ...] = ()
+    loss_changes: npt.NDArray[np.float64] | None = None
 
     @classmethod
     def counted(
@@ -139,11 +100,18 @@ class Scores:
         outcomes = zip(*(part.outcomes for part in parts), strict=True)
         summed = [total for one in outcomes if (total := Outcomes.sum(one)) is not None]
         tables = {name: added(name) for name in (*_TABLES, "loss")}
-        return cls(**tables, outcomes=tuple(summed))
+        paired = all(part.loss_changes is not None for part in parts)
+        changes = added("loss_changes") if paired else None
+        return cls(**tables, outcomes=tuple(summed), loss_changes=changes)
 
     @classmethod
-    def checked(cls, reply: Received, held_out: Sequence[int], candidates: int) -> Scores:
-        """Read what :meth:`content` wrote of images in these columns, without the outcomes."""
+    def checked(
+        cls, reply: Received, held_out: Sequence[int], candidates: int, losses: bool = True
+    ) -> Scores:
+        """Read what :meth:`content` wrote of images in these columns, without the outcomes.
+
+        Without ``losses`` none are told, and those here are not numbers.
+        """
         columns, most = len(held_out), max(held_out, default=0)
         total = np.array(reply.whole_numbers("total", columns, most), dtype=np.int64)
         if total.tolist() != list(held_out):
@@ -166,8 +134,13 @@ class Scores:
             )
         if gained[0].any() or (lost > first).any() or (gained > total - first).any():
             raise InvalidContent("it gained or lost images that the first candidate cannot give")
-        loss = np.array(reply.losses("loss", candidates), dtype=np.float64)
-        return cls(total, correct, gained, lost, loss)
+        loss = reply.losses("loss", candidates) if losses else [math.nan] * candidates
+        return cls(total, correct, gained, lost, np.array(loss, dtype=np.float64))
+
+    @property
+    def tables(self) -> dict[str, Counts]:
+        """The counts by name."""
+        return {name: getattr(self, name) for name in _TABLES}
 
     @property
     def images(self) -> int:
@@ -181,6 +154,8 @@ class Scores:
     def content(self) -> Content:
         """Return them as an answer."""
         tables = {name: getattr(self, name).reshape(-1).tolist() for name in (*_TABLES, "loss")}
+        if self.loss_changes is not None:
+            tables["loss_changes"] = self.loss_changes.reshape(-1).tolist()
         for name in ("loss_squares", "bins", "confusion", "histograms"):
             found = [table for one in self.outcomes if (table := getattr(one, name)) is not None]
             if found:
@@ -199,24 +174,27 @@ def held_out_counts(site: Site) -> list[int]:
     return counts if site.configuration.exact_counts_told else [sum(counts)]
 
 
-def evaluated(site: Site, candidates: Iterable[State]) -> Scores:
+def evaluated(site: Site, candidates: Iterable[State], compares_losses: bool = False) -> Scores:
     """Run every candidate over the client's held-out images; its resident model is overwritten."""
     images = site.judging_images()
     model = site.model()
     found = [images.predictions(load_state(model, state)) for state in candidates]
-    return Scores.counted(
-        images.labels.cpu().numpy(),
+    labels = images.labels.cpu().numpy()
+    logits = [predictions.logits.cpu().numpy() for predictions in found]
+    scores = Scores.counted(
+        labels,
         np.stack([predictions.correct.cpu().numpy() for predictions in found]),
         [float(predictions.loss) for predictions in found],
         len(held_out_counts(site)),
-        [predictions.logits.cpu().numpy() for predictions in found],
+        logits,
     )
+    return replace(scores, loss_changes=loss_changes(logits, labels)) if compares_losses else scores
 
 
 def tell(site: Site, asked: Received) -> Content:
     """Tell the scores of the candidates in a message."""
-    candidates = Candidates.received(asked, site.model().state_dict())
-    return evaluated(site, candidates).content()
+    request = EvaluationRequest.received(asked, site.model().state_dict())
+    return evaluated(site, request, request.compares_losses).content()
 
 
 question = Question("evaluation", tell)
@@ -224,28 +202,92 @@ question = Question("evaluation", tell)
 
 @dataclass(frozen=True)
 class EvaluationRequest(Request[Scores, "Scores | None"]):
-    """Ask clients that hold images out what candidates do on them.
+    """Ask clients that hold images out what the models w + λ·(w' - w) do on them.
 
-    A client weighs the held-out images that it joined with, by class or in one column: a reply
-    about others is refused.
+    ``base`` is w, ``target`` w', or None where ``base`` alone is asked about; ``steps`` are the λ,
+    in [0, 1], of which the first is compared with the others; ``compares_losses`` image by image in
+    their losses, too. A client weighs the held-out images
+    that it joined with, by class or in one column: a reply about others is refused.
     """
 
-    candidates: Candidates
+    base: State
+    target: State | None = None
+    steps: Sequence[float] = (0.0,)
+    compares_losses: bool = False
 
     asks = question
+
+    def __post_init__(self) -> None:
+        if not 0 < len(self.steps) <= _MOST_CANDIDATES:
+            raise InvalidContent(f"{len(self.steps)} candidates: 1 to {_MOST_CANDIDATES}")
+        if not all(0 <= step <= (0 if self.target is None else 1) for step in self.steps):
+            raise InvalidContent(f"steps {list(self.steps)[:8]} are not between the states sent")
+
+    def __iter__(self) -> Iterator[State]:
+        """Make one candidate's state at a time."""
+        target = self.base if self.target is None else self.target
+        return (interpolated(self.base, target, step) for step in self.steps)
 
     def clients(self, participants: Participants) -> list[int]:
         return participants.judges
 
     def content(self) -> Content:
-        return self.candidates.content()
+        states = {"base": self.base}
+        if (target := self.target) is not None:
+            # Of a new head, or of scales and shifts, the rest is in the message already.
+            changed = {n: v for n, v in target.items() if not torch.equal(v, self.base[n])}
+            states["target"] = changed or target
+        settings: dict[str, Any] = {"steps": [float(step) for step in self.steps]}
+        if self.compares_losses:
+            settings["compares-losses"] = True
+        return Content(states, settings=settings)
+
+    @classmethod
+    def received(cls, asked: Received, like: State) -> Self:
+        """Read what :meth:`content` wrote (InvalidContent)."""
+        steps = asked.setting("steps")
+        if not isinstance(steps, list) or not all(isinstance(step, float) for step in steps):
+            raise InvalidContent("the message lists no candidates")
+        base, target = asked.state("base", like), None
+        if "target" in asked.states:
+            target = {**base, **asked.part("target", like)}
+        return cls(base, target, steps, asked.setting("compares-losses") is True)
 
     def checked(self, who: Participant, reply: Received) -> Scores:
-        scores = Scores.checked(reply, who.held_out, len(self.candidates))
-        return replace(scores, outcomes=_outcomes(reply, scores))
+        scores = Scores.checked(reply, who.held_out, len(self.steps))
+        changes = _loss_changes(reply, scores) if self.compares_losses else None
+        return replace(scores, outcomes=_outcomes(reply, scores), loss_changes=changes)
 
     def pooled(self, answers: Mapping[int, Scores]) -> Scores | None:
         return Scores.sum(list(answers.values()))
+
+
+def _loss_changes(reply: Received, scores: Scores) -> npt.NDArray[np.float64]:
+    """Return what n differences of losses, each within LARGEST_LOSS, can add up to."""
+    count, images = len(scores.correct), scores.images
+    changes = reply.numbers("loss_changes", 2 * count).reshape(2, count)
+    total, squares = changes
+    slack = 1e-6 * images * LARGEST_LOSS**2
+    if (
+        changes[:, 0].any()
+        or (squares < 0).any()
+        or (squares > images * LARGEST_LOSS**2 + slack).any()
+        or (total**2 > images * squares + slack).any()
+    ):
+        raise InvalidContent("its changes of losses and their squares do not fit together")
+    return changes
+
+
+def checked_confusion(reply: Received, scores: Scores) -> Counts:
+    """Return the confusion matrices (K, C, C) of a reply whose scores are checked already."""
+    count, classes = scores.correct.shape
+    told = reply.whole_numbers("confusion", count * classes**2, scores.images)
+    confusion = np.array(told, dtype=np.int64).reshape(count, classes, classes)
+    if (confusion.sum(axis=2) != scores.total).any() or (
+        np.diagonal(confusion, axis1=1, axis2=2) != scores.correct
+    ).any():
+        raise InvalidContent("its confusion matrix is not that of its images")
+    return confusion
 
 
 def _outcomes(reply: Received, scores: Scores) -> tuple[Outcomes, ...]:
@@ -277,17 +319,9 @@ def _outcomes(reply: Received, scores: Scores) -> tuple[Outcomes, ...]:
     confusion: Counts | list[None] = [None] * count
     histograms: Counts | list[None] = [None] * count
     if tells_classes(classes):
-
-        def tables(name: str, *shape: int) -> Counts:
-            values = reply.whole_numbers(name, count * math.prod(shape), images)
-            return np.array(values, dtype=np.int64).reshape(count, *shape)
-
-        confusion = table = tables("confusion", classes, classes)
-        if (table.sum(axis=2) != total).any() or (
-            np.diagonal(table, axis1=1, axis2=2) != correct
-        ).any():
-            raise InvalidContent("its confusion matrix is not that of its images")
-        histograms = sides = tables("histograms", 2, classes, SCORE_BINS)
+        confusion = checked_confusion(reply, scores)
+        counts = reply.whole_numbers("histograms", count * 2 * classes * SCORE_BINS, images)
+        histograms = sides = np.array(counts, np.int64).reshape(count, 2, classes, SCORE_BINS)
         if (sides.sum(axis=3) != np.stack([total, images - total])).any():
             raise InvalidContent("its histograms of scores are not those of its images")
     return tuple(

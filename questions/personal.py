@@ -7,7 +7,6 @@ of it, and tells the scores of both; its layers it does not tell.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import torch
 
@@ -22,7 +21,7 @@ from foundation.scores import surely_more
 from foundation.settings.configuration import ConfigurationError
 
 from .batch_norm import measured_inputs
-from .evaluation import Candidates, EvaluationRequest, Scores, evaluated
+from .evaluation import EvaluationRequest, Scores, evaluated
 from .question import Question, Site
 
 
@@ -73,7 +72,7 @@ def better(scores: Scores) -> bool:
 
 def tell(site: Site, asked: Received) -> Content:
     """Make the site's own layers, judge and keep them, and tell the scores."""
-    shared = Candidates.received(asked, site.model().state_dict()).base
+    shared = EvaluationRequest.received(asked, site.model().state_dict()).base
     of = site.configuration.personal
     own = _MAKES[of](site, shared)
     scores = evaluated(site, [shared, own])
@@ -85,13 +84,10 @@ def tell(site: Site, asked: Received) -> Content:
 question = Question("personal", tell)
 
 
-@dataclass(frozen=True)
 class PersonalRequest(EvaluationRequest):
-    """Ask the clients that hold images out what a model does on them, and with their own part."""
+    """Ask the clients that hold images out what a model does on them, and with their own part.
+
+    The two candidates, of equal steps, differ at the site alone.
+    """
 
     asks = question
-
-    @classmethod
-    def of(cls, state: State) -> PersonalRequest:
-        """Ask about a model; the two candidates differ at the site alone."""
-        return cls(Candidates(state, steps=(0.0, 0.0)))

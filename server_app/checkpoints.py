@@ -42,6 +42,8 @@ FORMAT = 2
 BEFORE_ROUNDS = "train-0000"
 #: The step behind the last round, where training may end with another model than that round's.
 ENDED = "train-ended"
+#: The step in which the sites hold the model kept against models of their own.
+BASELINE = "baseline"
 # What of a checkpoint is tensors, and in which file.
 _STATES = {
     "global_state": "global.safetensors",
@@ -50,17 +52,9 @@ _STATES = {
     "watched": "watched.safetensors",
 }
 _ALWAYS = ("global_state", "memory")
-# What is in the manifest as it stands.
-_PLAIN = (
-    "completed",
-    "nodes",
-    "data",
-    "label_counts",
-    "normalization",
-    "metrics_position",
-    "best_round",
-    "runs",
-)
+# What is in the manifest as it stands; of the latter, earlier releases had none.
+_PLAIN = ("completed", "nodes", "data", "label_counts", "metrics_position")
+_LATER = ("normalization", "best_round", "runs")
 #: The file that marks a run carried out to its end.
 FINISHED = "finished"
 
@@ -86,7 +80,7 @@ class Checkpoint:
 
     ``memory`` is what the strategy remembers, ``versions`` the per-client files that belong to it,
     ``nodes`` a deployment's clients (:meth:`.participants.Participants.remember`), ``data`` what
-    the images looked like (:mod:`.same_data`), ``metrics_position`` the bytes of ``metrics.jsonl``
+    the images looked like (:mod:`.images`), ``metrics_position`` the bytes of ``metrics.jsonl``
     that belong to it, ``kept`` the model that judges kept last, ``watched`` and ``best_round`` what
     :mod:`.training_result` knows, ``runs`` the last round of each process that worked at the run,
     where sites keep layers of their own. ``normalization`` holds ``mean`` and ``std`` by channel
@@ -116,6 +110,8 @@ class Checkpoints:
     def __init__(self, directory: Path, configuration: RunConfiguration) -> None:
         self.directory = directory
         self.configuration = configuration
+        #: Marks that the run whose checkpoints these are was carried out to its end.
+        self._finished = directory / FINISHED
 
     def save(self, checkpoint: Checkpoint) -> None:
         """Write a checkpoint, whole or not at all, and drop those no longer needed."""
@@ -125,7 +121,7 @@ class Checkpoints:
         clear_unfinished(self.directory)
         manifest = {
             "format": FORMAT,
-            **{name: getattr(checkpoint, name) for name in (*_PLAIN, "versions")},
+            **{name: getattr(checkpoint, name) for name in (*_PLAIN, *_LATER, "versions")},
             "ledger": asdict(checkpoint.ledger),
             "configuration": self.configuration.flat(),
         }
@@ -142,11 +138,6 @@ class Checkpoints:
         hidden = folder.with_name(f".{folder.name}.partial")
         folder.rename(hidden)
         shutil.rmtree(hidden)
-
-    @property
-    def _finished(self) -> Path:
-        """Marks that the run whose checkpoints these are was carried out to its end."""
-        return self.directory / FINISHED
 
     def finish(self) -> None:
         """Note that all stages are done: naming them again then means to repeat them."""
@@ -181,13 +172,8 @@ class Checkpoints:
             return None
         manifest = self._manifest(newest)
         try:
-            known = {
-                "normalization": {},
-                "best_round": {},
-                "runs": {},
-                **manifest,
-            }  # older ones had none
-            held: dict[str, Any] = {name: known[name] for name in _PLAIN}
+            held: dict[str, Any] = {name: manifest[name] for name in _PLAIN}
+            held |= {name: manifest[name] for name in _LATER if name in manifest}
             for name, file in _STATES.items():
                 if name in _ALWAYS or (newest / file).is_file():
                     held[name] = load_file(newest / file)
@@ -234,7 +220,7 @@ class Checkpoints:
         return [step for step in newest if step not in kept]
 
     def data_at(self, start: Path) -> dict[str, Any]:
-        """Return what a checkpoint says of the images; see :mod:`.same_data`."""
+        """Return what a checkpoint says of the images; see :mod:`.images`."""
         found: dict[str, Any] = self._manifest(start)["data"]
         return found
 
@@ -301,7 +287,7 @@ class Checkpoints:
 
     def _compare(self, folder: Path, manifest: dict[str, Any]) -> None:
         touched = {stage_of(step) for step in manifest["completed"]}
-        if touched - set(STAGES):  # another method may make pseudo images, too
+        if touched - {*STAGES, BASELINE}:  # another method may make pseudo images, too
             touched.add("generate")
         # A key that did not exist yet had, in effect, what is now its default.
         now = self.configuration.flat()

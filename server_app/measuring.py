@@ -30,7 +30,7 @@ from foundation.scores import Outcomes
 from foundation.settings.configuration import ConfigurationError, RunConfiguration
 from questions.ask import Answers
 from questions.batch_norm import BatchNormRequest
-from questions.evaluation import Candidates, EvaluationRequest, Scores
+from questions.evaluation import EvaluationRequest, Scores
 
 from .clients import Clients
 from .global_model import GlobalModel
@@ -168,7 +168,7 @@ class Measuring:
         ]
 
     def _there(self, state: State) -> Figures:
-        answers = self._clients.ask(EvaluationRequest(Candidates(state)))
+        answers = self._clients.ask(EvaluationRequest(state))
         if answers.failures:
             log.warning("evaluation: %s", answers.who_failed)
         return figures_of(answers, self._clients.participants.names())

@@ -12,12 +12,12 @@ from typing import Any
 from foundation.events.family import OwnLayersJudged, OwnLayersOfSite, failures_of
 from foundation.models.personal import batch_norm_entries
 from foundation.models.state import digest_of
-from foundation.scores import paired_standard_error
 from questions.own_layers import OwnLayersRequest
 from questions.personal import PersonalRequest, better
 
 from .acceptance import StageParts
 from .checkpoints import rounds_done
+from .judgement import tallies
 from .run_directory import SITES
 
 log = logging.getLogger("flwr.fedf2dg")
@@ -68,23 +68,22 @@ def judge(parts: StageParts) -> None:
     if of == "none" or parts.configuration.stage_names == ("train",) or parts.journal.done(_STEP):
         return
     started = time.perf_counter()
-    with parts.journal.timed("personal"):
-        answers = parts.clients.ask(
-            PersonalRequest.of(state), parts.progress("judgement of the sites' own layers", "sites")
-        )
+    with parts.journal.ledger.timed("personal"):
+        progress = parts.progress("judgement of the sites' own layers", "sites")
+        answers = parts.clients.ask(PersonalRequest(state, steps=(0.0, 0.0)), progress)
     names = parts.clients.participants.names()
     sites = []
     for client, scores in answers.valid.items():
-        gained, lost = (int(table[1].sum()) for table in (scores.gained, scores.lost))
+        shared, own = tallies(scores)
         sites.append(
             OwnLayersOfSite(
                 client,
                 names[client],
                 scores.images,
-                scores.accuracy(0),
-                scores.accuracy(1),
-                (gained - lost) / scores.images,
-                float(paired_standard_error(gained, lost, scores.images)),
+                shared.accuracy,
+                own.accuracy,
+                own.gain,
+                own.standard_error,
                 better(scores),
             )
         )

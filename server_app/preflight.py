@@ -24,9 +24,8 @@ from strategies import get, privacy
 from . import run_directory
 from .checkpoints import Checkpoints
 from .global_model import initial_state
-from .images import description_of
+from .images import described_data, description_of, require_same_data
 from .measuring import CLIENTS, measurers
-from .same_data import described_data, require_same_data
 
 
 def parse(values: Mapping[str, Any]) -> RunConfiguration:
@@ -41,6 +40,11 @@ def parse(values: Mapping[str, Any]) -> RunConfiguration:
     algorithm = get(configuration.strategy)
     algorithm.require(configuration)
     privacy.require(configuration, algorithm)
+    if configuration.baseline != "none" and not algorithm.server.has_global_model:
+        raise ConfigurationError(
+            f"strategy = {configuration.strategy!r} has no global model to hold against the "
+            f"sites' own: leave baseline = {configuration.baseline!r} out"
+        )
     chooses = configuration.patience or configuration.global_average != "last"
     if chooses and not algorithm.server.has_global_model:
         raise ConfigurationError(
@@ -64,7 +68,7 @@ def check(configuration: RunConfiguration, simulated: bool) -> None:
         resolve_device(configuration.device)
         model = shared_model(configuration, description, get(configuration.strategy).projection)
         settings = Settings.of(configuration)
-        if not configuration.resume_from:
+        if not configuration.resume_from or configuration.baseline == "local":
             initial_state(configuration, description, model, say=False)
         for method in chosen(configuration.post_training_for(description.image_size)):
             if method.suits is not None:
@@ -114,19 +118,14 @@ def check(configuration: RunConfiguration, simulated: bool) -> None:
                 f"output-dir=ANOTHER, or say output-dir={configuration.resume_from} to replace them"
             )
     if simulated:
-        counts = _training_counts(configuration)
+        division = configuration.division
+        counts = [len(division.rows(client)[0]) for client in range(len(division.parts()))]
         trains = configuration.num_server_rounds > 0 and configuration.strategy != "centralized"
         if model.has_batch_norm and trains:
             _require_several_images(configuration, counts)
         if start is not None and (begun := checkpoints.data_at(start)):
-            now = described_data(configuration.division, counts, description.class_names)
+            now = described_data(division, counts, description.class_names)
             require_same_data(begun, now)
-
-
-def _training_counts(configuration: RunConfiguration) -> list[int]:
-    """Return how many images each simulated client trains on."""
-    division = configuration.division
-    return [len(division.rows(client)[0]) for client in range(len(division.parts()))]
 
 
 def _require_several_images(configuration: RunConfiguration, counts: list[int]) -> None:

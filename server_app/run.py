@@ -44,9 +44,9 @@ from .global_model import GlobalModel, initial_state
 from .images import description_of
 from .journal import Journal
 from .measuring import CLIENTS, Measuring
-from .pseudo_files import PseudoFiles, forget_repeated
+from .own_models import compare_with_own_models
 from .rounds import Rounds
-from .trained import TrainedFederation
+from .trained import PseudoFiles, TrainedFederation, forget_repeated
 from .training_result import LAST_FOLDER, TrainingResult
 
 log = logging.getLogger("flwr.fedf2dg")
@@ -173,6 +173,8 @@ class Run:
         if has_model and configuration.stage_names != ("train",):
             self.post_train()
         personal.judge(self.parts)
+        if has_model and configuration.baseline == "local":
+            compare_with_own_models(self.parts, self.model.initial())
         journal.finish()
         summary = self._summary()
         self._keep_model(summary)
@@ -192,7 +194,7 @@ class Run:
             step = f"train-{server_round:04d}"
             if result.ended or self.journal.done(step) or self.strategy.exhausted:
                 continue
-            with self.journal.timed("federated"):
+            with self.journal.ledger.timed("federated"):
                 self.rounds.carry_out(server_round, "federated")
                 result.after_round(server_round)
                 last = result.ended or server_round == rounds or self.strategy.exhausted
@@ -210,7 +212,7 @@ class Run:
     def _take_closed_form_head(self) -> None:
         trained = self._trained("", Acceptance(self.parts))
         settings = Settings.of(self.configuration, prior_left(self.configuration))
-        with self.journal.timed("federated"):
+        with self.journal.ledger.timed("federated"):
             self.model.state = with_closed_form_head(trained, settings)
         # What is judged later is held against the model of the rounds, and not against this start.
         self.journal.state.kept = None

@@ -28,15 +28,14 @@ from typing import Any, TextIO
 from fedf2dg.console import Printer, warnings_given
 from foundation import ExpectedError
 from foundation.members import FOLDER_VARIABLE, own_folder
-from foundation.processes import cores
+from foundation.processes import CLIENTS_PER_GPU, cores
+from foundation.settings.configuration import as_toml
 
 from .guard import end_groups, groups_of
 
 RunConfig = Mapping[str, str | int | float | bool]
 
 _GUARD = Path(__file__).with_name("guard.py")
-# Each has a CUDA context of its own, of about half a gigabyte, and its clients' images.
-_ACTORS_PER_GPU = 4
 _CLUSTER_SECONDS = 5.0
 # What Ray puts behind it has up to 64 letters.
 _LONGEST_TMPDIR = 40
@@ -91,7 +90,7 @@ def write_app(folder: Path, run_config: RunConfig) -> Path:
     for side in ("server", "client"):
         text = f"from fedf2dg import flower_{side}\n\napp = flower_{side}.app\n"
         (folder / f"{side}_of_a_run.py").write_text(text, "utf-8")
-    (folder / "pyproject.toml").write_text(_APP + _toml_lines(run_config), "utf-8")
+    (folder / "pyproject.toml").write_text(_APP + as_toml(run_config), "utf-8")
     return folder
 
 
@@ -113,7 +112,7 @@ def run_through_flower(
     _require_cluster(os.environ.get("RAY_ADDRESS", ""))
     with _private_superlink() as (environment, folder):
         settings = folder / "run-config.toml"
-        settings.write_text(_toml_lines(run_config), "utf-8")
+        settings.write_text(as_toml(run_config), "utf-8")
         submitted = _flwr_json(
             environment,
             "run",
@@ -173,7 +172,7 @@ def federation_settings(num_nodes: int, gpus: int = 0) -> str:
     if not os.environ.get("RAY_ADDRESS"):
         settings.append(f"init-args-num-cpus={actors}")
     if gpus:
-        share = min(_ACTORS_PER_GPU, max(1, actors // gpus))
+        share = min(CLIENTS_PER_GPU, max(1, actors // gpus))
         # Rounded down, in the digits that Ray counts in, so that the parts fit.
         settings.append(f"client-resources-num-gpus={math.floor(1e4 / share) / 1e4:g}")
     return " ".join(settings)
@@ -361,12 +360,6 @@ def _wait(environment: Mapping[str, str], run_id: str) -> dict[str, Any]:
         if run["status"].startswith("finished"):
             return run
         time.sleep(0.5)
-
-
-def _toml_lines(values: RunConfig) -> str:
-    # JSON's scalars are TOML's, finite floats too.
-    lines = (f"{json.dumps(k)} = {json.dumps(v, ensure_ascii=False)}" for k, v in values.items())
-    return "".join(f"{line}\n" for line in lines)
 
 
 def dead_actor(reason: str) -> str | None:

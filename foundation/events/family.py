@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
-from foundation.scores import Outcomes, Z, figures_sentence
+from foundation.scores import Gain, Outcomes, figures_sentence, metric_of
 from foundation.wording import counted, duration, rounds_left
 
 if TYPE_CHECKING:
@@ -153,6 +153,36 @@ class ClientJudgement:
     kept: float | None
 
 
+@dataclass(frozen=True)
+class SiteGain:
+    """Accuracies of a site's own model and of the federation's on its held-out images.
+
+    Only the federation's model has ``gained`` images right, only the own ``lost`` ones. The
+    confusion matrices are there where clients answer by class.
+    """
+
+    client: int | None
+    name: str
+    images: int | None
+    own: float | None
+    joined: float | None
+    gained: int | None
+    lost: int | None
+    own_confusion: Sequence[Sequence[int]] | None = None
+    joined_confusion: Sequence[Sequence[int]] | None = None
+
+    @property
+    def gain(self) -> Gain | None:
+        """What joining gained the site, in accuracy."""
+        return _gain(self)
+
+
+def _gain(told: SiteGain | OwnModels) -> Gain | None:
+    if not told.images or told.gained is None or told.lost is None:
+        return None
+    return Gain.of_counts(told.gained, told.lost, told.images)
+
+
 def _accuracy(accuracy: float | None, measured: Measured | None) -> str:
     if accuracy is None:
         return "accuracy not measured"
@@ -258,12 +288,13 @@ class RoundJudged(Event):
     accuracy: float
     gain: float
     standard_error: float
+    metric: str = "accuracy"
 
     def sentence(self, rounds: int | None = None) -> str:
         since = f"round {self.best} stays the best, {counted(self.waited, 'round')} ago"
         return (
-            f"round {self.round}: {100 * self.gain:+.1f} ± {100 * Z * self.standard_error:.1f} "
-            f"points on {self.images} held-out images of the clients; "
+            f"round {self.round}: {metric_of(self.metric).signed(self.gain, self.standard_error)} "
+            f"on {self.images} held-out images of the clients; "
             f"{since if self.waited else 'it is the best so far'}"
         )
 
@@ -305,7 +336,8 @@ class Judged(Event):
     """The clients judged a stage's result against the model kept ``before``, or nobody did.
 
     ``step`` is λ of what is kept, from the model before (0) to the stage's result (1); ``gain`` and
-    its standard error are that one's, or the result's where nothing is taken of it.
+    its standard error are that one's, or the result's where nothing is taken of it. By which figure
+    they judged says ``metric``.
     """
 
     event = "judgement"
@@ -320,6 +352,7 @@ class Judged(Event):
     clients: Sequence[ClientJudgement]
     failures: Sequence[Failure]
     seconds: float | None
+    metric: str = "accuracy"
 
     def sentence(self, rounds: int | None = None) -> str:
         return self.verdict
@@ -412,6 +445,44 @@ class Scored(Event):
         # Of a stage's own result its evaluation says enough.
         outcomes = Outcomes.read(self.whole) if self.stage == "selected" else None
         return "" if outcomes is None else f"model kept: {figures_sentence(outcomes)}"
+
+
+@dataclass(frozen=True)
+class OwnModels(Event):
+    """The model kept was held against those that the sites trained alone, for so many rounds.
+
+    Numbers are those of :class:`SiteGain` for all sites together; unknown if none answered.
+    """
+
+    event = "own_models"
+    rounds: int
+    images: int | None
+    own: float | None
+    joined: float | None
+    gained: int | None
+    lost: int | None
+    sites: Sequence[SiteGain]
+    failures: Sequence[Failure]
+    seconds: float | None
+
+    @property
+    def gain(self) -> Gain | None:
+        """What joining gained all sites together."""
+        return _gain(self)
+
+    def sentence(self, rounds: int | None = None) -> str:
+        if self.gain is None:
+            return "no site held the model against one of its own"
+        said = metric_of("accuracy").said(self.gain.value, self.gain.standard_error)
+        return (
+            f"joining {said} over the sites' own models, on {self.images} held-out images of "
+            f"{counted(len(self.sites), 'client')}"
+            + (": undecided, less than these images can tell apart" if self.gain.undecided else "")
+        )
+
+    @property
+    def warnings(self) -> Sequence[str]:
+        return [f"own model: {f.who} did not compare: {f.reason}" for f in self.failures]
 
 
 @dataclass(frozen=True)

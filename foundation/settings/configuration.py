@@ -9,6 +9,7 @@ impossible value stops the run before any work.
 from __future__ import annotations
 
 import importlib
+import json
 import logging
 import pkgutil
 import tomllib
@@ -101,8 +102,8 @@ class RunConfiguration(PostTrainingKeys, FederatedDataKeys, FederatedTrainingKey
     processes: int = key(
         0,
         "Processes to share work over on this machine: clients of the local engine, and the models "
-        "to invert. 0: one per processor, at most 8, where the work is worth it, or one per GPU; "
-        "1: none but this. More than there are GPUs share them.",
+        "to invert. 0: one per processor, at most 8, where the work is worth it; with GPUs one for "
+        "each, or up to four for clients of small models that its memory holds. 1: none but this.",
         minimum=0,
         binds="run",
     )
@@ -225,6 +226,16 @@ class RunConfiguration(PostTrainingKeys, FederatedDataKeys, FederatedTrainingKey
             yield (
                 f"patience = {self.patience} needs a validation-share above 0: rounds are judged "
                 "on the images that the clients hold out"
+            )
+        if self.acceptance_metric == "balanced-accuracy" and not self.exact_counts_told:
+            yield (
+                "acceptance-metric = 'balanced-accuracy' needs the clients' answers by class: set "
+                "label-counts=uploaded and generation.place=server, or choose accuracy or log-loss"
+            )
+        if self.baseline != "none" and self.validation_share == 0:
+            yield (
+                f"baseline = {self.baseline!r} needs a validation-share above 0: the sites compare "
+                "on the images that they hold out"
             )
         if self.min_successful_clients > self.clients_per_round:
             yield (
@@ -460,6 +471,13 @@ def read_toml(path: Path) -> dict[str, Any]:
         raise ConfigurationError(f"cannot read {path}: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"{path} is not valid TOML: {error}") from error
+
+
+def as_toml(values: Mapping[str, Value]) -> str:
+    """Return keys with their values as lines of TOML, which :func:`read_toml` reads."""
+    # JSON's scalars are TOML's, finite floats too.
+    lines = (f"{json.dumps(k)} = {json.dumps(v, ensure_ascii=False)}" for k, v in values.items())
+    return "".join(f"{line}\n" for line in lines)
 
 
 def typed(name: str, text: str) -> Value:

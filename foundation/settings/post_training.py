@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from foundation.members import METHODS
+from foundation.scores import METRICS
 
 from .calibration import CalibrationSettings
 from .declaration import ConfigurationError, Section, key, names_in
@@ -45,6 +46,24 @@ class PostTrainingKeys(Section):
         "a result that does not help is not kept, or only in part) or none (every result is kept).",
         choices=("clients", "none"),
         binds="distil",
+    )
+    acceptance_metric: str = key(
+        "accuracy",
+        "By which figure clients keep or refuse a stage's result and, with patience, a round's: "
+        "accuracy; balanced-accuracy (the mean recall of the classes, for unequal ones; "
+        "needs label-counts=uploaded); log-loss (what is sure and wrong costs most; clients also "
+        "tell differences of losses).",
+        choices=tuple(METRICS),
+        binds="train",
+    )
+    baseline: str = key(
+        "none",
+        "What the model that is kept is held against at the end. local: every site that holds "
+        "images out trains a model alone, with the same settings and from the same weights, for as "
+        "many rounds (without rounds: a head in closed form on its own features), and counts on "
+        "these images what joining gained it; its model stays there. One message more.",
+        choices=("none", "local"),
+        binds="run",
     )
     personal: str = key(
         "none",

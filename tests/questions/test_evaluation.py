@@ -9,12 +9,12 @@ from flwr.app import ConfigRecord, MetricRecord, RecordDict
 from hypothesis import given
 from hypothesis import strategies as st
 
-from foundation.messages.content import Content, Received
+from foundation.messages.content import Content, Received, payload_bytes
 from foundation.messages.participants import Participant
 from foundation.messages.records import InvalidContent
 from foundation.scores import BINS, SCORE_BINS, Outcomes
 from questions.description import DescriptionRequest
-from questions.evaluation import MOST_CLASSES, Candidates, EvaluationRequest, Scores
+from questions.evaluation import MOST_CLASSES, EvaluationRequest, Scores
 
 LABELS = np.array([0, 0, 1, 1, 1, 2])
 CORRECT = np.array(
@@ -36,7 +36,7 @@ def reply(scores: Scores, **changed: object) -> RecordDict:
 
 
 def checked(content: RecordDict, held_out: list[int]) -> Scores:
-    request = EvaluationRequest(Candidates({}, {}, [0.0, 1.0]))
+    request = EvaluationRequest({}, {}, [0.0, 1.0])
     return request.checked(Participant(0, 100, 9, tuple(held_out)), Received(content))
 
 
@@ -70,6 +70,29 @@ def test_the_sum_over_clients_is_that_of_their_images_together():
     for name in ("total", "correct", "gained", "lost"):
         np.testing.assert_array_equal(getattr(whole, name), getattr(added, name))
     assert added.loss.tolist() == [2.0, 3.0]
+
+
+@pytest.mark.parametrize(
+    ("told", "words"),
+    [
+        ([0.0, -0.8, 0.0, 1.5], None),
+        ([0.1, -0.8, 0.0, 1.5], "do not fit together"),  # the first differs from itself
+        ([0.0, -3.1, 0.0, 1.5], "do not fit together"),  # (Σd)² > n Σd²
+        ([0.0, 0.0, 0.0, 6 * 37.0**2], "do not fit together"),  # more than six can come to
+        ([0.0, 0.0, 0.0, -1.0], "do not fit together"),
+        ([0.0, float("inf"), 0.0, 1.0], "not finite numbers"),
+        ([0.0, 0.0], "not 4 numbers"),
+    ],
+)
+def test_changes_of_losses_are_those_of_so_many_images(told, words):
+    request = EvaluationRequest({}, {}, [0.0, 1.0], compares_losses=True)
+    received = Received(reply(scores(3), loss_changes=told))
+    if words is None:
+        found = request.checked(Participant(0, 100, 9, (2, 3, 1)), received)
+        assert found.loss_changes.tolist() == [told[:2], told[2:]]
+        return
+    with pytest.raises(InvalidContent, match=words):
+        request.checked(Participant(0, 100, 9, (2, 3, 1)), received)
 
 
 @pytest.mark.parametrize("columns", [1, 3])
@@ -130,7 +153,7 @@ def test_more_classes_than_a_matrix_is_told_of_are_told_in_totals():
     right = np.ones((1, 3), dtype=bool)
     loss = Outcomes.counted(logits, labels).loss
     sent = Scores.counted(labels, right, [loss], classes, [logits])
-    request = EvaluationRequest(Candidates({}))
+    request = EvaluationRequest({})
     held_out = Participant(0, 100, 9, tuple(sent.total.tolist()))
     found = request.checked(held_out, Received(sent.content().records()))
     assert found.outcomes[0].confusion is None and found.outcomes[0].right == 3
@@ -188,10 +211,19 @@ def test_a_description_arrives_as_it_was_sent():
 STATE = {"weight": torch.arange(3.0), "count": torch.tensor(2)}
 
 
-def test_candidates_arrive_as_they_were_sent():
-    target = {"weight": torch.ones(3), "count": torch.tensor(5)}
-    sent = Candidates(STATE, target, [0.0, 0.25, 1.0])
-    found = Candidates.received(Received(sent.content().records()), STATE)
+@pytest.mark.parametrize(
+    ("target", "bytes_sent"),
+    [
+        ({"weight": torch.ones(3), "count": torch.tensor(5)}, 2 * (12 + 8)),
+        ({**STATE, "weight": torch.ones(3)}, 12 + 8 + 12),
+        (STATE, 2 * (12 + 8)),
+    ],
+    ids=["all", "one", "none"],
+)
+def test_candidates_arrive_as_they_were_sent_and_what_they_share_is_sent_once(target, bytes_sent):
+    sent = EvaluationRequest(STATE, target, [0.0, 0.25, 1.0])
+    assert payload_bytes(sent.content().records()) == bytes_sent
+    found = EvaluationRequest.received(Received(sent.content().records()), STATE)
     assert list(found.steps) == list(sent.steps)
     for mine, theirs in zip(sent, found, strict=True):
         assert all(torch.equal(mine[name], theirs[name]) for name in STATE)
@@ -202,9 +234,9 @@ def test_candidates_arrive_as_they_were_sent():
 )
 def test_candidates_that_lie_between_no_states_are_refused(target, steps):
     with pytest.raises(InvalidContent):
-        Candidates(STATE, target, steps)
+        EvaluationRequest(STATE, target, steps)
 
 
 def test_a_message_without_candidates_is_refused():
     with pytest.raises(InvalidContent, match="lists no candidates"):
-        Candidates.received(Received(RecordDict()), STATE)
+        EvaluationRequest.received(Received(RecordDict()), STATE)
