@@ -17,7 +17,7 @@ from flwr.serverapp import Grid
 from torch import nn
 
 from foundation.models import Classifier, State
-from foundation.settings.fedacg import FedACGSettings
+from foundation.settings.algorithms import FedACGSettings
 
 from .algorithm import Algorithm
 from .client import ClientAlgorithm

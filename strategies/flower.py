@@ -38,9 +38,8 @@ from foundation.messages.participants import Participants
 from foundation.messages.records import to_record
 from foundation.models import State, StateLayout
 from foundation.models.aggregation import combine, sample_weights
+from foundation.settings.algorithms import RobustSettings, ServerOptimizerSettings
 from foundation.settings.configuration import ConfigurationError, RunConfiguration
-from foundation.settings.robust import RobustSettings
-from foundation.settings.server_optimizer import ServerOptimizerSettings
 
 from .algorithm import Algorithm
 from .object_state import attributes_from_state, attributes_to_state

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from foundation.seeds import MODEL, derived_seed
+from foundation.settings.algorithms import MoonSettings
 from foundation.settings.configuration import RunConfiguration
-from foundation.settings.moon import MoonSettings
 
 from .classifier import Classifier
 from .freezing import freeze

@@ -8,8 +8,8 @@ from itertools import pairwise
 import pytest
 import torch
 
+from foundation.settings.algorithms import MoonSettings
 from foundation.settings.configuration import ConfigurationError, RunConfiguration
-from foundation.settings.moon import MoonSettings
 from strategies.normalizer import normalizer
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from foundation.settings.algorithms import MoonSettings
 from foundation.settings.configuration import (
     STAGES,
     ConfigurationError,
@@ -17,7 +18,6 @@ from foundation.settings.configuration import (
     member_sections,
     read_toml,
 )
-from foundation.settings.moon import MoonSettings
 from post_training import methods
 
 ROOT = Path(__file__).resolve().parents[3]
