@@ -18,11 +18,10 @@ from foundation.data.cache import stored_features
 from foundation.models import Classifier, StateLayout, bfloat16_pays, fit_threads, resolve_device
 from foundation.models.evaluation import LabelledImages
 from foundation.models.freezing import KeptFeatures, Store, encoder_is_frozen
-from foundation.models.shared_model import shared_model
 from foundation.processes import cores, running, threads
 from foundation.settings.configuration import ConfigurationError, RunConfiguration
 from generation import forward_operations
-from strategies import get
+from strategies import shared_model
 
 # Simulated clients share processes; a process keeps the batches of this many.
 _RESIDENT_CLIENTS = 64
@@ -254,9 +253,7 @@ def _resident_batches(site: Site, pooled: bool) -> Batches:
 def _resident_model(
     configuration: RunConfiguration, description: Description, device: torch.device, wish: int
 ) -> Classifier:
-    model = shared_model(configuration, description, get(configuration.strategy).projection).to(
-        device
-    )
+    model = shared_model(configuration, description).to(device)
     fit_threads(model_operations(configuration, description), _share_of_threads(), wish)
     return model.to(memory_format=torch.channels_last)
 
@@ -271,5 +268,5 @@ def _frozen_names(
 @lru_cache(maxsize=4)
 def model_operations(configuration: RunConfiguration, description: Description) -> float:
     """Return the floating-point operations of one image's forward pass."""
-    model = shared_model(configuration, description, get(configuration.strategy).projection)
+    model = shared_model(configuration, description)
     return forward_operations(model, description.image_shape)

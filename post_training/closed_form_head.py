@@ -19,7 +19,7 @@ from foundation.data.names import listed
 from foundation.events.family import Calibrated
 from foundation.models import State
 from foundation.models.head import head_name, head_parameters, with_head
-from foundation.settings.head import HeadSettings
+from foundation.settings.calibration import HeadSettings
 from questions.class_statistics import ClassStatistics, StatisticsRequest
 from questions.heads import HeadScores, HeadsRequest
 

@@ -34,8 +34,7 @@ from foundation.models import cpu_state, device_of
 from foundation.models.classifier import Ensemble
 from foundation.models.evaluation import predicted_logits
 from foundation.seeds import DISTILLATION, INVERSION, LABELS, derived_seed
-from foundation.settings.co_boosting import CoBoostingSettings
-from foundation.settings.dense import DenseSettings
+from foundation.settings.peers import CoBoostingSettings, DenseSettings
 from generation import PseudoData
 from generation.synthesis import Synthesis, Terms
 

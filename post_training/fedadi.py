@@ -23,7 +23,7 @@ from distillation.student import Student, pass_over
 from foundation.events.family import EpochDone, ImagesMade
 from foundation.models import cpu_state, device_of
 from foundation.seeds import DISTILLATION, INVERSION, LABELS, derived_seed
-from foundation.settings.fedadi import FedADISettings
+from foundation.settings.peers import FedADISettings
 from generation import InversionEngine, PseudoData
 
 from .local_ensemble import (

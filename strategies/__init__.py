@@ -3,7 +3,7 @@
 from .algorithm import Algorithm
 from .client import ClientAlgorithm
 from .flower import from_flower
-from .registry import algorithms, get, label_loss, prior_left
+from .registry import get, label_loss, prior_left, shared_model
 from .server import FederatedStrategy, LocalUpdate, RoundOutcome, TooFewReplies
 
 __all__ = [
@@ -13,9 +13,9 @@ __all__ = [
     "LocalUpdate",
     "RoundOutcome",
     "TooFewReplies",
-    "algorithms",
     "from_flower",
     "get",
     "label_loss",
     "prior_left",
+    "shared_model",
 ]

@@ -8,14 +8,12 @@ one state more, and has nothing to lose when it is restarted.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 
 import torch
 from flwr.serverapp import Grid
 from torch import Tensor, nn
 
-from foundation.messages.participants import Participants
-from foundation.models import Classifier, State, StateLayout
+from foundation.models import Classifier, State
 from foundation.models.client_store import ClientStore
 from foundation.settings.configuration import RunConfiguration
 
@@ -31,14 +29,8 @@ class WithControls(FederatedStrategy):
     After every round the mean is Σ p_i·c_i over all clients, sampled or not.
     """
 
-    def __init__(
-        self,
-        configuration: RunConfiguration,
-        layout: StateLayout,
-        directory: Path,
-        participants: Participants,
-    ) -> None:
-        super().__init__(configuration, layout, directory, participants)
+    def __post_init__(self) -> None:
+        super().__post_init__()
         self.client_controls = ClientStore(self.directory / "controls")
         #: c = Σ p_i·c_i.
         self.control: State = {}

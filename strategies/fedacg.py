@@ -10,14 +10,13 @@ under FedAvg. λ = β = 0 is FedAvg, bit for bit.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import torch
 from flwr.serverapp import Grid
 from torch import nn
 
 from foundation.models import Classifier, State
-from foundation.settings.fedacg import FedACGSettings
+from foundation.settings.algorithms import FedACGSettings
 
 from .algorithm import Algorithm
 from .client import ClientAlgorithm
@@ -28,8 +27,8 @@ from .server import FederatedStrategy, LocalUpdate
 class FedACG(FederatedStrategy):
     """Server half: send the look-ahead, and remember the momentum of the parameters."""
 
-    def __init__(self, *given: Any, **named: Any) -> None:
-        super().__init__(*given, **named)
+    def __post_init__(self) -> None:
+        super().__post_init__()
         self._momentum: State = {}
         self._before: State = {}
 

@@ -17,8 +17,8 @@ import torch
 from torch import nn
 
 from foundation.models import Classifier, State
+from foundation.settings.algorithms import FedDynSettings
 from foundation.settings.configuration import ConfigurationError, RunConfiguration
-from foundation.settings.feddyn import FedDynSettings
 from foundation.settings.federated_training import LOSSES_OF_THE_LOOP
 
 from .algorithm import Algorithm

@@ -13,8 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from foundation.models import Classifier
+from foundation.settings.algorithms import FedNTDSettings
 from foundation.settings.configuration import RunConfiguration
-from foundation.settings.fedntd import FedNTDSettings
 
 from .algorithm import Algorithm
 from .local_loss import ClientLoss, LocalLoss, Teacher

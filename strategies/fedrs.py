@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from foundation.models import Classifier
+from foundation.settings.algorithms import FedRSSettings
 from foundation.settings.configuration import RunConfiguration
-from foundation.settings.fedrs import FedRSSettings
 
 from .algorithm import Algorithm
 from .local_loss import ClientLoss, LocalLoss

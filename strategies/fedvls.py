@@ -18,8 +18,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from foundation.models import Classifier
+from foundation.settings.algorithms import FedVLSSettings
 from foundation.settings.configuration import RunConfiguration
-from foundation.settings.fedvls import FedVLSSettings
 
 from .algorithm import Algorithm
 from .local_loss import ClientLoss, LocalLoss, Teacher

@@ -12,10 +12,9 @@ are sampling, messages, checks of replies, failures and checkpoints.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import torch
 from flwr.app import ConfigRecord, Message, MetricRecord, RecordDict
@@ -34,13 +33,11 @@ from flwr.serverapp.strategy import (
     Strategy,
 )
 
-from foundation.messages.participants import Participants
 from foundation.messages.records import to_record
-from foundation.models import State, StateLayout
+from foundation.models import State
 from foundation.models.aggregation import combine, sample_weights
+from foundation.settings.algorithms import RobustSettings, ServerOptimizerSettings
 from foundation.settings.configuration import ConfigurationError, RunConfiguration
-from foundation.settings.robust import RobustSettings
-from foundation.settings.server_optimizer import ServerOptimizerSettings
 
 from .algorithm import Algorithm
 from .object_state import attributes_from_state, attributes_to_state
@@ -110,15 +107,9 @@ class FromFlower(FederatedStrategy):
     make: ClassVar[Make]
     fewest_replies: ClassVar[Callable[[RunConfiguration], int]]
 
-    def __init__(
-        self,
-        configuration: RunConfiguration,
-        layout: StateLayout,
-        directory: Path,
-        participants: Participants,
-    ) -> None:
-        super().__init__(configuration, layout, directory, participants)
-        self.wrapped = type(self).make(configuration)
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.wrapped = type(self).make(self.configuration)
         # Flower's own sample once more, with lower bounds of two nodes; here all sampled take part.
         for attribute, value in (
             ("fraction_train", 1.0),
@@ -146,7 +137,7 @@ class FromFlower(FederatedStrategy):
             self.wrapped.current_arrays = None
         start = to_record(self._parameters(self._global))
         asked = self.wrapped.configure_train(
-            server_round, start, ConfigRecord(), _SampledNodes(grid, nodes)
+            server_round, start, ConfigRecord(), cast(Grid, _SampledNodes(grid, nodes))
         )
         self._settings = {}
         for message in asked:
@@ -238,12 +229,11 @@ class FromFlower(FederatedStrategy):
         self.wrapped.summary()
 
 
-class _SampledNodes(Grid):
+class _SampledNodes:
     """The grid as the wrapped strategy sees it: the round's nodes, and nothing to send."""
 
     def __init__(self, grid: Grid, nodes: Sequence[int]) -> None:
-        self._grid = grid
-        self._nodes = list(nodes)
+        self._grid, self._nodes = grid, nodes
         self._looks = 0
 
     def get_node_ids(self) -> list[int]:
@@ -256,29 +246,10 @@ class _SampledNodes(Grid):
             )
         return list(self._nodes)
 
-    def set_run(self, run: object) -> None:
-        raise self._not_here()
-
-    @property
-    def run(self) -> Any:
-        return self._grid.run
-
-    def create_message(self, *given: Any, **named: Any) -> Message:
-        return self._grid.create_message(*given, **named)
-
-    def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
-        raise self._not_here()
-
-    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
-        raise self._not_here()
-
-    def send_and_receive(
-        self, messages: Iterable[Message], *, timeout: float | None = None
-    ) -> Iterable[Message]:
-        raise self._not_here()
-
-    def _not_here(self) -> ConfigurationError:
-        return ConfigurationError(
+    def __getattr__(self, name: str) -> Any:
+        if name in ("run", "create_message"):
+            return getattr(self._grid, name)
+        raise ConfigurationError(
             "the strategy speaks to nodes by itself, which under from_flower only the app does: "
             "such a strategy needs a file of its own in strategies/"
         )

@@ -13,8 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from foundation.models import Classifier
+from foundation.settings.algorithms import LogitAdjustmentSettings
 from foundation.settings.configuration import RunConfiguration
-from foundation.settings.logit_adjustment import LogitAdjustmentSettings
 
 from .local_loss import ClientLoss, LocalLoss
 

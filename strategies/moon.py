@@ -17,8 +17,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from foundation.models import Classifier, State, load_state
+from foundation.settings.algorithms import MoonSettings
 from foundation.settings.configuration import RunConfiguration
-from foundation.settings.moon import MoonSettings
 
 from .algorithm import Algorithm
 from .client import ClientAlgorithm

@@ -22,7 +22,7 @@ from foundation.data.partitions import partition
 from foundation.models import build
 from foundation.models.evaluation import features_of
 from foundation.models.initial_weights import fitted, pixel_constants, read_weights
-from foundation.settings.head import HeadSettings
+from foundation.settings.calibration import HeadSettings
 from post_training.calibration.bias import bias_from_predictions
 from post_training.calibration.closed_form import FeatureSums
 from post_training.calibration.linear_head import LinearHead

@@ -21,10 +21,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from foundation.members import Family
 from foundation.wording import meant, names_in, unknown
 
+from .algorithms import MoonSettings
 from .declaration import ConfigurationError, KeyInfo, Section, Value, checked, key
 from .federated_data import FederatedDataKeys
 from .federated_training import FederatedTrainingKeys
-from .moon import MoonSettings
 from .post_training import AUTO, PostTrainingKeys, method_names
 
 if TYPE_CHECKING:

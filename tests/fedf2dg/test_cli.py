@@ -13,8 +13,8 @@ import pytest
 
 from fedf2dg import cli
 from foundation.data import DataSet
+from foundation.settings.algorithms import MoonSettings
 from foundation.settings.configuration import ConfigurationError, RunConfiguration
-from foundation.settings.moon import MoonSettings
 from server_app import run_directory
 
 ROOT = Path(__file__).resolve().parents[2]

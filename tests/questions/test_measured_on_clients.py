@@ -19,11 +19,11 @@ from foundation.messages.records import InvalidContent
 from foundation.models import cpu_state, size_in_bytes
 from foundation.models.batch_norm import InputMoments, input_moments, pooled_statistics
 from foundation.models.class_statistics import ClassSums, class_sums
-from foundation.models.shared_model import shared_model
 from foundation.settings.configuration import RunConfiguration
 from questions.ask import ask
 from questions.batch_norm import BatchNormRequest, MeasuredInputs
 from questions.class_statistics import ClientStatistics, StatisticsRequest
+from strategies import shared_model
 from tests.meeting import meeting
 
 CLIENTS = 3
