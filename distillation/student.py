@@ -83,8 +83,8 @@ class Student:
         self._schedule.step()
 
 
+#: Called with (rows, source of random numbers); gives these rows' images and logits to learn.
 Lesson = Callable[[Tensor, torch.Generator], tuple[Tensor, Tensor]]
-"""Called with (rows, source of random numbers); gives these rows' images and logits to learn."""
 
 
 def pass_over(

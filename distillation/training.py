@@ -14,11 +14,10 @@ from foundation.settings import DistillationSettings, Layers
 
 from .layers import trained_parameters
 
+#: Called with (images done, images in all), an image counting once per epoch.
 Progress = Callable[[int, int], None]
-"""Called with (images done, images in all), an image counting once per epoch."""
-
+#: Called with (epoch from 1 on, student in evaluation mode, mean loss of the epoch).
 AfterEpoch = Callable[[int, nn.Module, float], None]
-"""Called with (epoch from 1 on, student in evaluation mode, mean loss of the epoch)."""
 
 
 class DistillationError(ExpectedError, RuntimeError):
@@ -70,28 +69,14 @@ def distil(
     progress: Progress | None = None,
     after_epoch: AfterEpoch | None = None,
 ) -> Distillation:
-    """Distil soft labels into a copy of the student.
+    """Distil soft labels into a copy of the student, the global model, which is not changed.
 
-    The data stay on the device for the whole training and nothing is read back but the loss of each
-    epoch. Which model is kept is not chosen here: the last one is returned.
-
-    Parameters
-    ----------
-    student : nn.Module
-        The global model; copied, never changed.
-    images : Tensor
-        (n, C, H, W) float32, normalised.
-    logits : Tensor
-        (n, classes) float32, the teacher's answer to each image.
-    seed : int
-        Order and shifts of the images depend on this alone.
-    progress, after_epoch : callable or None (default: None)
-        Called after every step, and after every epoch: see `Progress` and `AfterEpoch`.
-
-    Raises
-    ------
-    DistillationError
-        If the loss stops being a finite number.
+    Images are (n, C, H, W) float32, normalised; `logits`, (n, classes) float32, are the teacher's
+    answers. Both stay on the device for the whole training and nothing is read back but the loss of
+    each epoch. The order and the shifts of the images depend on the seed alone. Which model is kept
+    is not chosen here: the last one is returned. `progress` and `after_epoch` are called after
+    every step, and after every epoch. A :class:`DistillationError` says that the loss stopped being
+    a finite number.
     """
     settings = settings or DistillationSettings()
     if len(images) != len(logits):

@@ -56,16 +56,10 @@ def from_flower(
 ) -> Algorithm:
     """Return an algorithm whose server half is a strategy written for Flower.
 
-    Parameters
-    ----------
-    name : str
-        The value of the key ``strategy``.
-    make : callable
-        Builds the strategy from the run's configuration, a :class:`flwr.serverapp.strategy`
-        ``Strategy``. Of its methods ``configure_train`` and ``aggregate_train`` are used; the
-        settings that the first sends to clients are sent.
-    fewest_replies : callable, optional
-        Returns the fewest local models of a round that the strategy's rule is defined for.
+    ``make`` builds the :class:`flwr.serverapp.strategy.Strategy` from the run's configuration. Of
+    its methods ``configure_train`` and ``aggregate_train`` are used; the settings that the first
+    sends to clients are sent. ``fewest_replies`` returns the fewest local models of a round that
+    the strategy's rule is defined for.
     """
 
     def check(configuration: RunConfiguration) -> None:

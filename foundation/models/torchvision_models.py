@@ -7,6 +7,7 @@ that keeps their size, where that makes sense.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from torch import nn
@@ -67,11 +68,8 @@ def torchvision_encoder(
     return network, _without_last_layer(network)
 
 
-def _of(name: str, **options: float) -> EncoderBuilder:
-    def build(channels: int, image_size: tuple[int, int]) -> tuple[nn.Module, int]:
-        return torchvision_encoder(channels, image_size, name=name, **options)
-
-    return build
+def _of(name: str, **options: Any) -> EncoderBuilder:
+    return partial(torchvision_encoder, name=name, **options)
 
 
 models = (
