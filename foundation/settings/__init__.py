@@ -18,4 +18,3 @@ from .generation import GenerationSettings as GenerationSettings
 from .generation import InversionSettings as InversionSettings
 from .generation import Precision as Precision
 from .generation import Schedule as Schedule
-from .generation import inversion_of as inversion_of

@@ -14,11 +14,9 @@ import re
 from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar
 
-from foundation.errors import ConfigurationError
+from foundation.errors import ConfigurationError as ConfigurationError
 from foundation.members import Family
 from foundation.wording import names_in, unknown
-
-__all__ = ["ConfigurationError", "KeyInfo", "Section", "Value", "checked", "key", "names_in"]
 
 Value = str | int | float | bool
 
