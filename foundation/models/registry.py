@@ -11,7 +11,6 @@ from foundation.members import MODELS
 
 from . import timm_models
 from .classifier import Classifier, Model
-from .efficientnet_lite import efficientnet_lite0
 from .resnet import group_norm, residual_encoder
 
 
@@ -75,7 +74,6 @@ models = (
     Model("resnet18-ws", partial(_EIGHTEEN, norm_layer=group_norm, standardized=True)),
     Model("cnn", small_cnn),
     Model("vgg11", vgg11),
-    Model("efficientnet_lite0", efficientnet_lite0),
 )
 
 
