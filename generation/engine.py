@@ -1,15 +1,11 @@
 """The inversion loop, and how to run it fast without changing what it computes.
 
-Where the time goes, and what is done about it:
-
 - Weight gradients are never computed: the engine works on a frozen copy of the model.
 - Convolutions run on channels_last images, in bfloat16 where the hardware multiplies it natively;
   batch statistics, losses, images and optimizer stay in float32.
-- The objective is fused by ``torch.compile`` where that pays (on a GPU with CUDA graphs). One
-  engine serves any number of models of one architecture: their weights are copied into the resident
-  one, and the batch size is a symbol, so ten clients with ten budgets cost one compilation.
-- Nothing is read back from the device inside the loop but a look at the objective every
-  ``CHECK_INTERVAL`` steps, or ``CHECK_SECONDS`` where steps are long.
+- The objective is fused by ``torch.compile`` where that pays. The weights of every model are copied
+  into the resident one, and the batch size is a symbol: ten clients cost one compilation.
+- Nothing is read back from the device inside the loop but, now and then, the objective.
 """
 
 import copy
@@ -18,6 +14,7 @@ import math
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 
 import torch
@@ -28,7 +25,12 @@ from foundation import ExpectedError
 from foundation.models import release_memory
 from foundation.settings import InversionSettings
 
-from .acceleration import Compiled, Work, choose_compilation, choose_precision
+from .acceleration import (
+    Compiled,
+    choose_compilation,
+    choose_precision,
+    forward_operations,
+)
 from .objective import (
     batch_norm_layers,
     competition,
@@ -39,22 +41,15 @@ from .objective import (
 from .optimizer import Adam
 from .statistics_layer import freeze_statistics
 
+#: Called with (done, total); the unit is stated where it is used.
 Progress = Callable[[int, int], None]
-"""Called with (done, total); the unit is stated where it is used."""
-
+#: Lowest and highest value of a pixel, for each channel.
 PixelRange = tuple[Sequence[float], Sequence[float]]
-"""Lowest and highest value of a pixel, for each channel."""
-
-CHECK_INTERVAL = 20
-"""Steps between two looks at the objective: a synchronisation with the device each."""
-
-CHECK_SECONDS = 5.0
-"""Longest time between two looks, so that progress is seen on slow machines too."""
-
-LARGEST_PIXEL = 1e3
-"""Normalised pixels of real images lie within about ±3; what inversion makes of them, ±30."""
-
-LARGEST_LOGIT = 1e5
+#: Steps, or seconds on slow machines, between two looks at the objective, which cost a
+#: synchronisation with the device each.
+CHECK_INTERVAL, CHECK_SECONDS = 20, 5.0
+#: Normalised pixels of real images lie within about ±3; what inversion makes of them, ±30.
+LARGEST_PIXEL, LARGEST_LOGIT = 1e3, 1e5
 
 _log = logging.getLogger("flwr.fedf2dg.generation")
 
@@ -87,8 +82,7 @@ class Inversion:
 class Objective:
     """The whole objective of inverting one model, as a function of images and labels.
 
-    The models given are used as they are: in evaluation mode and frozen by whoever owns them. The
-    global one, to disagree with, is needed where the competition weight is above 0. The local
+    The models are used as they are: in evaluation mode and frozen by whoever owns them. The local
     model's layers, hooked or replaced, put the deviation of their statistics into `deviations`.
     `autocast` is the type of convolutions and matrix products; None: that of the weights.
     """
@@ -136,13 +130,11 @@ class Objective:
         return logits
 
     def _predict(self, model: nn.Module, images: Tensor) -> Tensor:
-        logits: Tensor
         if self._autocast is None:
-            logits = model(images)
+            logits: Tensor = model(images)
             return logits
         with torch.autocast(images.device.type, dtype=self._autocast):
-            logits = model(images)
-        return logits.float()
+            return model(images).float()  # type: ignore[no-any-return]
 
 
 def resident_copy(
@@ -161,22 +153,12 @@ def resident_copy(
 
 
 class InversionEngine:
-    """Inverts models of one architecture, one after the other.
+    """Inverts models of one architecture, one after the other; `model` is any of them.
 
-    Parameters
-    ----------
-    model : nn.Module
-        Any model of that architecture; copied, never changed.
-    image_shape : tuple of int
-        (C, H, W) of one image.
-    global_model : nn.Module or None (default: None)
-        Needed where ``settings.competition_weight`` is above 0; copied, never changed.
-    pixel_range : pair of sequences of float, or None (default: None)
-        Lowest and highest value a pixel can have, for each channel, in the normalised space; images
-        are kept within after every step. None: no bounds.
-    expected_images : int (default: 0)
-        Images that will be asked for over the engine's life: what ``compile="auto"`` weighs the
-        cost of a compilation against.
+    Images have the shape (C, H, W). The models are copied, never changed; the global one is needed
+    where ``settings.competition_weight`` is above 0. `pixel_range`, in the normalised space, is
+    what images are kept within after every step. `expected_images` will be asked for over the
+    engine's life: what ``compile="auto"`` weighs the cost of a compilation against.
     """
 
     def __init__(
@@ -199,8 +181,8 @@ class InversionEngine:
                 "The model has no BatchNorm layers, hence no training statistics to match: "
                 "inversion goes on with the remaining terms, and its images will be poorer."
             )
-        work = Work.of(model, image_shape, settings, expected_images)
-        self.precision = choose_precision(settings.precision, self.device, work)
+        operations = forward_operations(model, image_shape)
+        self.precision = choose_precision(settings.precision, self.device, operations)
         # One exact copy for final objective and soft labels, one to run the steps on.
         self._exact = resident_copy(model, self.device)
         self._fast = resident_copy(model, self.device, self.precision)
@@ -216,14 +198,10 @@ class InversionEngine:
         freeze_statistics(self._fast, deviations if settings.bn_weight > 0 else None)
         if fast_global is not None:
             freeze_statistics(fast_global)
-        step_objective = Objective(
-            self._fast,
-            fast_global,
-            settings,
-            deviations,
-            None if self.precision == torch.float32 else self.precision,
-        )
-        self.compiled = choose_compilation(settings.compile, self.device, work)
+        autocast = None if self.precision == torch.float32 else self.precision
+        step_objective = Objective(self._fast, fast_global, settings, deviations, autocast)
+        operations *= 2 * settings.iterations * expected_images  # there and back, for all of it
+        self.compiled = choose_compilation(settings.compile, self.device, operations)
         #: Images that the device's memory holds at once, as far as is known.
         self._at_once = sys.maxsize
         self._step_objective: Callable[[Tensor, Tensor], Tensor] = (
@@ -231,11 +209,7 @@ class InversionEngine:
         )
 
     def close(self) -> None:
-        """Give the device's memory back, with all that was compiled; the engine is of no use then.
-
-        What ``torch.compile`` made lives as long as the process otherwise, and after eight engines
-        it would compile for no further one.
-        """
+        """Give the device's memory back, and forget what was compiled: there is room for eight."""
         if isinstance(self._step_objective, Compiled):
             self._step_objective.close()
         del self._step_objective, self._objective, self._exact, self._fast
@@ -251,15 +225,13 @@ class InversionEngine:
         before. `progress` is called with (iterations done, iterations in all) now and then and at
         the end.
 
-        Raises
-        ------
-        UninvertibleModel
-            If the objective stops being a finite number, or what comes out is absurd.
-        InversionError
-            If the device's memory does not hold one image.
+        An :class:`UninvertibleModel` says that the objective stopped being a finite number, or that
+        what comes out is absurd; an :class:`InversionError`, that the device's memory does not hold
+        one image.
         """
         labels = torch.as_tensor(labels, dtype=torch.int64, device="cpu")
-        self._load(model)
+        for resident in (self._exact, self._fast):
+            resident.load_state_dict(model.state_dict())
         images, offsets = self.start(len(labels), seed)
         targets = labels.to(self.device)
         if len(labels) == 0:
@@ -269,13 +241,8 @@ class InversionEngine:
         images, logits, objective = self._in_parts(images, targets, offsets, progress)
         if problem := implausible(images, logits):
             raise UninvertibleModel(f"what the inversion made cannot be used: {problem}")
-        return Inversion(
-            images=images.contiguous().cpu(),
-            labels=labels,
-            logits=logits.cpu(),
-            objective=objective,
-            iterations=len(offsets),
-        )
+        images, logits = images.contiguous().cpu(), logits.cpu()
+        return Inversion(images, labels, logits, objective, len(offsets))
 
     def _in_parts(
         self,
@@ -342,11 +309,6 @@ class InversionEngine:
         with torch.no_grad():
             objective = _require_finite(self._objective(images, targets), len(offsets))
             return images, self._objective.predict(images), objective
-
-    def _load(self, model: nn.Module) -> None:
-        state = model.state_dict()
-        self._exact.load_state_dict(state)
-        self._fast.load_state_dict(state)
 
     def start(self, count: int, seed: int) -> tuple[Tensor, list[tuple[int, int]]]:
         """Draw the noise (count, C, H, W) an inversion starts from, and the roll of every step."""
@@ -434,7 +396,5 @@ def invert(
         device=device,
         expected_images=len(labels),
     )
-    try:
+    with closing(engine):
         return engine.invert(local_model, labels, seed=seed, progress=progress)
-    finally:
-        engine.close()

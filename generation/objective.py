@@ -4,24 +4,19 @@ With ``u`` the batch of images, ``f`` the frozen local model and ``t`` the wante
 
     L(u) = CE(f(u), t) + a_tv R_tv(u) + a_l2 R_l2(u) + a_bn R_bn(u) + a_c R_compete(u)
 
-(DeepInversion, Yin et al. 2020, eq. 2-6, and FedF2DG, Zhao et al. 2024). Two forms of the terms
-exist:
-
-``corrected`` (the default)
-    Total variation and l2 are *per-image means*, so that clients with different budgets are
-    regularised alike, and the disagreement of two models is the true Jensen-Shannon divergence.
-``reference``
-    What the published scripts compute: norms over the whole batch, and a divergence of clamped
-    probabilities in the reverse direction. Kept so that the two can be compared.
+(DeepInversion, Yin et al. 2020, eq. 2-6, and FedF2DG, Zhao et al. 2024). In the ``corrected`` form,
+total variation and l2 are *per-image means*, so that clients with different budgets are regularised
+alike, and the disagreement of two models is the true Jensen-Shannon divergence. The ``reference``
+form is what the published scripts compute: norms over the whole batch, and a divergence of clamped
+probabilities in the reverse direction.
 
 Calibration of the corrected form. Write ``r_b`` for the norm of one image's differences. The
-reference adds ``a ||(r_1, ..., r_B)||_2``, which for images of equal norm is ``a sqrt(B) r``; its
-gradient on image b, ``a r_b / ||r|| * dr_b``, is ``a / sqrt(B) * dr_b``. The cross-entropy, a mean
-over the batch, has a gradient proportional to 1/B on each image, so the ratio
-regulariser/cross-entropy grows as sqrt(B): a client with four times the budget is smoothed twice as
-much. The mean ``c/B * sum_b r_b`` has the gradient ``c/B * dr_b`` and a ratio that does not depend
-on B. Value and gradient equal the reference's at B = 256, the batch size for which its weights were
-published, when ``c = a sqrt(256) = 16 a``: this factor is ``BATCH_CALIBRATION``.
+reference adds ``a ||(r_1, ..., r_B)||_2``, whose gradient on image b, of images of equal norm, is
+``a / sqrt(B) * dr_b``. The cross-entropy, a mean over the batch, has a gradient proportional to 1/B
+on each image: a client with four times the budget is smoothed twice as much. The mean ``c/B * sum_b
+r_b`` has the gradient ``c/B * dr_b`` and a ratio that does not depend on B. Value and gradient
+equal the reference's at B = 256, the batch size for which its weights were published, when ``c = a
+sqrt(256) = 16 a``: this factor is ``BATCH_CALIBRATION``.
 """
 
 import math

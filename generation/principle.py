@@ -5,6 +5,7 @@ client i.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,8 +13,16 @@ from torch import Tensor
 
 from foundation.apportionment import largest_remainder
 
+#: Weight of the quality term against the share of samples, from the second batch on.
 QUALITY_PART = 1 / 3
-"""Weight of the quality term against the share of samples, from the second batch on."""
+
+
+def _counts(name: str, given: Sequence[Any], axes: int = 1) -> np.ndarray:
+    counts = np.asarray(given, dtype=np.float64)
+    finite = np.all(np.isfinite(counts)) and not np.any(counts < 0)
+    if counts.ndim != axes or counts.size == 0 or not finite:
+        raise ValueError(f"{name} = {given}: must be numbers, 0 or more, along {axes} axes")
+    return counts
 
 
 def shares(num_examples: Sequence[float]) -> np.ndarray:
@@ -21,11 +30,9 @@ def shares(num_examples: Sequence[float]) -> np.ndarray:
 
     `num_examples` are n_i, or anything proportional to it; 0 or more, not all 0.
     """
-    counts = np.asarray(num_examples, dtype=np.float64)
-    if counts.ndim != 1 or len(counts) == 0:
-        raise ValueError("num_examples: must list at least one client")
-    if not np.all(np.isfinite(counts)) or np.any(counts < 0) or counts.sum() == 0:
-        raise ValueError(f"num_examples = {list(num_examples)}: must be 0 or more, not all 0")
+    counts = _counts("num_examples", num_examples)
+    if counts.sum() == 0:
+        raise ValueError("num_examples must not all be 0")
     every: np.ndarray = counts / counts.sum()
     return every
 
@@ -37,10 +44,8 @@ def quality(losses: Sequence[float]) -> np.ndarray:
     client that has none: it counts as the mean of the others.
     """
     values = np.asarray(losses, dtype=np.float64)
-    if values.ndim != 1 or len(values) == 0:
-        raise ValueError("losses: must list at least one client")
-    if np.any(np.isinf(values)):
-        raise ValueError(f"losses = {list(losses)}: must be finite or nan")
+    if values.ndim != 1 or len(values) == 0 or np.any(np.isinf(values)):
+        raise ValueError(f"losses = {losses}: must be finite or nan, one for each client")
     known = values[~np.isnan(values)]
     values = np.where(np.isnan(values), known.mean() if len(known) else 0.0, values)
     exponentials = np.exp(values - values.max())
@@ -73,9 +78,7 @@ def class_balanced(label_counts: Sequence[Sequence[float]]) -> np.ndarray:
     each client being asked for a class as far as it holds it. Both are (clients, classes); the
     column of a class that nobody holds is 0, all others sum to 1.
     """
-    counts = np.asarray(label_counts, dtype=np.float64)
-    if counts.ndim != 2 or not np.all(np.isfinite(counts)) or np.any(counts < 0):
-        raise ValueError("label_counts: must be a table (clients, classes) of numbers, 0 or more")
+    counts = _counts("label_counts", label_counts, axes=2)
     weights: np.ndarray = counts / np.maximum(counts.sum(axis=0), np.finfo(np.float64).tiny)
     return weights
 
@@ -89,11 +92,9 @@ def draw_labels(budget: int, label_counts: Sequence[float], seed: int) -> Tensor
     client's samples of each class, or anything proportional to it. Returns int64 (budget,) in
     random order, which depends on the arguments alone.
     """
-    counts = np.asarray(label_counts, dtype=np.float64)
+    counts = _counts("label_counts", label_counts)
     if budget < 0:
         raise ValueError(f"budget = {budget}: must be 0 or more")
-    if counts.ndim != 1 or not np.all(np.isfinite(counts)) or np.any(counts < 0):
-        raise ValueError(f"label_counts = {list(label_counts)}: must be numbers, 0 or more")
     if counts.sum() == 0:
         raise ValueError("label_counts are all 0: no class to generate")
     random = np.random.default_rng(seed)

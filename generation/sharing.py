@@ -44,15 +44,7 @@ class Conditions:
 
     def engine(self, model: nn.Module) -> InversionEngine:
         """Return an engine for models of this architecture."""
-        return InversionEngine(
-            model,
-            self.image_shape,
-            self.settings,
-            global_model=self.global_model,
-            pixel_range=self.pixel_range,
-            device=self.device,
-            expected_images=self.expected_images,
-        )
+        return InversionEngine(model, **vars(self))
 
 
 class _Count:

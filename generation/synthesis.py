@@ -81,11 +81,7 @@ class Synthesis:
 
         The student, the model to disagree with, is copied. The generator's weights and noise depend
         on `seed` alone; `weights`, (K,), are those of the ensemble's members (None: as they were).
-
-        Raises
-        ------
-        InversionError
-            If the objective stops being a finite number.
+        An :class:`InversionError` says that the objective stopped being a finite number.
         """
         if weights is not None:
             self._ensemble.get_buffer("weights").copy_(weights)

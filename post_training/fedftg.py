@@ -21,8 +21,9 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from distillation.student import Student, finite
+from distillation.student import Student
 from distillation.teachers import class_weighted, client_shares
+from distillation.training import finite
 from foundation.events.family import EpochDone
 from foundation.models import cpu_state, device_of
 from foundation.seeds import INVERSION, LABELS, derived_seed

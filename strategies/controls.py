@@ -47,13 +47,8 @@ class WithControls(FederatedStrategy):
 
     def begin(self, server_round: int, state: State, grid: Grid) -> None:
         super().begin(server_round, state, grid)
-        self._follow_membership()
-
-    def _follow_membership(self) -> None:
-        """Set c = Σ p_i c_i anew when a client joined, before a message with c is built.
-
-        Later would be wrong: SCAFFOLD's c_i⁺ must subtract the c that was sent.
-        """
+        # When a client joined, c = Σ p_i c_i is set anew. Later than before a message with c is
+        # built would be wrong: SCAFFOLD's c_i⁺ must subtract the c that was sent.
         examples = {
             client: self.participants[client].num_examples for client in self.participants.clients
         }

@@ -14,6 +14,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, ClassVar, cast
 
 import torch
@@ -56,16 +57,10 @@ def from_flower(
 ) -> Algorithm:
     """Return an algorithm whose server half is a strategy written for Flower.
 
-    Parameters
-    ----------
-    name : str
-        The value of the key ``strategy``.
-    make : callable
-        Builds the strategy from the run's configuration, a :class:`flwr.serverapp.strategy`
-        ``Strategy``. Of its methods ``configure_train`` and ``aggregate_train`` are used; the
-        settings that the first sends to clients are sent.
-    fewest_replies : callable, optional
-        Returns the fewest local models of a round that the strategy's rule is defined for.
+    ``make`` builds the :class:`flwr.serverapp.strategy.Strategy` from the run's configuration. Of
+    its methods ``configure_train`` and ``aggregate_train`` are used; the settings that the first
+    sends to clients are sent. ``fewest_replies`` returns the fewest local models of a round that
+    the strategy's rule is defined for.
     """
 
     def check(configuration: RunConfiguration) -> None:
@@ -111,11 +106,8 @@ class FromFlower(FederatedStrategy):
         super().__post_init__()
         self.wrapped = type(self).make(self.configuration)
         # Flower's own sample once more, with lower bounds of two nodes; here all sampled take part.
-        for attribute, value in (
-            ("fraction_train", 1.0),
-            ("min_train_nodes", 1),
-            ("min_available_nodes", 1),
-        ):
+        everybody = {"fraction_train": 1.0, "min_train_nodes": 1, "min_available_nodes": 1}
+        for attribute, value in everybody.items():
             if hasattr(self.wrapped, attribute):
                 setattr(self.wrapped, attribute, value)
         self._settings: dict[int, dict[str, Any]] = {}
@@ -202,21 +194,15 @@ class FromFlower(FederatedStrategy):
 
     def _reply(self, update: LocalUpdate, state: State) -> Message:
         """Return a checked local model as the reply that a strategy of Flower's expects."""
-        asked = Message(
-            RecordDict(),
-            dst_node_id=self.participants[update.client].node_id,
-            message_type="train",
-        )
-        content = RecordDict()
-        content["arrays"] = to_record(self._parameters(state))
-        content["metrics"] = MetricRecord(
-            {
-                "num-examples": update.num_examples,
-                "local-steps": update.steps,
-                "train-loss": update.train_loss,
-            }
-        )
-        return Message(content, reply_to=asked)
+        node = self.participants[update.client].node_id
+        metrics: dict[str, Any] = {
+            "num-examples": update.num_examples,
+            "local-steps": update.steps,
+            "train-loss": update.train_loss,
+        }
+        arrays = to_record(self._parameters(state))
+        content = RecordDict({"arrays": arrays, "metrics": MetricRecord(metrics)})
+        return Message(content, reply_to=Message(RecordDict(), node, "train"))
 
     def memory(self) -> State:
         return attributes_to_state(self.wrapped)
@@ -263,6 +249,11 @@ def _optimizer(run: RunConfiguration) -> ServerOptimizerSettings:
     return run.section(ServerOptimizerSettings)
 
 
+def _with_two_moments(kind: type[FedAdam | FedYogi], run: RunConfiguration) -> Strategy:
+    told = _optimizer(run)
+    return kind(eta=told.step(0.03), beta_1=told.beta1, beta_2=told.beta2, tau=told.tau)
+
+
 def _kept_by_multikrum(configuration: RunConfiguration) -> int:
     """Return m, the number of models to average: n - f - 2 of a full round unless it is set."""
     robust = _robust(configuration)
@@ -284,24 +275,8 @@ algorithms = (
         "fedadagrad",
         lambda run: FedAdagrad(eta=_optimizer(run).step(0.01), tau=_optimizer(run).tau),
     ),
-    from_flower(
-        "fedadam",
-        lambda run: FedAdam(
-            eta=_optimizer(run).step(0.03),
-            beta_1=_optimizer(run).beta1,
-            beta_2=_optimizer(run).beta2,
-            tau=_optimizer(run).tau,
-        ),
-    ),
-    from_flower(
-        "fedyogi",
-        lambda run: FedYogi(
-            eta=_optimizer(run).step(0.03),
-            beta_1=_optimizer(run).beta1,
-            beta_2=_optimizer(run).beta2,
-            tau=_optimizer(run).tau,
-        ),
-    ),
+    from_flower("fedadam", partial(_with_two_moments, FedAdam)),
+    from_flower("fedyogi", partial(_with_two_moments, FedYogi)),
     # Momentum on the server (Hsu, Qi and Brown 2019).
     from_flower(
         "fedavgm",

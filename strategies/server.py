@@ -106,8 +106,6 @@ class FederatedStrategy:
         #: η of the round, by the schedule: that of the clients.
         self.learning_rate = self.configuration.learning_rate
 
-    # ---------------------------------------------------------------- what an algorithm overrides
-
     def extra_records(self, client: int) -> dict[str, State]:
         """Return what ``client`` is sent beside the global model, by name."""
         return {}
@@ -183,8 +181,6 @@ class FederatedStrategy:
             configuration.batch_size,
             drop_singleton=self.layout.batch_norm,
         )
-
-    # -------------------------------------------------------------------- a round, over states
 
     def begin(self, server_round: int, state: State, grid: Grid) -> None:
         """Begin a round, counted from 1, from x: it must not be changed until :meth:`finish`.
@@ -326,8 +322,6 @@ class FederatedStrategy:
                 scaled = scaled_update(self._global, update.load(), names, factor)
                 self._keep_local(update.client, server_round, scaled)
 
-    # ------------------------------------------------------------------------------ for subclasses
-
     def normalizer_of(self, update: LocalUpdate) -> float:
         """Return ‖a_i‖₁ of a client's local optimizer, from its number of steps."""
         return normalizer(
@@ -348,8 +342,6 @@ class FederatedStrategy:
             self.configuration.learning_rate,
             self.configuration.momentum,
         )
-
-    # ------------------------------------------------------------------------------- checkpoints
 
     def versions(self) -> Versions:
         """Return the valid versions of all per-client stores, after the round just aggregated."""

@@ -7,7 +7,6 @@ its process and on its disk, since on a real site every message starts a process
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -20,7 +19,7 @@ from safetensors.torch import load_file, save_file
 from foundation.data.cache import entry
 from foundation.messages.content import CONFIG
 from foundation.messages.records import InvalidContent, from_record, names_in
-from foundation.models import State
+from foundation.models import State, digest_of
 
 if TYPE_CHECKING:
     from flwr.app import RecordDict
@@ -28,16 +27,6 @@ if TYPE_CHECKING:
 #: Settings of a message: the hash of the frozen layers, and the states that come without them.
 FROZEN, WITHOUT = "frozen-layers", "without-frozen-layers"
 _FILE = "frozen.safetensors"
-
-
-def digest_of(state: State) -> str:
-    """Return the hash of a state, in whatever order it is."""
-    digest = hashlib.sha256()
-    for name in sorted(state):
-        value = state[name].detach().cpu().contiguous()
-        digest.update(f"{name} {tuple(value.shape)} {value.dtype}\n".encode())
-        digest.update(value.numpy().tobytes())
-    return digest.hexdigest()
 
 
 class FrozenLayers:

@@ -2,9 +2,7 @@
 
 The sections of a run's configuration are frozen dataclasses whose fields say what they mean. They
 are at the same time the settings of the libraries ``generation`` and ``distillation``: what the
-configuration accepts is the very object that a stage is given, so the two cannot disagree. This
-room lies below both, because the libraries know nothing of a run, and the configuration does not
-know the libraries.
+configuration accepts is the very object that a stage is given, so the two cannot disagree.
 """
 
 from __future__ import annotations
@@ -16,11 +14,9 @@ import re
 from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar
 
-from foundation.errors import ConfigurationError
+from foundation.errors import ConfigurationError as ConfigurationError
 from foundation.members import Family
 from foundation.wording import names_in, unknown
-
-__all__ = ["ConfigurationError", "KeyInfo", "Section", "Value", "checked", "key", "names_in"]
 
 Value = str | int | float | bool
 

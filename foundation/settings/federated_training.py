@@ -6,8 +6,9 @@ import math
 from dataclasses import dataclass, field
 
 from foundation.members import LOCAL_LOSSES, MODELS, STRATEGIES
+from foundation.wording import names_in
 
-from .declaration import Section, key, names_in
+from .declaration import Section, key
 from .schedule import ScheduleSettings
 
 #: Local losses that need nothing but logits and labels; they are part of the training loop.
