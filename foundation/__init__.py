@@ -1,7 +1,7 @@
 """The ground that every room stands on: errors, whole files, seeds, shares, progress.
 
-It imports nothing of this project, and neither torch nor Flower. What needs numpy is imported from
-its own file, so that the command starts at once.
+It imports nothing of this project, and what needs numpy or torch is imported from its own file, so
+that the command starts at once.
 """
 
 from .errors import (

@@ -10,19 +10,8 @@ def largest_remainder(total: int, weights: npt.ArrayLike) -> list[int]:
     """Split a whole number in proportion to weights, into whole numbers (Hamilton's method).
 
     Every part is its exact quota rounded down or up, and the parts sum to ``total``; among equal
-    remainders the first gets the unit.
-
-    Parameters
-    ----------
-    total : int
-        0 or more.
-    weights : array_like
-        (parts,), 0 or more, with a positive sum.
-
-    Raises
-    ------
-    ValueError
-        If ``total`` is negative, a weight is negative or not finite, or all are 0.
+    remainders the first gets the unit. A ``total`` or a weight below 0, and weights (parts,) that
+    are not finite or all 0, are a ValueError.
     """
     values = np.asarray(weights, dtype=np.float64)
     if total < 0:

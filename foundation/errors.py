@@ -20,10 +20,7 @@ data_log = log.getChild("data")
 class ExpectedError(Exception):
     """Something that happens in correct programs, with a message that says what to do.
 
-    Attributes
-    ----------
-    exit_status : int
-        Exit status of a command that ends with this error: 1, it failed.
+    A command that ends with it has the ``exit_status``: 1, it failed.
     """
 
     exit_status: ClassVar[int] = 1
@@ -60,8 +57,7 @@ def location(error: BaseException) -> str:
 def only_warned(what: str) -> Iterator[None]:
     """Turn whatever goes wrong inside into a warning that names what is missing: "the report".
 
-    Reports and pictures depend on fonts, on plotting libraries, and on what a model made; a run
-    whose results are on disk has succeeded without them.
+    A run whose results are on disk has succeeded without reports and pictures.
     """
     try:
         yield
@@ -77,7 +73,6 @@ def warn_once(message: str) -> None:
     """Log a warning the first time this process meets it.
 
     A simulated client asks for its data in every round; its user wants to read the warning once.
-    It goes to a logger below ``flwr``, so that Flower's log stream carries it to the user.
     """
     data_log.warning("%s", message)
 

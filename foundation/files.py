@@ -26,21 +26,9 @@ def write_whole(target: Path, content: str | bytes, *, rivals: bool = False) -> 
 def whole_file(target: Path, *, rivals: bool = False) -> Iterator[Path]:
     """Offer a file to write to, which takes its place when the block ends without an error.
 
-    The permissions are those that the umask leaves, whatever the writer gave it: libraries that
-    write through a temporary file of their own make it unreadable for the group.
-
-    Parameters
-    ----------
-    target : Path
-        The place; its folder is made if missing, a file that is there is replaced.
-    rivals : bool (default: False)
-        Whether others may write the same file at the same time; the last one wins. Then what a
-        killed process leaves is not written over by the next one.
-
-    Yields
-    ------
-    Path
-        An empty file beside ``target``.
+    The permissions are those that the umask leaves: libraries that write through a temporary file
+    of their own make it unreadable for the group. With ``rivals`` others may write the same file at
+    the same time; the last one wins, and what a killed process leaves is not written over.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     aside = _aside(target, f"{os.getpid()}-{threading.get_ident()}." if rivals else "")
@@ -63,17 +51,8 @@ def whole_file(target: Path, *, rivals: bool = False) -> Iterator[Path]:
 def whole_folder(target: Path, *, private: bool = False) -> Iterator[Path]:
     """Offer a folder to fill, which takes its place when the block ends without an error.
 
-    Parameters
-    ----------
-    target : Path
-        The place, where nothing or an empty folder may be; its parents are made if missing.
-    private : bool (default: False)
-        Whether nobody but the user may look into it; otherwise the umask says who may.
-
-    Yields
-    ------
-    Path
-        An empty folder beside ``target``.
+    Nothing or an empty folder may be there. Nobody but the user may look into a ``private`` one;
+    otherwise the umask says who may.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     aside = _aside(target)
@@ -95,10 +74,7 @@ def whole_folder(target: Path, *, private: bool = False) -> Iterator[Path]:
 
 
 def clear_unfinished(folder: Path) -> None:
-    """Delete what a killed process left of writing into a folder, which may be missing.
-
-    Only the one who alone writes there may do so.
-    """
+    """Delete what a killed process left in a folder; only who alone writes there may do so."""
     for left in folder.glob(f".*{_UNFINISHED}"):
         if left.is_dir():
             shutil.rmtree(left)
@@ -116,7 +92,6 @@ def _sync(path: Path) -> None:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Make a rename outlive a power cut."""
     if os.name == "posix":  # Windows cannot open a folder
         descriptor = os.open(folder, os.O_RDONLY)
         try:

@@ -39,10 +39,7 @@ _finder = _Preferred()
 def prefer(root: Path, names: Iterable[str]) -> None:
     """Have packages of a folder imported under their names from now on.
 
-    Raises
-    ------
-    HiddenPackage
-        If another module of a name has been imported already; the message names its file.
+    A HiddenPackage names the file of another module of that name that was imported already.
     """
     for name in names:
         folder, known = root / name, sys.modules.get(name)

@@ -10,20 +10,7 @@ Z = 1.959964
 
 
 def share_interval(share: float, images: int) -> tuple[float, float]:
-    """Return the interval of a share by Wilson (1927), which stays within [0, 1].
-
-    Parameters
-    ----------
-    share : float
-        Fraction of the images, in [0, 1].
-    images : int
-        How many, at least 1.
-
-    Returns
-    -------
-    tuple[float, float]
-        Lower and upper end.
-    """
+    """Return the interval of a share of images by Wilson (1927), within [0, 1]."""
     weight = Z * Z / images
     middle = (share + weight / 2) / (1 + weight)
     half = Z * math.sqrt(share * (1 - share) / images + weight / (4 * images)) / (1 + weight)
@@ -35,18 +22,6 @@ def difference_interval(after: float, before: float, images: int) -> tuple[float
 
     His method 10 is for two independent samples. Two models on the same images are often right
     together, which makes the difference more certain than this says.
-
-    Parameters
-    ----------
-    after, before : float
-        Fractions in [0, 1].
-    images : int
-        How many each was measured on, at least 1.
-
-    Returns
-    -------
-    tuple[float, float]
-        Lower and upper end of ``after - before``.
     """
     low_after, high_after = share_interval(after, images)
     low_before, high_before = share_interval(before, images)
@@ -58,26 +33,17 @@ def difference_interval(after: float, before: float, images: int) -> tuple[float
 
 
 def paired_standard_error(gained: Any, lost: Any, images: Any) -> Any:
-    """Return the standard error of a difference of two accuracies on the same images.
+    """Return the standard error of a difference of two accuracies on the same images, above 0.
 
-    The difference is the mean over images of d ∈ {-1, 0, 1}, whose variance is
-    (g + l)/n - ((g - l)/n)². Half an image is added to g and to l (as Agresti and Min 2005 do):
-    without it a single image judged differently would exceed its own standard error, and none would
-    mean certainty.
+    ``gained`` and ``lost`` are the images that only the candidate, and only λ = 0, classifies
+    correctly. The difference is the mean over images of d ∈ {-1, 0, 1}, whose variance is (g + l)/n
+    - ((g - l)/n)². Half an image is added to g and to l (as Agresti and Min 2005 do): without it a
+    single image judged differently would exceed its own standard error, and none would mean
+    certainty.
 
-    The clients are all the clients there are, and each draws from its own images, so that they are
-    strata and not clusters drawn at random. The variance within strata is at most that of the
-    pool, which is what is returned: with a handful of images a client's own variance says little.
-
-    Parameters
-    ----------
-    gained, lost, images : int or array
-        Images that only the candidate, and only λ = 0, classifies correctly; images in all.
-
-    Returns
-    -------
-    float or array
-        Above 0.
+    The clients are all the clients there are, so that they are strata and not clusters drawn at
+    random. The variance within strata is at most that of the pool, which is what is returned: with
+    a handful of images a client's own variance says little.
     """
     discordant = gained + lost + 1.0
     return (discordant - (gained - lost) ** 2 / (images + 1.0)) ** 0.5 / images

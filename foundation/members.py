@@ -3,9 +3,8 @@
 A user names a member in one of three ways:
 
 - by its name, where it is one of ours. A file (or a folder) of the family's folder declares it, as
-  ``algorithm = Algorithm("name", …)``, or among several in a tuple ``algorithms = (…)``. Adding one
-  is one new file. The names are read from the files' text, because to import all of them takes
-  seconds; a member's file is imported when the member is asked for.
+  ``algorithm = Algorithm("name", …)``, or among several in a tuple ``algorithms = (…)``. The names
+  are read from the files' text, because to import all of them takes seconds.
 - by its name, where an installed package declares it as an entry point of the family's group.
 - as ``module:name``, from the folder in which the command is called, or from an installed package.
 """
@@ -83,17 +82,7 @@ class Family:
     def require(self, name: str, words: Sequence[str] = ()) -> None:
         """Refuse a name that there is none of; ``module:name`` is looked for when it is loaded.
 
-        Parameters
-        ----------
-        name : str
-            A member's.
-        words : sequence of str (default: ())
-            What may be said in its place, for the message.
-
-        Raises
-        ------
-        ConfigurationError
-            Listing the choices.
+        The message lists the choices, and the ``words`` that may be said in their place.
         """
         if self.is_foreign(name) and ":" not in name and name not in self.names:
             raise ConfigurationError(
@@ -103,11 +92,8 @@ class Family:
     def load(self, name: str, kind: type[Member]) -> Member:
         """Return a member.
 
-        Raises
-        ------
-        ConfigurationError
-            If there is none of that name, if it is of another type, or if its file cannot be
-            imported: the message holds the file, the line and the error.
+        A ConfigurationError if there is none of that name, if it is of another type, or if its file
+        cannot be imported: the message holds the file, the line and the error.
         """
         found, file = self._found(name)
         if not isinstance(found, kind):
@@ -115,13 +101,7 @@ class Family:
         return found
 
     def load_function(self, name: str) -> Callable[..., Any]:
-        """Return a member that is called; one of a user's own may be a plain function.
-
-        Raises
-        ------
-        ConfigurationError
-            See :meth:`load`.
-        """
+        """Return a member that is called; one of a user's own may be a plain function."""
         found, file = self._found(name)
         if not callable(found):
             raise self._of_another_type(name, found, file, "a function")
@@ -156,8 +136,7 @@ class Family:
     def source_files(self, name: str) -> list[tuple[str, Path]]:
         """Return a foreign member's sources, by names that are the same on every machine.
 
-        They are its module alone, or all of its top-level package: files that belong together
-        belong in a package.
+        They are its module alone, or all of its top-level package.
         """
         if not self.is_foreign(name):
             return []
@@ -189,7 +168,6 @@ def own_folder() -> str:
 
 
 def _see_own_folder() -> None:
-    """Let modules of the user's folder be imported, behind all others."""
     if own_folder() not in sys.path:
         sys.path.append(own_folder())
         importlib.invalidate_caches()
@@ -212,7 +190,6 @@ def _imported(name: str, asked: str) -> ModuleType:
 
 
 def _refuse_a_hidden_file(asked: str, module: str, found: str) -> None:
-    """Say so where a file of the user's folder is not the one that Python imports."""
     place = Path(own_folder(), module.partition(".")[0])
     if Path(found).is_relative_to(place.parent):
         return

@@ -1,7 +1,7 @@
 """Work shared out over processes of this machine.
 
-The work here is made of many small tensor operations under one interpreter lock: two threads invert
-two models 1.2 to 1.5 times as fast as one, two processes twice as fast.
+It consists of many small tensor operations under one interpreter lock: two threads invert two
+models 1.2 to 1.5 times as fast as one, two processes twice as fast.
 """
 
 from __future__ import annotations
@@ -55,11 +55,7 @@ _SHARE = "FEDF2DG_CORES"
 
 
 def cores() -> int:
-    """Return the number of processors this process may use.
-
-    Those that the system lets it use, and no more than its share where it was started to work
-    beside others (see :func:`share_of_cores`).
-    """
+    """Return the number of processors this process may use: the system's, or its share of them."""
     if hasattr(os, "sched_getaffinity"):
         there = len(os.sched_getaffinity(0))
     else:
@@ -70,11 +66,11 @@ def cores() -> int:
 def threads() -> int:
     """Return the most threads that tensor operations of this process should use.
 
-    One per processor it may use, or fewer if ``OMP_NUM_THREADS`` says so (Ray sets that variable
-    in a simulated client's process to the processors that the client was given), or if other
-    programs use them now. Threads wait for each other after every operation, so one that has no
-    processor holds up all: on a busy machine of two processors, rounds took five to nine times as
-    long with two threads as with one, while on a free one the second gains a factor of 1.5.
+    One per processor it may use, or fewer if ``OMP_NUM_THREADS`` says so (Ray sets it in a
+    simulated client's process), or if other programs use them now. Threads wait for each other
+    after every operation, so one that has no processor holds up all: on a busy machine of two
+    processors, rounds took five to nine times as long with two threads as with one, while on a free
+    one the second gains a factor of 1.5.
     """
     most = min(cores(), _positive(os.environ.get("OMP_NUM_THREADS"), cores()))
     if most == 1:
@@ -100,7 +96,7 @@ def share_of_cores(count: int) -> dict[str, str]:
     """Return the environment variables of each of ``count`` processes that work side by side.
 
     They hold the product's own variables, and the part of this process's processors that each may
-    use. Processes that are started there share out that part in turn.
+    use, and share out in turn.
     """
     own = {name: value for name, value in os.environ.items() if name.startswith(_HANDED_DOWN)}
     return own | {_SHARE: str(max(1, cores() // count))}
@@ -134,7 +130,7 @@ def suitable(wish: int, tasks: int, operations: float, gpus: int = 0) -> int:
     """Return how many processes to share tasks over; 1 means none but this one.
 
     A ``wish`` of 0 leaves it to the machine and the work: one per processor, at most 8, if all
-    tasks together are that many floating-point ``operations``; on GPUs one for each.
+    tasks together are enough floating-point ``operations``; on GPUs one for each.
     """
     if wish == 0 and gpus:
         wish = gpus
@@ -144,10 +140,7 @@ def suitable(wish: int, tasks: int, operations: float, gpus: int = 0) -> int:
 
 
 class ProcessDied(ExpectedError, RuntimeError):
-    """A process ended in the middle of a task, or could not be started for it.
-
-    As when the machine runs out of memory, processes or open files.
-    """
+    """A process ended in the middle of a task (out of memory), or could not be started for it."""
 
 
 class TaskTimeout(ExpectedError, RuntimeError):
@@ -158,8 +151,8 @@ class TaskTimeout(ExpectedError, RuntimeError):
 class Event:
     """What a task reports: progress, or, when it is done, what it returned.
 
-    Where it failed, ``error`` is what it raised; :class:`ProcessDied` if its process ended or none
-    could be started; :class:`TaskTimeout`; or RuntimeError if its answer cannot be read here.
+    Where it failed, ``error`` is what it raised; :class:`ProcessDied`; :class:`TaskTimeout`; or
+    RuntimeError if its answer cannot be read here.
     """
 
     key: str
@@ -211,8 +204,7 @@ class Workers:
 
         The task is a function of a module. Its arguments are copied when it begins, and are not to
         be changed until then; what it returns is copied back. The seconds of ``timeout`` count from
-        when its process has received it: whether a task is heard depends on the task, not on how
-        many others there are.
+        when its process has received it, whatever others there are.
         """
         self._unfinished += 1
         self._tasks.put((key, task, arguments, timeout))
@@ -351,14 +343,8 @@ class Workers:
 class WorkerPool:
     """Offers the engine's processes, which are free between messages, or starts its own.
 
-    Parameters
-    ----------
-    wish : int
-        The key ``processes``: how many; 0 leaves it to the machine and the work.
-    gpus : sequence of Mapping
-        The environment of a process for each GPU; see :func:`foundation.models.gpu_shares`.
-    given : Workers, optional
-        The engine's.
+    The key ``processes`` is the ``wish`` (0: left to the machine and the work); ``gpus`` are the
+    environments of a process for each GPU; ``given`` are the engine's processes.
     """
 
     def __init__(
@@ -370,10 +356,7 @@ class WorkerPool:
         self._own: Workers | None = None
 
     def workers(self, tasks: int, operations: float) -> Workers | None:
-        """Return processes to share tasks over; None if they are best done in this one.
-
-        ``operations`` are the floating-point operations of all tasks together.
-        """
+        """Return processes to share tasks over; None if they are best done in this one."""
         count = suitable(self._wish, tasks, operations, len(self._gpus))
         if count == 1:
             return None
@@ -402,8 +385,8 @@ def prepare(modules: Sequence[str] = ()) -> None:
 def terminable() -> Iterator[None]:
     """Let SIGTERM and SIGHUP end what is inside as Ctrl-C does, where signals can be handled.
 
-    They are what timeout and service managers send, and a terminal that is closed: nothing should
-    be left behind. Under nohup, SIGHUP is ignored and stays so.
+    They are what timeout and service managers send, and a terminal that is closed. Under nohup,
+    SIGHUP is ignored and stays so.
     """
 
     def interrupt(number: int, frame: FrameType | None) -> None:

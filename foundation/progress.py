@@ -19,17 +19,10 @@ _ESTIMATE_FROM = 0.05
 class ProgressLog:
     """Logs done/total, rate and time left, at most once in five seconds, and at the end.
 
-    Parameters
-    ----------
-    what : str
-        The work, e.g. ``"inversion"``.
-    unit : str
-        What is counted, e.g. ``"image-iterations"``.
-    file : Path, optional
-        Holds the latest line while the work goes on, for those who watch the run's directory. It
-        is no event: how many there are depends on the time that the work takes.
-    brief : bool (default: False)
-        Say nothing of work that ends before its first line: what one of many clients does.
+    ``what`` is the work, e.g. ``"inversion"``, and ``unit`` what is counted, e.g.
+    ``"image-iterations"``. The ``file`` holds the latest line while the work goes on; it is no
+    event, as how many there are depends on time. If ``brief``, nothing is said of work that ends
+    before its first line.
     """
 
     def __init__(

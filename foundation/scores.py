@@ -66,17 +66,10 @@ class Outcomes:
     def counted(
         cls, logits: npt.NDArray[Any], labels: npt.NDArray[Any], *, by_class: bool = True
     ) -> Outcomes:
-        """Add up over images.
+        """Add up over images, without classes if these may not be told apart.
 
-        Parameters
-        ----------
-        logits : array (n, C)
-            Natural logarithms of the probabilities, up to a constant per image. An image with one
-            that is not finite is never classified correctly.
-        labels : array (n,)
-            True classes.
-        by_class : bool (default: True)
-            Whether classes may be told apart.
+        Logits (n, C) are natural logarithms of the probabilities, up to a constant per image; an
+        image with one that is not finite is never classified correctly.
         """
         values: Floats = np.asarray(logits, np.float64)
         truth: Counts = np.asarray(labels, np.int64)
@@ -360,11 +353,8 @@ def figures_sentence(outcomes: Outcomes) -> str:
 def abstaining(outcomes: Outcomes) -> list[tuple[float, Figure, Figure]]:
     """Return what is left where the model answers only if it is sure enough.
 
-    Returns
-    -------
-    list of (float, Figure, Figure)
-        A threshold of confidence (the lower end of a bin), the share of images that are answered,
-        and the share of these that are right; from the lowest threshold that leaves some out.
+    A threshold of confidence (the lower end of a bin), the share of images that are answered, and
+    the share of these that are right; from the lowest threshold that leaves some out.
     """
     found: list[tuple[float, Figure, Figure]] = []
     for place in range(BINS):

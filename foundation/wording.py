@@ -12,14 +12,7 @@ NONE = "–"
 def counted(number: int, one: str, several: str = "") -> str:
     """Write how many there are of something: ``"1 client"``, ``"1,000 clients"``, ``"no clients"``.
 
-    Parameters
-    ----------
-    number : int
-        How many.
-    one : str
-        The noun for one of them.
-    several : str (default: one and an s)
-        The noun for several, e.g. ``"classes"``.
+    ``several`` is the noun for several where that is not ``one`` with an s.
     """
     many = several or f"{one}s"
     if number == 0:

@@ -1,7 +1,7 @@
 """Generating for a whole federation: never more models in memory than are being inverted."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
@@ -62,9 +62,9 @@ class Generation:
 
     data: PseudoData
     objective: float
-    objectives: dict[int, float]
-    iterations: int
-    failures: dict[int, str]
+    objectives: dict[int, float] = field(default_factory=dict)
+    iterations: int = 0
+    failures: Mapping[int, str] = field(default_factory=dict)
 
 
 def generate(

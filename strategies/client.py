@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 
 from torch import Tensor, nn
 
+from foundation.capture import Capturable
 from foundation.models import Classifier, State
 from foundation.settings.configuration import RunConfiguration
 
@@ -25,8 +26,12 @@ def gradients(parameters: Sequence[nn.Parameter]) -> list[Tensor]:
     return found
 
 
-class ClientAlgorithm:
-    """Plain local training: the client half of FedAvg, and the base of all others."""
+class ClientAlgorithm(Capturable, capturable=True):
+    """Plain local training: the client half of FedAvg, and the base of all others.
+
+    A subclass that says ``capturable=True`` is recorded with the step where a device can do that:
+    see :mod:`foundation.capture`, also for what its hooks must not do then.
+    """
 
     def __init__(self, configuration: RunConfiguration) -> None:
         self.configuration = configuration

@@ -97,7 +97,7 @@ class WithControls(FederatedStrategy):
         self.control = memory
 
 
-class CorrectedClient(ClientAlgorithm):
+class CorrectedClient(ClientAlgorithm, capturable=True):
     """Client half: add what the server sent to every gradient, before the optimizer step."""
 
     def __init__(self, configuration: RunConfiguration) -> None:

@@ -56,7 +56,7 @@ class FedACG(FederatedStrategy):
         self._momentum = dict(memory)
 
 
-class FedACGClient(ClientAlgorithm):
+class FedACGClient(ClientAlgorithm, capturable=True):
     """Client half: ``gradient += β(y - z)``."""
 
     def begin_round(self, model: Classifier, received: Mapping[str, State]) -> None:

@@ -54,7 +54,7 @@ class FedDyn(WithControls):
         return {**averaged, **stepped}
 
 
-class FedDynClient(CorrectedClient):
+class FedDynClient(CorrectedClient, capturable=True):
     """Client half: ``gradient += α(y - x) - h_i``."""
 
     def begin_round(self, model: Classifier, received: Mapping[str, State]) -> None:

@@ -32,7 +32,7 @@ def calibration(label_counts: Tensor, tau: float) -> Tensor:
     return margin - margin.max()
 
 
-class Calibrated(ClientLoss):
+class Calibrated(ClientLoss, capturable=True):
     """CE(z - τ·n_c^(-1/4), y)."""
 
     def __init__(

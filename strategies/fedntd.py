@@ -44,7 +44,7 @@ def not_true_distillation(
     return temperature**2 * divergence
 
 
-class NotTrueDistillation(ClientLoss):
+class NotTrueDistillation(ClientLoss, capturable=True):
     """CE + β·(not-true distillation from the global model)."""
 
     has_teacher = True

@@ -33,7 +33,7 @@ class Pull:
         torch._foreach_add_(found, self._anchor, alpha=-self._weight)
 
 
-class FedProxClient(ClientAlgorithm):
+class FedProxClient(ClientAlgorithm, capturable=True):
     """Client half: ``gradient += μ(y - x)``. μ = 0 is FedAvg, bit for bit."""
 
     def begin_round(self, model: Classifier, received: Mapping[str, State]) -> None:

@@ -23,7 +23,7 @@ def restriction(label_counts: Tensor, alpha: float) -> Tensor:
     return scale.masked_fill(label_counts == 0, alpha)
 
 
-class RestrictedSoftmax(ClientLoss):
+class RestrictedSoftmax(ClientLoss, capturable=True):
     """CE(α_c·z_c, y)."""
 
     def __init__(

@@ -53,7 +53,7 @@ def logit_suppression(logits: Tensor, labels: Tensor, prior: Tensor) -> Tensor:
     return (prior * (torch.logsumexp(spread, dim=0) - math.log(count))).sum()
 
 
-class VacantClassDistillation(ClientLoss):
+class VacantClassDistillation(ClientLoss, capturable=True):
     """The sum of the three terms."""
 
     has_teacher = True

@@ -14,14 +14,16 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from foundation.capture import Capturable
 from foundation.models import Classifier
 from foundation.settings import Section
 from foundation.settings.configuration import RunConfiguration
 
 
-class ClientLoss:
+class ClientLoss(Capturable):
     """A local loss for one client and one round.
 
+    A subclass that says ``capturable=True`` is recorded with the step: :mod:`foundation.capture`.
     ``label_counts`` n_c, (C,), are the client's training images of every class, on the training
     device; they stay with the client. The model holds the global parameters; it is trained after
     this.

@@ -31,7 +31,7 @@ def log_prior(label_counts: Tensor, tau: float, epsilon: float) -> Tensor:
     return adjustment - adjustment.max()
 
 
-class LogitAdjusted(ClientLoss):
+class LogitAdjusted(ClientLoss, capturable=True):
     """CE(z + τ·log(π + ε), y)."""
 
     def __init__(

@@ -56,7 +56,7 @@ class Moon(FederatedStrategy):
         return {}
 
 
-class MoonClient(ClientAlgorithm):
+class MoonClient(ClientAlgorithm, capturable=True):
     """Client half: the contrastive loss against two frozen models.
 
     Both are in eval mode and under no_grad: a frozen network in train mode would still change

@@ -207,6 +207,11 @@ def _ends(interval: tuple[float, float], unit: str) -> str:
     return f"{low:{signed}.1f} to {high:{signed}.1f} {unit}"
 
 
+def amount(value: float | None) -> str | None:
+    """Return a number of things as one reads it: "1,024"."""
+    return None if value is None else f"{value:,.0f}"
+
+
 def percent(share: float | None) -> str:
     """Return a share as a percentage with one decimal: "81.0 %"."""
     return NONE if share is None else f"{100 * share:.1f} %"

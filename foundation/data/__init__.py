@@ -1,17 +1,13 @@
 """Labelled images for federated learning: sources, partitions, noise and batches.
 
-Knows nothing of Flower: plain arguments in, arrays and tensors out.
-
-- `DataSet` gives any data set by name, decoded once per machine.
-- `Division` gives a simulated client its part of one; `site_data` a real site its own files.
-- `partition` divides labels over clients.
-- `Batches` trains on a client's images: resident on the device, augmented in batches.
+`DataSet` gives any data set by name, decoded once per machine; `Division` gives a simulated client
+its part of one, `site_data` a real site its own files; `Batches` trains on a client's images.
 """
 
 from foundation.errors import DataError, PartitionError
 
 from .agreement import AUGMENTATIONS, Description, announced, parsed_shape
-from .batches import Batches
+from .batches import Batches, as_seen
 from .cache import cache_directory
 from .collection import Collection, Source, in_memory
 from .data_set import FOLDERS, DataSet, Division
@@ -44,6 +40,7 @@ __all__ = [
     "PartitionError",
     "Source",
     "announced",
+    "as_seen",
     "cache_directory",
     "feature_noise",
     "in_memory",

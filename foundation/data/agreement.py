@@ -1,8 +1,7 @@
 """What a federation agrees on about its images, in a form that a message can carry.
 
-The server describes the data set, from its images or from a configuration alone; a client numbers
-its labels by that description, brings its images to it, or refuses. So sites that miss a class, or
-hold it under another number, still train one classifier.
+A client numbers its labels by the server's description, brings its images to it, or refuses. So
+sites that miss a class, or hold it under another number, still train one classifier.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ class Description:
 
     Class names are in the order of the labels, images are grey (1 channel) or RGB (3), and
     `image_size` is (height, width) in pixels: if `resized`, images of other sizes are brought to
-    it; else they are refused. The augmentation, one of `AUGMENTATIONS`, suits the data.
+    it; else they are refused.
     """
 
     name: str
@@ -49,9 +48,8 @@ class Description:
     ) -> Description:
         """Describe images of a user's own.
 
-        Constants are not measured: every site of a federation would measure others, and agreeing on
-        them would mean sharing statistics of private images. Colour photographs are cropped and
-        flipped; grey images are often digits, letters or scans, which a flip turns into something
+        Constants are not measured: agreeing on them would mean sharing statistics of private
+        images. Grey images are often digits, letters or scans, which a flip turns into something
         else, and small ones lose too much of themselves to a crop.
         """
         photographs = channels == 3 and min(image_size) >= _PHOTOGRAPH_SIDE
@@ -80,15 +78,9 @@ class Description:
 
 
 def announced(dataset: str, class_names: Sequence[str], shape: str) -> Description:
-    """Describe images that nobody here has seen, from a configuration alone.
+    """Describe images that nobody here has seen; a DataError names the keys to set.
 
-    Clients that hold other classes, or images of another size, refuse. `shape` is channels, height
-    and width in pixels: ``"3x32x32"``.
-
-    Raises
-    ------
-    DataError
-        If classes or shape are missing or impossible; the message names the keys to set.
+    `shape` is channels, height and width in pixels: ``"3x32x32"``.
     """
     if not class_names or not shape:
         raise DataError(
@@ -104,13 +96,7 @@ def announced(dataset: str, class_names: Sequence[str], shape: str) -> Descripti
 
 
 def parsed_shape(shape: str) -> tuple[int, int, int]:
-    """Read channels, height and width from ``"3x32x32"``.
-
-    Raises
-    ------
-    DataError
-        If it is no shape of images.
-    """
+    """Read channels, height and width from ``"3x32x32"``; all else is a DataError."""
     found = re.fullmatch(r"\s*([13])x(\d{1,5})x(\d{1,5})\s*", shape)
     channels, height, width = (int(part) for part in found.groups()) if found else (0, 0, 0)
     if not (0 < height <= _LARGEST_SIDE and 0 < width <= _LARGEST_SIDE):
@@ -136,13 +122,7 @@ def to_values(description: Description) -> dict[str, Any]:
 
 
 def from_values(values: Mapping[str, Any]) -> Description | None:
-    """Read what `to_values` wrote; None if the values hold no description.
-
-    Raises
-    ------
-    DataError
-        If they hold one that cannot be right.
-    """
+    """Read what `to_values` wrote; None if there is none, a DataError if it cannot be right."""
     if "data-classes" not in values:
         return None
     try:

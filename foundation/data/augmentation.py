@@ -1,8 +1,8 @@
 """Random crops, flips and rotations as index arithmetic on a whole batch.
 
-Every augmentation here moves pixels and makes none up, so each is a table of source positions:
-for output pixel (y, x) of image i, which pixel of image i stands there. One gather per batch then
-does what a pipeline of transforms does image by image.
+Every augmentation moves pixels and makes none up, so each is a table of source positions: for
+output pixel (y, x) of image i, which pixel of image i stands there. One gather per batch applies
+it.
 """
 
 import math
@@ -54,9 +54,8 @@ def random_moves(samples: int, *, rotate: bool, generator: torch.Generator) -> T
 def crop_flip_positions(moves: Tensor, height: int, width: int) -> Tensor:
     """Where each pixel of shifted, flipped images comes from; beyond an edge, images are mirrored.
 
-    This is a random crop from the image padded by reflection, followed by a horizontal flip (the
-    recipe of NIID-Bench for CIFAR-10). Images have `CROP_PADDING` + 1 pixels each way or more.
-    Positions, int64 (n, height, width), are those in the flattened image.
+    A random crop from the image padded by reflection, then a horizontal flip (NIID-Bench's recipe
+    for CIFAR-10). Positions, int64 (n, height, width), are those in the flattened image.
     """
     rows = torch.arange(height, device=moves.device) + moves[:, :1].long()
     straight = torch.arange(width, device=moves.device)
@@ -69,9 +68,9 @@ def crop_flip_rotate_positions(moves: Tensor, height: int, width: int) -> tuple[
     """Where each pixel of shifted, flipped, rotated images comes from; beyond an edge is black.
 
     Crop (padded with black), flip, then rotation about the centre with the nearest pixel, as the
-    original does for CIFAR-100. The three are composed into one move, so a pixel that the crop
-    alone would have cut off can turn back in. Returns positions in the flattened image, int64 (n,
-    height, width), and bool of the same shape: False where one lies outside and the pixel is black.
+    original does for CIFAR-100. Composed into one move, a pixel that the crop alone would have cut
+    off can turn back in. Returns positions in the flattened image, int64 (n, height, width), and
+    bool of the same shape: False where one lies outside.
     """
     centre_y, centre_x = (height - 1) / 2, (width - 1) / 2
     y = torch.arange(height, device=moves.device, dtype=torch.float32).sub_(centre_y).view(1, -1, 1)
@@ -86,5 +85,4 @@ def crop_flip_rotate_positions(moves: Tensor, height: int, width: int) -> tuple[
 
 
 def _mirror(index: Tensor, size: int) -> Tensor:
-    """Reflect positions below 0 and above size - 1 (the edge itself is not repeated)."""
     return (size - 1) - ((size - 1) - index.abs()).abs()

@@ -1,8 +1,8 @@
 """Batches of a client's images, held on the training device as bytes.
 
-A client's data fits on its device many times over as uint8, so it is put there once and every
-epoch is a permutation, a gather and one multiply-add per batch: no worker processes, no per-image
-Python, no copies from the host (the design of K. Jordan's airbench).
+A client's data is put on its device once as uint8, and every epoch is a permutation, a gather and
+one multiply-add per batch: no worker processes, no per-image Python, no copies from the host (the
+design of K. Jordan's airbench).
 """
 
 import copy
@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from foundation.errors import DataError
+from foundation.seeds import sent
 
 from .augmentation import (
     crop_flip_positions,
@@ -22,7 +23,7 @@ from .augmentation import (
     require_room,
 )
 from .images import ImageData, Normalization
-from .noise import FeatureNoise
+from .noise import STEADY_NOISE, add_noise
 
 Batch = tuple[Tensor, Tensor]
 
@@ -30,7 +31,7 @@ Batch = tuple[Tensor, Tensor]
 def steps_per_epoch(samples: int, batch_size: int, *, drop_singleton: bool) -> int:
     """Return the number of batches in one pass over a client's images; the last may be smaller.
 
-    A last batch of a single image may be left out: BatchNorm cannot train on it.
+    A last batch of a single image is left out with `drop_singleton`: BatchNorm cannot train on it.
     """
     full, rest = divmod(samples, batch_size)
     return full + (rest > (1 if drop_singleton else 0))
@@ -39,15 +40,10 @@ def steps_per_epoch(samples: int, batch_size: int, *, drop_singleton: bool) -> i
 class Batches:
     """Shuffled, augmented, normalised batches of one client's images, made on a device.
 
-    The last batch of an epoch may be smaller; of a single image it is left out, as is BatchNorm's
-    need, unless `drop_singleton` is False. `channels_last` chooses the memory format alone. All
-    random numbers are drawn on the CPU, so the same seed gives the same batches on every device.
-
-    Raises
-    ------
-    DataError
-        No image; a single one with `drop_singleton`; images that do not fit the normalisation,
-        the augmentation or the labels; an impossible `batch_size`.
+    `channels_last` chooses the memory format alone. All random numbers are drawn on the CPU, so the
+    same seed gives the same batches on every device. No image, a single one with `drop_singleton`,
+    an impossible `batch_size`, and images that do not fit the normalisation or the augmentation are
+    a DataError.
     """
 
     def __init__(
@@ -80,7 +76,7 @@ class Batches:
         std = torch.tensor(normalization.std, device=self.device).view(shape)
         # (byte / 255 - mean) / std as one multiply-add.
         self._scale, self._shift = 1 / (255 * std), -mean / std
-        self._pixel_scale = 1 / std
+        self._std = normalization.std
         self._byte_offsets = torch.arange(0, 24, 8, device=self.device, dtype=torch.int32).view(
             shape
         )
@@ -98,7 +94,7 @@ class Batches:
     def given(self, features: Tensor) -> "Batches":
         """Return the same batches with a row of features, (n, d), in the place of each image.
 
-        They come in the order in which the images would. `epoch` is for `steady` images then.
+        They come in the images' order; `epoch` takes them where the images are `steady`.
         """
         batches = copy.copy(self)
         batches._features = features
@@ -108,16 +104,16 @@ class Batches:
         """Go through all images once, in random order, augmented and with noise.
 
         Yields normalised float32 images (b, C, H, W) and int64 labels (b,), on the device. The
-        generator is on the CPU; its state afterwards depends on the data's size and the options
+        state of the generator (on the CPU) afterwards depends on the data's size and the options
         alone.
         """
         order = torch.randperm(self.samples, generator=generator)
         moves = None
         if self.augmentation != "none":
-            moves = random_moves(
-                self.samples, rotate=self.augmentation == "crop-flip-rotate", generator=generator
-            ).to(self.device)
-        order = order.to(self.device)
+            rotate = self.augmentation == "crop-flip-rotate"
+            drawn = random_moves(self.samples, rotate=rotate, generator=generator)
+            moves = sent(drawn, self.device)
+        order = sent(order, self.device)
         for step in range(self.steps_per_epoch):
             rows = slice(step * self.batch_size, (step + 1) * self.batch_size)
             chosen = order[rows]
@@ -129,19 +125,23 @@ class Batches:
                 if moves is None
                 else self._augmented(chosen, moves[rows])
             )
-            images = self._normalised(pixels)
+            images = self._shaped(self._normalised(pixels))
             if self.feature_noise is not None:
-                self._add_noise(images, self.feature_noise, generator)
-            yield self._shaped(images), self.labels[chosen]
+                add_noise(images, self.feature_noise, self._std, generator)
+            yield images, self.labels[chosen]
 
     def ordered(self) -> Iterator[Batch]:
-        """Go through every image once, in order, without augmentation or noise (to evaluate)."""
+        """Go through every image once, in order, not augmented, its noise always the same."""
+        generator = torch.Generator().manual_seed(STEADY_NOISE)
         for start in range(0, self.samples, self.batch_size):
             rows = slice(start, start + self.batch_size)
             if self._features is not None:
                 yield self._features[rows], self.labels[rows]
                 continue
-            yield self._shaped(self._normalised(self._pixels[rows])), self.labels[rows]
+            images = self._shaped(self._normalised(self._pixels[rows]))
+            if self.feature_noise is not None:
+                add_noise(images, self.feature_noise, self._std, generator)
+            yield images, self.labels[rows]
 
     def _augmented(self, chosen: Tensor, moves: Tensor) -> Tensor:
         area = self._height * self._width
@@ -161,25 +161,25 @@ class Batches:
             channels = (channels >> self._byte_offsets) & 255
         return channels.float().mul_(self._scale).add_(self._shift)
 
-    def _add_noise(self, images: Tensor, noise: FeatureNoise, generator: torch.Generator) -> None:
-        """Add noise to normalised (b, C, H * W) images, in place."""
-        top, left, height, width = noise.cell or (0, 0, self._height, self._width)
-        grid = images.view(len(images), self._channels, self._height, self._width)
-        cell = grid[:, :, top : top + height, left : left + width]
-        drawn = torch.randn(cell.shape, generator=generator).to(self.device)
-        cell.add_(drawn.mul_(self._pixel_scale.unsqueeze(-1)), alpha=noise.std)
-
     def _shaped(self, images: Tensor) -> Tensor:
         shaped = images.view(len(images), self._channels, self._height, self._width)
         return shaped.contiguous(memory_format=self._memory_format)
 
 
+def as_seen(data: ImageData, normalization: Normalization) -> Tensor:
+    """Return images as a network sees them, float32 (n, C, H, W), their noise always the same."""
+    images = normalization.apply(torch.tensor(data.images))
+    if data.feature_noise is not None:
+        generator = torch.Generator().manual_seed(STEADY_NOISE)
+        add_noise(images, data.feature_noise, normalization.std, generator)
+    return images
+
+
 def _pack(images: npt.NDArray[np.uint8]) -> Tensor:
     """Put the three bytes of an RGB pixel into one int32: (n, C, H, W) uint8 to (n, H * W).
 
-    A gather moves elements, not bytes, and one int32 per pixel is a third of the elements, at a
-    third more memory: gathering 50,000 32x32 images takes 0.16 s instead of 0.42 s on one core.
-    Grey images stay uint8.
+    A gather moves elements: 50,000 32x32 images take 0.16 s instead of 0.42 s on one core, at a
+    third more memory. Grey images stay uint8.
     """
     planes = images.reshape(len(images), images.shape[1], -1)
     if planes.shape[1] == 1:

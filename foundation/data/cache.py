@@ -1,8 +1,7 @@
 """Derived data on disk, made once by one process and shared by all processes of a machine.
 
-An entry is a directory of files. It is made in a temporary directory under a lock and then
-renamed, so an entry that exists is complete; readers take no lock. Arrays are opened
-memory-mapped, which lets the processes of a machine share their pages.
+An entry is a directory of files. It is made aside under a lock and then renamed, so an entry that
+exists is complete; readers take no lock. Memory-mapped arrays share their pages.
 """
 
 import errno
@@ -35,13 +34,7 @@ _MOST_FEATURES = 4 * 2**30
 
 
 def cache_directory() -> Path:
-    """Directory of the cache: ``$FEDF2DG_CACHE``, else ``~/.cache/fedf2dg``.
-
-    Raises
-    ------
-    OSError
-        If there is neither the variable nor a home directory.
-    """
+    """Directory of the cache: ``$FEDF2DG_CACHE``, else ``~/.cache/fedf2dg``, else an OSError."""
     configured = os.environ.get("FEDF2DG_CACHE", "")
     try:
         return Path(configured or "~/.cache/fedf2dg").expanduser()
@@ -50,10 +43,7 @@ def cache_directory() -> Path:
 
 
 def own_secret() -> bytes:
-    """Return what only this user's processes on this machine know; empty if it cannot be kept.
-
-    It is made when it is first needed, and stays where nobody else may read it.
-    """
+    """Return what only this user's processes on this machine know; empty if it cannot be kept."""
 
     def make(directory: Path) -> None:
         (directory / "secret").write_bytes(secrets.token_bytes(32))
@@ -69,14 +59,12 @@ def own_secret() -> bytes:
 def entry(name: str, identity: str, make: Callable[[Path], None], *, private: bool = False) -> Path:
     """Return the directory of an entry, making it first if nobody has.
 
-    Its content depends on `identity`: another identity is another entry. A private one can be read
-    by the user alone whose process made it; another user, in a cache they share, makes one of his
-    own.
+    Another identity is another entry. A private one can be read by the user alone whose process
+    made it; another user makes one of his own.
 
-    When several processes ask at once, exactly one makes the entry and the others wait. A
-    process that dies while making one leaves no entry and no lock behind. When the cache directory
-    cannot be written, the entry is a temporary one that lasts as long as this process (with a
-    warning).
+    When several processes ask at once, one makes the entry and the others wait. One that dies while
+    making it leaves no entry and no lock behind. When the cache directory cannot be written, the
+    entry lasts as long as this process (with a warning).
     """
     if private and hasattr(os, "getuid"):
         identity += f"\nof user {os.getuid()}"
@@ -151,7 +139,7 @@ def stored_features(
 ) -> npt.NDArray[np.float32]:
     """Return the features of a client's images, computed if no process of this user has done so.
 
-    Those that were computed longest ago are deleted where all take more than 4 GB.
+    Those computed longest ago are deleted where all take more than 4 GB.
     """
     name = "features"
 
@@ -172,13 +160,8 @@ def stored_features(
 def new_array(path: Path, shape: tuple[int, ...]) -> "np.memmap[Any, np.dtype[np.uint8]]":
     """Create a memory-mapped array of bytes in an entry that is being made.
 
-    Its space is reserved at once: a disk that fills up later would kill a process that writes to
-    mapped memory, without a word.
-
-    Raises
-    ------
-    OSError
-        If the disk has not so much space.
+    Its space is reserved at once, an OSError where there is too little: a disk that fills up later
+    would kill a process that writes to mapped memory, without a word.
     """
     array: np.memmap[Any, np.dtype[np.uint8]] = np.lib.format.open_memmap(
         path, mode="w+", dtype=np.uint8, shape=shape

@@ -40,8 +40,7 @@ class Source:
     """A data set that a run can name; a file of ``sources/`` declares each.
 
     `open` gets from the data directory and the class names (or none) to its images, not decoded;
-    `description` is what is known before, as that may be a download. A user's `own` needs a data
-    directory, and may be given class names.
+    `description` is known before, as that may be a download. A user's `own` needs a data directory.
     """
 
     name: str
@@ -57,15 +56,13 @@ class Collection:
     Attributes
     ----------
     identity : str
-        What the content depends on (files with sizes and times, a hub id, a library's version).
-        Same identity, same pixels: the cache relies on it.
+        Same identity, same pixels: the cache relies on it (files with sizes and times, a hub id).
     splits : tuple of str
         Which of ``train`` and ``test`` exist; `records` gives each, not decoded.
     description : Description or None
         None: found by reading the images' headers (once, then cached).
     announced : tuple of str
-        The classes that the files themselves speak of; it looks like an accident when one of
-        them has no training image.
+        The classes that the files themselves speak of; one without a training image is warned of.
     sites, site_sizes : tuple of str, and of int
         Whose the training images are, and how many of each, one site after the other.
     spare : tuple of bool
@@ -76,8 +73,6 @@ class Collection:
         Whether anybody may see the images; else the cache shows them to nobody but their owner.
     published : bool
         Whether the name says all about the content: a data set that never changes.
-    image_size, leave_out_unreadable : int and bool
-        See `DataSet`.
     """
 
     name: str
@@ -141,14 +136,9 @@ class Collection:
         return _measured(self)
 
     def load(self, split: str) -> ImageData:
-        """Load one split, decoding its images if no process on this machine has yet.
+        """Load one split, memory-mapped and read-only, decoded once per machine (see `cache`).
 
-        The images are memory-mapped from the cache (see `cache`) and read-only.
-
-        Raises
-        ------
-        DataError
-            No such split, or bad data: the message names the file or row and says what to do.
+        No such split, and bad data, is a DataError that names the file or row and says what to do.
         """
         if split not in self.splits:
             raise DataError(
@@ -227,7 +217,6 @@ class Collection:
 
     @property
     def _reading(self) -> str:
-        """How images are read, for the identity of what the cache holds."""
         unreadable = "left out" if self.leave_out_unreadable else "refused"
         return f"image size {self.image_size}, unreadable {unreadable}"
 
@@ -299,12 +288,8 @@ def in_memory(name: str, class_names: Sequence[str], **splits: Arrays) -> Collec
     """Return images that are in memory as a collection, its classes in the order of the labels.
 
     The splits are ``train`` and, if there is one, ``test``: images, uint8 (n, H, W) or (n, H, W,
-    3), and labels, whole numbers (n,). Without ``test``, a fifth of every class is held out.
-
-    Raises
-    ------
-    DataError
-        If arrays are of another type or shape, or a label is not a position in `class_names`.
+    3), and labels, whole numbers (n,), all else being a DataError. Without ``test``, a fifth of
+    every class is held out.
     """
     for split, (images, labels) in splits.items():
         _check_arrays(f"data set '{name}', {split}", images, labels, len(class_names))

@@ -27,6 +27,8 @@ FOLDERS = "folders"
 class DataSet:
     """A data set as a run names it; who has one asks it.
 
+    What cannot be read is a DataError of every method, which names the file or row and what to do.
+
     Attributes
     ----------
     data_dir : str
@@ -39,14 +41,8 @@ class DataSet:
     leave_out_unreadable : bool
         Go on without images that cannot be read, naming them in a warning; else they are errors.
     own_test : bool
-        Hold out a fifth of a user's own images where there are no test files; see
-        `Collection.with_own_test`. Where nobody tests, that would be images that nobody uses.
-
-    Raises
-    ------
-    DataError
-        From every method: an unknown data set, missing files or network, or bad data. The message
-        names the file or row and says what to do.
+        Hold out a fifth of a user's own images where there are no test files. Where nobody tests,
+        nobody would use these images.
     """
 
     name: str
@@ -62,11 +58,7 @@ class DataSet:
         return bool(self.data_dir) or not self._source.own
 
     def describe(self) -> Description:
-        """Describe the classes and images.
-
-        Known data sets are described without being opened. For a user's own files the images'
-        headers are read, once; the result is cached on disk.
-        """
+        """Describe the classes and images; known data sets without being opened."""
         if (known := self._source.description) is not None:
             # What `data_dir` holds is known, and a client need not have the server's directory.
             return known.resized_to(self.image_size)
@@ -87,18 +79,11 @@ class DataSet:
         return self.has("test") and self._collection.draws_test
 
     def load(self, split: str) -> ImageData:
-        """Load the ``train`` or ``test`` split, in the order of its files; see `Collection.load`.
-
-        The object is kept for the life of the process.
-        """
+        """Load the ``train`` or ``test`` split, in the order of its files; it is kept."""
         return _loaded(self, split)
 
     def sites(self) -> dict[str, int]:
-        """Return the sites that the training images came from, and how many each has.
-
-        Empty where the data set is one whole. The training split holds the images of the first
-        site, then those of the next.
-        """
+        """Return how many training images each site has, in their order; empty without sites."""
         if self._source.description is not None:
             return {}
         collection = self._collection
@@ -190,29 +175,20 @@ def _warn_of_unlike_splits(collection: Collection) -> None:
 class Division:
     """The training images of a data set, divided over simulated clients.
 
-    Every process of a run computes the same division by itself, so nothing needs to be sent.
+    Every process of a run computes the same division by itself, so nothing needs to be sent. What
+    cannot be divided is a DataError or a PartitionError of every method.
 
     Attributes
     ----------
-    data_set : DataSet
-        Its training split is divided.
     clients, seed, kind, dirichlet_alpha, classes_per_client, quantity_alpha, min_samples
-        See `partitions.partition`; the kind ``folders`` makes each site of a folder of sites one
-        client (see `sources.sites`).
-    train_samples : int (default: 0)
+        See `partitions.partition`; the kind ``folders`` makes each site of a folder one client.
+    train_samples : int
         Divide only this many training images, drawn with the classes' shares kept; 0: all.
-    validation_share : float (default: 0.0)
+    validation_share : float
         Share of each class that a client holds out, in [0, 1); a class of `HELD_OUT_FROM` images or
         more gives at least one, and no class gives all.
-    feature_noise, feature_noise_kind
-        See `noise.feature_noise`; it is carried by the images and added by `Batches`.
-    label_noise, label_noise_rate
-        See `noise.noisy_labels`.
-
-    Raises
-    ------
-    DataError, PartitionError
-        From every method: see `DataSet` and `partitions.partition`.
+    feature_noise, feature_noise_kind, label_noise, label_noise_rate
+        See `noise`.
     """
 
     data_set: DataSet
@@ -237,9 +213,8 @@ class Division:
     def rows(self, client: int) -> tuple[Indices, Indices]:
         """Say which rows of the training split a client trains on, and which it holds out.
 
-        This is the one place where a simulated client's images are divided. Held-out images are
-        there to judge models; they are drawn by the true labels, before any noise. Both are
-        ascending, together the client's rows, without overlap.
+        Held-out images are there to judge models; they are drawn by the true labels, before any
+        noise. Both are ascending, together the client's rows, without overlap.
         """
         parts = self.parts()
         if not 0 <= client < len(parts):
@@ -262,37 +237,34 @@ class Division:
         }
 
     def data(self, client: int, split: str = "train") -> ImageData:
-        """Get what a client trains on, or (``held-out``) what it holds out.
+        """Get what a client trains on, or (``held-out``) what it holds out, maybe nothing.
 
-        The division and the decoded data set are kept; the client's own images are copied out of
-        the memory-mapped data set at every call, which costs milliseconds, while keeping every
-        client a process has met would fill its memory with a private copy of the whole data set.
-        Held-out images are clean and may be none: noise concerns what is trained on.
+        The images are copied out of the memory-mapped data set at every call, which costs
+        milliseconds; to keep them would fill memory with a copy of the whole. Those held out look
+        as the others do, and have true labels.
         """
         trained, held_out = self.rows(client)
         whole = self.data_set.load("train")
+        looks = feature_noise(
+            self.feature_noise_kind,
+            self.feature_noise,
+            client=client,
+            clients=self.clients,
+            image_size=whole.image_size,
+        )
         if split == "held-out":
-            return whole.subset(held_out)
+            return replace(whole.subset(held_out), feature_noise=looks)
         data = whole.subset(trained)
         data.require_some(f"client {client}")
-        return replace(
-            data,
-            labels=noisy_labels(
-                data.labels,
-                self.label_noise,
-                self.label_noise_rate,
-                classes=data.classes,
-                seed=self.seed,
-                client=client,
-            ),
-            feature_noise=feature_noise(
-                self.feature_noise_kind,
-                self.feature_noise,
-                client=client,
-                clients=self.clients,
-                image_size=data.image_size,
-            ),
+        labels = noisy_labels(
+            data.labels,
+            self.label_noise,
+            self.label_noise_rate,
+            classes=data.classes,
+            seed=self.seed,
+            client=client,
         )
+        return replace(data, labels=labels, feature_noise=looks)
 
 
 @lru_cache(maxsize=32)

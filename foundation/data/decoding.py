@@ -104,13 +104,8 @@ def inspect(
 ) -> tuple[Shape, str]:
     """Read the headers of all images and find what they share: their first size, if `resized`.
 
-    Grey and colour images mixed count as colour; the text is then a warning, else empty.
-
-    Raises
-    ------
-    DataError
-        No image at all, an unreadable header, a mode without an 8-bit form, or several sizes
-        (naming an image of the first two, and how many there are).
+    Grey and colour images mixed count as colour; the text is then a warning, else empty. No image,
+    an unreadable header, a mode without an 8-bit form, and several sizes are a DataError.
     """
     first_of_size: dict[tuple[int, int], str] = {}
     first_of_channels: dict[int, str] = {}
@@ -147,10 +142,7 @@ def decode(
 ) -> npt.NDArray[np.int64]:
     """Decode images into the first rows of `out`, uint8 (n, C, H, W), and say which these are.
 
-    Raises
-    ------
-    DataError
-        A corrupt image, or one of another size than `shape` says (naming it).
+    A corrupt image, or one of another size than `shape` says, is a DataError that names it.
     """
     index = -1
     rows: list[int] = []
@@ -231,7 +223,6 @@ def _as_seen(image: "Image", where: str) -> "Image":
 
 
 def _eight_bits(pixels: npt.NDArray[np.generic], where: str) -> npt.NDArray[np.uint8]:
-    """Scale grey of 16 bits, (H, W), to 8."""
     values = pixels.astype(np.int64)
     if values.min() < 0 or values.max() > 0xFFFF:
         raise DataError(
@@ -300,7 +291,6 @@ class SizesDiffer(DataError):
 
 
 def _sizes_differ(first_of_size: dict[tuple[int, int], str]) -> SizesDiffer:
-    """Name the first image of two sizes, and the range of all of them."""
     ((size, where), (other_size, other)) = list(first_of_size.items())[:2]
     message = (
         f"images differ in size: {other} is {other_size[0]}x{other_size[1]} pixels, {where} is "

@@ -28,7 +28,6 @@ class Normalization:
     std: tuple[float, ...]
 
     def __post_init__(self) -> None:
-        """Refuse constants that cannot be applied."""
         if len(self.mean) != len(self.std) or not self.mean:
             raise DataError(
                 f"normalization needs as many means as standard deviations, "
@@ -83,8 +82,8 @@ class Normalization:
 class ImageData:
     """Images of one size, uint8 (n, C, H, W), grey or RGB, and their classes, int64 (n,).
 
-    The images may be memory-mapped and read-only. Noise is what training batches of them carry (see
-    `noise`); None is clean. Parts that do not fit one another are a DataError.
+    The images may be memory-mapped and read-only. Noise is what batches of them carry (see
+    `noise`). Parts that do not fit one another are a DataError.
     """
 
     images: npt.NDArray[np.uint8]
@@ -93,7 +92,6 @@ class ImageData:
     feature_noise: "FeatureNoise | None" = None
 
     def __post_init__(self) -> None:
-        """Refuse parts that do not fit one another."""
         if self.images.ndim != 4 or self.images.dtype != np.uint8:
             raise DataError(
                 f"images must be uint8 of shape (n, C, H, W), "
@@ -114,7 +112,6 @@ class ImageData:
             )
 
     def __len__(self) -> int:
-        """Return the number of images, n."""
         return len(self.labels)
 
     @property

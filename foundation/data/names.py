@@ -12,13 +12,9 @@ _MOST_SHOWN = 10
 def composed(name: str) -> str:
     """Return a name in Unicode's composed form (NFC), in which names are compared.
 
-    macOS hands over "Ä" as an A and two dots, all others as one letter; both look the same. Under a
-    locale of ASCII, Python hands over each byte of it by itself.
-
-    Raises
-    ------
-    DataError
-        If it is the name of a folder or file that is not UTF-8: no message could carry it.
+    macOS hands over "Ä" as an A and two dots, all others as one letter; under a locale of ASCII,
+    Python hands over each byte by itself. A name that is not UTF-8, which no message could carry,
+    is a DataError.
     """
     try:
         text = name.encode("utf-8", "surrogateescape").decode("utf-8")
@@ -61,13 +57,7 @@ def look_alike(name: str) -> str:
 
 
 def refuse_look_alikes(names: Iterable[tuple[str, str]]) -> None:
-    """Refuse names, each with its place, that differ only in case, blanks or forms of a letter.
-
-    Raises
-    ------
-    DataError
-        Naming the first two, and where they are.
-    """
+    """Refuse names, each with its place, that differ only in case, blanks or forms of a letter."""
     first: dict[str, tuple[str, str]] = {}
     for name, where in names:
         other, place = first.setdefault(look_alike(name), (name, where))

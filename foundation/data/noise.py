@@ -2,31 +2,35 @@
 
 Feature noise follows NIID-Bench's code: Gaussian, added to pixels in [0, 1] after the spatial
 augmentation and before normalisation, drawn anew for every batch and not clipped. It therefore
-belongs to the batch (see `batches`), not to the stored bytes: clipping would shrink it, and a
-flip or a crop would move the cell of ``space`` noise into another client's.
+belongs to the batch, not to the stored bytes: clipping would shrink it, and a flip or a crop would
+move the cell of ``space`` noise into another client's. It is how a client's images look: those that
+it holds out, or runs a model over, carry it as well, in a draw that stays the same.
 
-Label noise changes stored labels once per client.
-
-References
-----------
-Li et al.: Federated Learning on Non-IID Data Silos, ICDE 2022, section III-B (feature
-distribution skew) and its published code.
-Han et al.: Co-teaching, NeurIPS 2018, appendix A (symmetric and pair-flip label noise).
+Li et al.: Federated Learning on Non-IID Data Silos, ICDE 2022, section III-B and its published
+code. Han et al.: Co-teaching, NeurIPS 2018, appendix A (symmetric and pair-flip label noise).
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+import torch
+from torch import Tensor
 
 from foundation.errors import DataError
+from foundation.seeds import sent
 
 FEATURE_NOISES = ("level", "space")
 LABEL_NOISES = ("none", "symmetric", "pairflip")
 
 # Keeps a client's label noise independent of a partition drawn with the same seed.
 _LABEL_NOISE_STREAM = 0x6C61
+
+
+#: Seed of the noise of images that are looked at again and again.
+STEADY_NOISE = 0x6661
 
 
 @dataclass(frozen=True)
@@ -48,21 +52,16 @@ def feature_noise(
 
     `noise` is a standard deviation in pixel units of [0, 1], images are (height, width) in pixels.
 
-    ``level``: the standard deviation grows linearly with the client, ``noise * i / (N - 1)``
-    for client i = 0 .. N - 1, so the first client is clean and the last carries `noise` in full
-    (a client alone carries it in full). The paper writes i / N with i = 1 .. N; the code that
-    produced its tables, followed here, leaves the first client clean.
+    ``level``: the standard deviation grows linearly with the client, ``noise * i / (N - 1)`` for
+    client i = 0 .. N - 1 (a client alone carries it in full). The paper writes i / N with i = 1 ..
+    N; the code that produced its tables, followed here, leaves the first client clean.
 
-    ``space``: every client carries `noise` in full, in its own cell of a square grid laid over
-    the image; the grid is the smallest with a cell per client and client i's cell is the i-th in
-    reading order. The published code fixes the image at 28 pixels, leaves the last client clean
-    and derives the row from the cell's size instead of the grid's, so that several clients share
-    a cell or fall outside; what the paper describes is built here.
+    ``space``: every client carries `noise` in full, in its own cell of a square grid over the
+    image; the grid is the smallest with a cell per client and client i's cell is the i-th in
+    reading order. The published code fixes the image at 28 pixels, leaves the last client clean and
+    lets several clients share a cell or fall outside; what the paper describes is built here.
 
-    Raises
-    ------
-    DataError
-        Unknown kind, negative noise, or images too small for a cell per client.
+    An unknown kind, negative noise, or images too small for the grid are a DataError.
     """
     if kind not in FEATURE_NOISES:
         raise DataError(
@@ -89,18 +88,28 @@ def feature_noise(
     return FeatureNoise(noise, (row * height, column * width, height, width))
 
 
+def add_noise(
+    images: Tensor, noise: FeatureNoise, std: Sequence[float], generator: torch.Generator
+) -> None:
+    """Add noise in place to normalised images (n, C, H, W), where ``std`` normalised them.
+
+    The generator is on the CPU.
+    """
+    top, left, height, width = noise.cell or (0, 0, *images.shape[2:])
+    cell = images[:, :, top : top + height, left : left + width]
+    scale = 1 / torch.tensor(std).view(1, -1, 1, 1)
+    drawn = torch.randn(cell.shape, generator=generator).mul_(scale)
+    cell.add_(sent(drawn, images.device), alpha=noise.std)
+
+
 def noisy_labels(
     labels: npt.NDArray[np.int64], kind: str, rate: float, *, classes: int, seed: int, client: int
 ) -> npt.NDArray[np.int64]:
     """Return labels of which each is replaced, with probability `rate`, by a wrong one.
 
-    ``symmetric``: any other class, all equally likely; ``pairflip``: the next class (the last
-    class's next is the first). The draw depends on `seed` and `client` and on nothing else.
-
-    Raises
-    ------
-    DataError
-        Unknown kind, a rate outside [0, 1], or fewer than two classes to choose from.
+    ``symmetric``: any other class, all equally likely; ``pairflip``: the next class, in a circle.
+    The draw depends on `seed` and `client` alone. An unknown kind, a rate outside [0, 1], or fewer
+    than two classes are a DataError.
     """
     if kind not in LABEL_NOISES:
         raise DataError(f"unknown label-noise '{kind}': choose one of {', '.join(LABEL_NOISES)}")

@@ -1,17 +1,16 @@
 """Dividing one labelled data set: over simulated clients, or into parts of the same class shares.
 
-Every kind returns disjoint index arrays that together hold every row, each ascending (batches
-shuffle anyway, and ascending reads of a memory-mapped file are the fast ones), and depends on
-nothing but the labels, its parameters and the seed.
+Every kind returns disjoint index arrays that together hold every row, each ascending (the fast way
+to read a memory-mapped file), and depends on nothing but the labels, its parameters and the seed.
 
-A Dirichlet division is drawn again until every client has its least number of rows. beta = 0.05
-needs 44 draws in the median to give 20 clients of the digits ten images each, and 18 for 50 clients
-of CIFAR-10 (100 seeds). So it is drawn as counts first, for many draws at once.
+A Dirichlet division is drawn again until every client has its least number of rows: for beta =
+0.05, 44 draws in the median to give 20 clients of the digits ten images each (100 seeds). So it is
+drawn as counts first, for many draws at once.
 
-References
-----------
 Q. Li, Y. Diao, Q. Chen, B. He: Federated Learning on Non-IID Data Silos: An Experimental Study,
-ICDE 2022 (NIID-Bench): label distribution skew (section III-A), quantity skew (III-C).
+ICDE 2022 (NIID-Bench): label distribution skew (section III-A), quantity skew (III-C). The two
+Dirichlet divisions of the literature differ: NIID-Bench divides each class over the clients, whose
+sizes then differ much; FedDyn's program gives clients of one size shares of the classes.
 """
 
 from collections.abc import Sequence
@@ -24,7 +23,7 @@ from foundation.errors import PartitionError
 
 Indices = npt.NDArray[np.int64]
 
-PARTITIONS = ("iid", "dirichlet", "classes", "quantity")
+PARTITIONS = ("iid", "dirichlet", "dirichlet-balanced", "classes", "quantity")
 
 #: A class of so many images gives at least one to those that are held out.
 HELD_OUT_FROM = 10
@@ -50,17 +49,14 @@ def partition(
 
     ``iid``: equal random parts. ``dirichlet``: every class is divided by proportions drawn from a
     Dirichlet distribution of concentration `dirichlet_alpha` (beta in NIID-Bench, in its
-    self-balancing form); the smaller, the more skewed. ``classes``: every client holds
-    `classes_per_client` classes. ``quantity``: random parts whose sizes are drawn from a Dirichlet
-    distribution of concentration `quantity_alpha`. After `max_draws` draws without `min_samples`
-    rows for every client, the drawn kinds give up. The seed decides all else. Clients' rows are
-    ascending int64, disjoint, and together all n.
+    self-balancing form); the smaller, the more skewed. ``dirichlet-balanced``: equally large parts,
+    each of which draws its own shares of the classes from that distribution. ``classes``: every
+    client holds `classes_per_client` classes. ``quantity``: random parts whose sizes are drawn from
+    a Dirichlet distribution of concentration `quantity_alpha`. After `max_draws` draws without
+    `min_samples` rows for every client, the drawn kinds give up.
 
-    Raises
-    ------
-    PartitionError
-        An impossible parameter, more clients than the data can feed, or no draw within
-        `max_draws` that gives every client `min_samples` rows.
+    An impossible parameter, more clients than the data can feed, and no draw that gives every
+    client its rows are a PartitionError.
     """
     labels = np.asarray(labels)
     _check(labels, kind, clients, min_samples, max_draws)
@@ -71,6 +67,9 @@ def partition(
     elif kind == "dirichlet":
         _check_alpha("dirichlet-alpha", dirichlet_alpha)
         parts = _dirichlet(labels, clients, dirichlet_alpha, min_samples, max_draws, rng)
+    elif kind == "dirichlet-balanced":
+        _check_alpha("dirichlet-alpha", dirichlet_alpha)
+        parts = _balanced(labels, clients, dirichlet_alpha, rng)
     elif kind == "classes":
         parts = _classes(labels, clients, classes_per_client, rng)
     else:
@@ -177,10 +176,9 @@ def _drawn_hands(
 def _dealt_hands(
     clients: int, per_client: int, classes: int, rng: np.random.Generator
 ) -> list[list[int]]:
-    """Deal the classes to fewer clients than classes, leaving no class out.
+    """Deal the shuffled classes to fewer clients than classes, round like cards.
 
-    NIID-Bench's rule leaves classes to nobody here, so the shuffled classes are dealt round like
-    cards until every hand is full.
+    NIID-Bench's rule would leave classes to nobody here.
     """
     deck: list[int] = []
     while len(deck) < clients * per_client:
@@ -244,8 +242,7 @@ def _draw_counts(
     """Draw how many rows of each class each client gets, shape (classes, clients).
 
     Draws are independent of one another, classes within a draw are not (a full client gets no
-    more), so the loop goes over classes and the arrays over draws. Only the accepted draw is
-    ever turned into indices.
+    more), so the loop goes over classes and the arrays over draws.
     """
     average = totals.sum() / clients
     best = -1
@@ -276,6 +273,35 @@ def _draw_counts(
     raise _exhausted("dirichlet", alpha, clients, min_samples, max_draws, best)
 
 
+def _balanced(
+    labels: npt.NDArray[np.int64], clients: int, alpha: float, rng: np.random.Generator
+) -> list[Indices]:
+    """Give clients of one size, in random turns, an image of a class drawn from their own shares.
+
+    A class that has run out is drawn no more, so that the last turns take what is left. Acar et
+    al.: Federated Learning Based on Dynamic Regularization, ICLR 2021 (their program); so do
+    FedACG, DENSE and Co-Boosting.
+    """
+    present, totals = np.unique(labels, return_counts=True)
+    shares = rng.dirichlet(np.full(len(present), alpha), size=clients)
+    turns = rng.permutation(np.arange(len(labels)) % clients)
+    drawn = rng.random(len(labels))
+    left = totals.copy()
+    taker_of = [np.empty(total, dtype=np.int64) for total in totals]
+    for client, at in zip(turns, drawn, strict=True):
+        weights = shares[client] * (left > 0)
+        if not weights.any():  # all that this client would take is gone
+            weights = left.astype(np.float64)
+        sums = np.cumsum(weights)
+        index = int(np.searchsorted(sums, at * sums[-1], side="right"))
+        left[index] -= 1
+        taker_of[index][left[index]] = client
+    taker = np.empty(len(labels), dtype=np.int64)
+    for label, takers in zip(present, taker_of, strict=True):
+        taker[rng.permutation(np.flatnonzero(labels == label))] = takers
+    return [np.flatnonzero(taker == client) for client in range(clients)]
+
+
 def _exhausted(
     kind: str, alpha: float, clients: int, min_samples: int, max_draws: int, best: int
 ) -> PartitionError:
@@ -295,9 +321,9 @@ def stratified_split(
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """Split rows into a large and a small part with the same class shares, both ascending.
 
-    Own code because scikit-learn's stratified split refuses a class with a single image, which
-    here simply stays in the large part. The small part gets `fraction` of every class, in [0, 1),
-    rounded to whole images; with `at_least_one_of` n, at least one of a class of n or more.
+    scikit-learn's refuses a class with a single image, which here stays in the large part. The
+    small part gets `fraction` of every class, in [0, 1), rounded to whole images; with
+    `at_least_one_of` n, at least one of a class of n or more.
     """
     rng = np.random.default_rng(seed)
     chosen = np.zeros(len(labels), dtype=bool)
@@ -333,7 +359,6 @@ def split_by_content(
 
 
 def _share_of(rows: int, fraction: float, at_least_one_of: int) -> int:
-    """Return how many rows of a class a fraction means."""
     count = round(fraction * rows)
     if fraction > 0 and 0 < at_least_one_of <= rows:
         count = max(count, 1)
@@ -342,11 +367,7 @@ def _share_of(rows: int, fraction: float, at_least_one_of: int) -> int:
 
 
 def stratified_subset(labels: npt.NDArray[np.int64], size: int, seed: int) -> npt.NDArray[np.int64]:
-    """Choose exactly ``size`` rows whose class shares are those of the whole.
-
-    Shares are rounded by largest remainder, so every class differs from its exact share by less
-    than one image.
-    """
+    """Choose exactly ``size`` rows whose class shares are those of the whole, within one image."""
     if size >= len(labels):
         return np.arange(len(labels))
     rng = np.random.default_rng(seed)

@@ -1,8 +1,8 @@
 """What happens in a run: one frozen dataclass for each kind of event, with the sentence about it.
 
 The name of a field is its key in ``metrics.jsonl``. A field that has its default is not written; a
-key that is missing, or holds something else than its field may, is read as nothing: the field's
-default, else None, an empty string or an empty sequence.
+key that is missing or unfit is read as nothing: the field's default, else None, an empty string or
+an empty sequence.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ class Failure:
 def failures_of(
     reasons: Mapping[int, str], names: Mapping[int, str] | None = None
 ) -> tuple[Failure, ...]:
-    """Return failures by client as events hold them; clients' names say more than their numbers."""
+    """Return failures by client; clients' names say more than their numbers."""
     found = [Failure(client, reason) for client, reason in sorted(reasons.items())]
     named = [replace(failure, name=(names or {}).get(failure.client, "")) for failure in found]
     # Who has no name is called by its number.

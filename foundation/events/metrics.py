@@ -23,15 +23,10 @@ class MetricsError(ExpectedError, ValueError):
 
 
 def json_value(value: Any) -> Any:
-    """Turn a value into what strict JSON can hold.
+    """Turn a value into what strict JSON can hold; a TypeError where there is no such thing.
 
     NaN and infinities become None, mapping keys strings, sequences lists; whatever has ``tolist``
     (NumPy scalars and arrays, torch tensors) becomes numbers.
-
-    Raises
-    ------
-    TypeError
-        If a value has no JSON counterpart.
     """
     if value is None or isinstance(value, bool | str):
         return value
@@ -53,11 +48,9 @@ def json_value(value: Any) -> Any:
 class MetricsFile(AbstractContextManager["MetricsFile"]):
     """Append events to a file so that a killed process loses at most the line being written.
 
-    The file is created with its folder if it is missing, and continued otherwise.
-
-    Each event is one ``write`` system call of one line, so it is visible to readers at once and
-    outlives the process. What a killed process left of a last line is removed on opening.
-    Safe to use from several threads of one process.
+    The file is created with its folder if it is missing, and continued otherwise, without what a
+    killed process left of a last line. Each event is one ``write`` system call of one line, so it
+    is visible to readers at once and outlives the process. Safe to use from several threads.
     """
 
     def __init__(self, path: Path | str) -> None:
@@ -74,11 +67,8 @@ class MetricsFile(AbstractContextManager["MetricsFile"]):
     def append(self, event: str, **values: Any) -> None:
         """Write one event; NaN and infinities are written as null.
 
-        Raises
-        ------
-        OSError
-            If the line could not be written whole (a full disk); the file then ends with the
-            line before it.
+        An OSError where the line could not be written whole; the file then ends with the one
+        before.
         """
         record = json_value({"event": event, **values})
         line = (json.dumps(record, allow_nan=False, separators=(",", ":")) + "\n").encode()
@@ -98,10 +88,7 @@ class MetricsFile(AbstractContextManager["MetricsFile"]):
     def truncate(self, position: int) -> None:
         """Drop every event after ``position`` bytes: a resumed run will write them again.
 
-        Raises
-        ------
-        MetricsError
-            If the file is shorter, or ``position`` is not the end of one of its lines.
+        A MetricsError if the file is shorter, or ``position`` is not the end of one of its lines.
         """
         with self._lock:
             content = self.path.read_bytes()

@@ -37,13 +37,7 @@ class Told:
 
 
 def read_run(directory: Path | str) -> Told:
-    """Read the events of a run, also while another process writes them.
-
-    Raises
-    ------
-    OSError
-        If there is no such file, or it cannot be opened.
-    """
+    """Read the events of a run, also while another process writes them; OSError if it cannot."""
     content = (Path(directory) / METRICS).read_bytes()
     events, problems = [], []
     # A last line that is not complete is being written.
@@ -140,7 +134,6 @@ def _built(kind: type, values: Mapping[str, Any]) -> Any:
 
 
 def _nothing(hint: Any) -> Any:
-    """Return what stands for a value that is missing."""
     if NoneType in get_args(hint):
         return None
     if hint is str:
@@ -153,7 +146,6 @@ def _nothing(hint: Any) -> Any:
 
 
 def _fitted(hint: Any, value: Any) -> Any:
-    """Return a value of JSON as a field's type."""
     origin, inner = get_origin(hint), get_args(hint)
     if NoneType in inner:
         return None if value is None else _fitted(inner[0], value)

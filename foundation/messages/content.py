@@ -29,17 +29,10 @@ _BYTES_PER_NUMBER = 8
 class Content:
     """What one side tells the other.
 
-    Parameters
-    ----------
-    states : Mapping of str to State
-        Tensors by name, in groups.
-    numbers : Mapping of str to a number or a list of numbers
-        What was measured or counted: with the states, this is what is counted as traffic.
-    settings : Mapping of str to a text, a number or a list of one type
-        What the other side needs to know to read the rest.
-    joined : bool (default: True)
-        Whether tensors of one type travel as one array, which is cheaper where they are many;
-        otherwise each travels under its own name, as clients of other apps expect it.
+    States are tensors by name, in groups. Numbers are what was measured or counted: with the
+    states, this is what is counted as traffic. Settings are what the other side needs to know to
+    read the rest. If ``joined``, tensors of one type travel as one array, which is cheaper where
+    they are many; otherwise each under its own name, as clients of other apps expect it.
     """
 
     states: Mapping[str, State] = field(default_factory=dict)

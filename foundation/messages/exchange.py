@@ -1,8 +1,7 @@
 """Send messages and take their replies one at a time, as they come.
 
-Here stands, too, all that this app uses of Flower beyond its public interface (``flwr.app``,
-``flwr.clientapp`` …). Tried with Flower 1.41.0 and 1.42.0. A newer Flower may move these names
-without notice: then this file is the one to change.
+Here stands, too, all that this app uses of Flower beyond its public interface. Tried with Flower
+1.41.0 and 1.42.0. A newer Flower may move these names: then this file is the one to change.
 """
 
 from __future__ import annotations
@@ -36,20 +35,13 @@ def exchange(grid: Grid, messages: Iterable[Message], timeout: float) -> Iterato
     time, so memory does not grow with the number of clients.
 
     A grid inside this process holds what it is given until the client's turn comes. It says in
-    ``window`` how many messages it has use for at the same time; the next one is built when a
-    place is free.
+    ``window`` how many messages it has use for at the same time; the next one is built when a place
+    is free.
 
-    Parameters
-    ----------
-    grid : Grid
-        Flower's grid, which is given all messages at once, or an in-process one.
-    messages : Iterable[Message]
-        May be a generator; each is built when it is its turn.
-    timeout : float
-        Seconds after the last message was sent. A reply that was ready by then is still taken. On a
-        grid whose clients only wait for a free processor of this machine (``always_answers``),
-        there is no limit here: how many are heard must not depend on how long they wait. The grid
-        itself ends a client that takes too long, counted from when it began.
+    ``timeout`` are seconds after the last message was sent; a reply that was ready by then is still
+    taken. On a grid whose clients only wait for a free processor of this machine
+    (``always_answers``), there is no limit here: how many are heard must not depend on how long
+    they wait. The grid itself ends a client that takes too long, counted from when it began.
     """
     if getattr(grid, "always_answers", False):
         timeout = math.inf
@@ -97,7 +89,7 @@ def exchange(grid: Grid, messages: Iterable[Message], timeout: float) -> Iterato
 def _push_next(grid: Grid, unsent: Iterator[Message]) -> list[str]:
     """Push the next message; return its identity, or nothing if there is none left.
 
-    A function of its own, so that no variable keeps the message alive while others are awaited.
+    A function of its own, so that no variable keeps the message alive.
     """
     return [identity for message in islice(unsent, 1) for identity in grid.push_messages([message])]
 

@@ -1,9 +1,8 @@
 """A fingerprint of the code that server and clients must share.
 
 Simulated clients import from the folder their SuperLink was started in, before the app that was
-submitted; with two checkouts of this app, the server can run one and the clients the other, and
-the run still "completes". So the server sends its fingerprint, and a client that runs other code
-refuses to take part.
+submitted: with two checkouts, server and clients can run different ones, and the run still
+"completes". So a client that runs other code than the server's fingerprint says refuses.
 """
 
 from __future__ import annotations
@@ -22,12 +21,7 @@ _SHARED = ("client_app", "strategies", "questions", "generation", "foundation")
 def code_fingerprint(values: Mapping[str, Any]) -> str:
     """Return a hash of the shared packages' sources, 16 hexadecimal digits.
 
-    The files of members of a user's own count, too, that the run's flat keys name.
-
-    Raises
-    ------
-    ConfigurationError
-        If such a member is not here.
+    The files of members of a user's own count, too; a ConfigurationError if one is not here.
     """
     digest = _digest_of_shared().copy()
     for name, file in member_files(values):

@@ -53,12 +53,7 @@ class FrozenLayers:
     ) -> tuple[dict[str, State], dict[str, Any]]:
         """Return what of states is sent, and the settings that say what was left out.
 
-        Parameters
-        ----------
-        held : bool
-            Whether who receives them holds these layers.
-        said : Mapping, optional
-            Such settings of other states in the message.
+        Layers that are ``held`` are; ``said`` are such settings of other states in the message.
         """
         whole = [name for name, state in states.items() if self.part_of(state)]
         if not whole:
@@ -88,22 +83,8 @@ _HELD: dict[str, State] = {}
 def held_layers(content: RecordDict, model: State, frozen: Sequence[str]) -> State:
     """Return the frozen layers that states of a message come without, and keep those that come.
 
-    Parameters
-    ----------
-    model : State
-        A state of the client's model.
-    frozen : sequence of str
-        Its frozen entries.
-
-    Returns
-    -------
-    State
-        Empty if nothing was left out.
-
-    Raises
-    ------
-    InvalidContent
-        If they are not here, or are others than the message says.
+    ``frozen`` are the names of such layers in a ``model`` of the client. Nothing left out is an
+    empty state. Layers that are not here, or are others than the message says, are InvalidContent.
     """
     settings: Mapping[str, Any] = content.config_records.get(CONFIG) or {}
     digest = str(settings.get(FROZEN, ""))
@@ -141,7 +122,6 @@ def _remember(digest: str, part: State) -> None:
 
 
 def _loaded(digest: str) -> bool:
-    """Take the layers of a hash from the disk, where an earlier process may have left them."""
     try:
         stored = load_file(entry("frozen", digest, _missing, private=True) / _FILE)
     except (OSError, SafetensorError):

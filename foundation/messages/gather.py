@@ -1,8 +1,4 @@
-"""Ask clients, check what they answer, and sort it into valid answers and failures by client.
-
-Every question of the server goes this way. :func:`gather` sends and collects; :func:`sort_replies`
-is its second half, for replies that somebody else collected (Flower's own ``strategy.start``).
-"""
+"""Ask clients, check what they answer, and sort it into valid answers and failures by client."""
 
 from __future__ import annotations
 
@@ -37,17 +33,11 @@ _WRAPPED = re.compile(r"Exception ClientAppException occurred\. Message: (.*)", 
 
 @dataclass(frozen=True)
 class Gathered(Generic[T]):
-    """What became of a question.
+    """What became of a question, by client, in the order of the clients.
 
-    Parameters
-    ----------
-    valid : dict[int, T]
-        The checked answers, in the order of the clients.
-    failures : dict[int, str]
-        Why each of the others has none, in a few words, in the order of the clients.
-    refused : frozenset[int]
-        Those of the failures that spoke for themselves: the client raised an error or answered
-        nonsense. The others were not connected, vanished, or were not heard in time.
+    ``valid`` holds the checked answers, ``failures`` why each of the others has none, in a few
+    words. ``refused`` are the failures that spoke for themselves: the client raised an error or
+    answered nonsense. The others were not connected, vanished, or were not heard in time.
     """
 
     valid: dict[int, T]
@@ -71,19 +61,18 @@ def gather(
 
     Parameters
     ----------
-    addresses : Mapping[int, int | None]
-        Whom to ask: client index to node id, None for a client that is not connected. See
-        :meth:`foundation.messages.participants.Participants.addresses`.
-    message_type : str
+    addresses
+        Whom to ask: client index to node id, None for a client that is not connected.
+    message_type
         Such as ``"train"`` or ``"query.describe"``.
-    content : callable
+    content
         Builds the message's content for a client; called when it is the client's turn.
-    check : callable
+    check
         Gets a client and the content of its reply, and returns what is worth keeping of it; raises
         :class:`InvalidContent` if the reply is of no use.
-    timeout : float
+    timeout
         Seconds, as :func:`foundation.messages.exchange.exchange` counts them.
-    progress : callable, optional
+    progress
         Called with how many have answered or failed, and how many were asked.
     """
     connected = {client: node for client, node in addresses.items() if node is not None}
@@ -100,7 +89,7 @@ def sort_replies(
     check: Callable[[int, RecordDict], T],
     progress: Callable[[int, int], None] | None = None,
 ) -> Gathered[T]:
-    """Check replies one at a time as they come; see :func:`gather`.
+    """Check replies as they come, also those that Flower's own ``strategy.start`` collected.
 
     A client's first reply counts, whatever else comes under its name. Replies of nodes that were
     not asked are left aside.

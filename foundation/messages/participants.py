@@ -1,9 +1,8 @@
 """Who takes part: from Flower's random node ids to client indices that mean the same every run.
 
-Node ids are drawn anew in every run, and the grid returns them as a set in random order. Sampling
-and sums are only reproducible over stable names, so every node is asked once which client it is:
-a simulated node answers with its partition; a real edge client without one gets the next free
-index in the order of node ids.
+Node ids are drawn anew in every run. Sampling and sums are only reproducible over stable names, so
+every node is asked once which client it is: a simulated node answers with its partition; a real
+edge client without one gets the next free index in the order of node ids.
 """
 
 from __future__ import annotations
@@ -38,9 +37,9 @@ class MissingClients(ExpectedError, RuntimeError):
 
 @dataclass(frozen=True)
 class Participant:
-    """One client as it describes itself when it joins.
+    """One client as it describes itself when it joins; what it did not say is empty.
 
-    Parameters
+    Attributes
     ----------
     client : int
         Stable index; of a node that was not let in yet, the partition that it claims, or -1.
@@ -48,17 +47,17 @@ class Participant:
         Flower's id of the node that speaks for it now.
     num_examples : int
         Training samples n_i, at least 1: the client's weight in every average.
-    held_out : tuple of int (default: ())
+    held_out : tuple of int
         Held-out images by class, or in one column where the server may not know the classes: the
-        client's weight when it judges. Empty if it did not say.
-    site_name : str (default: "")
-        What the client's site calls itself; empty for a client without a name.
-    label_counts : tuple of int (default: ())
+        client's weight when it judges.
+    site_name : str
+        What the client's site calls itself.
+    label_counts : tuple of int
         Training images by class, where the server may know them exactly: a message of its own
-        would cost the client's site another process. Empty if it did not say.
-    digest : str (default: "")
-        Another one where a site's images are others; empty if it did not say.
-    partitions : int (default: 0)
+        would cost the client's site another process.
+    digest : str
+        Another one where a site's images are others.
+    partitions : int
         How many parts a simulation's data have; 0 for a real site.
     """
 
@@ -80,13 +79,9 @@ Introduce = Callable[[Grid, Sequence[int], float], Gathered[Participant]]
 class Participants:
     """The clients of a federation, by index.
 
-    Parameters
-    ----------
-    timeout : float
-        Seconds to wait for them.
-    identity : {"node-id", "partition-id"} (default: "node-id")
-        What gives a client that comes back its index again. What the server keeps of a client, its
-        model first of all, goes by index: whoever takes another's index is sent it.
+    ``timeout`` are seconds to wait for them. The identity, ``"node-id"`` or ``"partition-id"``,
+    gives a client that comes back its index again. What the server keeps of a client, its model
+    first of all, goes by index: whoever takes another's index is sent it.
     """
 
     def __init__(
@@ -165,16 +160,8 @@ class Participants:
         """Wait for the expected number of nodes and ask each who it is.
 
         Once ``timeout`` is over, ``at_least`` clients (0: all) are enough to go on with a run that
-        was resumed: a site that is gone for good must not end it.
-
-        The grid is empty for a moment at the start of a run, so it is polled.
-
-        Raises
-        ------
-        ConfigurationError
-            If the federation has another number of nodes; the message holds the command to use.
-        MissingClients
-            If the nodes do not come, or one cannot answer; the message holds its reason.
+        was resumed: a site that is gone for good must not end it. Otherwise, and if one cannot
+        answer, that is MissingClients; another number of nodes is a ConfigurationError.
         """
         deadline = time.monotonic() + self.timeout
         while True:
@@ -211,8 +198,8 @@ class Participants:
     def refresh(self, grid: Grid, at_least: int = 0) -> None:
         """See who is connected now; nodes not seen before are asked who they are.
 
-        ``at_least`` clients are waited for, at most ``timeout`` seconds: after a cut of the network
-        or a restart of the SuperLink they come back one by one.
+        ``at_least`` clients are waited for: after a cut of the network or a restart of the
+        SuperLink they come back one by one.
         """
         if not self._complete:
             self.discover(grid)

@@ -43,8 +43,8 @@ def to_record(state: State) -> ArrayRecord:
 def packed(state: State) -> ArrayRecord:
     """Pack a state for a message: tensors of one type as one array, under all their names.
 
-    Flower moves every array with two requests from hop to hop, which for a model of many small
-    tensors costs the SuperLink more than anything else it does.
+    Flower moves every array with two requests from hop to hop: many small ones cost the SuperLink
+    more than anything else it does.
     """
     groups: dict[torch.dtype, list[str]] = {}
     for name, value in state.items():
@@ -72,8 +72,7 @@ def names_in(record: ArrayRecord) -> list[str]:
 def as_sent(record: ArrayRecord, expected: State) -> State:
     """Return templates of the expected shapes, in the numeric types that a plain record declares.
 
-    A type that is none of those known stays the expected one, which :func:`from_record` then finds
-    to differ.
+    An unknown type stays the expected one, which :func:`from_record` then finds to differ.
     """
     types = {name: dtype for dtype, name in _NUMPY_NAMES.items() if dtype != torch.bool}
     return {
@@ -87,18 +86,13 @@ def as_sent(record: ArrayRecord, expected: State) -> State:
 def from_record(record: ArrayRecord, expected: State, held: State | None = None) -> State:
     """Unpack an ArrayRecord that must hold the same names, shapes and dtypes as ``expected``.
 
-    Entries that are ``held`` here may be missing, all of them together, and are then those.
-
-    The order of names may differ: a file that a state went through may have sorted them. What was
+    Entries that are ``held`` here may be missing, all of them together, and are then those. The
+    order of names may differ: a file that a state went through may have sorted them. What was
     :func:`packed` together must have the size of all its tensors.
 
     Sizes are compared before anything is decoded, so that a record cannot make its receiver
-    allocate more than the expected state does. ``expected`` may live on the meta device.
-
-    Raises
-    ------
-    InvalidContent
-        If anything differs, or a value is not finite.
+    allocate more than the expected state does. ``expected`` may live on the meta device. Whatever
+    differs, or is not finite, is InvalidContent.
     """
     found = names_in(record)
     order = list(expected)

@@ -87,6 +87,11 @@ def class_sums(
     )
 
 
+def class_means(feature_sums: Tensor, counts: Tensor) -> Tensor:
+    """Return μ_c = s_c / n_c, (C, d) float64; 0 for classes without images."""
+    return feature_sums.double() / counts.double().clamp_min(1).unsqueeze(1)
+
+
 def noised(sums: ClassSums, scale: float, generator: torch.Generator) -> ClassSums:
     """Add Gaussian noise to sums of features, so that no one image can be read from them.
 

@@ -27,19 +27,13 @@ class _Entry:
 def class_folders(name: str, directory: Path, class_names: Sequence[str] = ()) -> Collection:
     """Read ``train/<class>/*.png`` and ``test/<class>/*.png``, or ``<class>/*.png``.
 
-    The usual names of splits are known in any case: train, training; test, testing, val, valid,
-    validation. Without such a folder, a fixed share of every class may be held out for testing. A
-    class's images may lie in folders below it, or behind links. What is left out (hidden folders,
-    those of operating systems, runs, other kinds of files, links that lead nowhere) is counted by
-    reason in a warning. The classes are `class_names` in their order, so that sites that miss some
-    agree on the numbers; else the folders' names, sorted.
+    The usual names of splits are known in any case. Without such a folder, a fixed share of every
+    class may be held out for testing. A class's images may lie in folders below it, or behind
+    links. What is left out is counted by reason in a warning. The classes are `class_names` in
+    their order, so that sites that miss some agree on the numbers; else the folders' names, sorted.
 
-    Raises
-    ------
-    DataError
-        No such directory, no class folders, a class folder that `class_names` does not know, two
-        that a reader takes for one, a class whose files are all of kinds that are not read, or no
-        image at all.
+    No such directory, no class folders, one that `class_names` does not know, two that a reader
+    takes for one, and a class without a file that is read are a DataError.
     """
     if not directory.is_dir():
         raise DataError(f"{shown(directory)} is not a directory")
@@ -91,7 +85,6 @@ def class_folders(name: str, directory: Path, class_names: Sequence[str] = ()) -
 
 
 def _unknown_class(class_name: str, place: Path, names: tuple[str, ...]) -> DataError:
-    """Say what a folder probably is that the classes do not include."""
     problem = (
         f"{shown(place.parent)} has the class folder '{class_name}', which is not one of the "
         f"classes {listed(names)}"
@@ -130,13 +123,7 @@ def splits_in(directory: Path, class_names: Sequence[str] = ()) -> dict[str, Pat
 
 
 def refuse_names_of_splits(directory: Path, names: Iterable[str]) -> None:
-    """Refuse folders that a split seems to be in, such as train_images, as classes or sites.
-
-    Raises
-    ------
-    DataError
-        Saying what to call the folder.
-    """
+    """Refuse folders that a split seems to be in, such as train_images, as classes or sites."""
     for name in names:
         words = re.split(r"[\W_\d]+", name.lower())
         for word in _SPLIT_WORDS.intersection((words[0], words[-1])):
@@ -147,13 +134,7 @@ def refuse_names_of_splits(directory: Path, names: Iterable[str]) -> None:
 
 
 def refuse_a_single_class(source: Collection, directory: Path) -> None:
-    """Refuse a data set of one class: nothing can be learned, and another folder was meant.
-
-    Raises
-    ------
-    DataError
-        Naming the folder that was probably meant.
-    """
+    """Refuse a data set of one class: nothing can be learned, and another folder was meant."""
     present = np.unique(np.concatenate([source.records(s).labels for s in source.splits]))
     if len(present) > 1:
         return

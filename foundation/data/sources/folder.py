@@ -51,12 +51,8 @@ def holds_sites(directory: Path, class_names: Sequence[str] = ()) -> bool:
     A class's folder may hold folders too. Folders are sites if no image lies directly in any of
     them, and there is a sign that what lies below are classes: a site has folders for training or
     testing, the same name occurs in several of them, or a parquet file lies beside them. Given
-    `class_names` decide where they occur.
-
-    Raises
-    ------
-    DataError
-        Where some look like sites and others hold images, and no `class_names` decide.
+    `class_names` decide where they occur; without, some like sites beside some with images are a
+    DataError.
     """
     children, known = folders_in(directory), {composed(name) for name in class_names}
     if splits_in(directory, tuple(known)) or splits_beside(directory, SPLIT_NAMES):
@@ -88,10 +84,7 @@ def folder_of_sites(data_dir: str) -> Path | None:
 def _refuse_images_beside_sites(
     directory: Path, children: Sequence[Path], loose: Sequence[Path]
 ) -> None:
-    """Refuse folders that look like sites beside others that hold images themselves.
-
-    One such folder must not make classes of all sites: nothing would say so.
-    """
+    """Refuse them: one such folder must not make classes of all sites in silence."""
     below = {
         child: {
             composed(each.name)
@@ -127,12 +120,7 @@ def sites(name: str, directory: Path, class_names: Sequence[str] = ()) -> Collec
     The classes are `class_names`, else those of the server's test images, which the sites must keep
     to, as on real clients; without such images all that any site has, sorted. The training split is
     that of all sites, one after the other in the order of their names; the test split the server's
-    images, else those of the sites that have some.
-
-    Raises
-    ------
-    DataError
-        A site that cannot be read, or has a class that the federation does not have, by name.
+    images, else those of the sites that have some. A DataError names the site that it is about.
     """
     left_out, tables = LeftOut(), parquet_files(directory)
     places = sorted([*folders_in(directory, left_out, read=tables), *tables])
@@ -194,7 +182,6 @@ def _opened(place: Path, class_names: tuple[str, ...]) -> Collection:
 
 
 def _united(read: dict[Path, Collection], training: Sequence[Path]) -> tuple[str, ...]:
-    """Return all classes of sites; two spellings of one are refused."""
     found = [(name, place) for place in training for name in read[place].class_names]
     refuse_look_alikes((name, f"site {shown(place.name)}") for name, place in found)
     return in_order(name for name, _ in found)
@@ -203,8 +190,7 @@ def _united(read: dict[Path, Collection], training: Sequence[Path]) -> tuple[str
 def _warn_of_misspelt_classes(classes: dict[str, set[str]]) -> None:
     """Warn of a class that one site alone has, and that is nearly called like one of the others'.
 
-    The site must lack the other: who has both "ant" and "aunt" means both. Names that differ in
-    their digits ("class 1", "class 2") are numbered, not misspelt.
+    Who has both "ant" and "aunt" means both; names that differ in their digits are numbered.
     """
     holders = Counter(name for own in classes.values() for name in own)
     for site, own in classes.items():

@@ -18,13 +18,7 @@ from .parquet import find_files, parquet, warn_of_others
 
 
 def own_files(path: Path, class_names: tuple[str, ...] = ()) -> Collection:
-    """Find out what `path` is (a parquet file, parquet files or class folders) and read it.
-
-    Raises
-    ------
-    DataError
-        It is none of these; or see `class_folders` and `parquet`.
-    """
+    """Find out what `path` is (a parquet file, parquet files or class folders) and read it."""
     if path.is_file() and path.suffix.lower() == ".parquet":
         return parquet(path.stem, {"train": [path]}, class_names)
     if not path.is_dir():
@@ -54,16 +48,13 @@ def site_data(
     on: labels are numbered by its classes, images are brought to its channels, and to its size if
     it says so. Without it, the site's own description holds, with `class_names` and `image_size`.
 
-    The split ``test`` is the site's own test files, else the share `holdout` of each class, maybe
-    no image; a class of `HELD_OUT_FROM` images or more gives at least one. The draw depends on the
-    images' content alone: one that is set aside is not trained on later, whatever its file is
-    called. Messages call the site `site`, else by its path.
+    The split ``test`` is the site's own test files, else the share `holdout` of each class; a class
+    of `HELD_OUT_FROM` images or more gives at least one. The draw depends on the images' content
+    alone: one that is set aside is not trained on later, whatever its file is called. Messages call
+    the site `site`, else by its path.
 
-    Raises
-    ------
-    DataError
-        See `Collection.load`; a class, a size or a label that the federation does not have; no
-        training image; or neither test files nor a share to set aside.
+    Files that cannot be read, a class, a size or a label that the federation does not have, and no
+    training image are a DataError.
     """
     where = Path(path).expanduser()
     name = site or f"site {shown(where)}"

@@ -39,13 +39,7 @@ _CERTAINLY_CLASSES = 100
 
 
 def directory_of(dataset: str, data_dir: str) -> Path:
-    """Return the directory of a user's own data set.
-
-    Raises
-    ------
-    DataError
-        If none is named, or there is no such directory.
-    """
+    """Return the directory of a user's own data set; a DataError where there is none."""
     if not data_dir:
         raise DataError(f"data set '{dataset}' needs data-dir, the directory of your images")
     directory = Path(data_dir).expanduser()
@@ -85,13 +79,8 @@ def find_files(directory: Path, names: Mapping[str, Sequence[str]]) -> dict[str,
     """Find each split's parquet files in a directory, else in the one folder in it that has any.
 
     `names` are the stems that a split may have, in order: ``{"test": ("test", "valid")}`` finds
-    ``test.parquet`` or ``test-00000-of-00002.parquet`` and their like.
-
-    Raises
-    ------
-    DataError
-        If it cannot be told which files belong together: shards that are missing or of two
-        uploads, or several folders that hold splits.
+    ``test.parquet`` or ``test-00000-of-00002.parquet`` and their like. Shards that are missing or
+    of two uploads, and several folders that hold splits, are a DataError.
     """
     if found := splits_beside(directory, names):
         return found
@@ -125,7 +114,6 @@ def splits_beside(directory: Path, names: Mapping[str, Sequence[str]]) -> dict[s
 
 
 def _files_of(stem: str, every: Sequence[Path]) -> list[Path]:
-    """Return the files of one split: one, or all its shards, or all that begin with its name."""
     whole = [path for path in every if path.stem.lower() == stem]
     parts = [path for path in every if path.stem.lower().startswith(f"{stem}-")]
     shards = {path: found for path in parts if (found := _SHARD.search(path.stem))}
@@ -186,12 +174,9 @@ def parquet(
     by numbers, such as 100 and 20240101, are found by these numbers; where the names are others, a
     number is a position among them.
 
-    Raises
-    ------
-    DataError
-        An unreadable file, a missing column, a label that is empty, negative or not among
-        `class_names` (its row is named), a column that has a label of its own for most images, or
-        files whose labels cannot be brought together.
+    An unreadable file, a missing column, a label that is empty, negative or not among `class_names`
+    (its row is named), a column that has a label of its own for most images, and files whose labels
+    cannot be brought together are a DataError.
     """
     opened = {
         split: [_File.read(path, image_columns, label_columns) for path in paths]
@@ -395,7 +380,6 @@ def _pictures_beside(opened: "pq.ParquetFile", image: str, path: Path) -> list[P
 
 
 def _names_in_metadata(schema: "pa.Schema", label: str) -> tuple[str, ...]:
-    """Class names that the ``datasets`` library left in a file, or ()."""
     try:
         stored = json.loads((schema.metadata or {})[b"huggingface"])
         names = stored["info"]["features"][label]["names"]
@@ -415,7 +399,6 @@ def _require_same_columns(files: Sequence[_File]) -> None:
 
 
 def _refuse_numbers_beside_names(files: Sequence[_File], lists: set[tuple[str, ...]]) -> None:
-    """Refuse numbers whose meaning another file's names do not tell."""
     numbers = [file for file in files if not file.spoken and not file.holds_text]
     texts = [file for file in files if file.holds_text]
     if numbers and (len(lists) > 1 or (texts and not lists)):
@@ -427,7 +410,6 @@ def _refuse_numbers_beside_names(files: Sequence[_File], lists: set[tuple[str, .
 
 
 def _names_of(files: Sequence[_File], lists: set[tuple[str, ...]]) -> tuple[str, ...]:
-    """Return the classes that files speak of: the list of all, or what they have together."""
     found = {
         composed(str(label))
         for file in files

@@ -85,7 +85,6 @@ class LeftOut:
 
 
 def _why_not_entered(folder: Path) -> str:
-    """Say why a folder is passed over; empty for one of the owner's images."""
     if folder.name.startswith(".") or folder.name.lower() in _SYSTEM_FOLDERS:
         return _SYSTEM
     return _RUNS if holds_runs(folder) else ""
@@ -111,8 +110,8 @@ def folders_in(
 ) -> list[Path]:
     """Return the folders of one's own in a directory, sorted; links to folders count.
 
-    Folders that hold nothing but runs do not: a run's pictures are nobody's class. `left_out`
-    receives what else is there, but for the files in `read`.
+    Folders that hold nothing but runs do not. `left_out` receives what else is there, but for the
+    files in `read`.
     """
     found, left_out = [], left_out or LeftOut()
     for child in sorted(directory.iterdir()):
@@ -157,7 +156,6 @@ def _refuse(error: OSError) -> None:
 
 
 def _why_not_read(path: Path) -> str:
-    """Say why a file is passed over; empty for an image."""
     if not path.is_file():
         return "neither files nor folders" if path.exists() else "links that lead nowhere"
     if path.name.startswith(".") or path.name.lower() in _SYSTEM_FILES:
@@ -176,8 +174,8 @@ def has_images(directory: Path) -> bool:
 def file_identity(path: Path, status: os.stat_result) -> str:
     """Name a file's content: another one at its place has another name, even of equal size and age.
 
-    Copying tools set a file's size and time of modification as they like; its number (inode) and
-    the time of its last change (ctime) are the file system's.
+    A file's number (inode) and the time of its last change (ctime) are the file system's; its size
+    and time of modification copying tools set as they like.
     """
     return (
         f"{path.resolve()} {status.st_size} {status.st_mtime_ns} {status.st_ctime_ns} "

@@ -47,13 +47,7 @@ SINKS = {
 
 
 def chosen_sinks(names: Sequence[str]) -> dict[str, str]:
-    """Return the modules of sinks by name, after a look at what they need.
-
-    Raises
-    ------
-    SinkError
-        If one is unknown, or its library is not installed; the message says how to install it.
-    """
+    """Return the modules of sinks by name; a SinkError if one is unknown or not installed."""
     for name in names:
         if name not in SINKS:
             raise SinkError(f"unknown sink {name!r} in sinks: choose from {', '.join(SINKS)}")

@@ -140,6 +140,29 @@ def test_a_small_dirichlet_alpha_skews_the_labels() -> None:
     assert counts.sum(axis=1).min() >= 10
 
 
+def test_balanced_parts_are_of_one_size_and_each_has_shares_of_its_own() -> None:
+    parts = partition(CIFAR, kind="dirichlet-balanced", clients=7, dirichlet_alpha=0.05, seed=0)
+    counts = partition_counts(parts, CIFAR)
+    assert np.ptp(counts.sum(axis=1)) <= 1
+    largest_two = np.sort(counts, axis=1)[:, -2:].sum(axis=1)
+    assert np.median(largest_two / counts.sum(axis=1)) > 0.6
+
+
+def test_balanced_shares_follow_their_dirichlet_distribution() -> None:
+    """Compare the mean square of the shares with its expectation, p² + p(1 - p) / (Cα + 1)."""
+    labels, clients, squares = np.repeat(np.arange(4), 5000), 50, []
+    for seed in range(4):
+        parts = partition(
+            labels, kind="dirichlet-balanced", clients=clients, dirichlet_alpha=2.0, seed=seed
+        )
+        counts = partition_counts(parts, labels)
+        squares.append(((counts / 400) ** 2).sum() / (4 * clients))
+    of_shares = 1 / 16 + (1 / 4) * (3 / 4) / (4 * 2.0 + 1)
+    # Images are drawn by the shares, and the last turns take what is left.
+    of_counts = of_shares + (1 / 4 - of_shares) / 400
+    assert np.mean(squares) == pytest.approx(of_counts, rel=0.05)
+
+
 @settings(deadline=None)
 @given(
     totals=st.lists(st.integers(1, 300), min_size=2, max_size=8),
@@ -223,7 +246,7 @@ def test_labels_need_not_be_contiguous() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"kind": "shards"}, "choose one of iid, dirichlet, classes, quantity"),
+        ({"kind": "shards"}, "choose one of iid, dirichlet, dirichlet-balanced, classes, quantity"),
         ({"clients": 0}, "number of clients must be at least 1, not 0"),
         ({"clients": 11}, "100 training samples cannot give 11 clients at least 10"),
         ({"kind": "dirichlet", "dirichlet_alpha": 0.0}, "dirichlet-alpha must be a positive"),
