@@ -63,17 +63,31 @@ def _norm(values: Tensor, form: Form) -> Tensor:
     return BATCH_CALIBRATION * norms.mean()
 
 
-def statistics_deviation(features: Tensor, running_mean: Tensor, running_var: Tensor) -> Tensor:
+def statistics_units(running_var: Tensor) -> Tensor:
+    """Return what a layer's means and variances are told in, where they are compared by size: (2,).
+
+    The root mean square over its channels, so that layers count alike whatever their scale; 1 for
+    variances of 1.
+    """
+    return torch.stack((running_var.mean().sqrt(), running_var.square().mean().sqrt()))
+
+
+def statistics_deviation(
+    features: Tensor, running_mean: Tensor, running_var: Tensor, *, relative: bool = False
+) -> Tensor:
     """Distance of a batch's channel statistics from those, (C,), a BatchNorm layer remembers.
 
     The scalar ``||mean - running_mean||_2 + ||var - running_var||_2``, variance biased (divided by
     n·H·W): Yin et al. 2020, eq. 4, R_feature. `features`, (n, C, H, W) of any float type, are the
-    *input* of the layer; the result is computed in float32 at least.
+    *input* of the layer; the result is computed in float32 at least. `relative`: each of the two
+    terms in its :func:`statistics_units`.
     """
     features = features.to(running_mean.dtype)
     var, mean = torch.var_mean(features, dim=(0, 2, 3), correction=0)
     of_mean: Tensor = torch.linalg.vector_norm(mean - running_mean)
     of_variance: Tensor = torch.linalg.vector_norm(var - running_var)
+    if relative:
+        of_mean, of_variance = torch.stack((of_mean, of_variance)) / statistics_units(running_var)
     return of_mean + of_variance
 
 
@@ -86,7 +100,7 @@ def batch_norm_layers(model: nn.Module) -> list[nn.BatchNorm2d]:
     ]
 
 
-def record_statistics(model: nn.Module) -> list[Tensor]:
+def record_statistics(model: nn.Module, *, relative: bool = False) -> list[Tensor]:
     """Have every BatchNorm layer note ``statistics_deviation`` of its input, in the list returned.
 
     It receives one scalar per layer and forward pass, until it is cleared. The model is in
@@ -96,7 +110,8 @@ def record_statistics(model: nn.Module) -> list[Tensor]:
 
     def note(layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         assert isinstance(layer.running_mean, Tensor) and isinstance(layer.running_var, Tensor)
-        deviations.append(statistics_deviation(inputs[0], layer.running_mean, layer.running_var))
+        mean, var = layer.running_mean, layer.running_var
+        deviations.append(statistics_deviation(inputs[0], mean, var, relative=relative))
 
     for layer in batch_norm_layers(model):
         layer.register_forward_pre_hook(note)

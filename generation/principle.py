@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from foundation.apportionment import largest_remainder
+from foundation.data.partitions import largest_remainder
 
 #: Weight of the quality term against the share of samples, from the second batch on.
 QUALITY_PART = 1 / 3

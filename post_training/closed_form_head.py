@@ -17,7 +17,6 @@ from torch import Tensor, nn
 
 from foundation.data.names import listed
 from foundation.events.family import Calibrated
-from foundation.intervals import paired_standard_error
 from foundation.models import State
 from foundation.models.closed_form import (
     FeatureSums,
@@ -27,6 +26,7 @@ from foundation.models.closed_form import (
     ridge_head,
 )
 from foundation.models.head import LinearHead, head_name, head_parameters, with_head
+from foundation.scores import paired_standard_error
 from foundation.settings.calibration import HeadSettings
 from questions.class_statistics import ClassStatistics, StatisticsRequest
 from questions.evaluation import Scores

@@ -20,7 +20,7 @@ from filelock import FileLock, Timeout
 from foundation import ExpectedError, write_whole
 from foundation.data import Description
 from foundation.data.names import shown
-from foundation.disks import disk_problem, is_full
+from foundation.files import disk_problem, is_full
 from foundation.messages.fingerprint import code_fingerprint
 from foundation.processes import ProcessDied
 from foundation.settings.configuration import ConfigurationError, RunConfiguration, key_table

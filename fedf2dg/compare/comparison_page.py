@@ -15,16 +15,7 @@ from foundation import counted
 from foundation.wording import NONE, duration
 
 from .plan import Method
-from .results import (
-    KEPT,
-    LAST,
-    OTHER,
-    TIMES,
-    CellResult,
-    Mean,
-    Results,
-    t_factor,
-)
+from .results import KEPT, LAST, OTHER, TIMES, CellResult, Mean, Results, t_factor
 
 # More classes do not fit into a table that can be read.
 _MOST_CLASSES = 20
@@ -158,10 +149,7 @@ def best_on_test_section(results: Results) -> Section | None:
                 and (end := result.figures.get(last)) is not None
             ]
             mean = Mean.of(over)
-            row += [
-                _share(results.mean(method, best)),
-                f"{100 * mean.mean:+.2f}" if mean else None,
-            ]
+            row += [_share(results.mean(method, best)), f"{100 * mean.mean:+.2f}" if mean else None]
         rows.append(row)
     note = (
         "The highest accuracy met on the way, chosen on the test set itself, and by how many "

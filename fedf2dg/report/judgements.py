@@ -10,7 +10,7 @@ from fedf2dg.report.run_record import RunRecord, mapping, number
 from fedf2dg.report.tables import MEASURED_ON, amount, percent, points, stages
 from foundation import counted
 from foundation.events.family import ClientAccuracy, ClientJudgement, Evaluated, Judged
-from foundation.intervals import Z, difference_interval
+from foundation.scores import Z, difference_interval
 
 _IN_WORDS = {
     "federated": "federated training",

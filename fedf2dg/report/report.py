@@ -35,19 +35,9 @@ from fedf2dg.report.tables import (
     stage_table,
     stages,
 )
-from fedf2dg.report.verdict import (
-    Evidence,
-    details,
-    opening,
-)
+from fedf2dg.report.verdict import Evidence, details, opening
 from foundation import counted, only_warned, scores, write_whole
-from foundation.events.family import (
-    Evaluated,
-    ImagesMade,
-    RoundDone,
-    RunEnded,
-    RunStarted,
-)
+from foundation.events.family import Evaluated, ImagesMade, RoundDone, RunEnded, RunStarted
 from foundation.wording import duration
 
 _REFRESH_SECONDS = 10
@@ -362,7 +352,7 @@ def _why_uncounted(record: RunRecord) -> str:
 
 def _pseudo_images(record: RunRecord) -> Iterator[Part]:
     """The first common samples, and the last hard ones."""
-    sets = stored_sets(record.directory)
+    sets = list(stored_sets(record.directory))
     parts: list[Part] = [Note(_PSEUDO_IMAGES if sets else "No pseudo images stored.")]
     shown = sets[:1] + [s for s in sets[1:] if s[0] != sets[0][0]][-1:]
     for kind, competition_round in shown:

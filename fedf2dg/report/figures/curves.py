@@ -30,7 +30,7 @@ from fedf2dg.report.figures.style import (
     plain,
 )
 from fedf2dg.report.run_record import Measurement
-from foundation.intervals import share_interval
+from foundation.scores import share_interval
 
 #: Lines a plot can hold and still be read; more methods make more plots.
 MOST_LINES = 7

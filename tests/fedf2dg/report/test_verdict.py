@@ -23,9 +23,8 @@ from fedf2dg.report.verdict import (
     sites_table,
     verdict,
 )
-from foundation.intervals import difference_interval
 from foundation.models import ModelDescription
-from foundation.scores import Outcomes
+from foundation.scores import Outcomes, difference_interval
 
 WriteRun = Callable[..., Path]
 NAMES = ("cat", "horse", "ship")
