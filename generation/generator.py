@@ -28,11 +28,9 @@ def pixel_bounds(pixel_range: PixelRange | None, channels: int) -> tuple[Tensor,
 
     Without a range: ±2, two standard deviations of normalised images.
     """
-    low, high = pixel_range or ((-_USUAL_END,) * channels, (_USUAL_END,) * channels)
-    return (
-        torch.tensor(low, dtype=torch.float32).view(-1, 1, 1),
-        torch.tensor(high, dtype=torch.float32).view(-1, 1, 1),
-    )
+    ends = pixel_range or ((-_USUAL_END,) * channels, (_USUAL_END,) * channels)
+    low, high = (torch.tensor(end, dtype=torch.float32).view(-1, 1, 1) for end in ends)
+    return low, high
 
 
 class Generator(nn.Module):

@@ -40,14 +40,6 @@ class Terms:
     gamma: float = 0.0
 
 
-@dataclass(frozen=True)
-class Synthesised:
-    """Images, (n, C, H, W) float32 on the CPU, and the objective before the last step."""
-
-    images: Tensor
-    objective: float
-
-
 class Synthesis:
     """Makes batches of images against one ensemble, the teacher: copied, never changed.
 
@@ -76,12 +68,13 @@ class Synthesis:
 
     def make(
         self, student: nn.Module, labels: Tensor, *, seed: int, weights: Tensor | None = None
-    ) -> Synthesised:
+    ) -> tuple[Tensor, float]:
         """Make one image for each label, (n,) int64; n is at least 2: the generator has BatchNorm.
 
-        The student, the model to disagree with, is copied. The generator's weights and noise depend
-        on `seed` alone; `weights`, (K,), are those of the ensemble's members (None: as they were).
-        An :class:`InversionError` says that the objective stopped being a finite number.
+        Returned are the images, (n, C, H, W) float32 on the CPU, and the objective before the last
+        step. The student, the model to disagree with, is copied. The generator's weights and noise
+        depend on `seed` alone; `weights`, (K,), are those of the ensemble's members (None: as they
+        were). An :class:`InversionError` says that the objective stopped being a finite number.
         """
         if weights is not None:
             self._ensemble.get_buffer("weights").copy_(weights)
@@ -106,7 +99,7 @@ class Synthesis:
             )
         with torch.no_grad():
             images = generator(noise)
-        return Synthesised(images.cpu().contiguous(), value)
+        return images.cpu().contiguous(), value
 
     def _objective(self, images: Tensor, rival: nn.Module, labels: Tensor) -> Tensor:
         terms = self._terms

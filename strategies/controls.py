@@ -11,11 +11,10 @@ from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from flwr.serverapp import Grid
-from torch import Tensor, nn
+from torch import nn
 
 from foundation.models import Classifier, State
 from foundation.models.client_store import ClientStore
-from foundation.settings.configuration import RunConfiguration
 
 from .client import ClientAlgorithm, gradients
 from .server import FederatedStrategy, LocalUpdate
@@ -99,10 +98,6 @@ class WithControls(FederatedStrategy):
 
 class CorrectedClient(ClientAlgorithm, capturable=True):
     """Client half: add what the server sent to every gradient, before the optimizer step."""
-
-    def __init__(self, configuration: RunConfiguration) -> None:
-        super().__init__(configuration)
-        self._correction: list[Tensor] = []
 
     def begin_round(self, model: Classifier, received: Mapping[str, State]) -> None:
         correction = received[CORRECTION]
