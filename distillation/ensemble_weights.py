@@ -34,7 +34,7 @@ def sign_step(weights: Tensor, answers: Tensor, labels: Tensor, size: float) -> 
 
     Of the slope only the part along the simplex counts: scaling all weights alike would change how
     sure the ensemble is, and not whom it trusts. Each weight moves by `size` before the step is
-    brought back to the simplex; for shapes see :func:`weight_slope`.
+    brought back to the simplex.
     """
     slope = weight_slope(weights, answers, labels)
     slope = slope - slope.mean()

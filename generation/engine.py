@@ -66,10 +66,10 @@ class UninvertibleModel(InversionError):
 class Inversion:
     """Result of inverting one model; tensors are on the CPU.
 
-    The images, (n, C, H, W) float32 in the normalised space the model was trained in, are the last
-    iterate of the optimisation, `labels`, (n,) int64, their wanted classes, and `logits`, (n,
-    classes) float32, the inverted model's prediction in evaluation mode. `objective` is the images'
-    own, without jitter, in float32 (nan for no images); `iterations` counts optimizer steps.
+    `images` are (n, C, H, W) float32 in the normalised space the model was trained in, `labels`,
+    (n,) int64, their wanted classes, and `logits`, (n, classes) float32, the model's prediction in
+    evaluation mode. `objective` is the images' own, without jitter, in float32 (nan for no images);
+    `iterations` counts optimizer steps.
     """
 
     images: Tensor

@@ -23,7 +23,7 @@ class PseudoData:
 
     Images, (n, C, H, W) float32, are in the normalised space of the models. `labels`, (n,) int64,
     are the classes they were generated for, `sources`, (n,) int64, the clients whose models they
-    came from, and `logits`, (n, classes) float32, these models' predictions: the teachers' answers.
+    came from, and `logits`, (n, classes) float32, these models' predictions.
     """
 
     images: Tensor
@@ -56,8 +56,8 @@ class Generation:
     """What ``generate`` made, clients in ascending order, and how it went.
 
     `objective` is the mean of the clients' final `objectives`, weighted with their images; nan for
-    no images. `iterations` counts the optimizer steps of all. `failures` say why a client with a
-    budget has no images: its model cannot be inverted.
+    no images. `iterations` counts the optimizer steps of all. `failures` say why a model cannot be
+    inverted.
     """
 
     data: PseudoData

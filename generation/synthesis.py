@@ -1,7 +1,6 @@
-"""Images of a generator that is trained against an ensemble of local models.
+"""Images of a generator that is trained, batch by batch, against an ensemble of local models.
 
-For every batch a new generator and its noise are optimised together, until the ensemble takes what
-comes out for the wanted classes: DENSE (Zhang et al. 2022) and Co-Boosting (Dai et al. 2024).
+DENSE (Zhang et al. 2022) and Co-Boosting (Dai et al. 2024).
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ class Terms:
 
     `bn_weight` is that of the distance to the statistics in the members' BatchNorm layers, mean
     over members; `disagreement_weight` that of the disagreement of ensemble and student, which is
-    sought. `gamma` is γ of :func:`generation.generator_losses.hard_sample_weights`.
+    sought; `gamma` is γ of :func:`.hard_sample_weights`.
     """
 
     bn_weight: float = 0.0
@@ -43,8 +42,8 @@ class Terms:
 class Synthesis:
     """Makes batches of images against one ensemble, the teacher: copied, never changed.
 
-    For each batch, Adam takes so many `steps` on a :class:`generation.generator.Generator` of this
-    `width`, whose images have the `shape` (C, H, W).
+    For each, Adam takes so many `steps` on a :class:`.Generator` of this `width` for images (C, H,
+    W).
     """
 
     def __init__(

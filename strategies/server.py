@@ -1,9 +1,7 @@
 """The server half every algorithm shares: sampling, messages, checks, aggregation.
 
 A round is :meth:`FederatedStrategy.begin`, a question to every sampled client, and
-:meth:`FederatedStrategy.finish`; all of them know states. An algorithm overrides what differs: what
-it sends beside the model (:meth:`FederatedStrategy.extra_records`), how local models are combined
-(:meth:`FederatedStrategy.aggregate`), and what it must remember (:meth:`FederatedStrategy.memory`).
+:meth:`FederatedStrategy.finish`. An algorithm overrides what differs.
 """
 
 from __future__ import annotations
