@@ -1,7 +1,5 @@
 """Weights of an ensemble's members, learned by sign steps (Co-Boosting, Dai et al. 2024)."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

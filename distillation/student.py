@@ -1,7 +1,5 @@
 """A model that learns batch by batch, from whatever teaches it next."""
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager

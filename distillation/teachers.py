@@ -16,8 +16,6 @@ classes), are n_k,c; ``labels``, (n,) int64, are the classes that images were ma
 logits, or logarithms of probabilities.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 
 import torch

@@ -4,8 +4,6 @@ The network of DENSE (Zhang et al. 2022) and Co-Boosting (Dai et al. 2024). FedF
 2022) gives half of the first layer's channels to the class.
 """
 
-from __future__ import annotations
-
 import math
 
 import torch

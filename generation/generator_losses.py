@@ -4,8 +4,6 @@ Let z(x) be the logits of the teacher (the ensemble of local models), s(x) those
 global model), y the class an image is made for, and C the number of classes.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 from torch.nn import functional as F

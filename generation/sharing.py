@@ -1,7 +1,5 @@
 """Inverting several models: one after the other, or shared out over processes."""
 
-from __future__ import annotations
-
 import copy
 import math
 import uuid

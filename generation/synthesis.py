@@ -3,8 +3,6 @@
 DENSE (Zhang et al. 2022) and Co-Boosting (Dai et al. 2024).
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 

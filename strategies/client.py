@@ -6,8 +6,6 @@ a client that was restarted, was not heard, or takes part for the first time can
 stale state.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 
 from torch import Tensor, nn

@@ -5,8 +5,6 @@ it receives anyway, so they are kept there: a client uploads what it uploads und
 one state more, and has nothing to lose when it is restarted.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 
 import torch

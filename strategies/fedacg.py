@@ -7,8 +7,6 @@ m starts at zero. Nothing is sent but z, which takes the place of x: a round cos
 under FedAvg. λ = β = 0 is FedAvg, bit for bit.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 
 import torch

@@ -9,8 +9,6 @@ holds for any number of local steps, momentum and weight decay. α balances two 
 the gradient in about 1/(1 - (1 - ηα)^τ) rounds, and the local models stay nearer to x the larger α.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 
 import torch

@@ -5,8 +5,6 @@
 An absent class has an infinite margin: it leaves the client's softmax, and is not pushed down.
 """
 
-from __future__ import annotations
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor

@@ -6,8 +6,6 @@ The global model is the teacher. Only its opinion of the not-true classes is kep
 the true one is not held back.
 """
 
-from __future__ import annotations
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor

@@ -3,8 +3,6 @@
 loss = CE(α_c·z_c, y),    α_c = 1 for classes that the client has, α for the others
 """
 
-from __future__ import annotations
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor

@@ -9,8 +9,6 @@ terms and their constants (λ = 1, w = 0.005, 1e-9 inside the logarithms) are th
 published implementation.
 """
 
-from __future__ import annotations
-
 import math
 
 import torch

@@ -6,8 +6,6 @@ The local model learns likelihoods instead of its client's prior, so classes tha
 few of, or none, are not pushed down. It costs no message and no forward pass.
 """
 
-from __future__ import annotations
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor

@@ -7,8 +7,6 @@ next round: it survives restarts of the client and of the run. In a client's fir
 previous model is the global one: the term is then the constant log 2 and pulls nowhere.
 """
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Mapping
 

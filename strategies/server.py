@@ -4,8 +4,6 @@ A round is :meth:`FederatedStrategy.begin`, a question to every sampled client, 
 :meth:`FederatedStrategy.finish`. An algorithm overrides what differs.
 """
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

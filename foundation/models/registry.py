@@ -1,7 +1,5 @@
 """The models by name; see :class:`.Model`."""
 
-from __future__ import annotations
-
 from functools import partial
 
 import torch

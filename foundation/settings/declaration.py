@@ -5,8 +5,6 @@ are at the same time the settings of the libraries ``generation`` and ``distilla
 configuration accepts is the very object that a stage is given, so the two cannot disagree.
 """
 
-from __future__ import annotations
-
 import math
 import operator
 import os

@@ -1,7 +1,5 @@
 """Keys of the images, and of their division over clients."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from foundation.members import DATA_SETS

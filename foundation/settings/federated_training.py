@@ -1,7 +1,5 @@
 """Keys of the federated rounds: who takes part, and how a client trains."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass, field
 
