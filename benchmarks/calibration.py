@@ -27,11 +27,10 @@ from torch.nn import functional as F
 from foundation.models import State
 from foundation.models.class_statistics import class_sums
 from foundation.models.evaluation import features_of
-from foundation.models.head import head_parameters
+from foundation.models.head import LinearHead, head_parameters
 from foundation.settings.configuration import RunConfiguration
 from generation import PseudoData
-from post_training import ClassStatistics, Settings, StatisticsRequest, methods
-from post_training.calibration.linear_head import LinearHead
+from post_training import ClassStatistics, Inputs, Settings, StatisticsRequest, methods
 from post_training.in_memory import TrainedModels
 from questions.class_statistics import ClientStatistics, added
 
@@ -170,10 +169,10 @@ def table(
         federation.global_state,
         dict(enumerate(federation.local_states)),
         {client: len(rows) for client, rows in enumerate(federation.rows)},
-        image_shape=shape,
-        classes=federation.description.classes,
-        label_counts=dict(enumerate(federation.label_counts().tolist())),
-        pixel_range=federation.description.normalization.bounds(),
+        Inputs(
+            shape, federation.description.classes, federation.description.normalization.bounds()
+        ),
+        counts=dict(enumerate(federation.label_counts().tolist())),
         ask=answers,
     )
     chosen_by, test = (sample(federation, split, per_class) for split in ("train", "test"))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Callable, Mapping, MutableMapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from foundation.data import Batches, Description, ImageData, site_data
+from foundation.data import Batches, Description, ImageData, as_seen, site_data
 from foundation.data.agreement import from_values
 from foundation.data.cache import stored_features
 from foundation.models import Classifier, StateLayout, bfloat16_pays, fit_threads, resolve_device
@@ -24,7 +24,7 @@ from generation import forward_operations
 from strategies import shared_model
 
 # Simulated clients share processes; a process keeps the batches of this many.
-_RESIDENT_CLIENTS = 64
+_resident = lru_cache(maxsize=64)
 
 # Operations of an image's forward pass from which bfloat16 gains in local training. On a CPU,
 # measured on one thread with AMX: a step on 8x8 images (1.5e6) loses 7 %, one on 32x32 images gains
@@ -83,23 +83,62 @@ class Site:
             {} if memory is None else memory,
         )
 
+    @_resident
     def data(self) -> ImageData:
-        return _resident_data(self)
+        if self.data_path:
+            return self._own_data("train")
+        return self.configuration.division.data(self.partition_id)
 
+    @_resident
     def held_out(self) -> ImageData:
-        return _resident_held_out(self)
+        if not self.data_path:
+            return self.configuration.division.data(self.partition_id, "held-out")
+        if self.configuration.validation_share == 0:
+            return self.data().subset([])
+        return self._own_data("test")
 
+    def _own_data(self, split: str) -> ImageData:
+        """Return a part of a real edge client's own files."""
+        return site_data(
+            self.data_path,
+            split,
+            like=self.description,
+            site=f"site {self.name}",
+            holdout=self.configuration.validation_share,
+            leave_out_unreadable=self.configuration.data_set.leave_out_unreadable,
+        )
+
+    @_resident
     def judging_images(self) -> LabelledImages:
-        return _resident_judging_images(self)
+        data, normalization = self.held_out(), self.description.normalization
+        # Copies: a site's own test images are memory-mapped and read-only.
+        images, labels = torch.tensor(data.images), torch.tensor(data.labels)
+        apply: Callable[[torch.Tensor], torch.Tensor] = normalization.apply
+        if data.feature_noise is not None:  # which bytes cannot hold
+            images, apply = as_seen(data, normalization), torch.clone
+        return LabelledImages(images, labels, apply, self.device, self._feature_store(data))
 
+    @_resident
     def batches(self, pooled: bool = False) -> Batches:
         """Return the client's training batches, on its device; ``pooled``: all clients'."""
+        configuration, description = self.configuration, self.description
+        return Batches(
+            self._training_data(pooled),
+            normalization=description.normalization,
+            batch_size=configuration.batch_size,
+            augmentation=configuration.augmentation_for(description.augmentation),
+            device=self.device,
+            channels_last=True,
+            drop_singleton=self.model().has_batch_norm,
+        )
+
+    def _training_data(self, pooled: bool) -> ImageData:
         if pooled and self.data_path:
             raise ConfigurationError(
                 "strategy = 'centralized' pools all data, which only a simulation can do: this "
                 "client's data stays where it is"
             )
-        return _resident_batches(self, pooled)
+        return pooled_data(self.configuration) if pooled else self.data()
 
     def inputs(
         self, pooled: bool = False, autocast: torch.dtype | None = None, ordered: bool = False
@@ -111,15 +150,32 @@ class Site:
         """
         batches, model = self.batches(pooled), self.model()
         if encoder_is_frozen(model) and (ordered or batches.steady):
-            return batches.given(_resident_features(self, pooled).of(model, autocast))
+            return batches.given(self._features(pooled).of(model, autocast))
         return batches
 
+    @_resident
+    def _features(self, pooled: bool) -> KeptFeatures:
+        batches, store = self.batches(pooled), self._feature_store(self._training_data(pooled))
+        return KeptFeatures(lambda: (images for images, _ in batches.ordered()), store)
+
+    def _feature_store(self, data: ImageData) -> Store | None:
+        """Return where the features of images outlive the process, for a real client's next one.
+
+        A trained encoder has others in every round, which nobody asks for again.
+        """
+        if not encoder_is_frozen(self.model()):
+            return None
+        pixels = hashlib.sha256(data.images.tobytes()).hexdigest()
+        noise = "" if data.feature_noise is None else f" {data.feature_noise}"
+        known = f"{pixels}{noise} {self.description.normalization} {self.device.type}"
+        return lambda name, compute: stored_features(f"{known} {name}", compute)
+
     def model(self) -> Classifier:
-        return _resident_model(self.configuration, self.description, self.device, self.threads)
+        return _resident_model(self.configuration, self.description, self.device, self.threads)[0]
 
     def frozen(self) -> tuple[str, ...]:
         """Return the names of the model's entries that are not trained."""
-        return _frozen_names(self.configuration, self.description, self.device, self.threads)
+        return _resident_model(self.configuration, self.description, self.device, self.threads)[1]
 
     def autocast(self) -> torch.dtype | None:
         """Return the reduced type local training multiplies in; None: float32.
@@ -175,94 +231,15 @@ def pooled_data(configuration: RunConfiguration) -> ImageData:
     )
 
 
-def _own_data(site: Site, split: str) -> ImageData:
-    """Return a part of a real edge client's own files."""
-    return site_data(
-        site.data_path,
-        split,
-        like=site.description,
-        site=f"site {site.name}",
-        holdout=site.configuration.validation_share,
-        leave_out_unreadable=site.configuration.data_set.leave_out_unreadable,
-    )
-
-
-@lru_cache(maxsize=_RESIDENT_CLIENTS)
-def _resident_data(site: Site) -> ImageData:
-    if site.data_path:
-        return _own_data(site, "train")
-    return site.configuration.division.data(site.partition_id)
-
-
-@lru_cache(maxsize=_RESIDENT_CLIENTS)
-def _resident_held_out(site: Site) -> ImageData:
-    share = site.configuration.validation_share
-    if not site.data_path:
-        return site.configuration.division.data(site.partition_id, "held-out")
-    if share == 0:
-        return site.data().subset([])
-    return _own_data(site, "test")
-
-
-@lru_cache(maxsize=_RESIDENT_CLIENTS)
-def _resident_judging_images(site: Site) -> LabelledImages:
-    data = site.held_out()
-    # Copies: a site's own test images are memory-mapped and read-only.
-    images, labels = torch.tensor(data.images), torch.tensor(data.labels)
-    apply = site.description.normalization.apply
-    return LabelledImages(images, labels, apply, site.device, _feature_store(site, data))
-
-
-@lru_cache(maxsize=_RESIDENT_CLIENTS)
-def _resident_features(site: Site, pooled: bool) -> KeptFeatures:
-    batches = site.batches(pooled)
-    data = pooled_data(site.configuration) if pooled else site.data()
-    return KeptFeatures(
-        lambda: (images for images, _ in batches.ordered()), _feature_store(site, data)
-    )
-
-
-def _feature_store(site: Site, data: ImageData) -> Store | None:
-    """Return where the features of images outlive the process, for a real client's next one.
-
-    A trained encoder has others in every round, which nobody asks for again.
-    """
-    if not encoder_is_frozen(site.model()):
-        return None
-    pixels = hashlib.sha256(data.images.tobytes()).hexdigest()
-    known = f"{pixels} {site.description.normalization} {site.device.type}"
-    return lambda name, compute: stored_features(f"{known} {name}", compute)
-
-
-@lru_cache(maxsize=_RESIDENT_CLIENTS)
-def _resident_batches(site: Site, pooled: bool) -> Batches:
-    configuration, description = site.configuration, site.description
-    data = pooled_data(configuration) if pooled else site.data()
-    return Batches(
-        data,
-        normalization=description.normalization,
-        batch_size=configuration.batch_size,
-        augmentation=configuration.augmentation_for(description.augmentation),
-        device=site.device,
-        channels_last=True,
-        drop_singleton=site.model().has_batch_norm,
-    )
-
-
 @lru_cache(maxsize=4)
 def _resident_model(
     configuration: RunConfiguration, description: Description, device: torch.device, wish: int
-) -> Classifier:
+) -> tuple[Classifier, tuple[str, ...]]:
+    """Return the process's model, and the names of what it does not train."""
     model = shared_model(configuration, description).to(device)
     fit_threads(model_operations(configuration, description), _share_of_threads(), wish)
-    return model.to(memory_format=torch.channels_last)
-
-
-@lru_cache(maxsize=4)
-def _frozen_names(
-    configuration: RunConfiguration, description: Description, device: torch.device, wish: int
-) -> tuple[str, ...]:
-    return StateLayout.of(_resident_model(configuration, description, device, wish)).frozen
+    model = model.to(memory_format=torch.channels_last)
+    return model, StateLayout.of(model).frozen
 
 
 @lru_cache(maxsize=4)

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim.sgd import sgd
 
+from foundation.capture import captured
 from foundation.models import Classifier
 from foundation.models.batch_norm import freeze_statistics
 from foundation.models.freezing import hold_frozen_statistics
@@ -134,33 +135,46 @@ def train_locally(
     steps, seen = 0, 0
     # Summed on the device: reading it in the loop would make the device wait for the host.
     total = torch.zeros((), device=device, dtype=torch.float64)
-    passes: Iterable[int] = range(configuration.local_epochs if epochs is None else epochs)
-    for _ in passes:
-        for images, labels in batches.epoch(generator):
-            with torch.autocast(device.type, dtype=autocast, enabled=autocast is not None):
-                embedding = model.embed(images)  # type: ignore[operator]
-                logits = model.classify(embedding)  # type: ignore[operator]
-                extra = algorithm.extra_loss(images, embedding)
-                if isinstance(loss, ClientLoss):
-                    loss.observe(images)
-            # On a CPU, autocast would leave a loss in the logits' reduced type.
-            value = loss(logits if autocast is None else logits.float(), labels)
-            if extra is not None:
-                value = value + extra
-            for parameter in parameters:
-                parameter.grad = None
-            value.backward()
-            for parameter in scaled:
-                if parameter.grad is not None:
-                    parameter.grad.mul_(factor)
-            algorithm.adjust_gradients(parameters)
-            _step(parameters, momenta, configuration, step_size)
-            total += value.detach() * len(labels)
-            steps += 1
-            seen += len(labels)
+
+    def take_step(images: Tensor, labels: Tensor) -> None:
+        with torch.autocast(device.type, dtype=autocast, enabled=autocast is not None):
+            embedding = model.embed(images)  # type: ignore[operator]
+            logits = model.classify(embedding)  # type: ignore[operator]
+            extra = algorithm.extra_loss(images, embedding)
+            if isinstance(loss, ClientLoss):
+                loss.observe(images)
+        # On a CPU, autocast would leave a loss in the logits' reduced type.
+        value = loss(logits if autocast is None else logits.float(), labels)
+        if extra is not None:
+            value = value + extra
+        for parameter in parameters:
+            parameter.grad = None
+        value.backward()
+        for parameter in scaled:
+            if parameter.grad is not None:
+                parameter.grad.mul_(factor)
+        algorithm.adjust_gradients(parameters)
+        _step(parameters, momenta, configuration, step_size)
+        total.add_(value.detach() * len(labels))
+
+    passes = configuration.local_epochs if epochs is None else epochs
+    with captured(take_step, device, _obstacle(algorithm, loss)) as step:
+        for _ in range(passes):
+            for images, labels in batches.epoch(generator):
+                step(images, labels)
+                steps += 1
+                seen += len(labels)
     if steps == 0:
         raise NoTrainingStep("the client's data gave no training step: it has too few samples")
     return TrainingResult(steps, float(total) / seen, time.perf_counter() - started)
+
+
+def _obstacle(algorithm: ClientAlgorithm, loss: Loss) -> str:
+    """Say which hook must not be recorded with the step; empty if none."""
+    for hook in (algorithm, loss):
+        if hook not in LOSSES.values() and not getattr(hook, "capturable", False):
+            return f"{type(hook).__name__} does not say capturable=True"
+    return ""
 
 
 def _trained_in_encoder(model: nn.Module) -> list[nn.Parameter]:

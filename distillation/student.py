@@ -1,7 +1,5 @@
 """A model that learns batch by batch, from whatever teaches it next."""
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,9 +17,9 @@ from .training import distillation_loss, finite, steps_of_a_pass
 class Student:
     """A copy of a model, where it is, trained by SGD on soft labels along a cosine of step sizes.
 
-    The cosine has so many `steps`, the first of size `learning_rate`; :meth:`follow_schedule` goes
-    on to the next. BatchNorm layers normalise with the batch, which moves their running statistics
-    ("update"), or with the running statistics, which stay ("frozen").
+    The cosine has so many `steps`, the first of size `learning_rate`. BatchNorm layers normalise
+    with the batch, which moves their running statistics ("update"), or with the running statistics,
+    which stay ("frozen").
     """
 
     def __init__(

@@ -101,6 +101,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--output", type=Path, metavar="DIR", help="default: outputs/compare-<what>")
     more = "keys, whose values may be lists, and [variant.NAME] tables; later files win"
     add("--config", help=more, **config)
+    more = "make a published table again, by its name or its plan, and say what differs"
+    add("--reproduce", type=table, metavar="TABLE", help=more)
     more = 'what to compare with: a name, or "KEY=VALUE …" (default: the first)'
     add("--baseline", default="", metavar="METHOD", help=more)
     more = "one or several values of a key; whole numbers also FIRST..LAST"
@@ -161,12 +163,21 @@ def _parser() -> argparse.ArgumentParser:
 
 def settings_file(text: str) -> Path:
     """Return a file of settings: by its path, or a preset by its name."""
-    path, folder = Path(text), data_folder("presets")
+    return _by_name(text, data_folder("presets"), "preset")
+
+
+def table(text: str) -> Path:
+    """Return the plan of a published table: by its path, or one of ours by its name."""
+    return _by_name(text, data_folder("presets") / "tables", "published table")
+
+
+def _by_name(text: str, folder: Path, kind: str) -> Path:
+    path = Path(text)
     if not path.exists() and (folder / f"{text}.toml").is_file():
         return folder / f"{text}.toml"
     if not path.exists() and path.name == text and not path.suffix:
         names = [preset.stem for preset in sorted(folder.glob("*.toml"))]
-        raise argparse.ArgumentTypeError(unknown("preset", text, names))
+        raise argparse.ArgumentTypeError(unknown(kind, text, names))
     return path
 
 
@@ -252,7 +263,8 @@ def _compare(chosen: argparse.Namespace) -> int:
     from fedf2dg.compare import read_plan
 
     # What can be seen at once to be wrong is refused before PyTorch and Flower are loaded.
-    read_plan(chosen.config, chosen.settings, RunConfiguration.parse, chosen.baseline)
+    files = [*([chosen.reproduce] if chosen.reproduce else []), *chosen.config]
+    read_plan(files, chosen.settings, RunConfiguration.parse, chosen.baseline)
     from fedf2dg.compare.comparison import compare
 
     failed = compare(
@@ -262,6 +274,7 @@ def _compare(chosen: argparse.Namespace) -> int:
         jobs=chosen.jobs,
         output=chosen.output,
         baseline=chosen.baseline,
+        reproduce=chosen.reproduce,
         say=lambda line: print(line, flush=True),
     )
     return FAILED if failed else 0

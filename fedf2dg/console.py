@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TextIO
 
 from foundation import ExpectedError
-from foundation.disks import disk_problem, is_full
+from foundation.files import disk_problem, is_full
 
 #: Exit status of a command that did not succeed.
 FAILED = ExpectedError.exit_status

@@ -75,43 +75,35 @@ def diagnose(directory: Path) -> list[Ceiling]:
 
 
 def _ceilings(trained: _Trained) -> Iterator[Ceiling]:
-    model = trained.model(trained.global_state)
+    model, counts = trained.model(trained.global_state), trained.label_counts
+
+    def corrected(answers: list[Tensor], counts: Tensor) -> Tensor:
+        return teachers.prior_corrected(answers, counts, trained.prior_left)
+
     yield Ceiling("federated", "the federated model", trained.accuracy_of(model))
     logits = list(trained.answers(trained.test_images))
-    yield Ceiling(
-        "teacher",
-        "mean of the local models' logits",
-        trained.accuracy(teachers.uniform(logits)),
-    )
-    mean = torch.stack([values.softmax(dim=1) for values in logits]).mean(dim=0)
-    yield Ceiling("teacher", "mean of the local models' probabilities", trained.accuracy(mean))
-    if trained.label_counts is not None:
-        yield Ceiling(
-            "teacher",
-            "mean of the local models' logits, priors taken out",
-            trained.accuracy(
-                teachers.prior_corrected(logits, trained.label_counts, trained.prior_left)
-            ),
-        )
+    together = {
+        "logits": teachers.uniform(logits),
+        "probabilities": torch.stack([values.softmax(dim=1) for values in logits]).mean(dim=0),
+    }
+    if counts is not None:
+        together["logits, priors taken out"] = corrected(logits, counts)
+    for of, mean in together.items():
+        yield Ceiling("teacher", f"mean of the local models' {of}", trained.accuracy(mean))
     real = trained.real_images()
     if real is None:
         log.info("no clients' images here: head and images are not diagnosed")
         return
     images, labels, sources = real
     refit = load_state(model, refitted(model, images, labels))
-    yield Ceiling(
-        "head",
-        f"head refitted on {len(labels)} real images with their labels",
-        trained.accuracy_of(refit),
-        simulation_only=True,
-    )
+    said = f"head refitted on {len(labels)} real images with their labels"
+    yield Ceiling("head", said, trained.accuracy_of(refit), simulation_only=True)
     answers = list(trained.answers(images))
     lessons = {"each image's own model": teachers.own(answers, sources)}
-    if trained.label_counts is None:
+    if counts is None:
         lessons["the mean of the logits"] = teachers.uniform(answers)
     else:
-        corrected = teachers.prior_corrected(answers, trained.label_counts, trained.prior_left)
-        lessons["the mean of the logits, priors taken out"] = corrected
+        lessons["the mean of the logits, priors taken out"] = corrected(answers, counts)
     for number, (teacher, lesson) in enumerate(lessons.items()):
         student = trained.model(trained.global_state)
         result = distil(

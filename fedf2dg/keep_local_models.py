@@ -39,11 +39,7 @@ class KeepLocalModels(Strategy):
     """
 
     def __init__(
-        self,
-        strategy: Strategy,
-        directory: str | Path,
-        *,
-        num_examples_key: str = "num-examples",
+        self, strategy: Strategy, directory: str | Path, *, num_examples_key: str = "num-examples"
     ) -> None:
         if type(strategy).start is not Strategy.start:
             raise TypeError(

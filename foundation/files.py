@@ -6,7 +6,9 @@ content or the new one, also after a killed process or a power cut.
 
 from __future__ import annotations
 
+import errno
 import os
+import re
 import shutil
 import threading
 from collections.abc import Iterator
@@ -14,6 +16,14 @@ from contextlib import contextmanager
 from pathlib import Path
 
 _UNFINISHED = ".partial"
+
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+_UNWRITABLE = (
+    *(*_FULL, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO),
+    *(errno.EFBIG, errno.ENAMETOOLONG, errno.EMFILE, errno.ENFILE),
+)
+# Libraries that are written in Rust, such as safetensors, have error types of their own.
+_IN_TEXT = re.compile(r"\(os error (\d+)\)")
 
 
 def write_whole(target: Path, content: str | bytes, *, rivals: bool = False) -> None:
@@ -98,3 +108,28 @@ def _sync_folder(folder: Path) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+
+def disk_problem(error: BaseException) -> str:
+    """Say what is wrong with a disk: ``"/data/run: No space left on device"``, or nothing.
+
+    Files that are not there, or are of another kind, are no problem of a disk.
+    """
+    number, place = _error_number(error), getattr(error, "filename", None)
+    if number not in _UNWRITABLE:
+        return ""
+    words = os.strerror(number)
+    # A file that is written aside has a name that says nothing to a user; its folder does.
+    return f"{os.path.dirname(os.fsdecode(place)) or '.'}: {words}" if place else words
+
+
+def is_full(error: BaseException) -> bool:
+    """Tell whether an error says that a disk, or a user's share of it, is full."""
+    return _error_number(error) in _FULL
+
+
+def _error_number(error: BaseException) -> int:
+    if isinstance(error, OSError):
+        return error.errno or 0
+    found = _IN_TEXT.search(str(error))
+    return int(found[1]) if found else 0

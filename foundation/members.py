@@ -1,4 +1,4 @@
-"""Families of members: strategies, post-training methods, models, data sources, local losses.
+"""Families of members: strategies, post-training methods, models, data sources, sinks.
 
 A user names a member in one of three ways:
 
@@ -160,6 +160,7 @@ METHODS = Family("post-training", "post_training", "method", "fedf2dg.methods")
 MODELS = Family("model", "foundation.models", "model", "fedf2dg.models")
 QUESTIONS = Family("question", "questions", "question", "fedf2dg.questions")
 DATA_SETS = Family("dataset", "foundation.data.sources", "source", "fedf2dg.data")
+SINKS = Family("sink", "foundation.events.sinks", "sink", "fedf2dg.sinks")
 
 
 def own_folder() -> str:

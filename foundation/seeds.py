@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from torch import Tensor
 
 #: What a seed is for. A number that is in use keeps its meaning, so that old runs can be repeated.
 SAMPLING, TRAINING, MODEL, GENERATION, DISTILLATION, LABELS, INVERSION, CALIBRATION = range(1, 9)
@@ -24,3 +25,13 @@ def derived_seed(seed: int, purpose: int, *position: int) -> int:
 def training_generator(seed: int, server_round: int, client: int) -> torch.Generator:
     """Return the CPU generator of one client's training in one round."""
     return torch.Generator().manual_seed(derived_seed(seed, TRAINING, server_round, client))
+
+
+def sent(drawn: Tensor, device: torch.device) -> Tensor:
+    """Copy what was drawn on the processor to a device.
+
+    A GPU would first end all that it was told before, except where the memory is pinned.
+    """
+    if device.type != "cuda":
+        return drawn.to(device)
+    return drawn.pin_memory().to(device, non_blocking=True)

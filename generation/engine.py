@@ -66,10 +66,10 @@ class UninvertibleModel(InversionError):
 class Inversion:
     """Result of inverting one model; tensors are on the CPU.
 
-    The images, (n, C, H, W) float32 in the normalised space the model was trained in, are the last
-    iterate of the optimisation, `labels`, (n,) int64, their wanted classes, and `logits`, (n,
-    classes) float32, the inverted model's prediction in evaluation mode. `objective` is the images'
-    own, without jitter, in float32 (nan for no images); `iterations` counts optimizer steps.
+    `images` are (n, C, H, W) float32 in the normalised space the model was trained in, `labels`,
+    (n,) int64, their wanted classes, and `logits`, (n, classes) float32, the model's prediction in
+    evaluation mode. `objective` is the images' own, without jitter, in float32 (nan for no images);
+    `iterations` counts optimizer steps.
     """
 
     images: Tensor
@@ -192,10 +192,12 @@ class InversionEngine:
             else resident_copy(global_model, self.device, dtype)
             for dtype in (torch.float32, self.precision)
         )
-        recorded = record_statistics(self._exact)
+        relative = settings.bn_distance == "relative"
+        recorded = record_statistics(self._exact, relative=relative)
         self._objective = Objective(self._exact, exact_global, settings, recorded)
         deviations: list[Tensor] = []
-        freeze_statistics(self._fast, deviations if settings.bn_weight > 0 else None)
+        measured = deviations if settings.bn_weight > 0 else None
+        freeze_statistics(self._fast, measured, relative=relative)
         if fast_global is not None:
             freeze_statistics(fast_global)
         autocast = None if self.precision == torch.float32 else self.precision

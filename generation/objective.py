@@ -47,10 +47,7 @@ def total_variation(images: Tensor, form: Form = "corrected") -> Tensor:
 
 
 def l2_penalty(images: Tensor, form: Form = "corrected") -> Tensor:
-    """Size of images (n, C, H, W), n >= 1: a scalar, the norm itself, not its square.
-
-    Yin et al. 2020, eq. 3, R_l2.
-    """
+    """Norm, not squared, of images (n, C, H, W), n >= 1: Yin et al. 2020, eq. 3, R_l2."""
     return _norm(images, form)
 
 
@@ -63,17 +60,30 @@ def _norm(values: Tensor, form: Form) -> Tensor:
     return BATCH_CALIBRATION * norms.mean()
 
 
-def statistics_deviation(features: Tensor, running_mean: Tensor, running_var: Tensor) -> Tensor:
+def statistics_units(running_var: Tensor) -> Tensor:
+    """Return what a layer's means and variances are told in, where they are compared by size: (2,).
+
+    The root mean square over its channels, so that layers count alike whatever their scale; 1 for
+    variances of 1.
+    """
+    return torch.stack((running_var.mean().sqrt(), running_var.square().mean().sqrt()))
+
+
+def statistics_deviation(
+    features: Tensor, running_mean: Tensor, running_var: Tensor, *, relative: bool = False
+) -> Tensor:
     """Distance of a batch's channel statistics from those, (C,), a BatchNorm layer remembers.
 
-    The scalar ``||mean - running_mean||_2 + ||var - running_var||_2``, variance biased (divided by
-    n·H·W): Yin et al. 2020, eq. 4, R_feature. `features`, (n, C, H, W) of any float type, are the
-    *input* of the layer; the result is computed in float32 at least.
+    The scalar ``||mean - running_mean||_2 + ||var - running_var||_2``, variance biased: Yin et al.
+    2020, eq. 4, R_feature. `features`, (n, C, H, W) of any float type, are the *input* of the
+    layer; the result is computed in float32 at least.
     """
     features = features.to(running_mean.dtype)
     var, mean = torch.var_mean(features, dim=(0, 2, 3), correction=0)
     of_mean: Tensor = torch.linalg.vector_norm(mean - running_mean)
     of_variance: Tensor = torch.linalg.vector_norm(var - running_var)
+    if relative:
+        of_mean, of_variance = torch.stack((of_mean, of_variance)) / statistics_units(running_var)
     return of_mean + of_variance
 
 
@@ -86,17 +96,18 @@ def batch_norm_layers(model: nn.Module) -> list[nn.BatchNorm2d]:
     ]
 
 
-def record_statistics(model: nn.Module) -> list[Tensor]:
+def record_statistics(model: nn.Module, *, relative: bool = False) -> list[Tensor]:
     """Have every BatchNorm layer note ``statistics_deviation`` of its input, in the list returned.
 
     It receives one scalar per layer and forward pass, until it is cleared. The model is in
-    evaluation mode: in training mode the layers' own statistics would move.
+    evaluation mode.
     """
     deviations: list[Tensor] = []
 
     def note(layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         assert isinstance(layer.running_mean, Tensor) and isinstance(layer.running_var, Tensor)
-        deviations.append(statistics_deviation(inputs[0], layer.running_mean, layer.running_var))
+        mean, var = layer.running_mean, layer.running_var
+        deviations.append(statistics_deviation(inputs[0], mean, var, relative=relative))
 
     for layer in batch_norm_layers(model):
         layer.register_forward_pre_hook(note)
@@ -104,10 +115,10 @@ def record_statistics(model: nn.Module) -> list[Tensor]:
 
 
 def jensen_shannon_each(logits_p: Tensor, logits_q: Tensor, temperature: float) -> Tensor:
-    """Jensen-Shannon divergence of two softened predictions, as a fraction of its maximum ln 2.
+    """Jensen-Shannon divergence of two softened predictions over its maximum ln 2, in [0, 1].
 
     The logits, (..., classes) of shapes that broadcast, are divided by `temperature` before the
-    softmax; the result, (...), lies in [0, 1].
+    softmax.
     """
     return _jensen_shannon_nats(logits_p, logits_q, temperature) / math.log(2.0)
 
@@ -130,9 +141,8 @@ def _jensen_shannon_nats(logits_p: Tensor, logits_q: Tensor, temperature: float)
 def clamped_divergence(logits_p: Tensor, logits_q: Tensor, temperature: float) -> Tensor:
     """Reference form of the divergence: KL from the mixture, probabilities clamped to [.01, .99].
 
-    A scalar, limited to [0, 1]; close to ``jensen_shannon`` times ln 2 for ten classes. From about
-    a hundred classes on nearly all probabilities lie below the clamp and its gradient points
-    elsewhere.
+    A scalar, limited to [0, 1]. From about a hundred classes on nearly all probabilities lie below
+    the clamp and its gradient points elsewhere.
     """
     p = F.softmax(logits_p / temperature, dim=1)
     q = F.softmax(logits_q / temperature, dim=1)
@@ -148,11 +158,11 @@ def competition(
     temperature: float,
     form: Form = "corrected",
 ) -> Tensor:
-    """Agreement of local and global model, 1 - JS: small where the two disagree (hard samples).
+    """Agreement of two models, 1 - JS in [0, 1]: small where they disagree (hard samples).
 
-    A scalar in [0, 1], of logits (n, classes): Yin et al. 2020, eq. 5-6, R_compete; used by Zhao et
-    al. 2024 between local and global model, softened with a temperature of 3. The corrected form
-    takes the true divergence, the reference the clamped one.
+    Logits are (n, classes): Yin et al. 2020, eq. 5-6, R_compete; used by Zhao et al. 2024 between
+    local and global model. The corrected form takes the true divergence, the reference the clamped
+    one.
     """
     divergence = jensen_shannon if form == "corrected" else clamped_divergence
     return 1.0 - divergence(local_logits, global_logits, temperature)

@@ -8,11 +8,10 @@ from foundation.settings import InversionSettings
 
 
 class Adam:
-    """The step of ``torch.optim.Adam``, by the function that it calls itself.
+    """The step of ``torch.optim.Adam`` on a leaf's ``grad``, by the function that it calls itself.
 
     Its class takes three times as long on small images, and would import torch._dynamo, a third of
-    what the process of a real client has to do. The images are a leaf, changed in place by its
-    ``grad``.
+    what the process of a real client has to do.
     """
 
     def __init__(self, images: Tensor, settings: InversionSettings) -> None:

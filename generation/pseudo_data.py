@@ -1,7 +1,7 @@
 """Generating for a whole federation: never more models in memory than are being inverted."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
@@ -23,7 +23,7 @@ class PseudoData:
 
     Images, (n, C, H, W) float32, are in the normalised space of the models. `labels`, (n,) int64,
     are the classes they were generated for, `sources`, (n,) int64, the clients whose models they
-    came from, and `logits`, (n, classes) float32, these models' predictions: the teachers' answers.
+    came from, and `logits`, (n, classes) float32, these models' predictions.
     """
 
     images: Tensor
@@ -56,15 +56,15 @@ class Generation:
     """What ``generate`` made, clients in ascending order, and how it went.
 
     `objective` is the mean of the clients' final `objectives`, weighted with their images; nan for
-    no images. `iterations` counts the optimizer steps of all. `failures` say why a client with a
-    budget has no images: its model cannot be inverted.
+    no images. `iterations` counts the optimizer steps of all. `failures` say why a model cannot be
+    inverted.
     """
 
     data: PseudoData
     objective: float
-    objectives: dict[int, float]
-    iterations: int
-    failures: dict[int, str]
+    objectives: dict[int, float] = field(default_factory=dict)
+    iterations: int = 0
+    failures: Mapping[int, str] = field(default_factory=dict)
 
 
 def generate(

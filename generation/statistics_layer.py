@@ -2,20 +2,16 @@
 
 The plain way (``generation.objective.record_statistics``) reads each layer's input three times
 forward and writes several temporaries of its size backward. Here both come from one centred copy:
-forward
 
     d = x - mean(x),   var = mean(d^2),   y = scale d + (scale mean + offset),
     scale = gamma / sqrt(v + eps),   offset = beta - scale m,
     deviation = ||mean - m|| + ||var - v||                       (m, v: what the layer remembers)
 
-and backward, with M = n·H·W values per channel,
+    dL/dx = scale dL/dy + dL/d(deviation) / M · ( (mean - m) / ||mean - m||
+            + 2 d (var - v) / ||var - v|| ),    M = n·H·W values per channel
 
-    dL/dx = scale dL/dy + dL/d(deviation) / M · ( (mean - m) / ||mean - m|| + 2 d (var - v) / ||var
-    - v|| ).
-
-Not compiled, a small model's step is mostly calls, not arithmetic. So mean and variance are the two
-rows of one matrix wherever they are treated alike, and scale and offset, which depend on the
-weights alone, are computed when weights are loaded.
+Not compiled, a small model's step is mostly calls: mean and variance are the two rows of one
+matrix, and scale and offset are computed when weights are loaded.
 """
 
 from typing import Any
@@ -23,15 +19,19 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .objective import batch_norm_layers
+from .objective import batch_norm_layers, statistics_units
 
 
 class _NormaliseAndMeasure(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, remembered: Tensor, scale: Tensor, offset: Tensor
+        ctx: Any,
+        x: Tensor,
+        remembered: Tensor,
+        scale: Tensor,
+        offset: Tensor,
+        units: Tensor | None,
     ) -> tuple[Tensor, Tensor]:
-        """Normalise x with scale and offset, and measure its distance from what is remembered."""
         values = x.to(remembered.dtype)
         mean = values.mean(dim=(0, 2, 3))
         centred = values - _per_channel(mean)
@@ -44,12 +44,13 @@ class _NormaliseAndMeasure(torch.autograd.Function):
         distances = torch.linalg.vector_norm(errors, dim=1, keepdim=True)
         # A distance of 0 has no direction; its subgradient 0 is taken, as torch's own norm does.
         directions = errors / distances.clamp(min=torch.finfo(errors.dtype).tiny)
+        if units is not None:
+            distances, directions = distances / units, directions / units
         ctx.save_for_backward(centred, scale, directions)
         return normalised.to(x.dtype), distances.sum()
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:
-        """Gradient with respect to x alone: everything else is frozen."""
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None, None]:
         of_output, of_deviation = gradients
         centred, scale, directions = ctx.saved_tensors
         of_one_mean = centred[:, 0].numel()
@@ -58,7 +59,7 @@ class _NormaliseAndMeasure(torch.autograd.Function):
             _per_channel(towards_mean), centred, _per_channel(towards_var), value=2.0
         )
         total.addcmul_(of_output.to(total.dtype), _per_channel(scale))
-        return total.to(of_output.dtype), None, None, None
+        return total.to(of_output.dtype), None, None, None, None
 
 
 def _per_channel(values: Tensor) -> Tensor:
@@ -68,9 +69,9 @@ def _per_channel(values: Tensor) -> Tensor:
 class FrozenBatchNorm(nn.Module):
     """Stand-in for a frozen ``BatchNorm2d`` in evaluation mode: one product, one sum.
 
-    It shares the layer's parameters and buffers and therefore its state's names. `deviations`
-    receives ``statistics_deviation`` of the input, a scalar, in every forward pass; None: nothing
-    is measured.
+    It shares the layer's parameters, buffers and names. `deviations` receives
+    ``statistics_deviation`` of the input, a scalar, in every forward pass; None: nothing is
+    measured.
     """
 
     running_mean: Tensor
@@ -78,9 +79,13 @@ class FrozenBatchNorm(nn.Module):
     remembered: Tensor
     scale: Tensor
     offset: Tensor
+    units: Tensor
 
-    def __init__(self, layer: nn.BatchNorm2d, deviations: list[Tensor] | None = None) -> None:
+    def __init__(
+        self, layer: nn.BatchNorm2d, deviations: list[Tensor] | None = None, relative: bool = False
+    ) -> None:
         super().__init__()
+        self._relative = relative
         self.weight, self.bias, self.eps = layer.weight, layer.bias, layer.eps
         for name, buffer in layer.named_buffers():
             self.register_buffer(name, buffer)
@@ -97,7 +102,8 @@ class FrozenBatchNorm(nn.Module):
         if self.bias is not None:
             offset = offset + self.bias
         remembered = torch.stack((self.running_mean, self.running_var))
-        return {"scale": scale, "offset": offset, "remembered": remembered}
+        units = statistics_units(self.running_var).view(2, 1)
+        return {"scale": scale, "offset": offset, "remembered": remembered, "units": units}
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise x (n, C, H, W) with the remembered statistics."""
@@ -105,7 +111,9 @@ class FrozenBatchNorm(nn.Module):
             normalised = torch.addcmul(_per_channel(self.offset), x, _per_channel(self.scale))
             return normalised.to(x.dtype)
         output: Tensor
-        output, deviation = _NormaliseAndMeasure.apply(x, self.remembered, self.scale, self.offset)
+        output, deviation = _NormaliseAndMeasure.apply(
+            x, self.remembered, self.scale, self.offset, self.units if self._relative else None
+        )
         self._deviations.append(deviation)
         return output
 
@@ -117,13 +125,16 @@ def _derive_again(layer: nn.Module, _: object) -> None:
         getattr(layer, name).copy_(value)
 
 
-def freeze_statistics(model: nn.Module, deviations: list[Tensor] | None = None) -> None:
+def freeze_statistics(
+    model: nn.Module, deviations: list[Tensor] | None = None, *, relative: bool = False
+) -> None:
     """Replace every BatchNorm layer of a frozen model by its stand-in, in place.
 
-    The names in its state stay what they were. The layers share `deviations`, which is to be
-    cleared between passes; None: nothing is measured.
+    The layers share `deviations`, which is to be cleared between passes; None: nothing is measured.
     """
-    stand_ins = {layer: FrozenBatchNorm(layer, deviations) for layer in batch_norm_layers(model)}
+    stand_ins = {
+        layer: FrozenBatchNorm(layer, deviations, relative) for layer in batch_norm_layers(model)
+    }
     for parent in list(model.modules()):
         for name, child in parent.named_children():
             if isinstance(child, nn.BatchNorm2d) and child in stand_ins:

@@ -18,19 +18,21 @@ from torch import Tensor, nn
 from foundation.data.names import listed
 from foundation.events.family import Calibrated
 from foundation.models import State
-from foundation.models.head import head_name, head_parameters, with_head
-from foundation.settings.calibration import HeadSettings
-from questions.class_statistics import ClassStatistics, StatisticsRequest
-from questions.heads import HeadScores, HeadsRequest
-
-from .calibration.closed_form import (
+from foundation.models.closed_form import (
     FeatureSums,
     cross_validated,
     nearest_mean_head,
     regularised_discriminant,
     ridge_head,
 )
-from .calibration.linear_head import LinearHead, logit_spread
+from foundation.models.head import LinearHead, head_name, head_parameters, with_head
+from foundation.scores import paired_standard_error
+from foundation.settings.calibration import HeadSettings
+from questions.class_statistics import ClassStatistics, StatisticsRequest
+from questions.evaluation import Scores
+from questions.heads import HeadsRequest
+
+from .calibration.linear_head import logit_spread
 from .method import Method, NoAnswer
 from .settings import Settings
 from .trained import Trained
@@ -103,7 +105,7 @@ def _fitted(trained: Trained, told: ClassStatistics, wanted: HeadSettings) -> St
     grid = grid_of(sums, wanted)
     first = grid[0].head
     scores = _scored(trained, state, [c.head.within(old, known) for c in grid], first, old, known)
-    place = scores.best(range(len(grid)), _CAUTION) if scores is not None else 0
+    place = better_than_first(scores, len(grid)) if scores is not None else 0
     temperature = 1.0
     if scores is not None:
         losses = scores.loss[len(grid) :]
@@ -167,12 +169,20 @@ def _scored(
     first: LinearHead,
     old: LinearHead,
     known: Tensor,
-) -> HeadScores | None:
+) -> Scores | None:
     """Have the clients judge the grid, and the first head at every temperature."""
     asked = [*heads, *(first.scaled(1 / t).within(old, known) for t in _TEMPERATURES)]
     weight = torch.stack([head.weight for head in asked])
     bias = torch.stack([head.bias for head in asked])
     return trained.ask(HeadsRequest(state, weight, bias))
+
+
+def better_than_first(scores: Scores, heads: int) -> int:
+    """Return which of the first heads is better than the first one for sure, by most; or 0."""
+    gained, lost = scores.gained[:heads].sum(1), scores.lost[:heads].sum(1)
+    errors = paired_standard_error(gained, lost, scores.images)
+    bounds = (gained - lost) / scores.images - _CAUTION * errors
+    return int(bounds.argmax()) if bounds.max() > 0 else 0
 
 
 def refuse(model: nn.Module, settings: Settings) -> None:

@@ -23,7 +23,7 @@ from generation.generator import pixel_bounds
 from generation.synthesis import Terms
 
 from .dense import Dense, Pool, distil_growing_pool
-from .local_ensemble import refuse_on_clients, refuse_without_statistics
+from .local_ensemble import refuse
 from .method import Method
 from .settings import Settings
 from .trained import Trained
@@ -58,16 +58,17 @@ class CoBoosting(Dense):
     def weights(self, now: Tensor, pool: Pool, epoch: int) -> Tensor:
         """Take a sign step for each batch of the pool."""
         size = self.settings.mu / len(now) * _DECAY**epoch
-        for rows in torch.arange(len(pool)).split(self.settings.batch_size):
+        for rows in torch.arange(len(pool.labels)).split(self.settings.batch_size):
             now = sign_step(now, pool.answers[rows], pool.labels[rows], size)
         return now
 
     def lesson(
-        self, ensemble: Ensemble, images: Tensor, answers: Tensor, draw: torch.Generator
+        self, ensemble: Ensemble, pool: Pool, rows: Tensor, draw: torch.Generator
     ) -> tuple[Tensor, Tensor]:
         """Return moved images, and what the ensemble says of them."""
         if self.settings.epsilon == 0:
-            return images, ensemble.combined(answers)
+            return super().lesson(ensemble, pool, rows, draw)
+        images, answers = pool.images[rows], pool.answers[rows]
         direction = 2 * torch.rand(answers.shape[0], answers.shape[2], generator=draw) - 1
         low, high = (end.to(images) for end in pixel_bounds(self._pixel_range, images.shape[1]))
         moved = diversified(
@@ -95,10 +96,9 @@ def run(trained: Trained, settings: Settings) -> None:
     distil_growing_pool(trained, teaching, settings.seed)
 
 
-def _refuse(model: nn.Module, settings: Settings) -> None:
-    refuse_on_clients(settings, CoBoosting.name)
+def _suits(model: nn.Module, settings: Settings) -> None:
     weight = settings.section(CoBoostingSettings).bn_weight
-    refuse_without_statistics(model, CoBoosting.name, weight, "co-boosting.bn-weight")
+    refuse(model, settings, CoBoosting.name, weight, "co-boosting.bn-weight")
 
 
-method = Method("co_boosting", run, suits=_refuse)
+method = Method("co_boosting", run, suits=_suits)

@@ -22,14 +22,14 @@ the images that the ensemble sees are left out.
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
 from functools import partial
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from distillation.student import Student, pass_over
-from foundation.events.family import EpochDone, ImagesMade
+from distillation.student import pass_over
+from foundation.events.family import ImagesMade
 from foundation.models import cpu_state, device_of
 from foundation.models.classifier import Ensemble
 from foundation.models.evaluation import predicted_logits
@@ -42,16 +42,16 @@ from .local_ensemble import (
     ALL_CLIENTS,
     balanced_labels,
     local_ensemble,
-    refuse_on_clients,
-    refuse_without_statistics,
+    note_progress,
+    refuse,
+    student_of,
 )
 from .method import Method, carry_out
 from .settings import Settings
 from .trained import Trained
 
 
-@dataclass(frozen=True)
-class Pool:
+class Pool(NamedTuple):
     """All images made so far, on the device, with the answers z_k of every member to them.
 
     ``images`` (n, C, H, W) float32 were made for the classes ``labels`` (n,) int64; ``answers`` are
@@ -61,18 +61,6 @@ class Pool:
     images: Tensor
     labels: Tensor
     answers: Tensor
-
-    def __len__(self) -> int:
-        """Return n."""
-        return len(self.labels)
-
-    def with_more(self, other: Pool) -> Pool:
-        """Return a pool of the images of both."""
-        return Pool(
-            torch.cat([self.images, other.images]),
-            torch.cat([self.labels, other.labels]),
-            torch.cat([self.answers, other.answers]),
-        )
 
 
 class Dense:
@@ -97,10 +85,10 @@ class Dense:
         return now
 
     def lesson(
-        self, ensemble: Ensemble, images: Tensor, answers: Tensor, draw: torch.Generator
+        self, ensemble: Ensemble, pool: Pool, rows: Tensor, draw: torch.Generator
     ) -> tuple[Tensor, Tensor]:
         """Return what the student sees of a batch, and the logits that it is to learn."""
-        return images, ensemble.combined(answers)
+        return pool.images[rows], ensemble.combined(pool.answers[rows])
 
 
 def distil_growing_pool(trained: Trained, teaching: Dense, seed: int) -> None:
@@ -109,15 +97,8 @@ def distil_growing_pool(trained: Trained, teaching: Dense, seed: int) -> None:
         return
     name, settings = teaching.name, teaching.settings
     _, ensemble = local_ensemble(trained)
-    global_model = trained.model(trained.global_state)
-    device = device_of(global_model)
-    student = Student(
-        global_model,
-        steps=settings.epochs,
-        learning_rate=settings.learning_rate,
-        temperature=settings.temperature,
-        statistics=settings.statistics,
-    )
+    student = student_of(trained, settings, steps=settings.epochs, temperature=settings.temperature)
+    device = device_of(student.model)
     synthesis = Synthesis(
         ensemble,
         teaching.terms,
@@ -131,44 +112,38 @@ def distil_growing_pool(trained: Trained, teaching: Dense, seed: int) -> None:
     progress = trained.progress(name, "epochs")
     pool: Pool | None = None
 
-    def make(epoch: int) -> None:
+    def make(step: str, epoch: int) -> None:
         started = time.perf_counter()
         labels = balanced_labels(trained, settings.batch_size, derived_seed(seed, LABELS, epoch))
-        made = synthesis.make(
+        images, objective = synthesis.make(
             student.model,
             labels,
             seed=derived_seed(seed, INVERSION, epoch),
             weights=ensemble.weights,
         )
-        trained.store[f"images-{epoch:04d}"] = PseudoData(
-            made.images,
-            labels,
-            torch.full_like(labels, ALL_CLIENTS),
-            predicted_logits(ensemble, made.images),
-        )
+        sources = torch.full_like(labels, ALL_CLIENTS)
+        logits = predicted_logits(ensemble, images)
+        trained.store[step] = PseudoData(images, labels, sources, logits)
         batch, seconds = epoch - 1, time.perf_counter() - started
-        trained.record(
-            ImagesMade(name, 0, batch, len(labels), settings.steps, made.objective, seconds)
-        )
+        trained.record(ImagesMade(name, 0, batch, len(labels), settings.steps, objective, seconds))
 
     for epoch in range(1, settings.epochs + 1):
         step = f"images-{epoch:04d}"
-        carry_out(trained, step, partial(make, epoch), seconds=name)
+        carry_out(trained, step, partial(make, step, epoch), seconds=name)
         with trained.timed(name):
             batch = _answered(ensemble, trained.store[step], device)
-            pool = batch if pool is None else pool.with_more(batch)
+            pool = batch if pool is None else Pool(*map(torch.cat, zip(pool, batch, strict=True)))
             ensemble.weights.copy_(teaching.weights(ensemble.weights, pool, epoch))
             loss = pass_over(
                 student,
-                len(pool),
-                partial(_lesson, teaching, ensemble, pool),
+                len(pool.labels),
+                partial(teaching.lesson, ensemble, pool),
                 batch_size=settings.batch_size,
                 seed=derived_seed(seed, DISTILLATION, epoch),
                 device=device,
             )
             student.follow_schedule()
-        accuracy = trained.evaluate(cpu_state(student.model), name)
-        trained.record(EpochDone(epoch, loss, accuracy, stage=name))
+        note_progress(trained, name, student, epoch, loss)
         progress(epoch, settings.epochs)
     carry_out(
         trained, "distil", lambda: trained.offer(name, cpu_state(student.model)), seconds=name
@@ -181,21 +156,13 @@ def _answered(ensemble: Ensemble, data: PseudoData, device: torch.device) -> Poo
     return Pool(images, data.labels.to(device), ensemble.answers(images))
 
 
-def _lesson(
-    teaching: Dense, ensemble: Ensemble, pool: Pool, rows: Tensor, draw: torch.Generator
-) -> tuple[Tensor, Tensor]:
-    return teaching.lesson(ensemble, pool.images[rows], pool.answers[rows], draw)
-
-
 def run(trained: Trained, settings: Settings) -> None:
     """Grow the pool and distil it."""
     distil_growing_pool(trained, Dense(settings.section(DenseSettings)), settings.seed)
 
 
-def _refuse(model: nn.Module, settings: Settings) -> None:
-    refuse_on_clients(settings, "dense")
-    weight = settings.section(DenseSettings).bn_weight
-    refuse_without_statistics(model, "dense", weight, "dense.bn-weight")
+def _suits(model: nn.Module, settings: Settings) -> None:
+    refuse(model, settings, "dense", settings.section(DenseSettings).bn_weight, "dense.bn-weight")
 
 
-method = Method("dense", run, suits=_refuse)
+method = Method("dense", run, suits=_suits)

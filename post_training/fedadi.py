@@ -12,15 +12,14 @@ project's (``generation.*``); the last model counts, not the best on a test set.
 
 from __future__ import annotations
 
-import logging
 import time
 from dataclasses import replace
 
 import torch
 from torch import nn
 
-from distillation.student import Student, pass_over
-from foundation.events.family import EpochDone, ImagesMade
+from distillation.student import pass_over
+from foundation.events.family import ImagesMade
 from foundation.models import cpu_state, device_of
 from foundation.seeds import DISTILLATION, INVERSION, LABELS, derived_seed
 from foundation.settings.peers import FedADISettings
@@ -30,14 +29,13 @@ from .local_ensemble import (
     ALL_CLIENTS,
     balanced_labels,
     local_ensemble,
-    refuse_on_clients,
-    refuse_without_statistics,
+    note_progress,
+    refuse,
+    student_of,
 )
 from .method import Method, carry_out
 from .settings import Settings
 from .trained import Trained
-
-log = logging.getLogger("flwr.fedf2dg")
 
 NAME = "fedadi"
 # How often the student's progress is measured and written down.
@@ -50,12 +48,11 @@ def run(trained: Trained, settings: Settings) -> None:
     carry_out(trained, "distil", lambda: _distil(trained, settings), seconds=NAME)
 
 
-def _refuse(model: nn.Module, settings: Settings) -> None:
-    refuse_on_clients(settings, NAME)
-    refuse_without_statistics(model, NAME, settings.generation.bn_weight, "generation.bn-weight")
+def _suits(model: nn.Module, settings: Settings) -> None:
+    refuse(model, settings, NAME, settings.generation.bn_weight, "generation.bn-weight")
 
 
-method = Method("fedadi", run, suits=_refuse)
+method = Method("fedadi", run, suits=_suits)
 
 
 def _invert(trained: Trained, settings: Settings) -> None:
@@ -91,16 +88,9 @@ def _invert(trained: Trained, settings: Settings) -> None:
 
 def _distil(trained: Trained, settings: Settings) -> None:
     wanted, data = settings.section(FedADISettings), trained.store["images"]
-    global_model = trained.model(trained.global_state)
-    device = device_of(global_model)
+    student = student_of(trained, wanted, steps=wanted.epochs, temperature=wanted.temperature)
+    device = device_of(student.model)
     images, logits = data.images.to(device), data.logits.to(device)
-    student = Student(
-        global_model,
-        steps=wanted.epochs,
-        learning_rate=wanted.learning_rate,
-        temperature=wanted.temperature,
-        statistics=wanted.statistics,
-    )
     progress = trained.progress("distillation", "epochs")
     for epoch in range(1, wanted.epochs + 1):
         loss = pass_over(
@@ -113,7 +103,6 @@ def _distil(trained: Trained, settings: Settings) -> None:
         )
         student.follow_schedule()
         if epoch % max(1, wanted.epochs // _NOTES) == 0 or epoch == wanted.epochs:
-            accuracy = trained.evaluate(cpu_state(student.model), NAME)
-            trained.record(EpochDone(epoch, loss, accuracy, stage=NAME))
+            note_progress(trained, NAME, student, epoch, loss)
         progress(epoch, wanted.epochs)
     trained.offer(NAME, cpu_state(student.model))

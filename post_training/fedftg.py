@@ -21,10 +21,8 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from distillation.student import Student
 from distillation.teachers import class_weighted, client_shares
 from distillation.training import finite
-from foundation.events.family import EpochDone
 from foundation.models import cpu_state, device_of
 from foundation.seeds import INVERSION, LABELS, derived_seed
 from foundation.settings import ConfigurationError
@@ -33,7 +31,7 @@ from generation import draw_labels
 from generation.generator import NOISE, Generator
 from generation.generator_losses import class_weighted_losses, similarity
 
-from .local_ensemble import local_ensemble, refuse_on_clients
+from .local_ensemble import local_ensemble, note_progress, refuse, student_of
 from .method import Method, carry_out
 from .settings import Settings
 from .trained import Trained
@@ -48,8 +46,8 @@ def run(trained: Trained, settings: Settings) -> None:
     carry_out(trained, "distil", lambda: _play(trained, settings), seconds=NAME)
 
 
-def _refuse(model: nn.Module, settings: Settings) -> None:
-    refuse_on_clients(settings, NAME)
+def _suits(model: nn.Module, settings: Settings) -> None:
+    refuse(model, settings, NAME, 0.0, "")
     if not settings.label_counts_told:
         raise ValueError(
             f"post-training={NAME} weighs local models by their clients' label counts, which "
@@ -57,7 +55,7 @@ def _refuse(model: nn.Module, settings: Settings) -> None:
         )
 
 
-method = Method("fedftg", run, suits=_refuse)
+method = Method("fedftg", run, suits=_suits)
 
 
 def _play(trained: Trained, settings: Settings) -> None:
@@ -70,15 +68,8 @@ def _play(trained: Trained, settings: Settings) -> None:
             f"clients {missing}"
         )
     counts = torch.tensor([known[client] for client in clients])
-    global_model = trained.model(trained.global_state)
-    device = device_of(global_model)
-    student = Student(
-        global_model,
-        steps=wanted.iterations,
-        learning_rate=wanted.learning_rate,
-        temperature=1.0,
-        statistics=wanted.statistics,
-    )
+    student = student_of(trained, wanted, steps=wanted.iterations, temperature=1.0)
+    device = device_of(student.model)
     generator = Generator(
         inputs.shape,
         wanted.width,
@@ -121,8 +112,6 @@ def _play(trained: Trained, settings: Settings) -> None:
         student.follow_schedule()
         progress(turn, wanted.iterations)
         if turn % max(1, wanted.iterations // _NOTES) == 0:
-            reached = finite(learned.item())
-            accuracy = trained.evaluate(cpu_state(student.model), NAME)
-            trained.record(EpochDone(turn, reached, accuracy, stage=NAME, objective=loss.item()))
+            note_progress(trained, NAME, student, turn, finite(learned.item()), loss.item())
     finite(learned.item())
     trained.offer(NAME, cpu_state(student.model))

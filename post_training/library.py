@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -27,6 +27,7 @@ from questions.class_statistics import ClassStatistics, StatisticsRequest
 from .in_memory import TrainedModels
 from .method import chosen
 from .settings import Settings
+from .trained import Inputs, ReadWhenAsked
 
 log = logging.getLogger("flwr.fedf2dg")
 
@@ -159,16 +160,16 @@ def post_train(
     trained = TrainedModels(
         model_copy,
         state,
-        _LocalModels(local_models, clients, expected),
+        ReadWhenAsked(
+            range(len(clients)), lambda index: _as_state(local_models[clients[index]], expected)
+        ),
         {index: int(given[client]) for index, client in enumerate(clients)},
-        image_shape=image_shape,
-        classes=classes,
-        label_counts=_checked_counts(label_counts, clients, classes),
-        pixel_range=_pixel_range(normalization, pixel_range),
+        Inputs(image_shape, classes, _pixel_range(normalization, pixel_range)),
+        counts=_checked_counts(label_counts, clients, classes),
         device=resolve_device(device),
-        evaluate=evaluate,
-        progress=progress,
-        ask=ask,
+        evaluator=evaluate,
+        shown=progress,
+        ask=ask or (lambda request: None),
     )
     images: dict[str, PseudoData] = {}
     for member in methods:
@@ -183,24 +184,6 @@ def post_train(
         trained.seconds,
         [{"event": event.event, **to_json(event)} for event in trained.events],
     )
-
-
-class _LocalModels(Mapping[int, State]):
-    """Local models by index, read one at a time."""
-
-    def __init__(self, models: Mapping[int, Any], clients: Sequence[int], expected: State) -> None:
-        self._models = models
-        self._clients = clients
-        self._expected = expected
-
-    def __getitem__(self, index: int) -> State:
-        return _as_state(self._models[self._clients[index]], self._expected)
-
-    def __iter__(self) -> Iterator[int]:
-        return iter(range(len(self._clients)))
-
-    def __len__(self) -> int:
-        return len(self._clients)
 
 
 def _as_state(given: Any, expected: State) -> State:

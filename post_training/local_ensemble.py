@@ -1,4 +1,4 @@
-"""The local models as one teacher, and the classes that it can be asked for."""
+"""What methods with one ensemble share: the local models as its members, and a student."""
 
 from __future__ import annotations
 
@@ -7,10 +7,13 @@ import logging
 import torch
 from torch import Tensor, nn
 
+from distillation.student import Student
 from foundation import ExpectedError
-from foundation.models import first_non_finite
+from foundation.events.family import EpochDone
+from foundation.models import cpu_state, first_non_finite
 from foundation.models.batch_norm import batch_norm_layers
 from foundation.models.classifier import Ensemble
+from foundation.settings.peers import StudentSettings
 from generation import draw_labels
 
 from .settings import Settings
@@ -46,25 +49,49 @@ def balanced_labels(trained: Trained, images: int, seed: int) -> Tensor:
     A class that no client holds, as far as they tell, is left out: no local model knows it.
     """
     counts = (trained.label_counts() or {}).values()
-    held = [sum(column) for column in zip(*counts, strict=True)]
-    if not any(held):
-        held = [1] * trained.inputs.classes
-    return draw_labels(images, [1.0 if images_of_class else 0.0 for images_of_class in held], seed)
+    held = [float(any(column)) for column in zip(*counts, strict=True)]
+    return draw_labels(images, held if any(held) else [1.0] * trained.inputs.classes, seed)
 
 
-def refuse_without_statistics(model: nn.Module, name: str, weight: float, key: str) -> None:
-    """Refuse a model without BatchNorm where its statistics are to be matched (ValueError)."""
-    if weight > 0 and not batch_norm_layers(model):
-        raise ValueError(
-            f"post-training={name} matches the statistics of BatchNorm layers, and this model has "
-            f"none. Choose a model with BatchNorm, or set {key}=0 for poorer images"
-        )
+def student_of(
+    trained: Trained, section: StudentSettings, *, steps: int, temperature: float
+) -> Student:
+    """Return a copy of the global model that learns as a method's own section says."""
+    return Student(
+        trained.model(trained.global_state),
+        steps=steps,
+        learning_rate=section.learning_rate,
+        temperature=temperature,
+        statistics=section.statistics,
+    )
 
 
-def refuse_on_clients(settings: Settings, name: str) -> None:
-    """Refuse settings that want images made on the clients, who know one model (ValueError)."""
+def note_progress(
+    trained: Trained,
+    name: str,
+    student: Student,
+    epoch: int,
+    loss: float,
+    objective: float | None = None,
+) -> None:
+    """Measure a student on its way, and say how far it has come."""
+    accuracy = trained.evaluate(cpu_state(student.model), name)
+    trained.record(EpochDone(epoch, loss, accuracy, stage=name, objective=objective))
+
+
+def refuse(model: nn.Module, settings: Settings, name: str, weight: float, key: str) -> None:
+    """Refuse settings that want images of single clients, and a model without BatchNorm.
+
+    ValueError; the latter where its statistics are to be matched with a ``weight`` above 0, which
+    ``key`` sets.
+    """
     if settings.generation.place == "client":
         raise ValueError(
             f"post-training={name} makes images from all local models together, on the server: "
             "generation.place=client cannot be had with it"
+        )
+    if weight > 0 and not batch_norm_layers(model):
+        raise ValueError(
+            f"post-training={name} matches the statistics of BatchNorm layers, and this model has "
+            f"none. Choose a model with BatchNorm, or set {key}=0 for poorer images"
         )

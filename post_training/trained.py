@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
@@ -11,7 +11,7 @@ from typing import Any, Protocol, TypeVar
 import torch
 from torch import nn
 
-from foundation.events.family import Event
+from foundation.events.family import Event, ImagesMade, failures_of
 from foundation.models import State, load_state
 from foundation.processes import Workers
 from generation import Generation, InversionSettings, PixelRange, PseudoData, generate
@@ -49,6 +49,24 @@ class PseudoRequest:
     seed: int
     label_weights: Mapping[int, Sequence[float]] | None = None
 
+    @property
+    def competes(self) -> bool:
+        """Whether images are to tell the local model from the global one."""
+        return self.inversion.competition_weight > 0
+
+    def event(self, made: Generation, seconds: float) -> ImagesMade:
+        """Say what came of it."""
+        return ImagesMade(
+            self.kind,
+            self.repetition,
+            self.batch,
+            len(made.data),
+            self.inversion.iterations,
+            made.objective,
+            seconds,
+            failures=failures_of(made.failures),
+        )
+
 
 @dataclass(frozen=True)
 class Inputs:
@@ -61,6 +79,24 @@ class Inputs:
     shape: tuple[int, int, int]
     classes: int
     pixel_range: PixelRange | None = None
+
+
+class ReadWhenAsked(Mapping[int, State]):
+    """Local models of some clients, one in memory at a time: there may be a thousand."""
+
+    def __init__(self, clients: Sequence[int], read: Callable[[int], State]) -> None:
+        self._clients, self._read = clients, read
+
+    def __getitem__(self, client: int) -> State:
+        if client not in self._clients:
+            raise KeyError(client)
+        return self._read(client)
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._clients)
+
+    def __len__(self) -> int:
+        return len(self._clients)
 
 
 class PseudoStore(Protocol):
@@ -187,12 +223,11 @@ class Trained(Protocol):
 def inverted(
     trained: Trained,
     request: PseudoRequest,
-    device: torch.device,
+    device: str | torch.device,
     workers: Workers | None = None,
 ) -> Generation:
     """Make pseudo images here, in this process or in processes beside it."""
     local_models, shell = trained.local_models, trained.model(trained.global_state)
-    competes = request.inversion.competition_weight > 0
     weights: Mapping[int, Sequence[float]] | None = request.label_weights
     if weights is None:
         weights = trained.label_counts()
@@ -208,7 +243,7 @@ def inverted(
         image_shape=trained.inputs.shape,
         settings=request.inversion,
         classes=trained.inputs.classes,
-        global_model=trained.model(trained.global_state) if competes else None,
+        global_model=trained.model(trained.global_state) if request.competes else None,
         pixel_range=trained.inputs.pixel_range,
         seed=request.seed,
         device=device,

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from foundation.data import stratified_subset
+from foundation.data import as_seen, stratified_subset
 from foundation.messages.content import Content, Received
 from foundation.messages.participants import Participant
 from foundation.messages.records import InvalidContent, template
-from foundation.models import State, cpu_state, load_state
+from foundation.models import Classifier, State, cpu_state, load_state
 from foundation.models.batch_norm import (
     InputMoments,
     input_moments,
@@ -58,16 +58,20 @@ def tell(site: Site, asked: Received) -> Content:
     """Measure on a bounded sample, which keeps the classes' shares and depends on the seed."""
     model = site.model()
     load_state(model, asked.state("arrays", model.state_dict()))
+    return measured_inputs(site, model).content()
+
+
+def measured_inputs(site: Site, model: Classifier) -> MeasuredInputs:
+    """Measure a model's inputs on a sample of the training images."""
     data = site.data()
     rows = stratified_subset(data.labels, SAMPLE, site.configuration.seed)
-    images = torch.tensor(data.images[rows])
+    images = as_seen(data.subset(rows), site.description.normalization)
     height, width = data.image_size
     parts = -(-len(rows) * height * width // _PIXELS)
     batches = (
-        site.description.normalization.apply(batch.to(site.device))
-        for batch in images.tensor_split(min(parts, max(len(rows) // 2, 1)))
+        batch.to(site.device) for batch in images.tensor_split(min(parts, max(len(rows) // 2, 1)))
     )
-    return MeasuredInputs(len(rows), input_moments(model, batches)).content()
+    return MeasuredInputs(len(rows), input_moments(model, batches))
 
 
 question = Question("batch_norm", tell)

@@ -5,20 +5,23 @@ One message carries several candidates, since every message is a process start o
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from foundation.messages.content import Content, Received
-from foundation.messages.participants import Participant, Participants
 from foundation.messages.records import InvalidContent
 from foundation.models import State, interpolated, load_state
 from foundation.scores import BINS, SCORE_BINS, Outcomes
 
 from .question import Question, Request, Site
+
+if TYPE_CHECKING:
+    from foundation.messages.participants import Participant, Participants
 
 Counts = npt.NDArray[np.int64]
 
@@ -138,6 +141,34 @@ class Scores:
         tables = {name: added(name) for name in (*_TABLES, "loss")}
         return cls(**tables, outcomes=tuple(summed))
 
+    @classmethod
+    def checked(cls, reply: Received, held_out: Sequence[int], candidates: int) -> Scores:
+        """Read what :meth:`content` wrote of images in these columns, without the outcomes."""
+        columns, most = len(held_out), max(held_out, default=0)
+        total = np.array(reply.whole_numbers("total", columns, most), dtype=np.int64)
+        if total.tolist() != list(held_out):
+            raise InvalidContent(
+                f"it evaluated {int(total.sum())} images of other classes or number than the "
+                f"{sum(held_out)} that it joined with"
+            )
+
+        def table(name: str) -> Counts:
+            values = reply.whole_numbers(name, candidates * columns, most)
+            return np.array(values, dtype=np.int64).reshape(candidates, columns)
+
+        correct, gained, lost = table("correct"), table("gained"), table("lost")
+        first = correct[:1]
+        if (correct > total).any():
+            raise InvalidContent("it says that more images are classified correctly than there are")
+        if (correct - first != gained - lost).any():
+            raise InvalidContent(
+                "gains and losses do not add up to the difference of two candidates"
+            )
+        if gained[0].any() or (lost > first).any() or (gained > total - first).any():
+            raise InvalidContent("it gained or lost images that the first candidate cannot give")
+        loss = np.array(reply.losses("loss", candidates), dtype=np.float64)
+        return cls(total, correct, gained, lost, loss)
+
     @property
     def images(self) -> int:
         """The number of images, n."""
@@ -150,11 +181,10 @@ class Scores:
     def content(self) -> Content:
         """Return them as an answer."""
         tables = {name: getattr(self, name).reshape(-1).tolist() for name in (*_TABLES, "loss")}
-        tables["loss-squares"] = [found.loss_squares for found in self.outcomes]
-        for name in ("bins", "confusion", "histograms"):
+        for name in ("loss_squares", "bins", "confusion", "histograms"):
             found = [table for one in self.outcomes if (table := getattr(one, name)) is not None]
             if found:
-                tables[name] = np.concatenate([table.reshape(-1) for table in found]).tolist()
+                tables[name] = np.concatenate([np.ravel(table) for table in found]).tolist()
         return Content(numbers=tables)
 
 
@@ -211,48 +241,22 @@ class EvaluationRequest(Request[Scores, "Scores | None"]):
         return self.candidates.content()
 
     def checked(self, who: Participant, reply: Received) -> Scores:
-        candidates, held_out = len(self.candidates), who.held_out
-        columns, most = len(held_out), max(held_out, default=0)
-        total = np.array(reply.whole_numbers("total", columns, most), dtype=np.int64)
-        if total.tolist() != list(held_out):
-            raise InvalidContent(
-                f"it evaluated {int(total.sum())} images of other classes or number than the "
-                f"{sum(held_out)} that it joined with"
-            )
-
-        def table(name: str) -> Counts:
-            values = reply.whole_numbers(name, candidates * columns, most)
-            return np.array(values, dtype=np.int64).reshape(candidates, columns)
-
-        correct, gained, lost = table("correct"), table("gained"), table("lost")
-        first = correct[:1]
-        if (correct > total).any():
-            raise InvalidContent("it says that more images are classified correctly than there are")
-        if (correct - first != gained - lost).any():
-            raise InvalidContent(
-                "gains and losses do not add up to the difference of two candidates"
-            )
-        if gained[0].any() or (lost > first).any() or (gained > total - first).any():
-            raise InvalidContent("it gained or lost images that the first candidate cannot give")
-        loss = np.array(reply.losses("loss", candidates), dtype=np.float64)
-        return Scores(
-            total, correct, gained, lost, loss, _outcomes(reply, total, correct, loss.tolist())
-        )
+        scores = Scores.checked(reply, who.held_out, len(self.candidates))
+        return replace(scores, outcomes=_outcomes(reply, scores))
 
     def pooled(self, answers: Mapping[int, Scores]) -> Scores | None:
         return Scores.sum(list(answers.values()))
 
 
-def _outcomes(
-    reply: Received, total: Counts, correct: Counts, loss: Sequence[float]
-) -> tuple[Outcomes, ...]:
-    """Return the outcomes of a reply whose images and right answers are checked already."""
-    count, images, classes = len(loss), int(total.sum()), len(total)
+def _outcomes(reply: Received, scores: Scores) -> tuple[Outcomes, ...]:
+    """Return the outcomes of a reply whose scores are checked already."""
+    total, correct, loss = scores.total, scores.correct, scores.loss.tolist()
+    count, images, classes = len(loss), scores.images, len(total)
     right = correct.sum(axis=1)
-    squares = reply.losses("loss-squares", count)
+    squares = reply.losses("loss_squares", count)
     # n losses, none below 0: Σl² ≤ (Σl)² ≤ n Σl², up to what single precision makes of Σl.
     with np.errstate(invalid="ignore"):
-        sums, of_squares = np.array(loss) ** 2, np.array(squares)
+        sums, of_squares = scores.loss**2, np.array(squares)
         slack = 1e-3 * sums + 1e-6 * images**2
         possible = (of_squares <= sums + slack) & (sums <= images * of_squares + slack)
     if not (possible | ~np.isfinite(sums)).all():
@@ -270,22 +274,22 @@ def _outcomes(
         or (confidence * _ROUNDING < told * edges[:-1]).any()
     ):
         raise InvalidContent("its bins of confidence are not those of its images")
-    if not tells_classes(classes):
-        return tuple(
-            Outcomes(images, int(right[k]), loss[k], squares[k], bins[k]) for k in range(count)
-        )
-    confusion = np.array(
-        reply.whole_numbers("confusion", count * classes**2, images), dtype=np.int64
-    ).reshape(count, classes, classes)
-    if (confusion.sum(axis=2) != total).any() or (
-        np.diagonal(confusion, axis1=1, axis2=2) != correct
-    ).any():
-        raise InvalidContent("its confusion matrix is not that of its images")
-    histograms = np.array(
-        reply.whole_numbers("histograms", count * 2 * classes * SCORE_BINS, images), dtype=np.int64
-    ).reshape(count, 2, classes, SCORE_BINS)
-    if (histograms.sum(axis=3) != np.stack([total, images - total])).any():
-        raise InvalidContent("its histograms of scores are not those of its images")
+    confusion: Counts | list[None] = [None] * count
+    histograms: Counts | list[None] = [None] * count
+    if tells_classes(classes):
+
+        def tables(name: str, *shape: int) -> Counts:
+            values = reply.whole_numbers(name, count * math.prod(shape), images)
+            return np.array(values, dtype=np.int64).reshape(count, *shape)
+
+        confusion = table = tables("confusion", classes, classes)
+        if (table.sum(axis=2) != total).any() or (
+            np.diagonal(table, axis1=1, axis2=2) != correct
+        ).any():
+            raise InvalidContent("its confusion matrix is not that of its images")
+        histograms = sides = tables("histograms", 2, classes, SCORE_BINS)
+        if (sides.sum(axis=3) != np.stack([total, images - total])).any():
+            raise InvalidContent("its histograms of scores are not those of its images")
     return tuple(
         Outcomes(images, int(right[k]), loss[k], squares[k], bins[k], confusion[k], histograms[k])
         for k in range(count)

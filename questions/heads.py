@@ -1,55 +1,26 @@
-"""How good would these heads be on your held-out images? One encoder, run once, and many heads.
-
-Importable without Flower: post-training methods ask it.
-"""
+"""How good would these heads be on your held-out images? One encoder, run once, and many heads."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from foundation.intervals import paired_standard_error
 from foundation.messages.content import Content, Received
 from foundation.messages.records import InvalidContent, template
 from foundation.models import State, load_state
 from foundation.models.head import with_head
 
+from .evaluation import Scores
 from .question import Question, Request, Site
 
 if TYPE_CHECKING:
     from foundation.messages.participants import Participant, Participants
 
 _MOST_HEADS = 1000
-_TABLES = ("correct", "gained", "lost")
-
-
-@dataclass(frozen=True)
-class HeadScores:
-    """What K heads do on n ``images`` that are held out, at least one, whatever their class.
-
-    All (K,): ``correct``, the images that a head classifies correctly; ``gained``, those that it
-    has right and the first head wrong, and ``lost``, the other way round; ``loss``, the sum of the
-    cross-entropies, infinite where logits are not finite.
-    """
-
-    images: int
-    correct: npt.NDArray[np.int64]
-    gained: npt.NDArray[np.int64]
-    lost: npt.NDArray[np.int64]
-    loss: npt.NDArray[np.float64]
-
-    def best(self, heads: Sequence[int], caution: float) -> int:
-        """Return the head of the largest gain, less ``caution`` standard errors; or the first."""
-        gains = (self.gained - self.lost) / self.images
-        bounds = gains - caution * paired_standard_error(self.gained, self.lost, self.images)
-        best = max(heads, key=lambda index: float(bounds[index]))
-        return best if bounds[best] > 0 else 0
 
 
 def tell(site: Site, asked: Received) -> Content:
@@ -64,27 +35,25 @@ def tell(site: Site, asked: Received) -> Content:
         "bias": template(bias.dtype, count, *bias.shape),
     }
     heads, images = asked.state("grid", shapes), site.judging_images()
-    correct, loss = [], []
     # The encoder runs once: its features are kept for the models that differ in their heads alone.
-    for row, shift in zip(heads["weight"], heads["bias"], strict=True):
-        found = images.predictions(load_state(model, with_head(state, "head", row, shift)))
-        correct.append(found.correct.cpu())
-        loss.append(float(found.loss))
-    right = torch.stack(correct).numpy()
-    tables = (right, right & ~right[:1], ~right & right[:1])
-    numbers = {n: t.sum(axis=1).tolist() for n, t in zip(_TABLES, tables, strict=True)}
-    return Content(numbers={"images": len(images), "loss": loss, **numbers})
+    found = [
+        images.predictions(load_state(model, with_head(state, "head", row, shift)))
+        for row, shift in zip(heads["weight"], heads["bias"], strict=True)
+    ]
+    correct = torch.stack([one.correct.cpu() for one in found]).numpy()
+    losses = [float(one.loss) for one in found]
+    return Scores.counted(images.labels.cpu().numpy(), correct, losses, columns=1).content()
 
 
 question = Question("heads", tell)
 
 
 @dataclass(frozen=True)
-class HeadsRequest(Request[HeadScores, "HeadScores | None"]):
+class HeadsRequest(Request[Scores, "Scores | None"]):
     """Ask clients that hold images out what each of many heads of the model does on them.
 
     ``weight`` is (K, C, d), ``bias`` (K, C); the first head is the one that the others are compared
-    with.
+    with. The scores are in one column, whatever the class.
     """
 
     state: State
@@ -103,26 +72,8 @@ class HeadsRequest(Request[HeadScores, "HeadScores | None"]):
         }
         return Content({"arrays": self.state, "grid": grid}, settings={"heads": len(self.bias)})
 
-    def checked(self, who: Participant, reply: Received) -> HeadScores:
-        images, count = sum(who.held_out), len(self.bias)
-        if (told := reply.whole_number("images", 0, 2**62)) != images:
-            raise InvalidContent(
-                f"it judges by {told} images, and not by the {images} that it joined with"
-            )
-        correct, gained, lost = (
-            np.array(reply.whole_numbers(name, count, images), dtype=np.int64) for name in _TABLES
-        )
-        if (
-            (correct - correct[0] != gained - lost).any()
-            or (lost > correct[0]).any()
-            or (gained > images - correct[0]).any()
-        ):
-            raise InvalidContent("its gains and losses are not differences of two heads")
-        return HeadScores(images, correct, gained, lost, np.array(reply.losses("loss", count)))
+    def checked(self, who: Participant, reply: Received) -> Scores:
+        return Scores.checked(reply, [sum(who.held_out)], len(self.bias))
 
-    def pooled(self, answers: Mapping[int, HeadScores]) -> HeadScores | None:
-        parts = list(answers.values())
-        if not parts:
-            return None
-        tables = (np.sum([getattr(part, n) for part in parts], axis=0) for n in (*_TABLES, "loss"))
-        return HeadScores(sum(part.images for part in parts), *tables)
+    def pooled(self, answers: Mapping[int, Scores]) -> Scores | None:
+        return Scores.sum(list(answers.values()))

@@ -20,7 +20,7 @@ from foundation.messages.records import InvalidContent, template
 from foundation.models import State, load_state
 from foundation.models.evaluation import predicted_logits
 from foundation.settings.configuration import ConfigurationError, RunConfiguration
-from generation import PixelRange, PseudoData, generate, implausible
+from generation import Generation, PixelRange, PseudoData, generate, implausible
 
 from .label_counts import shareable_counts
 from .question import Question, Request, Site
@@ -38,14 +38,6 @@ def pixel_range(configuration: RunConfiguration, description: Description) -> Pi
     if configuration.generation.form == "reference":
         return None
     return description.normalization.bounds()
-
-
-@dataclass(frozen=True)
-class MadeImages:
-    """Pseudo images, and the final objective of the inversion: the mean over the images."""
-
-    data: PseudoData
-    objective: float
 
 
 def tell(site: Site, asked: Received) -> Content:
@@ -98,7 +90,7 @@ question = Question("pseudo_images", tell)
 
 
 @dataclass(frozen=True)
-class PseudoImagesRequest(Request[MadeImages, "MadeImages | None"]):
+class PseudoImagesRequest(Request[Generation, "Generation | None"]):
     """Ask clients to invert their local models, for samples of one of :data:`KINDS`.
 
     ``seed`` is the same for all clients: with a client's index, the source of all its randomness.
@@ -131,7 +123,7 @@ class PseudoImagesRequest(Request[MadeImages, "MadeImages | None"]):
             settings={"client": client, "images": self.budgets[client]},
         )
 
-    def checked(self, who: Participant, reply: Received) -> MadeImages:
+    def checked(self, who: Participant, reply: Received) -> Generation:
         images = self.budgets[who.client]
         state = reply.state(
             "pseudo",
@@ -150,7 +142,7 @@ class PseudoImagesRequest(Request[MadeImages, "MadeImages | None"]):
         sources = torch.full((images,), who.client, dtype=torch.int64)
         data = PseudoData(state["images"], labels, sources, state["logits"])
         self._check_soft_labels(who.client, data)
-        return MadeImages(data, objective)
+        return Generation(data, objective)
 
     def _check_soft_labels(self, client: int, data: PseudoData) -> None:
         """Check that soft labels are what the client's model says, up to two machines' arithmetic.
@@ -164,10 +156,10 @@ class PseudoImagesRequest(Request[MadeImages, "MadeImages | None"]):
                 f"the soft labels differ by {difference:.0%} from what the client's model says"
             )
 
-    def pooled(self, answers: Mapping[int, MadeImages]) -> MadeImages | None:
+    def pooled(self, answers: Mapping[int, Generation]) -> Generation | None:
         parts = list(answers.values())
         if not parts:
             return None
         data = PseudoData.concatenate(part.data for part in parts)
         objective = sum(part.objective * len(part.data) for part in parts) / len(data)
-        return MadeImages(data, objective)
+        return Generation(data, objective)

@@ -60,11 +60,8 @@ class Site(Protocol):
     def data(self) -> ImageData:
         """Return the training images."""
 
-    def batches(self) -> Batches:
-        """Return the training images, resident on the device."""
-
     def inputs(self, *, ordered: bool) -> Batches:
-        """Return them as the resident model takes them: features, where its encoder is frozen."""
+        """Return them, on the device, as the resident model takes them: maybe as features."""
         ...
 
     def held_out(self) -> ImageData:

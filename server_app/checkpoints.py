@@ -42,8 +42,24 @@ FORMAT = 2
 BEFORE_ROUNDS = "train-0000"
 #: The step behind the last round, where training may end with another model than that round's.
 ENDED = "train-ended"
-_KEPT = "kept.safetensors"
-_WATCHED = "watched.safetensors"
+# What of a checkpoint is tensors, and in which file.
+_STATES = {
+    "global_state": "global.safetensors",
+    "memory": "strategy.safetensors",
+    "kept": "kept.safetensors",
+    "watched": "watched.safetensors",
+}
+_ALWAYS = ("global_state", "memory")
+# What is in the manifest as it stands.
+_PLAIN = (
+    "completed",
+    "nodes",
+    "data",
+    "label_counts",
+    "normalization",
+    "metrics_position",
+    "best_round",
+)
 #: The file that marks a run carried out to its end.
 FINISHED = "finished"
 
@@ -106,27 +122,14 @@ class Checkpoints:
         clear_unfinished(self.directory)
         manifest = {
             "format": FORMAT,
-            "completed": checkpoint.completed,
-            "versions": {
-                name: {str(client): at for client, at in versions.items()}
-                for name, versions in checkpoint.versions.items()
-            },
+            **{name: getattr(checkpoint, name) for name in (*_PLAIN, "versions")},
             "ledger": checkpoint.ledger.to_json(),
-            "nodes": checkpoint.nodes,
-            "data": checkpoint.data,
-            "label_counts": checkpoint.label_counts,
-            "normalization": checkpoint.normalization,
-            "metrics_position": checkpoint.metrics_position,
-            "best_round": checkpoint.best_round,
             "configuration": self.configuration.flat(),
         }
         with whole_folder(target) as folder:
-            write_state(folder / "global.safetensors", checkpoint.global_state)
-            write_state(folder / "strategy.safetensors", checkpoint.memory)
-            if checkpoint.kept is not None:
-                write_state(folder / _KEPT, checkpoint.kept)
-            if checkpoint.watched:
-                write_state(folder / _WATCHED, checkpoint.watched)
+            for name, file in _STATES.items():
+                if (state := getattr(checkpoint, name)) or name in _ALWAYS:
+                    write_state(folder / file, state)
             (folder / "manifest.json").write_text(json.dumps(manifest, indent=1), "utf-8")
         self._drop_superseded()
 
@@ -175,24 +178,15 @@ class Checkpoints:
             return None
         manifest = self._manifest(newest)
         try:
-            checkpoint = Checkpoint(
-                load_file(newest / "global.safetensors"),
-                load_file(newest / "strategy.safetensors"),
-                _versions(manifest),
-                list(manifest["completed"]),
-                Ledger.from_json(manifest["ledger"]),
-                dict(manifest["nodes"]),
-                dict(manifest["data"]),
-                dict(manifest["label_counts"]),
-                int(manifest["metrics_position"]),
-                load_file(newest / _KEPT) if (newest / _KEPT).is_file() else None,
-                dict(manifest.get("normalization", {})),
-                load_file(newest / _WATCHED) if (newest / _WATCHED).is_file() else {},
-                dict(manifest.get("best_round", {})),
-            )
+            known = {"normalization": {}, "best_round": {}, **manifest}  # older ones had none
+            held: dict[str, Any] = {name: known[name] for name in _PLAIN}
+            for name, file in _STATES.items():
+                if name in _ALWAYS or (newest / file).is_file():
+                    held[name] = load_file(newest / file)
+            ledger = Ledger.from_json(manifest["ledger"])
+            return Checkpoint(**held, versions=_versions(manifest), ledger=ledger)
         except (OSError, SafetensorError, KeyError, ValueError, TypeError, AttributeError) as error:
             raise CheckpointError(f"{newest} cannot be read: {error}") from error
-        return checkpoint
 
     def drop_later(self, checkpoint: Checkpoint) -> None:
         """Delete the checkpoints behind one that was loaded, since their steps are repeated."""

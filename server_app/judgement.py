@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from foundation import counted
-from foundation.intervals import Z, paired_standard_error
+from foundation.scores import Z, paired_standard_error
 from questions.evaluation import Scores
 
 #: λ of the candidates, in the order in which the clients are asked; λ = 0 is the model before.
@@ -51,7 +51,7 @@ class Tally:
 
     @property
     def standard_error(self) -> float:
-        """Of the gain; see :func:`foundation.intervals.paired_standard_error`."""
+        """Of the gain; see :func:`foundation.scores.paired_standard_error`."""
         return float(paired_standard_error(self.gained, self.lost, self.images))
 
     @property

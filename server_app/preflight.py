@@ -11,7 +11,7 @@ from foundation.data import FOLDERS
 from foundation.data.augmentation import require_room
 from foundation.data.names import shown
 from foundation.errors import warn_once
-from foundation.events.sinks import chosen_sinks
+from foundation.events.sinks import require_sinks
 from foundation.models import resolve_device
 from foundation.settings.configuration import ConfigurationError, RunConfiguration
 from foundation.settings.post_training import AUTO
@@ -86,7 +86,7 @@ def check(configuration: RunConfiguration, simulated: bool) -> None:
             f"evaluation={configuration.evaluation}: nobody uses the test images in "
             f"{shown(data_set.data_dir)}; evaluation=server or both measures on them"
         )
-    chosen_sinks(configuration.sink_names)
+    require_sinks(configuration.sink_names)
     run_directory.locate(configuration)
     checkpoints = Checkpoints(Path(configuration.resume_from) / "checkpoints", configuration)
     start = (

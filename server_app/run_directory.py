@@ -20,7 +20,8 @@ from filelock import FileLock, Timeout
 from foundation import ExpectedError, write_whole
 from foundation.data import Description
 from foundation.data.names import shown
-from foundation.disks import disk_problem, is_full
+from foundation.files import disk_problem, is_full
+from foundation.messages.fingerprint import code_fingerprint
 from foundation.processes import ProcessDied
 from foundation.settings.configuration import ConfigurationError, RunConfiguration, key_table
 
@@ -254,7 +255,11 @@ def write_configuration(
     """Write ``config.json``: the resolved configuration, versions, device, seed and images."""
     content = {
         "configuration": configuration.flat(),
-        "versions": {"python": platform.python_version(), **_installed()},
+        "versions": {
+            "python": platform.python_version(),
+            **_installed(),
+            "code": code_fingerprint(configuration.flat()),
+        },
         "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} CPUs",
         "device": device,
         "seed": configuration.seed,

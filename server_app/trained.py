@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
-from foundation.events.family import Event, ImagesMade, ResultMeasured, failures_of
+from foundation.events.family import Event, ResultMeasured
 from foundation.models import Classifier, State
-from foundation.processes import WorkerPool
-from generation import PseudoData
+from foundation.processes import WorkerPool, Workers
+from generation import Generation, PseudoData
 from post_training import Inputs, PseudoRequest
-from post_training.trained import inverted
+from post_training.trained import ReadWhenAsked, inverted
 from questions import Request
 from questions.ask import Answers
-from questions.pseudo_images import MadeImages, PseudoImagesRequest, pixel_range
-from strategies import FederatedStrategy, TooFewReplies
+from questions.pseudo_images import PseudoImagesRequest, pixel_range
+from strategies import TooFewReplies
 
 from .acceptance import Acceptance, StageParts
 from .pseudo_files import PseudoFiles
@@ -58,7 +58,8 @@ class TrainedFederation:
 
     @property
     def local_models(self) -> Mapping[int, State]:
-        return _LastLocalModels(self.rounds.strategy)
+        strategy = self.rounds.strategy
+        return ReadWhenAsked(strategy.last_local_models(), strategy.local_models.read)
 
     @property
     def num_examples(self) -> dict[int, int]:
@@ -100,29 +101,20 @@ class TrainedFederation:
     def pseudo_images(self, request: PseudoRequest) -> PseudoData:
         place = self.parts.configuration.generation.place
         started = time.perf_counter()
-        made, answers = (self._invert if place == "server" else self._ask_for_images)(request)
-        seconds = time.perf_counter() - started
-        self.record(
-            ImagesMade(
-                request.kind,
-                request.repetition,
-                request.batch,
-                len(made.data),
-                request.inversion.iterations,
-                made.objective,
-                seconds,
-                place,
-                self._by_index(request.budgets),
-                failures_of(answers.failures),
-                answers.bytes_down,
-                answers.bytes_up,
-            )
-        )
+        down = up = 0
+        if place == "server":
+            made = inverted(self, request, self.parts.model.device, self._workers(request))
+        else:
+            answers = self._asked_for_images(request)
+            made = answers[0]
+            down, up = answers[1].bytes_down, answers[1].bytes_up
+        event = request.event(made, time.perf_counter() - started)
+        budgets = self._by_index(request.budgets)
+        self.record(replace(event, place=place, budgets=budgets, bytes_down=down, bytes_up=up))
         return made.data
 
-    def _ask_for_images(self, request: PseudoRequest) -> tuple[MadeImages, Answers[MadeImages]]:
+    def _asked_for_images(self, request: PseudoRequest) -> tuple[Generation, Answers[Generation]]:
         """Have the clients invert their models; one that fails has no images in this batch."""
-        competes = request.inversion.competition_weight > 0
         asked = PseudoImagesRequest(
             request.kind,
             request.budgets,
@@ -131,7 +123,7 @@ class TrainedFederation:
             self.inputs.classes,
             self.local_models.__getitem__,
             self.model,
-            self.global_state if competes else None,
+            self.global_state if request.competes else None,
         )
         what = f"inversion of {request.kind} samples on the clients"
         answers = self.parts.clients.ask(asked, self.parts.progress(what, "clients"))
@@ -141,18 +133,16 @@ class TrainedFederation:
             raise TooFewReplies(
                 f"no client generated valid {request.kind} samples. {answers.who_failed}"
             )
-        return made, answers
+        return replace(made, failures=answers.failures), answers
 
-    def _invert(self, request: PseudoRequest) -> tuple[MadeImages, Answers[MadeImages]]:
-        """Invert the models here; nobody is asked, but models may fail all the same."""
-        models = 2 if request.inversion.competition_weight > 0 else 1
+    def _workers(self, request: PseudoRequest) -> Workers | None:
+        """Return processes to share the clients' models out over, where that pays."""
+        models = 2 if request.competes else 1
         operations = 2.0 * models * self.parts.model.operations * sum(request.budgets.values())
-        workers = self.pool.workers(
+        return self.pool.workers(
             sum(images > 0 for images in request.budgets.values()),
             operations * request.inversion.iterations,
         )
-        made = inverted(self, request, self.parts.model.device, workers)
-        return MadeImages(made.data, made.objective), Answers({}, made.failures)
 
     def _by_index(self, budgets: Mapping[int, int]) -> list[int]:
         """Return the budgets as a list with one entry for each client of the federation."""
@@ -177,22 +167,3 @@ class TrainedFederation:
         # What the step offered is judged, and that is written too.
         self.parts.commit(self.prefix + step)
         self.acceptance.settle()
-
-
-class _LastLocalModels(Mapping[int, State]):
-    """The clients' models of the last round, on disk until they are asked for."""
-
-    def __init__(self, strategy: FederatedStrategy) -> None:
-        self._strategy = strategy
-        self._clients = strategy.last_local_models()
-
-    def __getitem__(self, client: int) -> State:
-        if client not in self._clients:
-            raise KeyError(client)
-        return self._strategy.local_models.read(client)
-
-    def __iter__(self) -> Iterator[int]:
-        return iter(self._clients)
-
-    def __len__(self) -> int:
-        return len(self._clients)

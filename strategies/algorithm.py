@@ -1,7 +1,5 @@
 """An algorithm is a name and two halves."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 

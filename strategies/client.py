@@ -1,18 +1,16 @@
 """The client half of an algorithm: what it adds to the one local training loop.
 
-The loop (``client_app/training.py``) is the same for every algorithm. An algorithm that needs more
-than plain SGD on the local loss overrides one of the hooks below. Clients keep nothing between
-rounds: what an algorithm must remember of a client (SCAFFOLD's control, MOON's previous model) is
-held in the server's checkpoint and travels with the message, so a client that was restarted, was
-not heard, or takes part for the first time can never train with a stale state.
+Clients keep nothing between rounds: what an algorithm must remember of a client (SCAFFOLD's
+control, MOON's previous model) is held in the server's checkpoint and travels with the message, so
+a client that was restarted, was not heard, or takes part for the first time can never train with a
+stale state.
 """
-
-from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
 from torch import Tensor, nn
 
+from foundation.capture import Capturable
 from foundation.models import Classifier, State
 from foundation.settings.configuration import RunConfiguration
 
@@ -25,8 +23,12 @@ def gradients(parameters: Sequence[nn.Parameter]) -> list[Tensor]:
     return found
 
 
-class ClientAlgorithm:
-    """Plain local training: the client half of FedAvg, and the base of all others."""
+class ClientAlgorithm(Capturable, capturable=True):
+    """Plain local training: the client half of FedAvg, and the base of all others.
+
+    A subclass that says ``capturable=True`` is recorded with the step where a device can do that:
+    see :mod:`foundation.capture`, also for what its hooks must not do then.
+    """
 
     def __init__(self, configuration: RunConfiguration) -> None:
         self.configuration = configuration

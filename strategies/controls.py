@@ -5,17 +5,14 @@ it receives anyway, so they are kept there: a client uploads what it uploads und
 one state more, and has nothing to lose when it is restarted.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from flwr.serverapp import Grid
-from torch import Tensor, nn
+from torch import nn
 
 from foundation.models import Classifier, State
 from foundation.models.client_store import ClientStore
-from foundation.settings.configuration import RunConfiguration
 
 from .client import ClientAlgorithm, gradients
 from .server import FederatedStrategy, LocalUpdate
@@ -97,12 +94,8 @@ class WithControls(FederatedStrategy):
         self.control = memory
 
 
-class CorrectedClient(ClientAlgorithm):
+class CorrectedClient(ClientAlgorithm, capturable=True):
     """Client half: add what the server sent to every gradient, before the optimizer step."""
-
-    def __init__(self, configuration: RunConfiguration) -> None:
-        super().__init__(configuration)
-        self._correction: list[Tensor] = []
 
     def begin_round(self, model: Classifier, received: Mapping[str, State]) -> None:
         correction = received[CORRECTION]

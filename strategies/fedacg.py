@@ -7,8 +7,6 @@ m starts at zero. Nothing is sent but z, which takes the place of x: a round cos
 under FedAvg. λ = β = 0 is FedAvg, bit for bit.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -56,7 +54,7 @@ class FedACG(FederatedStrategy):
         self._momentum = dict(memory)
 
 
-class FedACGClient(ClientAlgorithm):
+class FedACGClient(ClientAlgorithm, capturable=True):
     """Client half: ``gradient += β(y - z)``."""
 
     def begin_round(self, model: Classifier, received: Mapping[str, State]) -> None:

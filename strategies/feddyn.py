@@ -9,8 +9,6 @@ holds for any number of local steps, momentum and weight decay. α balances two 
 the gradient in about 1/(1 - (1 - ηα)^τ) rounds, and the local models stay nearer to x the larger α.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -54,7 +52,7 @@ class FedDyn(WithControls):
         return {**averaged, **stepped}
 
 
-class FedDynClient(CorrectedClient):
+class FedDynClient(CorrectedClient, capturable=True):
     """Client half: ``gradient += α(y - x) - h_i``."""
 
     def begin_round(self, model: Classifier, received: Mapping[str, State]) -> None:

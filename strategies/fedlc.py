@@ -5,8 +5,6 @@
 An absent class has an infinite margin: it leaves the client's softmax, and is not pushed down.
 """
 
-from __future__ import annotations
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -32,7 +30,7 @@ def calibration(label_counts: Tensor, tau: float) -> Tensor:
     return margin - margin.max()
 
 
-class Calibrated(ClientLoss):
+class Calibrated(ClientLoss, capturable=True):
     """CE(z - τ·n_c^(-1/4), y)."""
 
     def __init__(

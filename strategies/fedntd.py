@@ -6,8 +6,6 @@ The global model is the teacher. Only its opinion of the not-true classes is kep
 the true one is not held back.
 """
 
-from __future__ import annotations
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -44,7 +42,7 @@ def not_true_distillation(
     return temperature**2 * divergence
 
 
-class NotTrueDistillation(ClientLoss):
+class NotTrueDistillation(ClientLoss, capturable=True):
     """CE + β·(not-true distillation from the global model)."""
 
     has_teacher = True

@@ -1,7 +1,5 @@
 """FedProx (Li et al. 2020): FedAvg with (μ/2)·‖y - x‖² added to every local loss."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -33,7 +31,7 @@ class Pull:
         torch._foreach_add_(found, self._anchor, alpha=-self._weight)
 
 
-class FedProxClient(ClientAlgorithm):
+class FedProxClient(ClientAlgorithm, capturable=True):
     """Client half: ``gradient += μ(y - x)``. μ = 0 is FedAvg, bit for bit."""
 
     def begin_round(self, model: Classifier, received: Mapping[str, State]) -> None:

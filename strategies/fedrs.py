@@ -3,8 +3,6 @@
 loss = CE(α_c·z_c, y),    α_c = 1 for classes that the client has, α for the others
 """
 
-from __future__ import annotations
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -23,7 +21,7 @@ def restriction(label_counts: Tensor, alpha: float) -> Tensor:
     return scale.masked_fill(label_counts == 0, alpha)
 
 
-class RestrictedSoftmax(ClientLoss):
+class RestrictedSoftmax(ClientLoss, capturable=True):
     """CE(α_c·z_c, y)."""
 
     def __init__(

@@ -9,8 +9,6 @@ terms and their constants (λ = 1, w = 0.005, 1e-9 inside the logarithms) are th
 published implementation.
 """
 
-from __future__ import annotations
-
 import math
 
 import torch
@@ -53,7 +51,7 @@ def logit_suppression(logits: Tensor, labels: Tensor, prior: Tensor) -> Tensor:
     return (prior * (torch.logsumexp(spread, dim=0) - math.log(count))).sum()
 
 
-class VacantClassDistillation(ClientLoss):
+class VacantClassDistillation(ClientLoss, capturable=True):
     """The sum of the three terms."""
 
     has_teacher = True

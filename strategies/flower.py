@@ -9,8 +9,6 @@ server optimizer that extrapolates a running variance below zero makes a model o
 are sampling, messages, checks of replies, failures and checkpoints.
 """
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import replace

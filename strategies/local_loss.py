@@ -6,22 +6,22 @@ with what a strategy adds to it: SCAFFOLD's correction, FedProx's and MOON's ter
 optimizer. A strategy that *is* such a loss names it in its ``Algorithm``.
 """
 
-from __future__ import annotations
-
 import copy
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from foundation.capture import Capturable
 from foundation.models import Classifier
 from foundation.settings import Section
 from foundation.settings.configuration import RunConfiguration
 
 
-class ClientLoss:
+class ClientLoss(Capturable):
     """A local loss for one client and one round.
 
+    A subclass that says ``capturable=True`` is recorded with the step: :mod:`foundation.capture`.
     ``label_counts`` n_c, (C,), are the client's training images of every class, on the training
     device; they stay with the client. The model holds the global parameters; it is trained after
     this.

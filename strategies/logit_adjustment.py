@@ -6,8 +6,6 @@ The local model learns likelihoods instead of its client's prior, so classes tha
 few of, or none, are not pushed down. It costs no message and no forward pass.
 """
 
-from __future__ import annotations
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -31,7 +29,7 @@ def log_prior(label_counts: Tensor, tau: float, epsilon: float) -> Tensor:
     return adjustment - adjustment.max()
 
 
-class LogitAdjusted(ClientLoss):
+class LogitAdjusted(ClientLoss, capturable=True):
     """CE(z + τ·log(π + ε), y)."""
 
     def __init__(

@@ -8,8 +8,6 @@ Dividing by η‖a‖₁ instead of ητ is what keeps it right when the local o
 (see :func:`foundation.models.aggregation.normalizer`).
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from foundation.models import State

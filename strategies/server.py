@@ -1,16 +1,12 @@
 """The server half every algorithm shares: sampling, messages, checks, aggregation.
 
 A round is :meth:`FederatedStrategy.begin`, a question to every sampled client, and
-:meth:`FederatedStrategy.finish`; all of them know states. An algorithm overrides what differs: what
-it sends beside the model (:meth:`FederatedStrategy.extra_records`), how local models are combined
-(:meth:`FederatedStrategy.aggregate`), and what it must remember (:meth:`FederatedStrategy.memory`).
+:meth:`FederatedStrategy.finish`. An algorithm overrides what differs.
 """
-
-from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -21,7 +17,7 @@ from flwr.serverapp import Grid
 
 from foundation import ExpectedError, counted
 from foundation.data.batches import steps_per_epoch
-from foundation.events.family import Failure, failures_of
+from foundation.events.family import RoundDone, failures_of
 from foundation.messages.content import payload_bytes
 from foundation.messages.gather import Gathered, grouped
 from foundation.messages.participants import MissingClients, Participants
@@ -64,19 +60,6 @@ class LocalUpdate:
     load: Callable[[], State]
 
 
-@dataclass(frozen=True)
-class RoundOutcome:
-    """What happened in a round, for logs, metrics and reports."""
-
-    server_round: int
-    clients: tuple[int, ...]
-    failures: tuple[Failure, ...]
-    train_loss: float
-    bytes_down: int
-    bytes_up: int
-    notes: dict[str, float] = field(default_factory=dict)
-
-
 @dataclass(eq=False)
 class FederatedStrategy:
     """FedAvg's server half, and the base of all others."""
@@ -94,7 +77,8 @@ class FederatedStrategy:
 
     def __post_init__(self) -> None:
         self.local_models = ClientStore(self.directory / "local_models")
-        self.outcome: RoundOutcome | None = None
+        #: The last round, but for what is not known here: accuracy, seconds, and whose round it is.
+        self.outcome: RoundDone | None = None
         #: Versions that checkpoints behind the current state still refer to.
         self.retained: list[Versions] = []
         #: The clients of the round, and the nodes they are asked through.
@@ -294,14 +278,19 @@ class FederatedStrategy:
                 f"state of the model: {problem}"
             )
         weights = sample_weights([update.num_examples for update in updates])
-        self.outcome = RoundOutcome(
+        self.outcome = RoundDone(
             server_round,
-            tuple(update.client for update in updates),
-            failures_of(failures),
-            sum(w * u.train_loss for w, u in zip(weights, updates, strict=True)),
-            self._bytes_down,
-            self._bytes_up,
-            dict(self._notes),
+            phase="",
+            accuracy=None,
+            loss=None,
+            measured=None,
+            train_loss=sum(w * u.train_loss for w, u in zip(weights, updates, strict=True)),
+            seconds=None,
+            clients=tuple(update.client for update in updates),
+            failures=failures_of(failures),
+            bytes_down=self._bytes_down,
+            bytes_up=self._bytes_up,
+            notes=dict(self._notes),
         )
         return combined
 

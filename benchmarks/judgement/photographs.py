@@ -20,12 +20,12 @@ from torch.nn import functional as F
 from foundation.data import DataSet, Normalization
 from foundation.data.partitions import partition
 from foundation.models import build
+from foundation.models.closed_form import FeatureSums
 from foundation.models.evaluation import features_of
+from foundation.models.head import LinearHead
 from foundation.models.initial_weights import fitted, pixel_constants, read_weights
 from foundation.settings.calibration import HeadSettings
 from post_training.calibration.bias import bias_from_predictions
-from post_training.calibration.closed_form import FeatureSums
-from post_training.calibration.linear_head import LinearHead
 from post_training.closed_form_head import grid_of
 from server_app.judgement import STEPS
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from foundation.intervals import paired_standard_error
+from foundation.scores import paired_standard_error
 
 Array = npt.NDArray[np.float64]
 Rule = Callable[[Array, Array], npt.NDArray[np.int64]]

@@ -21,7 +21,8 @@ from foundation.settings.configuration import ConfigurationError, RunConfigurati
 from .comparison_page import CELLS, document
 from .execution import Outcome, Workshop
 from .plan import Cell, Plan, read_plan
-from .results import KEPT, LAST, PENDING, CellResult, Results, read_cell, spread, to_csv
+from .reproduction import read_published, reproduction
+from .results import KEPT, LAST, PENDING, CellResult, Mean, Results, read_cell, to_csv
 from .sharing import Run, share
 
 _SECONDS_BETWEEN_TABLES = 20.0
@@ -37,14 +38,16 @@ def compare(
     jobs: int = 0,
     output: Path | None = None,
     baseline: str = "",
+    reproduce: Path | None = None,
     say: Say = print,
 ) -> int:
     """Make the runs a comparison lacks (see :func:`read_plan`), and write its tables and figures.
 
     By default as many ``jobs`` go on at once as there are cores, where runs need no GPU and no
     engine that takes all cores itself; else one. The directory is by default
-    ``outputs/compare-<name of the last file>``, or called after the varied keys. Returns the number
-    of cells without a result.
+    ``outputs/compare-<name of the last file>``, or called after the varied keys. ``reproduce`` is
+    the plan of a published table (:mod:`fedf2dg.compare.reproduction`); what differs from it is
+    said and written to ``reproduction.md``. Returns the number of cells without a result.
 
     Raises
     ------
@@ -53,6 +56,8 @@ def compare(
     """
     from server_app import preflight
 
+    published = read_published(reproduce) if reproduce else None
+    files = [*([reproduce] if reproduce else []), *files]
     plan = read_plan(files, arguments, preflight.parse, baseline)
     if jobs < 0:
         raise ConfigurationError(f"jobs = {jobs} must be at least 1")
@@ -60,12 +65,17 @@ def compare(
     directory.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(directory / ".lock", blocking=False):
-            return _carry_out(plan, directory, engine, jobs, say)
+            results = _carry_out(plan, directory, engine, jobs, say)
+            if published:
+                table = reproduction(published, results)
+                say("\n" + table.terminal())
+                write_whole(directory / "reproduction.md", table.markdown() + "\n")
+            return len(results.failed)
     except Timeout as error:
         raise ConfigurationError(f"another comparison is working in {directory}") from error
 
 
-def _carry_out(plan: Plan, directory: Path, engine: Engine, jobs: int, say: Say) -> int:
+def _carry_out(plan: Plan, directory: Path, engine: Engine, jobs: int, say: Say) -> Results:
     runs = share(plan.cells, engine)
     jobs = _at_once(jobs, engine, plan, len(runs))
     workshop = Workshop(directory, engine, jobs)
@@ -101,7 +111,7 @@ def _carry_out(plan: Plan, directory: Path, engine: Engine, jobs: int, say: Say)
             print(f"       log: {log}", file=sys.stderr)
     say((directory / "comparison.md").read_text("utf-8").split(f"\n## {CELLS}")[0].rstrip())
     say(f"comparison: {directory / 'comparison.html'}")
-    return len(results.failed)
+    return results
 
 
 def _at_once(jobs: int, engine: Engine, plan: Plan, runs: int) -> int:
@@ -204,10 +214,10 @@ class _Progress:
         """Estimate from the runs of the same stages so far, else from all."""
         if not self._left:
             return ""
-        every = spread([s for seconds in self._seconds.values() for s in seconds])
+        every = Mean.of([s for seconds in self._seconds.values() for s in seconds])
         if every is None:
             return ""
-        known = {stages: spread(seconds) for stages, seconds in self._seconds.items()}
+        known = {stages: Mean.of(seconds) for stages, seconds in self._seconds.items()}
         work = [found.mean if (found := known.get(r.stages)) else every.mean for r in self._left]
         left = max(sum(work) / self._jobs, max(work))
         unit, size = ("s", 1) if left < 100 else ("min", 60) if left < 6000 else ("h", 3600)

@@ -8,25 +8,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from fedf2dg.report import RunRecord
 from fedf2dg.report.document import Cell, Document, Facts, Note, Part, Picture, Row, Section, Table
 from fedf2dg.report.figures import MOST_LINES, Dot, curves, dots, to_svg
-from fedf2dg.report.report import settings_rows
+from fedf2dg.report.report import keys_section
 from fedf2dg.report.run_record import Measurement
 from fedf2dg.report.tables import byte_unit, size_in_words
 from foundation import counted
 from foundation.wording import NONE, duration
 
 from .plan import Method
-from .results import (
-    KEPT,
-    LAST,
-    OTHER,
-    TIMES,
-    CellResult,
-    Difference,
-    Results,
-    Spread,
-    spread,
-    t_factor,
-)
+from .results import KEPT, LAST, OTHER, TIMES, CellResult, Mean, Results, t_factor
 
 # More classes do not fit into a table that can be read.
 _MOST_CLASSES = 20
@@ -86,7 +75,7 @@ def accuracy_section(results: Results) -> Section | None:
         [
             method.name,
             str(len(results.of(method))),
-            *(_share(results.spread(method, f"accuracy_{stage}")) for stage in results.compared),
+            *(_share(results.mean(method, f"accuracy_{stage}")) for stage in results.compared),
         ]
         for method in results.plan.methods
     ]
@@ -133,7 +122,7 @@ def gain_section(results: Results) -> Section | None:
     """What the post-training stages add to the same run's federated model."""
     stages = [stage for stage in results.compared if stage != "federated"]
     rows = [
-        [method.name, *(_difference(results.gain(method, stage)) for stage in stages)]
+        [method.name, *(_difference(results.mean(method, f"gain_{stage}")) for stage in stages)]
         for method in results.plan.methods
         if stages
     ]
@@ -159,11 +148,8 @@ def best_on_test_section(results: Results) -> Section | None:
                 if (high := result.figures.get(best)) is not None
                 and (end := result.figures.get(last)) is not None
             ]
-            mean = spread(over)
-            row += [
-                _share(results.spread(method, best)),
-                f"{100 * mean.mean:+.2f}" if mean else None,
-            ]
+            mean = Mean.of(over)
+            row += [_share(results.mean(method, best)), f"{100 * mean.mean:+.2f}" if mean else None]
         rows.append(row)
     note = (
         "The highest accuracy met on the way, chosen on the test set itself, and by how many "
@@ -200,7 +186,7 @@ def cost_section(results: Results) -> Section | None:
     parts = [*TIMES, *([OTHER] if others else [])]
 
     def mean(method: Method, column: str, form: Callable[[float], str]) -> str | None:
-        found = results.spread(method, column)
+        found = results.mean(method, column)
         return None if found is None else form(found.mean)
 
     rows = [
@@ -290,7 +276,7 @@ def interval_notes(counts: set[int]) -> list[str]:
     return notes
 
 
-def _share(found: Spread | None) -> str | None:
+def _share(found: Mean | None) -> str | None:
     if found is None:
         return None
     if found.deviation is None:
@@ -298,19 +284,19 @@ def _share(found: Spread | None) -> str | None:
     return f"{100 * found.mean:.2f} ± {100 * found.deviation:.2f} %"
 
 
-def _difference(found: Difference | None) -> Cell | None:
+def _difference(found: Mean | None) -> Cell | None:
     if found is None:
         return None
-    shown = f"{100 * found.mean:+.2f}"
-    if found.low is not None and found.high is not None:
-        shown += f" [{100 * found.low:+.2f}, {100 * found.high:+.2f}]"
+    shown, reach = f"{100 * found.mean:+.2f}", found.reach
+    if reach is not None:
+        shown += f" [{100 * (found.mean - reach):+.2f}, {100 * (found.mean + reach):+.2f}]"
     return Cell(shown, "" if not found.clear else "gain" if found.mean > 0 else "loss")
 
 
 def _lead(results: Results) -> str:
     best: tuple[float, str] | None = None
     for method in results.plan.methods:
-        found = results.spread(method, f"accuracy_{LAST}")
+        found = results.mean(method, f"accuracy_{LAST}")
         if found is not None and (best is None or found.mean > best[0]):
             width = f" ± {100 * found.deviation:.1f}" if found.deviation is not None else ""
             best = (found.mean, f"{method.name}, {100 * found.mean:.1f}{width} %")
@@ -342,7 +328,7 @@ def _accuracies(results: Results) -> Iterator[Picture]:
     shown: dict[str, dict[str, Dot]] = {}
     for method in results.plan.methods:
         for stage in results.compared:
-            found = results.spread(method, f"accuracy_{stage}")
+            found = results.mean(method, f"accuracy_{stage}")
             single = [100 * value for value in results.values(method, f"accuracy_{stage}")]
             if found is not None:
                 reach = None if found.deviation is None else 100 * found.deviation
@@ -360,9 +346,7 @@ def _accuracies(results: Results) -> Iterator[Picture]:
     yield Picture(svg, caption)
 
 
-def _differences(
-    results: Results, found: Mapping[str, Mapping[str, Difference]]
-) -> Iterator[Picture]:
+def _differences(results: Results, found: Mapping[str, Mapping[str, Mean]]) -> Iterator[Picture]:
     # A stage that all methods share with their baseline differs in nothing.
     same = [s for s in results.compared if all(_nothing(d[s]) for d in found.values() if s in d)]
     shown = {
@@ -385,12 +369,12 @@ def _differences(
     yield Picture(svg, caption)
 
 
-def _dot(found: Difference) -> Dot:
-    reach = None if found.high is None else 100 * (found.high - found.mean)
+def _dot(found: Mean) -> Dot:
+    reach = None if found.reach is None else 100 * found.reach
     return Dot(100 * found.mean, reach, filled=found.clear)
 
 
-def _nothing(difference: Difference) -> bool:
+def _nothing(difference: Mean) -> bool:
     return difference.mean == 0 and not difference.deviation
 
 
@@ -431,6 +415,5 @@ def _common_settings(results: Results) -> Section:
     """The keys that are the same in all cells."""
     varied = {*results.plan.varied(), "seed", "output-dir", "resume-from"}
     settings = results.cells[0].cell.configuration.flat()
-    rows = settings_rows({name: value for name, value in settings.items() if name not in varied})
-    title = "Settings of all cells"
-    return Section(title, [Table(title, [], rows, words=(0, 1))], long=True, columns=True)
+    same = {name: value for name, value in settings.items() if name not in varied}
+    return keys_section("Settings of all cells", same)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -40,6 +42,8 @@ COLUMNS = (
     "bytes_up",
 )
 _GAVE = "bytes_up_"
+#: What else comparison.csv says of a cell (:attr:`CellResult.marks`).
+MARKS = ("partition", "weights", "versions")
 # What summary.json calls the model that a run kept.
 _SELECTED = "selected"
 
@@ -47,70 +51,36 @@ Figures = Mapping[str, float | None]
 
 
 @dataclass(frozen=True)
-class Spread:
-    """Mean and sample standard deviation (n - 1 in the denominator) of some values.
+class Mean:
+    """The mean of some values, of accuracies or of their differences under the same seeds.
 
-    ``deviation`` is None for a single value, which has no spread.
+    ``deviation`` is that of a sample (n - 1 in the denominator); a single value has none.
     """
 
     count: int
     mean: float
     deviation: float | None
 
+    @classmethod
+    def of(cls, values: Sequence[float]) -> Mean | None:
+        """Return the mean of values; None of nothing."""
+        if not values:
+            return None
+        array = np.asarray(values, dtype=np.float64)
+        deviation = float(array.std(ddof=1)) if len(array) > 1 else None
+        return cls(len(array), float(array.mean()), deviation)
 
-@dataclass(frozen=True)
-class Difference:
-    """Mean of paired differences, with the confidence interval of Student's paired t.
-
-    ``low`` and ``high`` are None for a single pair, about whose spread nothing is known.
-    """
-
-    count: int
-    mean: float
-    deviation: float | None
-    low: float | None = None
-    high: float | None = None
+    @property
+    def reach(self) -> float | None:
+        """Half the 95 % interval, t(0.95, n - 1) · s / √n (Student 1908)."""
+        if self.deviation is None:
+            return None
+        return t_factor(self.count) * self.deviation / math.sqrt(self.count)
 
     @property
     def clear(self) -> bool:
-        """Whether the interval excludes zero; never of two pairs, which can agree by chance."""
-        if self.low is None or self.high is None or self.count < 3:
-            return False
-        return not self.low <= 0 <= self.high
-
-
-def spread(values: Sequence[float]) -> Spread | None:
-    """Return mean and standard deviation; None of nothing."""
-    if not values:
-        return None
-    array = np.asarray(values, dtype=np.float64)
-    deviation = float(array.std(ddof=1)) if len(array) > 1 else None
-    return Spread(len(array), float(array.mean()), deviation)
-
-
-def mean_difference(differences: Sequence[float]) -> Difference | None:
-    """Compare two methods that were run under the same seeds.
-
-    Parameters
-    ----------
-    differences : sequence of float
-        One result less the other's under each seed.
-
-    Returns
-    -------
-    Difference, optional
-        The mean d, and d ± t(0.95, n - 1) · s / √n with s the standard deviation of the differences
-        (Student 1908). None if there is no pair.
-    """
-    found = spread(differences)
-    if found is None:
-        return None
-    if found.deviation is None:
-        return Difference(found.count, found.mean, None)
-    reach = t_factor(found.count) * found.deviation / math.sqrt(found.count)
-    return Difference(
-        found.count, found.mean, found.deviation, found.mean - reach, found.mean + reach
-    )
+        """Whether the interval excludes zero; never of two values, which can agree by chance."""
+        return self.reach is not None and self.count > 2 and abs(self.mean) > self.reach
 
 
 def t_factor(count: int) -> float:
@@ -126,7 +96,9 @@ class CellResult:
     what left the clients beside models. Accuracies are those of a stage's last round or epoch, or
     the highest met on the test set (``best_on_test``). Shared parts of the time count in full for
     each cell, bytes for all clients together. ``recall`` is the share of each class's test images
-    that is found, federated (``"federated"``) and after the last stage (``LAST``).
+    that is found, federated (``"federated"``) and after the last stage (``LAST``). ``marks``,
+    by :data:`MARKS`, tell whether another run had the same beginning and end: digests of which
+    client holds which image and of the kept model, and the versions.
     """
 
     cell: Cell
@@ -138,6 +110,7 @@ class CellResult:
     judged: bool = False
     recall: Mapping[str, Sequence[float]] = field(default_factory=dict)
     class_names: Sequence[str] = ()
+    marks: Mapping[str, str] = field(default_factory=dict)
     measurements: Sequence[Measurement] = ()
 
     @property
@@ -192,8 +165,19 @@ def read_cell(cell: Cell, directory: Path) -> CellResult:
         judged=bool(summary.get("judged")),
         recall=_recalls(record, final),
         class_names=record.class_names,
+        marks=_marks(record),
         measurements=tuple(record.measurements()),
     )
+
+
+def _marks(record: RunRecord) -> dict[str, str]:
+    files = ("partition.npy", "model/model.safetensors")
+    found = {}
+    for name, file in zip(MARKS, files, strict=False):
+        with suppress(FileNotFoundError), (record.directory / file).open("rb") as content:
+            found[name] = hashlib.file_digest(content, "sha256").hexdigest()[:16]
+    found[MARKS[-1]] = "; ".join(f"{name} {of}" for name, of in record.versions.items())
+    return found
 
 
 def gains(reached: Mapping[str, float | None]) -> dict[str, float | None]:
@@ -272,16 +256,16 @@ class Results:
         found = [result.figures.get(column) for result in self.of(method)]
         return [value for value in found if value is not None]
 
-    def spread(self, method: Method, column: str) -> Spread | None:
-        """Return mean and standard deviation of a figure over a method's seeds."""
-        return spread(self.values(method, column))
+    def mean(self, method: Method, column: str) -> Mean | None:
+        """Return the mean of a figure over a method's seeds."""
+        return Mean.of(self.values(method, column))
 
     def baseline(self, method: Method) -> Method | None:
         """Return the method a method is compared with."""
         name = self.plan.baselines.get(method.name)
         return next((m for m in self.plan.methods if m.name == name), None)
 
-    def difference(self, method: Method, stage: str) -> Difference | None:
+    def difference(self, method: Method, stage: str) -> Mean | None:
         """Return a method's last accuracy after a stage less its baseline's, paired by seed."""
         other = self.baseline(method)
         if other is None:
@@ -290,11 +274,7 @@ class Results:
             {r.cell.seed: v for r in self.of(m) if (v := r.accuracy(stage)) is not None}
             for m in (method, other)
         )
-        return mean_difference([mine[seed] - theirs[seed] for seed in mine if seed in theirs])
-
-    def gain(self, method: Method, stage: str) -> Difference | None:
-        """Return the accuracy after a stage less that of the same run's federated model."""
-        return mean_difference(self.values(method, f"gain_{stage}"))
+        return Mean.of([mine[seed] - theirs[seed] for seed in mine if seed in theirs])
 
 
 def to_csv(results: Results) -> str:
@@ -305,7 +285,7 @@ def to_csv(results: Results) -> str:
     content = io.StringIO()
     writer = csv.writer(content, lineterminator="\n")
     names = [name.replace(" ", "_") for name in figures]
-    writer.writerow(["method", *varied, "seed", "status", *names, "directory", "reason"])
+    writer.writerow(["method", *varied, "seed", "status", *names, *MARKS, "directory", "reason"])
     for result in results.cells:
         settings = result.cell.configuration.flat()
         writer.writerow(
@@ -315,6 +295,7 @@ def to_csv(results: Results) -> str:
                 result.cell.seed,
                 result.status,
                 *(result.figures.get(name) for name in figures),
+                *(result.marks.get(name) for name in MARKS),
                 f"runs/{result.directory.name}",
                 result.reason,
             ]

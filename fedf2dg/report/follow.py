@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Sequence
+from itertools import takewhile
 from pathlib import Path
 
 from fedf2dg.report.report import write_report
@@ -30,8 +31,7 @@ def follow(
     directory = Path(run_directory)
     shown: tuple[Event, ...] = ()
     last_progress = ""
-    waiting = False
-    broken_off = False
+    waiting = broken_off = False
     while True:
         try:
             events = read_run(directory).events
@@ -40,16 +40,15 @@ def follow(
         if not events and not waiting:
             waiting = True
             say(f"waiting for a run in {directory}")
+        end = _end(events)
         if events != shown:
-            same = 0
-            while same < min(len(events), len(shown)) and events[same] == shown[same]:
-                same += 1
+            pairs = zip(events, shown, strict=False)
+            same = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
             if same < len(shown):
                 say("the run was resumed from an earlier step")
             for event in events[same:]:
                 if line := event.sentence(_rounds(directory)):
                     say(line)
-            end = _end(events)
             # A run that had broken off before may be being resumed at this moment.
             broken_off = not shown and end is not None and end.status != "completed"
             if broken_off:
@@ -59,7 +58,7 @@ def follow(
             # The summary is written right after the last event; the report is to hold it.
             if end and (directory / "summary.json").is_file():
                 return report
-        elif _end(shown) and not broken_off:
+        elif end and not broken_off:
             return write_report(directory)
         if (progress := _progress(directory)) and progress != last_progress:
             say(progress)

@@ -7,10 +7,10 @@ from typing import Any
 
 from fedf2dg.report.document import Cell, Row, Table
 from fedf2dg.report.run_record import RunRecord, mapping, number
-from fedf2dg.report.tables import MEASURED_ON, percent, points, stages
+from fedf2dg.report.tables import MEASURED_ON, amount, percent, points, stages
 from foundation import counted
 from foundation.events.family import ClientAccuracy, ClientJudgement, Evaluated, Judged
-from foundation.intervals import Z, difference_interval
+from foundation.scores import Z, difference_interval
 
 _IN_WORDS = {
     "federated": "federated training",
@@ -112,7 +112,7 @@ def judgements_table(record: RunRecord) -> Table:
         gain = "" if event.gain is None else f"{100 * event.gain:+.1f}"
         if gain:
             gain += f"{'' if error is None else f' ± {100 * Z * error:.1f}'} points"
-        rows.append([event.stage, gain, _count(event.images), Cell(event.verdict, "any")])
+        rows.append([event.stage, gain, amount(event.images), Cell(event.verdict, "any")])
     header = ["stage", "gain and 95 % interval", "held-out images", "verdict"]
     return Table("Judgements of the clients", header, rows, words=(0, -1))
 
@@ -138,14 +138,14 @@ def clients_table(record: RunRecord) -> Table:
         for row in last.clients:
             note(row, "kept", row.kept)
     columns = list(dict.fromkeys(column for found in shares.values() for column in found))
-    names, examples = dict(enumerate(record.client_names())), record.examples_per_client()
+    names, examples = dict(enumerate(record.met.names)), record.met.num_examples
     rows = [
         [
             names.get(row.client if row.client is not None else -1) or row.name or str(client),
             f"{examples[client]:,.0f}"
             if isinstance(client, int) and client < len(examples)
             else "",
-            _count(row.images),
+            amount(row.images),
             *(percent(shares[client].get(column)) for column in columns),
         ]
         for client, row in facts.items()
@@ -153,7 +153,3 @@ def clients_table(record: RunRecord) -> Table:
     header = ["client", "training images", "held-out images", *columns]
     title = "Accuracy on each client's held-out images"
     return Table(title, header, rows, rest_in="summary.json")
-
-
-def _count(images: int | None) -> str | None:
-    return None if images is None else f"{images:,}"

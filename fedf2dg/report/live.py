@@ -17,7 +17,7 @@ from fedf2dg.report.tables import terminal_table
 from fedf2dg.report.verdict import Evidence, lines
 from foundation import only_warned, write_whole
 from foundation.events.family import Listener, ModelKept, PseudoImagesStored, RunCompleted
-from foundation.events.sinks import Relay
+from foundation.events.sinks.relay import Relay
 from foundation.models.directory import CARD
 
 log = logging.getLogger("flwr.fedf2dg")

@@ -60,9 +60,17 @@ class PseudoGrid:
         return image_grid(self.tiles, rows, columns)
 
 
-def stored_sets(run_directory: Path | str) -> list[tuple[str, int]]:
-    """List (kind, competition round) of the sets of pseudo images, in the order they were made."""
-    return sorted({(kind, place) for kind, place, _, _ in _stored(run_directory)}, key=_order)
+def stored_sets(run_directory: Path | str) -> dict[tuple[str, int], list[Path]]:
+    """Return the files of each set, by (kind, competition round), in the order of making."""
+    found = []
+    for path in (Path(run_directory) / "pseudo_data").glob("*.safetensors"):
+        if match := _FILE.fullmatch(path.name):
+            kind, place, batch = match["kind"], int(match["competition"]), int(match["batch"])
+            found.append((place, kind != "common", kind, batch, path))
+    sets: dict[tuple[str, int], list[Path]] = {}
+    for place, _, kind, _, path in sorted(found):
+        sets.setdefault((kind, place), []).append(path)
+    return sets
 
 
 def read_grid(
@@ -74,7 +82,7 @@ def read_grid(
     and of the classes that most of them made. Only these are read, however large the files are.
     ``PseudoDataError`` if there is no such set or it cannot be read.
     """
-    files = [p for k, c, _, p in _stored(run_directory) if (k, c) == (kind, competition_round)]
+    files = stored_sets(run_directory).get((kind, competition_round))
     if not files:
         raise PseudoDataError(f"no {kind} images of competition round {competition_round} stored")
     try:
@@ -120,26 +128,10 @@ def pseudo_grid(run_directory: Path | str, class_names: Sequence[str] = ()) -> P
     sets = stored_sets(run_directory)
     if not sets:
         raise PseudoDataError(f"{run_directory} holds no pseudo data")
-    grid = read_grid(run_directory, *sets[0])
+    grid = read_grid(run_directory, *next(iter(sets)))
     path = Path(run_directory) / "pseudo_data" / "grid.png"
     write_whole(path, to_png(grid.figure(class_names)), rivals=True)
     return path
-
-
-def _order(stored_set: tuple[str, int]) -> tuple[int, bool, str]:
-    """As sets are made: by competition round, common samples first."""
-    kind, competition_round = stored_set
-    return competition_round, kind != "common", kind
-
-
-def _stored(run_directory: Path | str) -> list[tuple[str, int, int, Path]]:
-    """Return (kind, competition round, batch, file) of each file of pseudo data, in order."""
-    found = []
-    for path in (Path(run_directory) / "pseudo_data").glob("*.safetensors"):
-        match = _FILE.fullmatch(path.name)
-        if match:
-            found.append((match["kind"], int(match["competition"]), int(match["batch"]), path))
-    return sorted(found, key=lambda stored: (_order(stored[:2]), stored[2]))
 
 
 def _normalization(metadata: Mapping[str, str]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

@@ -26,6 +26,7 @@ from fedf2dg.report.tables import (
     DIAGNOSIS,
     EXPLAINED,
     MEASURED_ON,
+    amount,
     ceilings_table,
     measured_sentence,
     percent,
@@ -34,20 +35,9 @@ from fedf2dg.report.tables import (
     stage_table,
     stages,
 )
-from fedf2dg.report.verdict import (
-    Evidence,
-    details,
-    opening,
-)
+from fedf2dg.report.verdict import Evidence, details, opening
 from foundation import counted, only_warned, scores, write_whole
-from foundation.events.family import (
-    ClientsMet,
-    Evaluated,
-    ImagesMade,
-    RoundDone,
-    RunEnded,
-    RunStarted,
-)
+from foundation.events.family import Evaluated, ImagesMade, RoundDone, RunEnded, RunStarted
 from foundation.wording import duration
 
 _REFRESH_SECONDS = 10
@@ -131,7 +121,7 @@ def _made(
 
 def title(record: RunRecord) -> str:
     """Say: "A classifier of cat, horse and ship, learned from 540 images of 3 clients"."""
-    names, examples = record.class_names, record.examples_per_client()
+    names, examples = record.class_names, record.met.num_examples
     what = "A classifier"
     if 2 <= len(names) <= _NAMES_SHOWN:
         what += f" of {', '.join(names[:-1])} and {names[-1]}"
@@ -209,7 +199,7 @@ def _by_class(record: RunRecord) -> Iterator[Part]:
 
 def _images(record: RunRecord) -> dict[str, str]:
     """How many images were trained on, and measured on by whom."""
-    facts, examples = {}, record.examples_per_client()
+    facts, examples = {}, record.met.num_examples
     if examples:
         facts["training images"] = f"{sum(examples):,.0f}"
     for stage in stages(record.summary):
@@ -259,22 +249,20 @@ def _diagnosis(record: RunRecord) -> Iterator[Part]:
 
 
 def _generation(record: RunRecord) -> Iterator[Part]:
-    rows = [
-        [
-            event.kind,
-            _count(event.competition_round),
-            _count(event.batch),
-            _count(event.images),
-            _range([budget for budget in event.budgets if budget]),
-            _count(event.iterations),
-            None if event.objective is None else f"{event.objective:.4g}",
-            duration(event.seconds),
-            _count((event.images or 0) * (event.iterations or 0) / event.seconds)
-            if event.seconds
-            else None,
-        ]
-        for event in record.of(ImagesMade)
-    ]
+    rows = []
+    for event in record.of(ImagesMade):
+        steps, budgets = (event.images or 0) * (event.iterations or 0), filter(None, event.budgets)
+        rows.append(
+            [
+                event.kind,
+                *map(amount, (event.competition_round, event.batch, event.images)),
+                _range(list(budgets)),
+                amount(event.iterations),
+                None if event.objective is None else f"{event.objective:.4g}",
+                duration(event.seconds),
+                amount(steps / event.seconds if event.seconds else None),
+            ]
+        )
     header = ["samples", "competition round", "batch", "images", "per client", "iterations"]
     header += ["objective", "time", "image iterations/s"]
     if rows:
@@ -326,14 +314,14 @@ def _accuracy(record: RunRecord) -> Iterator[Part]:
 
 
 def _clients(record: RunRecord) -> Iterator[Part]:
-    counts, examples = record.label_counts(), record.examples_per_client()
+    counts, examples = record.label_counts(), record.met.num_examples
     if counts:
         empty = sum(value == 0 for row in counts for value in row) / (len(counts) * len(counts[0]))
         described = (
             f"Heat map of the number of training images per client and class: {len(counts)} "
             f"clients, {len(counts[0])} classes, {100 * empty:.0f} % of the cells empty."
         )
-        drawn = figures.label_counts(counts, record.class_names, record.client_names())
+        drawn = figures.label_counts(counts, record.class_names, record.met.names)
         caption = (
             "Training images per client (row) and class (column), as the clients reported them; "
             "empty cells hold none. The colour scale is that of square roots, so that small counts "
@@ -364,7 +352,7 @@ def _why_uncounted(record: RunRecord) -> str:
 
 def _pseudo_images(record: RunRecord) -> Iterator[Part]:
     """The first common samples, and the last hard ones."""
-    sets = stored_sets(record.directory)
+    sets = list(stored_sets(record.directory))
     parts: list[Part] = [Note(_PSEUDO_IMAGES if sets else "No pseudo images stored.")]
     shown = sets[:1] + [s for s in sets[1:] if s[0] != sets[0][0]][-1:]
     for kind, competition_round in shown:
@@ -373,7 +361,7 @@ def _pseudo_images(record: RunRecord) -> Iterator[Part]:
         except PseudoDataError as error:
             parts.append(Note(f"{str(error)[:1].upper()}{_cut(str(error)[1:])}.", "warning"))
             continue
-        drawn = grid.figure(record.class_names, record.client_names())
+        drawn = grid.figure(record.class_names, record.met.names)
         when = f" of competition round {competition_round}" if competition_round else ""
         described = (
             f"Grid of generated images, {kind} samples{when}: {len(grid.clients)} clients in rows, "
@@ -476,31 +464,25 @@ def _traffic(record: RunRecord) -> Iterator[Part]:
 
 
 def _configuration(record: RunRecord) -> Iterator[Part]:
-    met = record.latest(ClientsMet)
-    aside = _SIMULATION if met and not met.simulated else ()
+    aside = () if record.met.simulated else _SIMULATION
     keys = {key: value for key, value in record.configuration.items() if key not in aside}
-    rows = settings_rows(keys)
-    yield _settings("Configuration", rows, "config.json holds no configuration.")
+    yield keys_section("Configuration", keys)
 
 
 def _versions(record: RunRecord) -> Iterator[Part]:
     device = {"device": record.device} if record.device else {}
-    rows = settings_rows({**device, **record.versions})
-    yield _settings("Versions", rows, "config.json holds no versions.")
+    yield keys_section("Versions", {**device, **record.versions})
 
 
-def _settings(title: str, rows: list[list[str]], nothing: str) -> Section:
-    if not rows:
-        return Section(title, [Note(nothing)])
-    return Section(title, [Table(title, [], rows, words=(0, 1))], long=True, columns=True)
-
-
-def settings_rows(settings: Mapping[str, object]) -> list[list[str]]:
-    """Return names and values as the rows of a table."""
-    return [
+def keys_section(title: str, settings: Mapping[str, object]) -> Section:
+    """Return names and values as a section of a page."""
+    rows = [
         [str(name), value if isinstance(value, str) else json.dumps(value)]
         for name, value in settings.items()
     ]
+    if not rows:
+        return Section(title, [Note("config.json holds none.")])
+    return Section(title, [Table(title, [], rows, words=(0, 1))], long=True, columns=True)
 
 
 def _cut(content: str) -> str:
@@ -513,7 +495,3 @@ def _range(values: Sequence[int]) -> str | None:
         return None
     low, high = min(values), max(values)
     return f"{low:,}" if low == high else f"{low:,} to {high:,}"
-
-
-def _count(value: float | None) -> str | None:
-    return None if value is None else f"{value:,.0f}"

@@ -33,14 +33,12 @@ class Measurement:
     """One measured accuracy, in [0, 1], on the way of the global model.
 
     ``position`` is the place on the axis of its stage ("federated", "distillation", the first one,
-    or "competition"): the round, the epoch, or the competition round as a fraction. ``retrained``
-    tells a federated round of the competition from an epoch of distillation.
+    or "competition"): the round, the epoch, or the competition round as a fraction.
     """
 
     stage: str
     position: float
     accuracy: float
-    retrained: bool = False
 
 
 @dataclass(frozen=True)
@@ -56,7 +54,6 @@ class RunRecord:
     configuration: Mapping[str, Any] = field(default_factory=dict)
     versions: Mapping[str, Any] = field(default_factory=dict)
     device: str | None = None
-    seed: int | None = None
     class_names: tuple[str, ...] = ()
     events: tuple[Event, ...] = ()
     summary: Mapping[str, Any] = field(default_factory=dict)
@@ -89,7 +86,6 @@ class RunRecord:
             configuration=mapping(config.get("configuration")),
             versions=mapping(config.get("versions")),
             device=config.get("device"),
-            seed=config.get("seed"),
             class_names=tuple(map(str, class_names)) if isinstance(class_names, list) else (),
             events=events,
             summary=summary or _summary_so_far(events, config),
@@ -125,20 +121,14 @@ class RunRecord:
                 return matrix
         return None
 
+    @property
+    def met(self) -> ClientsMet:
+        """Who takes part, as was last told; nobody where nobody tells."""
+        return self.latest(ClientsMet) or ClientsMet((), None)
+
     def label_counts(self) -> Sequence[Sequence[float]] | None:
         """Return the clients' label counts (clients, classes), if they were sent."""
-        met = self.latest(ClientsMet)
-        return _table(met.label_counts) if met else None
-
-    def examples_per_client(self) -> Sequence[float]:
-        """Return the clients' numbers of examples, if known."""
-        met = self.latest(ClientsMet)
-        return met.num_examples if met else ()
-
-    def client_names(self) -> tuple[str, ...]:
-        """Return the clients' names: sites have some, parts of a data set do not."""
-        met = self.latest(ClientsMet)
-        return tuple(met.names) if met else ()
+        return _table(self.met.label_counts)
 
     def measurements(self) -> list[Measurement]:
         """Return every measured accuracy, in the order of the stages.
@@ -147,38 +137,38 @@ class RunRecord:
         measured share the way from one competition round's number to the next evenly.
         """
         found: dict[str, list[Measurement]] = {"federated": [], "distillation": []}
-        competition: dict[int, list[tuple[float, bool]]] = {}
+        competition: dict[int, list[float]] = {}
         current = 0
         for event in self.events:
             match event:
                 case RoundDone(competes=True):
                     # Its own number may count on from the federated rounds; its place does not.
                     current += 1
-                    if event.accuracy is not None:
-                        competition.setdefault(current, []).append((event.accuracy, True))
+                    place = current
                 case EpochDone(competition_round=int(place)) if place:
                     current = place
-                    if event.accuracy is not None:
-                        competition.setdefault(current, []).append((event.accuracy, False))
                 case RoundDone(accuracy=float(accuracy)):
                     found["federated"].append(Measurement("federated", event.round, accuracy))
+                    continue
                 case EpochDone(accuracy=float(accuracy)):
                     found["distillation"].append(Measurement("distillation", event.epoch, accuracy))
-        for stage in found.values():
-            stage.sort(key=lambda measurement: measurement.position)
+                    continue
+                case _:
+                    continue
+            if event.accuracy is not None:
+                competition.setdefault(place, []).append(event.accuracy)
         return [
-            *found["federated"],
-            *found["distillation"],
+            *(m for stage in found.values() for m in sorted(stage, key=lambda m: m.position)),
             *(
-                Measurement("competition", place - 1 + step / len(steps), accuracy, retrained)
+                Measurement("competition", place - 1 + step / len(steps), accuracy)
                 for place, steps in sorted(competition.items())
-                for step, (accuracy, retrained) in enumerate(steps, start=1)
+                for step, accuracy in enumerate(steps, start=1)
             ),
         ]
 
     def failures(self) -> list[tuple[str, str, str]]:
         """Return (round, client, reason) for each client dropped from a round."""
-        names = dict(enumerate(self.client_names()))
+        names = dict(enumerate(self.met.names))
         return [
             (
                 f"{'competition ' if event.competes else ''}{event.round}",

@@ -8,7 +8,7 @@ from typing import Any
 
 from fedf2dg.report.document import Cell, Row, Table
 from fedf2dg.report.run_record import STAGES, mapping, number
-from foundation.intervals import difference_interval, share_interval
+from foundation.scores import difference_interval, share_interval
 from foundation.wording import NONE, duration
 
 #: What ``fedf2dg diagnose`` writes into a run's directory.
@@ -16,10 +16,7 @@ DIAGNOSIS = "diagnosis.json"
 #: What stands for the accuracy of a stage that ran and that nobody measured.
 NOT_MEASURED = "not measured"
 #: What whoever measured measured on.
-MEASURED_ON = {
-    "server": "test images of the server",
-    "clients": "held-out images of the clients",
-}
+MEASURED_ON = {"server": "test images of the server", "clients": "held-out images of the clients"}
 
 #: What the stages are, before they stand in a table.
 EXPLAINED = {
@@ -205,6 +202,11 @@ def _ends(interval: tuple[float, float], unit: str) -> str:
     low, high = (100 * end for end in interval)
     signed = "+" if unit == "points" else ""
     return f"{low:{signed}.1f} to {high:{signed}.1f} {unit}"
+
+
+def amount(value: float | None) -> str | None:
+    """Return a number of things as one reads it: "1,024"."""
+    return None if value is None else f"{value:,.0f}"
 
 
 def percent(share: float | None) -> str:

@@ -14,8 +14,7 @@ from fedf2dg.report.run_record import mapping, number
 from fedf2dg.report.tables import MEASURED_ON, percent
 from foundation import counted, scores
 from foundation.data.names import listed
-from foundation.intervals import share_interval
-from foundation.scores import FEW, Figure, Outcomes
+from foundation.scores import FEW, Figure, Outcomes, share_interval
 
 # Sites that a log names.
 _MOST_LINES = 12

@@ -21,7 +21,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -130,7 +130,7 @@ def run_through_flower(
             _stream(environment, run_id, output, folder / "run.log")
             run = _wait(environment, run_id)
         except KeyboardInterrupt:
-            _flwr(environment, "stop", run_id)
+            subprocess.run(**_flwr(environment, "stop", run_id), capture_output=True, check=False)
             raise
         finally:
             if log_file.parent.is_dir() and (folder / "run.log").is_file():
@@ -281,30 +281,22 @@ def _end(superlink: subprocess.Popen[bytes]) -> None:
 
 
 def _free_ports(count: int) -> list[int]:
-    sockets = [socket.socket() for _ in range(count)]
-    try:
+    with ExitStack() as open_until_all_are_known:
+        sockets = [open_until_all_are_known.enter_context(socket.socket()) for _ in range(count)]
         for one in sockets:
             one.bind(("127.0.0.1", 0))
         return [one.getsockname()[1] for one in sockets]
-    finally:
-        for one in sockets:
-            one.close()
 
 
-def _flwr(environment: Mapping[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
-    binary = Path(sys.executable).parent / "flwr"
-    return subprocess.run(
-        [str(binary), *arguments],
-        env=dict(environment),
-        cwd=environment["FLWR_HOME"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+def _flwr(environment: Mapping[str, str], *arguments: str) -> dict[str, Any]:
+    """Return how a process of Flower's command is started."""
+    command = [str(Path(sys.executable).parent / "flwr"), *arguments]
+    return {"args": command, "env": environment, "cwd": environment["FLWR_HOME"], "text": True}
 
 
 def _flwr_json(environment: Mapping[str, str], *arguments: str) -> dict[str, Any]:
-    done = _flwr(environment, *arguments, "--format", "json")
+    started = _flwr(environment, *arguments, "--format", "json")
+    done = subprocess.run(**started, capture_output=True, check=False)
     try:
         content: dict[str, Any] = json.loads(done.stdout[done.stdout.index("{") :])
     except ValueError as error:
@@ -314,25 +306,17 @@ def _flwr_json(environment: Mapping[str, str], *arguments: str) -> dict[str, Any
 
 
 def _stream(environment: Mapping[str, str], run_id: str, output: TextIO, log_file: Path) -> None:
-    binary = Path(sys.executable).parent / "flwr"
     readable, show = ReadableLog(warnings_given()), Printer(output)
+    followed = _flwr(environment, "log", run_id, "--stream")
+    ways: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
     with (
         log_file.open("w", encoding="utf-8") as everything,
-        subprocess.Popen(
-            [str(binary), "log", run_id, "--stream"],
-            env=dict(environment),
-            cwd=environment["FLWR_HOME"],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
-        ) as process,
+        subprocess.Popen(**followed, **ways, errors="replace") as process,
     ):
         assert process.stdout is not None
         for raw in process.stdout:
             everything.write(_COLOURS.sub("", raw))
-            line = readable(raw)
-            if line is not None:
+            if (line := readable(raw)) is not None:
                 show(line)
 
 

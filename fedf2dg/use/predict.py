@@ -5,17 +5,13 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Callable, Iterator, Sequence
-from itertools import islice
 from pathlib import Path
 from typing import Any, TextIO
-
-import torch
-from torch import Tensor
 
 from foundation.data import DataError
 from foundation.data.sources.walk import LeftOut, images_below
 
-from .trained_model import BATCH, Prediction, TrainedModel
+from .trained_model import Prediction, TrainedModel
 
 #: A file, and what is said of it: a prediction, or why there is none.
 Answer = tuple[Path, Prediction | str]
@@ -39,32 +35,17 @@ def predict_files(
 
     def answers() -> Iterator[Answer]:
         nonlocal failed
-        for path, answer in _answers(model, paths, warn):
-            if isinstance(answer, str):
+        for path, answer in model.answers(_files(paths, warn)):
+            if isinstance(answer, DataError):
                 failed += 1
-                warn(answer)
-            yield path, answer
+                warn(str(answer))
+                yield path, str(answer)
+            else:
+                yield path, model.ranked(answer.logits)
 
     write = {"text": _as_text, "json": _as_json, "csv": _as_csv}[form]
     write(answers(), min(top, len(model.classes)), output)
     return failed
-
-
-def _answers(
-    model: TrainedModel, paths: Sequence[Path], warn: Callable[[str], None]
-) -> Iterator[Answer]:
-    files = _files(paths, warn)
-    while batch := list(islice(files, BATCH)):
-        read: list[Tensor] = []
-        errors: dict[Path, str] = {}
-        for path in batch:
-            try:
-                read.append(model.preprocess(path))
-            except DataError as error:
-                errors[path] = str(error)
-        rows = iter(model.logits(torch.stack(read)) if read else ())
-        for path in batch:
-            yield path, errors[path] if path in errors else model.ranked(next(rows))
 
 
 def _files(paths: Sequence[Path], warn: Callable[[str], None]) -> Iterator[Path]:

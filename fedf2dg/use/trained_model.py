@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -48,6 +49,13 @@ class Prediction:
     def probability(self) -> float:
         """The probability of :attr:`label`, 0 to 1."""
         return self.ranking[0][1]
+
+
+class Answer(NamedTuple):
+    """What a model sees of an image, (channels, H, W), and its logits, (classes,)."""
+
+    pixels: Tensor
+    logits: Tensor
 
 
 class TrainedModel:
@@ -102,16 +110,28 @@ class TrainedModel:
         found: Tensor = self.network(images)
         return found.float().cpu()
 
+    def answers(self, images: Iterable[Image]) -> Iterator[tuple[Any, Answer | DataError]]:
+        """Yield each image with what the model says of it, or why it cannot be read."""
+        left = iter(images)
+        while batch := list(islice(left, BATCH)):
+            read: list[Tensor | DataError] = []
+            for image in batch:
+                try:
+                    read.append(self.preprocess(image))
+                except DataError as error:
+                    read.append(error)
+            pixels = [found for found in read if isinstance(found, Tensor)]
+            rows = iter(self.logits(torch.stack(pixels)) if pixels else ())
+            for image, found in zip(batch, read, strict=True):
+                yield image, found if isinstance(found, DataError) else Answer(found, next(rows))
+
     def __call__(self, images: Image | Iterable[Image]) -> Tensor:
         """Return the logits of images, float32 of shape (n, classes), on the CPU."""
-        found, batch = [torch.empty(0, len(self.classes))], []
-        for image in _one_by_one(images):
-            batch.append(self.preprocess(image))
-            if len(batch) == BATCH:
-                found.append(self.logits(torch.stack(batch)))
-                batch = []
-        if batch:
-            found.append(self.logits(torch.stack(batch)))
+        found = [torch.empty(0, len(self.classes))]
+        for _, answer in self.answers(_one_by_one(images)):
+            if isinstance(answer, DataError):
+                raise answer
+            found.append(answer.logits[None])
         return torch.cat(found)
 
     def predict(self, images: Image | Iterable[Image]) -> list[Prediction]:

@@ -7,7 +7,7 @@ its part of one, `site_data` a real site its own files; `Batches` trains on a cl
 from foundation.errors import DataError, PartitionError
 
 from .agreement import AUGMENTATIONS, Description, announced, parsed_shape
-from .batches import Batches
+from .batches import Batches, as_seen
 from .cache import cache_directory
 from .collection import Collection, Source, in_memory
 from .data_set import FOLDERS, DataSet, Division
@@ -40,6 +40,7 @@ __all__ = [
     "PartitionError",
     "Source",
     "announced",
+    "as_seen",
     "cache_directory",
     "feature_noise",
     "in_memory",

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from foundation.errors import DataError
+from foundation.seeds import sent
 
 from .augmentation import (
     crop_flip_positions,
@@ -22,7 +23,7 @@ from .augmentation import (
     require_room,
 )
 from .images import ImageData, Normalization
-from .noise import FeatureNoise
+from .noise import STEADY_NOISE, add_noise
 
 Batch = tuple[Tensor, Tensor]
 
@@ -75,7 +76,7 @@ class Batches:
         std = torch.tensor(normalization.std, device=self.device).view(shape)
         # (byte / 255 - mean) / std as one multiply-add.
         self._scale, self._shift = 1 / (255 * std), -mean / std
-        self._pixel_scale = 1 / std
+        self._std = normalization.std
         self._byte_offsets = torch.arange(0, 24, 8, device=self.device, dtype=torch.int32).view(
             shape
         )
@@ -109,10 +110,10 @@ class Batches:
         order = torch.randperm(self.samples, generator=generator)
         moves = None
         if self.augmentation != "none":
-            moves = random_moves(
-                self.samples, rotate=self.augmentation == "crop-flip-rotate", generator=generator
-            ).to(self.device)
-        order = order.to(self.device)
+            rotate = self.augmentation == "crop-flip-rotate"
+            drawn = random_moves(self.samples, rotate=rotate, generator=generator)
+            moves = sent(drawn, self.device)
+        order = sent(order, self.device)
         for step in range(self.steps_per_epoch):
             rows = slice(step * self.batch_size, (step + 1) * self.batch_size)
             chosen = order[rows]
@@ -124,19 +125,23 @@ class Batches:
                 if moves is None
                 else self._augmented(chosen, moves[rows])
             )
-            images = self._normalised(pixels)
+            images = self._shaped(self._normalised(pixels))
             if self.feature_noise is not None:
-                self._add_noise(images, self.feature_noise, generator)
-            yield self._shaped(images), self.labels[chosen]
+                add_noise(images, self.feature_noise, self._std, generator)
+            yield images, self.labels[chosen]
 
     def ordered(self) -> Iterator[Batch]:
-        """Go through every image once, in order, without augmentation or noise (to evaluate)."""
+        """Go through every image once, in order, not augmented, its noise always the same."""
+        generator = torch.Generator().manual_seed(STEADY_NOISE)
         for start in range(0, self.samples, self.batch_size):
             rows = slice(start, start + self.batch_size)
             if self._features is not None:
                 yield self._features[rows], self.labels[rows]
                 continue
-            yield self._shaped(self._normalised(self._pixels[rows])), self.labels[rows]
+            images = self._shaped(self._normalised(self._pixels[rows]))
+            if self.feature_noise is not None:
+                add_noise(images, self.feature_noise, self._std, generator)
+            yield images, self.labels[rows]
 
     def _augmented(self, chosen: Tensor, moves: Tensor) -> Tensor:
         area = self._height * self._width
@@ -156,16 +161,18 @@ class Batches:
             channels = (channels >> self._byte_offsets) & 255
         return channels.float().mul_(self._scale).add_(self._shift)
 
-    def _add_noise(self, images: Tensor, noise: FeatureNoise, generator: torch.Generator) -> None:
-        top, left, height, width = noise.cell or (0, 0, self._height, self._width)
-        grid = images.view(len(images), self._channels, self._height, self._width)
-        cell = grid[:, :, top : top + height, left : left + width]
-        drawn = torch.randn(cell.shape, generator=generator).to(self.device)
-        cell.add_(drawn.mul_(self._pixel_scale.unsqueeze(-1)), alpha=noise.std)
-
     def _shaped(self, images: Tensor) -> Tensor:
         shaped = images.view(len(images), self._channels, self._height, self._width)
         return shaped.contiguous(memory_format=self._memory_format)
+
+
+def as_seen(data: ImageData, normalization: Normalization) -> Tensor:
+    """Return images as a network sees them, float32 (n, C, H, W), their noise always the same."""
+    images = normalization.apply(torch.tensor(data.images))
+    if data.feature_noise is not None:
+        generator = torch.Generator().manual_seed(STEADY_NOISE)
+        add_noise(images, data.feature_noise, normalization.std, generator)
+    return images
 
 
 def _pack(images: npt.NDArray[np.uint8]) -> Tensor:

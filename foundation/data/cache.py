@@ -21,8 +21,8 @@ import numpy as np
 import numpy.typing as npt
 
 from foundation import whole_folder
-from foundation.disks import disk_problem, is_full
 from foundation.errors import DataError, warn_once
+from foundation.files import disk_problem, is_full
 
 logger = logging.getLogger("flwr.fedf2dg.data")
 

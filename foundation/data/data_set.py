@@ -240,33 +240,31 @@ class Division:
         """Get what a client trains on, or (``held-out``) what it holds out, maybe nothing.
 
         The images are copied out of the memory-mapped data set at every call, which costs
-        milliseconds; to keep them would fill memory with a copy of the whole. Noise concerns what
-        is trained on.
+        milliseconds; to keep them would fill memory with a copy of the whole. Those held out look
+        as the others do, and have true labels.
         """
         trained, held_out = self.rows(client)
         whole = self.data_set.load("train")
+        looks = feature_noise(
+            self.feature_noise_kind,
+            self.feature_noise,
+            client=client,
+            clients=self.clients,
+            image_size=whole.image_size,
+        )
         if split == "held-out":
-            return whole.subset(held_out)
+            return replace(whole.subset(held_out), feature_noise=looks)
         data = whole.subset(trained)
         data.require_some(f"client {client}")
-        return replace(
-            data,
-            labels=noisy_labels(
-                data.labels,
-                self.label_noise,
-                self.label_noise_rate,
-                classes=data.classes,
-                seed=self.seed,
-                client=client,
-            ),
-            feature_noise=feature_noise(
-                self.feature_noise_kind,
-                self.feature_noise,
-                client=client,
-                clients=self.clients,
-                image_size=data.image_size,
-            ),
+        labels = noisy_labels(
+            data.labels,
+            self.label_noise,
+            self.label_noise_rate,
+            classes=data.classes,
+            seed=self.seed,
+            client=client,
         )
+        return replace(data, labels=labels, feature_noise=looks)
 
 
 @lru_cache(maxsize=32)

@@ -82,7 +82,7 @@ class Normalization:
 class ImageData:
     """Images of one size, uint8 (n, C, H, W), grey or RGB, and their classes, int64 (n,).
 
-    The images may be memory-mapped and read-only. Noise is what training batches of them carry (see
+    The images may be memory-mapped and read-only. Noise is what batches of them carry (see
     `noise`). Parts that do not fit one another are a DataError.
     """
 

@@ -3,25 +3,34 @@
 Feature noise follows NIID-Bench's code: Gaussian, added to pixels in [0, 1] after the spatial
 augmentation and before normalisation, drawn anew for every batch and not clipped. It therefore
 belongs to the batch, not to the stored bytes: clipping would shrink it, and a flip or a crop would
-move the cell of ``space`` noise into another client's.
+move the cell of ``space`` noise into another client's. It is how a client's images look: those that
+it holds out, or runs a model over, carry it as well, in a draw that stays the same.
 
 Li et al.: Federated Learning on Non-IID Data Silos, ICDE 2022, section III-B and its published
 code. Han et al.: Co-teaching, NeurIPS 2018, appendix A (symmetric and pair-flip label noise).
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+import torch
+from torch import Tensor
 
 from foundation.errors import DataError
+from foundation.seeds import sent
 
 FEATURE_NOISES = ("level", "space")
 LABEL_NOISES = ("none", "symmetric", "pairflip")
 
 # Keeps a client's label noise independent of a partition drawn with the same seed.
 _LABEL_NOISE_STREAM = 0x6C61
+
+
+#: Seed of the noise of images that are looked at again and again.
+STEADY_NOISE = 0x6661
 
 
 @dataclass(frozen=True)
@@ -77,6 +86,20 @@ def feature_noise(
         )
     row, column = divmod(client, side)
     return FeatureNoise(noise, (row * height, column * width, height, width))
+
+
+def add_noise(
+    images: Tensor, noise: FeatureNoise, std: Sequence[float], generator: torch.Generator
+) -> None:
+    """Add noise in place to normalised images (n, C, H, W), where ``std`` normalised them.
+
+    The generator is on the CPU.
+    """
+    top, left, height, width = noise.cell or (0, 0, *images.shape[2:])
+    cell = images[:, :, top : top + height, left : left + width]
+    scale = 1 / torch.tensor(std).view(1, -1, 1, 1)
+    drawn = torch.randn(cell.shape, generator=generator).mul_(scale)
+    cell.add_(sent(drawn, images.device), alpha=noise.std)
 
 
 def noisy_labels(

@@ -8,7 +8,9 @@ A Dirichlet division is drawn again until every client has its least number of r
 drawn as counts first, for many draws at once.
 
 Q. Li, Y. Diao, Q. Chen, B. He: Federated Learning on Non-IID Data Silos: An Experimental Study,
-ICDE 2022 (NIID-Bench): label distribution skew (section III-A), quantity skew (III-C).
+ICDE 2022 (NIID-Bench): label distribution skew (section III-A), quantity skew (III-C). The two
+Dirichlet divisions of the literature differ: NIID-Bench divides each class over the clients, whose
+sizes then differ much; FedDyn's program gives clients of one size shares of the classes.
 """
 
 from collections.abc import Sequence
@@ -16,16 +18,16 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from foundation.apportionment import largest_remainder
 from foundation.errors import PartitionError
 
 Indices = npt.NDArray[np.int64]
 
-PARTITIONS = ("iid", "dirichlet", "classes", "quantity")
+PARTITIONS = ("iid", "dirichlet", "dirichlet-balanced", "classes", "quantity")
 
 #: A class of so many images gives at least one to those that are held out.
 HELD_OUT_FROM = 10
 
+_MOST_DRAWS = 1000
 # How many draws are judged together. Part of the stream of random numbers: changing it changes
 # every Dirichlet partition.
 _DRAWS_AT_ONCE = 50
@@ -41,34 +43,36 @@ def partition(
     classes_per_client: int = 2,
     quantity_alpha: float = 0.5,
     min_samples: int = 10,
-    max_draws: int = 1000,
 ) -> list[Indices]:
     """Divide the rows of a data set, by their labels, over clients.
 
     ``iid``: equal random parts. ``dirichlet``: every class is divided by proportions drawn from a
     Dirichlet distribution of concentration `dirichlet_alpha` (beta in NIID-Bench, in its
-    self-balancing form); the smaller, the more skewed. ``classes``: every client holds
-    `classes_per_client` classes. ``quantity``: random parts whose sizes are drawn from a Dirichlet
-    distribution of concentration `quantity_alpha`. After `max_draws` draws without `min_samples`
-    rows for every client, the drawn kinds give up.
+    self-balancing form); the smaller, the more skewed. ``dirichlet-balanced``: equally large parts,
+    each of which draws its own shares of the classes from that distribution. ``classes``: every
+    client holds `classes_per_client` classes. ``quantity``: random parts whose sizes are drawn from
+    a Dirichlet distribution of concentration `quantity_alpha`. ``dirichlet`` and ``quantity`` are
+    drawn again until every client has `min_samples` rows, a thousand times at most.
 
     An impossible parameter, more clients than the data can feed, and no draw that gives every
     client its rows are a PartitionError.
     """
     labels = np.asarray(labels)
-    _check(labels, kind, clients, min_samples, max_draws)
+    _check(labels, kind, clients, min_samples)
+    for name, alpha in (("dirichlet", dirichlet_alpha), ("quantity", quantity_alpha)):
+        if not 0 < alpha < float("inf"):
+            raise PartitionError(f"{name}-alpha must be a positive number, not {alpha}")
     rng = np.random.default_rng(seed)
     if kind == "iid":
         rows = rng.permutation(len(labels))
         parts = [np.sort(part) for part in np.array_split(rows, clients)]
-    elif kind == "dirichlet":
-        _check_alpha("dirichlet-alpha", dirichlet_alpha)
-        parts = _dirichlet(labels, clients, dirichlet_alpha, min_samples, max_draws, rng)
+    elif kind == "dirichlet-balanced":
+        parts = _balanced(labels, clients, dirichlet_alpha, rng)
     elif kind == "classes":
         parts = _classes(labels, clients, classes_per_client, rng)
     else:
-        _check_alpha("quantity-alpha", quantity_alpha)
-        parts = _quantity(labels, clients, quantity_alpha, min_samples, max_draws, rng)
+        alpha = dirichlet_alpha if kind == "dirichlet" else quantity_alpha
+        parts = _drawn(labels, kind, alpha, clients, min_samples, rng)
     smallest = min(len(part) for part in parts)
     if smallest < min_samples:
         client = min(range(clients), key=lambda index: len(parts[index]))
@@ -87,18 +91,12 @@ def to_assignment(parts: Sequence[Indices], samples: int) -> npt.NDArray[np.int3
     return assignment
 
 
-def _check(
-    labels: npt.NDArray[np.int64], kind: str, clients: int, min_samples: int, max_draws: int
-) -> None:
+def _check(labels: npt.NDArray[np.int64], kind: str, clients: int, min_samples: int) -> None:
     if kind not in PARTITIONS:
         raise PartitionError(f"unknown partition '{kind}': choose one of {', '.join(PARTITIONS)}")
-    for name, value, least in (
-        ("the number of clients", clients, 1),
-        ("min-partition-size", min_samples, 1),
-        ("max-draws", max_draws, 1),
-    ):
-        if value < least:
-            raise PartitionError(f"{name} must be at least {least}, not {value}")
+    for name, value in (("the number of clients", clients), ("min-partition-size", min_samples)):
+        if value < 1:
+            raise PartitionError(f"{name} must be at least 1, not {value}")
     if labels.ndim != 1:
         raise PartitionError(f"labels must have shape (n,), not {labels.shape}")
     if clients * min_samples > len(labels):
@@ -107,11 +105,6 @@ def _check(
             f"each: use at most {len(labels) // min_samples} clients (fewer, where the "
             "partition is uneven) or lower min-partition-size"
         )
-
-
-def _check_alpha(name: str, value: float) -> None:
-    if not 0 < value < float("inf"):
-        raise PartitionError(f"{name} must be a positive number, not {value}")
 
 
 def _classes(
@@ -187,41 +180,32 @@ def _dealt_hands(
     return hands
 
 
-def _quantity(
+def _drawn(
     labels: npt.NDArray[np.int64],
-    clients: int,
+    kind: str,
     alpha: float,
+    clients: int,
     min_samples: int,
-    max_draws: int,
     rng: np.random.Generator,
 ) -> list[Indices]:
-    proportions = rng.dirichlet(np.full(clients, alpha), size=max_draws)
-    ends = np.rint(np.cumsum(proportions, axis=1) * len(labels)).astype(np.int64)
-    ends[:, -1] = len(labels)
-    sizes = np.diff(ends, axis=1, prepend=0)
-    smallest = sizes.min(axis=1)
-    accepted = np.flatnonzero(smallest >= min_samples)
-    if not len(accepted):
-        raise _exhausted("quantity", alpha, clients, min_samples, max_draws, int(smallest.max()))
-    order = rng.permutation(len(labels))
-    return [np.sort(part) for part in np.split(order, ends[accepted[0], :-1])]
-
-
-def _dirichlet(
-    labels: npt.NDArray[np.int64],
-    clients: int,
-    alpha: float,
-    min_samples: int,
-    max_draws: int,
-    rng: np.random.Generator,
-) -> list[Indices]:
-    present, totals = np.unique(labels, return_counts=True)
-    counts = _draw_counts(totals, clients, alpha, min_samples, max_draws, rng)
+    """Divide every class by proportions drawn for it, or (``quantity``) all rows as one class."""
+    if by_class := kind == "dirichlet":
+        classes = [np.flatnonzero(labels == label) for label in np.unique(labels)]
+    else:
+        classes = [np.arange(len(labels))]
+    totals = np.array([len(rows) for rows in classes])
+    counts, best = _draw_counts(totals, clients, alpha, min_samples, rng, by_class=by_class)
+    if counts is None:
+        raise PartitionError(
+            f"partition '{kind}': none of {_MOST_DRAWS} draws with {kind}-alpha = {alpha:g} gave "
+            f"each of {clients} clients {min_samples} samples (the best draw's smallest client had "
+            f"{max(best, 0)}): raise {kind}-alpha, use fewer clients or lower min-partition-size"
+        )
     parts: list[list[Indices]] = [[] for _ in range(clients)]
-    for label, counts_of_class in zip(present, counts, strict=True):
-        rows = rng.permutation(np.flatnonzero(labels == label))
-        for client, chunk in enumerate(np.split(rows, np.cumsum(counts_of_class)[:-1])):
-            parts[client].append(chunk)
+    for rows, counts_of_class in zip(classes, counts, strict=True):
+        ends = np.cumsum(counts_of_class)[:-1]
+        for part, chunk in zip(parts, np.split(rng.permutation(rows), ends), strict=True):
+            part.append(chunk)
     return [np.sort(np.concatenate(part)) for part in parts]
 
 
@@ -230,20 +214,20 @@ def _draw_counts(
     clients: int,
     alpha: float,
     min_samples: int,
-    max_draws: int,
     rng: np.random.Generator,
-) -> Indices:
+    *,
+    by_class: bool = True,
+) -> tuple[Indices | None, int]:
     """Draw how many rows of each class each client gets, shape (classes, clients).
 
     Draws are independent of one another, classes within a draw are not (a full client gets no
-    more), so the loop goes over classes and the arrays over draws.
+    more), so the loop goes over classes and the arrays over draws. Also returns the rows of the
+    smallest client in the best draw.
     """
-    average = totals.sum() / clients
-    best = -1
-    for first in range(0, max_draws, _DRAWS_AT_ONCE):
-        proportions = rng.dirichlet(np.full(clients, alpha), size=(_DRAWS_AT_ONCE, len(totals)))
-        proportions = proportions[: max_draws - first]
-        draws = len(proportions)
+    average, best = totals.sum() / clients, -1
+    draws, rounded = (_DRAWS_AT_ONCE, np.floor) if by_class else (_MOST_DRAWS, np.rint)
+    for _ in range(0, _MOST_DRAWS, draws):
+        proportions = rng.dirichlet(np.full(clients, alpha), size=(draws, len(totals)))
         counts = np.empty((draws, len(totals), clients), dtype=np.int64)
         held = np.zeros((draws, clients), dtype=np.int64)
         valid = np.ones(draws, dtype=bool)
@@ -254,27 +238,44 @@ def _draw_counts(
             # zero in the original, here it counts as one that was not met.
             valid &= sums[:, 0] > 0
             shares = shares / np.where(sums > 0, sums, 1.0)
-            ends = (np.cumsum(shares, axis=1) * total).astype(np.int64)
+            ends = rounded(np.cumsum(shares, axis=1) * total).astype(np.int64)
             ends[:, -1] = total
             counts[:, index] = np.diff(ends, axis=1, prepend=0)
             held += counts[:, index]
         smallest = np.where(valid, held.min(axis=1), -1)
-        accepted = np.flatnonzero(smallest >= min_samples)
-        if len(accepted):
-            chosen: npt.NDArray[np.int64] = counts[accepted[0]]
-            return chosen
         best = max(best, int(smallest.max()))
-    raise _exhausted("dirichlet", alpha, clients, min_samples, max_draws, best)
+        if best >= min_samples:
+            return counts[np.argmax(smallest >= min_samples)], best
+    return None, best
 
 
-def _exhausted(
-    kind: str, alpha: float, clients: int, min_samples: int, max_draws: int, best: int
-) -> PartitionError:
-    return PartitionError(
-        f"partition '{kind}': none of {max_draws} draws with {kind}-alpha = {alpha:g} gave each "
-        f"of {clients} clients {min_samples} samples (the best draw's smallest client had "
-        f"{max(best, 0)}): raise {kind}-alpha, use fewer clients or lower min-partition-size"
-    )
+def _balanced(
+    labels: npt.NDArray[np.int64], clients: int, alpha: float, rng: np.random.Generator
+) -> list[Indices]:
+    """Give clients of one size, in random turns, an image of a class drawn from their own shares.
+
+    A class that has run out is drawn no more, so that the last turns take what is left. Acar et
+    al.: Federated Learning Based on Dynamic Regularization, ICLR 2021 (their program); so do
+    FedACG, DENSE and Co-Boosting.
+    """
+    present, totals = np.unique(labels, return_counts=True)
+    shares = rng.dirichlet(np.full(len(present), alpha), size=clients)
+    turns = rng.permutation(np.arange(len(labels)) % clients)
+    drawn = rng.random(len(labels))
+    left = totals.copy()
+    taker_of = [np.empty(total, dtype=np.int64) for total in totals]
+    for client, at in zip(turns, drawn, strict=True):
+        weights = shares[client] * (left > 0)
+        if not weights.any():  # all that this client would take is gone
+            weights = left.astype(np.float64)
+        sums = np.cumsum(weights)
+        index = int(np.searchsorted(sums, at * sums[-1], side="right"))
+        left[index] -= 1
+        taker_of[index][left[index]] = client
+    taker = np.empty(len(labels), dtype=np.int64)
+    for label, takers in zip(present, taker_of, strict=True):
+        taker[rng.permutation(np.flatnonzero(labels == label))] = takers
+    return [np.flatnonzero(taker == client) for client in range(clients)]
 
 
 def stratified_split(
@@ -343,3 +344,23 @@ def stratified_subset(labels: npt.NDArray[np.int64], size: int, seed: int) -> np
         for label, count in zip(present, counts, strict=True)
     ]
     return np.sort(np.concatenate(parts))
+
+
+def largest_remainder(total: int, weights: npt.ArrayLike) -> list[int]:
+    """Split a whole number in proportion to weights, into whole numbers (Hamilton's method).
+
+    Every part is its exact quota rounded down or up, and the parts sum to ``total``; among equal
+    remainders the first gets the unit. A ``total`` or a weight below 0, and weights (parts,) that
+    are not finite or all 0, are a ValueError.
+    """
+    values = np.asarray(weights, dtype=np.float64)
+    if total < 0:
+        raise ValueError(f"total = {total}: must be 0 or more")
+    if not np.all(np.isfinite(values)) or np.any(values < 0) or values.sum() <= 0:
+        raise ValueError(f"weights = {values.tolist()}: must be 0 or more, not all 0")
+    quotas = total * values / values.sum()
+    parts = np.floor(quotas).astype(np.int64)
+    missing = total - int(parts.sum())
+    order = np.argsort(-(quotas - parts), kind="stable")
+    parts[order[:missing]] += 1
+    return [int(part) for part in parts]

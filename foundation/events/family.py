@@ -12,8 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
-from foundation.intervals import Z
-from foundation.scores import Outcomes, figures_sentence
+from foundation.scores import Outcomes, Z, figures_sentence
 from foundation.wording import counted, duration, rounds_left
 
 if TYPE_CHECKING:

@@ -5,8 +5,6 @@ their number; sums are in float64 and in the order given, so the result depends 
 order in which replies arrived nor the number of clients in float32.
 """
 
-from __future__ import annotations
-
 import statistics
 from collections.abc import Iterable, Sequence
 

@@ -1,7 +1,5 @@
 """What a model says of labelled images, added up by class."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
@@ -85,6 +83,11 @@ def class_sums(
         class_moments=of_class.cpu() if class_moments else None,
         feature_size=(float(squares) / max(count * width, 1)) ** 0.5,
     )
+
+
+def class_means(feature_sums: Tensor, counts: Tensor) -> Tensor:
+    """Return μ_c = s_c / n_c, (C, d) float64; 0 for classes without images."""
+    return feature_sums.double() / counts.double().clamp_min(1).unsqueeze(1)
 
 
 def noised(sums: ClassSums, scale: float, generator: torch.Generator) -> ClassSums:

@@ -1,7 +1,5 @@
 """The interface every classifier of this project offers: embed, then classify."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 

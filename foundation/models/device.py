@@ -1,7 +1,5 @@
 """Which device to compute on, and whether it gains by computing in bfloat16."""
 
-from __future__ import annotations
-
 import gc
 import os
 import time
@@ -9,6 +7,8 @@ from functools import cache
 
 import torch
 from torch import nn
+
+from foundation.capture import cuda_graphs
 
 # Which of the GPUs a process computes on that shares the work of another (see gpu_shares).
 _OWN_GPU = "FEDF2DG_GPU"
@@ -52,6 +52,7 @@ def release_memory(device: torch.device) -> None:
     PyTorch keeps what was freed in pieces of the sizes that were asked for.
     """
     if device.type == "cuda":
+        cuda_graphs.cache_clear()
         gc.collect()
         torch.cuda.empty_cache()
 

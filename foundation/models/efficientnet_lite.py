@@ -5,8 +5,6 @@ ReLU6 for swish. Layers are named as in the PyTorch port of the trained weights,
 underscores, and pad as TensorFlow does: what is odd goes to the right and to the bottom.
 """
 
-from __future__ import annotations
-
 import math
 import re
 from collections.abc import Mapping

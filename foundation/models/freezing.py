@@ -5,8 +5,6 @@ stands for the images wherever a frozen encoder would say the same of them again
 in judgements of several heads, in statistics.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np

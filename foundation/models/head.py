@@ -1,12 +1,44 @@
-"""The head of a classifier: its last linear layer, whose outputs are the logits."""
+"""The head of a classifier: its last linear layer, whose outputs are the logits.
+
+C is the number of classes, d that of features.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from torch import Tensor, nn
 
 from .state import State
+
+
+@dataclass(frozen=True)
+class LinearHead:
+    """Logits z = W·f + b of features f; W (C, d) and b (C,) are float64."""
+
+    weight: Tensor
+    bias: Tensor
+
+    def logits(self, features: Tensor) -> Tensor:
+        """Return (n, C) float64 for features (n, d)."""
+        return features.double() @ self.weight.T + self.bias
+
+    def scaled(self, factor: float) -> LinearHead:
+        """Return the head whose logits are ``factor`` times these."""
+        return LinearHead(factor * self.weight, factor * self.bias)
+
+    def within(self, old: LinearHead, known: Tensor) -> LinearHead:
+        """Return ``old``, (C, d), with the rows of the ``known`` classes, (C,) bool, replaced.
+
+        What is added to all rows of a head changes no prediction among them, so the new rows can be
+        moved to where the mean of the old ones is. Beside the mean logit of the known classes every
+        other class then stands where it stood.
+        """
+        weight, bias = old.weight.clone(), old.bias.clone()
+        weight[known] = self.weight + (old.weight[known].mean(0) - self.weight.mean(0))
+        bias[known] = self.bias + (old.bias[known].mean() - self.bias.mean())
+        return LinearHead(weight, bias)
 
 
 def head_name(model: nn.Module) -> str:

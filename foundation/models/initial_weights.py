@@ -4,8 +4,6 @@ What belongs to other classes or other images is replaced by fresh weights and n
 does not fit is an error, since a model that is half pretrained by mistake trains without a word.
 """
 
-from __future__ import annotations
-
 import json
 import math
 from collections import Counter, OrderedDict

@@ -1,7 +1,5 @@
 """The models by name; see :class:`.Model`."""
 
-from __future__ import annotations
-
 from functools import partial
 
 import torch
@@ -32,6 +30,32 @@ def small_cnn(channels: int, image_size: tuple[int, int]) -> tuple[nn.Module, in
         nn.ReLU(inplace=True),
     )
     return encoder, 512
+
+
+def wide_cnn(channels: int, image_size: tuple[int, int]) -> tuple[nn.Module, int]:
+    """Build the network of DENSE's and Co-Boosting's one-shot tables on CIFAR-10.
+
+    Three unpadded 3x3 convolutions of 128 channels, the first two pooled; 2,048 features of a
+    32x32 image. No normalization layers.
+    """
+    height, width = (((side - 2) // 2 - 2) // 2 - 2 for side in image_size)
+    if min(height, width) < 1:
+        raise ValueError(
+            f"model 'cnn-128' needs images of at least 18x18 pixels, not {image_size[0]}x"
+            f"{image_size[1]}"
+        )
+    encoder = nn.Sequential(
+        nn.Conv2d(channels, 128, 3),
+        nn.ReLU(inplace=True),
+        nn.MaxPool2d(2),
+        nn.Conv2d(128, 128, 3),
+        nn.ReLU(inplace=True),
+        nn.MaxPool2d(2),
+        nn.Conv2d(128, 128, 3),
+        nn.ReLU(inplace=True),
+        nn.Flatten(1),
+    )
+    return encoder, 128 * height * width
 
 
 def vgg11(channels: int, image_size: tuple[int, int]) -> tuple[nn.Module, int]:
@@ -73,6 +97,7 @@ models = (
     Model("resnet8-ws", partial(_EIGHT, norm_layer=group_norm, standardized=True)),
     Model("resnet18-ws", partial(_EIGHTEEN, norm_layer=group_norm, standardized=True)),
     Model("cnn", small_cnn),
+    Model("cnn-128", wide_cnn),
     Model("vgg11", vgg11),
 )
 

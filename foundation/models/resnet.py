@@ -5,8 +5,6 @@ version would throw the picture away. The block is written out here: importing t
 as long as importing torch, and on a real client every message is answered by a new process.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 
 from torch import Tensor, nn

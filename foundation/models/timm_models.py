@@ -1,7 +1,5 @@
 """The classifiers of timm (PyTorch Image Models) as encoders, by ``model=timm/NAME``."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

@@ -5,8 +5,6 @@ stochastic depth, so that a run depends on its seed alone; images below 64 pixel
 that keeps their size, where that makes sense.
 """
 
-from __future__ import annotations
-
 from functools import partial
 from typing import Any
 

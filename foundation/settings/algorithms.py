@@ -1,7 +1,5 @@
 """The sections of the federated algorithms and of the local losses."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from .declaration import Section, key

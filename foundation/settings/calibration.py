@@ -1,7 +1,5 @@
 """The sections ``calibration`` and ``head``: a corrected head, and one in closed form."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Literal, get_args
 

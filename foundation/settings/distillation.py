@@ -1,7 +1,5 @@
 """What a distillation can be told: the section ``distillation``."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Literal, get_args
 

@@ -1,7 +1,5 @@
 """Keys of the images, and of their division over clients."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from foundation.members import DATA_SETS
@@ -60,9 +58,11 @@ class FederatedDataKeys(Section):
     )
     partition: str = key(
         "dirichlet",
-        "How the training data is split over simulated clients. folders: data-dir holds one folder "
+        "How the training data is split over simulated clients. dirichlet divides each class over "
+        "the clients (NIID-Bench); dirichlet-balanced gives clients of one size shares of the "
+        "classes (FedDyn, DENSE, Co-Boosting). folders: data-dir holds one folder "
         "(or parquet file) for each site, and each is one client; num-clients follows.",
-        choices=("iid", "dirichlet", "classes", "quantity", "folders"),
+        choices=("iid", "dirichlet", "dirichlet-balanced", "classes", "quantity", "folders"),
         original="partition",
     )
     dirichlet_alpha: float = key(
@@ -102,7 +102,8 @@ class FederatedDataKeys(Section):
     )
     feature_noise: float = key(
         0.0,
-        "Standard deviation of Gaussian noise on training images (of the noisiest client).",
+        "Standard deviation of Gaussian noise on a client's images (of the noisiest client), those "
+        "that it holds out too.",
         unit="pixel range",
         minimum=0.0,
         maximum=1.0,

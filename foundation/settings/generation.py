@@ -17,6 +17,7 @@ Compile = Literal["auto", "on", "off"]
 Schedule = Literal["constant", "cosine"]
 Place = Literal["server", "client"]
 Labels = Literal["principle", "balanced"]
+BNDistance = Literal["absolute", "relative"]
 Retrain = Literal["once", "every"]
 
 
@@ -53,6 +54,13 @@ class InversionSettings(Section, binds="generate"):
         symbol="a_bn",
         minimum=0.0,
         original="r_feature_weight",
+    )
+    bn_distance: BNDistance = key(
+        "absolute",
+        "How that distance adds up the layers: absolute (the paper), or relative, each in the unit "
+        "of its own statistics, for encoders whose layers differ by orders of magnitude, such as "
+        "efficientnet_lite0.",
+        choices=get_args(BNDistance),
     )
     competition_weight: float = key(
         0.0,

@@ -1,7 +1,5 @@
 """The sections of FedF²DG's peers: all have a student, and most a generator."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import get_args
 

@@ -1,7 +1,5 @@
 """Keys of what comes after training: names of methods, and what may be told for them."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 
 from foundation.members import METHODS

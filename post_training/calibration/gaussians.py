@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from foundation.models.class_statistics import class_means
 from foundation.models.evaluation import features_of
 from generation import PseudoData
 from questions.class_statistics import ClassStatistics
@@ -91,11 +92,6 @@ def _of_pseudo_images(trained: Trained, data: PseudoData) -> Gaussians:
     raw, _ = pooled_covariance(features.T @ features, sums, counts)
     amount = _SHRINKAGE_OF_PSEUDO_IMAGES
     return Gaussians((counts > 0).double(), class_means(sums, counts), shrunk(raw, amount), amount)
-
-
-def class_means(feature_sums: Tensor, counts: Tensor) -> Tensor:
-    """Return μ_c = s_c / n_c, (C, d); 0 for classes without images."""
-    return feature_sums.double() / counts.double().clamp_min(1).unsqueeze(1)
 
 
 def pooled_covariance(moment: Tensor, feature_sums: Tensor, counts: Tensor) -> tuple[Tensor, float]:

@@ -6,7 +6,6 @@ All in float64. C is the number of classes, d that of features.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -15,38 +14,12 @@ from scipy.optimize import minimize
 from torch import Tensor
 from torch.nn import functional as F
 
+from foundation.models.head import LinearHead
+
 # The weight of ½‖W‖²/C beside the mean cross-entropy, for features of unit mean square. It keeps
 # the head finite where draws can be separated.
 _DECAY = 1e-3
 _ITERATIONS = 100
-
-
-@dataclass(frozen=True)
-class LinearHead:
-    """Logits z = W·f + b of features f; W (C, d) and b (C,) are float64."""
-
-    weight: Tensor
-    bias: Tensor
-
-    def logits(self, features: Tensor) -> Tensor:
-        """Return (n, C) float64 for features (n, d)."""
-        return features.double() @ self.weight.T + self.bias
-
-    def scaled(self, factor: float) -> LinearHead:
-        """Return the head whose logits are ``factor`` times these."""
-        return LinearHead(factor * self.weight, factor * self.bias)
-
-    def within(self, old: LinearHead, known: Tensor) -> LinearHead:
-        """Return ``old``, (C, d), with the rows of the ``known`` classes, (C,) bool, replaced.
-
-        What is added to all rows of a head changes no prediction among them, so the new rows can be
-        moved to where the mean of the old ones is. Beside the mean logit of the known classes every
-        other class then stands where it stood.
-        """
-        weight, bias = old.weight.clone(), old.bias.clone()
-        weight[known] = self.weight + (old.weight[known].mean(0) - self.weight.mean(0))
-        bias[known] = self.bias + (old.bias[known].mean() - self.bias.mean())
-        return LinearHead(weight, bias)
 
 
 def discriminant_head(means: Tensor, covariance: Tensor, shares: Tensor) -> LinearHead:

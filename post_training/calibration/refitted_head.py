@@ -11,7 +11,7 @@ import logging
 
 from foundation.events.family import Calibrated
 from foundation.models import State
-from foundation.models.head import head_name, head_parameters, with_head
+from foundation.models.head import LinearHead, head_name, head_parameters, with_head
 from foundation.seeds import CALIBRATION, derived_seed
 from questions.class_statistics import ClassStatistics, StatisticsRequest
 
@@ -21,7 +21,6 @@ from ..settings import Settings
 from ..trained import Trained
 from .gaussians import Gaussians, gaussians_of
 from .linear_head import (
-    LinearHead,
     discriminant_head,
     logit_spread,
     trained_head,

@@ -27,11 +27,7 @@ SETTINGS = {
 @pytest.fixture(autouse=True)
 def fresh_residents():
     def forget():
-        for resident in (
-            sites._resident_data,
-            sites._resident_held_out,
-            sites._resident_batches,
-        ):
+        for resident in (sites.Site.data, sites.Site.held_out, sites.Site.batches):
             resident.cache_clear()
 
     forget()
@@ -65,13 +61,17 @@ def test_what_is_held_out_depends_on_the_seed():
     assert not np.array_equal(one[1], two[1])
 
 
-def test_held_out_images_carry_neither_kind_of_noise():
+def test_held_out_images_look_as_the_others_do_and_have_true_labels():
     place = site()
     clean = Division(DataSet("digits"), validation_share=0.1, **DIVISION).data(1, "held-out")
     held_out = place.held_out()
     np.testing.assert_array_equal(held_out.labels, clean.labels)
-    assert held_out.feature_noise is None
-    assert place.data().feature_noise is not None
+    assert held_out.feature_noise == place.data().feature_noise is not None
+    judging, still = place.judging_images(), place.description.normalization
+    seen = torch.cat(list(judging._inputs()))
+    noise = (seen - still.apply(torch.tensor(held_out.images))) * torch.tensor(still.std)[0]
+    assert float(noise.std()) == pytest.approx(held_out.feature_noise.std, rel=0.05)
+    assert torch.equal(seen, torch.cat(list(judging._inputs())))  # and always the same
 
 
 def poisoned(monkeypatch: pytest.MonkeyPatch, share: float) -> None:
@@ -97,7 +97,7 @@ def test_poisoned_held_out_images_reach_nothing_but_the_judges(monkeypatch):
     batches = list(before.batches().epoch(torch.Generator().manual_seed(1)))
     pooled = before.batches(pooled=True).samples
     poisoned(monkeypatch, 0.1)
-    for resident in (sites._resident_data, sites._resident_held_out, sites._resident_batches):
+    for resident in (sites.Site.data, sites.Site.held_out, sites.Site.batches):
         resident.cache_clear()
     after = site()
     np.testing.assert_array_equal(after.data().images, trained.images)

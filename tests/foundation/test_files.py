@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import subprocess
@@ -13,6 +14,7 @@ import torch
 from safetensors.torch import save_file
 
 from foundation import clear_unfinished, whole_file, whole_folder, write_whole
+from foundation.files import disk_problem, is_full
 
 
 @pytest.fixture(params=[0o022, 0o027, 0o077])
@@ -90,3 +92,36 @@ def test_many_writers_of_one_file_leave_one_whole_content(tmp_path: Path) -> Non
         writer.join()
     assert (tmp_path / "file").read_text() in contents
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES])
+def test_a_disk_that_cannot_be_written_to(number: int) -> None:
+    error = OSError(number, os.strerror(number), "/data/run/.summary.json.partial")
+    assert disk_problem(error) == f"/data/run: {os.strerror(number)}"
+    assert disk_problem(OSError(number, "")) == os.strerror(number)
+    assert is_full(error) == (number in (errno.ENOSPC, errno.EDQUOT))
+
+
+def test_a_file_in_the_present_folder() -> None:
+    error = OSError(errno.ENOSPC, "", "model")
+    assert disk_problem(error) == f".: {os.strerror(errno.ENOSPC)}"
+
+
+def test_an_error_type_of_its_own() -> None:
+    class SafetensorError(Exception):
+        pass
+
+    error = SafetensorError("Error while serializing: No space left on device (os error 28)")
+    assert is_full(error) and disk_problem(error) == os.strerror(errno.ENOSPC)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        FileNotFoundError(errno.ENOENT, "", "x"),
+        BrokenPipeError(errno.EPIPE, ""),
+        ValueError("No space"),
+    ],
+)
+def test_other_errors_are_no_disks(error: Exception) -> None:
+    assert disk_problem(error) == "" and not is_full(error)

@@ -1,6 +1,7 @@
 """The terms of the inversion objective against mathematics and against each other."""
 
 import math
+from functools import partial
 
 import pytest
 import torch
@@ -93,6 +94,21 @@ def test_statistics_deviation_is_zero_for_the_batch_the_layer_saw() -> None:
     assert moved.item() == pytest.approx(2 * math.sqrt(3) + 2 * var.norm().item())
 
 
+def test_relative_deviation_knows_no_scale_and_equals_the_absolute_one_at_variance_1() -> None:
+    features = torch.randn(7, 3, 4, 4, dtype=torch.float64) * torch.tensor([1.0, 2, 3]).view(
+        3, 1, 1
+    )
+    mean, var = torch.tensor([0.1, -0.4, 2.0]), torch.tensor([0.5, 2.0, 1.0])
+    mean, var = mean.double(), var.double()
+    deviation = partial(objective.statistics_deviation, relative=True)
+    plain = deviation(features, mean, var)
+    torch.testing.assert_close(deviation(70 * features, 70 * mean, 4900 * var), plain)
+    ones = torch.ones_like(var)
+    torch.testing.assert_close(
+        deviation(features, mean, ones), objective.statistics_deviation(features, mean, ones)
+    )
+
+
 def test_every_layer_input_is_recorded() -> None:
     model = small_model()
     images = torch.randn(5, 2, 6, 6)
@@ -147,8 +163,9 @@ def test_competition_without_a_global_model_is_refused() -> None:
         Objective(small_model(), None, InversionSettings(competition_weight=1.0), [])
 
 
+@pytest.mark.parametrize("relative", [True, False])
 @pytest.mark.parametrize("affine", [True, False])
-def test_measuring_layer_equals_layer_and_record(affine: bool) -> None:
+def test_measuring_layer_equals_layer_and_record(affine: bool, relative: bool) -> None:
     torch.manual_seed(0)
     layer = nn.BatchNorm2d(3, affine=affine).double()
     layer(torch.randn(9, 3, 4, 4, dtype=torch.float64) * 2 + 1)
@@ -159,12 +176,12 @@ def test_measuring_layer_equals_layer_and_record(affine: bool) -> None:
     images = torch.randn(5, 3, 4, 4, dtype=torch.float64, requires_grad=True)
     values = torch.randn(5, 3, 4, 4, dtype=torch.float64)
     model = nn.Sequential(layer, nn.ReLU(inplace=True))
-    recorded = objective.record_statistics(model)
+    recorded = objective.record_statistics(model, relative=relative)
     plain = (model(images) * values).sum() + 3 * recorded[0]
     expected = torch.autograd.grad(plain, images)[0]
     names = list(model.state_dict())
     deviations: list[torch.Tensor] = []
-    freeze_statistics(model, deviations)
+    freeze_statistics(model, deviations, relative=relative)
     assert list(model.state_dict()) == names
     measured = (model(images) * values).sum() + 3 * deviations[0]
     torch.testing.assert_close(measured, plain)

@@ -7,6 +7,7 @@ import torch
 
 from foundation.models import build, cpu_state
 from post_training.in_memory import TrainedModels
+from post_training.trained import Inputs
 
 CLASSES, SHAPE = 3, (1, 8, 8)
 
@@ -26,7 +27,8 @@ def make_trained():
             random_state(9),
             {client: random_state(client) for client in range(clients)},
             {client: 10 + client for client in range(clients)},
-            **{"image_shape": SHAPE, "classes": CLASSES, **other},
+            Inputs(SHAPE, CLASSES),
+            **other,
         )
 
     return make

@@ -13,10 +13,11 @@ from torch.nn import functional as F
 from foundation.models import load_state
 from foundation.settings.configuration import RunConfiguration
 from post_training import Settings, methods
+from post_training.closed_form_head import better_than_first
 from post_training.method import NoAnswer
 from post_training.trained import Inputs
 from questions.class_statistics import ClassStatistics, StatisticsRequest
-from questions.heads import HeadScores
+from questions.evaluation import Scores
 
 method = methods()["head"]
 FEATURES, CLASSES = 6, 4
@@ -49,8 +50,7 @@ class Double:
         logits = logits + request.bias.unsqueeze(1)
         right = (logits.argmax(2) == labels).numpy()
         loss = [float(F.cross_entropy(one, labels, reduction="sum")) for one in logits]
-        gained, lost = (right & ~right[0]).sum(1), (~right & right[0]).sum(1)
-        return HeadScores(len(labels), right.sum(1), gained, lost, np.array(loss))
+        return Scores.counted(labels.numpy(), right, loss, columns=1)
 
     def offer(self, stage, state, *, needs_proof, whole):
         assert whole and not needs_proof
@@ -154,3 +154,17 @@ def test_what_clients_may_not_tell_or_is_too_large_is_refused_before_any_work():
     with pytest.raises(ValueError, match=r"\d+ MB.*fewer features"):
         method.suits(nn.Linear(20_000, 3), settings())
     method.suits(nn.Linear(1280, 10), settings())
+
+
+def scores_of(gained, lost, images):
+    gained, lost = np.array([[0, *gained]]).T, np.array([[0, *lost]]).T
+    right = images // 2 + gained - lost
+    return Scores(np.array([images]), right, gained, lost, np.zeros(len(gained)))
+
+
+def test_another_head_is_taken_only_where_it_is_better_for_sure():
+    assert better_than_first(scores_of([3], [0], 25), 2) == 0
+    assert better_than_first(scores_of([3, 9], [0, 0], 25), 3) == 2
+    assert better_than_first(scores_of([90], [10], 400), 2) == 1
+    assert better_than_first(scores_of([3, 9], [0, 0], 25), 2) == 0
+    assert better_than_first(scores_of([], [], 25), 1) == 0

@@ -34,7 +34,7 @@ def settings(**keys):
 def test_every_method_runs_on_plain_states_and_repeats_itself(make_trained, name):
     results = []
     for _ in range(2):
-        trained = make_trained(label_counts={client: [5, 3, 4] for client in range(3)})
+        trained = make_trained(counts={client: [5, 3, 4] for client in range(3)})
         before = {key: value.clone() for key, value in trained.global_state.items()}
         methods()[name].run(trained, settings())
         assert trained.global_state.keys() == before.keys()

@@ -20,6 +20,7 @@ from post_training import Settings, methods
 from post_training.co_boosting import diversified
 from post_training.in_memory import TrainedModels
 from post_training.local_ensemble import ALL_CLIENTS, NoTeacher, balanced_labels, local_ensemble
+from post_training.trained import Inputs
 
 PEERS = ("fedadi", "dense", "co_boosting", "fedftg")
 CLASSES = 4
@@ -110,14 +111,8 @@ def make_trained(federation, digits):
             average,
             local,
             {client: sum(counts) for client, counts in COUNTS.items()},
-            **{
-                "image_shape": (1, 8, 8),
-                "classes": CLASSES,
-                "label_counts": COUNTS,
-                "pixel_range": ((-0.81,), (1.9,)),
-                "evaluate": accuracy,
-                **other,
-            },
+            Inputs((1, 8, 8), CLASSES, ((-0.81,), (1.9,))),
+            **{"counts": COUNTS, "evaluator": accuracy, **other},
         )
 
     return make
@@ -228,7 +223,7 @@ def test_fedftg_needs_label_counts(make_trained):
         suits(build("resnet8", classes=3), settings(label_counts="uniform"))
     for counts in (None, {0: COUNTS[0]}):
         with pytest.raises(ExpectedError, match="label counts"):
-            methods()["fedftg"].run(make_trained(label_counts=counts), settings())
+            methods()["fedftg"].run(make_trained(counts=counts), settings())
 
 
 @pytest.mark.parametrize(("name", "shape"), [(n, s) for n in PEERS for s in ((3, 32, 32),)])
@@ -239,9 +234,8 @@ def test_colour_images_of_32_pixels_work(name, shape):
         cpu_state(model),
         {0: cpu_state(model), 1: cpu_state(build("resnet8", classes=3, seed=1))},
         {0: 5, 1: 6},
-        image_shape=shape,
-        classes=3,
-        label_counts={0: [5, 0, 0], 1: [0, 3, 3]},
+        Inputs(shape, 3),
+        counts={0: [5, 0, 0], 1: [0, 3, 3]},
     )
     few = {"generation__iterations": 2, "fedadi__images": 6, "fedadi__epochs": 1}
     few |= {f"{name.replace('_', '-')}__batch_size": 6}
@@ -254,9 +248,9 @@ def test_colour_images_of_32_pixels_work(name, shape):
 
 
 def test_labels_are_balanced_over_the_classes_that_somebody_holds(make_trained):
-    trained = make_trained(label_counts={0: [3, 0, 0, 1], 1: [0, 0, 9, 0]})
+    trained = make_trained(counts={0: [3, 0, 0, 1], 1: [0, 0, 9, 0]})
     assert balanced_labels(trained, 30, 0).bincount(minlength=4).tolist() == [10, 0, 10, 10]
-    unknown = make_trained(label_counts=None)
+    unknown = make_trained(counts=None)
     assert balanced_labels(unknown, 40, 0).bincount(minlength=4).tolist() == [10] * 4
 
 

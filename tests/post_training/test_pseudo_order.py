@@ -30,7 +30,7 @@ def made(trained, labels):
 
 
 def test_a_class_that_is_rare_gets_images_only_if_labels_are_balanced(make_trained):
-    trained = make_trained(label_counts=COUNTS)
+    trained = make_trained(counts=COUNTS)
     rare = {
         name: int((made(trained, name).labels == 1).sum()) for name in ("principle", "balanced")
     }
@@ -39,7 +39,7 @@ def test_a_class_that_is_rare_gets_images_only_if_labels_are_balanced(make_train
 
 
 def test_only_clients_that_hold_a_class_are_asked_for_it(make_trained):
-    data = made(make_trained(label_counts=COUNTS), "balanced")
+    data = made(make_trained(counts=COUNTS), "balanced")
     for client, counts in COUNTS.items():
         asked = data.labels[data.sources == client].bincount(minlength=3)
         assert asked.sum() > 0 and asked[torch.tensor(counts) == 0].sum() == 0
@@ -52,5 +52,5 @@ def test_where_no_counts_are_known_labels_are_even_already(make_trained):
 
 def test_a_client_that_told_nothing_is_asked_for_all_classes(make_trained):
     counts = {0: [58, 1, 1], 1: [0, 0, 60]}
-    data = made(make_trained(label_counts=counts), "balanced")
+    data = made(make_trained(counts=counts), "balanced")
     assert data.labels[data.sources == 2].bincount(minlength=3).min() > 0

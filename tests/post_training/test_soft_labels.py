@@ -13,6 +13,7 @@ from generation import PseudoData
 from post_training import Settings, methods
 from post_training.in_memory import TrainedModels
 from post_training.soft_labels import soft_labels
+from post_training.trained import Inputs
 
 CLIENTS = (2, 5, 7)
 SIDE = 16
@@ -48,9 +49,8 @@ def trained(models, counts=None) -> TrainedModels:
         cpu_state(models[100]),
         {client: cpu_state(models[client]) for client in CLIENTS},
         dict.fromkeys(CLIENTS, 30),
-        image_shape=(1, SIDE, SIDE),
-        classes=3,
-        label_counts=counts,
+        Inputs((1, SIDE, SIDE), 3),
+        counts=counts,
     )
 
 

@@ -15,7 +15,7 @@ from foundation.messages.participants import Participant
 from foundation.messages.records import InvalidContent
 from foundation.models import Classifier, cpu_state
 from foundation.models.evaluation import LabelledImages
-from questions.heads import HeadScores, HeadsRequest, tell
+from questions.heads import HeadsRequest, tell
 
 IMAGES, CLASSES, WIDTH, HEADS = 40, 3, 4, 6
 
@@ -70,24 +70,24 @@ def test_scores_are_those_of_counting_and_the_encoder_runs_once(site):
     logits = logits + request.bias.float().unsqueeze(1)
     right = (logits.argmax(2) == site.labels).numpy()
     assert scores.images == IMAGES
-    assert scores.correct.tolist() == right.sum(1).tolist()
-    assert scores.gained.tolist() == (right & ~right[0]).sum(1).tolist()
-    assert scores.lost.tolist() == (~right & right[0]).sum(1).tolist()
+    assert scores.correct[:, 0].tolist() == right.sum(1).tolist()
+    assert scores.gained[:, 0].tolist() == (right & ~right[0]).sum(1).tolist()
+    assert scores.lost[:, 0].tolist() == (~right & right[0]).sum(1).tolist()
     losses = [nn.functional.cross_entropy(one, site.labels, reduction="sum") for one in logits]
     np.testing.assert_allclose(scores.loss, torch.stack(losses), rtol=1e-5)
     both = request.pooled({0: scores, 3: scores})
-    assert both.images == 2 * IMAGES and both.correct.tolist() == (2 * right.sum(1)).tolist()
+    assert both.images == 2 * IMAGES and both.correct[:, 0].tolist() == (2 * right.sum(1)).tolist()
     assert request.pooled({}) is None
 
 
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"images": IMAGES - 1}, "not by the 40 that it joined with"),
+        ({"total": [IMAGES - 1]}, "than the 40 that it joined with"),
         ({"gained": [0] * (HEADS - 1)}, "are not 6 numbers"),
         ({"gained": [IMAGES + 1] * HEADS}, "whole numbers from 0 to 40"),
-        ({"correct": [3] * HEADS, "gained": [0] * HEADS, "lost": [1] * HEADS}, "not differences"),
-        ({"correct": [3] * HEADS, "gained": [5] * HEADS, "lost": [5] * HEADS}, "not differences"),
+        ({"correct": [3] * HEADS, "gained": [0] * HEADS, "lost": [1] * HEADS}, "do not add up"),
+        ({"correct": [3] * HEADS, "gained": [5] * HEADS, "lost": [5] * HEADS}, "cannot give"),
         ({"loss": [-1.0] * HEADS}, "below 0"),
     ],
 )
@@ -96,16 +96,3 @@ def test_what_no_images_can_give_is_refused(site, changed, message):
     numbers = {**answered(site, request).numbers, **changed}
     with pytest.raises(InvalidContent, match=message):
         checked(request, Content(numbers=numbers))
-
-
-def scores_of(gained, lost, images):
-    gained, lost = np.array([0, *gained]), np.array([0, *lost])
-    return HeadScores(images, images // 2 + gained - lost, gained, lost, np.zeros(len(gained)))
-
-
-def test_another_head_is_taken_only_where_it_is_better_for_sure():
-    assert scores_of([3], [0], 25).best(range(2), 2.0) == 0
-    assert scores_of([3, 9], [0, 0], 25).best(range(3), 2.0) == 2
-    assert scores_of([90], [10], 400).best(range(2), 2.0) == 1
-    assert scores_of([90, 0], [10, 0], 400).best([0, 2], 2.0) == 0
-    assert scores_of([], [], 25).best([0], 2.0) == 0

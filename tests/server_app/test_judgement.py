@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from foundation.intervals import paired_standard_error
+from foundation.scores import paired_standard_error
 from questions.evaluation import Scores
 from server_app.judgement import (
     CAUTION,

@@ -48,7 +48,7 @@ def test_clients_restarted_before_every_message_change_nothing(
 
     def forgetful(grid, message):
         grid._contexts.clear()
-        for memory in (site._resident_data, site._resident_batches, site._resident_model):
+        for memory in (site.Site.data, site.Site.batches, site._resident_model):
             memory.cache_clear()
         restarts.append(message.metadata.message_type)
         return reply(grid, message)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from foundation.events.sinks import SinkError
+from foundation import ConfigurationError
 from server_app import preflight
 
 
@@ -29,8 +29,8 @@ def test_a_resumed_run_leaves_the_table_of_an_uninterrupted_one(tiny_run, tmp_pa
 
 
 def test_a_missing_library_stops_before_any_work(tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr("foundation.events.sinks.registry.find_spec", lambda name: None)
+    monkeypatch.setattr("foundation.events.sinks.find_spec", lambda name: None)
     configuration = preflight.parse({"sinks": "csv,wandb", "output-dir": str(tmp_path / "run")})
-    with pytest.raises(SinkError, match="pip install wandb"):
+    with pytest.raises(ConfigurationError, match="pip install wandb"):
         preflight.check(configuration, simulated=True)
     assert not (tmp_path / "run").exists()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -53,9 +53,7 @@ def label_counts(
         sums.tick_params(length=0)
         sums.spines["right"].set_visible(False)
         axes.text(1.008, 1.0, "all", transform=axes.transAxes, ha="left", va="bottom")
-    scale = ScalarMappable(norm, _COLOURS)
-    bar = figure.colorbar(scale, ax=axes, label="images of a class", pad=0.02, aspect=30)
-    bar.outline.set_visible(False)
+    _scale(figure, [axes], norm, "images of a class")
     return figure
 
 
@@ -91,27 +89,16 @@ def confusion_matrices(
         axes.set_title(title)
         axes.set_xlabel("predicted class")
     panels[0].set_ylabel("true class")
-    bar = figure.colorbar(
-        ScalarMappable(norm, _COLOURS),
-        ax=list(panels),
-        label="share of the true class",
-        format=PercentFormatter(xmax=1, symbol=" %"),
-        aspect=30,
-        shrink=0.8,
-        pad=0.02,
-    )
-    bar.outline.set_visible(False)
+    percent = PercentFormatter(xmax=1, symbol=" %")
+    _scale(figure, panels, norm, "share of the true class", format=percent, shrink=0.8)
     return figure
 
 
 @in_style
 def image_grid(
-    tiles: NDArray[np.floating[Any]],
-    rows: Sequence[str],
-    columns: Sequence[str],
-    axes_names: tuple[str, str] = ("client", "class"),
+    tiles: NDArray[np.floating[Any]], rows: Sequence[str], columns: Sequence[str]
 ) -> Figure:
-    """Draw one image per row and column at its own resolution, with empty frames where none is.
+    """Draw an image per client (row) and class (column), with empty frames where none is.
 
     ``tiles``, (rows, columns, height, width, 3), hold RGB in [0, 1], NaN where there is no image.
     """
@@ -141,8 +128,7 @@ def image_grid(
         for mark in axes.get_xticklabels():
             mark.set(rotation=45, ha="left", va="baseline", rotation_mode="anchor")
     axes.xaxis.set_label_position("top")
-    axes.set_ylabel(axes_names[0])
-    axes.set_xlabel(axes_names[1])
+    axes.set(xlabel="class", ylabel="client")
     return figure
 
 
@@ -169,6 +155,14 @@ def _heat_map(
             text = f"{int(count)}" if count < 10_000 else f"{count / 1000:.0f}k"
             ink = WHITE if full[row, column] else INK
             axes.text(column, row, text, ha="center", va="center", fontsize=size, color=ink)
+
+
+def _scale(
+    figure: Figure, panels: Iterable[Axes], norm: Normalize, label: str, **look: Any
+) -> None:
+    mappable = ScalarMappable(norm, _COLOURS)
+    bar = figure.colorbar(mappable, ax=list(panels), label=label, pad=0.02, aspect=30, **look)
+    bar.outline.set_visible(False)
 
 
 def _spread_out(count: int, most: int) -> list[int]:

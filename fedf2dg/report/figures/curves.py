@@ -14,13 +14,12 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import MaxNLocator, PercentFormatter
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from fedf2dg.report.figures.style import (
     BLUE,
     COLOURS,
-    FAINT,
     GREEN,
     INK,
     ORANGE,
@@ -31,7 +30,7 @@ from fedf2dg.report.figures.style import (
     plain,
 )
 from fedf2dg.report.run_record import Measurement
-from foundation.intervals import share_interval
+from foundation.scores import share_interval
 
 #: Lines a plot can hold and still be read; more methods make more plots.
 MOST_LINES = 7
@@ -54,6 +53,8 @@ _STAGE_LOOKS = {
     "last": (INK, "D"),
     "kept": ("#CC79A7", "P"),
 }
+_DOTTED: Any = {"color": SOFT, "linewidth": 1.0, "linestyle": (0, (1, 2))}
+_PERCENT = "{x:.0f} %"
 _MOST_MARKERS = 12
 _LETTERS = 34
 
@@ -84,41 +85,26 @@ def curves(
             x, mean, deviation = _mean_curve(runs, stage)
             if len(methods) == 1:
                 colour, title = COLOURS[stage], f"{title}\n{mean[-1]:.1f} %"
-            panel.fill_between(
-                x, mean - deviation, mean + deviation, color=colour, alpha=0.13, linewidth=0
-            )
-            panel.plot(
-                x,
-                mean,
-                color=colour,
-                linestyle=line,
-                linewidth=1.5,
-                marker=marker,
-                markersize=4.2,
-                markevery=max(1, math.ceil(len(x) / _MOST_MARKERS)),
-            )
+            band: Any = {"color": colour, "alpha": 0.13, "linewidth": 0}
+            panel.fill_between(x, mean - deviation, mean + deviation, **band)
+            every = max(1, math.ceil(len(x) / _MOST_MARKERS))
+            panel.plot(x, mean, color=colour, linestyle=line, marker=marker, markevery=every)
         if chance is not None:
-            panel.axhline(100 * chance, color=SOFT, linewidth=1.0, linestyle=(0, (1, 2)))
+            panel.axhline(100 * chance, **_DOTTED)
         panel.set_title(title, color=COLOURS[stage])
         panel.set_xlabel(_AXES[stage])
         panel.xaxis.set_major_locator(MaxNLocator(6, integer=True, min_n_ticks=1))
-        panel.grid(axis="y", color=FAINT, linewidth=0.7)
+        panel.grid(axis="y")
         if stage == "competition":
             panel.set_xlim(left=0.0)
-    panels[0].set_ylabel("accuracy")
-    panels[0].yaxis.set_major_formatter(PercentFormatter(decimals=0, symbol=" %"))
-    low, high = panels[0].get_ylim()
-    panels[0].set_ylim(max(low, 0.0), min(high, 101.0))
+    first = panels[0]
+    first.set_ylabel("accuracy")
+    first.yaxis.set_major_formatter(_PERCENT)
+    low, high = first.get_ylim()
+    first.set_ylim(max(low, 0.0), min(high, 101.0))
     if chance is not None:
-        panels[0].annotate(
-            f"guessing {100 * chance:.1f} %",
-            (0.01, 100 * chance),
-            (0, 3),
-            xycoords=("axes fraction", "data"),
-            textcoords="offset points",
-            color=SOFT,
-            fontsize=8.5,
-        )
+        said, at = f"guessing {100 * chance:.1f} %", first.get_yaxis_transform()
+        first.text(0.01, 100 * chance, f"{said}\n", transform=at, color=SOFT, va="center")
     if len(methods) > 1:
         looks = zip(_LOOKS, methods, strict=False)
         _legend(figure, [(c, s, m, plain(name, _LETTERS)) for (c, s, m), name in looks])
@@ -150,33 +136,23 @@ def dots(methods: Mapping[str, Mapping[str, Dot]], axis: str, *, differences: bo
     axes.tick_params(axis="y", length=0)
     for row in range(1, len(methods), 2):
         axes.axhspan(row - 0.5, row + 0.5, color="#000000", alpha=0.03, linewidth=0)
-    axes.grid(axis="x", color=FAINT, linewidth=0.7)
+    axes.grid(axis="x")
     step = 0.22 if len(shown) <= 3 else 0.19
     for row, of_method in enumerate(methods.values()):
         for place, stage in enumerate(shown):
-            dot = of_method.get(stage)
-            if dot is None:
+            if (dot := of_method.get(stage)) is None:
                 continue
             colour, marker = _STAGE_LOOKS[stage]
             y = row + step * (place - (len(shown) - 1) / 2)
-            axes.plot(
-                dot.single, [y] * len(dot.single), "|", color=colour, markersize=6, alpha=0.55
-            )
-            axes.errorbar(
-                dot.mean,
-                y,
-                xerr=dot.reach,
-                color=colour,
-                marker=marker,
-                markersize=5.5,
-                markerfacecolor=colour if dot.filled else "white",
-                elinewidth=1.4,
-            )
+            single, fill = [y] * len(dot.single), colour if dot.filled else "white"
+            axes.plot(dot.single, single, "|", color=colour, markersize=6, alpha=0.55)
+            look: Any = {"color": colour, "marker": marker, "markerfacecolor": fill}
+            axes.errorbar(dot.mean, y, xerr=dot.reach, markersize=5.5, **look)
     axes.set_xlabel(axis)
     if differences:
         axes.axvline(0, color="#777777", linewidth=1.0)
     else:
-        axes.xaxis.set_major_formatter(PercentFormatter(decimals=0, symbol=" %"))
+        axes.xaxis.set_major_formatter(_PERCENT)
     looks = [(s, *_STAGE_LOOKS[s]) for s in shown]
     _legend(figure, [(colour, "-", marker, stage) for stage, colour, marker in looks])
     return figure
@@ -199,33 +175,30 @@ def confidence(bins: NDArray[np.float64], kept: Sequence[tuple[float, float, flo
     mean, share = 100 * total / count, right / count
     ends = [share_interval(s, int(n)) for s, n in zip(share, count, strict=True)]
     reach = 100 * np.abs(np.array(ends).T - share)
-    sure.plot([0, 100], [0, 100], color=SOFT, linewidth=1.0, linestyle=(0, (1, 2)))
-    sure.errorbar(mean, 100 * share, yerr=reach, fmt="o", color=BLUE, markersize=5, elinewidth=1.2)
-    sure.set_title("Right where it is so sure")
-    sure.set_xlabel("confidence")
-    sure.set_ylabel("right")
+    sure.plot([0, 100], [0, 100], **_DOTTED)
+    sure.errorbar(mean, 100 * share, yerr=reach, fmt="o", color=BLUE)
+    sure.set(title="Right where it is so sure", xlabel="confidence", ylabel="right")
     thresholds, answered, among = 100 * np.asarray(kept, dtype=float).reshape(-1, 3).T
-    abstains.plot(thresholds, among, color=BLUE, marker="o", markersize=4, label="right")
-    looks: Any = {"linestyle": (0, (5, 1.5)), "marker": "s", "markersize": 4}
-    abstains.plot(thresholds, answered, color=VERMILLION, label="answered", **looks)
-    abstains.set_title("If it answers only where it is sure")
-    abstains.set_xlabel("least confidence")
-    abstains.legend(frameon=False, loc="lower left")
+    abstains.plot(thresholds, among, color=BLUE, marker="o", label="right")
+    _, dashes, marker = _LOOKS[1]
+    look: Any = {"color": VERMILLION, "linestyle": dashes, "marker": marker}
+    abstains.plot(thresholds, answered, label="answered", **look)
+    abstains.set(title="If it answers only where it is sure", xlabel="least confidence")
+    abstains.legend(loc="lower left")
     for axes in (sure, abstains):
-        axes.set_xlim(-2, 102)
-        axes.set_ylim(-2, 104)
-        axes.grid(color=FAINT, linewidth=0.7)
+        axes.set(xlim=(-2, 102), ylim=(-2, 104))
+        axes.grid()
         for axis in (axes.xaxis, axes.yaxis):
-            axis.set_major_formatter(PercentFormatter(decimals=0, symbol=" %"))
+            axis.set_major_formatter(_PERCENT)
     return figure
 
 
 def _legend(figure: Figure, lines: Sequence[tuple[str, Any, str, str]]) -> None:
     handles = [
-        Line2D([], [], color=colour, linestyle=style, marker=marker, markersize=4.8, label=label)
+        Line2D([], [], color=colour, linestyle=style, marker=marker, label=label)
         for colour, style, marker, label in lines
     ]
-    figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False, fontsize=8.5)
+    figure.legend(handles=handles, loc="outside lower center", ncols=3)
 
 
 def _mean_curve(

@@ -60,6 +60,12 @@ _STYLE: dict[Any, Any] = {
     "axes.facecolor": "none",
     "savefig.facecolor": "none",
     "legend.facecolor": PAPER,
+    "legend.frameon": False,
+    "legend.fontsize": 8.5,
+    "grid.color": FAINT,
+    "grid.linewidth": 0.7,
+    "lines.linewidth": 1.4,
+    "lines.markersize": 4.6,
     "hatch.linewidth": 0.6,
     "svg.fonttype": "none",  # text stays text: searchable, and readable to screen readers
     "svg.hashsalt": "fedf2dg",  # the same run gives the same file
@@ -99,17 +105,12 @@ def plain(name: str, most: int) -> str:
     return name.replace("$", r"\$")
 
 
-def to_png(figure: Figure, *, dots_per_inch: float = 200.0) -> bytes:
+def to_png(figure: Figure) -> bytes:
     """Render a figure as the content of a PNG file, on white."""
     content = io.BytesIO()
     with styled():
-        FigureCanvasAgg(figure).print_figure(
-            content,
-            format="png",
-            dpi=dots_per_inch,
-            facecolor="white",
-            metadata={"Software": None},
-        )
+        plain_file: Any = {"facecolor": "white", "metadata": {"Software": None}}
+        FigureCanvasAgg(figure).print_figure(content, dpi=200.0, **plain_file)
     return content.getvalue()
 
 

@@ -7,12 +7,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from foundation.events.sinks import Sink
+
 
 class CsvFile:
     """One line for each number: group, step, name, value. It takes no pictures."""
 
-    def __init__(self, path: Path) -> None:
-        self._file = path.open("w", encoding="utf-8", newline="")
+    def __init__(self, directory: Path, configuration: Mapping[str, Any]) -> None:
+        self._file = (directory / "metrics.csv").open("w", encoding="utf-8", newline="")
         self._writer = csv.writer(self._file, lineterminator="\n")
         self._writer.writerow(["group", "step", "name", "value"])
 
@@ -27,6 +29,4 @@ class CsvFile:
         self._file.close()
 
 
-def open_sink(directory: Path, configuration: Mapping[str, Any]) -> CsvFile:
-    """Begin the file anew; a resumed run's events come again."""
-    return CsvFile(directory / "metrics.csv")
+sink = Sink("csv", CsvFile)

@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from foundation.events.sinks import Sink
+
 log = logging.getLogger("flwr.fedf2dg")
 
 
@@ -43,11 +45,9 @@ class MlflowRun:
         self._mlflow.end_run()
 
 
-def open_sink(directory: Path, configuration: Mapping[str, Any]) -> MlflowRun:
-    """Begin a run that is called like the directory."""
-    return MlflowRun(directory, configuration)
-
-
 def _permitted(name: str) -> str:
     """Return a name without what MLflow refuses: clients choose their own names."""
     return re.sub(r"[^A-Za-z0-9_\-. /]", "_", name)
+
+
+sink = Sink("mlflow", MlflowRun, "mlflow")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,8 @@ from foundation.events.family import (
     Scored,
 )
 from foundation.events.reading import number
-from foundation.events.sinks.registry import Sink, chosen_sinks
+from foundation.events.sinks import OpenSink, Sink
+from foundation.members import SINKS
 from foundation.scores import OF_ALL, Outcomes
 
 log = logging.getLogger("flwr.fedf2dg")
@@ -35,7 +35,7 @@ class Relay:
 
     def __init__(self, pictures: Pictures = lambda directory, class_names: {}) -> None:
         self._find_pictures = pictures
-        self._sinks: dict[str, Sink] = {}
+        self._sinks: dict[str, OpenSink] = {}
         self._stages: list[str] = []
         self._shown: set[tuple[str, int]] = set()
 
@@ -67,10 +67,10 @@ class Relay:
 
     def _open(self, run: RunOpened) -> None:
         self._run = run
-        for name, module in chosen_sinks(run.configuration.sink_names).items():
+        for name in run.configuration.sink_names:
             try:
-                open_sink = import_module(module).open_sink
-                self._sinks[name] = open_sink(run.directory, run.configuration.flat())
+                sink = SINKS.load(name, Sink)
+                self._sinks[name] = sink.open(run.directory, run.configuration.flat())
             except Exception as error:
                 _warn(name, error)
 

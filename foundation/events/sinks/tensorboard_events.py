@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from foundation.events.sinks import Sink
+
 
 class TensorBoardEvents:
     """Numbers as scalars ``group/name``, pictures as images, the settings as text."""
@@ -19,7 +21,9 @@ class TensorBoardEvents:
     def __init__(self, directory: Path, configuration: Mapping[str, Any]) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
-        self._writer: Any = SummaryWriter(str(directory), flush_secs=10)
+        folder = directory / "tensorboard"
+        shutil.rmtree(folder, ignore_errors=True)
+        self._writer: Any = SummaryWriter(str(folder), flush_secs=10)
         settings = json.dumps(dict(configuration), indent=2).replace("\n", "\n    ")
         self._writer.add_text("configuration", f"    {settings}")
 
@@ -35,8 +39,4 @@ class TensorBoardEvents:
         self._writer.close()
 
 
-def open_sink(directory: Path, configuration: Mapping[str, Any]) -> TensorBoardEvents:
-    """Begin the folder anew; a resumed run's events come again."""
-    folder = directory / "tensorboard"
-    shutil.rmtree(folder, ignore_errors=True)
-    return TensorBoardEvents(folder, configuration)
+sink = Sink("tensorboard", TensorBoardEvents, "tensorboard")

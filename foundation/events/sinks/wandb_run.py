@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from foundation.events.sinks import Sink
+
 
 class WandbRun:
     """Every group is a set of charts over a step of its own."""
@@ -37,6 +39,4 @@ class WandbRun:
         self._run.finish()
 
 
-def open_sink(directory: Path, configuration: Mapping[str, Any]) -> WandbRun:
-    """Begin a run that is called like the directory."""
-    return WandbRun(directory, configuration)
+sink = Sink("wandb", WandbRun, "wandb")

@@ -205,3 +205,25 @@ def test_two_comparisons_do_not_work_in_one_directory(made: Made, tiny: tuple[st
         pytest.raises(ConfigurationError, match="another comparison"),
     ):
         compare([], [*tiny], output=made.directory)
+
+
+def test_a_published_table_is_made_again(
+    made: Made, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = tmp_path / "table.toml"
+    shutil.copy(made.plan, table)
+    published = (made.directory / "comparison.csv").read_text("utf-8")
+    rows = list(csv.DictReader(published.splitlines()))
+    (early,) = [row for row in rows if row["method"] == "early"]
+    table.with_suffix(".csv").write_text(
+        published.replace(early["partition"], "0" * 16).replace("torch ", "torch 1+"), "utf-8"
+    )
+    arguments = ["compare", "--reproduce", str(table), "--output", str(made.directory)]
+    assert main([*arguments, *made.arguments]) == 1  # the impossible cell has no result
+    said = capsys.readouterr().out
+    assert "difference" in said
+    (line,) = [line for line in said.splitlines() if line.startswith("early  ")]
+    reached = f"{100 * made.summary('early')['accuracy']['distilled']:.2f}"
+    assert line.split()[1:5] == ["0", reached, reached, "+0.00"]
+    assert "no" in line.split() and "yes" in line.split() and "torch 1+" in line
+    assert "| early |" in (made.directory / "reproduction.md").read_text("utf-8")

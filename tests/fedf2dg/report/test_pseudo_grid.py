@@ -98,7 +98,7 @@ def test_stored_sets_are_in_the_order_of_making(tmp_path: Path) -> None:
     (tmp_path / "pseudo_data").mkdir()
     for name in ("hard-c10-b0", "hard-c2-b0", "common-c0-b10", "common-c0-b2", "notes"):
         (tmp_path / "pseudo_data" / f"{name}.safetensors").touch()
-    assert stored_sets(tmp_path) == [("common", 0), ("hard", 2), ("hard", 10)]
+    assert list(stored_sets(tmp_path)) == [("common", 0), ("hard", 2), ("hard", 10)]
 
 
 def test_the_picture_of_a_run_is_written(write_run: WriteRun, tmp_path: Path) -> None:

@@ -34,7 +34,7 @@ def test_each_stage_has_its_panel_which_says_where_it_ends() -> None:
         Measurement("federated", 1, 0.2),
         Measurement("federated", 2, 0.4),
         Measurement("distillation", 1, 0.6),
-        Measurement("competition", 0.5, 0.55, retrained=True),
+        Measurement("competition", 0.5, 0.55),
         Measurement("competition", 1.0, 0.7),
     ]
     shown = "\n".join(words(figures.curves({"": [measured]}, 0.1)))

@@ -145,7 +145,7 @@ def test_clients_are_listed_with_what_each_model_does_on_their_images(
         file.write(json.dumps(event) + "\n")
     page = Page(write_report(run))
     check_alone(page)
-    examples = RunRecord.read(run).examples_per_client()
+    examples = RunRecord.read(run).met.num_examples
     assert f"north {examples[0]:,.0f} 7 50.0 % 60.0 % 55.0 %" in page.text
     assert f"<b>south {examples[1]:,.0f} 9 10.0 % – 20.0 %" in page.text
     assert "+3.4 ± 2.0 points" in page.text
@@ -349,7 +349,6 @@ def test_competition_rounds_stand_one_after_the_other(write_run: WriteRun, tmp_p
     run = write_run(tmp_path, rounds=2, epochs=3, competition_rounds=2)
     measured = [m for m in RunRecord.read(run).measurements() if m.stage == "competition"]
     assert [m.position for m in measured] == [0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0]
-    assert [m.retrained for m in measured] == [True, False, False, False] * 2
 
 
 def test_steps_that_nobody_measured_take_no_place(write_run: WriteRun, tmp_path: Path) -> None:

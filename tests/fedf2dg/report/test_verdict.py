@@ -23,9 +23,8 @@ from fedf2dg.report.verdict import (
     sites_table,
     verdict,
 )
-from foundation.intervals import difference_interval
 from foundation.models import ModelDescription
-from foundation.scores import Outcomes
+from foundation.scores import Outcomes, difference_interval
 
 WriteRun = Callable[..., Path]
 NAMES = ("cat", "horse", "ship")
@@ -257,7 +256,7 @@ def test_what_was_learned_from_what(write_run: WriteRun, tmp_path: Path) -> None
         class_names=["cat", "dog", "owl"],
         configuration={"dataset": "folder"},
     )
-    images = sum(RunRecord.read(few).examples_per_client())
+    images = sum(RunRecord.read(few).met.num_examples)
     expected = f"A classifier of cat, dog and owl, learned from {images:,.0f} images of 1 client"
     assert title(RunRecord.read(few)) == expected
     many = RunRecord.read(write_run(tmp_path / "many", clients=7))

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from foundation.data import PARTITIONS, PartitionError, partition, to_assignment
-from foundation.data.partitions import _draw_counts
+from foundation.data.partitions import _draw_counts, largest_remainder
 
 # As many labels as CIFAR-10 has, and fewer.
 CIFAR = np.random.default_rng(0).permutation(np.repeat(np.arange(10), 5000))
@@ -140,6 +140,29 @@ def test_a_small_dirichlet_alpha_skews_the_labels() -> None:
     assert counts.sum(axis=1).min() >= 10
 
 
+def test_balanced_parts_are_of_one_size_and_each_has_shares_of_its_own() -> None:
+    parts = partition(CIFAR, kind="dirichlet-balanced", clients=7, dirichlet_alpha=0.05, seed=0)
+    counts = partition_counts(parts, CIFAR)
+    assert np.ptp(counts.sum(axis=1)) <= 1
+    largest_two = np.sort(counts, axis=1)[:, -2:].sum(axis=1)
+    assert np.median(largest_two / counts.sum(axis=1)) > 0.6
+
+
+def test_balanced_shares_follow_their_dirichlet_distribution() -> None:
+    """Compare the mean square of the shares with its expectation, p² + p(1 - p) / (Cα + 1)."""
+    labels, clients, squares = np.repeat(np.arange(4), 5000), 50, []
+    for seed in range(4):
+        parts = partition(
+            labels, kind="dirichlet-balanced", clients=clients, dirichlet_alpha=2.0, seed=seed
+        )
+        counts = partition_counts(parts, labels)
+        squares.append(((counts / 400) ** 2).sum() / (4 * clients))
+    of_shares = 1 / 16 + (1 / 4) * (3 / 4) / (4 * 2.0 + 1)
+    # Images are drawn by the shares, and the last turns take what is left.
+    of_counts = of_shares + (1 / 4 - of_shares) / 400
+    assert np.mean(squares) == pytest.approx(of_counts, rel=0.05)
+
+
 @settings(deadline=None)
 @given(
     totals=st.lists(st.integers(1, 300), min_size=2, max_size=8),
@@ -150,7 +173,8 @@ def test_a_small_dirichlet_alpha_skews_the_labels() -> None:
 def test_a_client_that_holds_its_share_gets_no_more_of_the_next_class(
     totals: list[int], clients: int, alpha: float, seed: int
 ) -> None:
-    counts = _draw_counts(np.array(totals), clients, alpha, 0, 1000, np.random.default_rng(seed))
+    counts, _ = _draw_counts(np.array(totals), clients, alpha, 0, np.random.default_rng(seed))
+    assert counts is not None
     np.testing.assert_array_equal(counts.sum(axis=1), totals)
     assert (counts >= 0).all()
     held = np.zeros(clients)
@@ -177,12 +201,12 @@ def test_the_fast_draw_has_the_law_of_the_plain_one() -> None:
         return sorted(held)
 
     slow = np.array([plain() for _ in range(1500)])
-    fast = np.array(
-        [
-            sorted(_draw_counts(np.full(classes, per_class), clients, alpha, 0, 1, rng).sum(axis=0))
-            for _ in range(1500)
-        ]
-    )
+
+    def fast_one() -> list[int]:
+        counts, _ = _draw_counts(np.full(classes, per_class), clients, alpha, 0, rng)
+        return sorted(counts.sum(axis=0))
+
+    fast = np.array([fast_one() for _ in range(1500)])
     error = 4 * slow.std(axis=0) * np.sqrt(2 / 1500)
     assert (abs(slow.mean(axis=0) - fast.mean(axis=0)) < error + 0.5).all()
     np.testing.assert_allclose(slow.std(axis=0), fast.std(axis=0), rtol=0.15)
@@ -196,11 +220,6 @@ def test_many_clients_at_small_alpha_are_found_or_refused_with_the_reason() -> N
     message = str(refusal.value)
     assert "1000 draws" in message and "smallest client had" in message
     assert "raise dirichlet-alpha" in message and "fewer clients" in message
-
-
-def test_max_draws_bounds_the_draws() -> None:
-    with pytest.raises(PartitionError, match="none of 7 draws"):
-        partition(CIFAR, kind="dirichlet", clients=100, seed=0, max_draws=7)
 
 
 def test_tiny_alpha_ends() -> None:
@@ -223,7 +242,7 @@ def test_labels_need_not_be_contiguous() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"kind": "shards"}, "choose one of iid, dirichlet, classes, quantity"),
+        ({"kind": "shards"}, "choose one of iid, dirichlet, dirichlet-balanced, classes, quantity"),
         ({"clients": 0}, "number of clients must be at least 1, not 0"),
         ({"clients": 11}, "100 training samples cannot give 11 clients at least 10"),
         ({"kind": "dirichlet", "dirichlet_alpha": 0.0}, "dirichlet-alpha must be a positive"),
@@ -264,3 +283,19 @@ def test_an_assignment_is_the_same_partition() -> None:
     assignment = to_assignment(parts, len(CIFAR))
     for client, part in enumerate(parts):
         np.testing.assert_array_equal(part, np.flatnonzero(assignment == client))
+
+
+@given(st.integers(0, 1000), st.lists(st.floats(0, 1e6), min_size=1, max_size=20))
+def test_largest_remainder_keeps_every_quota(total: int, weights: list[float]) -> None:
+    array = np.array(weights) + 1e-9
+    parts = largest_remainder(total, array)
+    assert sum(parts) == total
+    assert np.all(np.abs(np.array(parts) - total * array / array.sum()) < 1 + 1e-6)
+
+
+@pytest.mark.parametrize(
+    ("total", "weights"), [(-1, [1.0]), (3, [0.0, 0.0]), (3, [1.0, -1.0]), (3, [float("nan")])]
+)
+def test_impossible_shares_are_refused(total: int, weights: list[float]) -> None:
+    with pytest.raises(ValueError, match="must be"):
+        largest_remainder(total, weights)

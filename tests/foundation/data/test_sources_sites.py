@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from foundation.data import DataError, DataSet, Division, PartitionError
+from foundation.data.partitions import PARTITIONS
 from tests.foundation.data.tiny_files import pictures, write_folder, write_parquet
 
 
@@ -69,7 +70,7 @@ def test_a_site_holds_out_of_its_own(tmp_path: Path) -> None:
     assert len(rows[0][1]) == 6 and rows[0][1].max() < 32
 
 
-@pytest.mark.parametrize("kind", ["dirichlet", "iid", "classes", "quantity"])
+@pytest.mark.parametrize("kind", PARTITIONS)
 def test_sites_are_never_trained_on_as_classes(tmp_path: Path, kind: str) -> None:
     root = three_sites(tmp_path)
     with pytest.raises(PartitionError, match=r"sites clinic-a, clinic-b, .*partition=folders"):

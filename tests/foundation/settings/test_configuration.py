@@ -184,7 +184,7 @@ def test_out_of_range(key, value, expected):
 @pytest.mark.parametrize(
     ("key", "value", "choices"),
     [
-        ("partition", "diriclet", ["iid", "dirichlet", "classes", "quantity"]),
+        ("partition", "diriclet", ["iid", "dirichlet", "dirichlet-balanced", "classes"]),
         ("local-loss", "mse", ["cross-entropy", "symmetric-cross-entropy"]),
         ("label-noise", "some", ["none", "symmetric", "pairflip"]),
         ("feature-noise-kind", "x", ["level", "space"]),

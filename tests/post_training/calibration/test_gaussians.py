@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from foundation.models.class_statistics import class_means
 from post_training.calibration.gaussians import (
     class_covariances,
-    class_means,
     covariance_of_spread,
     oracle_approximating,
     pooled_covariance,

@@ -6,9 +6,10 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from post_training.calibration.gaussians import class_means, pooled_covariance
+from foundation.models.class_statistics import class_means
+from foundation.models.head import LinearHead
+from post_training.calibration.gaussians import pooled_covariance
 from post_training.calibration.linear_head import (
-    LinearHead,
     discriminant_head,
     logit_spread,
     trained_head,

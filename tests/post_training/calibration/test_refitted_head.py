@@ -11,10 +11,10 @@ from torch import nn
 from torch.nn import functional as F
 
 from foundation.models import load_state
+from foundation.models.class_statistics import class_means
 from foundation.settings.configuration import ConfigurationError, RunConfiguration
 from generation import PseudoData
 from post_training import ClassStatistics, Settings, methods
-from post_training.calibration.gaussians import class_means
 from post_training.method import NoAnswer
 from post_training.trained import Inputs
 

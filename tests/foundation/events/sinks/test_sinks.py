@@ -14,10 +14,12 @@ import pytest
 from PIL import Image
 
 from fedf2dg.report.live import pictures
+from foundation import ConfigurationError, events
 from foundation.events.family import RunOpened
 from foundation.events.reading import from_json, read_run
-from foundation.events.sinks import SINKS, Relay, SinkError, chosen_sinks
-from foundation.events.sinks import registry as registered
+from foundation.events.sinks import Sink, require_sinks
+from foundation.events.sinks.relay import Relay
+from foundation.members import SINKS
 from foundation.settings.configuration import RunConfiguration
 from tests.made_up_runs import events_in, write_run
 
@@ -43,12 +45,16 @@ class Memory:
 @pytest.fixture
 def memory(monkeypatch: pytest.MonkeyPatch) -> Memory:
     """Return what the sink "memory" keeps."""
-    kept = Memory()
-    module = ModuleType("memory_sink")
-    module.open_sink = lambda directory, configuration: kept  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "memory_sink", module)
-    monkeypatch.setitem(registered.SINKS, "memory", registered.Needs("memory_sink"))
-    return kept
+    return kept_as("memory", Memory(), monkeypatch)
+
+
+def kept_as(name: str, sink: Memory, monkeypatch: pytest.MonkeyPatch) -> Memory:
+    """Let a run name a sink of one's own, such as ``memory:sink``."""
+    module = ModuleType(name)
+    module.__file__ = f"{name}.py"
+    module.sink = Sink(name, lambda directory, configuration: sink)  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, name, module)
+    return sink
 
 
 @pytest.fixture
@@ -70,7 +76,7 @@ def told(run: Path, *names: str) -> None:
 
 
 def test_every_measurement_arrives_on_the_axis_it_belongs_to(memory: Memory, run: Path) -> None:
-    told(run, "memory")
+    told(run, "memory:sink")
     events = events_in(run / "metrics.jsonl")
     rounds = [e for e in events if e["event"] == "round" and e["phase"] == "federated"]
     curve = {step: v["accuracy"] for group, step, v in memory.got if group == "federated"}
@@ -88,14 +94,14 @@ def test_every_measurement_arrives_on_the_axis_it_belongs_to(memory: Memory, run
 
 
 def test_generated_images_arrive_as_pictures_once(memory: Memory, run: Path) -> None:
-    told(run, "memory")
+    told(run, "memory:sink")
     assert set(memory.pictures) == {("common samples", 0), ("hard samples", 1)}
     for png in memory.pictures.values():
         assert min(Image.open(io.BytesIO(png)).size) > 100
 
 
 def test_each_clients_accuracy_arrives_by_its_name(memory: Memory, tmp_path: Path) -> None:
-    relay = opened(tmp_path, "memory")
+    relay = opened(tmp_path, "memory:sink")
     clients = [{"name": "north", "accuracy": 0.5}, {"name": "south", "accuracy": None}]
     relay(
         from_json(
@@ -114,7 +120,7 @@ def test_each_clients_accuracy_arrives_by_its_name(memory: Memory, tmp_path: Pat
 
 
 def test_numbers_that_are_none_are_left_out(memory: Memory, tmp_path: Path) -> None:
-    relay = opened(tmp_path, "memory")
+    relay = opened(tmp_path, "memory:sink")
     relay(
         from_json(
             {
@@ -137,39 +143,36 @@ def test_a_sink_that_fails_gets_nothing_more_and_the_others_all(
             super().numbers(group, step, values)
             raise ConnectionError("the server is gone")
 
-    broken = Broken()
-    module = ModuleType("broken_sink")
-    module.open_sink = lambda directory, configuration: broken  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "broken_sink", module)
-    monkeypatch.setitem(registered.SINKS, "broken", registered.Needs("broken_sink"))
-    told(run, "broken", "memory")
+    broken = kept_as("broken", Broken(), monkeypatch)
+    told(run, "broken:sink", "memory:sink")
     assert len(broken.got) == 1 and len(memory.got) > 10
-    assert app_log.text.count("sink broken failed and gets nothing more: the server is gone") == 1
+    assert (
+        app_log.text.count("sink broken:sink failed and gets nothing more: the server is gone") == 1
+    )
 
 
 def test_a_sink_that_cannot_be_opened_ends_nothing(
-    run: Path, memory: Memory, monkeypatch: pytest.MonkeyPatch, app_log: pytest.LogCaptureFixture
+    run: Path, memory: Memory, app_log: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setitem(registered.SINKS, "lost", registered.Needs("no_such_module"))
-    told(run, "lost", "memory")
-    assert memory.got and "sink lost failed" in app_log.text
+    told(run, "no_such_module:sink", "memory:sink")
+    assert memory.got and "sink no_such_module:sink failed" in app_log.text
 
 
 def test_what_is_missing_is_refused_with_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(SinkError, match=r"unknown sink 'cvs' in sinks: choose from csv, mlflow"):
-        chosen_sinks(["cvs"])
-    monkeypatch.setattr(registered, "find_spec", lambda name: None)
-    for name in SINKS.keys() - {"csv"}:
-        with pytest.raises(SinkError, match=f"needs the library {name}: pip install {name}"):
-            chosen_sinks([name])
-    assert list(chosen_sinks(["csv"])) == ["csv"]
+    with pytest.raises(ConfigurationError, match=r"unknown sink 'cvs'\. Did you mean 'csv'"):
+        require_sinks(["cvs"])
+    monkeypatch.setattr(events.sinks, "find_spec", lambda name: None)
+    for name in {*SINKS.ours} - {"csv"}:
+        with pytest.raises(ConfigurationError, match=f"needs the library {name}: pip"):
+            require_sinks([name])
+    require_sinks(["csv"])
 
 
 # Each place.
 
 
 def test_csv_holds_every_number(run: Path, memory: Memory) -> None:
-    told(run, "csv", "memory")
+    told(run, "csv", "memory:sink")
     told(run, "csv")  # a resumed run tells all again
     with (run / "metrics.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
@@ -181,7 +184,7 @@ def test_tensorboard_reads_back_what_was_told(run: Path, memory: Memory) -> None
     pytest.importorskip("tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    told(run, "tensorboard", "memory")
+    told(run, "tensorboard", "memory:sink")
     told(run, "tensorboard")
     found = EventAccumulator(str(run / "tensorboard"), {"scalars": 0, "images": 0})
     found.Reload()
@@ -206,8 +209,8 @@ def test_weights_and_biases_gets_steps_of_each_group(
     )
     wandb.Image = lambda image, caption: (image.size, caption)  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "wandb", wandb)
-    monkeypatch.setattr(registered, "find_spec", lambda name: True)
-    told(run, "wandb", "memory")
+    monkeypatch.setattr(events.sinks, "find_spec", lambda name: True)
+    told(run, "wandb", "memory:sink")
     curve = {e["federated/step"]: e["federated/accuracy"] for e in logged if "federated/step" in e}
     assert curve == {s: v["accuracy"] for group, s, v in memory.got if group == "federated"}
     assert ("federated/*", "federated/step") in calls
@@ -232,7 +235,7 @@ def test_mlflow_gets_names_that_it_permits(
     mlflow.log_metrics = lambda values, step: logged.append((values, step))  # type: ignore[attr-defined]
     mlflow.end_run = lambda: calls.append("ended")  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "mlflow", mlflow)
-    monkeypatch.setattr(registered, "find_spec", lambda name: True)
+    monkeypatch.setattr(events.sinks, "find_spec", lambda name: True)
     relay = opened(tmp_path, "mlflow")
     clients = [{"name": "Köln: 1", "accuracy": 0.5}]
     relay(

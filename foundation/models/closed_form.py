@@ -18,8 +18,8 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from .gaussians import class_means
-from .linear_head import LinearHead
+from .class_statistics import class_means
+from .head import LinearHead
 
 # Of the mean eigenvalue: what strengths are tried.
 _STRENGTHS = torch.logspace(-4, 2, 61, dtype=torch.float64)
@@ -92,31 +92,96 @@ class Scatter:
 
 
 def cross_validated(sums: FeatureSums) -> float:
+    """Return the strength r of ridge regression on the classes that :func:`best_strength` finds.
+
+    Raises
+    ------
+    ValueError
+        If all features are the same.
+    """
+    counts = sums.counts.double()
+    energy = float((counts - counts.square() / sums.images).sum())
+    return best_strength(sums.total, sums.centred.T, energy, sums.images, free=1)
+
+
+def best_strength(
+    scatter: Scatter, cross: Tensor, energy: float, images: float, free: int = 0
+) -> float:
     """Return the strength r with the least generalised cross-validation (Golub et al. 1979).
 
-    With the centred indicators Y of the classes and ridge regression's hat matrix H = H(r), it is
+    With targets Y and ridge regression's hat matrix H = H(r), it is
     (‖(I − H)·Y‖²/n) / (1 − tr H/n)², and stands for leaving out each image in turn. Both parts
-    follow from the sums: no image is needed, nor any that is held out. ValueError if all features
-    are the same.
+    follow from the sums: no image is needed, nor any that is held out.
+
+    Parameters
+    ----------
+    scatter, cross, energy
+        FᵀF, FᵀY (d, C) and ‖Y‖² of the features F and targets Y of the images.
+    images : float
+        n.
+    free : int (default: 0)
+        Coefficients of each target that are not shrunk, and that Y is already rid of.
+
+    Raises
+    ------
+    ValueError
+        If all features are the same.
     """
-    total = sums.total
-    mean_value = float(total.values.mean())
+    mean_value = float(scatter.values.mean())
     if not mean_value > 0:
         raise ValueError("all images have the same features")
-    images, counts = sums.images, sums.counts.double()
-    mean = sums.sums.double().sum(0) / images
-    squares = (
-        (total.vectors.T @ (sums.sums.double() - counts.unsqueeze(1) * mean).T).square().sum(1)
-    )
-    energy = float((counts - counts.square() / images).sum())
+    squares = (scatter.vectors.T @ cross).square().sum(1)
     scores: list[tuple[float, float]] = []
     for strength in (_STRENGTHS * mean_value).tolist():
-        shifted = total.values + strength
-        residual = energy - float((squares * (2 / shifted - total.values / shifted.square())).sum())
-        freedom = 1 + float((total.values / shifted).sum())
+        shifted = scatter.values + strength
+        residual = energy - float(
+            (squares * (2 / shifted - scatter.values / shifted.square())).sum()
+        )
+        freedom = free + float((scatter.values / shifted).sum())
         left = max(1 - freedom / images, 1e-9)
         scores.append((max(residual, 0.0) / images / left**2, -strength))
     return -min(scores)[1]
+
+
+def shrunk_towards(sums: FeatureSums, start: LinearHead) -> tuple[LinearHead, float]:
+    """Return the head nearest to another one that fits images, and the strength r it is held with.
+
+    With the indicators y of the classes and the logits z of ``start``, both less their mean over
+    the classes, it is z + D·f/a, where a is the least ‖y − a·z‖² over the images, and D the least
+    ‖y − a·z − D·f‖² + r·‖D‖². The bias is the weight of one feature more, of the size that the
+    others have. A large r leaves ``start``; 0 gives the least squares of the images alone. If the
+    logits say nothing of the images (a ≤ 0), ``start`` itself is returned, and infinity.
+
+    Parameters
+    ----------
+    start : LinearHead
+        Of the classes that ``sums`` has images of.
+
+    Raises
+    ------
+    ValueError
+        If all features are the same.
+    """
+    images, classes = sums.images, len(sums.counts)
+    moment, every = sums.moment.double(), sums.sums.double().sum(0, keepdim=True)
+    one = float((moment.trace() / (images * len(moment))).sqrt())
+    corner = moment.new_tensor([[one * one * images]])
+    whole = torch.cat([torch.cat([moment, one * every.T], 1), torch.cat([one * every, corner], 1)])
+    cross = torch.cat([sums.sums.double().T, one * sums.counts.double().unsqueeze(0)])
+    cross = cross - cross.mean(1, keepdim=True)
+    old = torch.cat([start.weight.T, start.bias.unsqueeze(0) / one])
+    old = old - old.mean(1, keepdim=True)
+    seen = whole @ old
+    said = float((old * cross).sum())
+    if said <= 0:
+        return start, float("inf")
+    scale = said / float((old * seen).sum())
+    left = cross - scale * seen
+    energy = images * (1 - 1 / classes) - scale * said
+    scatter = Scatter.of(whole)
+    strength = best_strength(scatter, left, energy, images)
+    new = old + scatter.solved(strength, left) / scale
+    return LinearHead(new[:-1].T, one * new[-1]), strength
 
 
 def ridge_head(sums: FeatureSums, strength: float, balanced: bool = False) -> LinearHead:

@@ -8,15 +8,17 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from post_training.calibration.closed_form import (
+from foundation.models.closed_form import (
     FeatureSums,
     cross_validated,
     nearest_mean_head,
     regularised_discriminant,
     ridge_head,
+    shrunk_towards,
 )
+from foundation.models.head import LinearHead
 from post_training.calibration.gaussians import pooled_covariance, shrunk
-from post_training.calibration.linear_head import LinearHead, discriminant_head
+from post_training.calibration.linear_head import discriminant_head
 
 CLASSES, WIDTH = 4, 12
 
@@ -132,3 +134,49 @@ def test_images_that_do_not_differ_are_refused():
     sums = sums_of(torch.zeros(8, WIDTH).double(), torch.arange(CLASSES).repeat(2))
     with pytest.raises(ValueError, match="all images have the same features"):
         cross_validated(sums)
+
+
+def start_head() -> LinearHead:
+    torch.manual_seed(8)
+    features, labels = images(each=200)
+    sums = sums_of(features + 0.5, labels)
+    return ridge_head(sums, cross_validated(sums)).scaled(7.0)
+
+
+def test_a_head_between_another_and_the_own_images_is_what_its_definition_says():
+    """By the plain solution over the images: D makes the gradient of its objective vanish."""
+    features, labels = images()
+    start = start_head()
+    head, strength = shrunk_towards(sums_of(features, labels), start)
+    size = features.square().mean().sqrt()
+    inputs = torch.cat([features, size.expand(len(features), 1)], 1)
+    targets = F.one_hot(labels, CLASSES).double() - 1 / CLASSES
+    logits = start.logits(features)
+    logits = logits - logits.mean(1, keepdim=True)
+    scale = (targets * logits).sum() / logits.square().sum()
+    design = inputs.T @ inputs + strength * torch.eye(inputs.shape[1]).double()
+    change = torch.linalg.solve(design, inputs.T @ (targets - scale * logits))
+    expected = logits + inputs @ change / scale
+    found = head.logits(features)
+    torch.testing.assert_close(found - found.mean(1, keepdim=True), expected)
+    # The strength is the best of the grid by the definition of generalised cross-validation.
+    hat = inputs @ torch.linalg.solve(design, inputs.T)
+    left = (targets - scale * logits) - hat @ (targets - scale * logits)
+    score = left.square().sum() / (1 - hat.trace() / len(inputs)) ** 2
+    for other in (strength / 2, strength * 2):
+        shifted = design + (other - strength) * torch.eye(inputs.shape[1]).double()
+        hat = inputs @ torch.linalg.solve(shifted, inputs.T)
+        left = (targets - scale * logits) - hat @ (targets - scale * logits)
+        assert score <= left.square().sum() / (1 - hat.trace() / len(inputs)) ** 2
+
+
+def test_a_head_held_by_another_keeps_its_scale_and_does_not_follow_one_that_says_nothing():
+    features, labels = images()
+    start = start_head()
+    head, _ = shrunk_towards(sums_of(features, labels), start)
+    twice, _ = shrunk_towards(sums_of(features, labels), start.scaled(2.0))
+    torch.testing.assert_close(twice.weight, 2 * head.weight)
+    torch.testing.assert_close(twice.bias, 2 * head.bias)
+    wrong = start.scaled(-1.0)
+    same, strength = shrunk_towards(sums_of(features, labels), wrong)
+    assert same is wrong and strength == math.inf
