@@ -1,4 +1,4 @@
-"""An algorithm is a name and two halves; what a run's algorithm makes of its model and its loss."""
+"""An algorithm is a name and two halves: how it is found, and what follows for model and loss."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
