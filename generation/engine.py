@@ -5,6 +5,8 @@
   batch statistics, losses, images and optimizer stay in float32.
 - The objective is fused by ``torch.compile`` where that pays. The weights of every model are copied
   into the resident one, and the batch size is a symbol: ten clients cost one compilation.
+- On a GPU objective and gradient, compiled or not, are replayed from a CUDA graph: a recording for
+  each batch size costs as much as a few steps. The memory of one serves the next.
 - Nothing is read back from the device inside the loop but, now and then, the objective.
 """
 
@@ -23,6 +25,7 @@ from torch.nn import functional as F
 from torch.optim.adam import adam
 
 from foundation import ExpectedError
+from foundation.capture import captured
 from foundation.models import release_memory
 from foundation.settings import InversionSettings
 
@@ -153,7 +156,7 @@ def resident_copy(
 
 
 class Adam:
-    """The step of ``torch.optim.Adam`` on a leaf's ``grad``, by the function that it calls itself.
+    """The step of ``torch.optim.Adam`` on contiguous images, by the function that it calls itself.
 
     Its class takes three times as long on small images, and would import torch._dynamo, a third of
     what the process of a real client has to do.
@@ -166,10 +169,8 @@ class Adam:
         self._steps = torch.zeros((), device=images.device)
 
     @torch.no_grad()
-    def step(self, iteration: int) -> None:
-        """Take step ``iteration``, counted from 1, and forget the gradient."""
-        gradient = self._images.grad
-        assert gradient is not None
+    def step(self, iteration: int, gradient: Tensor) -> None:
+        """Take step ``iteration``, counted from 1; the gradient is laid out as the images are."""
         beta1, beta2 = self._settings.betas
         adam(
             [self._images],
@@ -187,7 +188,6 @@ class Adam:
             amsgrad=False,
             maximize=False,
         )
-        self._images.grad = None
 
 
 class InversionEngine:
@@ -245,7 +245,7 @@ class InversionEngine:
         #: Images that the device's memory holds at once, as far as is known.
         self._at_once = sys.maxsize
         self._step_objective: Callable[[Tensor, Tensor], Tensor] = (
-            Compiled(step_objective.__call__, self.device) if self.compiled else step_objective
+            Compiled(step_objective.__call__) if self.compiled else step_objective
         )
 
     def close(self) -> None:
@@ -330,25 +330,31 @@ class InversionEngine:
         progress: Progress,
     ) -> tuple[Tensor, Tensor, float]:
         """Take a step for each offset; return the images, their logits and final objective."""
-        images.requires_grad_()
         optimizer = Adam(images, self.settings)
         looked = time.monotonic()
-        for iteration, offset in enumerate(offsets, start=1):
-            rolled = torch.roll(images, offset, dims=(2, 3))
-            loss = self._step_objective(rolled, targets)
-            loss.backward()
-            optimizer.step(iteration)
-            if self._bounds is not None:
-                images.data.clamp_(*self._bounds)
-            due = iteration % CHECK_INTERVAL == 0 or time.monotonic() - looked > CHECK_SECONDS
-            if due or iteration in (1, len(offsets)):
-                looked = time.monotonic()
-                _require_finite(loss, iteration)
-                progress(iteration, len(offsets))
-        images = images.detach()
+        with captured(self._gradient, self.device) as gradient_of:
+            for iteration, (down, right) in enumerate(offsets, start=1):
+                rolled = torch.roll(images, (down, right), dims=(2, 3))
+                loss, gradient = gradient_of(rolled, targets)
+                back = torch.roll(gradient, (-down, -right), dims=(2, 3))
+                optimizer.step(iteration, back.contiguous())
+                if self._bounds is not None:
+                    images.clamp_(*self._bounds)
+                due = iteration % CHECK_INTERVAL == 0 or time.monotonic() - looked > CHECK_SECONDS
+                if due or iteration in (1, len(offsets)):
+                    looked = time.monotonic()
+                    _require_finite(loss, iteration)
+                    progress(iteration, len(offsets))
         with torch.no_grad():
             objective = _require_finite(self._objective(images, targets), len(offsets))
             return images, self._objective.predict(images), objective
+
+    def _gradient(self, images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the objective, a scalar, and its gradient with respect to the images."""
+        leaf = images.detach().requires_grad_()
+        loss = self._step_objective(leaf, targets)
+        (gradient,) = torch.autograd.grad(loss, leaf)
+        return loss.detach(), gradient
 
     def start(self, count: int, seed: int) -> tuple[Tensor, list[tuple[int, int]]]:
         """Draw the noise (count, C, H, W) an inversion starts from, and the roll of every step."""
