@@ -22,9 +22,10 @@ from foundation.models import State, load_state
 from foundation.seeds import training_generator
 from foundation.settings.configuration import ConfigurationError, RunConfiguration
 from questions import Question, questions
-from questions.evaluation import Candidates, evaluated
+from questions.evaluation import evaluated
 from strategies import get
 
+from .personal import OwnBatchNorm
 from .site import Site
 from .train_request import TrainRequest, config_in, number
 from .training import local_loss, train_locally
@@ -59,7 +60,7 @@ def evaluate(message: Message, context: Context) -> Message:
     if not len(site.held_out()):
         raise ConfigurationError("this client holds no image out to evaluate on: validation-share")
     model = TrainRequest.of(message).model(site.model().state_dict())
-    scores = evaluated(site, Candidates(model))
+    scores = evaluated(site, [model])
     metrics = MetricRecord(
         {
             "num-examples": scores.images,
@@ -83,9 +84,12 @@ def train(message: Message, context: Context) -> Message:
         configuration, declared = replace(configuration, proximal_mu=mu), get("fedprox")
     model = site.model()
     layout = model.state_dict()
-    load_state(model, request.model(layout))
+    shared = request.model(layout)
+    own, received = OwnBatchNorm(site, shared), request.received(layout)
+    load_state(model, own.put_into(shared))
+    received.update({name: own.put_into(state) for name, state in received.items()})
     algorithm = declared.client(configuration)
-    algorithm.begin_round(model, request.received(layout))
+    algorithm.begin_round(model, received)
     autocast = site.autocast()
     batches = site.inputs(bool(request.config.get("pooled", False)), autocast)
     client = request.client(site.partition_id, context.node_id)
@@ -104,6 +108,7 @@ def train(message: Message, context: Context) -> Message:
         autocast=autocast,
         frozen_statistics=configuration.freezes_statistics_at(server_round),
     )
+    own.keep(model, server_round)
     metrics = MetricRecord(
         {
             "num-examples": batches.samples,

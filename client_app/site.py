@@ -14,10 +14,18 @@ import torch
 
 from foundation.data import Batches, Description, ImageData, as_seen, site_data
 from foundation.data.agreement import from_values
-from foundation.data.cache import stored_features
-from foundation.models import Classifier, StateLayout, bfloat16_pays, fit_threads, resolve_device
+from foundation.data.cache import cache_directory, stored_features
+from foundation.models import (
+    Classifier,
+    State,
+    StateLayout,
+    bfloat16_pays,
+    fit_threads,
+    resolve_device,
+)
 from foundation.models.evaluation import LabelledImages
 from foundation.models.freezing import KeptFeatures, Store, encoder_is_frozen
+from foundation.models.personal import SiteFolder, batch_norm_entries
 from foundation.processes import cores, running, threads
 from foundation.settings.configuration import ConfigurationError, RunConfiguration
 from generation import forward_operations
@@ -39,7 +47,7 @@ class Site:
     """One client: who it is, its settings, and where it computes; see :class:`questions.Site`.
 
     ``data_path`` is a real client's; ``threads`` are what this node, or else the run, asks for, 0
-    for its share of the processors.
+    for its share of the processors; ``runs`` is what :meth:`.SiteFolder.after_rounds` takes.
     """
 
     configuration: RunConfiguration
@@ -51,6 +59,8 @@ class Site:
     device: torch.device
     threads: int = 0
     memory: MutableMapping[str, Any] = field(default_factory=dict, compare=False)
+    folder: SiteFolder = field(default=SiteFolder(Path()), compare=False)
+    runs: dict[str, int] = field(default_factory=dict, compare=False)
 
     @classmethod
     def of(
@@ -81,6 +91,8 @@ class Site:
             resolve_device(configuration.device),
             _threads_of(node_config) or configuration.threads,
             {} if memory is None else memory,
+            _folder(node_config, str(sent.get("sites-folder", ""))),
+            dict(zip(sent.get("runs", ()), sent.get("last-rounds", ()), strict=True)),
         )
 
     @_resident
@@ -170,6 +182,10 @@ class Site:
         known = f"{pixels}{noise} {self.description.normalization} {self.device.type}"
         return lambda name, compute: stored_features(f"{known} {name}", compute)
 
+    def own_batch_norm(self) -> State:
+        names, state = batch_norm_entries(self.model()), self.model().state_dict()
+        return self.folder.after_rounds(self.runs, {name: state[name] for name in names})
+
     def model(self) -> Classifier:
         return _resident_model(self.configuration, self.description, self.device, self.threads)[0]
 
@@ -203,6 +219,18 @@ def _own_name(configuration: RunConfiguration, node_config: Mapping[str, Any]) -
     if data_path := str(node_config.get("data-path", "")):
         return Path(data_path).name
     return dict(enumerate(configuration.data_set.sites())).get(int(node_config["partition-id"]), "")
+
+
+def _folder(node_config: Mapping[str, Any], of_simulation: str) -> SiteFolder:
+    """Return where this client keeps its own layers; a simulation's server names a folder here."""
+    if given := str(node_config.get("keep-path", "")):
+        return SiteFolder(Path(given))
+    if data_path := str(node_config.get("data-path", "")):
+        return SiteFolder.beside(Path(data_path))
+    name = f"client-{int(node_config['partition-id']):05d}"
+    if of_simulation and Path(of_simulation).is_dir():
+        return SiteFolder(Path(of_simulation) / name)
+    return SiteFolder(cache_directory() / "sites" / name)
 
 
 def _threads_of(node_config: Mapping[str, Any]) -> int:

@@ -29,7 +29,6 @@ class EpochSource(Protocol):
 
     def epoch(self, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield (images, labels) batches of one pass over the data."""
-        ...
 
 
 @dataclass(frozen=True)

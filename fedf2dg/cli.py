@@ -28,6 +28,11 @@ from foundation.settings.configuration import (
 )
 from foundation.wording import unknown
 
+_SITE = (
+    "use the part of the model that this site has for itself: the folder or file of its images, "
+    "its keep-path, or its name in a simulation"
+)
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; the exit status is 0 only if everything it was asked for succeeded."""
@@ -137,6 +142,7 @@ def _parser() -> argparse.ArgumentParser:
     add = command("predict", _predict, "classify images with the model of a run")
     add("model", type=Path, metavar="RUN_OR_MODEL", help="a directory")
     add("images", nargs="+", metavar="IMAGE", help="a file, or a folder of images")
+    add("--site", default="", metavar="SITE", help=_SITE)
     add("--top", type=_positive, default=3, metavar="N", help="classes to name (default: 3)")
     form = commands.choices["predict"].add_mutually_exclusive_group()
     for name, more in (("json", "print a list of objects"), ("csv", "print a line for each image")):
@@ -153,6 +159,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("model", type=Path, metavar="RUN_OR_MODEL", help="a directory")
     add("folders", nargs="+", type=Path, metavar="FOLDER", help="labelled images")
+    add("--site", default="", metavar="SITE", help=_SITE)
     add("--output", type=Path, metavar="DIR", help="where to write (default: RUN_OR_MODEL)")
     add = command("export", _export, "hand the model of a run to another program")
     add("model", type=Path, metavar="RUN_OR_MODEL", help="a directory")
@@ -243,7 +250,7 @@ def key_reference() -> str:
         "# Configuration keys",
         "",
         "Printed by `fedf2dg keys` from the declarations in `foundation/settings/`, where each",
-        "section has a file of its own. A symbol is the paper's; the last column holds the flag of",
+        "section is a class. A symbol is the paper's; the last column holds the flag of",
         "the original research script.",
         "",
         "| key | default | meaning | symbol | range | original |",
@@ -334,7 +341,7 @@ def _predict(chosen: argparse.Namespace) -> int:
     from fedf2dg.use.trained_model import load_model
 
     failed = predict_files(
-        load_model(chosen.model),
+        load_model(chosen.model, site=chosen.site),
         [Path(name) for name in chosen.images],
         top=chosen.top,
         form=chosen.form,
@@ -348,7 +355,7 @@ def _evaluate(chosen: argparse.Namespace) -> int:
     from fedf2dg.use.evaluate import evaluate, said, write_evaluation
     from fedf2dg.use.trained_model import load_model
 
-    model = load_model(chosen.model)
+    model = load_model(chosen.model, site=chosen.site)
     found = evaluate(model, chosen.folders, lambda line: print(line, file=sys.stderr))
     for line in said(model, found):
         print(line)

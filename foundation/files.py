@@ -16,6 +16,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 _UNFINISHED = ".partial"
+#: Where a site keeps what is its own, in the folder of its images.
+OWN_FOLDER = ".fedf2dg"
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _UNWRITABLE = (

@@ -499,3 +499,8 @@ def paired_standard_error(gained: Any, lost: Any, images: Any) -> Any:
     """
     discordant = gained + lost + 1.0
     return (discordant - (gained - lost) ** 2 / (images + 1.0)) ** 0.5 / images
+
+
+def surely_more(gained: int, lost: int, images: int) -> bool:
+    """Tell whether the 95 % interval of a gain, see :func:`paired_standard_error`, is above 0."""
+    return bool((gained - lost) / images > Z * paired_standard_error(gained, lost, images))

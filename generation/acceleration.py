@@ -67,21 +67,15 @@ def choose_compilation(wish: Compile, device: torch.device, operations: float) -
 
 
 class Compiled:
-    """A compiled objective that returns to the plain one where no compiler works.
+    """A compiled objective that returns to the plain one where no compiler works."""
 
-    On CUDA the compiled graph is captured and replayed as a CUDA graph.
-    """
-
-    def __init__(self, objective: Callable[[Tensor, Tensor], Tensor], device: torch.device) -> None:
+    def __init__(self, objective: Callable[[Tensor, Tensor], Tensor]) -> None:
         self._plain = objective
-        self._cuda = device.type == "cuda"
-        self._fast: Callable[[Tensor, Tensor], Tensor] | None = torch.compile(
-            objective, mode="reduce-overhead" if self._cuda else None
-        )
+        self._fast: Callable[[Tensor, Tensor], Tensor] | None = torch.compile(objective)
         self._proven = False
 
     def close(self) -> None:
-        """Forget what was compiled, also for others in this process, and the recorded graphs."""
+        """Forget what was compiled, also for others in this process."""
         self._fast = None
         torch.compiler.reset()
 
@@ -89,8 +83,6 @@ class Compiled:
         """Objective of images with labels; a scalar."""
         if self._fast is None or len(labels) == 1:
             return self._plain(images, labels)
-        if self._cuda:
-            torch.compiler.cudagraph_mark_step_begin()
         if self._proven:
             return self._fast(images, labels)
         return self._first(images, labels)

@@ -6,8 +6,7 @@ no files and no data set.
 
 from questions.class_statistics import ClassStatistics, StatisticsRequest
 
-from .method import Method, chosen, methods
-from .settings import Settings
+from .method import Method, Settings, chosen, methods
 from .trained import Inputs, PseudoRequest, Trained
 
 __all__ = [

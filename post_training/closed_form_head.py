@@ -33,8 +33,7 @@ from questions.evaluation import Scores
 from questions.heads import HeadsRequest
 
 from .calibration.linear_head import logit_spread
-from .method import Method, NoAnswer
-from .settings import Settings
+from .method import Method, NoAnswer, Settings
 from .trained import Trained
 
 log = logging.getLogger("flwr.fedf2dg")

@@ -24,8 +24,7 @@ from generation.synthesis import Terms
 
 from .dense import Dense, Pool, distil_growing_pool
 from .local_ensemble import refuse
-from .method import Method
-from .settings import Settings
+from .method import Method, Settings
 from .trained import Trained
 
 # Of the paper's program: of the compared predictions, of those that images are moved by, and the

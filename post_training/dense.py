@@ -46,8 +46,7 @@ from .local_ensemble import (
     refuse,
     student_of,
 )
-from .method import Method, carry_out
-from .settings import Settings
+from .method import Method, Settings, carry_out
 from .trained import Trained
 
 

@@ -19,9 +19,8 @@ from foundation.models import cpu_state, device_of
 from foundation.seeds import DISTILLATION, GENERATION, derived_seed
 from generation import PseudoData, quality_losses
 
-from .method import Method, carry_out
+from .method import Method, Settings, carry_out
 from .pseudo_order import order_images
-from .settings import Settings
 from .soft_labels import soft_labels
 from .trained import Trained
 

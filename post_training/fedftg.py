@@ -32,8 +32,7 @@ from generation.generator import NOISE, Generator
 from generation.generator_losses import class_weighted_losses, similarity
 
 from .local_ensemble import local_ensemble, note_progress, refuse, student_of
-from .method import Method, carry_out
-from .settings import Settings
+from .method import Method, Settings, carry_out
 from .trained import Trained
 
 NAME = "fedftg"

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from foundation.data import Normalization
 from foundation.events.family import Evaluated
 from foundation.events.reading import to_json
 from foundation.models import State, cpu_state, device_of, load_state, resolve_device
@@ -25,8 +26,7 @@ from generation import PseudoData
 from questions.class_statistics import ClassStatistics, StatisticsRequest
 
 from .in_memory import TrainedModels
-from .method import chosen
-from .settings import Settings
+from .method import Settings, chosen
 from .trained import Inputs, ReadWhenAsked
 
 log = logging.getLogger("flwr.fedf2dg")
@@ -37,7 +37,6 @@ class _Arrays(Protocol):
 
     def to_torch_state_dict(self) -> Mapping[str, Tensor]:
         """Return the state dictionary."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -250,11 +249,8 @@ def _pixel_range(
         return pixel_range
     if pixel_range is not None:
         raise ValueError("give normalization or pixel_range, not both")
-    mean, std = normalization
-    return (
-        [-m / s for m, s in zip(mean, std, strict=True)],
-        [(1 - m) / s for m, s in zip(mean, std, strict=True)],
-    )
+    mean, std = map(tuple, normalization)
+    return Normalization(mean, std).bounds()
 
 
 @torch.no_grad()

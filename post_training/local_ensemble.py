@@ -16,7 +16,7 @@ from foundation.models.classifier import Ensemble
 from foundation.settings.peers import StudentSettings
 from generation import draw_labels
 
-from .settings import Settings
+from .method import Settings
 from .trained import Trained
 
 log = logging.getLogger("flwr.fedf2dg")

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from .method import Method
-from .settings import Settings
+from .method import Method, Settings
 from .trained import Trained
 
 

@@ -7,8 +7,7 @@ from collections.abc import Mapping, Sequence
 from foundation.seeds import CALIBRATION, derived_seed
 from generation import PseudoData, budgets, class_balanced
 
-from .method import carry_out
-from .settings import Settings
+from .method import Settings, carry_out
 from .trained import PseudoRequest, Trained
 
 

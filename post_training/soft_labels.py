@@ -29,7 +29,7 @@ def soft_labels(
     Teachers are those of :mod:`distillation.teachers`; all but own and uniform need every client's
     label counts (ConfigurationError). The prior-corrected ensemble takes as much of the priors out
     as the images' labels show to be there, bounded by ``prior_left`` (see
-    :class:`.settings.Settings`). auto: prior-corrected where these counts are known and the images
+    :class:`.method.Settings`). auto: prior-corrected where these counts are known and the images
     have 16 pixels a side or more, own elsewhere.
     """
     # The ensemble knows less of a tiny image than the model it came from (86.1 against 93.0 % on

@@ -118,16 +118,13 @@ class Trained(Protocol):
     @property
     def global_state(self) -> State:
         """The current global model: the federated one, or what was taken of :meth:`offer` since."""
-        ...
 
     def model(self, state: State) -> nn.Module:
         """Return a new model that holds ``state``, in evaluation mode, on the device to work on."""
-        ...
 
     @property
     def inputs(self) -> Inputs:
         """What the models take."""
-        ...
 
     @property
     def local_models(self) -> Mapping[int, State]:
@@ -135,12 +132,10 @@ class Trained(Protocol):
 
         There may be a thousand: read one at a time.
         """
-        ...
 
     @property
     def num_examples(self) -> Mapping[int, int]:
         """Training samples n_i of every client in :attr:`local_models`."""
-        ...
 
     def label_counts(self) -> Mapping[int, list[int]] | None:
         """Return (classes,) training labels of the clients, without those who gave none.
@@ -148,57 +143,46 @@ class Trained(Protocol):
         Asks the clients if that was not done before. None if the configuration has the server know
         none.
         """
-        ...
 
     def ask(self, request: Request[Any, P]) -> P | None:
         """Ask the clients a question of :mod:`questions`, and pool their answers.
 
         None if nobody can answer, or the configuration keeps from the server what is asked for.
         """
-        ...
 
     def evaluate(self, state: State, stage: str) -> float | None:
         """Measure the accuracy of a model on the way to a stage's result, 0 to 1.
 
         For reports alone: nothing may be chosen by it. None where there is no test set.
         """
-        ...
 
     def round(self) -> bool:
         """Run one more federated round from the global model; False if there are no clients.
 
         Afterwards :attr:`global_state` and :attr:`local_models` are those of that round.
         """
-        ...
 
     def pseudo_images(self, request: PseudoRequest) -> PseudoData:
         """Make pseudo images, here or on the clients; RuntimeError if none could be made."""
-        ...
 
     @property
     def store(self) -> PseudoStore:
         """Pseudo images by the step that made them; in a run, on disk, and there on resuming."""
-        ...
 
     def record(self, event: Event) -> None:
         """Say what happened, for the log, sinks and reports."""
-        ...
 
     def progress(self, what: str, unit: str) -> Callable[[int, int], None]:
         """Return a function that shows progress, called with (done, total) in ``unit``."""
-        ...
 
     def timed(self, name: str) -> AbstractContextManager[None]:
         """Add the time spent inside to what the method spent on ``name``."""
-        ...
 
     def done(self, step: str) -> bool:
         """Tell whether a step was completed, now or before the run was resumed."""
-        ...
 
     def commit(self, step: str) -> None:
         """Make a finished step durable: a run that is killed now goes on behind it."""
-        ...
 
     def offer(
         self, stage: str, state: State, *, needs_proof: bool = True, whole: bool = False
@@ -217,7 +201,6 @@ class Trained(Protocol):
             Whether it is kept as it is or not at all, as a head in closed form: there is no reason
             for a model between the one before and it.
         """
-        ...
 
 
 def inverted(

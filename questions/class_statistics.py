@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import secrets
+import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -40,6 +41,9 @@ PARTS = PREDICTIONS, MEANS, MOMENT, CLASS_MOMENTS = (
 _TOLERANCE = 1e-4
 # Sums of larger features over the clients could overflow in float32.
 _LARGEST_FEATURE = 1e15
+# Of a client's mean ‖f‖² in the median client's. Through one encoder, single photographs stay
+# below 2.6, clients of few classes below 1.3 (docs/lab/2026-11-one-message.md).
+_LARGEST_SIZE = 10.0
 
 
 @dataclass(frozen=True)
@@ -262,7 +266,32 @@ class StatisticsRequest(Request[ClientStatistics, "ClassStatistics | None"]):
         return torch.tensor(counts)
 
     def pooled(self, answers: Mapping[int, ClientStatistics]) -> ClassStatistics | None:
+        for client in (inflated := _inflated({c: a.sums for c, a in answers.items()})):
+            log.warning(
+                "client %d is left out: its features are more than %g times the size of the median "
+                "client's, which one encoder does not make of photographs",
+                client,
+                _LARGEST_SIZE**0.5,
+            )
+        answers = {client: one for client, one in answers.items() if client not in inflated}
         return added(tuple(answers), list(answers.values())) if answers else None
+
+
+def _inflated(sums: Mapping[int, ClassSums]) -> list[int]:
+    """Name those of three or more clients whose features would drown those of the others.
+
+    Sums that fit each other pass every check of one client alone, whatever their scale.
+    """
+    sizes = {
+        client: float(moment.trace() / counts.sum())
+        for client, one in sums.items()
+        if (counts := one.feature_counts) is not None and counts.any()
+        if (moment := _mean_products(one) if one.moment is None else one.moment) is not None
+    }
+    if len(sizes) < 3:
+        return []
+    usual = statistics.median(sizes.values())
+    return [client for client, size in sizes.items() if size > _LARGEST_SIZE * usual]
 
 
 def _square(triangle: Tensor) -> Tensor:

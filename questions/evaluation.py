@@ -6,9 +6,9 @@ One message carries several candidates, since every message is a process start o
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -31,48 +31,6 @@ _MOST_CANDIDATES = 1000
 MOST_CLASSES = 100
 # What sums of floats may differ by.
 _ROUNDING = 1 + 1e-6
-
-
-@dataclass(frozen=True)
-class Candidates:
-    """The models w + λ·(w' - w) that one message asks about, compared with the first.
-
-    ``base`` is w, ``target`` w', or None where ``base`` alone is asked about; ``steps`` are the λ,
-    in [0, 1].
-    """
-
-    base: State
-    target: State | None = None
-    steps: Sequence[float] = (0.0,)
-
-    def __post_init__(self) -> None:
-        if not 0 < len(self.steps) <= _MOST_CANDIDATES:
-            raise InvalidContent(f"{len(self.steps)} candidates: 1 to {_MOST_CANDIDATES}")
-        if not all(0 <= step <= (0 if self.target is None else 1) for step in self.steps):
-            raise InvalidContent(f"steps {list(self.steps)[:8]} are not between the states sent")
-
-    def __len__(self) -> int:
-        return len(self.steps)
-
-    def __iter__(self) -> Iterator[State]:
-        """Make one candidate's state at a time."""
-        target = self.base if self.target is None else self.target
-        return (interpolated(self.base, target, step) for step in self.steps)
-
-    def content(self) -> Content:
-        """Return them as a message carries them."""
-        target = {} if self.target is None else {"target": self.target}
-        steps = [float(step) for step in self.steps]
-        return Content({"base": self.base, **target}, settings={"steps": steps})
-
-    @classmethod
-    def received(cls, asked: Received, like: State) -> Candidates:
-        """Read what :meth:`content` wrote (InvalidContent)."""
-        steps = asked.setting("steps")
-        if not isinstance(steps, list) or not all(isinstance(step, float) for step in steps):
-            raise InvalidContent("the message lists no candidates")
-        target = asked.state("target", like) if "target" in asked.states else None
-        return cls(asked.state("base", like), target, steps)
 
 
 @dataclass(frozen=True)
@@ -199,7 +157,7 @@ def held_out_counts(site: Site) -> list[int]:
     return counts if site.configuration.exact_counts_told else [sum(counts)]
 
 
-def evaluated(site: Site, candidates: Candidates) -> Scores:
+def evaluated(site: Site, candidates: Iterable[State]) -> Scores:
     """Run every candidate over the client's held-out images; its resident model is overwritten."""
     images = site.judging_images()
     model = site.model()
@@ -215,8 +173,7 @@ def evaluated(site: Site, candidates: Candidates) -> Scores:
 
 def tell(site: Site, asked: Received) -> Content:
     """Tell the scores of the candidates in a message."""
-    candidates = Candidates.received(asked, site.model().state_dict())
-    return evaluated(site, candidates).content()
+    return evaluated(site, EvaluationRequest.received(asked, site.model().state_dict())).content()
 
 
 question = Question("evaluation", tell)
@@ -224,24 +181,49 @@ question = Question("evaluation", tell)
 
 @dataclass(frozen=True)
 class EvaluationRequest(Request[Scores, "Scores | None"]):
-    """Ask clients that hold images out what candidates do on them.
+    """Ask clients that hold images out what the models w + λ·(w' - w) do on them.
 
-    A client weighs the held-out images that it joined with, by class or in one column: a reply
-    about others is refused.
+    ``base`` is w, ``target`` w', or None where ``base`` alone is asked about; ``steps`` are the λ,
+    in [0, 1], of which the first is compared with the others. A client weighs the held-out images
+    that it joined with, by class or in one column: a reply about others is refused.
     """
 
-    candidates: Candidates
+    base: State
+    target: State | None = None
+    steps: Sequence[float] = (0.0,)
 
     asks = question
+
+    def __post_init__(self) -> None:
+        if not 0 < len(self.steps) <= _MOST_CANDIDATES:
+            raise InvalidContent(f"{len(self.steps)} candidates: 1 to {_MOST_CANDIDATES}")
+        if not all(0 <= step <= (0 if self.target is None else 1) for step in self.steps):
+            raise InvalidContent(f"steps {list(self.steps)[:8]} are not between the states sent")
+
+    def __iter__(self) -> Iterator[State]:
+        """Make one candidate's state at a time."""
+        target = self.base if self.target is None else self.target
+        return (interpolated(self.base, target, step) for step in self.steps)
 
     def clients(self, participants: Participants) -> list[int]:
         return participants.judges
 
     def content(self) -> Content:
-        return self.candidates.content()
+        target = {} if self.target is None else {"target": self.target}
+        steps = [float(step) for step in self.steps]
+        return Content({"base": self.base, **target}, settings={"steps": steps})
+
+    @classmethod
+    def received(cls, asked: Received, like: State) -> Self:
+        """Read what :meth:`content` wrote (InvalidContent)."""
+        steps = asked.setting("steps")
+        if not isinstance(steps, list) or not all(isinstance(step, float) for step in steps):
+            raise InvalidContent("the message lists no candidates")
+        target = asked.state("target", like) if "target" in asked.states else None
+        return cls(asked.state("base", like), target, steps)
 
     def checked(self, who: Participant, reply: Received) -> Scores:
-        scores = Scores.checked(reply, who.held_out, len(self.candidates))
+        scores = Scores.checked(reply, who.held_out, len(self.steps))
         return replace(scores, outcomes=_outcomes(reply, scores))
 
     def pooled(self, answers: Mapping[int, Scores]) -> Scores | None:

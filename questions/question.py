@@ -18,8 +18,9 @@ if TYPE_CHECKING:
 
     from foundation.data import Batches, Description, ImageData
     from foundation.messages.participants import Participant, Participants
-    from foundation.models import Classifier
+    from foundation.models import Classifier, State
     from foundation.models.evaluation import LabelledImages
+    from foundation.models.personal import SiteFolder
     from foundation.settings.configuration import RunConfiguration
 
 A = TypeVar("A")
@@ -57,12 +58,19 @@ class Site(Protocol):
     def memory(self) -> MutableMapping[str, Any]:
         """What the node remembers of this run; lost when its SuperNode restarts."""
 
+    @property
+    def folder(self) -> SiteFolder:
+        """Where it keeps layers of its own."""
+
+    def own_batch_norm(self) -> State:
+        """Return the BatchNorm layers that its last round left it; empty if there was none."""
+        ...
+
     def data(self) -> ImageData:
         """Return the training images."""
 
     def inputs(self, *, ordered: bool) -> Batches:
         """Return them, on the device, as the resident model takes them: maybe as features."""
-        ...
 
     def held_out(self) -> ImageData:
         """Return the images that only judge models; maybe none."""

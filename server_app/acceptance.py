@@ -21,7 +21,7 @@ from foundation.events.family import (
 from foundation.models import interpolated
 from foundation.settings.configuration import RunConfiguration
 from questions.ask import Answers
-from questions.evaluation import Candidates, EvaluationRequest, Scores
+from questions.evaluation import EvaluationRequest, Scores
 
 from .clients import Clients
 from .global_model import GlobalModel
@@ -88,7 +88,7 @@ class Acceptance:
         steps = WHOLE if ledger.whole else STEPS
         with ledger.timed("judgement"):
             answers = self._clients.ask(
-                EvaluationRequest(Candidates(before, after, steps)),
+                EvaluationRequest(before, after, steps),
                 self._parts.progress(f"judgement of the {stage} model", "clients"),
             )
             self._measuring.note(stage, self._measuring.by_the_way(after, answers, len(steps) - 1))

@@ -12,7 +12,7 @@ import json
 import re
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -59,6 +59,7 @@ _PLAIN = (
     "normalization",
     "metrics_position",
     "best_round",
+    "runs",
 )
 #: The file that marks a run carried out to its end.
 FINISHED = "finished"
@@ -87,9 +88,10 @@ class Checkpoint:
     ``nodes`` a deployment's clients (:meth:`.participants.Participants.remember`), ``data`` what
     the images looked like (:mod:`.same_data`), ``metrics_position`` the bytes of ``metrics.jsonl``
     that belong to it, ``kept`` the model that judges kept last, ``watched`` and ``best_round`` what
-    :mod:`.training_result` knows. ``normalization`` holds ``mean`` and ``std`` by channel where the
-    clients' images gave them: sites that come or go later change them no more, as the model has
-    learned with these.
+    :mod:`.training_result` knows, ``runs`` the last round of each process that worked at the run,
+    where sites keep layers of their own. ``normalization`` holds ``mean`` and ``std`` by channel
+    where the clients' images gave them: sites that come or go later change them no more, as the
+    model has learned with these.
     """
 
     global_state: State
@@ -105,6 +107,7 @@ class Checkpoint:
     normalization: dict[str, list[float]] = field(default_factory=dict)
     watched: State = field(default_factory=dict)
     best_round: dict[str, int] = field(default_factory=dict)
+    runs: dict[str, int] = field(default_factory=dict)
 
 
 class Checkpoints:
@@ -113,6 +116,8 @@ class Checkpoints:
     def __init__(self, directory: Path, configuration: RunConfiguration) -> None:
         self.directory = directory
         self.configuration = configuration
+        #: Marks that the run whose checkpoints these are was carried out to its end.
+        self._finished = directory / FINISHED
 
     def save(self, checkpoint: Checkpoint) -> None:
         """Write a checkpoint, whole or not at all, and drop those no longer needed."""
@@ -123,7 +128,7 @@ class Checkpoints:
         manifest = {
             "format": FORMAT,
             **{name: getattr(checkpoint, name) for name in (*_PLAIN, "versions")},
-            "ledger": checkpoint.ledger.to_json(),
+            "ledger": asdict(checkpoint.ledger),
             "configuration": self.configuration.flat(),
         }
         with whole_folder(target) as folder:
@@ -139,11 +144,6 @@ class Checkpoints:
         hidden = folder.with_name(f".{folder.name}.partial")
         folder.rename(hidden)
         shutil.rmtree(hidden)
-
-    @property
-    def _finished(self) -> Path:
-        """Marks that the run whose checkpoints these are was carried out to its end."""
-        return self.directory / FINISHED
 
     def finish(self) -> None:
         """Note that all stages are done: naming them again then means to repeat them."""
@@ -178,12 +178,17 @@ class Checkpoints:
             return None
         manifest = self._manifest(newest)
         try:
-            known = {"normalization": {}, "best_round": {}, **manifest}  # older ones had none
+            known = {
+                "normalization": {},
+                "best_round": {},
+                "runs": {},
+                **manifest,
+            }  # older ones had none
             held: dict[str, Any] = {name: known[name] for name in _PLAIN}
             for name, file in _STATES.items():
                 if name in _ALWAYS or (newest / file).is_file():
                     held[name] = load_file(newest / file)
-            ledger = Ledger.from_json(manifest["ledger"])
+            ledger = Ledger(**manifest["ledger"])
             return Checkpoint(**held, versions=_versions(manifest), ledger=ledger)
         except (OSError, SafetensorError, KeyError, ValueError, TypeError, AttributeError) as error:
             raise CheckpointError(f"{newest} cannot be read: {error}") from error

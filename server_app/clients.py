@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -32,6 +32,7 @@ from strategies.server import LocalUpdate
 
 from .checkpoints import Checkpoint, Told
 from .global_model import GlobalModel
+from .images import normalized
 from .same_data import (
     described_data,
     described_test,
@@ -62,6 +63,8 @@ class Clients:
         self._model = model
         self._record = record
         self._must_stop = must_stop
+        #: What every message says of the run, where sites keep layers of their own.
+        self.said_to_sites: Callable[[], Mapping[str, Any]] = dict
         #: What every message says of the images.
         self.description = description
         columns = description.classes if configuration.exact_counts_told else 1
@@ -72,14 +75,15 @@ class Clients:
             introducing(request, to_values(description)),
             configuration.client_identity,
         )
-        self.take_up({})
+        self._told: Told = {}
 
-    def take_up(self, told: Told) -> None:
-        """Know what clients told of their labels before; what they tell is added to it.
+    def take_up(self, state: Checkpoint) -> None:
+        """Know what clients told before of labels and pixels; what they tell is added to it.
 
         It is kept in checkpoints: asked again, a client would draw new noise.
         """
-        self._told = told
+        self._told = state.label_counts
+        self.description = normalized(self.description, state.normalization)
 
     def ask(
         self, request: Request[A, Any], progress: Callable[[int, int], None] | None = None
@@ -160,7 +164,7 @@ class Clients:
 
     @property
     def _agreement(self) -> ConfigRecord:
-        return ConfigRecord(to_values(self.description))
+        return ConfigRecord({**to_values(self.description), **self.said_to_sites()})
 
     def meet(self, state: Checkpoint) -> None:
         """Wait for the clients, and learn who they are and what their pixels are like.
@@ -185,6 +189,7 @@ class Clients:
                 raise MissingClients(f"no valid sums of pixels: {answers.who_failed}")
             mean, std = request.pooled(answers.valid)
             state.normalization = {"mean": mean, "std": std}
+            self.take_up(state)
 
     def introduce(self) -> None:
         """Say who the clients are, after asking all of them for their label counts."""

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
 from pathlib import Path
 
-from foundation.events.family import Event, Listener, RunOpened
+from foundation.events.family import Listener, RunOpened
 from foundation.events.log import EventLog
 from foundation.settings.configuration import RunConfiguration
 
-from .checkpoints import Checkpoint, Checkpoints
+from .checkpoints import Checkpoint, Checkpoints, rounds_done
 from .ledger import Ledger
 
 
@@ -21,33 +20,26 @@ class Journal:
         self, directory: Path, configuration: RunConfiguration, listeners: Sequence[Listener]
     ) -> None:
         self.checkpoints = Checkpoints(directory / "checkpoints", configuration)
-        self._events = EventLog(directory, configuration.num_server_rounds, listeners)
+        #: Called with an event: says what happened.
+        self.record = EventLog(directory, configuration.num_server_rounds, listeners)
         self.take_up(Checkpoint({}))
 
     def take_up(self, state: Checkpoint) -> None:
         """Go on from a checkpoint."""
         #: What the next checkpoint will hold.
         self.state = state
-        self._events.enter = state.ledger.enter
+        self.record.enter = state.ledger.enter
 
     def open(self, opened: RunOpened) -> None:
         """Drop what was done behind the checkpoint, which is done again, and tell who follows."""
         if self.state.completed:
             self.checkpoints.drop_later(self.state)
-        self._events.open(opened, self.state.metrics_position)
-
-    def record(self, event: Event) -> None:
-        """Say what happened."""
-        self._events(event)
+        self.record.open(opened, self.state.metrics_position)
 
     @property
     def ledger(self) -> Ledger:
         """Seconds, traffic and results so far."""
         return self.state.ledger
-
-    def timed(self, name: str) -> AbstractContextManager[None]:
-        """Add the time spent inside to the summary's seconds."""
-        return self.ledger.timed(name)
 
     def done(self, step: str) -> bool:
         """Tell whether a step was completed, in this process or before a resume."""
@@ -57,7 +49,10 @@ class Journal:
         """Make a finished step durable, with what others have put into the state."""
         self.ledger.note_total_time()
         self.state.completed.append(step)
-        self.state.metrics_position = self._events.position()
+        for run in reversed(self.state.runs):
+            self.state.runs[run] = rounds_done(self.state.completed)
+            break  # the last one is this process's
+        self.state.metrics_position = self.record.position()
         self.checkpoints.save(self.state)
 
     def finish(self) -> None:
@@ -67,4 +62,4 @@ class Journal:
 
     def close(self) -> None:
         """Tell who follows that the run goes on no more."""
-        self._events.close()
+        self.record.close()

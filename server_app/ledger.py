@@ -16,6 +16,7 @@ from foundation.events.family import (
     ImagesMade,
     Judged,
     Measured,
+    OwnLayersJudged,
     ResultMeasured,
     RoundDone,
     Scored,
@@ -24,34 +25,8 @@ from foundation.events.reading import to_json
 
 #: The stages that every run reports, in their order; other methods have more.
 RESULTS = ("federated", "distilled", "competed")
-
-
-@dataclass
-class Traffic:
-    """Bytes of tensors and numbers themselves, without the transport's framing."""
-
-    bytes_down: int = 0
-    bytes_up: int = 0
-
-
-@dataclass
-class GenerationWork:
-    """What making pseudo images took; ``iterations`` are each image's, as of the last batch."""
-
-    images: int = 0
-    iterations: int = 0
-    seconds: float = 0.0
-
-    def add(self, made: ImagesMade) -> None:
-        """Count a batch of images."""
-        self.images += made.images or 0
-        self.seconds += made.seconds or 0.0
-        self.iterations = made.iterations or 0
-
-    def summary(self) -> dict[str, float | None]:
-        """Return what ``summary.json`` says of it: the work, and its rate."""
-        rate = self.images * self.iterations / self.seconds if self.seconds else None
-        return {**asdict(self), "image_iterations_per_second": rate}
+#: The parts of every run whose seconds it reports.
+PARTS = ("federated", "generation", "distillation", "competition", "total")
 
 
 @dataclass
@@ -61,10 +36,11 @@ class Ledger:
     By stage: the latest ``accuracy`` (0 to 1; None where it was not measured), ``measured``, the
     :class:`Measured` it came from, ``on_clients``, what the clients measured, and ``best_on_test``,
     the server's best, to compare with papers: nothing is selected by it. ``seconds`` are wall-clock
-    times by part of the run, with a ``total``. ``dropped`` are answers of clients that were missing
-    or of no use. ``kept`` is the stage whose model is kept, ``offered`` one that waits for its
-    judgement, ``judged`` what ``summary.json`` says of the judgements, ``scores`` the latest event
-    of that name.
+    times by part of the run, with a ``total``; ``traffic`` is bytes of tensors and numbers by kind.
+    ``dropped`` are answers of clients that were missing or of no use. ``generation`` is what making
+    pseudo images took; ``iterations`` are each image's, as of the last batch. ``kept`` is the stage
+    whose model is kept, ``offered`` one that waits for its judgement, ``judged`` what
+    ``summary.json`` says of the judgements, ``scores`` the latest event of that name.
     """
 
     seconds: dict[str, float] = field(default_factory=dict)
@@ -72,15 +48,16 @@ class Ledger:
     measured: dict[str, dict[str, Any]] = field(default_factory=dict)
     on_clients: dict[str, dict[str, Any]] = field(default_factory=dict)
     best_on_test: dict[str, float] = field(default_factory=dict)
-    traffic: dict[str, Traffic] = field(default_factory=dict)
+    traffic: dict[str, dict[str, int]] = field(default_factory=dict)
     dropped: int = 0
-    generation: GenerationWork | None = None
+    generation: dict[str, float] | None = None
     kept: str = "federated"
     offered: str | None = None
     needs_proof: bool = True
     whole: bool = False
     judged: dict[str, Any] | None = None
     scores: dict[str, Any] | None = None
+    personal: dict[str, Any] | None = None
 
     def __post_init__(self) -> None:
         self._counted_until = time.perf_counter()
@@ -118,12 +95,17 @@ class Ledger:
                 self._reached(event.stage, event.accuracy, event.measured)
             case ImagesMade():
                 self.dropped += len(event.failures or ())
-                self.generation = self.generation or GenerationWork()
-                self.generation.add(event)
+                work = self.generation or {"images": 0, "iterations": 0, "seconds": 0.0}
+                work["images"] += event.images or 0
+                work["iterations"] = event.iterations or 0
+                work["seconds"] += event.seconds or 0.0
+                self.generation = work
             case BytesSent():
                 self._travelled(event.kind, event.down, event.up)
             case Judged():
                 self._judged(event)
+            case OwnLayersJudged():
+                self.personal = to_json(event)
             case Scored():
                 self.scores = to_json(event)
 
@@ -140,9 +122,9 @@ class Ledger:
             self.best_on_test[stage] = max(self.best_on_test.get(stage, 0.0), accuracy)
 
     def _travelled(self, kind: str, down: float | None, up: float | None) -> None:
-        traffic = self.traffic.setdefault(kind, Traffic())
-        traffic.bytes_down += int(down or 0)
-        traffic.bytes_up += int(up or 0)
+        traffic = self.traffic.setdefault(kind, {"bytes_down": 0, "bytes_up": 0})
+        traffic["bytes_down"] += int(down or 0)
+        traffic["bytes_up"] += int(up or 0)
 
     def _judged(self, verdict: Judged) -> None:
         """Add a verdict; a stage's accuracy is that of its own result, λ = 1, kept or not."""
@@ -171,35 +153,35 @@ class Ledger:
         rows = [asdict(client) for client in verdict.clients]
         judged.setdefault("clients", {})[verdict.stage] = rows
 
-    def results(self) -> dict[str, Any]:
-        """Return what ``summary.json`` says of them; a stage that did not run is None."""
+    def results(self, kept: str | None) -> dict[str, Any]:
+        """Return what ``summary.json`` says of them; a stage that did not run is None.
+
+        Behind the stages stands the run's model, ``kept`` of one of them, if it has one.
+        """
+
+        def with_selected(found: Mapping[str, Any]) -> dict[str, Any]:
+            stages = _by_stage(found)
+            selected = stages.pop("selected", None if kept is None else stages.get(kept))
+            return {**stages, "selected": selected}
+
         return {
-            "accuracy": _by_stage(self.accuracy),
-            "measured": _by_stage(self.measured),
+            "accuracy": with_selected(self.accuracy),
+            "measured": with_selected(self.measured),
+            "seconds": {**dict.fromkeys(PARTS), **self.seconds},
             "on_clients": self.on_clients or None,
             "judged": self.judged,
             "scores": self.scores,
+            **({} if self.personal is None else {"personal": self.personal}),
             "best_on_test": _by_stage(self.best_on_test),
-            "generation": None if self.generation is None else self.generation.summary(),
+            "generation": None if self.generation is None else _with_rate(self.generation),
             "dropped": self.dropped,
-            "traffic": {kind: asdict(counted) for kind, counted in self.traffic.items()} or None,
+            "traffic": self.traffic or None,
         }
 
-    def to_json(self) -> dict[str, Any]:
-        """Return the ledger as plain values."""
-        return asdict(self)
 
-    @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> Ledger:
-        """Read what :meth:`to_json` returned (KeyError, TypeError, AttributeError)."""
-        plain = dict(values)
-        traffic = {kind: Traffic(**counted) for kind, counted in plain.pop("traffic").items()}
-        generation = plain.pop("generation")
-        return cls(
-            **plain,
-            traffic=traffic,
-            generation=None if generation is None else GenerationWork(**generation),
-        )
+def _with_rate(work: dict[str, float]) -> dict[str, float | None]:
+    done, seconds = work["images"] * work["iterations"], work["seconds"]
+    return {**work, "image_iterations_per_second": done / seconds if seconds else None}
 
 
 def _by_stage(found: Mapping[str, Any]) -> dict[str, Any]:

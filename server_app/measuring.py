@@ -30,7 +30,7 @@ from foundation.scores import Outcomes
 from foundation.settings.configuration import ConfigurationError, RunConfiguration
 from questions.ask import Answers
 from questions.batch_norm import BatchNormRequest
-from questions.evaluation import Candidates, EvaluationRequest, Scores
+from questions.evaluation import EvaluationRequest, Scores
 
 from .clients import Clients
 from .global_model import GlobalModel
@@ -127,6 +127,8 @@ class Measuring:
         Rounds of a competition count on. ``closes_itself``: the last round is the end of its stage,
         after which nobody else measures.
         """
+        if self._configuration.personal == "batch-norm":
+            return False  # the model has no BatchNorm before the rounds are over
         every, last = self._configuration.evaluation_every, self._configuration.num_server_rounds
         if every == 0:
             return closes_itself and server_round == last
@@ -166,7 +168,7 @@ class Measuring:
         ]
 
     def _there(self, state: State) -> Figures:
-        answers = self._clients.ask(EvaluationRequest(Candidates(state)))
+        answers = self._clients.ask(EvaluationRequest(state))
         if answers.failures:
             log.warning("evaluation: %s", answers.who_failed)
         return figures_of(answers, self._clients.participants.names())

@@ -13,6 +13,8 @@ from foundation.data.names import shown
 from foundation.errors import warn_once
 from foundation.events.sinks import require_sinks
 from foundation.models import resolve_device
+from foundation.models.head import head_name
+from foundation.models.personal import batch_norm_entries
 from foundation.settings.configuration import ConfigurationError, RunConfiguration
 from foundation.settings.post_training import AUTO
 from post_training import Settings, chosen, closed_form_head
@@ -70,6 +72,14 @@ def check(configuration: RunConfiguration, simulated: bool) -> None:
                     f"post-training = {method.name!r} needs local models, and num-server-rounds = "
                     "0 makes none: choose head or calibration, or a round"
                 )
+        if configuration.personal == "batch-norm" and not batch_norm_entries(model):
+            raise ConfigurationError(
+                f"personal = 'batch-norm': model {configuration.model!r} with freeze = "
+                f"{configuration.freeze!r} trains no BatchNorm: take a model with it, such as "
+                "resnet8, or personal=head"
+            )
+        if configuration.personal == "head":
+            head_name(model)
         if configuration.initial_head == "closed-form":
             closed_form_head.refuse(model, settings)
     except ValueError as error:
@@ -101,19 +111,14 @@ def check(configuration: RunConfiguration, simulated: bool) -> None:
                 f"output-dir=ANOTHER, or say output-dir={configuration.resume_from} to replace them"
             )
     if simulated:
-        counts = _training_counts(configuration)
+        division = configuration.division
+        counts = [len(division.rows(client)[0]) for client in range(len(division.parts()))]
         trains = configuration.num_server_rounds > 0 and configuration.strategy != "centralized"
         if model.has_batch_norm and trains:
             _require_several_images(configuration, counts)
         if start is not None and (begun := checkpoints.data_at(start)):
-            now = described_data(configuration.division, counts, description.class_names)
+            now = described_data(division, counts, description.class_names)
             require_same_data(begun, now)
-
-
-def _training_counts(configuration: RunConfiguration) -> list[int]:
-    """Return how many images each simulated client trains on."""
-    division = configuration.division
-    return [len(division.rows(client)[0]) for client in range(len(division.parts()))]
 
 
 def _require_several_images(configuration: RunConfiguration, counts: list[int]) -> None:

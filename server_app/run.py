@@ -26,6 +26,7 @@ from foundation.events.family import (
 )
 from foundation.messages.participants import Participants
 from foundation.models import fit_threads, gpu_shares, release_memory
+from foundation.models.personal import OWN_LAYERS
 from foundation.processes import WorkerPool, Workers, threads
 from foundation.progress import PROGRESS
 from foundation.settings.configuration import RunConfiguration
@@ -34,12 +35,12 @@ from post_training import Method, Settings, chosen
 from post_training.closed_form_head import with_closed_form_head
 from strategies import get, prior_left
 
-from . import run_directory
+from . import personal, run_directory
 from .acceptance import Acceptance, StageParts
 from .checkpoints import BEFORE_ROUNDS, ENDED, Checkpoint, rounds_done
 from .clients import Clients
 from .global_model import GlobalModel, initial_state
-from .images import description_of, normalized
+from .images import description_of
 from .journal import Journal
 from .measuring import CLIENTS, Measuring
 from .pseudo_files import PseudoFiles, forget_repeated
@@ -76,7 +77,7 @@ def run(
     ):
         if this.resume():
             # Before anything of that run is replaced.
-            this.meet_clients()
+            this.clients.meet(this.journal.state)
         this.begin()
         try:
             return this.carry_out()
@@ -102,14 +103,23 @@ class Run:
     ) -> None:
         self.configuration = configuration
         self.directory = directory
-        self.description = description_of(configuration)
-        self.model = GlobalModel(configuration, self.description)
+        description = description_of(configuration)
+        self.model = GlobalModel(configuration, description)
         fit_threads(self.model.operations, threads(), configuration.threads)
         self.pool = WorkerPool(configuration.processes, gpu_shares(configuration.device), workers)
         self.journal = Journal(directory, configuration, listeners)
         record = self.journal.record
-        self.clients = Clients(grid, configuration, self.description, self.model, record, must_stop)
+        self.clients = Clients(grid, configuration, description, self.model, record, must_stop)
         self.measuring = Measuring(configuration, self.model, self.clients, record)
+        self.parts = StageParts(
+            configuration,
+            self.model,
+            self.clients,
+            self.measuring,
+            self.journal,
+            self.commit,
+            lambda what, unit: ProgressLog(what, unit, directory / PROGRESS),
+        )
         self.strategy = get(configuration.strategy).server(
             configuration,
             self.model.layout,
@@ -120,6 +130,11 @@ class Run:
             configuration, self.strategy, self.clients, self.model, self.measuring, record
         )
         self._take_up(self.journal.state)
+
+    @property
+    def description(self) -> Description:
+        """The images, with the normalisation that is known by now."""
+        return self.clients.description
 
     def __enter__(self) -> Run:
         return self
@@ -140,7 +155,7 @@ class Run:
                     started, configuration.strategy, configuration.dataset, configuration.seed
                 )
             )
-            self.meet_clients()
+            self.clients.meet(journal.state)
             if configuration.measures_pixels:  # and are known now
                 self._write_configuration()
         _log_images(configuration, self.description)
@@ -156,6 +171,7 @@ class Run:
             self.train()
         if has_model and configuration.stage_names != ("train",):
             self.post_train()
+        personal.judge(self.parts)
         journal.finish()
         summary = self._summary()
         self._keep_model(summary)
@@ -167,7 +183,7 @@ class Run:
     def train(self) -> None:
         """Carry out the federated rounds that are not done yet."""
         rounds = self.configuration.num_server_rounds
-        result = TrainingResult(self._parts, self.directory / LAST_FOLDER, self._acceptance)
+        result = TrainingResult(self.parts, self.directory / LAST_FOLDER)
         self.strategy.summary()
         if self.configuration.initial_head == "closed-form" and not self.journal.state.completed:
             self._take_closed_form_head()
@@ -175,11 +191,12 @@ class Run:
             step = f"train-{server_round:04d}"
             if result.ended or self.journal.done(step):
                 continue
-            with self.journal.timed("federated"):
+            with self.journal.ledger.timed("federated"):
                 self.rounds.carry_out(server_round, "federated")
                 result.after_round(server_round)
                 last = result.ended or server_round == rounds
                 if last and self.strategy.has_global_model:
+                    personal.complete(self.parts)
                     self.measuring.close_stage("federated")
             self.commit(step)
         result.settle()
@@ -188,9 +205,9 @@ class Run:
             self.commit(BEFORE_ROUNDS)
 
     def _take_closed_form_head(self) -> None:
-        trained = self._trained("", self._acceptance())
+        trained = self._trained("", Acceptance(self.parts))
         settings = Settings.of(self.configuration, prior_left(self.configuration))
-        with self.journal.timed("federated"):
+        with self.journal.ledger.timed("federated"):
             self.model.state = with_closed_form_head(trained, settings)
         # What is judged later is held against the model of the rounds, and not against this start.
         self.journal.state.kept = None
@@ -201,27 +218,12 @@ class Run:
         """Carry out the post-training methods, each from what the one before it left."""
         configuration = self.configuration
         settings = Settings.of(configuration, prior_left(configuration))
-        acceptance = self._acceptance()
+        acceptance = Acceptance(self.parts)
         acceptance.settle()
         names = configuration.post_training_for(self.description.image_size)
         log.info("post-training: %s", names)
         for method in _methods(configuration, self.description.image_size)[0].values():
             method.run(self._trained(method.prefix, acceptance), settings)
-
-    @property
-    def _parts(self) -> StageParts:
-        return StageParts(
-            self.configuration,
-            self.model,
-            self.clients,
-            self.measuring,
-            self.journal,
-            self.commit,
-            self.progress,
-        )
-
-    def _acceptance(self) -> Acceptance:
-        return Acceptance(self._parts)
 
     def _trained(self, prefix: str, acceptance: Acceptance) -> TrainedFederation:
         stored = PseudoImagesStored(self.directory, self.description.class_names)
@@ -231,11 +233,7 @@ class Run:
             prefix,
             written=lambda: self.journal.record(stored),
         )
-        return TrainedFederation(prefix, self._parts, self.rounds, acceptance, files, self.pool)
-
-    def progress(self, what: str, unit: str) -> ProgressLog:
-        """Return a function that logs progress, and tells those who watch the directory."""
-        return ProgressLog(what, unit, self.directory / PROGRESS)
+        return TrainedFederation(prefix, self.parts, self.rounds, acceptance, files, self.pool)
 
     def resume(self) -> bool:
         """Take up the state of the last checkpoint of the run's directory, if there is one.
@@ -255,12 +253,7 @@ class Run:
 
     def _take_up(self, state: Checkpoint) -> None:
         self.journal.take_up(state)
-        self.clients.take_up(state.label_counts)
-        self._normalize(state)
-
-    def _normalize(self, state: Checkpoint) -> None:
-        self.description = normalized(self.description, state.normalization)
-        self.clients.description = self.description
+        self.clients.take_up(state)
 
     def commit(self, step: str) -> None:
         """Make a finished step durable: a run that is killed now goes on behind it."""
@@ -272,11 +265,6 @@ class Run:
         self.journal.commit(step)
         self.strategy.retained = self.journal.checkpoints.retained()
         release_memory(self.model.device)
-
-    def meet_clients(self) -> None:
-        """Wait for the clients, and learn who they are and what their images are like."""
-        self.clients.meet(self.journal.state)
-        self._normalize(self.journal.state)
 
     def begin(self) -> None:
         """Take the initial weights, or drop what was done behind the state that was taken up."""
@@ -290,6 +278,7 @@ class Run:
             (self.directory / name).unlink(missing_ok=True)
         opened = RunOpened(self.directory, configuration, self.description.class_names)
         self.journal.open(opened)
+        personal.begin(self.parts, self.directory)
         if state.completed:
             self.strategy.retained = self.journal.checkpoints.retained()
             self.strategy.prune()
@@ -312,17 +301,16 @@ class Run:
             return
         target = self.directory / _MODEL
         description = self.model.write(target, self.description)
+        if (said := summary.get("personal")) is not None:
+            run_directory.write_json(target / OWN_LAYERS, said)
         self.journal.record(ModelKept(target, description, self.journal.ledger.kept, summary))
         log.info("model: %s", target)
 
     def _summary(self) -> dict[str, Any]:
         """Return the content of ``summary.json``; a stage that did not run is None."""
         configuration, ledger = self.configuration, self.journal.ledger
-        has_model = self.strategy.has_global_model
-        size = self.description.image_size
+        has_model, size = self.strategy.has_global_model, self.description.image_size
         methods = ",".join(_methods(configuration, size)[0]) if has_model else ""
-        kept = ledger.kept if has_model else None
-        results = ledger.results()
         return {
             "status": "completed",
             "strategy": configuration.strategy,
@@ -332,15 +320,7 @@ class Run:
             "seed": configuration.seed,
             "clients": configuration.num_clients,
             "rounds": rounds_done(self.journal.state.completed),
-            "accuracy": _with_selected(results.pop("accuracy"), kept),
-            "measured": _with_selected(results.pop("measured"), kept),
-            "seconds": {
-                **dict.fromkeys(
-                    ("federated", "generation", "distillation", "competition", "total")
-                ),
-                **ledger.seconds,
-            },
-            **results,
+            **ledger.results(ledger.kept if has_model else None),
         }
 
 
@@ -443,9 +423,3 @@ def _warn_of_judges(
         log.warning(
             "nothing will be measured: the server has no test image, and no client holds one out"
         )
-
-
-def _with_selected(by_stage: dict[str, Any], kept: str | None) -> dict[str, Any]:
-    """Put what is known of the run's model, if it has one, behind the stages it came from."""
-    selected = by_stage.pop("selected", None if kept is None else by_stage.get(kept))
-    return {**by_stage, "selected": selected}

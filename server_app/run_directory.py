@@ -32,6 +32,8 @@ try:
 except ImportError:
     fcntl = None  # type: ignore[assignment]
 
+#: Where the sites of a simulation keep layers of their own.
+SITES = "sites"
 #: The file that a process locks while it works on a run; the lock ends with the process.
 LOCK = ".lock"
 
@@ -190,7 +192,8 @@ def prepare(configuration: RunConfiguration) -> Path:
 
 def _copy_run(source: Path, directory: Path) -> None:
     # Checkpoint files are never changed in place, so two runs can share their content.
-    for name, copy in (("checkpoints", _link_or_copy), ("pseudo_data", shutil.copy2)):
+    for name in ("checkpoints", "pseudo_data", SITES):
+        copy = shutil.copy2 if name == "pseudo_data" else _link_or_copy
         if (source / name).is_dir():
             shutil.copytree(source / name, directory / name, copy_function=copy, dirs_exist_ok=True)
     if (source / "metrics.jsonl").is_file():

@@ -158,7 +158,7 @@ class TrainedFederation:
         return self.parts.progress(what, unit)
 
     def timed(self, name: str) -> AbstractContextManager[None]:
-        return self.parts.journal.timed(name)
+        return self.parts.journal.ledger.timed(name)
 
     def done(self, step: str) -> bool:
         return self.parts.journal.done(self.prefix + step)

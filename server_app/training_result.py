@@ -8,7 +8,6 @@ With ``global-average``, the average of the last models is offered to the same j
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import NormalDist
@@ -18,7 +17,7 @@ from foundation.events.family import Candidate, Judged, ResultMeasured, RoundJud
 from foundation.models import State
 from foundation.models.running_average import RunningAverage
 from questions.ask import Answers
-from questions.evaluation import Candidates, EvaluationRequest, Scores
+from questions.evaluation import EvaluationRequest, Scores
 
 from .acceptance import Acceptance, StageParts
 from .checkpoints import ENDED
@@ -53,17 +52,14 @@ class TrainingResult:
     """Watches the rounds of a run, and takes its result when they are over.
 
     What is watched is part of the journal's checkpoints. ``last_folder`` takes the last round's
-    model; ``acceptance`` returns what judges an average's.
+    model.
     """
 
-    def __init__(
-        self, parts: StageParts, last_folder: Path, acceptance: Callable[[], Acceptance]
-    ) -> None:
+    def __init__(self, parts: StageParts, last_folder: Path) -> None:
         self._last_folder = last_folder
         self._parts = parts
         self._model, self._journal = parts.model, parts.journal
         self._clients, self._measuring = parts.clients, parts.measuring
-        self._acceptance = acceptance
         configuration = parts.configuration
         watched = self._journal.state.watched
         self._patience = configuration.patience
@@ -130,7 +126,7 @@ class TrainingResult:
 
     def _judged(self, state: State) -> Tally | None:
         """Return what the clients say of a model against the best; None if nobody says anything."""
-        request = EvaluationRequest(Candidates(self._best_state, state, (0.0, 1.0)))
+        request = EvaluationRequest(self._best_state, state, (0.0, 1.0))
         answers = self._clients.ask(request)
         found = tallies(Scores.sum(answers.parts))
         self._last = (found[1], answers) if found else None
@@ -144,7 +140,7 @@ class TrainingResult:
             self._model.write(self._last_folder, self._clients.description)
             if self._best.waited:
                 self._take_best()
-            acceptance = self._acceptance()
+            acceptance = Acceptance(self._parts)
             if self._average is not None:
                 self._model.state = self._average.of(self._model.state)
                 if not self._measures_statistics:  # which the offer does
@@ -153,7 +149,7 @@ class TrainingResult:
             state = self._journal.state
             state.watched, state.best_round = {}, {}
             self._parts.commit(ENDED)
-        self._acceptance().settle()
+        Acceptance(self._parts).settle()
 
     def _take_best(self) -> None:
         """Keep the best round unless the last is as good: a gain too small to be the best's."""

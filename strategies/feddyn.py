@@ -19,10 +19,9 @@ from foundation.settings.algorithms import FedDynSettings
 from foundation.settings.configuration import ConfigurationError, RunConfiguration
 from foundation.settings.federated_training import LOSSES_OF_THE_LOOP
 
-from .algorithm import Algorithm
+from .algorithm import Algorithm, label_loss
 from .controls import CORRECTION, CorrectedClient, WithControls
 from .fedprox import Pull
-from .registry import label_loss
 from .server import LocalUpdate
 
 

@@ -1,6 +1,6 @@
 """Ten models with ten budgets through one engine, as the data generation principle gives them.
 
-Every batch size has a CUDA graph of its own: what compiling saves, and what the graphs keep.
+A CUDA graph is recorded for each model: what compiling saves beside it, and what memory is kept.
 """
 
 from __future__ import annotations

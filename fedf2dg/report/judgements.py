@@ -9,7 +9,14 @@ from fedf2dg.report.document import Cell, Row, Table
 from fedf2dg.report.run_record import RunRecord, mapping, number
 from fedf2dg.report.tables import MEASURED_ON, amount, percent, points, stages
 from foundation import counted
-from foundation.events.family import ClientAccuracy, ClientJudgement, Evaluated, Judged
+from foundation.events.family import (
+    ClientAccuracy,
+    ClientJudgement,
+    Evaluated,
+    Judged,
+    OwnLayersJudged,
+)
+from foundation.events.reading import from_json
 from foundation.scores import Z, difference_interval
 
 _IN_WORDS = {
@@ -115,6 +122,37 @@ def judgements_table(record: RunRecord) -> Table:
         rows.append([event.stage, gain, amount(event.images), Cell(event.verdict, "any")])
     header = ["stage", "gain and 95 % interval", "held-out images", "verdict"]
     return Table("Judgements of the clients", header, rows, words=(0, -1))
+
+
+def own_layers(summary: Mapping[str, Any]) -> tuple[str, Table]:
+    """Say at which sites a part of the model that is their own is better, and by how much.
+
+    Empty, and without rows, of a run without ``personal``.
+    """
+    told = {"event": OwnLayersJudged.event, **mapping(summary.get("personal"))}
+    judged, rows = from_json(told) if summary.get("personal") else None, list[Row]()
+    if not isinstance(judged, OwnLayersJudged):
+        return "", Table("", [], [])
+    for site in judged.sites:
+        error, name = site.standard_error or 0.0, site.name or f"client {site.client}"
+        gain = f"{100 * (site.gain or 0.0):+.1f} ± {100 * Z * error:.1f} points"
+        word = Cell("its own" if site.kept else "shared", "words good" if site.kept else "words")
+        shares = (percent(site.shared), percent(site.own))
+        rows.append([name, word, amount(site.images), *shares, gain])
+    keeps = {
+        "batch-norm": "BatchNorm layers of its own: they stayed at the site during the rounds",
+        "head": "a last layer of its own, fitted to its images and held by the shared one",
+    }.get(judged.of, judged.of)
+    said = (
+        f"{judged.sentence()}. Each site has {keeps}. It is taken where its gain over the shared "
+        "model, image by image on what the site holds out, is above 0 for sure (95 %). The site "
+        f"keeps it, as {judged.model}.safetensors in the folder models/ of its own folder (in a "
+        "simulation sites/ of the run, on a real site .fedf2dg beside its images), from where "
+        "“fedf2dg predict --site” and “evaluate --site” take it"
+    )
+    header = ["site", "better model", "held-out images", "shared", "own", "gain and 95 % interval"]
+    title = "A part of the model for each site"
+    return f"{said[:1].upper()}{said[1:]}.", Table(title, header, rows, (0, 1))
 
 
 def clients_table(record: RunRecord) -> Table:

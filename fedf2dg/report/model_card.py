@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from fedf2dg.report.document import Table, escaped, written
-from fedf2dg.report.judgements import verdicts
+from fedf2dg.report.judgements import own_layers, verdicts
 from fedf2dg.report.run_record import mapping, number
 from fedf2dg.report.tables import EXPLAINED
 from fedf2dg.report.verdict import MEANING, Evidence, classes_table, on_the_whole, sites_table
@@ -47,6 +47,8 @@ def model_card(summary: Mapping[str, Any], *, kept: str, model: ModelDescription
     tables = [sites_table(evidence, model.classes)]
     if evidence.whole:
         tables.append(classes_table(evidence.whole, model.classes))
+    own, table = own_layers(summary)
+    tables.append(table)
     return written(
         "card",
         # A string in JSON is one in YAML.
@@ -59,7 +61,7 @@ def model_card(summary: Mapping[str, Any], *, kept: str, model: ModelDescription
         word=found.word,
         numbers=escaped(f"{numbers} {found.classes}".strip()),
         tables=[table for table in tables if table.rows],
-        meaning=MEANING,
+        meaning=f"{MEANING} {own}".strip(),
         traffic=_traffic(summary),
         usage=usage(SAFETENSORS),
     )

@@ -19,7 +19,7 @@ from fedf2dg.report.document import (
     Section,
     Table,
 )
-from fedf2dg.report.judgements import clients_table, helped, judgements_table, reached
+from fedf2dg.report.judgements import clients_table, helped, judgements_table, own_layers, reached
 from fedf2dg.report.pseudo_images import PseudoDataError, read_grid, stored_sets
 from fedf2dg.report.run_record import STAGES, RunRecord, mapping, number
 from fedf2dg.report.tables import (
@@ -237,6 +237,9 @@ def _results(record: RunRecord) -> Iterator[Part]:
 def _judgements(record: RunRecord) -> Iterator[Part]:
     if (table := judgements_table(record)).rows:
         yield Section("What the clients judged", [table, Note(_JUDGEMENTS, "note")])
+    said, table = own_layers(record.summary)
+    if said:
+        yield Section(table.title, [table, Note(said, "note")])
 
 
 def _diagnosis(record: RunRecord) -> Iterator[Part]:

@@ -230,6 +230,6 @@ def _summary_so_far(events: Sequence[Event], config: Mapping[str, Any]) -> dict[
         "seed": start.seed if start else config.get("seed"),
         "clients": clients or settings.get("num-clients"),
         "rounds": max((e.round for e in _of(events, RoundDone) if not e.competes), default=None),
-        **ledger.results(),
+        **ledger.results(None),
         "seconds": {**seconds, "total": sum(seconds.values())} if seconds else {},
     }

@@ -57,8 +57,8 @@ def _files(paths: Sequence[Path], warn: Callable[[str], None]) -> Iterator[Path]
         for image, _ in images_below(path, left_out):
             images += 1
             yield image
-        if left_out.counts:
-            warn(left_out.sentence(path))
+        if sentence := left_out.sentence(path):
+            warn(sentence)
         if not images:
             yield path  # which is not readable as an image, and so is named
 

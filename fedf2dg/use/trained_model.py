@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
+import logging
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -20,14 +23,18 @@ from foundation.models import (
     Classifier,
     ModelDescription,
     ModelDirectoryError,
+    load_state,
     read_model,
     resolve_device,
 )
+from foundation.models.personal import OWN_LAYERS, SiteFolder
 
 if TYPE_CHECKING:
     from PIL.Image import Image as PILImage
 
     Image = str | Path | bytes | PILImage | npt.NDArray[np.uint8]
+
+log = logging.getLogger("flwr.fedf2dg")
 
 #: Images that are in memory at once.
 BATCH = 64
@@ -186,14 +193,40 @@ def _pixels(image: Any) -> PILImage | npt.NDArray[np.uint8]:
     return image[:, :, 0] if colour and shape[2] == 1 else image
 
 
-def load_model(path: str | Path, device: str = "auto") -> TrainedModel:
+def load_model(path: str | Path, device: str = "auto", site: str = "") -> TrainedModel:
     """Load the model that a run kept, from its directory or a copy of its ``model/``.
 
-    ``device`` is ``auto``, ``cpu``, ``cuda`` or ``cuda:N``. A model that is missing or damaged is a
+    ``device`` is ``auto``, ``cpu``, ``cuda`` or ``cuda:N``; ``site`` is where a site keeps its own
+    part of the model, which is put in where it is better there: the folder or file of its images,
+    what its ``keep-path`` names, or its name in a simulation. What is missing or damaged is a
     ``ModelDirectoryError``.
     """
-    description, network = read_model(model_directory(Path(path)))
+    directory = model_directory(Path(path))
+    description, network = read_model(directory)
+    if site:
+        _make_own(network, directory, site)
     return TrainedModel(description, network, resolve_device(device))
+
+
+def _make_own(network: Classifier, directory: Path, site: str) -> None:
+    """Put a site's own layers into a model."""
+    here, state = Path(site), network.state_dict()
+    places = [SiteFolder(here), SiteFolder.beside(here)]
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        for row in json.loads((directory / OWN_LAYERS).read_bytes())["sites"]:
+            if row["name"] == site:
+                folder = f"client-{row['client']:05d}"
+                places.append(SiteFolder(directory.parent / "sites" / folder))
+    own = next(filter(None, (place.own_layers(state) for place in places)), None)
+    if own is None:
+        raise ModelDirectoryError(
+            f"--site {site}: it keeps nothing for the model in {directory}. Name the folder of the "
+            "site's images, or where its keep-path is, or of a simulation the name of a site"
+        )
+    if own.kept:
+        load_state(network, {**state, **own.layers})
+    else:
+        log.warning("site %s: the shared model is used, its own part was not better there", site)
 
 
 def model_directory(path: Path) -> Path:

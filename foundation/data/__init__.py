@@ -6,13 +6,13 @@ its part of one, `site_data` a real site its own files; `Batches` trains on a cl
 
 from foundation.errors import DataError, PartitionError
 
-from .agreement import AUGMENTATIONS, Description, announced, parsed_shape
+from .agreement import Description, announced, parsed_shape
 from .batches import Batches, as_seen
 from .cache import cache_directory
 from .collection import Collection, Source, in_memory
 from .data_set import FOLDERS, DataSet, Division
 from .images import ImageData, Normalization
-from .noise import FEATURE_NOISES, LABEL_NOISES, FeatureNoise, feature_noise, noisy_labels
+from .noise import FeatureNoise, feature_noise, noisy_labels
 from .partitions import (
     PARTITIONS,
     partition,
@@ -23,10 +23,7 @@ from .partitions import (
 from .sources.own_files import site_data
 
 __all__ = [
-    "AUGMENTATIONS",
-    "FEATURE_NOISES",
     "FOLDERS",
-    "LABEL_NOISES",
     "PARTITIONS",
     "Batches",
     "Collection",

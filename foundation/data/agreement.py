@@ -148,9 +148,8 @@ def from_values(values: Mapping[str, Any]) -> Description | None:
         and 0 < height <= _LARGEST_SIDE
         and 0 < width <= _LARGEST_SIDE
         and channels in (1, 3)
-        and len(mean) == len(std) == channels
+        and description.normalization.channels == channels
         and all(math.isfinite(value) for value in (*mean, *std))
-        and all(value > 0 for value in std)
     )
     if not sensible:
         raise DataError("the server's description of the data holds impossible values")

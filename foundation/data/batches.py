@@ -57,7 +57,21 @@ class Batches:
         drop_singleton: bool = True,
         channels_last: bool = False,
     ) -> None:
-        _check(data, normalization, batch_size, augmentation, drop_singleton)
+        if data.channels != normalization.channels:
+            raise DataError(
+                f"images of {data.channels} channels do not fit a normalization of "
+                f"{normalization.channels}"
+            )
+        if batch_size < 1:
+            raise DataError(f"batch-size must be at least 1, not {batch_size}")
+        require_room(augmentation, data.image_size)
+        if len(data) == 0:
+            raise DataError("there is no image to make batches of")
+        if len(data) == 1 and drop_singleton:
+            raise DataError(
+                "there is a single image, and BatchNorm cannot train on one: give this client "
+                "more, or take a model without BatchNorm, such as cnn"
+            )
         self.batch_size = batch_size
         self.augmentation = augmentation
         self.feature_noise = data.feature_noise
@@ -188,27 +202,3 @@ def _pack(images: npt.NDArray[np.uint8]) -> Tensor:
     for channel in (1, 2):
         packed |= planes[:, channel].astype(np.int32) << (8 * channel)
     return torch.from_numpy(packed)
-
-
-def _check(
-    data: ImageData,
-    normalization: Normalization,
-    batch_size: int,
-    augmentation: str,
-    drop_singleton: bool,
-) -> None:
-    if data.channels != normalization.channels:
-        raise DataError(
-            f"images of {data.channels} channels do not fit a normalization of "
-            f"{normalization.channels}"
-        )
-    if batch_size < 1:
-        raise DataError(f"batch-size must be at least 1, not {batch_size}")
-    require_room(augmentation, data.image_size)
-    if len(data) == 0:
-        raise DataError("there is no image to make batches of")
-    if len(data) == 1 and drop_singleton:
-        raise DataError(
-            "there is a single image, and BatchNorm cannot train on one: give this client more, "
-            "or take a model without BatchNorm, such as cnn"
-        )

@@ -18,7 +18,7 @@ from foundation.errors import DataError, warn_once
 from .agreement import Description
 from .cache import entry, new_array, open_arrays
 from .decoding import RESIZING, Records, Shape, decode, inspect
-from .images import ImageData
+from .images import ImageData, refuse_labels_outside
 from .names import listed
 from .partitions import split_by_content
 
@@ -329,9 +329,4 @@ def _check_arrays(
             f"{where}: labels are {told.dtype} of shape {told.shape}; whole numbers of shape "
             f"({len(given)},) are read, one for each image"
         )
-    outside = np.flatnonzero((told < 0) | (told >= classes))
-    if len(outside):
-        raise DataError(
-            f"{where} image {outside[0]} has label {told[outside[0]]}, outside 0..{classes - 1} "
-            f"({classes} classes)"
-        )
+    refuse_labels_outside(told, classes, lambda row: f"{where} image {row}")

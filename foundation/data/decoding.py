@@ -4,10 +4,11 @@ import hashlib
 import io
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 # What a source may hand over for one image: a file, its encoded bytes, or pixels already decoded
 # (uint8, (H, W) or (H, W, 3)).
 Encoded = Path | bytes | npt.NDArray[np.uint8]
+Read = TypeVar("Read")
 
 # The EXIF tag that says how a camera was held, and its values for a quarter turn.
 _ORIENTATION = 0x0112
@@ -109,14 +111,8 @@ def inspect(
     """
     first_of_size: dict[tuple[int, int], str] = {}
     first_of_channels: dict[int, str] = {}
-    for index, encoded in enumerate(records.images()):
+    for index, (channels, size) in _each(records, _header, leave_out_unreadable):
         where = records.where(index)
-        try:
-            channels, size = _header(encoded, where)
-        except DataError as error:
-            if not leave_out_unreadable:
-                raise DataError(f"{error}; {_LEAVING_OUT}") from error
-            continue
         first_of_size.setdefault(size, where)
         first_of_channels.setdefault(channels, where)
     if not first_of_size:
@@ -144,29 +140,40 @@ def decode(
 
     A corrupt image, or one of another size than `shape` says, is a DataError that names it.
     """
-    index = -1
     rows: list[int] = []
     target = shape.image_size if resize else None
+
+    def pixels_of(encoded: Encoded, where: str) -> npt.NDArray[np.uint8]:
+        return decode_image(encoded, shape.channels, where, target)
+
+    for index, pixels in _each(records, pixels_of, leave_out_unreadable):
+        height, width = pixels.shape[1:]
+        if (height, width) != shape.image_size:
+            found = {shape.image_size: "the data set", (height, width): records.where(index)}
+            raise _sizes_differ(found)
+        out[len(rows)] = pixels
+        rows.append(index)
+    if len(out) and not rows:
+        raise DataError(f"none of the {len(out)} images can be read, such as {records.where(0)}")
+    return np.array(rows, dtype=np.int64)
+
+
+def _each(
+    records: Records, read: Callable[[Encoded, str], Read], leave_out_unreadable: bool
+) -> Iterator[tuple[int, Read]]:
+    """Read every image, with its row; those that cannot be read may be left out."""
+    index = -1
     for index, encoded in enumerate(records.images()):
-        where = records.where(index)
         try:
-            pixels = decode_image(encoded, shape.channels, where, target)
+            found = read(encoded, records.where(index))
         except DataError as error:
             if not leave_out_unreadable:
                 raise DataError(f"{error}; {_LEAVING_OUT}") from error
-            continue
-        height, width = pixels.shape[1:]
-        if (height, width) != shape.image_size:
-            raise _sizes_differ({shape.image_size: "the data set", (height, width): where})
-        out[len(rows)] = pixels
-        rows.append(index)
-    if index + 1 != len(out):
-        raise DataError(
-            f"{records.where(max(index, 0))} is the last image, but there are {len(out)} labels"
-        )
-    if len(out) and not rows:
-        raise DataError(f"none of the {len(out)} images can be read, the first is {where}")
-    return np.array(rows, dtype=np.int64)
+        else:
+            yield index, found
+    if index + 1 != len(records.labels):
+        last, labels = records.where(max(index, 0)), len(records.labels)
+        raise DataError(f"{last} is the last image, but there are {labels} labels")
 
 
 def decode_image(
@@ -181,14 +188,10 @@ def decode_image(
     """
     from PIL import Image, ImageOps
 
-    try:
-        if isinstance(encoded, Image.Image):
-            image = encoded
-        elif isinstance(encoded, np.ndarray):
-            image = Image.fromarray(encoded)
-        else:
-            image = _opened(encoded)
-        with image:
+    with _known_errors(where):
+        if isinstance(encoded, np.ndarray):
+            encoded = Image.fromarray(encoded)
+        with encoded if isinstance(encoded, Image.Image) else _opened(encoded) as image:
             _channels_of(image, where)
             if size is not None:
                 # JPEG can be decoded at a fraction of its size; twice the target loses nothing.
@@ -197,10 +200,6 @@ def decode_image(
             if size is not None:
                 upright = ImageOps.fit(upright, size[::-1], Image.Resampling.BICUBIC)
             pixels = np.asarray(upright)
-    except DataError:
-        raise
-    except Exception as error:  # Pillow's decoders raise a dozen types on damaged files
-        raise _unreadable(where, error) from error
     return pixels[np.newaxis] if channels == 1 else pixels.transpose(2, 0, 1)
 
 
@@ -244,16 +243,11 @@ def _opened(encoded: Path | bytes) -> "Image":
 def _header(encoded: Encoded, where: str) -> tuple[int, tuple[int, int]]:
     if isinstance(encoded, np.ndarray):
         return (1 if encoded.ndim == 2 else 3), (encoded.shape[0], encoded.shape[1])
-    try:
-        with _opened(encoded) as image:
-            height, width = image.height, image.width
-            if image.getexif().get(_ORIENTATION, 1) in _TURNED:
-                height, width = width, height
-            return _channels_of(image, where), (height, width)
-    except DataError:
-        raise
-    except Exception as error:  # see decode_image
-        raise _unreadable(where, error) from error
+    with _known_errors(where), _opened(encoded) as image:
+        height, width = image.height, image.width
+        if image.getexif().get(_ORIENTATION, 1) in _TURNED:
+            height, width = width, height
+        return _channels_of(image, where), (height, width)
 
 
 def _channels_of(image: "Image", where: str) -> int:
@@ -267,6 +261,16 @@ def _channels_of(image: "Image", where: str) -> int:
         return 3
     # Float images and the like: Pillow would clip them to 8 bits in silence.
     raise DataError(f"{where} has mode {image.mode}: convert the images to 8 bits per channel")
+
+
+@contextmanager
+def _known_errors(where: str) -> Iterator[None]:
+    try:
+        yield
+    except DataError:
+        raise
+    except Exception as error:  # Pillow's decoders raise a dozen types on damaged files
+        raise _unreadable(where, error) from error
 
 
 def _unreadable(where: str, error: Exception) -> DataError:

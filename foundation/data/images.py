@@ -2,7 +2,7 @@
 
 import hashlib
 import hmac
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -78,6 +78,18 @@ class Normalization:
         return tuple(-m / s for m, s in pairs), tuple((1 - m) / s for m, s in pairs)
 
 
+def refuse_labels_outside(
+    labels: npt.NDArray[np.integer], classes: int, where: Callable[[int], str]
+) -> None:
+    """Refuse labels that are no positions among the classes; `where` names an image."""
+    outside = np.flatnonzero((labels < 0) | (labels >= classes))
+    if len(outside):
+        row = int(outside[0])
+        raise DataError(
+            f"{where(row)} has label {labels[row]}, outside 0..{classes - 1} ({classes} classes)"
+        )
+
+
 @dataclass(frozen=True, eq=False)
 class ImageData:
     """Images of one size, uint8 (n, C, H, W), grey or RGB, and their classes, int64 (n,).
@@ -104,12 +116,7 @@ class ImageData:
                 f"labels must be int64 of shape ({len(self.images)},), "
                 f"not {self.labels.dtype} of shape {self.labels.shape}"
             )
-        outside = np.flatnonzero((self.labels < 0) | (self.labels >= self.classes))
-        if len(outside):
-            row = int(outside[0])
-            raise DataError(
-                f"row {row} has label {self.labels[row]}, outside 0..{self.classes - 1}"
-            )
+        refuse_labels_outside(self.labels, self.classes, lambda row: f"row {row}")
 
     def __len__(self) -> int:
         return len(self.labels)

@@ -8,7 +8,7 @@ an empty sequence.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
@@ -18,6 +18,10 @@ from foundation.wording import counted, duration, rounds_left
 if TYPE_CHECKING:
     from foundation.models import ModelDescription
     from foundation.settings.configuration import RunConfiguration
+
+
+# Sites that a sentence names.
+_MOST_NAMED = 10
 
 
 class Event:
@@ -53,9 +57,6 @@ class Listener(Protocol):
         """Finish what is open: the run goes on no more."""
 
 
-# --------------------------------------------------------------------------- parts of events
-
-
 @dataclass(frozen=True)
 class Failure:
     """A client whose answer was missing or of no use, and why; named where its site has a name."""
@@ -74,10 +75,12 @@ def failures_of(
     reasons: Mapping[int, str], names: Mapping[int, str] | None = None
 ) -> tuple[Failure, ...]:
     """Return failures by client; clients' names say more than their numbers."""
-    found = [Failure(client, reason) for client, reason in sorted(reasons.items())]
-    named = [replace(failure, name=(names or {}).get(failure.client, "")) for failure in found]
+    found = [(client, reason, (names or {}).get(client, "")) for client, reason in reasons.items()]
     # Who has no name is called by its number.
-    return tuple(n if n.who != f.who else f for n, f in zip(named, found, strict=True))
+    return tuple(
+        Failure(client, reason, "" if name == f"client {client}" else name)
+        for client, reason, name in sorted(found)
+    )
 
 
 @dataclass(frozen=True)
@@ -95,7 +98,6 @@ class Measured:
 
     @property
     def on(self) -> str:
-        """The images in words, behind an accuracy."""
         if self.by != "clients":
             return ""
         return f" on {counted(self.images, 'held-out image')} of the clients"
@@ -165,9 +167,6 @@ def _took(seconds: float | None) -> str:
     return "" if seconds is None else duration(seconds)
 
 
-# ------------------------------------------------------------------------- what is written down
-
-
 @dataclass(frozen=True)
 class RunStarted(Event):
     """A run begins, not one that is resumed."""
@@ -224,12 +223,10 @@ class RoundDone(Event):
 
     @property
     def competes(self) -> bool:
-        """Whether it is a round of the competition."""
         return self.phase == "competition"
 
     @property
     def part(self) -> str:
-        """What of a run its seconds belong to."""
         return "competition" if self.competes else "federated"
 
     def sentence(self, rounds: int | None = None) -> str:
@@ -333,6 +330,44 @@ class Judged(Event):
 
 
 @dataclass(frozen=True)
+class OwnLayersOfSite:
+    """A site's accuracies by the shared model and with layers of its own; maybe it kept them."""
+
+    client: int | None
+    name: str
+    images: int | None
+    shared: float | None
+    own: float | None
+    gain: float | None
+    standard_error: float | None
+    kept: bool
+
+
+@dataclass(frozen=True)
+class OwnLayersJudged(Event):
+    """Sites held layers of their own, ``of`` one kind, against a model, known by its digest."""
+
+    event = "own_layers"
+    of: str
+    model: str
+    sites: Sequence[OwnLayersOfSite]
+    failures: Sequence[Failure]
+    seconds: float | None
+
+    def sentence(self, rounds: int | None = None) -> str:
+        kept = [site.name or f"client {site.client}" for site in self.sites if site.kept]
+        named = f": {', '.join(kept[:_MOST_NAMED])}{', …' if kept[_MOST_NAMED:] else ''}"
+        return (
+            f"personal {self.of}: better at {len(kept)} of {counted(len(self.sites), 'site')}"
+            f"{named if kept else ''}"
+        )
+
+    @property
+    def warnings(self) -> Sequence[str]:
+        return [f"personal {self.of}: {f.who} did not judge: {f.reason}" for f in self.failures]
+
+
+@dataclass(frozen=True)
 class Scored(Event):
     """What the model kept so far says of labelled images, added up: of all, and at each site.
 
@@ -376,7 +411,6 @@ class ImagesMade(Event):
 
     @property
     def part(self) -> str:
-        """What of a run its seconds belong to."""
         return "competition" if self.competition_round else "generation"
 
     def sentence(self, rounds: int | None = None) -> str:
@@ -407,7 +441,6 @@ class EpochDone(Event):
 
     @property
     def part(self) -> str:
-        """What of a run its seconds belong to."""
         return self.stage or ("competition" if self.competition_round else "distillation")
 
     @property
@@ -485,9 +518,6 @@ class RunEnded(Event):
 
     def sentence(self, rounds: int | None = None) -> str:
         return f"run {self.status}" + (f": {self.reason}" if self.reason else "")
-
-
-# ---------------------------------------------------------- what only those who follow are told
 
 
 @dataclass(frozen=True)

@@ -220,6 +220,7 @@ class RunConfiguration(PostTrainingKeys, FederatedDataKeys, FederatedTrainingKey
                 f"only {self.clients_per_round} clients take part in a round "
                 "(num-clients x fraction-train)"
             )
+        yield from self._impersonal()
         first, last = STAGES.index(names[0]), STAGES.index(names[-1])
         left_out = [name for name in STAGES[first:last] if name not in names]
         if left_out:
@@ -231,6 +232,42 @@ class RunConfiguration(PostTrainingKeys, FederatedDataKeys, FederatedTrainingKey
             yield (
                 f"stages = {self.stages!r} starts behind train and needs resume-from, the "
                 "directory of a run that has the earlier stages' results"
+            )
+
+    def _impersonal(self) -> Iterator[str]:
+        """Say what does not go with a personal part of the model."""
+        said = f"personal = {self.personal!r}"
+        if self.personal == "none":
+            return
+        if self.strategy in ("local", "centralized"):
+            yield f"{said} needs sites and a global model, which {self.strategy!r} has not both"
+        if self.validation_share == 0:
+            yield (
+                f"{said} needs a validation-share above 0: a site has its own part only where that "
+                "is better on images that it holds out"
+            )
+        if self.personal != "batch-norm":
+            return
+        whole = "the global model has no BatchNorm of its own before the rounds are over"
+        if self.num_server_rounds == 0:
+            yield f"{said} needs rounds, and num-server-rounds = 0 has none: take personal=head"
+        if self.batch_norm != "averaged":
+            yield (
+                f"{said} leaves BatchNorm at the sites, and batch-norm = {self.batch_norm!r} says "
+                "what the server makes of it: leave one of them out"
+            )
+        if self.patience or self.global_average != "last":
+            yield (
+                f"{said}: {whole}, so that rounds cannot be told apart: leave out patience = "
+                f"{self.patience} and global-average = {self.global_average!r}"
+            )
+        if self.initial_head != "fresh":
+            yield f"{said}: {whole}, which initial-head = {self.initial_head!r} is fitted behind"
+        if self.post_training not in (AUTO, "none"):
+            yield (
+                f"{said}: the clients' models come without their BatchNorm, and what changes the "
+                f"global model does not fit the sites' own. post-training = {self.post_training!r} "
+                "must be none, or take personal=head"
             )
 
     @property

@@ -40,6 +40,15 @@ class PostTrainingKeys(Section):
         choices=("clients", "none"),
         binds="distil",
     )
+    personal: str = key(
+        "none",
+        "What of the model each site may have for itself, where that is better on the images that "
+        "it holds out: batch-norm: BatchNorm's statistics and parameters, which do not leave it "
+        "during the rounds (FedBN); head: a head in closed form on its own features, held by the "
+        "global one.",
+        choices=("none", "batch-norm", "head"),
+        binds="train",
+    )
     label_counts: str = key(
         "uploaded",
         "What may be known of the clients' labels outside of them: their counts, counts with "
@@ -86,6 +95,8 @@ class PostTrainingKeys(Section):
 
     def post_training_for(self, image_size: tuple[int, int]) -> str:
         """Return the names of the methods for images of (height, width) pixels."""
+        if self.personal == "batch-norm" and self.post_training == AUTO:
+            return "none"
         return methods_for(self.post_training, image_size, self.label_counts_told)
 
 

@@ -13,8 +13,7 @@ from torch import nn
 from foundation.models.head import head_name
 from foundation.settings.calibration import BY_CLASS
 
-from ..method import Method
-from ..settings import Settings
+from ..method import Method, Settings
 from ..trained import Trained
 from .bias import calibrated_bias
 from .refitted_head import refitted_head

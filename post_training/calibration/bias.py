@@ -17,9 +17,8 @@ from foundation.models.evaluation import predicted_logits
 from foundation.models.head import add_to_bias, head_name
 from questions.class_statistics import StatisticsRequest
 
-from ..method import NoAnswer
+from ..method import NoAnswer, Settings
 from ..pseudo_order import common_images
-from ..settings import Settings
 from ..trained import Trained
 
 log = logging.getLogger("flwr.fedf2dg")

@@ -15,9 +15,8 @@ from foundation.models.head import LinearHead, head_name, head_parameters, with_
 from foundation.seeds import CALIBRATION, derived_seed
 from questions.class_statistics import ClassStatistics, StatisticsRequest
 
-from ..method import NoAnswer
+from ..method import NoAnswer, Settings
 from ..pseudo_order import common_images
-from ..settings import Settings
 from ..trained import Trained
 from .gaussians import Gaussians, gaussians_of
 from .linear_head import (

@@ -10,9 +10,11 @@ from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock
 
 from benchmarks.textbook import textbook_inversion
+from foundation.capture import SWITCH, WARM_UP
 from foundation.settings import PUBLISHED
 from generation import InversionError, InversionSettings, generate, invert
 from generation.engine import InversionEngine
+from tests.fake_graphs import FakeGraphs
 
 SHAPE = (1, 8, 8)
 
@@ -75,6 +77,23 @@ def test_float32_path_equals_the_textbook_loop(model: nn.Module, competition_wei
     )
     got = engine.invert(model, labels, seed=3).images
     assert apart(got, expected, start) < 1e-2
+
+
+@pytest.mark.parametrize("competition_weight", [0.0, 10.0])
+def test_replayed_steps_are_the_steps(
+    model: nn.Module, monkeypatch: pytest.MonkeyPatch, competition_weight: float
+) -> None:
+    graphs, other = FakeGraphs(monkeypatch), residual_model(seed=5)
+    settings = plain(**{**SHORT, "iterations": WARM_UP + 3}, competition_weight=competition_weight)
+    engine = InversionEngine(model, SHAPE, settings, global_model=other)
+    orders = [(model, torch.arange(6) % 4), (other, torch.arange(3))]
+    found = [engine.invert(inverted, labels, seed=2) for inverted, labels in orders]
+    assert graphs.told == 2 * ["entered", "recorded", *3 * ["replayed"], "left"]
+    monkeypatch.setenv(SWITCH, "off")
+    for (inverted, labels), replayed in zip(orders, found, strict=True):
+        expected, start = engine.invert(inverted, labels, seed=2), engine.start(len(labels), 2)[0]
+        assert apart(replayed.images, expected.images, start) < 1e-3
+        assert replayed.objective == pytest.approx(expected.objective, rel=1e-5)
 
 
 def test_result_depends_on_the_seed_alone(model: nn.Module) -> None:

@@ -119,7 +119,7 @@ def make_trained(federation, digits):
 
 
 def accuracy_of(trained, model):
-    return trained._evaluate(model)
+    return trained.evaluator(model)
 
 
 @pytest.fixture(scope="module")

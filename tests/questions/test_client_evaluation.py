@@ -17,7 +17,7 @@ from foundation.models import cpu_state, load_state
 from foundation.models.evaluation import Evaluator
 from foundation.settings.configuration import RunConfiguration
 from questions.ask import ask
-from questions.evaluation import Candidates, EvaluationRequest, Scores
+from questions.evaluation import EvaluationRequest, Scores
 from strategies import shared_model
 from tests.meeting import meeting
 
@@ -48,12 +48,12 @@ class Federation:
             name: value + 0.02 * torch.ones_like(value) if value.is_floating_point() else value
             for name, value in base.items()
         }
-        self.candidates = Candidates(base, target, STEPS)
+        self.candidates = EvaluationRequest(base, target, STEPS)
 
     def evaluate(self):
         return ask(
             self.grid,
-            EvaluationRequest(self.candidates),
+            self.candidates,
             self.participants,
             agreement=self.agreement,
             timeout=60.0,

@@ -14,7 +14,7 @@ from foundation.messages.participants import Participant
 from foundation.messages.records import InvalidContent
 from foundation.scores import BINS, SCORE_BINS, Outcomes
 from questions.description import DescriptionRequest
-from questions.evaluation import MOST_CLASSES, Candidates, EvaluationRequest, Scores
+from questions.evaluation import MOST_CLASSES, EvaluationRequest, Scores
 
 LABELS = np.array([0, 0, 1, 1, 1, 2])
 CORRECT = np.array(
@@ -36,7 +36,7 @@ def reply(scores: Scores, **changed: object) -> RecordDict:
 
 
 def checked(content: RecordDict, held_out: list[int]) -> Scores:
-    request = EvaluationRequest(Candidates({}, {}, [0.0, 1.0]))
+    request = EvaluationRequest({}, {}, [0.0, 1.0])
     return request.checked(Participant(0, 100, 9, tuple(held_out)), Received(content))
 
 
@@ -130,7 +130,7 @@ def test_more_classes_than_a_matrix_is_told_of_are_told_in_totals():
     right = np.ones((1, 3), dtype=bool)
     loss = Outcomes.counted(logits, labels).loss
     sent = Scores.counted(labels, right, [loss], classes, [logits])
-    request = EvaluationRequest(Candidates({}))
+    request = EvaluationRequest({})
     held_out = Participant(0, 100, 9, tuple(sent.total.tolist()))
     found = request.checked(held_out, Received(sent.content().records()))
     assert found.outcomes[0].confusion is None and found.outcomes[0].right == 3
@@ -190,8 +190,8 @@ STATE = {"weight": torch.arange(3.0), "count": torch.tensor(2)}
 
 def test_candidates_arrive_as_they_were_sent():
     target = {"weight": torch.ones(3), "count": torch.tensor(5)}
-    sent = Candidates(STATE, target, [0.0, 0.25, 1.0])
-    found = Candidates.received(Received(sent.content().records()), STATE)
+    sent = EvaluationRequest(STATE, target, [0.0, 0.25, 1.0])
+    found = EvaluationRequest.received(Received(sent.content().records()), STATE)
     assert list(found.steps) == list(sent.steps)
     for mine, theirs in zip(sent, found, strict=True):
         assert all(torch.equal(mine[name], theirs[name]) for name in STATE)
@@ -202,9 +202,9 @@ def test_candidates_arrive_as_they_were_sent():
 )
 def test_candidates_that_lie_between_no_states_are_refused(target, steps):
     with pytest.raises(InvalidContent):
-        Candidates(STATE, target, steps)
+        EvaluationRequest(STATE, target, steps)
 
 
 def test_a_message_without_candidates_is_refused():
     with pytest.raises(InvalidContent, match="lists no candidates"):
-        Candidates.received(Received(RecordDict()), STATE)
+        EvaluationRequest.received(Received(RecordDict()), STATE)

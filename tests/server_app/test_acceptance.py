@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 import server_app.clients
 from foundation.models import State, interpolated
 from questions.ask import Answers, ask
-from questions.evaluation import Candidates, EvaluationRequest, Scores
+from questions.evaluation import EvaluationRequest, Scores
 from server_app.judgement import STEPS
 
 SHARE = {"validation-share": 0.2}
@@ -26,19 +26,18 @@ def judged_as(monkeypatch: pytest.MonkeyPatch):
 
     Opinions are taken one by one, one for each judgement; None: no client answers.
     """
-    asked: list[Candidates] = []
+    asked: list[EvaluationRequest] = []
 
-    def use(*opinions: Opinion | None) -> list[Candidates]:
+    def use(*opinions: Opinion | None) -> list[EvaluationRequest]:
         def answer(grid, request, participants, **rest) -> Answers:
             if not isinstance(request, EvaluationRequest):
                 return ask(grid, request, participants, **rest)
-            candidates = request.candidates
             opinion = opinions[min(len(asked), len(opinions) - 1)]
-            asked.append(candidates)
+            asked.append(request)
             if opinion is None:
                 reasons = dict.fromkeys(participants.clients, "no reply in time")
                 return Answers({}, reasons)
-            table = [opinion(index) for index in range(len(candidates))]
+            table = [opinion(index) for index in range(len(request.steps))]
             gained = torch.tensor([[up] for up, _ in table]).numpy()
             lost = torch.tensor([[down] for _, down in table]).numpy()
             total = torch.tensor([10]).numpy()

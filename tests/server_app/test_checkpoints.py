@@ -11,7 +11,7 @@ import server_app.checkpoints as module
 from foundation.models.client_store import ClientStore
 from foundation.settings.configuration import RunConfiguration
 from server_app.checkpoints import Checkpoint, CheckpointError, Checkpoints
-from server_app.ledger import Ledger, Traffic
+from server_app.ledger import Ledger
 
 VERSIONS = {"local_models": {0: 1, 11: 2}}
 
@@ -35,7 +35,11 @@ def checkpoint(*steps, value=1.0):
         {"c": torch.full((3,), -value), "total": torch.tensor(90)},
         VERSIONS,
         list(steps),
-        Ledger(accuracy={"federated": 0.5}, traffic={"model": Traffic(3, 4)}, dropped=2),
+        Ledger(
+            accuracy={"federated": 0.5},
+            traffic={"model": {"bytes_down": 3, "bytes_up": 4}},
+            dropped=2,
+        ),
         {"0": [31, 9]},
         {"examples": [9]},
         {"noise 0": {"0": [4, 5]}},

@@ -164,7 +164,7 @@ def _entries(root: Path, left_out: LeftOut) -> list[_Entry]:
             _Entry(path, composed(class_folder.name), file_identity(path, status))
             for path, status in images_below(class_folder, passed)
         ]
-        kinds = {reason: n for reason, n in passed.counts.items() if reason.startswith(".")}
+        kinds = {kind: len(each) for kind, each in passed.paths.items() if kind.startswith(".")}
         if kinds and not found:
             others = ", ".join(f"{kind}: {count}" for kind, count in sorted(kinds.items()))
             raise DataError(

@@ -11,7 +11,7 @@ from foundation.errors import DataError
 from ..agreement import Description
 from ..collection import Collection, Source
 from ..decoding import Encoded, Records
-from ..images import Normalization
+from ..images import Normalization, refuse_labels_outside
 from .parquet import find_files, parquet
 
 
@@ -135,7 +135,8 @@ def _open(known: _HubSet, data_dir: str) -> Collection:
         files = find_files(directory, stems) if directory.is_dir() else {}
         if not files:
             raise DataError(
-                f"{data_dir} holds no train.parquet or test.parquet (or train-*.parquet): "
+                f"{data_dir} holds no train.parquet or test.parquet (or "
+                f"train-*.parquet, or train/0000.parquet): "
                 f"{_what_to_download(known, data_dir)}, or leave data-dir empty to download it"
             )
         collection = parquet(
@@ -176,25 +177,18 @@ def _records(known: _HubSet, split: str) -> Records:
         ) from error
     encoded = table.cast_column(known.image_column, datasets.Image(decode=False))
     labels = np.asarray(table.data.column(known.label_column).to_numpy(), dtype=np.int64)
-    classes = known.description.classes
-    outside = np.flatnonzero((labels < 0) | (labels >= classes))
-    if len(outside):
-        row = int(outside[0])
-        raise DataError(
-            f"{known.hub_id} {hub_split} row {row} has label {labels[row]}, "
-            f"outside 0..{classes - 1}"
-        )
+
+    def where(row: int) -> str:
+        return f"{known.hub_id} {hub_split} row {row}"
+
+    refuse_labels_outside(labels, known.description.classes, where)
 
     def images() -> Iterator[Encoded]:
         for batch in encoded.select_columns(known.image_column).iter(batch_size=1024):
             for value in batch[known.image_column]:
                 yield value["bytes"] if value["bytes"] is not None else Path(value["path"])
 
-    return Records(
-        images=images,
-        labels=labels,
-        where=lambda index: f"{known.hub_id} {hub_split} row {index}",
-    )
+    return Records(images, labels, where)
 
 
 def _what_to_download(known: _HubSet, directory: str) -> str:

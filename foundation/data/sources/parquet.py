@@ -20,6 +20,7 @@ from foundation.errors import DataError, warn_once
 from ..agreement import Description
 from ..collection import SPLIT_NAMES, Collection, Source
 from ..decoding import Encoded, Records
+from ..images import refuse_labels_outside
 from ..names import are_numbers, composed, in_order, listed, refuse_look_alikes, shown
 from .walk import LeftOut, file_identity, folders_in, has_images
 
@@ -33,7 +34,7 @@ LABEL_COLUMNS = ("label", "fine_label", "labels")
 _ROWS_AT_ONCE = 1024
 # As the datasets library names them, in some versions with a fingerprint behind.
 _SHARD = re.compile(r"-(?P<number>\d+)-of-(?P<count>\d+)(-[0-9a-f]+)?$", re.I)
-_NUMBERED = re.compile(r"\w+-\d+").fullmatch
+_NUMBERED = re.compile(r"(\w+-)?(?P<number>\d+)").fullmatch
 # So many different labels may be classes however few images there are.
 _CERTAINLY_CLASSES = 100
 
@@ -54,7 +55,7 @@ def _open(data_dir: str, class_names: tuple[str, ...]) -> Collection:
     if not files:
         raise DataError(
             f"{shown(directory)} holds no train.parquet or test.parquet (or train-*.parquet, "
-            f"test-*.parquet)"
+            f"test-*.parquet, or numbered ones in folders, such as train/0000.parquet)"
         )
     warn_of_others(directory, files)
     collection = parquet("parquet", files, class_names)
@@ -104,25 +105,31 @@ def find_files(directory: Path, names: Mapping[str, Sequence[str]]) -> dict[str,
 
 
 def splits_beside(directory: Path, names: Mapping[str, Sequence[str]]) -> dict[str, list[Path]]:
-    """Find each split's parquet files in a directory itself; see `find_files`."""
-    every = parquet_files(directory)
-    found = {
-        split: next(filter(None, (_files_of(stem, every) for stem in stems)), [])
-        for split, stems in names.items()
-    }
+    """Find each split's parquet files in a directory itself, or in folders called like the splits.
+
+    The latter, such as ``train/0000.parquet``, is how the Hugging Face hub converts data sets.
+    """
+    beside = parquet_files(directory)
+    below = {place.name.lower(): parquet_files(place) for place in folders_in(directory)}
+
+    def files(stem: str) -> list[Path]:
+        numbered = [path for path in below.get(stem, ()) if path.stem.isdecimal()]
+        return _files_of(stem, beside) or _files_of(stem, below.get(stem, ()), numbered)
+
+    found = {split: next(filter(None, map(files, stems)), []) for split, stems in names.items()}
     return {split: files for split, files in found.items() if files}
 
 
-def _files_of(stem: str, every: Sequence[Path]) -> list[Path]:
+def _files_of(stem: str, every: Sequence[Path], numbered: Sequence[Path] = ()) -> list[Path]:
     whole = [path for path in every if path.stem.lower() == stem]
-    parts = [path for path in every if path.stem.lower().startswith(f"{stem}-")]
+    parts = [path for path in every if path.stem.lower().startswith(f"{stem}-")] or [*numbered]
     shards = {path: found for path in parts if (found := _SHARD.search(path.stem))}
     place = shown(every[0].parent) if every else ""
     if len(whole) > 1 or (whole and shards):
         two = listed([shown(path.name) for path in (*whole, *shards)])
         raise DataError(f"{place} holds {stem} twice ({two}): move what is not meant elsewhere")
     if whole or not shards:
-        given = [int(path.stem[len(stem) + 1 :]) for path in parts if _NUMBERED(path.stem)]
+        given = [int(found["number"]) for path in parts if (found := _NUMBERED(path.stem))]
         if len(given) > 1 and max(given) - min(given) >= len(given) == len(parts):
             warn_once(f"{place}: the numbers of the files of {stem} have a gap: {sorted(given)}")
         return whole or parts
@@ -147,7 +154,8 @@ def warn_of_others(directory: Path, files: Mapping[str, Sequence[Path]]) -> None
     read = {file for found in files.values() for file in found}
     left_out = LeftOut()
     places = {file.parent for file in read}
-    for place in sorted({directory, *places, *folders_in(directory)}):
+    above = {directory, *places, *(place.parent for place in places if place != directory)}
+    for place in sorted(above.union(*map(folders_in, above))):
         for file in parquet_files(place):
             if file not in read:
                 left_out.add("parquet files beside those of the splits", file)
@@ -301,14 +309,7 @@ class _File:
             if not stored and are_numbers(names):
                 values, labels = np.unique(labels, return_inverse=True)
                 stored = tuple(str(value) for value in values)
-        limit = len(stored) or len(names)
-        outside = np.flatnonzero((labels < 0) | (labels >= limit))
-        if len(outside):
-            row = int(outside[0])
-            raise DataError(
-                f"{self.where(row)} has label {labels[row]}, outside 0..{limit - 1} ({limit} "
-                "classes)"
-            )
+        refuse_labels_outside(labels, len(stored) or len(names), self.where)
         if not stored or stored == names:
             return labels
         # The file has its own numbering (or only text): go by name, so that sites with fewer

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from foundation.errors import warn_once
+from foundation.files import OWN_FOLDER
 
 from ..names import shown
 
@@ -43,45 +44,36 @@ _MOST_NAMED = 3
 
 @dataclass
 class LeftOut:
-    """Files and folders that are not read, by reason, with the first ones of each reason."""
+    """Files and folders that are not read, by reason."""
 
-    counts: dict[str, int] = field(default_factory=dict)
-    examples: dict[str, list[Path]] = field(default_factory=dict)
+    paths: dict[str, list[Path]] = field(default_factory=dict)
 
-    def add(self, reason: str, path: Path) -> None:
-        """Count one more."""
-        self.counts[reason] = self.counts.get(reason, 0) + 1
-        self._keep(reason, [path])
+    def add(self, reason: str, *paths: Path) -> None:
+        """Note some more, but not what this program keeps there."""
+        if kept := [path for path in paths if path.name != OWN_FOLDER]:
+            self.paths.setdefault(reason, []).extend(kept)
 
     def merge(self, other: "LeftOut") -> None:
-        """Count what another one has counted as well."""
-        for reason, count in other.counts.items():
-            self.counts[reason] = self.counts.get(reason, 0) + count
-            self._keep(reason, other.examples[reason])
+        """Note what another one has noted as well."""
+        for reason, paths in other.paths.items():
+            self.add(reason, *paths)
 
     def sentence(self, directory: Path) -> str:
         """Say what is left out; empty if nothing is."""
-        said = [
-            f"{reason}: {count} ({self._named(reason, directory)})"
-            for reason, count in sorted(self.counts.items())
-        ]
+        said = []
+        for reason, paths in sorted(self.paths.items()):
+            names = [
+                shown(path.relative_to(directory) if path.is_relative_to(directory) else path)
+                for path in paths[:_MOST_NAMED]
+            ]
+            more = ", …" if len(paths) > _MOST_NAMED else ""
+            said.append(f"{reason}: {len(paths)} ({', '.join(names)}{more})")
         return f"not read in {shown(directory)}: {'; '.join(said)}" if said else ""
 
     def warn(self, directory: Path) -> None:
         """Say it in a warning."""
-        if self.counts:
+        if self.paths:
             warn_once(self.sentence(directory))
-
-    def _keep(self, reason: str, paths: list[Path]) -> None:
-        self.examples[reason] = [*self.examples.get(reason, ()), *paths][:_MOST_NAMED]
-
-    def _named(self, reason: str, directory: Path) -> str:
-        paths = self.examples[reason]
-        names = [
-            shown(path.relative_to(directory) if path.is_relative_to(directory) else path)
-            for path in paths
-        ]
-        return ", ".join([*names, "…"] if self.counts[reason] > len(names) else names)
 
 
 def _why_not_entered(folder: Path) -> str:

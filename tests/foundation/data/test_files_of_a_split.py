@@ -129,6 +129,31 @@ def test_a_split_in_another_folder_is_not_ignored(tmp_path: Path) -> None:
         DataSet("parquet", str(tmp_path)).describe()
 
 
+@pytest.mark.parametrize("place", ["", "default"])
+def test_the_layout_of_the_hub_is_read(
+    tmp_path: Path, place: str, warnings_seen: list[str]
+) -> None:
+    """As the hub converts a data set to parquet: a folder for each split, files by their number."""
+    for split in ("train", "test", "validation"):
+        for number in range(3):
+            path = tmp_path / place / split / f"{number:04d}.parquet"
+            write_parquet(path, pictures(number + 2)[:2], ["x", "y"])
+    write_parquet(tmp_path / place / "train" / "backup.parquet", pictures(2), ["x", "y"])
+    data_set = DataSet("parquet", str(tmp_path))
+    assert [len(data_set.load(split)) for split in ("train", "test")] == [6, 6]
+    assert len(site_data(tmp_path)) == 6
+    (warning,) = [said for said in warnings_seen if "not read" in said]
+    assert "train/backup.parquet" in warning and "validation/0000.parquet" in warning
+
+
+def test_a_gap_in_the_layout_of_the_hub_is_told(tmp_path: Path, warnings_seen: list[str]) -> None:
+    for number in (0, 2):
+        path = tmp_path / "train" / f"{number:04d}.parquet"
+        write_parquet(path, pictures(number + 2)[:2], ["x", "y"])
+    assert len(DataSet("parquet", str(tmp_path)).load("train")) == 4
+    assert "the numbers of the files of train have a gap: [0, 2]" in warnings_seen[0]
+
+
 def test_what_lies_in_other_folders_is_named(tmp_path: Path, warnings_seen: list[str]) -> None:
     write_parquet(tmp_path / "TRAIN.Parquet", pictures(2), ["x", "y"])
     write_parquet(tmp_path / "old" / "test.parquet", pictures(2), ["x", "y"])

@@ -41,7 +41,7 @@ def asking(trained, images, shares):
             sums = trained.model(request.state)(images).double().softmax(1).sum(0)
         return ClassStatistics((0, 1), len(images), len(images) * shares, sums)
 
-    trained._ask = ask
+    trained.ask = ask
     return requests
 
 
@@ -111,7 +111,7 @@ def test_where_nobody_answers_pseudo_images_are_taken_or_the_method_says_so(make
 
 def test_clients_that_keep_their_label_counts_are_not_enough(make_trained, images):
     trained = make_trained()
-    trained._ask = lambda request: ClassStatistics((0,), 60, None, torch.ones(3).double())
+    trained.ask = lambda request: ClassStatistics((0,), 60, None, torch.ones(3).double())
     run(trained, settings())
     assert list(trained.store) == ["images"]
 
