@@ -31,7 +31,7 @@ from foundation.models.head import LinearHead, head_parameters
 from foundation.settings.configuration import RunConfiguration
 from generation import PseudoData
 from post_training import ClassStatistics, Inputs, Settings, StatisticsRequest, methods
-from post_training.in_memory import TrainedModels
+from post_training.library import TrainedModels
 from questions.class_statistics import ClientStatistics, added
 
 from .judgement.candidates import Federation, made_images, read_base, read_run

@@ -29,7 +29,9 @@ from foundation.models.personal import SiteFolder, batch_norm_entries
 from foundation.processes import cores, running, threads
 from foundation.settings.configuration import ConfigurationError, RunConfiguration
 from generation import forward_operations
-from strategies import shared_model
+from strategies import get, shared_model
+
+from .training import train_round
 
 # Simulated clients share processes; a process keeps the batches of this many.
 _resident = lru_cache(maxsize=64)
@@ -165,6 +167,19 @@ class Site:
             return batches.given(self._features(pooled).of(model, autocast))
         return batches
 
+    def train_alone(self, server_round: int, client: int) -> None:
+        autocast = self.autocast()
+        train_round(
+            self.model(),
+            self.inputs(autocast=autocast),
+            get("local"),
+            self.configuration,
+            server_round=server_round,
+            client=client,
+            classes=self.description.classes,
+            autocast=autocast,
+        )
+
     @_resident
     def _features(self, pooled: bool) -> KeptFeatures:
         batches, store = self.batches(pooled), self._feature_store(self._training_data(pooled))
@@ -273,5 +288,4 @@ def _resident_model(
 @lru_cache(maxsize=4)
 def model_operations(configuration: RunConfiguration, description: Description) -> float:
     """Return the floating-point operations of one image's forward pass."""
-    model = shared_model(configuration, description)
-    return forward_operations(model, description.image_shape)
+    return forward_operations(shared_model(configuration, description), description.image_shape)

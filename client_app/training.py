@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -13,9 +13,11 @@ from torch import Tensor, nn
 from torch.optim.sgd import sgd
 
 from foundation.capture import captured
-from foundation.models import Classifier
+from foundation.data import Batches
+from foundation.models import Classifier, State
 from foundation.models.batch_norm import freeze_statistics
 from foundation.models.freezing import hold_frozen_statistics
+from foundation.seeds import training_generator
 from foundation.settings.configuration import RunConfiguration
 from strategies import Algorithm, label_loss
 from strategies.client import ClientAlgorithm
@@ -166,6 +168,39 @@ def train_locally(
     if steps == 0:
         raise NoTrainingStep("the client's data gave no training step: it has too few samples")
     return TrainingResult(steps, float(total) / seen, time.perf_counter() - started)
+
+
+def train_round(
+    model: Classifier,
+    batches: Batches,
+    declared: Algorithm,
+    configuration: RunConfiguration,
+    *,
+    server_round: int,
+    client: int,
+    classes: int,
+    autocast: torch.dtype | None = None,
+    received: Mapping[str, State] | None = None,
+) -> TrainingResult:
+    """Train a client's model in place for a round, as an algorithm does.
+
+    ``received`` is what the server half sent beside the model; see
+    :meth:`.ClientAlgorithm.begin_round`. The same round of the same client is always the same.
+    """
+    algorithm = declared.client(configuration)
+    algorithm.begin_round(model, received or {})
+    return train_locally(
+        model,
+        batches,
+        algorithm,
+        generator=training_generator(configuration.seed, server_round, client),
+        loss=local_loss(
+            declared, configuration, lambda: batches.labels.bincount(minlength=classes), model
+        ),
+        learning_rate=configuration.learning_rate_at(server_round),
+        autocast=autocast,
+        frozen_statistics=configuration.freezes_statistics_at(server_round),
+    )
 
 
 def _obstacle(algorithm: ClientAlgorithm, loss: Loss) -> str:

@@ -357,9 +357,9 @@ def _evaluate(chosen: argparse.Namespace) -> int:
 
     model = load_model(chosen.model, site=chosen.site)
     found = evaluate(model, chosen.folders, lambda line: print(line, file=sys.stderr))
-    for line in said(model, found):
+    for line in said(model, found, Path(chosen.model)):
         print(line)
-    print(write_evaluation(model, found, chosen.output or chosen.model))
+    print(write_evaluation(model, found, chosen.output or chosen.model, Path(chosen.model)))
     return FAILED if found.unread else 0
 
 

@@ -14,7 +14,6 @@ from __future__ import annotations
 import ast
 import importlib
 import importlib.util
-import logging
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -25,10 +24,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeVar
 
-from .errors import ConfigurationError, ExpectedError, location
+from .errors import ConfigurationError, ExpectedError, location, log
 from .wording import unknown
-
-log = logging.getLogger("flwr.fedf2dg")
 
 #: Where members of a user's own are looked for, in processes with another working folder.
 FOLDER_VARIABLE = "FEDF2DG_FOLDER"
@@ -40,23 +37,15 @@ Member = TypeVar("Member")
 
 @dataclass(frozen=True)
 class Family:
-    """Members that can take each other's place.
+    """Members that can take each other's place."""
 
-    Parameters
-    ----------
-    what : str
-        The key that names a member, for messages.
-    package : str
-        The folder of our own members, as it is imported.
-    attribute : str
-        The global name under which a file declares its member; with an *s*, a tuple of members.
-    group : str
-        Of the entry points by which installed packages declare theirs.
-    """
-
+    #: The key that names a member, for messages.
     what: str
+    #: The folder of our own members, as it is imported.
     package: str
+    #: The global name under which a file declares its member; with an *s*, a tuple of members.
     attribute: str
+    #: Of the entry points by which installed packages declare theirs.
     group: str
 
     @property

@@ -36,6 +36,9 @@ from foundation.imports import prefer, preferred
 WORTH_PROCESSES = 1.5e11
 
 _AT_MOST = 8
+#: Clients that share a GPU at most. On an H200 fourteen processes made three times as many steps of
+#: resnet8 as one, and five times as many under NVIDIA's MPS.
+CLIENTS_PER_GPU = 4
 #: Before a process that could not be started is tried again.
 _PAUSE_SECONDS = 0.5
 _FORKSERVER = "forkserver"
@@ -299,18 +302,17 @@ class Workers:
 
     def _start(self, variables: Mapping[str, str]) -> tuple[BaseProcess, Connection] | None:
         """Return a new process, or None if there shall be no more."""
-        try:
-            return self._try_start(self._context, variables)
-        except Exception as error:
-            first = error
-        time.sleep(_PAUSE_SECONDS)
-        try:
-            # A start that breaks off ends the fork server too, which takes seconds and refuses
-            # everyone meanwhile: this time without it.
-            return self._try_start(multiprocessing.get_context("spawn"), variables)
-        except Exception as second:
-            reasons = dict.fromkeys(f"{type(each).__name__}: {each}" for each in (first, second))
-            raise ProcessDied(f"no process could be started: {'; '.join(reasons)}") from first
+        reasons: dict[str, Exception] = {}
+        # A start that breaks off ends the fork server too, which takes seconds and refuses everyone
+        # meanwhile: the second time without it.
+        for context in (self._context, multiprocessing.get_context("spawn")):
+            if reasons:
+                time.sleep(_PAUSE_SECONDS)
+            try:
+                return self._try_start(context, variables)
+            except Exception as error:
+                reasons[f"{type(error).__name__}: {error}"] = error
+        raise ProcessDied(f"no process could be started: {'; '.join(reasons)}")
 
     def _try_start(
         self, context: Any, variables: Mapping[str, str]

@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
-log = logging.getLogger("flwr.fedf2dg")
+from .errors import log
 
 #: The file in a run's directory that holds the latest line of progress, while there is some.
 PROGRESS = "progress.txt"
 
 _SECONDS_BETWEEN_LINES = 5.0
 _ESTIMATE_FROM = 0.05
+
+
+@contextlib.contextmanager
+def timed(seconds: dict[str, float], name: str) -> Iterator[None]:
+    """Add the time spent inside to ``seconds[name]``, also where it ends in an error."""
+    started = time.perf_counter()
+    try:
+        yield
+    finally:
+        seconds[name] = seconds.get(name, 0.0) + time.perf_counter() - started
 
 
 class ProgressLog:

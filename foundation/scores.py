@@ -36,40 +36,37 @@ FEW = 20
 
 @dataclass(frozen=True)
 class Outcomes:
-    """What a model says of n images of C classes, added up.
-
-    Parameters
-    ----------
-    images, right : int
-        n, and how many are classified correctly.
-    loss, loss_squares : float
-        Sums of the cross-entropies (natural logarithm) and of their squares; infinite for a model
-        whose outputs are not finite.
-    bins : array (3, BINS)
-        Images, images classified correctly and sum of confidences (the largest probability), by
-        confidence.
-    confusion : array (C, C), optional
-        Images by true class (row) and predicted class (column). None where classes are kept back.
-    histograms : array (2, C, SCORE_BINS), optional
-        By the score of a class: the images of the class, and all others.
-    """
+    """What a model says of n images of C classes, added up."""
 
     images: int
+    #: How many are classified correctly.
     right: int
+    #: Sums of the cross-entropies (natural logarithm) and of their squares; infinite for a model
+    #: whose outputs are not finite.
     loss: float
     loss_squares: float
+    #: (3, BINS) images, images classified correctly and sum of confidences (the largest
+    #: probability), by confidence.
     bins: Floats
+    #: (C, C) images by true class (row) and predicted class; None where classes are kept back.
     confusion: Counts | None = None
+    #: (2, C, SCORE_BINS) by the score of a class: the images of the class, and all others.
     histograms: Counts | None = None
 
     @classmethod
     def counted(
-        cls, logits: npt.NDArray[Any], labels: npt.NDArray[Any], *, by_class: bool = True
+        cls,
+        logits: npt.NDArray[Any],
+        labels: npt.NDArray[Any],
+        *,
+        by_class: bool = True,
+        exact: bool = False,
     ) -> Outcomes:
         """Add up over images, without classes if these may not be told apart.
 
         Logits (n, C) are natural logarithms of the probabilities, up to a constant per image; an
-        image with one that is not finite is never classified correctly.
+        image with one that is not finite is never classified correctly. ``exact`` makes a bin of
+        every score: exact areas, but no sum with other outcomes.
         """
         values: Floats = np.asarray(logits, np.float64)
         truth: Counts = np.asarray(labels, np.int64)
@@ -91,12 +88,13 @@ class Outcomes:
             confusion = np.bincount(truth * classes + told, minlength=classes**2)
             confusion = confusion.reshape(classes, classes)
             other = truth[:, None] != np.arange(classes)
-            cells = (other * classes + np.arange(classes)) * SCORE_BINS + _score_bins(
-                log_probabilities
-            )
-            size = 2 * classes * SCORE_BINS
-            histograms = np.bincount(cells.reshape(-1), minlength=size)
-            histograms = histograms.reshape(2, classes, SCORE_BINS)
+            scores, size = _score_bins(log_probabilities), SCORE_BINS
+            if exact:  # every score a bin of its own
+                ranks = [np.unique(of, return_inverse=True)[1] for of in log_probabilities.T]
+                scores, size = np.stack(ranks, axis=1), len(truth)
+            cells = (other * classes + np.arange(classes)) * size + scores
+            histograms = np.bincount(cells.reshape(-1), minlength=2 * classes * size)
+            histograms = histograms.reshape(2, classes, size)
         squares = float((losses**2).sum())
         total = float(losses.sum())
         return cls(len(truth), int(right.sum()), total, squares, bins, confusion, histograms)
@@ -482,6 +480,43 @@ def difference_interval(after: float, before: float, images: int) -> tuple[float
         difference - math.hypot(after - low_after, high_before - before),
         difference + math.hypot(high_after - after, before - low_before),
     )
+
+
+@dataclass(frozen=True)
+class Gain:
+    """A mean difference over the same images, with its standard error."""
+
+    value: float
+    standard_error: float
+
+    @classmethod
+    def of_counts(cls, gained: int, lost: int, images: int) -> Gain:
+        """Return how much more often a model is right than another on the same images, at least 1.
+
+        ``gained`` and ``lost`` are those that only the one, and only the other, has right.
+        """
+        error = float(paired_standard_error(gained, lost, images))
+        return cls((gained - lost) / images, error)
+
+    @property
+    def half_width(self) -> float:
+        """Half the 95 % interval."""
+        return Z * self.standard_error
+
+    @property
+    def low(self) -> float:
+        """Lower end of the interval."""
+        return self.value - self.half_width
+
+    @property
+    def high(self) -> float:
+        """Upper end of the interval."""
+        return self.value + self.half_width
+
+    @property
+    def undecided(self) -> bool:
+        """Whether 0 is in the interval: it may be chance."""
+        return abs(self.value) <= self.half_width
 
 
 def paired_standard_error(gained: Any, lost: Any, images: Any) -> Any:

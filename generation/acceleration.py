@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -23,32 +24,51 @@ BFLOAT16_FROM = 50e6
 COMPILATION_FROM = {"cpu": 3e12, "cuda": 2e15}
 
 
-def forward_operations(model: nn.Module, image_shape: tuple[int, int, int]) -> float:
-    """Floating-point operations of one image's forward pass; a multiply-add counts as two.
+@dataclass(frozen=True)
+class Forward:
+    """What one image's forward pass takes.
 
-    Those of convolutions and linear layers, nearly all there are. PyTorch's own counter would
-    import torch._dynamo, a third of what a real client's process has to do.
+    `operations` are floating-point ones, a multiply-add counts as two; `values` the numbers that
+    come out of layers. Counted are convolutions and linear layers, nearly all there is.
     """
-    operations = 0.0
 
-    def count(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        nonlocal operations
-        weight: Tensor = layer.weight  # type: ignore[assignment]
-        operations += 2.0 * output.numel() * weight[0].numel()
+    operations: float
+    values: int
 
-    layers = [layer for layer in model.modules() if isinstance(layer, nn.Conv2d | nn.Linear)]
-    hooks = [layer.register_forward_hook(count) for layer in layers]
-    parameter = next(model.parameters(), torch.empty(0))
-    training = model.training
-    model.eval()
-    try:
-        with torch.no_grad():
-            model(torch.zeros((1, *image_shape), device=parameter.device, dtype=parameter.dtype))
-    finally:
-        model.train(training)
-        for hook in hooks:
-            hook.remove()
-    return operations
+    @classmethod
+    def of(cls, model: nn.Module, image_shape: tuple[int, int, int]) -> "Forward":
+        """Count by running one image through the model, in evaluation mode.
+
+        PyTorch's own counter would import torch._dynamo, a third of what a real client's process
+        has to do.
+        """
+        operations, values = 0.0, 0
+
+        def count(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+            nonlocal operations, values
+            weight: Tensor = layer.weight  # type: ignore[assignment]
+            operations += 2.0 * output.numel() * weight[0].numel()
+            values += output.numel()
+
+        layers = [layer for layer in model.modules() if isinstance(layer, nn.Conv2d | nn.Linear)]
+        hooks = [layer.register_forward_hook(count) for layer in layers]
+        parameter = next(model.parameters(), torch.empty(0))
+        image = torch.zeros((1, *image_shape), device=parameter.device, dtype=parameter.dtype)
+        training = model.training
+        model.eval()
+        try:
+            with torch.no_grad():
+                model(image)
+        finally:
+            model.train(training)
+            for hook in hooks:
+                hook.remove()
+        return cls(operations, values)
+
+
+def forward_operations(model: nn.Module, image_shape: tuple[int, int, int]) -> float:
+    """Return the floating-point operations of one image's forward pass."""
+    return Forward.of(model, image_shape).operations
 
 
 def choose_precision(wish: Precision, device: torch.device, operations: float) -> torch.dtype:

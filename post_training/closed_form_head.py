@@ -19,11 +19,11 @@ from foundation.data.names import listed
 from foundation.events.family import Calibrated
 from foundation.models import State
 from foundation.models.closed_form import (
+    SOLVERS,
+    TEMPERATURES,
     FeatureSums,
     cross_validated,
-    nearest_mean_head,
-    regularised_discriminant,
-    ridge_head,
+    likely_temperature,
 )
 from foundation.models.head import LinearHead, head_name, head_parameters, with_head
 from foundation.scores import paired_standard_error
@@ -40,11 +40,6 @@ log = logging.getLogger("flwr.fedf2dg")
 
 #: Strengths of the grid, beside the one that cross-validation finds.
 _FACTORS = (1.0, 1 / 3, 3.0, 0.1, 10.0, 1 / 30, 30.0)
-#: Temperatures that are tried on the held-out images. Taken is the largest whose likelihood is
-#: within the 95 % interval (Wilks 1938): few images that are all classified correctly would make a
-#: head ever surer.
-_TEMPERATURES = tuple(2.0**power for power in range(-2, 10))
-_WITHIN = 1.92
 #: Standard errors by which another head has to be better; figures in
 #: docs/lab/2026-11-one-message.md.
 _CAUTION = 2.0
@@ -107,9 +102,7 @@ def _fitted(trained: Trained, told: ClassStatistics, wanted: HeadSettings) -> St
     place = better_than_first(scores, len(grid)) if scores is not None else 0
     temperature = 1.0
     if scores is not None:
-        losses = scores.loss[len(grid) :]
-        within = losses <= losses.min() + _WITHIN
-        temperature = max(t for t, likely in zip(_TEMPERATURES, within, strict=True) if likely)
+        temperature = likely_temperature(scores.loss[len(grid) :].tolist())
     else:
         log.warning("nobody holds images out: the head is not judged, and surer than it should be")
     chosen = grid[place]
@@ -152,13 +145,11 @@ def grid_of(sums: FeatureSums, wanted: HeadSettings) -> list[Candidate]:
 
 
 def _candidates(sums: FeatureSums, strength: float, wanted: HeadSettings) -> Iterator[Candidate]:
-    solvers = {"discriminant": regularised_discriminant, "ridge": ridge_head}
-    for form, solved in solvers.items():
+    for form, solved in SOLVERS.items():
         if wanted.of in ("auto", form):
-            for r in (factor * strength for factor in _FACTORS):
+            for factor in (0.0,) if form == "nearest-mean" else _FACTORS:
+                r = factor * strength
                 yield Candidate(form, r, solved(sums, r, wanted.balanced))
-    if wanted.of in ("auto", "nearest-mean"):
-        yield Candidate("nearest-mean", 0.0, nearest_mean_head(sums))
 
 
 def _scored(
@@ -170,7 +161,7 @@ def _scored(
     known: Tensor,
 ) -> Scores | None:
     """Have the clients judge the grid, and the first head at every temperature."""
-    asked = [*heads, *(first.scaled(1 / t).within(old, known) for t in _TEMPERATURES)]
+    asked = [*heads, *(first.scaled(1 / t).within(old, known) for t in TEMPERATURES)]
     weight = torch.stack([head.weight for head in asked])
     bias = torch.stack([head.bias for head in asked])
     return trained.ask(HeadsRequest(state, weight, bias))

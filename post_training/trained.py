@@ -111,7 +111,7 @@ class Trained(Protocol):
     """A trained federation, as a method sees it.
 
     A run of this app offers it over its clients, files and checkpoints;
-    :class:`post_training.in_memory.TrainedModels` offers it over plain state dictionaries.
+    :class:`post_training.library.TrainedModels` offers it over plain state dictionaries.
     Clients are named by their index.
     """
 

@@ -100,8 +100,13 @@ class Scores:
         return cls(**tables, outcomes=tuple(summed))
 
     @classmethod
-    def checked(cls, reply: Received, held_out: Sequence[int], candidates: int) -> Scores:
-        """Read what :meth:`content` wrote of images in these columns, without the outcomes."""
+    def checked(
+        cls, reply: Received, held_out: Sequence[int], candidates: int, losses: bool = True
+    ) -> Scores:
+        """Read what :meth:`content` wrote of images in these columns, without the outcomes.
+
+        Without ``losses`` none are told, and those here are not numbers.
+        """
         columns, most = len(held_out), max(held_out, default=0)
         total = np.array(reply.whole_numbers("total", columns, most), dtype=np.int64)
         if total.tolist() != list(held_out):
@@ -124,8 +129,13 @@ class Scores:
             )
         if gained[0].any() or (lost > first).any() or (gained > total - first).any():
             raise InvalidContent("it gained or lost images that the first candidate cannot give")
-        loss = np.array(reply.losses("loss", candidates), dtype=np.float64)
-        return cls(total, correct, gained, lost, loss)
+        loss = reply.losses("loss", candidates) if losses else [math.nan] * candidates
+        return cls(total, correct, gained, lost, np.array(loss, dtype=np.float64))
+
+    @property
+    def tables(self) -> dict[str, Counts]:
+        """The counts by name."""
+        return {name: getattr(self, name) for name in _TABLES}
 
     @property
     def images(self) -> int:
@@ -230,6 +240,18 @@ class EvaluationRequest(Request[Scores, "Scores | None"]):
         return Scores.sum(list(answers.values()))
 
 
+def checked_confusion(reply: Received, scores: Scores) -> Counts:
+    """Return the confusion matrices (K, C, C) of a reply whose scores are checked already."""
+    count, classes = scores.correct.shape
+    told = reply.whole_numbers("confusion", count * classes**2, scores.images)
+    confusion = np.array(told, dtype=np.int64).reshape(count, classes, classes)
+    if (confusion.sum(axis=2) != scores.total).any() or (
+        np.diagonal(confusion, axis1=1, axis2=2) != scores.correct
+    ).any():
+        raise InvalidContent("its confusion matrix is not that of its images")
+    return confusion
+
+
 def _outcomes(reply: Received, scores: Scores) -> tuple[Outcomes, ...]:
     """Return the outcomes of a reply whose scores are checked already."""
     total, correct, loss = scores.total, scores.correct, scores.loss.tolist()
@@ -259,17 +281,9 @@ def _outcomes(reply: Received, scores: Scores) -> tuple[Outcomes, ...]:
     confusion: Counts | list[None] = [None] * count
     histograms: Counts | list[None] = [None] * count
     if tells_classes(classes):
-
-        def tables(name: str, *shape: int) -> Counts:
-            values = reply.whole_numbers(name, count * math.prod(shape), images)
-            return np.array(values, dtype=np.int64).reshape(count, *shape)
-
-        confusion = table = tables("confusion", classes, classes)
-        if (table.sum(axis=2) != total).any() or (
-            np.diagonal(table, axis1=1, axis2=2) != correct
-        ).any():
-            raise InvalidContent("its confusion matrix is not that of its images")
-        histograms = sides = tables("histograms", 2, classes, SCORE_BINS)
+        confusion = checked_confusion(reply, scores)
+        counts = reply.whole_numbers("histograms", count * 2 * classes * SCORE_BINS, images)
+        histograms = sides = np.array(counts, np.int64).reshape(count, 2, classes, SCORE_BINS)
         if (sides.sum(axis=3) != np.stack([total, images - total])).any():
             raise InvalidContent("its histograms of scores are not those of its images")
     return tuple(

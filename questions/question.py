@@ -78,6 +78,9 @@ class Site(Protocol):
     def judging_images(self) -> LabelledImages:
         """Return the held-out images, resident on the device."""
 
+    def train_alone(self, server_round: int, client: int) -> None:
+        """Train the resident model for a round on the training images, as ``strategy=local``."""
+
     def model(self) -> Classifier:
         """Return the process's model, whose weights the caller overwrites."""
 
@@ -98,6 +101,8 @@ class Request(ABC, Generic[A, P]):
 
     #: What is asked.
     asks: ClassVar[Question]
+    #: For how many rounds a client works on its answer, and has time.
+    rounds: int = 1
 
     def for_run(self, configuration: RunConfiguration, classes: int) -> Self | None:
         """Return the question as a run's settings let it be asked; None if they do not."""

@@ -42,6 +42,8 @@ FORMAT = 2
 BEFORE_ROUNDS = "train-0000"
 #: The step behind the last round, where training may end with another model than that round's.
 ENDED = "train-ended"
+#: The step in which the sites hold the model kept against models of their own.
+BASELINE = "baseline"
 # What of a checkpoint is tensors, and in which file.
 _STATES = {
     "global_state": "global.safetensors",
@@ -86,7 +88,7 @@ class Checkpoint:
 
     ``memory`` is what the strategy remembers, ``versions`` the per-client files that belong to it,
     ``nodes`` a deployment's clients (:meth:`.participants.Participants.remember`), ``data`` what
-    the images looked like (:mod:`.same_data`), ``metrics_position`` the bytes of ``metrics.jsonl``
+    the images looked like (:mod:`.images`), ``metrics_position`` the bytes of ``metrics.jsonl``
     that belong to it, ``kept`` the model that judges kept last, ``watched`` and ``best_round`` what
     :mod:`.training_result` knows, ``runs`` the last round of each process that worked at the run,
     where sites keep layers of their own. ``normalization`` holds ``mean`` and ``std`` by channel
@@ -231,7 +233,7 @@ class Checkpoints:
         return [step for step in newest if step not in kept]
 
     def data_at(self, start: Path) -> dict[str, Any]:
-        """Return what a checkpoint says of the images; see :mod:`.same_data`."""
+        """Return what a checkpoint says of the images; see :mod:`.images`."""
         found: dict[str, Any] = self._manifest(start)["data"]
         return found
 
@@ -298,7 +300,7 @@ class Checkpoints:
 
     def _compare(self, folder: Path, manifest: dict[str, Any]) -> None:
         touched = {stage_of(step) for step in manifest["completed"]}
-        if touched - set(STAGES):  # another method may make pseudo images, too
+        if touched - {*STAGES, BASELINE}:  # another method may make pseudo images, too
             touched.add("generate")
         # A key that did not exist yet had, in effect, what is now its default.
         now = self.configuration.flat()

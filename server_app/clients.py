@@ -32,10 +32,10 @@ from strategies.server import LocalUpdate
 
 from .checkpoints import Checkpoint, Told
 from .global_model import GlobalModel
-from .images import normalized
-from .same_data import (
+from .images import (
     described_data,
     described_test,
+    normalized,
     require_same_data,
     warn_of_other_images,
     warn_of_other_test,
@@ -95,7 +95,7 @@ class Clients:
             request,
             self.participants,
             agreement=self._agreement,
-            timeout=self._configuration.round_timeout,
+            timeout=self._configuration.round_timeout * max(1, request.rounds),
             progress=progress,
         )
         self._record(BytesSent("model", down=answers.bytes_down))

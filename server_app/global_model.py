@@ -49,6 +49,10 @@ class GlobalModel:
         """Return a new network that holds the global state."""
         return self.holding(self.state)
 
+    def initial(self) -> State:
+        """Return the state before the first round."""
+        return initial_state(self._configuration, self._description, self._built(), say=False)
+
     def write(self, folder: Path, data: Description) -> ModelDescription:
         """Write the state as a model that anybody can use, with the run's normalisation."""
         description = ModelDescription(

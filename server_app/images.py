@@ -1,19 +1,32 @@
-"""What the server knows of the federation's images: from its own, or from the configuration."""
+"""What the server knows of the federation's images, and that a run goes on with its own.
+
+What was a test image must not be trained on.
+"""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 from foundation.data import (
+    DataSet,
     Description,
+    Division,
     Normalization,
     announced,
     parsed_shape,
 )
+from foundation.data.names import listed
+from foundation.messages.participants import Participants
 from foundation.models import torchvision_models
 from foundation.models.initial_weights import IMAGENET, pixel_constants
 from foundation.settings.configuration import ConfigurationError, RunConfiguration
+
+from .checkpoints import CheckpointError
+
+log = logging.getLogger("flwr.fedf2dg")
 
 
 def description_of(configuration: RunConfiguration) -> Description:
@@ -70,3 +83,70 @@ def _described(configuration: RunConfiguration) -> Description:
         own = "x".join(map(str, description.image_shape))
         raise ConfigurationError(f"image-shape = {shape!r}: the server's own images are {own}")
     return description
+
+
+def described_data(
+    division: Division, examples: Sequence[int], class_names: Sequence[str]
+) -> dict[str, Any]:
+    """Describe simulated clients' data for a checkpoint: counts, classes, digests of images."""
+    division.data_set.warn_of_copies()
+    here = division.digests() if division.data_set.has("train") else {}
+    known = {"examples": list(examples), "classes": list(class_names)}
+    drawn = {"drawn": "by content"} if division.data_set.draws_test() else {}
+    return {**known, **here, **described_test(division.data_set), **drawn}
+
+
+def described_test(data_set: DataSet) -> dict[str, Any]:
+    """Describe the server's test images, if it has any."""
+    return {"test": data_set.digest("test")} if data_set.has("test") else {}
+
+
+def require_same_data(before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """Compare two descriptions, as far as both go (CheckpointError); earlier ones told less."""
+    if before and "drawn" in now and "drawn" not in before:
+        log.warning(
+            "this run began with a release that drew its test images by their place, and not by "
+            "their content: about four of five of today's were trained on, and accuracies on them "
+            "are too kind. Start it again to measure"
+        )
+    moved = [what for what in before.keys() & now.keys() if before[what] != now[what]]
+    if "examples" in moved or "classes" in moved:
+        raise CheckpointError(
+            f"this run had clients with {listed(before['examples'])} training images of the "
+            f"classes {listed(before['classes'])}; here they have {listed(now['examples'])} of "
+            f"{listed(now['classes'])}. Resume it with the data it was made with"
+        )
+    if moved:
+        others = [
+            f"what {_changed(before[key], now[key])} {verb}"
+            for key, verb in (("train", "trained on"), ("held-out", "held out"))
+            if key in moved
+        ]
+        others += ["the test images"] * ("test" in moved)
+        raise CheckpointError(
+            f"these are as many images as this run began with, but others: {', '.join(others)}. A "
+            "test image may have been trained on. Were files replaced, renamed or moved? "
+            "Resume it with the data it was made with"
+        )
+
+
+def warn_of_other_images(participants: Participants) -> None:
+    """Say which real sites came back with other images: they may have new ones."""
+    for name, (before, now) in participants.told_before_and_now().items():
+        if before and now and before != now:
+            log.warning(
+                "%s came back with other images than before: what it held out may have been "
+                "trained on, so that its judgement is too kind",
+                name,
+            )
+
+
+def warn_of_other_test(before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """Say that a server's test images have changed; a deployment may get new ones."""
+    if "test" in before and before["test"] != now.get("test"):
+        log.warning("the server's test images are not those of before: figures cannot be compared")
+
+
+def _changed(before: Sequence[str], now: Sequence[str]) -> str:
+    clients = [str(client) for client, (a, b) in enumerate(zip(before, now, strict=True)) if a != b]
+    return f"client{'s' * (len(clients) > 1)} {listed(clients)}"

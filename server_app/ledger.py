@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -17,11 +17,13 @@ from foundation.events.family import (
     Judged,
     Measured,
     OwnLayersJudged,
+    OwnModels,
     ResultMeasured,
     RoundDone,
     Scored,
 )
 from foundation.events.reading import to_json
+from foundation.progress import timed
 
 #: The stages that every run reports, in their order; other methods have more.
 RESULTS = ("federated", "distilled", "competed")
@@ -57,19 +59,15 @@ class Ledger:
     whole: bool = False
     judged: dict[str, Any] | None = None
     scores: dict[str, Any] | None = None
+    own_models: dict[str, Any] | None = None
     personal: dict[str, Any] | None = None
 
     def __post_init__(self) -> None:
         self._counted_until = time.perf_counter()
 
-    @contextmanager
-    def timed(self, name: str) -> Iterator[None]:
+    def timed(self, name: str) -> AbstractContextManager[None]:
         """Add the time spent inside to ``seconds[name]``."""
-        started = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - started
+        return timed(self.seconds, name)
 
     def note_total_time(self) -> None:
         """Add the time since the last call, or since this object was made, to the total."""
@@ -108,6 +106,8 @@ class Ledger:
                 self.personal = to_json(event)
             case Scored():
                 self.scores = to_json(event)
+            case OwnModels():
+                self.own_models = to_json(event)
 
     def _reached(self, stage: str, accuracy: float | None, measured: Measured | None) -> None:
         self.accuracy[stage] = accuracy
@@ -171,6 +171,7 @@ class Ledger:
             "on_clients": self.on_clients or None,
             "judged": self.judged,
             "scores": self.scores,
+            "own_models": self.own_models,
             **({} if self.personal is None else {"personal": self.personal}),
             "best_on_test": _by_stage(self.best_on_test),
             "generation": None if self.generation is None else _with_rate(self.generation),

@@ -23,9 +23,8 @@ from strategies import get, shared_model
 from . import run_directory
 from .checkpoints import Checkpoints
 from .global_model import initial_state
-from .images import description_of
+from .images import described_data, description_of, require_same_data
 from .measuring import CLIENTS, measurers
-from .same_data import described_data, require_same_data
 
 
 def parse(values: Mapping[str, Any]) -> RunConfiguration:
@@ -39,6 +38,11 @@ def parse(values: Mapping[str, Any]) -> RunConfiguration:
         chosen(configuration.post_training)
     algorithm = get(configuration.strategy)
     algorithm.require(configuration)
+    if configuration.baseline != "none" and not algorithm.server.has_global_model:
+        raise ConfigurationError(
+            f"strategy = {configuration.strategy!r} has no global model to hold against the "
+            f"sites' own: leave baseline = {configuration.baseline!r} out"
+        )
     chooses = configuration.patience or configuration.global_average != "last"
     if chooses and not algorithm.server.has_global_model:
         raise ConfigurationError(
@@ -62,7 +66,7 @@ def check(configuration: RunConfiguration, simulated: bool) -> None:
         resolve_device(configuration.device)
         model = shared_model(configuration, description)
         settings = Settings.of(configuration)
-        if not configuration.resume_from:
+        if not configuration.resume_from or configuration.baseline == "local":
             initial_state(configuration, description, model, say=False)
         for method in chosen(configuration.post_training_for(description.image_size)):
             if method.suits is not None:

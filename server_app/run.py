@@ -43,9 +43,9 @@ from .global_model import GlobalModel, initial_state
 from .images import description_of
 from .journal import Journal
 from .measuring import CLIENTS, Measuring
-from .pseudo_files import PseudoFiles, forget_repeated
+from .own_models import compare_with_own_models
 from .rounds import Rounds
-from .trained import TrainedFederation
+from .trained import PseudoFiles, TrainedFederation, forget_repeated
 from .training_result import LAST_FOLDER, TrainingResult
 
 log = logging.getLogger("flwr.fedf2dg")
@@ -172,6 +172,8 @@ class Run:
         if has_model and configuration.stage_names != ("train",):
             self.post_train()
         personal.judge(self.parts)
+        if has_model and configuration.baseline == "local":
+            compare_with_own_models(self.parts, self.model.initial())
         journal.finish()
         summary = self._summary()
         self._keep_model(summary)

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import json
 import logging
+import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, TypeVar
 
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+
+from foundation.data import Normalization
 from foundation.events.family import Event, ResultMeasured
 from foundation.models import Classifier, State
+from foundation.models.client_store import write_state
 from foundation.processes import WorkerPool, Workers
 from generation import Generation, PseudoData
-from post_training import Inputs, PseudoRequest
+from post_training import Inputs, PseudoRequest, methods
 from post_training.trained import ReadWhenAsked, inverted
 from questions import Request
 from questions.ask import Answers
@@ -21,12 +29,90 @@ from questions.pseudo_images import PseudoImagesRequest, pixel_range
 from strategies import TooFewReplies
 
 from .acceptance import Acceptance, StageParts
-from .pseudo_files import PseudoFiles
+from .checkpoints import CheckpointError
 from .rounds import Rounds
 
 log = logging.getLogger("flwr.fedf2dg")
 
 P = TypeVar("P")
+
+# The files of FedF²DG's steps "generate-00" and "compete-01-generate-00" are named for readers; any
+# other step's file has the step's name.
+_STEP = re.compile(r"(?:compete-(?P<round>\d+)-)?generate-(?P<batch>\d+)")
+_FILE = re.compile(r"(?P<kind>common|hard)-c(?P<round>\d+)-b(?P<batch>\d+)")
+
+
+def _file_name(step: str) -> str:
+    if made := _STEP.fullmatch(step):
+        kind = "hard" if made["round"] else "common"
+        return f"{kind}-c{int(made['round'] or 0)}-b{int(made['batch'])}.safetensors"
+    return f"{step}.safetensors"
+
+
+def _is_ours(path: Path) -> bool:
+    """Tell whether a step of a known method wrote a file; somebody may keep others there."""
+    prefixes = tuple(method.prefix for method in methods().values() if method.prefix)
+    return bool(_FILE.fullmatch(path.stem)) or path.stem.startswith(prefixes)
+
+
+def forget_repeated(directory: Path, completed: Iterable[str]) -> None:
+    """Delete what a stage that is to be repeated has left, which a report would take for new."""
+    kept = {_file_name(step) for step in completed}
+    for path in list(directory.glob("*.safetensors")):
+        if _is_ours(path) and path.name not in kept:
+            path.unlink()
+            if path.name.startswith("common-"):  # the picture shows these
+                (directory / "grid.png").unlink(missing_ok=True)
+
+
+class PseudoFiles:
+    """The folder ``pseudo_data`` of a run: pseudo images by the step that made them.
+
+    The normalisation is stored with the images, which are in normalised space. A method's steps
+    begin with ``prefix``. ``written`` is called after every file.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        normalization: Normalization,
+        prefix: str,
+        written: Callable[[], None],
+    ) -> None:
+        self.directory = directory
+        self._written = written
+        self._normalization = normalization
+        self._prefix = prefix
+
+    def __setitem__(self, step: str, data: PseudoData) -> None:
+        write_state(
+            self._path(step),
+            {
+                "images": data.images,
+                "labels": data.labels,
+                "sources": data.sources,
+                "logits": data.logits,
+            },
+            {
+                "mean": json.dumps(self._normalization.mean),
+                "std": json.dumps(self._normalization.std),
+            },
+        )
+        self._written()
+
+    def __getitem__(self, step: str) -> PseudoData:
+        path = self._path(step)
+        try:
+            return PseudoData(**load_file(path))
+        except FileNotFoundError as error:
+            raise CheckpointError(
+                f"{path} is missing: run the stage that generates it first"
+            ) from error
+        except (OSError, SafetensorError, TypeError, ValueError) as error:
+            raise CheckpointError(f"{path} cannot be read: {error}") from error
+
+    def _path(self, step: str) -> Path:
+        return self.directory / _file_name(self._prefix + step)
 
 
 @dataclass(frozen=True)

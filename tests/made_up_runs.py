@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import save_file
 from sklearn.datasets import load_digits
 
-from foundation.events.metrics import MetricsFile
+from foundation.events.log import MetricsFile
 
 
 def events_in(path: Path) -> list[dict[str, Any]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from jinja2 import DictLoader, Environment, StrictUndefined
 from markupsafe import Markup
@@ -153,6 +153,21 @@ class Table(Part):
             found.append(Cell(cell.content, kind))
         return found
 
+    def without_empty(self) -> Table:
+        """Return the table without the columns that no row has anything in."""
+        cells = [[cell.content for cell in self.cells(row)] for row in self.rows]
+        places = [k for k in range(len(self.header)) if {row[k] for row in cells} - {"", NONE}]
+
+        def left(row: Row) -> Row:
+            return [row[k] for k in places] if row else row
+
+        of_words = {place % len(self.header) for place in self.words}
+        words = [new for new, k in enumerate(places) if k in of_words]
+        header = [self.header[k] for k in places]
+        return replace(
+            self, header=header, rows=[*map(left, self.rows)], words=words, footer=left(self.footer)
+        )
+
     @property
     def first_rows(self) -> Sequence[Row]:
         """The rows that a page shows."""
@@ -172,7 +187,11 @@ class Table(Part):
     def terminal(self) -> str:
         """Return the table in ASCII without a trailing line end, ruled off from its footer."""
         given = [self.header, *self._below]
-        rows = [[(c.content.replace(NONE, "-"), c.kind) for c in self.cells(r)] for r in given if r]
+        rows = [
+            [(c.content.replace(NONE, "-").replace("\n", " "), c.kind) for c in self.cells(r)]
+            for r in given
+            if r
+        ]
         widths = [max(len(row[place][0]) for row in rows) for place in range(len(rows[0]))]
         lines = [
             "  ".join(

@@ -22,6 +22,7 @@ from foundation.scores import Z, difference_interval
 _IN_WORDS = {
     "federated": "federated training",
     "calibrated": "calibration",
+    "head": "the head in closed form",
     "distilled": "distillation",
     "competed": "competition",
 }

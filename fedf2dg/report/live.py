@@ -14,7 +14,8 @@ from fedf2dg.report.model_card import model_card
 from fedf2dg.report.pseudo_images import pseudo_grid, read_grid, stored_sets
 from fedf2dg.report.report import write_report
 from fedf2dg.report.tables import terminal_table
-from fedf2dg.report.verdict import Evidence, lines
+from fedf2dg.report.test_images import ask_about_test_images
+from fedf2dg.report.verdict import Evidence, lines, on_the_whole
 from foundation import only_warned, write_whole
 from foundation.events.family import Listener, ModelKept, PseudoImagesStored, RunCompleted
 from foundation.events.sinks.relay import Relay
@@ -67,11 +68,14 @@ def _card(event: ModelKept) -> str:
 
 def _say_the_end(event: RunCompleted) -> None:
     summary = event.summary
-    whole, *sites = lines(Evidence.of(summary), event.class_names)
+    evidence = Evidence.of(summary)
+    whole, *sites = lines(evidence, event.class_names)
     told = [*sites, *terminal_table(summary).splitlines(), *verdicts(summary)]
-    good = not whole.startswith(("Guessing", "Not to be"))
-    log.log(logging.INFO if good else logging.WARNING, "%s", plain(whole))
+    bad = on_the_whole(evidence, event.class_names)[0].kind == "bad"
+    log.log(logging.WARNING if bad else logging.INFO, "%s", plain(whole))
     for line in told:
         log.info("%s", plain(line))
+    with only_warned("what the model says of the test images"):
+        ask_about_test_images(event.directory)
     with only_warned("the report"):
         log.info("report: %s", write_report(event.directory))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from fedf2dg.report.document import Table, escaped, written
 from fedf2dg.report.judgements import own_layers, verdicts
+from fedf2dg.report.own_models import gains_table
 from fedf2dg.report.run_record import mapping, number
 from fedf2dg.report.tables import EXPLAINED
 from fedf2dg.report.verdict import MEANING, Evidence, classes_table, on_the_whole, sites_table
@@ -44,7 +45,7 @@ def model_card(summary: Mapping[str, Any], *, kept: str, model: ModelDescription
     said = said or [f"Nobody judged: the model is the result of the last stage, {kept}"]
     evidence = Evidence.of(summary)
     found, numbers = on_the_whole(evidence, model.classes)
-    tables = [sites_table(evidence, model.classes)]
+    tables = [sites_table(evidence, model.classes), gains_table(evidence.own)]
     if evidence.whole:
         tables.append(classes_table(evidence.whole, model.classes))
     own, table = own_layers(summary)

@@ -35,9 +35,10 @@ from fedf2dg.report.tables import (
     stage_table,
     stages,
 )
+from fedf2dg.report.test_images import read_test_images
 from fedf2dg.report.verdict import Evidence, details, opening
 from foundation import counted, only_warned, scores, write_whole
-from foundation.events.family import Evaluated, ImagesMade, RoundDone, RunEnded, RunStarted
+from foundation.events.family import Evaluated, ImagesMade, Judged, RoundDone, RunEnded, RunStarted
 from foundation.wording import duration
 
 _REFRESH_SECONDS = 10
@@ -61,12 +62,6 @@ _SIMULATION = (
     "feature-noise-kind",
     "label-noise",
     "label-noise-rate",
-)
-_JUDGEMENTS = (
-    "Every client evaluates the model kept so far, the stage's result and three models between "
-    "them on images that it holds out: nothing was trained, counted or inverted on these. λ says "
-    "how far towards the result the kept model lies. In the verdict, ± is half the 95 % interval "
-    "of the difference, image by image. The server's test set has no part in it."
 )
 _DIAGNOSIS = (
     "Accuracy on the server's test images with one thing in place of what a data-free method has. "
@@ -95,6 +90,7 @@ def write_report(run_directory: Path | str) -> Path:
         "what the clients hold": _clients,
         "the generated images": _pseudo_images,
         "the confusion matrices": _confusion,
+        "the wrong images": _wrong_images,
         "the dropped clients": _dropped,
         "the traffic": _traffic,
         "the configuration": _configuration,
@@ -140,6 +136,7 @@ def _headline(record: RunRecord) -> Iterator[Part]:
     summary, names = record.summary, record.class_names
     ran = [stage for stage in stages(summary) if stage.accuracy is not None]
     way = " → ".join(f"{percent(stage.accuracy)} {stage.name}" for stage in ran)
+    several = len([stage for stage in ran if stage.name != "selected"]) > 1
     found = _evidence(record)
     if record.completed and found.whole:
         yield from opening(found, names)
@@ -152,7 +149,7 @@ def _headline(record: RunRecord) -> Iterator[Part]:
     left_out = summary.get("left_out")
     for sentence in left_out if isinstance(left_out, list) else ():
         yield Note(f"Left out: {sentence}.", "warning")
-    if way and record.completed:
+    if several and record.completed:
         yield Note(f"From stage to stage: {way}", "way")
     facts = {
         "strategy": summary.get("strategy"),
@@ -236,10 +233,25 @@ def _results(record: RunRecord) -> Iterator[Part]:
 
 def _judgements(record: RunRecord) -> Iterator[Part]:
     if (table := judgements_table(record)).rows:
-        yield Section("What the clients judged", [table, Note(_JUDGEMENTS, "note")])
+        yield Section("What the clients judged", [table, Note(_what_was_judged(record), "note")])
     said, table = own_layers(record.summary)
     if said:
         yield Section(table.title, [table, Note(said, "note")])
+
+
+def _what_was_judged(record: RunRecord) -> str:
+    steps = {candidate.step for event in record.of(Judged) for candidate in event.candidates}
+    compared = ["the model kept so far", "the stage's result"]
+    way = ""
+    if between := len(steps - {0.0, 1.0}):
+        compared.append(f"{counted(between, 'model')} between them")
+        way = " λ says how far towards the result the kept model lies."
+    return (
+        f"Every client evaluates {', '.join(compared[:-1])} and {compared[-1]} on images that it "
+        f"holds out: nothing was trained, counted or inverted on these.{way} In the verdict, ± is "
+        "half the 95 % interval of the difference, image by image. The server's test set has no "
+        "part in it."
+    )
 
 
 def _diagnosis(record: RunRecord) -> Iterator[Part]:
@@ -339,9 +351,13 @@ def _clients(record: RunRecord) -> Iterator[Part]:
         )
     else:
         held = Note("Not reported." if record.ended else "Not reported yet.")
-    table = clients_table(record)
-    heading = Heading("Accuracy by client, on its own held-out images")
-    yield Section("What the clients hold", [held, *([heading, table] if table.rows else [])])
+    parts, table = [held], clients_table(record)
+    if table.rows:
+        parts += [Heading("Accuracy by client, on its own held-out images"), table]
+    tested, _ = read_test_images(record.directory, record.class_names)
+    if record.completed and tested is not None:
+        parts += [Heading("The model at each site, on the site's own test images"), tested]
+    yield Section("What the clients hold", parts)
 
 
 def _why_uncounted(record: RunRecord) -> str:
@@ -356,6 +372,8 @@ def _why_uncounted(record: RunRecord) -> str:
 def _pseudo_images(record: RunRecord) -> Iterator[Part]:
     """The first common samples, and the last hard ones."""
     sets = list(stored_sets(record.directory))
+    if record.completed and not sets and not record.of(ImagesMade):
+        return  # nothing after training made any
     parts: list[Part] = [Note(_PSEUDO_IMAGES if sets else "No pseudo images stored.")]
     shown = sets[:1] + [s for s in sets[1:] if s[0] != sets[0][0]][-1:]
     for kind, competition_round in shown:
@@ -432,6 +450,11 @@ def _recalls(matrices: Mapping[str, Sequence[Sequence[float]]], names: Sequence[
     ]
     header = ["class", "test images", *(f"recall, {stage}" for stage in matrices)]
     return Table("Recall of each class", header, rows, rest_in="metrics.jsonl")
+
+
+def _wrong_images(record: RunRecord) -> Iterator[Part]:
+    if record.completed:
+        yield from read_test_images(record.directory, record.class_names)[1]
 
 
 def _dropped(record: RunRecord) -> Iterator[Part]:

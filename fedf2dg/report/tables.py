@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +24,8 @@ EXPLAINED = {
     "calibrated": "that model after its last layer was refitted to what the clients' images add up "
     "to, so that it prefers no class; not to be taken for calibrated probabilities, whose error "
     "stands above",
+    "head": "the model with a last layer computed in closed form from what the clients' images add "
+    "up to",
     "distilled": "that model after it learned from images that were generated from the clients' "
     "models, and from what these models say of them",
     "competed": "the distilled model after rounds in which clients train it once more and images "
@@ -75,7 +77,7 @@ def stages(summary: Mapping[str, Any]) -> list[Stage]:
     }
     base = number(accuracy.get("federated"))
     found = []
-    for name in [*accuracy, *(name for name in STAGES if name not in accuracy)]:
+    for name in _in_order({*accuracy, *STAGES}, accuracy):
         reached = number(accuracy.get(name))
         gain = None
         if name != "federated" and reached is not None and base is not None:
@@ -98,6 +100,13 @@ def stages(summary: Mapping[str, Any]) -> list[Stage]:
     return found
 
 
+def _in_order(names: Collection[str], told: Iterable[str]) -> list[str]:
+    """Federated rounds first, the model that was kept last, the stages between as they came."""
+    between = [name for name in (*told, *STAGES) if name not in (STAGES[0], "selected")]
+    kept = ["selected"] if "selected" in names else []
+    return [STAGES[0], *dict.fromkeys(between), *kept]
+
+
 def measured_sentence(summary: Mapping[str, Any]) -> str:
     """Say who measured the accuracies of a run on how many images; empty if that is not known."""
     found: dict[tuple[str, int, bool], list[str]] = {}
@@ -118,7 +127,8 @@ def measured_sentence(summary: Mapping[str, Any]) -> str:
 
 
 def _shown(summary: Mapping[str, Any]) -> list[Stage]:
-    return [stage for stage in stages(summary) if stage.ran or stage.name == STAGES[0]]
+    none = summary.get("rounds") == 0
+    return [s for s in stages(summary) if s.ran or (s.name == STAGES[0] and not none)]
 
 
 def terminal_table(summary: Mapping[str, Any]) -> str:
@@ -166,20 +176,10 @@ def stage_table(summary: Mapping[str, Any]) -> Table:
             ]
         )
     total = number(mapping(summary.get("seconds")).get("total"))
-    return Table(
-        "Accuracy and time of each stage",
-        [
-            "stage",
-            "accuracy",
-            "95 % interval",
-            "gain over federated",
-            "95 % interval at most",
-            "best on test",
-            "time",
-        ],
-        rows,
-        footer=["whole run", *[""] * 5, duration(total)],
-    )
+    header = ["stage", "accuracy", "95 % interval", "gain over federated", "95 % interval at most"]
+    header += ["best on test", "time"]
+    footer: Row = ["whole run", *[""] * 5, duration(total)]
+    return Table("Accuracy and time of each stage", header, rows, footer=footer).without_empty()
 
 
 def ceilings_table(ceilings: Any) -> Table:

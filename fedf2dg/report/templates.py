@@ -62,7 +62,7 @@ thead th { color: var(--soft); font-weight: 600; font-size: .85rem; line-height:
   vertical-align: bottom; }
 tbody th { font-weight: 600; overflow-wrap: break-word; min-width: 5.5rem; }
 tfoot th, tfoot td { border-bottom: 0; border-top: 2px solid var(--line); font-weight: 600; }
-.number { text-align: right; white-space: nowrap; }
+.number { text-align: right; white-space: pre; }
 thead .number { white-space: normal; }
 .big { font-size: 1.2rem; font-weight: 600; }
 .gain { color: var(--good); font-weight: 600; } .loss { color: var(--bad); font-weight: 600; }

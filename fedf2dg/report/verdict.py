@@ -4,18 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from fedf2dg.report.document import Cell, Note, Part, Picture, Row, Section, Table
 from fedf2dg.report.figures import confidence, to_svg
+from fedf2dg.report.own_models import (
+    OF_SITE,
+    OF_SITES,
+    beside,
+    gain_sentence,
+    gains_table,
+    meaning,
+    own_models_in,
+)
 from fedf2dg.report.run_record import mapping, number
 from fedf2dg.report.tables import MEASURED_ON, percent
 from foundation import counted, scores
 from foundation.data.names import listed
-from foundation.scores import FEW, Figure, Outcomes, share_interval
+from foundation.events.family import OwnModels
+from foundation.scores import FEW, Figure, Gain, Outcomes, share_interval
 
+# Of verdicts, as the page's style calls them, the worst first.
+_KINDS = ("bad", "unsure", "good")
 # Sites that a log names.
 _MOST_LINES = 12
 #: What the words of a verdict mean; stands under every table that has some.
@@ -49,6 +62,7 @@ class Evidence:
 
     ``on`` and ``on_sites`` say what these images are. Images that ``also_chose`` the model of
     several flatter it. ``classes`` is how many were measured, where that is known; 0: all of them.
+    ``own`` is how the model does beside those that the sites trained alone.
     """
 
     whole: Outcomes | None = None
@@ -57,6 +71,7 @@ class Evidence:
     also_chose: bool = False
     classes: int = 0
     on_sites: str = "held-out images"
+    own: OwnModels | None = None
 
     @classmethod
     def of(cls, summary: Mapping[str, Any], confusions: Sequence[Any] = ()) -> Evidence:
@@ -81,9 +96,22 @@ class Evidence:
                 outcomes = _partly(number(row.get("kept")), row.get("images"))
                 if outcomes is not None:
                     sites[str(row.get("name", row.get("client")))] = outcomes
+        own = own_models_in(summary)
+        for told_site in () if own is None else own.sites:
+            # Where the server alone measures, sites have said no more than this.
+            if told_site.name not in sites and told_site.images:
+                table = told_site.joined_confusion
+                confusion = None if table is None else np.asarray(table, np.int64)
+                right = round((told_site.joined or 0.0) * told_site.images)
+                sites[told_site.name] = Outcomes.partly(told_site.images, right, confusion)
         on = MEASURED_ON.get(str(measured.get("by")), "images")
         classes = int(number(measured.get("classes")) or 0)
-        return cls(whole, on, sites, measured.get("also_chose") is True, classes)
+        return cls(whole, on, sites, measured.get("also_chose") is True, classes, own=own)
+
+    def gain_at(self, site: str) -> Gain | None:
+        """Return what joining gained a site."""
+        found = () if self.own is None else self.own.sites
+        return next((told.gain for told in found if told.name == site), None)
 
 
 def _rows(found: Any) -> list[Mapping[str, Any]]:
@@ -140,12 +168,17 @@ class Verdict:
 
 
 def verdict(
-    outcomes: Outcomes | None, names: Sequence[str], on: str = "images", classes: int = 0
+    outcomes: Outcomes | None,
+    names: Sequence[str],
+    on: str = "images",
+    classes: int = 0,
+    gain: Gain | None = None,
+    whose: str = OF_SITE,
 ) -> Verdict:
     """Judge a model by what it says of some images, which ``on`` describes.
 
     ``classes`` (default: all that have a name) are those to guess among where nobody tells how
-    frequent each is.
+    frequent each is. ``gain`` is that over another model, and ``whose`` that is.
     """
     if outcomes is None or not outcomes.images:
         return Verdict("Nobody measured it", "unsure", "no labelled image was asked about.")
@@ -175,6 +208,10 @@ def verdict(
     elif groups["blind"] or groups["weak"]:
         word += f", but {'blind' if groups['blind'] else 'weak'} at some classes"
         kind = "unsure"
+    if gain is not None:
+        level, of_gain = beside(gain, whose)
+        word, kind = f"{word}; {level}", min(kind, of_gain, key=_KINDS.index)
+        numbers += f" {gain_sentence(gain, whose)}"
     return Verdict(word, kind, numbers, **groups)
 
 
@@ -182,9 +219,13 @@ def _guessing(outcomes: Outcomes, names: Sequence[str], classes: int) -> tuple[f
     """Return the share that guessing reaches, and the sentence about it."""
     labels = outcomes.labels
     if labels is not None:
-        most = scores.guessing(outcomes)
-        often = _name(names, int(labels.argmax()))
-        named = f"always answering “{often}”, the most frequent class,"
+        most, often = scores.guessing(outcomes), np.flatnonzero(labels == labels.max())
+        if len(often) > 1:
+            named = f"always answering one of the {len(often)} most frequent classes"
+            if len(often) == len(scores.with_images(outcomes)):
+                named = f"guessing among {len(often)} equally frequent classes"
+            return most, f"{named} would be for {percent(most)}"
+        named = f"always answering “{_name(names, int(often[0]))}”, the most frequent class,"
         return most, f"{named} would be for {percent(most)}"
     if classes < 2:
         return None, ""
@@ -218,7 +259,8 @@ def _of_class(recall: Figure, specificity: Figure) -> str:
 
 def on_the_whole(evidence: Evidence, names: Sequence[str]) -> tuple[Verdict, str]:
     """Return the verdict on all images, and the figures behind it as a sentence or two."""
-    found = verdict(evidence.whole, names, evidence.on, evidence.classes)
+    gain = None if evidence.own is None else evidence.own.gain
+    found = verdict(evidence.whole, names, evidence.on, evidence.classes, gain, OF_SITES)
     said = f"{found.numbers[:1].upper()}{found.numbers[1:]}"
     if evidence.also_chose:
         said += " These images also chose the model of several, which flatters it a little."
@@ -233,6 +275,8 @@ def opening(evidence: Evidence, names: Sequence[str]) -> list[Part]:
         parts.append(Note(found.classes))
     if (table := sites_table(evidence, names)).rows:
         parts += [table, Note(MEANING, "note")]
+    if evidence.own is not None:
+        parts += [gains_table(evidence.own), Note(meaning(evidence.own), "note")]
     return parts
 
 
@@ -247,8 +291,11 @@ def lines(evidence: Evidence, names: Sequence[str]) -> list[str]:
 
 
 def _worst_first(evidence: Evidence, names: Sequence[str]) -> list[tuple[str, Outcomes, Verdict]]:
-    found = [(s, o, verdict(o, names, evidence.on_sites)) for s, o in evidence.sites.items()]
-    return sorted(found, key=lambda site: ("bad", "unsure", "good").index(site[2].kind))
+    found = [
+        (site, outcomes, verdict(outcomes, names, evidence.on_sites, gain=evidence.gain_at(site)))
+        for site, outcomes in evidence.sites.items()
+    ]
+    return sorted(found, key=lambda site: _KINDS.index(site[2].kind))
 
 
 def sites_table(evidence: Evidence, names: Sequence[str]) -> Table:
@@ -270,7 +317,8 @@ def sites_table(evidence: Evidence, names: Sequence[str]) -> Table:
         )
     header = ["site", "verdict", "right", "share (95 % interval)", "guessing"]
     header += ["good at", "blind or weak at"]
-    return Table("The model at each site", header, rows, (0, 1, -2, -1), rest_in="summary.json")
+    table = Table("The model at each site", header, rows, (0, 1, -2, -1), rest_in="summary.json")
+    return table.without_empty()
 
 
 def classes_table(outcomes: Outcomes, names: Sequence[str]) -> Table:
@@ -304,16 +352,17 @@ def classes_table(outcomes: Outcomes, names: Sequence[str]) -> Table:
 def figures_table(evidence: Evidence) -> Table:
     """Return the figures of the field for the whole and for each site, with their intervals."""
     places = {"all": evidence.whole, **evidence.sites}
+    below = partial(_with_ends, between="\n")  # eight columns are as many as a page is wide
     rows: list[Row] = [
         [
             place,
             f"{outcomes.images:,}",
-            _with_ends(scores.accuracy(outcomes), 100, " %"),
-            _with_ends(scores.balanced_accuracy(outcomes), 100, " %"),
-            _with_ends(scores.mean_area(outcomes), 1, ""),
-            _with_ends(scores.log_loss(outcomes), 1, ""),
+            below(scores.accuracy(outcomes), 100, " %"),
+            below(scores.balanced_accuracy(outcomes), 100, " %"),
+            below(scores.mean_area(outcomes), 1, ""),
+            below(scores.log_loss(outcomes), 1, ""),
             None if (known := scores.entropy(outcomes)) is None else f"{known:.3f}",
-            _with_ends(scores.calibration_error(outcomes), 100, " %"),
+            below(scores.calibration_error(outcomes), 100, " %"),
         ]
         for place, outcomes in places.items()
         if outcomes is not None
@@ -354,13 +403,13 @@ def details(evidence: Evidence, names: Sequence[str]) -> Iterator[Section]:
         yield Section("How sure it is", [Picture(to_svg(drawn, "sure", told), _SURE), table])
 
 
-def _with_ends(figure: Figure, unit: float, sign: str) -> str | None:
+def _with_ends(figure: Figure, unit: float, sign: str, between: str = " ") -> str | None:
     if not figure.known:
         return None
     form = ".1f" if unit == 100 else ".3f"
     said = f"{unit * figure.value:{form}}{sign}"
     if figure.low == figure.low:  # an interval
-        said += f" ({unit * figure.low:{form}} to {unit * figure.high:{form}})"
+        said += f"{between}({unit * figure.low:{form}} to {unit * figure.high:{form}})"
     return _marked(said, figure)
 
 

@@ -28,15 +28,13 @@ from typing import Any, TextIO
 from fedf2dg.console import Printer, warnings_given
 from foundation import ExpectedError
 from foundation.members import FOLDER_VARIABLE, own_folder
-from foundation.processes import cores
+from foundation.processes import CLIENTS_PER_GPU, cores
 
 from .guard import end_groups, groups_of
 
 RunConfig = Mapping[str, str | int | float | bool]
 
 _GUARD = Path(__file__).with_name("guard.py")
-# Each has a CUDA context of its own, of about half a gigabyte, and its clients' images.
-_ACTORS_PER_GPU = 4
 _CLUSTER_SECONDS = 5.0
 # What Ray puts behind it has up to 64 letters.
 _LONGEST_TMPDIR = 40
@@ -173,7 +171,7 @@ def federation_settings(num_nodes: int, gpus: int = 0) -> str:
     if not os.environ.get("RAY_ADDRESS"):
         settings.append(f"init-args-num-cpus={actors}")
     if gpus:
-        share = min(_ACTORS_PER_GPU, max(1, actors // gpus))
+        share = min(CLIENTS_PER_GPU, max(1, actors // gpus))
         # Rounded down, in the digits that Ray counts in, so that the parts fit.
         settings.append(f"client-resources-num-gpus={math.floor(1e4 / share) / 1e4:g}")
     return " ".join(settings)

@@ -11,13 +11,14 @@ from client_app.app import app as client_app
 from client_app.site import model_operations, reduced_type
 from fedf2dg.report import listeners
 from foundation.messages.exchange import update_console_handler
-from foundation.models import gpu_shares, resolve_device
+from foundation.models import gpu_shares, gpus_of, resolve_device
 from foundation.processes import Workers, suitable
 from foundation.settings.configuration import RunConfiguration
 from server_app.run import run
 
 from .local_grid import LocalGrid
 from .parallel_grid import ParallelGrid
+from .side_by_side import clients_per_gpu
 
 
 def run_locally(configuration: RunConfiguration) -> dict[str, Any]:
@@ -49,12 +50,13 @@ def _client_app() -> ClientApp:
 def _processes(configuration: RunConfiguration) -> int:
     """Return how many processes the clients' training is worth; 1 means this one alone."""
     tasks = configuration.clients_per_round
-    gpus = len(gpu_shares(configuration.device))
-    if configuration.processes or gpus:
-        return suitable(configuration.processes, tasks, 0.0, gpus)
+    if configuration.processes:
+        return suitable(configuration.processes, tasks, 0.0)
     samples = len(configuration.data_set.load("train"))
     if configuration.train_samples:
         samples = min(samples, configuration.train_samples)
+    if gpus := gpus_of(configuration.device):
+        return suitable(len(gpus) * clients_per_gpu(configuration, samples), tasks, 0.0)
     # A step costs about three forward passes.
     passes = 3 * configuration.num_server_rounds * configuration.local_epochs
     forward = model_operations(configuration, configuration.data_set.describe())

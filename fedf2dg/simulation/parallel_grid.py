@@ -8,6 +8,7 @@ from typing import Any
 from flwr.app import Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 
+from foundation.messages.content import Received
 from foundation.messages.exchange import as_a_task
 from foundation.processes import Workers
 
@@ -52,9 +53,12 @@ class ParallelGrid(LocalGrid):
         for message in messages:
             identity = self._identify(message)
             context = self._context(message.metadata.dst_node_id)
-            self._workers.submit(
-                identity, _run_client, self._load, message, context, timeout=self._timeout
-            )
+            limit = self._timeout
+            if limit is not None:
+                # A message that asks for the work of several rounds says so.
+                asked = Received(message.content).setting("rounds", 1)
+                limit *= max(1, asked if isinstance(asked, int) else 1)
+            self._workers.submit(identity, _run_client, self._load, message, context, timeout=limit)
             self._sent[identity] = message
             pushed.append(identity)
         return pushed

@@ -11,8 +11,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from fedf2dg.report.document import Document, Facts
+from fedf2dg.report.document import Document, Facts, Note, Section
 from fedf2dg.report.judgements import plain
+from fedf2dg.report.own_models import gains_table, meaning, own_models_in
+from fedf2dg.report.run_record import mapping
 from fedf2dg.report.verdict import Evidence, details, figures_table, lines, opening
 from fedf2dg.report.wrong_images import WrongImages
 from foundation import counted, write_whole
@@ -20,12 +22,15 @@ from foundation.data import DataError
 from foundation.data.sources.folder import holds_sites
 from foundation.data.sources.own_files import own_files
 from foundation.data.sources.walk import folders_in
+from foundation.events.family import OwnModels
 from foundation.scores import Outcomes, as_table
 
 from .trained_model import TrainedModel
 
 #: The files that are written.
 PAGE, FIGURES = "evaluation.html", "evaluation.json"
+# More single scores than these are put into bins before the area under the curve is taken.
+_MOST_SCORES = 5_000_000
 
 
 @dataclass
@@ -82,9 +87,13 @@ def evaluate(
         answered[name] = (torch.stack(logits).numpy(), np.array(labels))
     if not answered:
         raise DataError("no folder holds labelled images")
-    of_each = {name: Outcomes.counted(*found) for name, found in answered.items()}
+    of_each = {name: _counted(*found) for name, found in answered.items()}
     every = (np.concatenate(part) for part in zip(*answered.values(), strict=True))
-    return Evaluation(Outcomes.counted(*every), of_each, wrong, unread)
+    return Evaluation(_counted(*every), of_each, wrong, unread)
+
+
+def _counted(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> Outcomes:
+    return Outcomes.counted(logits, labels, exact=logits.size <= _MOST_SCORES)
 
 
 def _places(folders: Sequence[Path], classes: Sequence[str]) -> Iterator[Path]:
@@ -95,8 +104,19 @@ def _places(folders: Sequence[Path], classes: Sequence[str]) -> Iterator[Path]:
             yield folder
 
 
-def write_evaluation(model: TrainedModel, found: Evaluation, directory: Path) -> Path:
-    """Write the figures (JSON) and the page into a directory, and return the page."""
+def own_models_of(run: Path) -> OwnModels | None:
+    """Return how the model did beside the sites' own; None where its run is not at hand."""
+    try:
+        return own_models_in(mapping(json.loads((run / "summary.json").read_bytes())))
+    except (OSError, ValueError):
+        return None
+
+
+def write_evaluation(model: TrainedModel, found: Evaluation, directory: Path, run: Path) -> Path:
+    """Write the figures (JSON) and the page into a directory, and return the page.
+
+    ``run`` is where the model comes from, whose summary may tell more of it.
+    """
     names = model.classes
     told = {name: as_table(outcomes, names) for name, outcomes in found.folders.items()}
     content = {"classes": list(names), "all": as_table(found.whole, names), "folders": told}
@@ -105,12 +125,19 @@ def write_evaluation(model: TrainedModel, found: Evaluation, directory: Path) ->
     facts = Facts({"folders": ", ".join(found.folders), "not read": str(found.unread)})
     title = f"A classifier of {counted(len(names), 'class', 'classes')} on labelled images"
     parts = [*details(found.evidence, names), *found.wrong.section()]
+    if (own := own_models_of(run)) is not None:
+        note = f"In the run that the model comes from, on other images. {meaning(own)}"
+        table = gains_table(own)
+        parts.insert(0, Section(table.title, [table, Note(note, "note")]))
     page = directory / PAGE
     write_whole(page, Document(title, [*opening(found.evidence, names), facts], parts).html())
     return page
 
 
-def said(model: TrainedModel, found: Evaluation) -> list[str]:
+def said(model: TrainedModel, found: Evaluation, run: Path) -> list[str]:
     """Return the verdict and the figures as a terminal shows them."""
-    evidence = found.evidence
-    return [*map(plain, lines(evidence, model.classes)), plain(figures_table(evidence).terminal())]
+    evidence, own = found.evidence, own_models_of(run)
+    told = [*lines(evidence, model.classes), figures_table(evidence).terminal()]
+    if own is not None:
+        told += ["What joining gained in its run:", gains_table(own).terminal()]
+    return [plain(line) for line in told]

@@ -100,7 +100,11 @@ class TrainedModel:
             image = _pixels(image)
         description = self.description
         pixels = decode_image(image, description.channels, where, description.image_size)
-        return self._normalization.apply(torch.from_numpy(pixels.copy()))
+        return self.normalized(pixels)
+
+    def normalized(self, pixels: npt.NDArray[np.uint8]) -> Tensor:
+        """Return decoded pixels, (…, channels, H, W), as the network takes them."""
+        return self._normalization.apply(torch.tensor(pixels))
 
     def seen(self, preprocessed: Tensor) -> Tensor:
         """Return a preprocessed image (channels, H, W) as it looks, values about 0 to 1."""

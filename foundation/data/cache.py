@@ -6,7 +6,6 @@ exists is complete; readers take no lock. Memory-mapped arrays share their pages
 
 import errno
 import hashlib
-import logging
 import os
 import re
 import secrets
@@ -21,10 +20,8 @@ import numpy as np
 import numpy.typing as npt
 
 from foundation import whole_folder
-from foundation.errors import DataError, warn_once
+from foundation.errors import DataError, data_log, warn_once
 from foundation.files import disk_problem, is_full
-
-logger = logging.getLogger("flwr.fedf2dg.data")
 
 # Part of every key: raise it when the files in an entry change their meaning.
 _FORMAT = 2
@@ -129,7 +126,7 @@ def open_arrays(
                 raise DataError(
                     f"the cache entry {place} cannot be read ({error}): delete it"
                 ) from error
-            logger.warning("the cache entry %s is damaged (%s) and is made again", place, error)
+            data_log.warning("the cache entry %s is damaged (%s) and is made again", place, error)
             shutil.rmtree(place, ignore_errors=True)
     raise AssertionError("unreachable")
 
@@ -183,7 +180,7 @@ def _acquire(path: Path, name: str) -> Any:
     try:
         lock.acquire(timeout=_QUIET_WAIT_SECONDS)
     except Timeout:
-        logger.info("another process is preparing '%s'; waiting for it", name)
+        data_log.info("another process is preparing '%s'; waiting for it", name)
         lock.acquire()
     return lock
 

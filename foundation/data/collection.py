@@ -17,7 +17,7 @@ from foundation.errors import DataError, warn_once
 
 from .agreement import Description
 from .cache import entry, new_array, open_arrays
-from .decoding import RESIZING, Records, Shape, decode, inspect
+from .decoding import RESIZING, Records, decode, inspect
 from .images import ImageData, refuse_labels_outside
 from .names import listed
 from .partitions import split_by_content
@@ -51,42 +51,31 @@ class Source:
 
 @dataclass(frozen=True)
 class Collection:
-    """Labelled images that are not decoded yet.
-
-    Attributes
-    ----------
-    identity : str
-        Same identity, same pixels: the cache relies on it (files with sizes and times, a hub id).
-    splits : tuple of str
-        Which of ``train`` and ``test`` exist; `records` gives each, not decoded.
-    description : Description or None
-        None: found by reading the images' headers (once, then cached).
-    announced : tuple of str
-        The classes that the files themselves speak of; one without a training image is warned of.
-    sites, site_sizes : tuple of str, and of int
-        Whose the training images are, and how many of each, one site after the other.
-    spare : tuple of bool
-        Whether a share of the training images may be held out for testing; one per site, or one.
-    draws_test : bool
-        Whether that is where the test split comes from.
-    public : bool
-        Whether anybody may see the images; else the cache shows them to nobody but their owner.
-    published : bool
-        Whether the name says all about the content: a data set that never changes.
-    """
+    """Labelled images that are not decoded yet."""
 
     name: str
+    #: Same identity, same pixels: the cache relies on it (files with sizes and times, a hub id).
     identity: str
     class_names: tuple[str, ...]
+    #: Which of ``train`` and ``test`` exist; `records` gives each, not decoded.
     splits: tuple[str, ...]
     records: Callable[[str], Records]
+    #: None: found by reading the images' headers (once, then cached).
     description: Description | None = None
+    #: The classes that the files themselves speak of; one without a training image is warned of.
     announced: tuple[str, ...] = ()
+    #: Whose the training images are, and how many of each, one site after the other.
     sites: tuple[str, ...] = ()
     site_sizes: tuple[int, ...] = ()
+    #: Whose each of the test images is: a place among the sites, -1 the server's.
+    test_sites: tuple[int, ...] = ()
+    #: Whether a share of the training images may be held out for testing; one per site, or one.
     spare: tuple[bool, ...] = ()
+    #: Whether that is where the test split comes from.
     draws_test: bool = False
+    #: Whether anybody may see the images; else the cache shows them to nobody but their owner.
     public: bool = False
+    #: Whether the name says all about the content: a data set that never changes.
     published: bool = False
     image_size: int = 0
     leave_out_unreadable: bool = False
@@ -125,6 +114,7 @@ class Collection:
             site_sizes=tuple(np.bincount(site[kept], minlength=len(sizes)).tolist())
             if self.sites
             else (),
+            test_sites=(*self.test_sites, *site[drawn].tolist()) if self.sites else (),
             spare=(),
             draws_test=True,
         )
@@ -152,6 +142,10 @@ class Collection:
         if split == "train":
             self._warn_of_empty_classes()
         return data
+
+    def rows(self, split: str) -> npt.NDArray[np.int64]:
+        """Return which of a split's records could be read, ascending."""
+        return self._decoded(split)[2]
 
     def digests(self, split: str) -> npt.NDArray[np.uint8]:
         """Return a digest of every image of a split that can be read, uint8 (n, 16)."""
@@ -188,27 +182,21 @@ class Collection:
         self, split: str
     ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
         """Return a split's images and labels, and their rows among the records."""
-        description = self.describe()
-        shape = Shape(description.channels, description.image_size)
+        like = self.describe()
 
         def make(directory: Path) -> None:
             records = self.records(split)
-            size = (len(records.labels), shape.channels, *shape.image_size)
+            size = (len(records.labels), *like.image_shape)
             images = new_array(directory / "images.npy", size)
-            rows = decode(
-                records,
-                shape,
-                images,
-                resize=description.resized,
-                leave_out_unreadable=self.leave_out_unreadable,
-            )
+            leave_out = self.leave_out_unreadable
+            rows = decode(records, like, images, leave_out_unreadable=leave_out)
             images.flush()
             np.save(directory / "labels.npy", records.labels[rows])
             np.save(directory / "rows.npy", rows)
 
         images, labels, rows = open_arrays(
             f"{self.name}-{split}",
-            f"{self.identity}\n{shape}\n{self._reading}",
+            f"{self.identity}\n{like.image_shape}\n{self._reading}",
             make,
             ("images", "labels", "rows"),
             private=not self.public,
@@ -258,18 +246,18 @@ def _measured(collection: Collection) -> Description:
             )
             for split in collection.splits
         }
-        shapes = {split: shape for split, (shape, _) in found.items()}
-        sizes = {shape.image_size for shape in shapes.values()}
-        if len(sizes) > 1 and not collection.image_size:
+        channels, sizes, warnings = zip(*found.values(), strict=True)
+        if len(set(sizes)) > 1 and not collection.image_size:
             raise DataError(
                 f"data set '{collection.name}': images differ in size between splits ("
-                + ", ".join(f"{s}: {v.image_size[0]}x{v.image_size[1]}" for s, v in shapes.items())
+                + ", ".join(
+                    f"{split}: {size[0]}x{size[1]}" for split, (_, size, _) in found.items()
+                )
                 + f"): {RESIZING}"
             )
-        channels = max(shape.channels for shape in shapes.values())
-        warnings = [warning for _, warning in found.values() if warning]
-        text = json.dumps({"channels": channels, "image_size": sizes.pop(), "warnings": warnings})
-        (directory / "shape.json").write_text(text)
+        said = [warning for warning in warnings if warning]
+        stored = {"channels": max(channels), "image_size": sizes[0], "warnings": said}
+        (directory / "shape.json").write_text(json.dumps(stored))
 
     identity = f"{collection.identity}\n{collection._reading}"
     place = entry(f"{collection.name}-shape", identity, make, private=not collection.public)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
@@ -28,28 +29,19 @@ class DataSet:
     """A data set as a run names it; who has one asks it.
 
     What cannot be read is a DataError of every method, which names the file or row and what to do.
-
-    Attributes
-    ----------
-    data_dir : str
-        Directory of the files; needed for a user's own, optional for hub data sets.
-    class_names : tuple of str
-        For a user's own files: the classes in order, instead of those the files show.
-    image_size : int
-        Side of the square that every image is brought to, in pixels: its shorter side is resized
-        and its centre cut out. 0: the images' own size, which must be one for all.
-    leave_out_unreadable : bool
-        Go on without images that cannot be read, naming them in a warning; else they are errors.
-    own_test : bool
-        Hold out a fifth of a user's own images where there are no test files. Where nobody tests,
-        nobody would use these images.
     """
 
     name: str
+    #: Directory of the files; needed for a user's own, optional for hub data sets.
     data_dir: str = ""
+    #: For a user's own files: the classes in order, instead of those the files show.
     class_names: tuple[str, ...] = ()
+    #: Side of the square that every image is brought to, in pixels: its shorter side is resized and
+    #: its centre cut out. 0: the images' own size, which must be one for all.
     image_size: int = 0
+    #: Go on without images that cannot be read, naming them in a warning; else they are errors.
     leave_out_unreadable: bool = False
+    #: Hold out a fifth of a user's own images where there are no test files.
     own_test: bool = True
 
     @property
@@ -88,6 +80,24 @@ class DataSet:
             return {}
         collection = self._collection
         return dict(zip(collection.sites, collection.training_sizes(), strict=True))
+
+    def places(self, split: str) -> Callable[[int], str]:
+        """Return what says where an image of :meth:`load` comes from: a file, or a row of one."""
+        if self._source.description is not None:
+            return lambda row: f"{split} image {row}"
+        records, rows = self._collection.records(split), self._collection.rows(split)
+        return lambda row: records.where(int(rows[row]))
+
+    def test_sites(self) -> dict[str, Indices]:
+        """Return the rows of each site's own test images; empty where they are not the sites'."""
+        if self._source.description is not None:
+            return {}
+        collection = self._collection
+        if not collection.test_sites:
+            return {}
+        whose = np.array(collection.test_sites)[collection.rows("test")]
+        found = {site: np.flatnonzero(whose == k) for k, site in enumerate(collection.sites)}
+        return {site: rows for site, rows in found.items() if len(rows)}
 
     def warn_of_copies(self) -> None:
         """Say how many images stand in both splits, in several classes, or in one class twice."""
@@ -177,21 +187,10 @@ class Division:
 
     Every process of a run computes the same division by itself, so nothing needs to be sent. What
     cannot be divided is a DataError or a PartitionError of every method.
-
-    Attributes
-    ----------
-    clients, seed, kind, dirichlet_alpha, classes_per_client, quantity_alpha, min_samples
-        See `partitions.partition`; the kind ``folders`` makes each site of a folder one client.
-    train_samples : int
-        Divide only this many training images, drawn with the classes' shares kept; 0: all.
-    validation_share : float
-        Share of each class that a client holds out, in [0, 1); a class of `HELD_OUT_FROM` images or
-        more gives at least one, and no class gives all.
-    feature_noise, feature_noise_kind, label_noise, label_noise_rate
-        See `noise`.
     """
 
     data_set: DataSet
+    #: From here on see `partitions.partition`; the kind ``folders`` makes each site one client.
     clients: int
     seed: int
     kind: str = "dirichlet"
@@ -199,8 +198,12 @@ class Division:
     classes_per_client: int = 2
     quantity_alpha: float = 0.5
     min_samples: int = 10
+    #: Divide only this many training images, drawn with the classes' shares kept; 0: all.
     train_samples: int = 0
+    #: Share of each class that a client holds out, in [0, 1); a class of `HELD_OUT_FROM` images or
+    #: more gives at least one, and no class gives all.
     validation_share: float = 0.0
+    #: From here on see `noise`.
     feature_noise: float = 0.0
     feature_noise_kind: str = "level"
     label_noise: str = "none"

@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from foundation.errors import DataError
 
+from .agreement import Description
 from .names import shown
 
 if TYPE_CHECKING:
@@ -85,14 +86,6 @@ def _digest(image: Encoded) -> bytes:
     return hashlib.blake2b(content, digest_size=16).digest()
 
 
-@dataclass(frozen=True)
-class Shape:
-    """Channels (1 or 3) and (height, width) that all images of a source share."""
-
-    channels: int
-    image_size: tuple[int, int]
-
-
 #: What to do about images of several sizes.
 RESIZING = (
     "image-size=64 brings all to 64x64 pixels (the shorter side is resized, the centre cut out)"
@@ -103,11 +96,12 @@ _LEAVING_OUT = "unreadable-images=leave-out goes on without such files"
 
 def inspect(
     records: Records, name: str, *, resized: bool = False, leave_out_unreadable: bool = False
-) -> tuple[Shape, str]:
+) -> tuple[int, tuple[int, int], str]:
     """Read the headers of all images and find what they share: their first size, if `resized`.
 
-    Grey and colour images mixed count as colour; the text is then a warning, else empty. No image,
-    an unreadable header, a mode without an 8-bit form, and several sizes are a DataError.
+    Returns channels and (height, width). Grey and colour images mixed count as colour; the text is
+    then a warning, else empty. No image, an unreadable header, a mode without an 8-bit form, and
+    several sizes are a DataError.
     """
     first_of_size: dict[tuple[int, int], str] = {}
     first_of_channels: dict[int, str] = {}
@@ -125,31 +119,30 @@ def inspect(
             f"{name} mixes grey images ({first_of_channels[1]}) and colour images "
             f"({first_of_channels[3]}): all are used as RGB"
         )
-    return Shape(max(first_of_channels), next(iter(first_of_size))), warning
+    return max(first_of_channels), next(iter(first_of_size)), warning
 
 
 def decode(
     records: Records,
-    shape: Shape,
+    like: Description,
     out: npt.NDArray[np.uint8],
     *,
-    resize: bool = False,
     leave_out_unreadable: bool = False,
 ) -> npt.NDArray[np.int64]:
     """Decode images into the first rows of `out`, uint8 (n, C, H, W), and say which these are.
 
-    A corrupt image, or one of another size than `shape` says, is a DataError that names it.
+    A corrupt image, or one of another size than the description's, is a DataError that names it.
     """
     rows: list[int] = []
-    target = shape.image_size if resize else None
+    target = like.image_size if like.resized else None
 
     def pixels_of(encoded: Encoded, where: str) -> npt.NDArray[np.uint8]:
-        return decode_image(encoded, shape.channels, where, target)
+        return decode_image(encoded, like.channels, where, target)
 
     for index, pixels in _each(records, pixels_of, leave_out_unreadable):
         height, width = pixels.shape[1:]
-        if (height, width) != shape.image_size:
-            found = {shape.image_size: "the data set", (height, width): records.where(index)}
+        if (height, width) != like.image_size:
+            found = {like.image_size: "the data set", (height, width): records.where(index)}
             raise _sizes_differ(found)
         out[len(rows)] = pixels
         rows.append(index)
@@ -209,8 +202,13 @@ def _as_seen(image: "Image", where: str) -> "Image":
 
     image = ImageOps.exif_transpose(image)
     if image.mode in _DEEP_GREY_MODES:
-        values = np.asarray(image)
-        pixels = _eight_bits(values, where)
+        values = np.asarray(image).astype(np.int64)
+        if values.min() < 0 or values.max() > 0xFFFF:
+            raise DataError(
+                f"{where} has pixels from {values.min()} to {values.max()}, more than 16 bits "
+                "hold: convert the images to 8 bits per channel"
+            )
+        pixels = np.rint(values / 257).astype(np.uint8)
         # The PNG format can declare one grey value transparent.
         if isinstance(transparent := image.info.get("transparency"), int):
             pixels[values == transparent] = 255
@@ -219,16 +217,6 @@ def _as_seen(image: "Image", where: str) -> "Image":
         return image
     layer = image.convert("RGBA")
     return Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
-
-
-def _eight_bits(pixels: npt.NDArray[np.generic], where: str) -> npt.NDArray[np.uint8]:
-    values = pixels.astype(np.int64)
-    if values.min() < 0 or values.max() > 0xFFFF:
-        raise DataError(
-            f"{where} has pixels from {values.min()} to {values.max()}, more than 16 bits hold: "
-            "convert the images to 8 bits per channel"
-        )
-    return np.rint(values / 257).astype(np.uint8)
 
 
 def _opened(encoded: Path | bytes) -> "Image":

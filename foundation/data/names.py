@@ -39,9 +39,9 @@ def are_numbers(names: Sequence[str]) -> bool:
     return all(name.isascii() and name.isdecimal() and str(int(name)) == name for name in names)
 
 
-def listed(names: Sequence[str]) -> str:
-    """Write names in a message, the first ones if there are many."""
-    shown_names = ", ".join(names[:_MOST_SHOWN])
+def listed(names: Sequence[object]) -> str:
+    """Write names or numbers in a message, the first ones if there are many."""
+    shown_names = ", ".join(map(str, names[:_MOST_SHOWN]))
     more = len(names) - _MOST_SHOWN
     return f"{shown_names} and {more:,} more" if more > 0 else shown_names
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
-from foundation.scores import Outcomes, Z, figures_sentence
+from foundation.scores import Gain, Outcomes, Z, figures_sentence
 from foundation.wording import counted, duration, rounds_left
 
 if TYPE_CHECKING:
@@ -151,6 +151,36 @@ class ClientJudgement:
     before: float | None
     stage: float | None
     kept: float | None
+
+
+@dataclass(frozen=True)
+class SiteGain:
+    """Accuracies of a site's own model and of the federation's on its held-out images.
+
+    Only the federation's model has ``gained`` images right, only the own ``lost`` ones. The
+    confusion matrices are there where clients answer by class.
+    """
+
+    client: int | None
+    name: str
+    images: int | None
+    own: float | None
+    joined: float | None
+    gained: int | None
+    lost: int | None
+    own_confusion: Sequence[Sequence[int]] | None = None
+    joined_confusion: Sequence[Sequence[int]] | None = None
+
+    @property
+    def gain(self) -> Gain | None:
+        """What joining gained the site, in accuracy."""
+        return _gain(self)
+
+
+def _gain(told: SiteGain | OwnModels) -> Gain | None:
+    if not told.images or told.gained is None or told.lost is None:
+        return None
+    return Gain.of_counts(told.gained, told.lost, told.images)
 
 
 def _accuracy(accuracy: float | None, measured: Measured | None) -> str:
@@ -385,6 +415,45 @@ class Scored(Event):
         # Of a stage's own result its evaluation says enough.
         outcomes = Outcomes.read(self.whole) if self.stage == "selected" else None
         return "" if outcomes is None else f"model kept: {figures_sentence(outcomes)}"
+
+
+@dataclass(frozen=True)
+class OwnModels(Event):
+    """The model kept was held against those that the sites trained alone, for so many rounds.
+
+    Numbers are those of :class:`SiteGain` for all sites together; unknown if none answered.
+    """
+
+    event = "own_models"
+    rounds: int
+    images: int | None
+    own: float | None
+    joined: float | None
+    gained: int | None
+    lost: int | None
+    sites: Sequence[SiteGain]
+    failures: Sequence[Failure]
+    seconds: float | None
+
+    @property
+    def gain(self) -> Gain | None:
+        """What joining gained all sites together."""
+        return _gain(self)
+
+    def sentence(self, rounds: int | None = None) -> str:
+        if self.gain is None:
+            return "no site held the model against one of its own"
+        word = "lost" if self.gain.value < 0 else "gained"
+        return (
+            f"joining {word} {100 * abs(self.gain.value):.1f} ± {100 * self.gain.half_width:.1f} "
+            f"points over the sites' own models, on {self.images} held-out images of "
+            f"{counted(len(self.sites), 'client')}"
+            + (": undecided, less than these images can tell apart" if self.gain.undecided else "")
+        )
+
+    @property
+    def warnings(self) -> Sequence[str]:
+        return [f"own model: {f.who} did not compare: {f.reason}" for f in self.failures]
 
 
 @dataclass(frozen=True)

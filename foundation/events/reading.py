@@ -15,8 +15,9 @@ from types import NoneType
 from typing import Any, get_args, get_origin, get_type_hints
 
 from foundation.events.family import Event
-from foundation.events.metrics import METRICS, complete_bytes
 
+#: The file's name in a run's directory: one JSON object a line, readable at any moment.
+METRICS = "metrics.jsonl"
 #: A field of an event that takes all keys that are no other's.
 _NOTES = "notes"
 
@@ -162,3 +163,8 @@ def _fitted(hint: Any, value: Any) -> Any:
     if hint in (str, bool) and isinstance(value, hint):
         return value
     raise _UnfitError
+
+
+def complete_bytes(content: bytes) -> int:
+    """Return the number of bytes up to and with the last line end."""
+    return content.rfind(b"\n") + 1

@@ -57,23 +57,10 @@ def gather(
     """Ask clients, and return their checked answers.
 
     One message is built and one reply is checked at a time, so memory does not grow with the
-    clients beyond what ``check`` returns.
-
-    Parameters
-    ----------
-    addresses
-        Whom to ask: client index to node id, None for a client that is not connected.
-    message_type
-        Such as ``"train"`` or ``"query.describe"``.
-    content
-        Builds the message's content for a client; called when it is the client's turn.
-    check
-        Gets a client and the content of its reply, and returns what is worth keeping of it; raises
-        :class:`InvalidContent` if the reply is of no use.
-    timeout
-        Seconds, as :func:`foundation.messages.exchange.exchange` counts them.
-    progress
-        Called with how many have answered or failed, and how many were asked.
+    clients beyond what ``check`` keeps of a reply; it raises :class:`InvalidContent` if that is of
+    no use. ``content`` builds a client's message when it is its turn. ``addresses`` are node ids by
+    client, None for one that is not connected; ``timeout`` are seconds, as :func:`exchange` counts
+    them; ``progress`` is called with how many have answered or failed, and how many were asked.
     """
     connected = {client: node for client, node in addresses.items() if node is not None}
     messages = (

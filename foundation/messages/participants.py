@@ -7,7 +7,6 @@ edge client without one gets the next free index in the order of node ids.
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -16,6 +15,7 @@ from typing import Any
 from flwr.serverapp import Grid
 
 from foundation import ExpectedError
+from foundation.errors import log
 from foundation.messages.frozen_layers import FrozenLayers
 from foundation.messages.gather import Gathered
 from foundation.settings.configuration import ConfigurationError
@@ -28,8 +28,6 @@ _SHORTEST_DESCRIPTION_SECONDS = 180.0
 # No node has this id.
 _NOBODY = -1
 
-log = logging.getLogger("flwr.fedf2dg")
-
 
 class MissingClients(ExpectedError, RuntimeError):
     """Fewer nodes answered than the run needs."""
@@ -37,37 +35,25 @@ class MissingClients(ExpectedError, RuntimeError):
 
 @dataclass(frozen=True)
 class Participant:
-    """One client as it describes itself when it joins; what it did not say is empty.
+    """One client as it describes itself when it joins; what it did not say is empty."""
 
-    Attributes
-    ----------
-    client : int
-        Stable index; of a node that was not let in yet, the partition that it claims, or -1.
-    node_id : int
-        Flower's id of the node that speaks for it now.
-    num_examples : int
-        Training samples n_i, at least 1: the client's weight in every average.
-    held_out : tuple of int
-        Held-out images by class, or in one column where the server may not know the classes: the
-        client's weight when it judges.
-    site_name : str
-        What the client's site calls itself.
-    label_counts : tuple of int
-        Training images by class, where the server may know them exactly: a message of its own
-        would cost the client's site another process.
-    digest : str
-        Another one where a site's images are others.
-    partitions : int
-        How many parts a simulation's data have; 0 for a real site.
-    """
-
+    #: Stable index; of a node that was not let in yet, the partition that it claims, or -1.
     client: int
+    #: Flower's id of the node that speaks for it now.
     node_id: int
+    #: Training samples n_i, at least 1: the client's weight in every average.
     num_examples: int
+    #: Held-out images by class, or in one column where the server may not know the classes: the
+    #: client's weight when it judges.
     held_out: tuple[int, ...] = ()
+    #: What the client's site calls itself.
     site_name: str = ""
+    #: Training images by class, where the server may know them exactly: a message of its own would
+    #: cost the client's site another process.
     label_counts: tuple[int, ...] = ()
+    #: Another one where a site's images are others.
     digest: str = ""
+    #: How many parts a simulation's data have; 0 for a real site.
     partitions: int = 0
 
 
@@ -163,30 +149,19 @@ class Participants:
         was resumed: a site that is gone for good must not end it. Otherwise, and if one cannot
         answer, that is MissingClients; another number of nodes is a ConfigurationError.
         """
-        deadline = time.monotonic() + self.timeout
-        while True:
-            nodes = set(grid.get_node_ids())
-            self._meet(grid, nodes)
-            here = len(self.available)
-            if here >= self.expected:
-                break
-            if time.monotonic() > deadline:
-                missing = (
-                    f"{here} of {self.expected} clients were connected after {self.timeout:g} s"
-                )
-                silent = len(nodes - self._turned_away.keys()) - here
-                if silent > 0:
-                    missing += f"; {silent} nodes did not say who they are"
-                for reason in self._turned_away.values():
-                    missing += f"; {reason}"
-                if self._before and 0 < at_least <= here:
-                    log.warning("%s: going on without the others", missing)
-                    break
+        self._wait(grid, self.expected)
+        here = len(self.available)
+        if here < self.expected:
+            missing = [f"{here} of {self.expected} clients were connected after {self.timeout:g} s"]
+            if (silent := len(self._online - self._turned_away.keys()) - here) > 0:
+                missing.append(f"{silent} nodes did not say who they are")
+            said = "; ".join([*missing, *self._turned_away.values()])
+            if not (self._before and 0 < at_least <= here):
                 raise MissingClients(
-                    f"{missing}. Start the missing SuperNodes, raise node-timeout, or "
+                    f"{said}. Start the missing SuperNodes, raise node-timeout, or "
                     f"set num-clients={here or 1}. In a simulation: " + self._simulation_command()
                 )
-            time.sleep(_POLL_SECONDS if not nodes else _RECONNECT_POLL_SECONDS)
+            log.warning("%s: going on without the others", said)
         if len(self._by_client) > self.expected:
             raise ConfigurationError(self._wrong_count(len(self._by_client)))
         # All, so that a real site cannot make the server forget who the others are.
@@ -204,7 +179,6 @@ class Participants:
         if not self._complete:
             self.discover(grid)
             return
-        deadline = time.monotonic() + self.timeout
         self._meet(grid, set(grid.get_node_ids()))
         if len(self.available) < at_least:
             log.warning(
@@ -213,9 +187,19 @@ class Participants:
                 at_least,
                 self.timeout,
             )
-        while len(self.available) < at_least and time.monotonic() < deadline:
-            time.sleep(_RECONNECT_POLL_SECONDS)
+            self._wait(grid, at_least)
+
+    def _wait(self, grid: Grid, enough: int) -> None:
+        """Meet clients until enough are connected, or the time is over.
+
+        The grid is empty for a moment at the start of a run.
+        """
+        deadline = time.monotonic() + self.timeout
+        while True:
             self._meet(grid, set(grid.get_node_ids()))
+            if len(self.available) >= enough or time.monotonic() > deadline:
+                return
+            time.sleep(_RECONNECT_POLL_SECONDS if self._online else _POLL_SECONDS)
 
     def remember(self) -> dict[str, dict[str, Any]]:
         """Return what is known of a deployment's clients, by index, for a checkpoint."""

@@ -5,6 +5,7 @@ from .device import bfloat16_pays as bfloat16_pays
 from .device import device_of as device_of
 from .device import fit_threads as fit_threads
 from .device import gpu_shares as gpu_shares
+from .device import gpus_of as gpus_of
 from .device import native_bfloat16 as native_bfloat16
 from .device import release_memory as release_memory
 from .device import resolve_device as resolve_device

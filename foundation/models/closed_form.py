@@ -12,6 +12,7 @@ analysis is ridge regression with other scales (Hastie, Buja and Tibshirani 1995
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -208,7 +209,28 @@ def regularised_discriminant(
     return LinearHead(weight, prior - 0.5 * (weight * sums.means).sum(1))
 
 
-def nearest_mean_head(sums: FeatureSums) -> LinearHead:
-    """Return w_c = μ_c, b_c = −½·‖μ_c‖² (FedNCM, Legate et al. 2023)."""
+def nearest_mean_head(
+    sums: FeatureSums, strength: float = 0.0, balanced: bool = False
+) -> LinearHead:
+    """Return w_c = μ_c, b_c = −½·‖μ_c‖² (FedNCM, Legate et al. 2023), at any strength."""
     means = sums.means
     return LinearHead(means, -0.5 * means.square().sum(1))
+
+
+#: What solves for a head of a form, from sums, the strength r, and whether it is balanced.
+SOLVERS: dict[str, Callable[[FeatureSums, float, bool], LinearHead]] = {
+    "discriminant": regularised_discriminant,
+    "ridge": ridge_head,
+    "nearest-mean": nearest_mean_head,
+}
+#: Temperatures that are tried on held-out images. Taken is the largest whose likelihood is within
+#: the 95 % interval (Wilks 1938): few images that are all classified correctly would make a head
+#: ever surer.
+TEMPERATURES = tuple(2.0**power for power in range(-2, 10))
+_WITHIN = 1.92
+
+
+def likely_temperature(losses: Sequence[float]) -> float:
+    """Return which of :data:`TEMPERATURES` is taken, by the sum of losses at each."""
+    most = min(losses) + _WITHIN
+    return max(t for t, loss in zip(TEMPERATURES, losses, strict=True) if loss <= most)

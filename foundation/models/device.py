@@ -32,18 +32,21 @@ def resolve_device(name: str) -> torch.device:
     return device
 
 
-def gpu_shares(name: str) -> list[dict[str, str]]:
-    """Return what to tell processes that share out this one's work, so that each has a GPU.
-
-    Environment variables for each GPU of a device (see :func:`resolve_device`): the k-th process
-    takes the (k mod length)-th. Empty where the work is done on the processor.
-    """
+def gpus_of(name: str) -> list[int]:
+    """Return the numbers of the GPUs that a device means; see :func:`resolve_device`."""
     device = resolve_device(name)
     if device.type != "cuda":
         return []
-    if device.index is not None:
-        return [{_OWN_GPU: str(device.index)}]
-    return [{_OWN_GPU: str(index)} for index in range(torch.cuda.device_count())]
+    return list(range(torch.cuda.device_count())) if device.index is None else [device.index]
+
+
+def gpu_shares(name: str) -> list[dict[str, str]]:
+    """Return what to tell processes that share out this one's work, so that each has a GPU.
+
+    Environment variables for each GPU of a device: the k-th process takes the (k mod length)-th.
+    Empty where the work is done on the processor.
+    """
+    return [{_OWN_GPU: str(index)} for index in gpus_of(name)]
 
 
 def release_memory(device: torch.device) -> None:

@@ -89,8 +89,8 @@ class RunConfiguration(PostTrainingKeys, FederatedDataKeys, FederatedTrainingKey
     processes: int = key(
         0,
         "Processes to share work over on this machine: clients of the local engine, and the models "
-        "to invert. 0: one per processor, at most 8, where the work is worth it, or one per GPU; "
-        "1: none but this. More than there are GPUs share them.",
+        "to invert. 0: one per processor, at most 8, where the work is worth it; with GPUs one for "
+        "each, or up to four for clients of small models that its memory holds. 1: none but this.",
         minimum=0,
         binds="run",
     )
@@ -213,6 +213,11 @@ class RunConfiguration(PostTrainingKeys, FederatedDataKeys, FederatedTrainingKey
             yield (
                 f"patience = {self.patience} needs a validation-share above 0: rounds are judged "
                 "on the images that the clients hold out"
+            )
+        if self.baseline != "none" and self.validation_share == 0:
+            yield (
+                f"baseline = {self.baseline!r} needs a validation-share above 0: the sites compare "
+                "on the images that they hold out"
             )
         if self.min_successful_clients > self.clients_per_round:
             yield (

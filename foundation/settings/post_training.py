@@ -40,6 +40,15 @@ class PostTrainingKeys(Section):
         choices=("clients", "none"),
         binds="distil",
     )
+    baseline: str = key(
+        "none",
+        "What the model that is kept is held against at the end. local: every site that holds "
+        "images out trains a model alone, with the same settings and from the same weights, for as "
+        "many rounds (without rounds: a head in closed form on its own features), and counts on "
+        "these images what joining gained it; its model stays there. One message more.",
+        choices=("none", "local"),
+        binds="run",
+    )
     personal: str = key(
         "none",
         "What of the model each site may have for itself, where that is better on the images that "

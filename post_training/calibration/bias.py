@@ -6,8 +6,6 @@ to its head's bias. A class of which there are no images keeps its bias: nothing
 
 from __future__ import annotations
 
-import logging
-
 import torch
 from torch import Tensor
 
@@ -20,8 +18,6 @@ from questions.class_statistics import StatisticsRequest
 from ..method import NoAnswer, Settings
 from ..pseudo_order import common_images
 from ..trained import Trained
-
-log = logging.getLogger("flwr.fedf2dg")
 
 # A class that the model never predicts would ask for an infinite bias.
 _SMALLEST_PREDICTION = 1e-8

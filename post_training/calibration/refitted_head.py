@@ -7,8 +7,6 @@ virtual features.
 
 from __future__ import annotations
 
-import logging
-
 from foundation.events.family import Calibrated
 from foundation.models import State
 from foundation.models.head import LinearHead, head_name, head_parameters, with_head
@@ -25,8 +23,6 @@ from .linear_head import (
     trained_head,
     virtual_features,
 )
-
-log = logging.getLogger("flwr.fedf2dg")
 
 # Virtual features: so many of a class at least and at most, and in between so many of all classes.
 _FEWEST, _MOST, _TOGETHER = 100, 1000, 10_000

@@ -12,7 +12,7 @@ from fedf2dg.deployment.certificates import CertificateError
 from fedf2dg.simulation.flower_engine import FlowerRunError
 from foundation import ExpectedError, UsageError, say_expected_errors_plainly
 from foundation.data import DataError, PartitionError
-from foundation.events.metrics import MetricsError
+from foundation.events.log import MetricsError
 from foundation.messages.participants import MissingClients
 from foundation.processes import ProcessDied
 from foundation.settings.configuration import ConfigurationError

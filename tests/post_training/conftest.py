@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from foundation.models import build, cpu_state
-from post_training.in_memory import TrainedModels
+from post_training.library import TrainedModels
 from post_training.trained import Inputs
 
 CLASSES, SHAPE = 3, (1, 8, 8)

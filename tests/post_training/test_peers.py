@@ -18,7 +18,7 @@ from foundation.models.state import StateLayout
 from foundation.settings.configuration import RunConfiguration
 from post_training import Settings, methods
 from post_training.co_boosting import diversified
-from post_training.in_memory import TrainedModels
+from post_training.library import TrainedModels
 from post_training.local_ensemble import ALL_CLIENTS, NoTeacher, balanced_labels, local_ensemble
 from post_training.trained import Inputs
 

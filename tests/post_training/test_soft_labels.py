@@ -11,7 +11,7 @@ from foundation.models import build, cpu_state
 from foundation.settings.configuration import RunConfiguration
 from generation import PseudoData
 from post_training import Settings, methods
-from post_training.in_memory import TrainedModels
+from post_training.library import TrainedModels
 from post_training.soft_labels import soft_labels
 from post_training.trained import Inputs
 

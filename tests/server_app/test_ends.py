@@ -10,7 +10,7 @@ from filelock import FileLock
 
 import post_training.fedf2dg
 from fedf2dg.report import follow
-from foundation.events.metrics import MetricsFile
+from foundation.events.log import MetricsFile
 from foundation.settings.configuration import ConfigurationError
 from server_app import preflight
 from server_app.checkpoints import CheckpointError

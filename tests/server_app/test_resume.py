@@ -18,7 +18,7 @@ import torch
 import foundation.models.evaluation
 from fedf2dg.simulation.local_grid import LocalGrid
 from foundation import ProgressLog
-from foundation.events.metrics import MetricsFile
+from foundation.events.log import MetricsFile
 from foundation.messages.participants import MissingClients
 from foundation.models import client_store
 from foundation.settings.configuration import ConfigurationError

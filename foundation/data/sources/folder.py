@@ -7,6 +7,7 @@ nobody's: it is the test set of the server.
 """
 
 import difflib
+import re
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -146,10 +147,13 @@ def sites(name: str, directory: Path, class_names: Sequence[str] = ()) -> Collec
         )
     if not training:
         raise DataError(f"{shown(directory)}: no site has training images")
-    known = tuple(composed(name) for name in class_names) or (
-        read[common[0]].class_names if common else _united(read, training)
-    )
-    if not class_names and not common:
+    known = tuple(composed(name) for name in class_names)
+    if not known and common:
+        known = read[common[0]].class_names
+    elif not known:
+        found = [(name, place) for place in training for name in read[place].class_names]
+        refuse_look_alikes((name, f"site {shown(place.name)}") for name, place in found)
+        known = in_order(name for name, _ in found)
         _warn_of_misspelt_classes(
             {names[place]: set(read[place].class_names) for place in training}
         )
@@ -170,6 +174,11 @@ def sites(name: str, directory: Path, class_names: Sequence[str] = ()) -> Collec
         ),
         sites=tuple(names[place] for place in training),
         site_sizes=tuple(len(records.labels) for records in parts["train"]),
+        test_sites=tuple(
+            -1 if common else training.index(place)
+            for place, records in zip(tested, parts["test"], strict=True)
+            for _ in records.labels
+        ),
         spare=tuple(not common and any(opened[place].spare) for place in training),
     )
 
@@ -179,12 +188,6 @@ def _opened(place: Path, class_names: tuple[str, ...]) -> Collection:
         return own_files(place, class_names)
     except DataError as error:
         raise DataError(f"site {shown(place.name)}: {error}") from error
-
-
-def _united(read: dict[Path, Collection], training: Sequence[Path]) -> tuple[str, ...]:
-    found = [(name, place) for place in training for name in read[place].class_names]
-    refuse_look_alikes((name, f"site {shown(place.name)}") for name, place in found)
-    return in_order(name for name, _ in found)
 
 
 def _warn_of_misspelt_classes(classes: dict[str, set[str]]) -> None:
@@ -203,15 +206,11 @@ def _warn_of_misspelt_classes(classes: dict[str, set[str]]) -> None:
             close = difflib.get_close_matches(name, missing, n=1, cutoff=_NEARLY_EQUAL)
             swapped = [other for other in missing if sorted(other) == sorted(name)]
             for other in (close or swapped)[:1]:
-                if _digits(name) == _digits(other):
+                if re.sub(r"\D", "", name) == re.sub(r"\D", "", other):
                     warn_once(
                         f"site {site} alone has the class '{name}', and lacks '{other}', which "
                         "others have: if both are one class, give it one name"
                     )
-
-
-def _digits(name: str) -> str:
-    return "".join(letter for letter in name if letter.isdigit())
 
 
 source = Source("folder", _open, own=True)

@@ -191,8 +191,13 @@ def parquet(
         for split, paths in files.items()
     }
     every = [file for split in opened.values() for file in split]
-    for split in opened.values():
-        _require_same_columns(split)
+    for first, *others in opened.values():
+        for file in others:
+            if (file.image, file.label) != (first.image, first.label):
+                raise DataError(
+                    f"{shown(file.path)} lacks the columns '{first.image}' and '{first.label}' of "
+                    f"{shown(first.path)}"
+                )
     lists = {file.spoken for file in every if file.spoken} if description is None else set()
     if description is None:
         _refuse_numbers_beside_names(every, lists)
@@ -387,16 +392,6 @@ def _names_in_metadata(schema: "pa.Schema", label: str) -> tuple[str, ...]:
     except (KeyError, TypeError, ValueError):
         return ()
     return tuple(composed(str(name)) for name in names)
-
-
-def _require_same_columns(files: Sequence[_File]) -> None:
-    first = files[0]
-    for file in files:
-        if (file.image, file.label) != (first.image, first.label):
-            raise DataError(
-                f"{shown(file.path)} lacks the columns '{first.image}' and '{first.label}' of "
-                f"{shown(first.path)}"
-            )
 
 
 def _refuse_numbers_beside_names(files: Sequence[_File], lists: set[tuple[str, ...]]) -> None:

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import io
-import logging
 import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from foundation.errors import log
 from foundation.events.sinks import Sink
-
-log = logging.getLogger("flwr.fedf2dg")
 
 
 class MlflowRun:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from foundation.errors import log
 from foundation.events.family import (
     EpochDone,
     Evaluated,
     Event,
     ImagesMade,
     Judged,
+    OwnModels,
     RoundDone,
     RunEnded,
     RunOpened,
@@ -22,8 +23,6 @@ from foundation.events.reading import number
 from foundation.events.sinks import OpenSink, Sink
 from foundation.members import SINKS
 from foundation.scores import OF_ALL, Outcomes
-
-log = logging.getLogger("flwr.fedf2dg")
 
 Numbers = tuple[str, int, dict[str, Any]]
 #: Of a run's directory and class names, by name and step: what draws each picture as PNG.
@@ -96,6 +95,11 @@ class Relay:
                 if (outcomes := Outcomes.read(event.whole)) is not None:
                     values = {name: figure(outcomes).value for name, figure in OF_ALL.items()}
                     yield "figures of the model kept", self._place(event.stage), values
+            case OwnModels():
+                gains = {"all": event.gain}
+                gains |= {site.name or f"{site.client}": site.gain for site in event.sites}
+                values = {name: gain.value for name, gain in gains.items() if gain is not None}
+                yield "gains over the sites' own models", 0, values
             case Judged():
                 yield self._of_stage(event, ("gain", "standard_error", "step"))
                 kept = {row.name or f"{row.client}": row.kept for row in event.clients}

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from fedf2dg.report import follow
-from foundation.events.metrics import MetricsFile
+from foundation.events.log import MetricsFile
 from foundation.progress import PROGRESS
 
 

@@ -13,6 +13,7 @@ import pytest
 from fedf2dg.report import RunRecord, write_report
 from fedf2dg.report.judgements import helped, plain
 from fedf2dg.report.model_card import model_card
+from fedf2dg.report.own_models import gains_table
 from fedf2dg.report.report import title
 from fedf2dg.report.verdict import (
     Evidence,
@@ -23,8 +24,10 @@ from fedf2dg.report.verdict import (
     sites_table,
     verdict,
 )
+from foundation.events.family import OwnModels, SiteGain
+from foundation.events.reading import to_json
 from foundation.models import ModelDescription
-from foundation.scores import Outcomes, difference_interval
+from foundation.scores import Gain, Outcomes, difference_interval
 
 WriteRun = Callable[..., Path]
 NAMES = ("cat", "horse", "ship")
@@ -182,6 +185,47 @@ def test_a_run_of_an_earlier_release_is_judged_by_what_it_tells() -> None:
     assert verdict(known.whole, NAMES).word == "Guessing"
     assert known.sites["north"].right == 4
     assert Evidence.of({}).whole is None and lines(Evidence.of({}), NAMES)
+
+
+def own_models(*sites: tuple[str, int, int, int]) -> dict[str, Any]:
+    """Return a summary's part about sites' own models: name, images, gained and lost."""
+    rows = [
+        SiteGain(client, name, images, 0.5, 0.5 + (gained - lost) / images, gained, lost)
+        for client, (name, images, gained, lost) in enumerate(sites)
+    ]
+    images, gained, lost = (sum(site[part] for site in sites) for part in (1, 2, 3))
+    return to_json(OwnModels(2, images, 0.5, 0.6, gained, lost, rows, (), 1.0))
+
+
+def test_joining_is_held_against_the_sites_own_models() -> None:
+    summary: dict[str, Any] = {}
+    evidence(summary)
+    summary["own_models"] = own_models(
+        ("north", 98, 20, 2), ("south", 94, 2, 20), ("west", 9, 1, 1)
+    )
+    found = Evidence.of(json.loads(json.dumps(summary)))
+    words = {str(row[0]): row[1] for row in sites_table(found, NAMES).rows}
+    assert words["north"].content == (  # type: ignore[union-attr]
+        "Better than guessing; better than the site's own model by 18.4 points"
+    )
+    assert words["south"].content == (  # type: ignore[union-attr]
+        "Worse than guessing; worse than the site's own model by 19.1 points"
+    )
+    # Nobody else told of this site, where nothing else was measured there.
+    assert "not shown to be better than the site's own model" in words["west"].content  # type: ignore
+    assert "own model" not in words["<b>east"].content  # type: ignore[union-attr]
+    gain = Gain.of_counts(23, 23, 201)
+    whole = lines(found, NAMES)[0]
+    assert "; not shown to be better than the sites' own models: " in whole
+    assert f"({100 * gain.low:+.1f} to {100 * gain.high:+.1f})" in whole
+    assert [row[0] for row in gains_table(found.own).rows] == ["all", "south", "west", "north"]
+
+
+def test_a_good_model_that_a_site_does_better_without_is_no_good_news() -> None:
+    assert verdict(GOOD, NAMES, gain=Gain.of_counts(2, 20, 98)).kind == "bad"
+    assert verdict(GOOD, NAMES, gain=Gain.of_counts(2, 2, 98)).kind == "unsure"
+    assert verdict(GOOD, NAMES, gain=Gain.of_counts(20, 2, 98)).kind == "good"
+    assert verdict(ALWAYS_CAT, NAMES, gain=Gain.of_counts(20, 2, 100)).kind == "bad"
 
 
 def judged(run: Path, *verdicts: tuple[str, float, float, float], selected: str) -> RunRecord:

@@ -70,6 +70,8 @@ def test_figures_are_scikit_learns_on_the_single_predictions(
     np.testing.assert_array_equal(found["confusion"], metrics.confusion_matrix(labels, predicted))
     f1 = metrics.f1_score(labels, predicted, average=None, zero_division=0.0)
     assert [row["f1"]["value"] or 0.0 for row in found["by_class"]] == pytest.approx(f1)
+    area = metrics.roc_auc_score(labels, shares, multi_class="ovr", average="macro")
+    assert found["auroc"]["value"] == pytest.approx(area, abs=1e-12)
     assert {name: part["images"] for name, part in told["folders"].items()} == {
         "north": 30,
         "south": 20,

@@ -57,6 +57,16 @@ def test_without_a_server_classes_are_all_that_sites_have_and_their_tests_are_th
     assert (train + test).tolist() == [3, 6, 7]
 
 
+def test_a_test_image_is_its_sites_and_the_servers_are_nobodys(tmp_path: Path) -> None:
+    data_set = DataSet("folder", str(three_sites(tmp_path / "sites")))
+    place, whose = data_set.places("test"), data_set.test_sites()
+    rows = np.concatenate(list(whose.values()))
+    assert sorted(rows.tolist()) == list(range(len(data_set.load("test"))))
+    assert "clinic-b" in whose and all(f"{s}" in place(int(r)) for s in whose for r in whose[s])
+    assert DataSet("folder", str(with_server(tmp_path / "more"))).test_sites() == {}
+    assert DataSet("digits").test_sites() == {}
+
+
 def test_a_site_holds_out_of_its_own(tmp_path: Path) -> None:
     root = with_server(tmp_path)
     write_folder(root / "clinic-a", {"cat": pictures(30)})

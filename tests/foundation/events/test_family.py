@@ -9,8 +9,7 @@ import pytest
 
 from foundation.events import family
 from foundation.events.family import Event, Failure, Measured, RoundDone
-from foundation.events.log import EventLog
-from foundation.events.metrics import json_value
+from foundation.events.log import EventLog, json_value
 from foundation.events.reading import from_json, read_run, to_json
 from foundation.scores import Outcomes
 
@@ -70,6 +69,17 @@ EVENTS = [
     family.TeacherTaken(3, 0.5),
     family.Scored("selected", {"images": 3}, (family.SiteOutcomes(0, "north", {"images": 3}),)),
     family.RoundJudged(3, 2, 1, 6, 0.5, -0.1, 0.2),
+    family.OwnModels(
+        2,
+        6,
+        0.5,
+        0.6,
+        2,
+        1,
+        (family.SiteGain(0, "north", 6, 0.5, 0.6, 2, 1, ((2, 1), (2, 1)), ((3, 0), (2, 1))),),
+        (Failure(1, "gone"),),
+        1.0,
+    ),
     family.RunEnded("failed", "the disk is full"),
 ]
 

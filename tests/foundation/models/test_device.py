@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 import time
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
 
-from fedf2dg.simulation import flower_engine, local_run
+from fedf2dg.simulation import flower_engine, local_run, side_by_side
 from fedf2dg.simulation.simulate import simulate
 from foundation.models import gpu_shares, resolve_device
 from foundation.processes import WorkerPool, Workers, suitable
 from foundation.settings.configuration import ConfigurationError, RunConfiguration
+
+GB = 10**9
 
 
 def with_gpus(count: int) -> None:
@@ -97,12 +101,49 @@ def test_each_gpu_gets_a_process_and_more_share_them() -> None:
 def test_the_local_engine_and_the_server_start_a_process_for_each_gpu(
     gpus: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda gpu: (80 * GB, 80 * GB))
     assert local_run._processes(RunConfiguration(num_clients=10)) == 2
     assert local_run._processes(RunConfiguration(num_clients=10, device="cuda:1")) == 1
     pool = WorkerPool(0, gpu_shares("auto"))
     workers = pool.workers(tasks=10, operations=0.0)
     assert workers is not None and workers.count == 2
     assert WorkerPool(0, gpu_shares("cuda:0")).workers(tasks=10, operations=1e20) is None
+
+
+LONG = RunConfiguration(num_clients=9, num_server_rounds=1000)
+FULL = {"model": "resnet18", "batch_size": 2048, "num_server_rounds": 10_000}
+
+
+@pytest.mark.parametrize("gpus", [2], indirect=True)
+@pytest.mark.parametrize(
+    ("changes", "cores", "free", "count", "reason"),
+    [
+        ({}, 16, (80, 90), 8, "more gain little"),
+        ({}, 6, (80, 90), 6, "no more processors"),
+        ({}, 16, (90, 3.5), 4, "3.5 GB are free"),
+        ({}, 16, (90, 1), 2, "1.0 GB are free"),
+        ({"num_clients": 7}, 16, (80, 90), 6, "no more clients"),
+        ({"num_server_rounds": 2}, 16, (80, 90), 2, "the run is short"),
+        (FULL, 16, (80, 90), 2, "one fills it"),
+        ({"device": "cuda:0"}, 16, (80, 90), 4, "more gain little"),
+        ({"processes": 5}, 16, (80, 90), 5, ""),
+    ],
+)
+def test_clients_share_a_gpu_where_that_pays_and_memory_holds_them(
+    gpus: int,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    changes: dict[str, Any],
+    cores: int,
+    free: tuple[float, float],
+    count: int,
+    reason: str,
+) -> None:
+    monkeypatch.setattr(side_by_side, "cores", lambda: cores)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda gpu: (int(free[gpu] * GB), 90 * GB))
+    with caplog.at_level(logging.INFO):
+        assert local_run._processes(replace(LONG, **changes)) == count
+    assert reason in caplog.text and ("Side by side" in caplog.text) == bool(reason)
 
 
 @pytest.mark.parametrize(

@@ -7,9 +7,8 @@ import pytest
 
 from foundation.data import DataSet, Division, data_set
 from foundation.messages.participants import Participant
-from server_app import same_data
 from server_app.checkpoints import CheckpointError
-from server_app.same_data import (
+from server_app.images import (
     described_data,
     require_same_data,
     warn_of_other_images,
@@ -108,7 +107,7 @@ def test_a_digest_says_no_more_than_whether_images_are_the_same(images: Path) ->
 @pytest.fixture
 def warned(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     seen: list[str] = []
-    monkeypatch.setattr(same_data.log, "warning", lambda text, *of: seen.append(text % of))
+    monkeypatch.setattr("server_app.images.log.warning", lambda text, *of: seen.append(text % of))
     return seen
 
 

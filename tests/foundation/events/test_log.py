@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from foundation.events.metrics import MetricsError, MetricsFile, json_value
+from foundation.events.log import MetricsError, MetricsFile, json_value
 from foundation.events.reading import read_run
 from tests.made_up_runs import events_in
 
@@ -84,7 +84,7 @@ def test_a_killed_process_leaves_whole_events(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
     program = (
         "import itertools, sys\n"
-        "from foundation.events.metrics import MetricsFile\n"
+        "from foundation.events.log import MetricsFile\n"
         "metrics = MetricsFile(sys.argv[1])\n"
         "for n in itertools.count(): metrics.append('round', round=n, filling='x' * 5000)\n"
     )
