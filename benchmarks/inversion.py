@@ -6,12 +6,21 @@ from functools import partial
 import torch
 from torch import nn
 
-from benchmarks.measure import Comparison, Timed, Variant, alternate, measure_ceilings, now
+from benchmarks.measure import (
+    Comparison,
+    Timed,
+    Variant,
+    alternate,
+    measure_ceilings,
+    now,
+    recordings,
+)
 from benchmarks.textbook import textbook_inversion
 from foundation import models
 from foundation.settings import Compile, Precision
 from generation import InversionEngine, InversionSettings
 from generation.acceleration import forward_operations
+from generation.engine import CHECK_INTERVAL
 
 REPEATS = 5
 
@@ -52,9 +61,14 @@ def run(size: str, device: torch.device) -> Iterator[Comparison]:
     ceilings = measure_ceilings(device)
     for setup in SETUPS[size]:
         for group in WAYS[size]:
-            yield _compare(
-                *setup, ways_of_engine=possible(group, ceilings), device=device, ceilings=ceilings
-            )
+            for how in recordings(device):
+                yield _compare(
+                    *setup,
+                    ways_of_engine=possible(group, ceilings),
+                    how=how,
+                    device=device,
+                    ceilings=ceilings,
+                )
 
 
 def possible(ways: Ways, ceilings: dict[str, float]) -> Ways:
@@ -74,6 +88,7 @@ def _compare(
     steps: int,
     *,
     ways_of_engine: Ways,
+    how: str,
     device: torch.device,
     ceilings: dict[str, float],
 ) -> Comparison:
@@ -91,12 +106,17 @@ def _compare(
     }
     precisions = {"textbook": "float32"}
     engines: list[InversionEngine] = []
+    # What is timed comes behind a look at the objective, and behind the recording.
+    before = CHECK_INTERVAL if how else 1
     for precision, compilation in ways_of_engine:
-        settings = InversionSettings(iterations=steps + 1, precision=precision, compile=compilation)
+        iterations = before + steps
+        settings = InversionSettings(
+            iterations=iterations, precision=precision, compile=compilation
+        )
         engine = InversionEngine(model, shape, settings, device=device)
         engines.append(engine)
-        way = f"{precision}{', compiled' if compilation == 'on' else ''}"
-        ways[way] = partial(_engine_step, engine, model, labels)
+        way = f"{precision}{', compiled' if compilation == 'on' else ''}{how}"
+        ways[way] = partial(_engine_step, engine, model, labels, before)
         precisions[way] = precision
     times = alternate(ways, REPEATS)
     for engine in engines:
@@ -128,14 +148,12 @@ def _textbook_step(
     return (now() - start) / steps
 
 
-def _engine_step(engine: InversionEngine, model: nn.Module, labels: torch.Tensor) -> float:
+def _engine_step(
+    engine: InversionEngine, model: nn.Module, labels: torch.Tensor, before: int
+) -> float:
     # Progress is reported when a step has really ended, first after step 1, at last after the last:
     # the time between excludes loading the weights and the final evaluation.
-    marks: list[tuple[int, float]] = []
-    engine.invert(
-        model,
-        labels,
-        seed=0,
-        progress=lambda done, _: marks.append((done, now())),
-    )
-    return (marks[-1][1] - marks[0][1]) / (marks[-1][0] - marks[0][0])
+    ended: dict[int, float] = {}
+    engine.invert(model, labels, seed=0, progress=lambda done, _: ended.update({done: now()}))
+    last = max(ended)
+    return (ended[last] - ended[before]) / (last - before)

@@ -4,13 +4,14 @@ import os
 import platform
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
 import torch
 
+from foundation.capture import RECORDERS, SWITCH
 from foundation.models import native_bfloat16
 
 Timed = Callable[[], float]
@@ -113,6 +114,24 @@ def alternate(ways: dict[str, Timed], repeats: int) -> dict[str, tuple[list[floa
         for name, way in ways.items():
             seconds[name].append(way())
     return {name: (seconds[name], first[name]) for name in ways}
+
+
+def recordings(device: torch.device) -> Iterator[str]:
+    """Have steps taken one by one, then, where the device can, recorded; yield what to call it.
+
+    In this order, since a recording is what may go wrong.
+    """
+    before = os.environ.get(SWITCH)
+    try:
+        os.environ[SWITCH] = "off"
+        yield ""
+        if device.type in RECORDERS:
+            os.environ[SWITCH] = "on"
+            yield ", recorded"
+    finally:
+        os.environ.pop(SWITCH)
+        if before is not None:
+            os.environ[SWITCH] = before
 
 
 def measure_ceilings(device: torch.device) -> dict[str, float]:

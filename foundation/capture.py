@@ -16,7 +16,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import cache
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
@@ -100,8 +100,11 @@ class CudaGraphs:
         graph.capture_begin(pool, capture_error_mode="thread_local")
         try:
             result = run()
-        finally:
-            graph.capture_end()
+        except BaseException:
+            with suppress(RuntimeError):  # which says no more than that there was an error
+                graph.capture_end()
+            raise
+        graph.capture_end()
         self._last = graph
         return graph.replay, result
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from foundation.messages.content import Content, Received
 from foundation.messages.records import InvalidContent
@@ -219,9 +220,12 @@ class EvaluationRequest(Request[Scores, "Scores | None"]):
         return participants.judges
 
     def content(self) -> Content:
-        target = {} if self.target is None else {"target": self.target}
-        steps = [float(step) for step in self.steps]
-        return Content({"base": self.base, **target}, settings={"steps": steps})
+        states = {"base": self.base}
+        if (target := self.target) is not None:
+            # Of a new head, or of scales and shifts, the rest is in the message already.
+            changed = {n: v for n, v in target.items() if not torch.equal(v, self.base[n])}
+            states["target"] = changed or target
+        return Content(states, settings={"steps": [float(step) for step in self.steps]})
 
     @classmethod
     def received(cls, asked: Received, like: State) -> Self:
@@ -229,8 +233,10 @@ class EvaluationRequest(Request[Scores, "Scores | None"]):
         steps = asked.setting("steps")
         if not isinstance(steps, list) or not all(isinstance(step, float) for step in steps):
             raise InvalidContent("the message lists no candidates")
-        target = asked.state("target", like) if "target" in asked.states else None
-        return cls(asked.state("base", like), target, steps)
+        base, target = asked.state("base", like), None
+        if "target" in asked.states:
+            target = {**base, **asked.part("target", like)}
+        return cls(base, target, steps)
 
     def checked(self, who: Participant, reply: Received) -> Scores:
         scores = Scores.checked(reply, who.held_out, len(self.steps))

@@ -66,6 +66,8 @@ def _in_short(result: dict[str, Any]) -> str:
         )
     if result["stage"] == "tests":
         return ", ".join(f"{n} {outcome}" for outcome, n in result["counts"].items())
+    if result["stage"] == "side by side":
+        return f"{result['processes']} processes: {result['steps_per_second']:.0f} steps a second"
     if result["stage"] == "budgets":
         return f"{result['way']}: {result['seconds']['second']:.2f} s"
     if result["stage"] == "preset":
@@ -86,6 +88,8 @@ def _result(result: dict[str, Any]) -> list[str]:
         lines += [", ".join(f"{n} {outcome}" for outcome, n in result["counts"].items())]
         if result["output"]:
             lines += ["", "```text", result["output"].rstrip(), "```"]
+    elif result["stage"] == "side by side":
+        lines += [f"{_in_short(result)}, {result['setup']}"]
     elif result["stage"] == "budgets":
         seconds = result["seconds"]
         lines += [

@@ -14,8 +14,12 @@ from typing import Any
 from .task import Task
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-# The first needs a GPU for its tests; tests/conftest.py needs Flower, which these do not.
-FILES = ("tests/foundation/data/test_batches.py", "tests/test_on_device.py")
+# In the order of their worth. tests/conftest.py needs Flower, which these do not.
+FILES = (
+    "tests/client_app/test_captured_training.py",
+    "tests/test_on_device.py",
+    "tests/foundation/data/test_batches.py",
+)
 
 
 @dataclass(frozen=True)

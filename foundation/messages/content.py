@@ -13,7 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from foundation.messages.records import InvalidContent, from_record, packed, to_record
+from foundation.messages.records import (
+    InvalidContent,
+    from_record,
+    names_in,
+    packed,
+    to_record,
+)
 from foundation.models import State
 
 if TYPE_CHECKING:
@@ -73,6 +79,12 @@ class Received:
         if record is None:
             raise InvalidContent(f"the message lacks {name!r}")
         return from_record(record, expected, self._held)
+
+    def part(self, name: str, expected: State) -> State:
+        """Return those tensors of a state that were sent, whichever they are."""
+        record = self._content.array_records[name]
+        sent = {entry: expected[entry] for entry in names_in(record) if entry in expected}
+        return from_record(record, sent)
 
     def setting(self, name: str, default: Any = None) -> Any:
         """Return a setting, of whatever type."""

@@ -1,22 +1,26 @@
 """The benchmarks run, at a size that takes seconds; their textbook versions do the same work."""
 
 import json
+import os
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
 import torch
 
-from benchmarks import inversion, measure
+from benchmarks import inversion, measure, training
 from benchmarks.__main__ import STAGES, main
 from benchmarks.growth import Growth
 from benchmarks.simulation import bare_loop, local_engine, loop_configuration
 from benchmarks.textbook import textbook_training
 from client_app.training import train_locally
 from foundation import models
+from foundation.capture import SWITCH
 from foundation.data import Batches, ImageData, Normalization
 from foundation.settings.configuration import RunConfiguration
 from strategies import get
+from tests.fake_graphs import FakeGraphs
 
 
 @pytest.mark.slow
@@ -34,6 +38,22 @@ def test_every_stage_runs_at_the_tiny_size(stage: str, tmp_path: Path) -> None:
         for variant in result.get("variants", []):
             assert variant["median"] > 0 and len(variant["seconds"]) >= 5
     assert (tmp_path / "measured-growth.svg").exists() == (stage == "growth")
+
+
+@pytest.mark.parametrize("stage", [inversion, training])
+def test_recorded_steps_are_timed_behind_those_taken_one_by_one(
+    stage: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    graphs = FakeGraphs(monkeypatch)
+    monkeypatch.setattr(stage, "REPEATS", 1)
+    monkeypatch.setattr(training, "HOOK_SETUPS", {"tiny": []})
+    found, told = [], []
+    for comparison in stage.run("tiny", torch.device("cpu")):
+        found.append(comparison.variants[-1].name)
+        told.append("replayed" in graphs.told)
+    assert found[1] == f"{found[0]}, recorded" and not told[0]
+    assert told[1] or stage is training  # of two steps, which are its warm-up
+    assert SWITCH not in os.environ
 
 
 def test_an_unknown_stage_is_refused(capsys: pytest.CaptureFixture[str]) -> None:

@@ -38,6 +38,7 @@ def test_every_part_is_measured_and_written_down(tmp_path: Path) -> None:
     strategies = {variant["name"] for variant in by_part["training"][-1]["variants"]}
     assert {"fedavg", "scaffold", "moon"} <= strategies
     assert [each["way"] for each in by_part["budgets"]] == ["compile=off"]
+    assert [each["processes"] for each in by_part["side by side"]] == [1, 2]
     accuracy = by_part["preset"][0]["accuracy"]
     assert 0 <= accuracy["federated"] <= 1 and 0 <= accuracy["distilled"] <= 1
     page = (tmp_path / "gpu.md").read_text("utf-8")

@@ -9,7 +9,7 @@ from flwr.app import ConfigRecord, MetricRecord, RecordDict
 from hypothesis import given
 from hypothesis import strategies as st
 
-from foundation.messages.content import Content, Received
+from foundation.messages.content import Content, Received, payload_bytes
 from foundation.messages.participants import Participant
 from foundation.messages.records import InvalidContent
 from foundation.scores import BINS, SCORE_BINS, Outcomes
@@ -188,9 +188,18 @@ def test_a_description_arrives_as_it_was_sent():
 STATE = {"weight": torch.arange(3.0), "count": torch.tensor(2)}
 
 
-def test_candidates_arrive_as_they_were_sent():
-    target = {"weight": torch.ones(3), "count": torch.tensor(5)}
+@pytest.mark.parametrize(
+    ("target", "bytes_sent"),
+    [
+        ({"weight": torch.ones(3), "count": torch.tensor(5)}, 2 * (12 + 8)),
+        ({**STATE, "weight": torch.ones(3)}, 12 + 8 + 12),
+        (STATE, 2 * (12 + 8)),
+    ],
+    ids=["all", "one", "none"],
+)
+def test_candidates_arrive_as_they_were_sent_and_what_they_share_is_sent_once(target, bytes_sent):
     sent = EvaluationRequest(STATE, target, [0.0, 0.25, 1.0])
+    assert payload_bytes(sent.content().records()) == bytes_sent
     found = EvaluationRequest.received(Received(sent.content().records()), STATE)
     assert list(found.steps) == list(sent.steps)
     for mine, theirs in zip(sent, found, strict=True):
