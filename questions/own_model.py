@@ -12,7 +12,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from foundation.settings.head import HeadSettings
 from torch.nn import functional as F
 
 from foundation.messages.content import Content, Received
@@ -29,6 +28,7 @@ from foundation.models.closed_form import (
 )
 from foundation.models.head import with_head
 from foundation.scores import Outcomes
+from foundation.settings.calibration import HeadSettings
 
 from .evaluation import (
     Counts,
