@@ -92,6 +92,13 @@ class Received:
         record = self._content.config_records.get(CONFIG)
         return default if record is None else record.get(name, default)
 
+    def whole_setting(self, name: str) -> int:
+        """Return a setting that is a whole number from 0."""
+        value = self.setting(name)
+        if type(value) is not int or value < 0:
+            raise InvalidContent(f"the server's message says {name} = {value!r}")
+        return value
+
     def counted(self, name: str) -> int:
         """Return how many numbers are told under a name; 0 if none are."""
         values = self._numbers().get(name)
