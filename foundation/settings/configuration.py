@@ -9,6 +9,7 @@ impossible value stops the run before any work.
 from __future__ import annotations
 
 import importlib
+import json
 import logging
 import pkgutil
 import tomllib
@@ -21,30 +22,19 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from foundation.members import Family
 from foundation.wording import meant, names_in, unknown
 
-from .declaration import ConfigurationError, KeyInfo, Section, Value, checked, key
+from .algorithms import MoonSettings
+from .declaration import ConfigurationError as ConfigurationError
+from .declaration import KeyInfo as KeyInfo
+from .declaration import Section, checked, key
+from .declaration import Value as Value
 from .federated_data import FederatedDataKeys
 from .federated_training import FederatedTrainingKeys
-from .moon import MoonSettings
 from .post_training import AUTO, PostTrainingKeys, method_names
 
 if TYPE_CHECKING:
     from foundation.data import DataSet, Division
 
 SomeSection = TypeVar("SomeSection", bound=Section)
-
-__all__ = [
-    "STAGES",
-    "ConfigurationError",
-    "KeyInfo",
-    "RunConfiguration",
-    "Value",
-    "flatten",
-    "key_table",
-    "member_files",
-    "read_toml",
-    "typed",
-    "with_present_names",
-]
 
 #: The stages of a run, in their order (the four scripts of the original project).
 STAGES = ("train", "generate", "distil", "compete")
@@ -224,6 +214,11 @@ class RunConfiguration(PostTrainingKeys, FederatedDataKeys, FederatedTrainingKey
             yield (
                 f"patience = {self.patience} needs a validation-share above 0: rounds are judged "
                 "on the images that the clients hold out"
+            )
+        if self.acceptance_metric == "balanced-accuracy" and not self.exact_counts_told:
+            yield (
+                "acceptance-metric = 'balanced-accuracy' needs the clients' answers by class: set "
+                "label-counts=uploaded and generation.place=server, or choose accuracy or log-loss"
             )
         if self.baseline != "none" and self.validation_share == 0:
             yield (
@@ -457,6 +452,13 @@ def read_toml(path: Path) -> dict[str, Any]:
         raise ConfigurationError(f"cannot read {path}: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"{path} is not valid TOML: {error}") from error
+
+
+def as_toml(values: Mapping[str, Value]) -> str:
+    """Return keys with their values as lines of TOML, which :func:`read_toml` reads."""
+    # JSON's scalars are TOML's, finite floats too.
+    lines = (f"{json.dumps(k)} = {json.dumps(v, ensure_ascii=False)}" for k, v in values.items())
+    return "".join(f"{line}\n" for line in lines)
 
 
 def typed(name: str, text: str) -> Value:

@@ -1,20 +1,15 @@
 """Keys of what comes after training: names of methods, and what may be told for them."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 
 from foundation.members import METHODS
+from foundation.scores import METRICS
+from foundation.wording import names_in
 
 from .calibration import CalibrationSettings
-from .declaration import ConfigurationError, Section, key, names_in
+from .declaration import ConfigurationError, Section, key
 from .distillation import DistillationSettings
-from .generation import (
-    CompetitionSettings,
-    GenerationSettings,
-    InversionSettings,
-    inversion_of,
-)
+from .generation import CompetitionSettings, GenerationSettings
 
 #: The methods are chosen by the images.
 AUTO = "auto"
@@ -45,6 +40,15 @@ class PostTrainingKeys(Section):
         "a result that does not help is not kept, or only in part) or none (every result is kept).",
         choices=("clients", "none"),
         binds="distil",
+    )
+    acceptance_metric: str = key(
+        "accuracy",
+        "By which figure clients keep or refuse a stage's result and, with patience, a round's: "
+        "accuracy; balanced-accuracy (the mean recall of the classes, for unequal ones; "
+        "needs label-counts=uploaded); log-loss (what is sure and wrong costs most; clients also "
+        "tell differences of losses).",
+        choices=tuple(METRICS),
+        binds="train",
     )
     baseline: str = key(
         "none",
@@ -113,10 +117,6 @@ class PostTrainingKeys(Section):
         if self.personal == "batch-norm" and self.post_training == AUTO:
             return "none"
         return methods_for(self.post_training, image_size, self.label_counts_told)
-
-    def inversion(self, kind: str) -> InversionSettings:
-        """Return the settings of an inversion; see :func:`foundation.settings.inversion_of`."""
-        return inversion_of(kind, self.generation, self.competition)
 
 
 def methods_for(text: str, image_size: tuple[int, int], label_counts_told: bool) -> str:
