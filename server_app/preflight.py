@@ -18,11 +18,7 @@ from foundation.models.personal import batch_norm_entries
 from foundation.settings.configuration import ConfigurationError, RunConfiguration
 from foundation.settings.post_training import AUTO
 from post_training import Settings, chosen, closed_form_head
-<<<<<<< HEAD
-from strategies import get, privacy
-=======
-from strategies import get, shared_model
->>>>>>> main
+from strategies import get, privacy, shared_model
 
 from . import run_directory
 from .checkpoints import Checkpoints

@@ -38,9 +38,8 @@ from foundation.settings.post_training import AUTO
 from foundation.settings.privacy import PrivacySettings
 
 from .accountant import epsilon_of
-from .algorithm import Algorithm
+from .algorithm import Algorithm, get
 from .flower import FromFlower
-from .registry import get
 from .server import FederatedStrategy, LocalUpdate
 
 log = logging.getLogger("flwr.fedf2dg")
