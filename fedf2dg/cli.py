@@ -7,7 +7,7 @@ import io
 import shutil
 import sys
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -16,11 +16,13 @@ from fedf2dg import prefer_ours
 from fedf2dg.console import FAILED, data_folder, exit_status, plain_warnings
 from fedf2dg.simulation import ENGINES
 from fedf2dg.use.formats import FORMATS
+from foundation import write_whole
 from foundation.processes import prepare, terminable
 from foundation.settings.configuration import (
     ConfigurationError,
     RunConfiguration,
     Value,
+    as_toml,
     flatten,
     key_table,
     read_toml,
@@ -93,6 +95,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--output", metavar="DIR", help="the run's directory; short for output-dir=DIR")
     more = "read keys from a file, an app's pyproject.toml, or a preset; later ones win"
     add("--config", help=more, **config)
+    more = "write all that as a file that flwr run --run-config takes, and run nothing"
+    add("--write-config", type=Path, metavar="FILE.toml", help=more)
     add("settings", nargs="*", metavar="KEY=VALUE", help="set a key; these win")
     add = command(
         "compare",
@@ -196,6 +200,18 @@ def _positive(text: str) -> int:
 
 def configured(chosen: argparse.Namespace) -> RunConfiguration:
     """Return the configuration that a ``simulate`` command names: files, keys, options."""
+    return _parsed(_given(chosen))
+
+
+def _parsed(values: dict[str, Any]) -> RunConfiguration:
+    if values.get("partition") == "folders" and "num-clients" not in values:
+        from server_app import preflight  # the folders tell how many sites there are
+
+        return preflight.parse(values)
+    return RunConfiguration.parse(values)
+
+
+def _given(chosen: argparse.Namespace) -> dict[str, Any]:
     values: dict[str, Any] = {}
     for file in chosen.config:
         values.update(flatten(read_toml(file)))
@@ -221,15 +237,14 @@ def configured(chosen: argparse.Namespace) -> RunConfiguration:
         if changed:
             print(f"as before: {' '.join(changed)}", flush=True)
         values.update(taken)
-    if values.get("partition") == "folders" and "num-clients" not in values:
-        from server_app import preflight  # the folders tell how many sites there are
-
-        return preflight.parse(values)
-    return RunConfiguration.parse(values)
+    return values
 
 
 def _simulate(chosen: argparse.Namespace) -> int:
-    configuration = configured(chosen)
+    configuration = _parsed(given := _given(chosen))
+    if chosen.write_config is not None:
+        _write_config(chosen.write_config, configuration, given)
+        return 0
     if chosen.engine == "local" and configuration.processes != 1:
         prepare(["fedf2dg.simulation.local_run"])  # loaded while this process loads the same
     from fedf2dg.simulation.simulate import simulate
@@ -237,6 +252,16 @@ def _simulate(chosen: argparse.Namespace) -> int:
     with terminable():
         simulate(configuration, chosen.engine, sys.stdout)
     return 0
+
+
+def _write_config(file: Path, configuration: RunConfiguration, given: Collection[str]) -> None:
+    """Write the keys that are given or differ from the defaults, as ``flwr run`` reads them."""
+    if file.suffix != ".toml":
+        raise ConfigurationError(f"--write-config {file}: flwr run takes files called NAME.toml")
+    defaults = RunConfiguration().flat()
+    kept = {n: v for n, v in configuration.flat().items() if n in given or v != defaults.get(n)}
+    write_whole(file, f"# flwr run APP FEDERATION --run-config {file.name}\n{as_toml(kept)}")
+    print(file)
 
 
 def _keys(chosen: argparse.Namespace) -> int:

@@ -519,21 +519,101 @@ class Gain:
         return abs(self.value) <= self.half_width
 
 
-def paired_standard_error(gained: Any, lost: Any, images: Any) -> Any:
+def paired_standard_error(gained: Any, lost: Any, images: Any, added: float = 1.0) -> Any:
     """Return the standard error of a difference of two accuracies on the same images, above 0.
 
     ``gained`` and ``lost`` are the images that only the candidate, and only λ = 0, classifies
     correctly. The difference is the mean over images of d ∈ {-1, 0, 1}, whose variance is (g + l)/n
     - ((g - l)/n)². Half an image is added to g and to l (as Agresti and Min 2005 do): without it a
     single image judged differently would exceed its own standard error, and none would mean
-    certainty.
+    certainty; ``added`` is both together.
 
     The clients are all the clients there are, so that they are strata and not clusters drawn at
     random. The variance within strata is at most that of the pool, which is what is returned: with
     a handful of images a client's own variance says little.
     """
-    discordant = gained + lost + 1.0
-    return (discordant - (gained - lost) ** 2 / (images + 1.0)) ** 0.5 / images
+    discordant = gained + lost + added
+    return (discordant - (gained - lost) ** 2 / (images + added)) ** 0.5 / images
+
+
+def balanced_gain(gained: Counts, lost: Counts, total: Counts) -> Gain:
+    """Return how much larger the mean recall of a model is than another's on the same images.
+
+    All are (C,), by class; classes without an image do not count. Every class is a stratum, whose
+    gain and error are those of :func:`paired_standard_error`; of the one image that is added there,
+    each class has its share.
+    """
+    known = total > 0
+    classes = int(known.sum())
+    gained, lost, total = gained[known], lost[known], total[known]
+    errors = paired_standard_error(gained, lost, total, 1 / classes)
+    value = float(((gained - lost) / total).mean())
+    return Gain(value, float(np.hypot.reduce(errors)) / classes)
+
+
+def mean_gain(total: float, squares: float, images: int) -> Gain:
+    """Return the mean of n differences by their sum and the sum of their squares.
+
+    A single one tells nothing of how they vary: its error is infinite.
+    """
+    mean = total / images
+    if images < 2:
+        return Gain(mean, math.inf)
+    return Gain(mean, math.sqrt(max(0.0, squares / images - mean**2) / (images - 1)))
+
+
+@dataclass(frozen=True)
+class Metric:
+    """By what two models are compared; gains of it are said as so many ``unit``."""
+
+    unit: str = "points"
+    scale: float = 100.0
+    decimals: int = 1
+
+    def signed(self, gain: float, standard_error: float) -> str:
+        """Return a gain with half its interval: "+1.7 ± 10.4 points"."""
+        half = self.scale * Z * standard_error
+        return f"{self.scale * gain:+.{self.decimals}f} ± {half:.{self.decimals}f} {self.unit}"
+
+    def said(self, gain: float, standard_error: float) -> str:
+        """Return it in words: "gained 1.7 ± 10.4 points"."""
+        word = "lost" if gain < 0 else "gained"
+        return f"{word} {self.signed(abs(gain), standard_error).removeprefix('+')}"
+
+
+#: By the value of the key ``acceptance-metric``; a loss that falls is a gain.
+METRICS = {
+    "accuracy": Metric(),
+    "balanced-accuracy": Metric("points in balanced accuracy"),
+    "log-loss": Metric("in log loss", 1.0, 3),
+}
+
+
+def metric_of(name: object) -> Metric:
+    """Return the metric of a name; of one that a later release wrote, numbers without a unit."""
+    return METRICS.get(str(name), Metric("", 1.0, 3))
+
+
+#: An image's loss counts no more than this where losses are compared, as in scikit-learn: a single
+#: answer that was sure and wrong, or a client that lies, moves no mean at will.
+LARGEST_LOSS = -math.log(np.finfo(np.float64).eps)
+
+
+def loss_changes(
+    logits: Sequence[npt.NDArray[Any]], labels: npt.NDArray[Any]
+) -> npt.NDArray[np.float64]:
+    """Return by how much each of K models lowers the losses of the first, and the squares.
+
+    (2, K): sums over images of true classes ``labels`` (n,), of logits K times (n, C).
+    """
+    losses = []
+    for values in logits:
+        with np.errstate(invalid="ignore"):
+            found = -_log_softmax(np.asarray(values, np.float64))[np.arange(len(labels)), labels]
+        finite = np.isfinite(values).all(axis=1)
+        losses.append(np.where(finite, np.minimum(found, LARGEST_LOSS), LARGEST_LOSS))
+    lowered = losses[0] - np.stack(losses)
+    return np.stack([lowered.sum(axis=1), (lowered**2).sum(axis=1)])
 
 
 def surely_more(gained: int, lost: int, images: int) -> bool:

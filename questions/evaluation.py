@@ -17,7 +17,7 @@ import torch
 from foundation.messages.content import Content, Received
 from foundation.messages.records import InvalidContent
 from foundation.models import State, interpolated, load_state
-from foundation.scores import BINS, SCORE_BINS, Outcomes
+from foundation.scores import BINS, LARGEST_LOSS, SCORE_BINS, Outcomes, loss_changes
 
 from .question import Question, Request, Site
 
@@ -42,7 +42,8 @@ class Scores:
     totals alone. Of every candidate, (K, L) int64: ``correct`` are those that it classifies
     correctly, ``gained`` those that it has right and the first one wrong, and ``lost`` the other
     way round. ``loss`` (K,) float64 are sums of the cross-entropies, infinite for a model whose
-    outputs are not finite. ``outcomes`` is what every candidate says, by class where clients tell 2
+    outputs are not finite; ``loss_changes`` those of :func:`.loss_changes`, if they were asked for.
+    ``outcomes`` is what every candidate says, by class where clients tell 2
     to MOST_CLASSES.
     """
 
@@ -52,6 +53,7 @@ class Scores:
     lost: Counts
     loss: npt.NDArray[np.float64]
     outcomes: tuple[Outcomes, ...] = ()
+    loss_changes: npt.NDArray[np.float64] | None = None
 
     @classmethod
     def counted(
@@ -98,7 +100,9 @@ class Scores:
         outcomes = zip(*(part.outcomes for part in parts), strict=True)
         summed = [total for one in outcomes if (total := Outcomes.sum(one)) is not None]
         tables = {name: added(name) for name in (*_TABLES, "loss")}
-        return cls(**tables, outcomes=tuple(summed))
+        paired = all(part.loss_changes is not None for part in parts)
+        changes = added("loss_changes") if paired else None
+        return cls(**tables, outcomes=tuple(summed), loss_changes=changes)
 
     @classmethod
     def checked(
@@ -150,6 +154,8 @@ class Scores:
     def content(self) -> Content:
         """Return them as an answer."""
         tables = {name: getattr(self, name).reshape(-1).tolist() for name in (*_TABLES, "loss")}
+        if self.loss_changes is not None:
+            tables["loss_changes"] = self.loss_changes.reshape(-1).tolist()
         for name in ("loss_squares", "bins", "confusion", "histograms"):
             found = [table for one in self.outcomes if (table := getattr(one, name)) is not None]
             if found:
@@ -168,23 +174,27 @@ def held_out_counts(site: Site) -> list[int]:
     return counts if site.configuration.exact_counts_told else [sum(counts)]
 
 
-def evaluated(site: Site, candidates: Iterable[State]) -> Scores:
+def evaluated(site: Site, candidates: Iterable[State], compares_losses: bool = False) -> Scores:
     """Run every candidate over the client's held-out images; its resident model is overwritten."""
     images = site.judging_images()
     model = site.model()
     found = [images.predictions(load_state(model, state)) for state in candidates]
-    return Scores.counted(
-        images.labels.cpu().numpy(),
+    labels = images.labels.cpu().numpy()
+    logits = [predictions.logits.cpu().numpy() for predictions in found]
+    scores = Scores.counted(
+        labels,
         np.stack([predictions.correct.cpu().numpy() for predictions in found]),
         [float(predictions.loss) for predictions in found],
         len(held_out_counts(site)),
-        [predictions.logits.cpu().numpy() for predictions in found],
+        logits,
     )
+    return replace(scores, loss_changes=loss_changes(logits, labels)) if compares_losses else scores
 
 
 def tell(site: Site, asked: Received) -> Content:
     """Tell the scores of the candidates in a message."""
-    return evaluated(site, EvaluationRequest.received(asked, site.model().state_dict())).content()
+    request = EvaluationRequest.received(asked, site.model().state_dict())
+    return evaluated(site, request, request.compares_losses).content()
 
 
 question = Question("evaluation", tell)
@@ -195,13 +205,15 @@ class EvaluationRequest(Request[Scores, "Scores | None"]):
     """Ask clients that hold images out what the models w + λ·(w' - w) do on them.
 
     ``base`` is w, ``target`` w', or None where ``base`` alone is asked about; ``steps`` are the λ,
-    in [0, 1], of which the first is compared with the others. A client weighs the held-out images
+    in [0, 1], of which the first is compared with the others; ``compares_losses`` image by image in
+    their losses, too. A client weighs the held-out images
     that it joined with, by class or in one column: a reply about others is refused.
     """
 
     base: State
     target: State | None = None
     steps: Sequence[float] = (0.0,)
+    compares_losses: bool = False
 
     asks = question
 
@@ -225,7 +237,10 @@ class EvaluationRequest(Request[Scores, "Scores | None"]):
             # Of a new head, or of scales and shifts, the rest is in the message already.
             changed = {n: v for n, v in target.items() if not torch.equal(v, self.base[n])}
             states["target"] = changed or target
-        return Content(states, settings={"steps": [float(step) for step in self.steps]})
+        settings: dict[str, Any] = {"steps": [float(step) for step in self.steps]}
+        if self.compares_losses:
+            settings["compares-losses"] = True
+        return Content(states, settings=settings)
 
     @classmethod
     def received(cls, asked: Received, like: State) -> Self:
@@ -236,14 +251,31 @@ class EvaluationRequest(Request[Scores, "Scores | None"]):
         base, target = asked.state("base", like), None
         if "target" in asked.states:
             target = {**base, **asked.part("target", like)}
-        return cls(base, target, steps)
+        return cls(base, target, steps, asked.setting("compares-losses") is True)
 
     def checked(self, who: Participant, reply: Received) -> Scores:
         scores = Scores.checked(reply, who.held_out, len(self.steps))
-        return replace(scores, outcomes=_outcomes(reply, scores))
+        changes = _loss_changes(reply, scores) if self.compares_losses else None
+        return replace(scores, outcomes=_outcomes(reply, scores), loss_changes=changes)
 
     def pooled(self, answers: Mapping[int, Scores]) -> Scores | None:
         return Scores.sum(list(answers.values()))
+
+
+def _loss_changes(reply: Received, scores: Scores) -> npt.NDArray[np.float64]:
+    """Return what n differences of losses, each within LARGEST_LOSS, can add up to."""
+    count, images = len(scores.correct), scores.images
+    changes = reply.numbers("loss_changes", 2 * count).reshape(2, count)
+    total, squares = changes
+    slack = 1e-6 * images * LARGEST_LOSS**2
+    if (
+        changes[:, 0].any()
+        or (squares < 0).any()
+        or (squares > images * LARGEST_LOSS**2 + slack).any()
+        or (total**2 > images * squares + slack).any()
+    ):
+        raise InvalidContent("its changes of losses and their squares do not fit together")
+    return changes
 
 
 def checked_confusion(reply: Received, scores: Scores) -> Counts:

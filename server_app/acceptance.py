@@ -86,21 +86,23 @@ class Acceptance:
         before, after = journal.state.kept, self._model.state
         assert before is not None
         steps = WHOLE if ledger.whole else STEPS
+        metric = self._parts.configuration.acceptance_metric
         with ledger.timed("judgement"):
             answers = self._clients.ask(
-                EvaluationRequest(before, after, steps),
+                EvaluationRequest(before, after, steps, metric == "log-loss"),
                 self._parts.progress(f"judgement of the {stage} model", "clients"),
             )
             self._measuring.note(stage, self._measuring.by_the_way(after, answers, len(steps) - 1))
             participants = self._clients.participants
             verdict = decide(
-                tallies(Scores.sum(answers.parts)),
+                tallies(Scores.sum(answers.parts), metric),
                 before=ledger.kept,
                 stage=stage,
                 clients=len(answers.valid),
                 held_out=sum(sum(participants[c].held_out) for c in participants.clients),
                 needs_proof=ledger.needs_proof,
                 steps=steps,
+                metric=metric,
             )
             self._model.state = journal.state.kept = interpolated(before, after, verdict.step)
             figures = self._figures_of(verdict)
@@ -148,4 +150,5 @@ class Acceptance:
             ],
             failures_of(answers.failures, names),
             seconds,
+            verdict.metric,
         )

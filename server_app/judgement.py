@@ -3,7 +3,8 @@
 Candidates lie between the model before a stage and the stage's result: w(λ) = w + λ·(w' - w). Every
 client says how many of its held-out images each of them classifies correctly, and how often it
 differs from λ = 0 in either direction. Gains are compared in pairs, image by image: what both
-models get right or wrong says nothing about their difference (McNemar 1947).
+models get right or wrong says nothing about their difference (McNemar 1947). By which figure is a
+setting: accuracy, balanced accuracy (class by class) or log loss (differences of losses).
 
 Pure functions of counts. What a client may say is bounded by :mod:`questions.evaluation`: it weighs
 the images that it joined with, class by class, and an answer about others is refused.
@@ -15,7 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from foundation import counted
-from foundation.scores import Z, paired_standard_error
+from foundation.scores import METRICS, Gain, balanced_gain, mean_gain
 from questions.evaluation import Scores
 
 #: λ of the candidates, in the order in which the clients are asked; λ = 0 is the model before.
@@ -28,15 +29,13 @@ CAUTION = 0.5
 
 
 @dataclass(frozen=True)
-class Tally:
-    """What one candidate does on the ``images``, 1 or more, of all clients that answered.
+class Tally(Gain):
+    """What one candidate gains over λ = 0 on the ``images``, 1 or more, of all who answered.
 
-    ``gained`` are those that it has right and λ = 0 has wrong, ``lost`` the other way round.
+    ``correct`` are those that it classifies correctly, whatever the gain is of.
     """
 
     correct: int
-    gained: int
-    lost: int
     images: int
 
     @property
@@ -46,23 +45,8 @@ class Tally:
 
     @property
     def gain(self) -> float:
-        """Accuracy above that of λ = 0."""
-        return (self.gained - self.lost) / self.images
-
-    @property
-    def standard_error(self) -> float:
-        """Of the gain; see :func:`foundation.scores.paired_standard_error`."""
-        return float(paired_standard_error(self.gained, self.lost, self.images))
-
-    @property
-    def undecided(self) -> bool:
-        """Whether 0 is in the gain's 95 % interval: it may be chance."""
-        return abs(self.gain) <= self.half_width
-
-    @property
-    def half_width(self) -> float:
-        """Half the gain's 95 % interval."""
-        return Z * self.standard_error
+        """The gain in the metric that the clients judge by."""
+        return self.value
 
     @property
     def bound(self) -> float:
@@ -70,14 +54,30 @@ class Tally:
         return self.gain - CAUTION * self.standard_error
 
 
-def tallies(scores: Scores | None) -> tuple[Tally, ...]:
-    """Return a tally for each candidate of the clients' summed scores; none without an image."""
+def tallies(scores: Scores | None, metric: str = "accuracy") -> tuple[Tally, ...]:
+    """Return a tally for each candidate of the clients' summed scores; none without an image.
+
+    ``metric`` is one of :data:`foundation.scores.METRICS`.
+    """
     if scores is None or not scores.images:
         return ()
-    return tuple(
-        Tally(int(correct.sum()), int(gained.sum()), int(lost.sum()), scores.images)
-        for correct, gained, lost in zip(scores.correct, scores.gained, scores.lost, strict=True)
-    )
+    found = []
+    for index, correct in enumerate(scores.correct):
+        gain = _gain(scores, index, metric)
+        right = int(correct.sum())
+        found.append(Tally(gain.value, gain.standard_error, right, scores.images))
+    return tuple(found)
+
+
+def _gain(scores: Scores, index: int, metric: str) -> Gain:
+    if metric == "log-loss":
+        assert scores.loss_changes is not None, "the clients were asked for them"
+        total, squares = scores.loss_changes[:, index].tolist()
+        return mean_gain(total, squares, scores.images)
+    gained, lost = scores.gained[index], scores.lost[index]
+    if metric == "balanced-accuracy":
+        return balanced_gain(gained, lost, scores.total)
+    return Gain.of_counts(int(gained.sum()), int(lost.sum()), scores.images)
 
 
 def best_step(candidates: Sequence[Tally]) -> int:
@@ -105,6 +105,7 @@ class Verdict:
     clients: int
     held_out: int
     steps: tuple[float, ...] = STEPS
+    metric: str = "accuracy"
 
     @property
     def step(self) -> float:
@@ -133,10 +134,8 @@ class Verdict:
             return f"{kept}, not judged: no client holds images out"
         return (
             f"{kept}; {self.stage} "
-            f"{'lost' if self.reported.gain < 0 else 'gained'} "
-            f"{100 * abs(self.reported.gain):.1f} ± "
-            f"{100 * self.reported.half_width:.1f} points on {self.images} held-out images of "
-            f"{counted(self.clients, 'client')}"
+            f"{METRICS[self.metric].said(self.reported.gain, self.reported.standard_error)} on "
+            f"{self.images} held-out images of {counted(self.clients, 'client')}"
             + (_UNDECIDED if self.reported.undecided else "")
             + (_NEEDS_NO_PROOF if self.chosen and self.reported.bound <= 0 else "")
         )
@@ -151,6 +150,7 @@ def decide(
     held_out: int,
     needs_proof: bool = True,
     steps: tuple[float, ...] = STEPS,
+    metric: str = "accuracy",
 ) -> Verdict:
     """Decide which candidate is kept.
 
@@ -167,4 +167,4 @@ def decide(
         chosen = best if candidates[best].bound > 0 else 0
     else:
         chosen = 0 if held_out else len(steps) - 1
-    return Verdict(before, stage, chosen, tuple(candidates), clients, held_out, steps)
+    return Verdict(before, stage, chosen, tuple(candidates), clients, held_out, steps, metric)

@@ -148,6 +148,7 @@ class Ledger:
                 "gain": verdict.gain,
                 "standard_error": verdict.standard_error,
                 "sentence": verdict.verdict,
+                **({} if verdict.metric == "accuracy" else {"metric": verdict.metric}),
             }
         )
         rows = [asdict(client) for client in verdict.clients]

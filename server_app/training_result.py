@@ -16,6 +16,7 @@ from foundation import counted
 from foundation.events.family import Candidate, Judged, ResultMeasured, RoundJudged, failures_of
 from foundation.models import State
 from foundation.models.running_average import RunningAverage
+from foundation.scores import METRICS
 from questions.ask import Answers
 from questions.evaluation import EvaluationRequest, Scores
 
@@ -63,6 +64,7 @@ class TrainingResult:
         configuration = parts.configuration
         watched = self._journal.state.watched
         self._patience = configuration.patience
+        self._metric = configuration.acceptance_metric
         self._measures_statistics = configuration.batch_norm == "measured"
         self._best = BestRound(**self._journal.state.best_round)
         self._best_state = _part(watched, _BEST)
@@ -121,14 +123,16 @@ class TrainingResult:
                     tally.accuracy,
                     tally.gain,
                     tally.standard_error,
+                    self._metric,
                 )
             )
 
     def _judged(self, state: State) -> Tally | None:
         """Return what the clients say of a model against the best; None if nobody says anything."""
-        request = EvaluationRequest(self._best_state, state, (0.0, 1.0))
+        compares_losses = self._metric == "log-loss"
+        request = EvaluationRequest(self._best_state, state, (0.0, 1.0), compares_losses)
         answers = self._clients.ask(request)
-        found = tallies(Scores.sum(answers.parts))
+        found = tallies(Scores.sum(answers.parts), self._metric)
         self._last = (found[1], answers) if found else None
         return found[1] if found else None
 
@@ -169,17 +173,18 @@ class TrainingResult:
             self._journal.ledger.kept = "best_round"
 
     def _verdict(self, last: Tally, answers: Answers[Scores], seconds: float) -> Judged:
-        best, error = self._best, last.standard_error
+        best, error, metric = self._best, last.standard_error, METRICS[self._metric]
         kept = best.round if last.gain < 0 else best.round + best.waited
         sentence = (
-            f"kept: round {kept} of {best.rounds}; the last is {100 * last.gain:+.1f} ± "
-            f"{100 * last.half_width:.1f} points from round {best.round}, the best before, on "
+            f"kept: round {kept} of {best.rounds}; the last is "
+            f"{metric.signed(last.gain, error)} from round {best.round}, the best before, on "
             f"{last.images} held-out images of {counted(len(answers.valid), 'client')}. By chance "
             f"alone, the best of {best.rounds} equal rounds would look "
-            f"{100 * best.chance(error):.1f} points better"
+            f"{metric.scale * best.chance(error):.{metric.decimals}f} {metric.unit} better"
         )
         before = last.accuracy
-        after = before - last.gain
+        scores = Scores.sum(answers.parts)
+        after = before if scores is None else scores.accuracy(0) or 0.0
         return Judged(
             "best_round",
             "federated",
@@ -192,6 +197,7 @@ class TrainingResult:
             (),
             failures_of(answers.failures, self._clients.participants.names()),
             seconds,
+            self._metric,
         )
 
 

@@ -17,7 +17,7 @@ from foundation.events.family import (
     OwnLayersJudged,
 )
 from foundation.events.reading import from_json
-from foundation.scores import Z, difference_interval
+from foundation.scores import Z, difference_interval, metric_of
 
 _IN_WORDS = {
     "federated": "federated training",
@@ -48,9 +48,10 @@ def helped(record: RunRecord) -> str:
         return f"Post-training did not help on {who}: the model of {kept} is kept."
     gains = [number(row.get("gain")) or 0.0 for row in taken]
     errors = [number(row.get("standard_error")) or 0.0 for row in taken]
-    gain, error = 100 * sum(gains), 100 * Z * sum(e * e for e in errors) ** 0.5
-    said = f"{gain:+.1f} ± {error:.1f} points on {who}"
-    if gain > error:
+    gain, error = sum(gains), sum(e * e for e in errors) ** 0.5
+    metric = metric_of(taken[-1].get("metric", "accuracy"))
+    said = f"{metric.signed(gain, error)} on {who}"
+    if gain > Z * error:
         return f"Post-training helped: {said}; the model of {kept} is kept."
     return (
         f"Undecided whether post-training helped: {said}, less than these images can tell apart; "
@@ -116,10 +117,9 @@ def judgements_table(record: RunRecord) -> Table:
     """Return what the clients judged of each stage; without rows where there was none."""
     rows: list[Row] = []
     for event in record.of(Judged):
-        error = event.standard_error
-        gain = "" if event.gain is None else f"{100 * event.gain:+.1f}"
-        if gain:
-            gain += f"{'' if error is None else f' ± {100 * Z * error:.1f}'} points"
+        known = event.gain is not None and event.standard_error is not None
+        metric = metric_of(event.metric)
+        gain = metric.signed(event.gain or 0.0, event.standard_error or 0.0) if known else ""
         rows.append([event.stage, gain, amount(event.images), Cell(event.verdict, "any")])
     header = ["stage", "gain and 95 % interval", "held-out images", "verdict"]
     return Table("Judgements of the clients", header, rows, words=(0, -1))

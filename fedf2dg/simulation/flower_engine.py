@@ -29,6 +29,7 @@ from fedf2dg.console import Printer, warnings_given
 from foundation import ExpectedError
 from foundation.members import FOLDER_VARIABLE, own_folder
 from foundation.processes import CLIENTS_PER_GPU, cores
+from foundation.settings.configuration import as_toml
 
 from .guard import end_groups, groups_of
 
@@ -89,7 +90,7 @@ def write_app(folder: Path, run_config: RunConfig) -> Path:
     for side in ("server", "client"):
         text = f"from fedf2dg import flower_{side}\n\napp = flower_{side}.app\n"
         (folder / f"{side}_of_a_run.py").write_text(text, "utf-8")
-    (folder / "pyproject.toml").write_text(_APP + _toml_lines(run_config), "utf-8")
+    (folder / "pyproject.toml").write_text(_APP + as_toml(run_config), "utf-8")
     return folder
 
 
@@ -111,7 +112,7 @@ def run_through_flower(
     _require_cluster(os.environ.get("RAY_ADDRESS", ""))
     with _private_superlink() as (environment, folder):
         settings = folder / "run-config.toml"
-        settings.write_text(_toml_lines(run_config), "utf-8")
+        settings.write_text(as_toml(run_config), "utf-8")
         submitted = _flwr_json(
             environment,
             "run",
@@ -359,12 +360,6 @@ def _wait(environment: Mapping[str, str], run_id: str) -> dict[str, Any]:
         if run["status"].startswith("finished"):
             return run
         time.sleep(0.5)
-
-
-def _toml_lines(values: RunConfig) -> str:
-    # JSON's scalars are TOML's, finite floats too.
-    lines = (f"{json.dumps(k)} = {json.dumps(v, ensure_ascii=False)}" for k, v in values.items())
-    return "".join(f"{line}\n" for line in lines)
 
 
 def dead_actor(reason: str) -> str | None:

@@ -19,6 +19,7 @@ from fedf2dg.report.verdict import Evidence, details, figures_table, lines, open
 from fedf2dg.report.wrong_images import WrongImages
 from foundation import counted, write_whole
 from foundation.data import DataError
+from foundation.data.sources.class_folders import UnknownClass
 from foundation.data.sources.folder import holds_sites
 from foundation.data.sources.own_files import own_files
 from foundation.data.sources.walk import folders_in
@@ -62,7 +63,12 @@ def evaluate(
     wrong, unread = WrongImages(), 0
     answered: dict[str, tuple[NDArray[np.float32], NDArray[np.int64]]] = {}
     for place in _places(folders, model.classes):
-        files = own_files(place, model.classes)
+        try:
+            files = own_files(place, model.classes)
+        except UnknownClass as error:
+            raise DataError(
+                f"{error.problem} of the model: move it elsewhere, or call it as the model does"
+            ) from error
         split = "test" if "test" in files.splits else "train"
         if len(files.splits) > 1:
             warn(f"{place}: its test images are counted, and those for training are not")

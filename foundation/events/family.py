@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
-from foundation.scores import Gain, Outcomes, Z, figures_sentence
+from foundation.scores import Gain, Outcomes, figures_sentence, metric_of
 from foundation.wording import counted, duration, listed, rounds_left
 
 if TYPE_CHECKING:
@@ -294,12 +294,13 @@ class RoundJudged(Event):
     accuracy: float
     gain: float
     standard_error: float
+    metric: str = "accuracy"
 
     def sentence(self, rounds: int | None = None) -> str:
         since = f"round {self.best} stays the best, {counted(self.waited, 'round')} ago"
         return (
-            f"round {self.round}: {100 * self.gain:+.1f} ± {100 * Z * self.standard_error:.1f} "
-            f"points on {self.images} held-out images of the clients; "
+            f"round {self.round}: {metric_of(self.metric).signed(self.gain, self.standard_error)} "
+            f"on {self.images} held-out images of the clients; "
             f"{since if self.waited else 'it is the best so far'}"
         )
 
@@ -338,7 +339,8 @@ class Judged(Event):
     """The clients judged a stage's result against the model kept ``before``, or nobody did.
 
     ``step`` is λ of what is kept, from the model before (0) to the stage's result (1); ``gain`` and
-    its standard error are that one's, or the result's where nothing is taken of it.
+    its standard error are that one's, or the result's where nothing is taken of it. By which figure
+    they judged says ``metric``.
     """
 
     event = "judgement"
@@ -354,6 +356,7 @@ class Judged(Event):
     clients: Sequence[ClientJudgement]
     failures: Sequence[Failure]
     seconds: float | None
+    metric: str = "accuracy"
 
     def sentence(self, rounds: int | None = None) -> str:
         return self.verdict
@@ -436,10 +439,9 @@ class OwnModels(Event):
     def sentence(self, rounds: int | None = None) -> str:
         if self.gain is None:
             return "no site held the model against one of its own"
-        word = "lost" if self.gain.value < 0 else "gained"
+        said = metric_of("accuracy").said(self.gain.value, self.gain.standard_error)
         return (
-            f"joining {word} {100 * abs(self.gain.value):.1f} ± {100 * self.gain.half_width:.1f} "
-            f"points over the sites' own models, on {self.images} held-out images of "
+            f"joining {said} over the sites' own models, on {self.images} held-out images of "
             f"{counted(len(self.sites), 'client')}"
             + (": undecided, less than these images can tell apart" if self.gain.undecided else "")
         )

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from foundation.messages.records import (
     InvalidContent,
@@ -90,6 +91,13 @@ class Received:
         record = self._content.config_records.get(CONFIG)
         return default if record is None else record.get(name, default)
 
+    def whole_setting(self, name: str) -> int:
+        """Return a setting that is a whole number from 0."""
+        value = self.setting(name)
+        if type(value) is not int or value < 0:
+            raise InvalidContent(f"the server's message says {name} = {value!r}")
+        return value
+
     def counted(self, name: str) -> int:
         """Return how many numbers are told under a name; 0 if none are."""
         values = self._numbers().get(name)
@@ -125,6 +133,13 @@ class Received:
         if any(value < 0 for value in found):
             raise InvalidContent(f"{name!r} holds a loss below 0")
         return [math.inf if math.isnan(value) else value for value in found]
+
+    def numbers(self, name: str, count: int) -> npt.NDArray[np.float64]:
+        """Return ``count`` finite numbers."""
+        values = self._list(name, count)
+        if not all(isinstance(value, int | float) and math.isfinite(value) for value in values):
+            raise InvalidContent(f"{name!r} are not finite numbers")
+        return np.array(values, dtype=np.float64)
 
     def _list(self, name: str, count: int) -> list[Any]:
         values = self._numbers().get(name)

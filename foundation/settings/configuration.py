@@ -9,6 +9,7 @@ impossible value stops the run before any work.
 from __future__ import annotations
 
 import importlib
+import json
 import logging
 import pkgutil
 import tomllib
@@ -224,6 +225,11 @@ class RunConfiguration(PostTrainingKeys, FederatedDataKeys, FederatedTrainingKey
             yield (
                 f"patience = {self.patience} needs a validation-share above 0: rounds are judged "
                 "on the images that the clients hold out"
+            )
+        if self.acceptance_metric == "balanced-accuracy" and not self.exact_counts_told:
+            yield (
+                "acceptance-metric = 'balanced-accuracy' needs the clients' answers by class: set "
+                "label-counts=uploaded and generation.place=server, or choose accuracy or log-loss"
             )
         if self.baseline != "none" and self.validation_share == 0:
             yield (
@@ -457,6 +463,13 @@ def read_toml(path: Path) -> dict[str, Any]:
         raise ConfigurationError(f"cannot read {path}: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"{path} is not valid TOML: {error}") from error
+
+
+def as_toml(values: Mapping[str, Value]) -> str:
+    """Return keys with their values as lines of TOML, which :func:`read_toml` reads."""
+    # JSON's scalars are TOML's, finite floats too.
+    lines = (f"{json.dumps(k)} = {json.dumps(v, ensure_ascii=False)}" for k, v in values.items())
+    return "".join(f"{line}\n" for line in lines)
 
 
 def typed(name: str, text: str) -> Value:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from foundation.members import METHODS
+from foundation.scores import METRICS
 
 from .calibration import CalibrationSettings
 from .declaration import ConfigurationError, Section, key, names_in
@@ -45,6 +46,15 @@ class PostTrainingKeys(Section):
         "a result that does not help is not kept, or only in part) or none (every result is kept).",
         choices=("clients", "none"),
         binds="distil",
+    )
+    acceptance_metric: str = key(
+        "accuracy",
+        "By which figure clients keep or refuse a stage's result and, with patience, a round's: "
+        "accuracy; balanced-accuracy (the mean recall of the classes, for unequal ones; "
+        "needs label-counts=uploaded); log-loss (what is sure and wrong costs most; clients also "
+        "tell differences of losses).",
+        choices=tuple(METRICS),
+        binds="train",
     )
     baseline: str = key(
         "none",

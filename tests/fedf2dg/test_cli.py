@@ -10,12 +10,13 @@ import sys
 from pathlib import Path
 
 import pytest
+from flwr.common.config import fuse_dicts, parse_config_args
 
 from fedf2dg import cli
 from foundation.data import DataSet
 from foundation.settings.configuration import ConfigurationError, RunConfiguration
 from foundation.settings.moon import MoonSettings
-from server_app import run_directory
+from server_app import preflight, run_directory
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -374,3 +375,19 @@ def test_a_stream_that_cannot_show_every_letter_ends_no_command(arguments):
     )
     assert (done.returncode, done.stderr) == (0, b"")
     assert b"dirichlet-alpha" in done.stdout
+
+
+def test_a_preset_and_pairs_are_joined_in_a_file_that_flwr_run_reads(tmp_path, capsys):
+    pairs = ["class-names=ants,bees", "image-shape=3x128x128", "local-epochs=5", "output-dir=out"]
+    file = tmp_path / "photographs.toml"
+    given = ["simulate", "--config", "photographs", *pairs]
+    assert cli.main([*given, "--write-config", str(file)]) == 0
+    assert capsys.readouterr().out == f"{file}\n"
+    values = parse_config_args([str(file)])
+    expected = cli.configured(cli.parse(given))
+    assert preflight.parse({**RunConfiguration().flat(), **values}) == expected
+    assert values["local-epochs"] == 5  # given, though it is the default
+    assert "dirichlet-alpha" in values and "distillation.temperature" not in values
+    assert fuse_dicts(RunConfiguration().flat(), values)["initial-weights"] == "imagenet"
+    assert cli.main([*given, "--write-config", str(tmp_path / "photographs")]) == 2
+    assert "NAME.toml" in capsys.readouterr().err

@@ -72,6 +72,29 @@ def test_the_sum_over_clients_is_that_of_their_images_together():
     assert added.loss.tolist() == [2.0, 3.0]
 
 
+@pytest.mark.parametrize(
+    ("told", "words"),
+    [
+        ([0.0, -0.8, 0.0, 1.5], None),
+        ([0.1, -0.8, 0.0, 1.5], "do not fit together"),  # the first differs from itself
+        ([0.0, -3.1, 0.0, 1.5], "do not fit together"),  # (Σd)² > n Σd²
+        ([0.0, 0.0, 0.0, 6 * 37.0**2], "do not fit together"),  # more than six can come to
+        ([0.0, 0.0, 0.0, -1.0], "do not fit together"),
+        ([0.0, float("inf"), 0.0, 1.0], "not finite numbers"),
+        ([0.0, 0.0], "not 4 numbers"),
+    ],
+)
+def test_changes_of_losses_are_those_of_so_many_images(told, words):
+    request = EvaluationRequest({}, {}, [0.0, 1.0], compares_losses=True)
+    received = Received(reply(scores(3), loss_changes=told))
+    if words is None:
+        found = request.checked(Participant(0, 100, 9, (2, 3, 1)), received)
+        assert found.loss_changes.tolist() == [told[:2], told[2:]]
+        return
+    with pytest.raises(InvalidContent, match=words):
+        request.checked(Participant(0, 100, 9, (2, 3, 1)), received)
+
+
 @pytest.mark.parametrize("columns", [1, 3])
 def test_honest_scores_pass_as_they_are(columns):
     sent = scores(columns)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+from sklearn.metrics import accuracy_score, balanced_accuracy_score, log_loss
 
-from foundation.scores import paired_standard_error
+from foundation.scores import LARGEST_LOSS, METRICS, Gain, loss_changes, paired_standard_error
 from questions.evaluation import Scores
 from server_app.judgement import (
     CAUTION,
@@ -23,8 +26,12 @@ def judge(candidates: tuple[Tally, ...], held_out: int = 100) -> Verdict:
 
 def candidates(*gains: tuple[int, int], images: int = 100) -> tuple[Tally, ...]:
     """λ = 0 with half of the images right, and candidates that gain and lose so many."""
-    before = Tally(images // 2, 0, 0, images)
-    return before, *(Tally(images // 2 + up - down, up, down, images) for up, down in gains)
+
+    def tally(up: int, down: int) -> Tally:
+        gain = Gain.of_counts(up, down, images)
+        return Tally(gain.value, gain.standard_error, images // 2 + up - down, images)
+
+    return tally(0, 0), *(tally(up, down) for up, down in gains)
 
 
 def answers(seed: int = 0) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -47,7 +54,8 @@ def test_the_sums_over_clients_are_those_of_the_pooled_images(columns: int) -> N
         assert tally.images == pooled.shape[1]
         assert tally.accuracy == pytest.approx(row.mean())
         assert tally.gain == pytest.approx(difference.mean())
-        assert (tally.gained, tally.lost) == ((difference == 1).sum(), (difference == -1).sum())
+        error = paired_standard_error((difference == 1).sum(), (difference == -1).sum(), len(row))
+        assert tally.standard_error == error
 
 
 def test_the_standard_error_is_that_of_repeated_draws() -> None:
@@ -74,6 +82,117 @@ def test_clients_as_strata_are_no_less_certain_than_the_pool() -> None:
     within = sum(len(part) * part.var() for part in parts) / images**2
     pooled = paired_standard_error((difference == 1).sum(), (difference == -1).sum(), images)
     assert within**0.5 <= pooled
+
+
+def two_models(
+    seed: int, sizes: tuple[int, ...] = (120, 40, 15)
+) -> tuple[np.ndarray, list[np.ndarray]]:
+    """Labels of unequal classes, and the logits of two models, of which the second is better."""
+    generator = np.random.default_rng(seed)
+    labels = np.repeat(np.arange(len(sizes)), sizes)
+    truth = np.eye(len(sizes))[labels]
+    first = truth + generator.normal(0, 1, truth.shape)
+    return labels, [first, first + 0.4 * truth + generator.normal(0, 0.5, truth.shape)]
+
+
+def scored(labels: np.ndarray, logits: list[np.ndarray], columns: int) -> Scores:
+    right = np.stack([values.argmax(axis=1) == labels for values in logits])
+    scores = Scores.counted(labels, right, [0.0] * len(logits), columns)
+    return replace(scores, loss_changes=loss_changes(logits, labels))
+
+
+def in_parts(labels: np.ndarray, logits: list[np.ndarray], columns: int) -> Scores:
+    """The same images at three clients."""
+    parts = [
+        scored(labels[place::3], [values[place::3] for values in logits], columns)
+        for place in range(3)
+    ]
+    whole = Scores.sum(parts)
+    assert whole is not None
+    return whole
+
+
+def test_gains_are_differences_of_the_figures_of_scikit_learn() -> None:
+    labels, logits = two_models(0)
+    answers = [values.argmax(axis=1) for values in logits]
+    shares = [np.exp(v) / np.exp(v).sum(axis=1, keepdims=True) for v in logits]
+    expected = {
+        "accuracy": [accuracy_score(labels, found) for found in answers],
+        "balanced-accuracy": [balanced_accuracy_score(labels, found) for found in answers],
+        "log-loss": [-log_loss(labels, found) for found in shares],
+    }
+    whole = in_parts(labels, logits, 3)
+    for metric, (before, after) in expected.items():
+        assert tallies(whole, metric)[1].gain == pytest.approx(after - before, abs=1e-12)
+        assert tallies(whole, metric)[1].accuracy == expected["accuracy"][1]
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_every_metrics_standard_error_is_that_of_repeated_draws(metric: str) -> None:
+    """Classes are strata: how many images there are of each does not vary."""
+    found = [tallies(scored(*two_models(seed), 3), metric)[1] for seed in range(400)]
+    spread = np.std([tally.gain for tally in found])
+    # Accuracy's is that of the pool, which strata cannot exceed.
+    assert np.mean([tally.standard_error for tally in found]) == pytest.approx(spread, rel=0.12)
+
+
+def test_of_equal_classes_balanced_accuracy_is_accuracy() -> None:
+    labels, logits = two_models(3, sizes=(30, 30, 30))
+    plain, balanced = (tallies(in_parts(labels, logits, 3), name)[1] for name in list(METRICS)[:2])
+    assert balanced.gain == pytest.approx(plain.gain)
+    assert balanced.standard_error <= plain.standard_error + 1e-12
+
+
+def test_a_model_that_forgets_a_rare_class_is_refused_by_balanced_accuracy_alone() -> None:
+    labels = np.repeat([0, 1], [95, 20])
+    before, after = labels.copy(), np.zeros_like(labels)
+    before[:60:2] = 1  # 30 images of the frequent class are taken for the rare one
+    logits = [4.0 * np.eye(2)[answers] for answers in (before, after)]
+
+    def kept(metric: str) -> int:
+        found = tallies(scored(labels, logits, 2), metric)
+        steps = (0.0, 1.0)
+        return decide(
+            found, before="a", stage="b", clients=1, held_out=115, steps=steps, metric=metric
+        ).chosen
+
+    assert kept("accuracy") == 1 and kept("balanced-accuracy") == 0
+
+
+def test_log_loss_tells_models_apart_that_answer_the_same() -> None:
+    labels, (first, _) = two_models(1)
+    whole = scored(labels, [first, 0.5 * first], 3)
+    plain, sure = tallies(whole)[1], tallies(whole, "log-loss")[1]
+    assert plain.gain == 0 and sure.gain != 0 and not sure.undecided
+
+
+def test_one_sure_and_wrong_answer_is_bounded_and_one_image_tells_no_spread() -> None:
+    labels, (first, _) = two_models(2)
+    wild = first.copy()
+    wild[0] = [-1e9, 0.0, 0.0]
+    broken = first.copy()
+    broken[0] = np.nan
+    for found in tallies(scored(labels, [first, wild, broken], 3), "log-loss")[1:]:
+        assert -LARGEST_LOSS <= found.gain * len(labels) < -LARGEST_LOSS + 5
+    single = tallies(scored(labels[:1], [first[:1], first[:1] + np.eye(3)[:1]], 3), "log-loss")
+    assert single[1].gain > 0 and single[1].bound == -np.inf
+    assert decide(single, before="a", stage="b", clients=1, held_out=1, steps=(0, 1)).chosen == 0
+
+
+@pytest.mark.parametrize(
+    ("metric", "said"),
+    [
+        ("accuracy", "gained 2.0 ± 3.9 points on"),
+        ("balanced-accuracy", "gained 2.0 ± 3.9 points in balanced accuracy on"),
+        ("log-loss", "gained 0.020 ± 0.039 in log loss on"),
+    ],
+)
+def test_the_verdict_names_the_figure(metric: str, said: str) -> None:
+    found = (Tally(0.0, 0.02, 50, 100), Tally(0.02, 0.02, 50, 100))
+    verdict = decide(
+        found, before="a", stage="b", clients=1, held_out=9, steps=(0, 1), metric=metric
+    )
+    assert said in verdict.sentence
 
 
 def test_equal_candidates_change_nothing() -> None:

@@ -8,6 +8,7 @@ from safetensors.torch import load_file
 
 from foundation.models import StateLayout
 from foundation.models.running_average import RunningAverage
+from foundation.scores import Gain
 from foundation.settings.configuration import ConfigurationError
 from server_app import preflight
 from server_app.checkpoints import CheckpointError
@@ -33,7 +34,9 @@ def told(monkeypatch):
         def judged(self, state):
             genuine(self, state)
             gained, lost = next(answers)
-            self._last = (Tally(10 + gained - lost, gained, lost, 27), self._last[1])
+            gain = Gain.of_counts(gained, lost, 27)
+            tally = Tally(gain.value, gain.standard_error, 10 + gained - lost, 27)
+            self._last = (tally, self._last[1])
             return self._last[0]
 
         monkeypatch.setattr(TrainingResult, "_judged", judged)

@@ -25,6 +25,17 @@ class _Entry:
     identity: str
 
 
+_NAMED_LIKE_A_SPLIT = " (a class that is called train or test needs class-names=NAME,NAME)"
+
+
+class UnknownClass(DataError):
+    """A folder is none of the classes; ``problem`` says so without what a run could do about it."""
+
+    def __init__(self, problem: str) -> None:
+        super().__init__(f"{problem}: move it elsewhere, or name it in class-names")
+        self.problem = problem
+
+
 def class_folders(name: str, directory: Path, class_names: Sequence[str] = ()) -> Collection:
     """Read ``train/<class>/*.png`` and ``test/<class>/*.png``, or ``<class>/*.png``.
 
@@ -58,13 +69,12 @@ def class_folders(name: str, directory: Path, class_names: Sequence[str] = ()) -
     if not found_names and has_images(directory):
         raise DataError(
             f"{shown(directory)} holds images itself, and no class folders: did you mean its "
-            f"parent, {shown(directory.parent)}?"
+            f"parent, {shown(directory.absolute().parent)}?"
         )
     if not found_names:
         raise DataError(
             f"{shown(directory)} holds no class folders: expected train/<class>/*.png and "
-            f"test/<class>/*.png, or <class>/*.png (a class that is called train or test needs "
-            f"class-names=NAME,NAME)"
+            "test/<class>/*.png, or <class>/*.png" + ("" if class_names else _NAMED_LIKE_A_SPLIT)
         )
     entries = {split: _entries(root, left_out) for split, root in split_folders.items()}
     entries = entries or {"train": _entries(directory, left_out)}
@@ -99,7 +109,7 @@ def _unknown_class(class_name: str, place: Path, names: tuple[str, ...]) -> Data
             f"{problem}; it holds folders of classes itself, so {shown(place.parent)} is one "
             f"folder above the data: did you mean {shown(place)}?"
         )
-    return DataError(f"{problem}: move it elsewhere, or name it in class-names")
+    return UnknownClass(problem)
 
 
 def splits_in(directory: Path, class_names: Sequence[str] = ()) -> dict[str, Path]:

@@ -123,13 +123,20 @@ def test_training_images_beside_test_images_are_not_counted_and_that_is_said(
 
 
 def test_a_class_that_the_model_does_not_have_is_refused(
-    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    model: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     (tmp_path / "cow").mkdir()
     Image.new("RGB", (9, 7)).save(tmp_path / "cow" / "a.png")
     assert cli.main(["evaluate", str(model), str(tmp_path)]) == 2
-    assert "cow" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "'cow'" in said and "class-names" not in said  # no key of this command
     assert not (model / PAGE).exists()
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["evaluate", str(model), "cow"]) == 2
+    assert f"did you mean its parent, {tmp_path}?" in capsys.readouterr().err.replace("'", "")
 
 
 def test_abstaining_leaves_the_sure_ones() -> None:
