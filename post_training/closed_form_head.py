@@ -26,7 +26,7 @@ from foundation.models.closed_form import (
 )
 from foundation.models.head import LinearHead, head_name, head_parameters, with_head
 from foundation.scores import paired_standard_error
-from foundation.settings.head import HeadSettings
+from foundation.settings.calibration import HeadSettings
 from foundation.wording import listed
 from questions.class_statistics import ClassStatistics, StatisticsRequest
 from questions.evaluation import Scores
