@@ -27,7 +27,7 @@ from foundation.models.closed_form import (
 )
 from foundation.models.head import with_head
 from foundation.scores import Outcomes
-from foundation.settings.head import HeadSettings
+from foundation.settings.calibration import HeadSettings
 
 from .evaluation import (
     Counts,

@@ -46,7 +46,8 @@ def tell(site: Site, asked: Received) -> Content:
     if kind not in KINDS:
         raise ConfigurationError(f"kind = {kind!r}: choose one of {', '.join(KINDS)}")
     client, images, seed = (asked.whole_setting(name) for name in ("client", "images", "seed"))
-    settings = site.configuration.inversion(kind)
+    configuration = site.configuration
+    settings = configuration.generation.of_kind(kind, configuration.competition)
     # The resident model is the training's; both of these are used at the same time.
     resident = site.model()
     layout = resident.state_dict()
