@@ -14,7 +14,6 @@ from flwr.serverapp import Grid
 
 from foundation import ProgressLog, counted
 from foundation.data import Description
-from foundation.data.names import listed
 from foundation.events.family import (
     Listener,
     ModelKept,
@@ -31,6 +30,7 @@ from foundation.processes import WorkerPool, Workers, threads
 from foundation.progress import PROGRESS
 from foundation.settings.configuration import RunConfiguration
 from foundation.settings.post_training import method_names, methods_for
+from foundation.wording import listed
 from post_training import Method, Settings, chosen
 from post_training.closed_form_head import with_closed_form_head
 from strategies import prior_left
@@ -38,7 +38,7 @@ from strategies.privacy import server_half
 
 from . import personal, run_directory
 from .acceptance import Acceptance, StageParts
-from .checkpoints import BEFORE_ROUNDS, ENDED, Checkpoint, rounds_done
+from .checkpoints import BEFORE_ROUNDS, ENDED, rounds_done
 from .clients import Clients
 from .global_model import GlobalModel, initial_state
 from .images import description_of
@@ -130,7 +130,7 @@ class Run:
         self.rounds = Rounds(
             configuration, self.strategy, self.clients, self.model, self.measuring, record
         )
-        self._take_up(self.journal.state)
+        self.clients.take_up(self.journal.state)
 
     @property
     def description(self) -> Description:
@@ -249,16 +249,13 @@ class Run:
         if loaded is None:
             return False
         self.model.state = loaded.global_state
-        self._take_up(loaded)
+        self.journal.take_up(loaded)
+        self.clients.take_up(loaded)
         self.clients.participants.recall(loaded.nodes)
         self.strategy.declare(loaded.versions)
         if loaded.memory:
             self.strategy.restore(loaded.memory)
         return True
-
-    def _take_up(self, state: Checkpoint) -> None:
-        self.journal.take_up(state)
-        self.clients.take_up(state)
 
     def commit(self, step: str) -> None:
         """Make a finished step durable: a run that is killed now goes on behind it."""

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from benchmarks.gpu.without_flower import allow_missing_flower
 from foundation import capture
 from foundation.data import Batches, ImageData, Normalization
-from foundation.members import LOCAL_LOSSES
+from foundation.members import LOCAL_LOSSES, STRATEGIES
 from foundation.models import Classifier, build
 from foundation.settings.configuration import RunConfiguration
 from tests.fake_graphs import FakeGraphs
@@ -53,12 +53,11 @@ def recorded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 def _with_steps_of_their_own() -> list[str]:
     """Return the strategies whose local step is not FedAvg's, and that."""
-    from strategies import ClientAlgorithm, algorithms
+    from strategies import ClientAlgorithm, get
 
+    declared = [get(name) for name in STRATEGIES.ours]
     return ["fedavg"] + [
-        name
-        for name, each in algorithms().items()
-        if each.client is not ClientAlgorithm or each.local_loss
+        each.name for each in declared if each.client is not ClientAlgorithm or each.local_loss
     ]
 
 
