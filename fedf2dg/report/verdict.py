@@ -23,9 +23,9 @@ from fedf2dg.report.own_models import (
 from fedf2dg.report.run_record import mapping, number
 from fedf2dg.report.tables import MEASURED_ON, percent
 from foundation import counted, scores
-from foundation.data.names import listed
 from foundation.events.family import OwnModels
 from foundation.scores import FEW, Figure, Gain, Outcomes, share_interval
+from foundation.wording import listed
 
 # Of verdicts, as the page's style calls them, the worst first.
 _KINDS = ("bad", "unsure", "good")
@@ -410,11 +410,7 @@ def _with_ends(figure: Figure, unit: float, sign: str, between: str = " ") -> st
     said = f"{unit * figure.value:{form}}{sign}"
     if figure.low == figure.low:  # an interval
         said += f"{between}({unit * figure.low:{form}} to {unit * figure.high:{form}})"
-    return _marked(said, figure)
-
-
-def _marked(said: str | None, figure: Figure) -> str | None:
-    return f"{said}°" if said and figure.known and figure.few else said
+    return f"{said}°" if figure.few else said
 
 
 def _percent(figure: Figure) -> str | None:

@@ -22,30 +22,20 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from foundation.members import Family
 from foundation.wording import meant, names_in, unknown
 
-from .declaration import ConfigurationError, KeyInfo, Section, Value, checked, key
+from .algorithms import MoonSettings
+from .declaration import ConfigurationError as ConfigurationError
+from .declaration import KeyInfo as KeyInfo
+from .declaration import Section, checked, key
+from .declaration import Value as Value
 from .federated_data import FederatedDataKeys
 from .federated_training import FederatedTrainingKeys
-from .moon import MoonSettings
 from .post_training import AUTO, PostTrainingKeys, method_names
+from .privacy import PrivacySettings
 
 if TYPE_CHECKING:
     from foundation.data import DataSet, Division
 
 SomeSection = TypeVar("SomeSection", bound=Section)
-
-__all__ = [
-    "STAGES",
-    "ConfigurationError",
-    "KeyInfo",
-    "RunConfiguration",
-    "Value",
-    "flatten",
-    "key_table",
-    "member_files",
-    "read_toml",
-    "typed",
-    "with_present_names",
-]
 
 #: The stages of a run, in their order (the four scripts of the original project).
 STAGES = ("train", "generate", "distil", "compete")
@@ -353,6 +343,13 @@ class RunConfiguration(PostTrainingKeys, FederatedDataKeys, FederatedTrainingKey
         """
         usual = "none" if "encoder" in self.frozen_layers else usual
         return usual if self.augmentation == "auto" else self.augmentation
+
+    def post_training_for(self, image_size: tuple[int, int]) -> str:
+        """Return the names of the methods for images of (height, width) pixels."""
+        alone = self.personal == "batch-norm" or self.section(PrivacySettings).on
+        if alone and self.post_training == AUTO:
+            return "none"
+        return super().post_training_for(image_size)
 
     def with_mu_at(self, server_round: int) -> RunConfiguration:
         """Return the configuration with the weights μ that FedProx and MOON have in a round."""
