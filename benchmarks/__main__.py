@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 from benchmarks.measure import CLOCKS, machine, use_clock
-from foundation.settings.declaration import names_in
+from foundation.wording import names_in
 
 STAGES = {
     "inversion": "benchmarks.inversion",

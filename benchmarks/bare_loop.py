@@ -12,10 +12,9 @@ from client_app.training import train_locally
 from foundation.data import Description
 from foundation.models import Classifier, State, cpu_state, load_state
 from foundation.models.evaluation import Evaluator
-from foundation.models.shared_model import shared_model
 from foundation.seeds import training_generator
 from foundation.settings.configuration import RunConfiguration
-from strategies import get
+from strategies import get, shared_model
 
 
 @dataclass

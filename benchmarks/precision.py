@@ -125,7 +125,7 @@ class _Inversion:
     def carry_out(self, precision: Precision, noise: int, compilation: Compile) -> Result:
         trained, configuration = self.trained, self.trained.configuration
         description = trained.description
-        settings = configuration.inversion("common")
+        settings = configuration.generation
         started = time.perf_counter()
         generation = generate(
             self._reader(),

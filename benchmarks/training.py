@@ -22,8 +22,8 @@ from client_app.training import local_loss, train_locally
 from foundation import models
 from foundation.data import Batches, ImageData, Normalization
 from foundation.models import Classifier, State, cpu_state
+from foundation.settings.algorithms import MoonSettings
 from foundation.settings.configuration import RunConfiguration
-from foundation.settings.moon import MoonSettings
 from generation import forward_operations
 from strategies import get
 from strategies.controls import CORRECTION

@@ -26,11 +26,10 @@ from foundation.models import (
 from foundation.models.evaluation import LabelledImages
 from foundation.models.freezing import KeptFeatures, Store, encoder_is_frozen
 from foundation.models.personal import SiteFolder, batch_norm_entries
-from foundation.models.shared_model import shared_model
 from foundation.processes import cores, running, threads
 from foundation.settings.configuration import ConfigurationError, RunConfiguration
 from generation import forward_operations
-from strategies import get
+from strategies import get, shared_model
 
 from .training import train_round
 
@@ -275,17 +274,12 @@ def pooled_data(configuration: RunConfiguration) -> ImageData:
     )
 
 
-def local_model(configuration: RunConfiguration, description: Description) -> Classifier:
-    """Build the model as the run's strategy wants it, with its initial weights, on the CPU."""
-    return shared_model(configuration, description, get(configuration.strategy).projection)
-
-
 @lru_cache(maxsize=4)
 def _resident_model(
     configuration: RunConfiguration, description: Description, device: torch.device, wish: int
 ) -> tuple[Classifier, tuple[str, ...]]:
     """Return the process's model, and the names of what it does not train."""
-    model = local_model(configuration, description).to(device)
+    model = shared_model(configuration, description).to(device)
     fit_threads(model_operations(configuration, description), _share_of_threads(), wish)
     model = model.to(memory_format=torch.channels_last)
     return model, StateLayout.of(model).frozen
@@ -294,4 +288,4 @@ def _resident_model(
 @lru_cache(maxsize=4)
 def model_operations(configuration: RunConfiguration, description: Description) -> float:
     """Return the floating-point operations of one image's forward pass."""
-    return forward_operations(local_model(configuration, description), description.image_shape)
+    return forward_operations(shared_model(configuration, description), description.image_shape)

@@ -1,7 +1,5 @@
 """Weights of an ensemble's members, learned by sign steps (Co-Boosting, Dai et al. 2024)."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 
@@ -34,7 +32,7 @@ def sign_step(weights: Tensor, answers: Tensor, labels: Tensor, size: float) -> 
 
     Of the slope only the part along the simplex counts: scaling all weights alike would change how
     sure the ensemble is, and not whom it trusts. Each weight moves by `size` before the step is
-    brought back to the simplex; for shapes see :func:`weight_slope`.
+    brought back to the simplex.
     """
     slope = weight_slope(weights, answers, labels)
     slope = slope - slope.mean()

@@ -1,7 +1,5 @@
 """Which parameters of the student a distillation trains."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from torch import nn

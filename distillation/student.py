@@ -1,9 +1,6 @@
 """A model that learns batch by batch, from whatever teaches it next."""
 
-from __future__ import annotations
-
 import copy
-import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -14,19 +11,15 @@ from foundation.models.batch_norm import freeze_statistics
 from foundation.models.freezing import hold_frozen_statistics
 from foundation.settings import Statistics
 
-from .training import DistillationError, distillation_loss, steps_of_a_pass
-
-# Of DENSE's, Co-Boosting's and FedF²DG's programs.
-_MOMENTUM = 0.9
-_WEIGHT_DECAY = 1e-4
+from .training import distillation_loss, finite, steps_of_a_pass
 
 
 class Student:
     """A copy of a model, where it is, trained by SGD on soft labels along a cosine of step sizes.
 
-    The cosine has so many `steps`, the first of size `learning_rate`; :meth:`follow_schedule` goes
-    on to the next. BatchNorm layers normalise with the batch, which moves their running statistics
-    ("update"), or with the running statistics, which stay ("frozen").
+    The cosine has so many `steps`, the first of size `learning_rate`. BatchNorm layers normalise
+    with the batch, which moves their running statistics ("update"), or with the running statistics,
+    which stay ("frozen").
     """
 
     def __init__(
@@ -43,12 +36,9 @@ class Student:
         self._temperature = temperature
         # Frozen ones, such as those of a pretrained encoder, stay what they are.
         self._trained = [p for p in self.model.parameters() if p.requires_grad]
+        # As in DENSE's, Co-Boosting's and FedF²DG's programs.
         self._optimizer = torch.optim.SGD(
-            self._trained,
-            learning_rate,
-            momentum=_MOMENTUM,
-            nesterov=True,
-            weight_decay=_WEIGHT_DECAY,
+            self._trained, learning_rate, momentum=0.9, nesterov=True, weight_decay=1e-4
         )
         self._schedule = torch.optim.lr_scheduler.CosineAnnealingLR(self._optimizer, steps)
 
@@ -83,8 +73,8 @@ class Student:
         self._schedule.step()
 
 
+#: Called with (rows, source of random numbers); gives these rows' images and logits to learn.
 Lesson = Callable[[Tensor, torch.Generator], tuple[Tensor, Tensor]]
-"""Called with (rows, source of random numbers); gives these rows' images and logits to learn."""
 
 
 def pass_over(
@@ -107,12 +97,3 @@ def pass_over(
     for rows in order.tensor_split(steps_of_a_pass(images, batch_size)):
         total += student.learn(*lesson(rows, draw)) * len(rows)
     return finite(total.item() / images)
-
-
-def finite(loss: float) -> float:
-    """Return a mean loss; a DistillationError says that it is not a finite number."""
-    if not math.isfinite(loss):
-        raise DistillationError(
-            f"the distillation loss became {loss}: lower the method's learning-rate"
-        )
-    return loss

@@ -16,8 +16,6 @@ classes), are n_k,c; ``labels``, (n,) int64, are the classes that images were ma
 logits, or logarithms of probabilities.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 
 import torch
@@ -59,13 +57,12 @@ def mean_log_prior(counts: Tensor) -> Tensor:
 
 
 def prior_corrected(logits: Iterable[Tensor], counts: Tensor, strength: float = 1.0) -> Tensor:
-    """Return the mean over the models of z_k - τ·log(π_k + ε).
+    """Return the mean over the models of z_k - τ·log(π_k + ε), with τ the strength.
 
     A model that was trained on its client's images predicts a posterior; taking the client's own
     prior out of it leaves the likelihood, which is what models of different clients can be averaged
     in (Menon et al. 2021, "Long-tail learning via logit adjustment", applied to the ensemble).
-    Every row of `counts` has a positive sum. τ is the strength: 0 is :func:`uniform`; see
-    :func:`fitted_strength`.
+    Every row of `counts` has a positive sum. See :func:`fitted_strength`.
     """
     mean = uniform(logits)
     return mean - strength * mean_log_prior(counts).to(mean)
@@ -77,11 +74,9 @@ def fitted_strength(
     """Return the τ in [0, largest] whose corrected ensemble fits the labels of pseudo images best.
 
     Models that were trained with a balanced loss hold no prior that could be taken out, and a
-    second correction harms them. The images tell: their labels are known, and the cross-entropy of
-    ``mean_logits - τ·log_prior`` (see :func:`uniform`, :func:`mean_log_prior`) is convex in τ.
-
-    Where training is known to have taken priors out, 0 as the `largest` leaves the ensemble alone,
-    whatever the images, which models of skewed clients made, seem to say.
+    second correction harms them. The images tell: the cross-entropy of ``mean_logits -
+    τ·log_prior`` (see :func:`uniform`, :func:`mean_log_prior`) with their labels is convex in τ.
+    Where training is known to have taken priors out, 0 as the `largest` leaves the ensemble alone.
     """
     logits, direction = mean_logits.double(), log_prior.to(mean_logits.device).double()
     low, high = 0.0, largest
@@ -119,9 +114,9 @@ def class_weighted(logits: Iterable[Tensor], counts: Tensor, labels: Tensor) -> 
 def masked(own_logits: Tensor, counts: Tensor, sources: Tensor, global_logits: Tensor) -> Tensor:
     """Return the own model's answer over the classes its client holds, the global one's elsewhere.
 
-    The held classes keep together the probability that the global model gives them, and share it
-    as the local model says (its logits are :func:`own`); absent classes keep what the global model
-    says. A local model can thus not teach the forgetting of what it never saw.
+    The held classes keep together the probability that the global model gives them, and share it as
+    the local model says (its logits are :func:`own`): it cannot teach the forgetting of what it
+    never saw.
     """
     held = (counts > 0)[sources]
     mine = own_logits.masked_fill(~held, -torch.inf).softmax(dim=1)

@@ -14,11 +14,10 @@ from foundation.settings import DistillationSettings, Layers
 
 from .layers import trained_parameters
 
+#: Called with (images done, images in all), an image counting once per epoch.
 Progress = Callable[[int, int], None]
-"""Called with (images done, images in all), an image counting once per epoch."""
-
+#: Called with (epoch from 1 on, student in evaluation mode, mean loss of the epoch).
 AfterEpoch = Callable[[int, nn.Module, float], None]
-"""Called with (epoch from 1 on, student in evaluation mode, mean loss of the epoch)."""
 
 
 class DistillationError(ExpectedError, RuntimeError):
@@ -51,6 +50,16 @@ def steps_of_a_pass(images: int, batch_size: int) -> int:
     return max(1, min(math.ceil(images / batch_size), images // 2))
 
 
+def finite(loss: float, when: str = "") -> float:
+    """Return a mean loss; a DistillationError says that it is not a finite number."""
+    if not math.isfinite(loss):
+        raise DistillationError(
+            f"the distillation loss became {loss}{when}: lower the method's learning-rate (or its "
+            "weight), and check that the soft labels are finite"
+        )
+    return loss
+
+
 @dataclass(frozen=True)
 class Distillation:
     """The student after its last epoch, evaluating on the CPU, and the mean loss of each epoch."""
@@ -70,28 +79,14 @@ def distil(
     progress: Progress | None = None,
     after_epoch: AfterEpoch | None = None,
 ) -> Distillation:
-    """Distil soft labels into a copy of the student.
+    """Distil soft labels into a copy of the student, the global model, which is not changed.
 
-    The data stay on the device for the whole training and nothing is read back but the loss of each
-    epoch. Which model is kept is not chosen here: the last one is returned.
-
-    Parameters
-    ----------
-    student : nn.Module
-        The global model; copied, never changed.
-    images : Tensor
-        (n, C, H, W) float32, normalised.
-    logits : Tensor
-        (n, classes) float32, the teacher's answer to each image.
-    seed : int
-        Order and shifts of the images depend on this alone.
-    progress, after_epoch : callable or None (default: None)
-        Called after every step, and after every epoch: see `Progress` and `AfterEpoch`.
-
-    Raises
-    ------
-    DistillationError
-        If the loss stops being a finite number.
+    Images are (n, C, H, W) float32, normalised; `logits`, (n, classes) float32, are the teacher's
+    answers. Both stay on the device for the whole training and nothing is read back but the loss of
+    each epoch. The order and the shifts of the images depend on the seed alone. Which model is kept
+    is not chosen here: the last one is returned. `progress` and `after_epoch` are called after
+    every step, and after every epoch. A :class:`DistillationError` says that the loss stopped being
+    a finite number.
     """
     settings = settings or DistillationSettings()
     if len(images) != len(logits):
@@ -99,7 +94,7 @@ def distil(
     generator = torch.Generator().manual_seed(seed)
     model = copy.deepcopy(student).to(device).to(memory_format=torch.channels_last)
     if len(images) == 0:
-        return Distillation(model=model.eval().cpu(), losses=[])
+        return Distillation(model.eval().cpu(), [])
     layers = settings.layers
     parameters = trained_parameters(model, layers)
     images = images.to(device=device, memory_format=torch.channels_last)
@@ -136,14 +131,14 @@ def distil(
             done += len(rows)
             if progress is not None:
                 progress(done, settings.epochs * len(images))
-        losses.append(_require_finite(total.item() / len(images), epoch))
+        losses.append(finite(total.item() / len(images), f" in epoch {epoch}"))
         model.eval()
         if after_epoch is not None:
             after_epoch(epoch, model, losses[-1])
     model.zero_grad(set_to_none=True)
     for parameter, before in zip(model.parameters(), required, strict=True):
         parameter.requires_grad_(before)
-    return Distillation(model=model.eval().cpu(), losses=losses)
+    return Distillation(model.eval().cpu(), losses)
 
 
 def _optimizer(parameters: list[nn.Parameter], settings: DistillationSettings) -> torch.optim.SGD:
@@ -171,12 +166,3 @@ def _set_training_mode(model: nn.Module, frozen_statistics: bool, layers: Layers
             own = list(module.parameters())
             trained = any(p.requires_grad for p in own) if own else layers in ("auto", "all")
             module.train(trained and not frozen_statistics)
-
-
-def _require_finite(loss: float, epoch: int) -> float:
-    if not math.isfinite(loss):
-        raise DistillationError(
-            f"the distillation loss became {loss} in epoch {epoch}: lower the learning rate or the "
-            "weight, and check that the soft labels are finite"
-        )
-    return loss

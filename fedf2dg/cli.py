@@ -275,7 +275,7 @@ def key_reference() -> str:
         "# Configuration keys",
         "",
         "Printed by `fedf2dg keys` from the declarations in `foundation/settings/`, where each",
-        "section has a file of its own. A symbol is the paper's; the last column holds the flag of",
+        "section is a class. A symbol is the paper's; the last column holds the flag of",
         "the original research script.",
         "",
         "| key | default | meaning | symbol | range | original |",

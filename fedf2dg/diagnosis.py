@@ -27,13 +27,12 @@ from foundation.models import Classifier, State, cpu_state, load_state, resolve_
 from foundation.models.client_store import ClientStore
 from foundation.models.evaluation import features_of, predicted_logits
 from foundation.models.head import head_name, head_parameters, with_head
-from foundation.models.shared_model import shared_model
 from foundation.seeds import DISTILLATION, derived_seed
 from foundation.settings.configuration import ConfigurationError, RunConfiguration
 from server_app.checkpoints import Checkpoints
 from server_app.images import description_of, normalized
 from server_app.run_directory import settings_to_resume
-from strategies import get, prior_left
+from strategies import prior_left, shared_model
 
 log = logging.getLogger("flwr.fedf2dg")
 
@@ -190,8 +189,7 @@ class _Trained:
 
     def model(self, state: State) -> Classifier:
         """Return a new model that holds a state, in evaluation mode."""
-        projection = get(self.configuration.strategy).projection
-        model = shared_model(self.configuration, self._description, projection)
+        model = shared_model(self.configuration, self._description)
         load_state(model, state)
         return model.to(self.device).eval()
 

@@ -7,6 +7,7 @@ from collections.abc import Collection, Sequence
 
 #: What stands for a number that there is none of.
 NONE = "–"
+_MOST_LISTED = 10
 
 
 def counted(number: int, one: str, several: str = "") -> str:
@@ -36,10 +37,17 @@ def names_in(text: str) -> tuple[str, ...]:
     return tuple(name.strip() for name in text.split(",") if name.strip())
 
 
+def listed(names: Sequence[object]) -> str:
+    """Write names or numbers in a message, the first ones if there are many."""
+    first = ", ".join(map(str, names[:_MOST_LISTED]))
+    more = len(names) - _MOST_LISTED
+    return f"{first} and {more:,} more" if more > 0 else first
+
+
 def unknown(what: str, value: str, choices: Collection[str]) -> str:
     """Say that a value is none of the choices, what was perhaps meant, and what there is."""
-    listed = ", ".join(sorted(choices))
-    return f"unknown {what} {value!r}.{meant(value, choices)} Choose one of: {listed}"
+    every = ", ".join(sorted(choices))
+    return f"unknown {what} {value!r}.{meant(value, choices)} Choose one of: {every}"
 
 
 def meant(value: str, choices: Collection[str]) -> str:

@@ -8,45 +8,20 @@ import torch
 from torch import Tensor, nn
 
 from foundation.models import bfloat16_pays
-from foundation.settings import Compile, InversionSettings, Precision
+from foundation.settings import Compile, Precision
 
 _log = logging.getLogger("flwr.fedf2dg.generation")
 
+#: Operations of one image's forward pass from which bfloat16 gains on a CPU.
+#: Measured on one thread: with AVX512-BF16, ResNet-8 on 8x8 images gains 2 % and ResNet-18 on 32x32
+#: images (1.1e9 operations) a factor of 1.9. With AMX, ResNet-8 on 32x32 images (2.4e7) would gain
+#: 1.3 to 1.7, but its objective was up to 26 % from float32's (three untrained models).
 BFLOAT16_FROM = 50e6
-"""Operations of one image's forward pass from which bfloat16 gains on a CPU.
-
-Measured on one thread: with AVX512-BF16, ResNet-8 on 8x8 images gains 2 % and ResNet-18 on 32x32
-images (1.1e9 operations) a factor of 1.9. With AMX, ResNet-8 on 32x32 images (2.4e7) would gain
-1.3 to 1.7, but its objective was up to 26 % from float32's (three untrained models).
-"""
-
+#: Operations of a whole job from which a compilation pays for itself.
+#: On a CPU it costs about 30 s for a first run and saves about a third of what a small model takes
+#: without: 10 clients with 64 images of 8x8 and 200 iterations (6e11, about 20 s) lose by it.
+#: The figure for CUDA is an estimate.
 COMPILATION_FROM = {"cpu": 3e12, "cuda": 2e15}
-"""Operations of a whole job from which a compilation pays for itself.
-
-On a CPU it costs about 30 s for a first run and saves about a third of what a small model takes
-without: 10 clients with 64 images of 8x8 and 200 iterations (6e11, about 20 s) lose by it.
-The figure for CUDA is an estimate.
-"""
-
-
-@dataclass(frozen=True)
-class Work:
-    """Floating-point operations of an engine: forward, of one image; total, of all iterations."""
-
-    forward: float
-    total: float
-
-    @classmethod
-    def of(
-        cls,
-        model: nn.Module,
-        image_shape: tuple[int, int, int],
-        settings: InversionSettings,
-        images: int,
-    ) -> "Work":
-        """Count by running one image through the model, in evaluation mode."""
-        forward = forward_operations(model, image_shape)
-        return cls(forward=forward, total=2.0 * forward * settings.iterations * images)
 
 
 @dataclass(frozen=True)
@@ -96,18 +71,18 @@ def forward_operations(model: nn.Module, image_shape: tuple[int, int, int]) -> f
     return Forward.of(model, image_shape).operations
 
 
-def choose_precision(wish: Precision, device: torch.device, work: Work) -> torch.dtype:
-    """Type of convolutions and matrix products."""
+def choose_precision(wish: Precision, device: torch.device, operations: float) -> torch.dtype:
+    """Type of convolutions and matrix products, for a forward pass of one image."""
     if wish == "auto":
-        gains = device.type != "cpu" or work.forward >= BFLOAT16_FROM
+        gains = device.type != "cpu" or operations >= BFLOAT16_FROM
         return torch.bfloat16 if gains and bfloat16_pays(device) else torch.float32
     return torch.bfloat16 if wish == "bfloat16" else torch.float32
 
 
-def choose_compilation(wish: Compile, device: torch.device, work: Work) -> bool:
-    """Whether to compile the objective."""
+def choose_compilation(wish: Compile, device: torch.device, operations: float) -> bool:
+    """Whether to compile the objective, for a whole job."""
     if wish == "auto":
-        return work.total >= COMPILATION_FROM.get(device.type, float("inf"))
+        return operations >= COMPILATION_FROM.get(device.type, float("inf"))
     return wish == "on"
 
 

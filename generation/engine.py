@@ -1,17 +1,13 @@
 """The inversion loop, and how to run it fast without changing what it computes.
 
-Where the time goes, and what is done about it:
-
 - Weight gradients are never computed: the engine works on a frozen copy of the model.
 - Convolutions run on channels_last images, in bfloat16 where the hardware multiplies it natively;
   batch statistics, losses, images and optimizer stay in float32.
-- The objective is fused by ``torch.compile`` where that pays. One engine serves any number of
-  models of one architecture: their weights are copied into the resident one, and the batch size is
-  a symbol, so ten clients with ten budgets cost one compilation.
+- The objective is fused by ``torch.compile`` where that pays. The weights of every model are copied
+  into the resident one, and the batch size is a symbol: ten clients cost one compilation.
 - On a GPU objective and gradient, compiled or not, are replayed from a CUDA graph: a recording for
   each batch size costs as much as a few steps. The memory of one serves the next.
-- Nothing is read back from the device inside the loop but a look at the objective every
-  ``CHECK_INTERVAL`` steps, or ``CHECK_SECONDS`` where steps are long.
+- Nothing is read back from the device inside the loop but, now and then, the objective.
 """
 
 import copy
@@ -20,18 +16,25 @@ import math
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.optim.adam import adam
 
 from foundation import ExpectedError
 from foundation.capture import captured
 from foundation.models import release_memory
 from foundation.settings import InversionSettings
 
-from .acceleration import Compiled, Work, choose_compilation, choose_precision
+from .acceleration import (
+    Compiled,
+    choose_compilation,
+    choose_precision,
+    forward_operations,
+)
 from .objective import (
     batch_norm_layers,
     competition,
@@ -39,25 +42,17 @@ from .objective import (
     record_statistics,
     total_variation,
 )
-from .optimizer import Adam
 from .statistics_layer import freeze_statistics
 
+#: Called with (done, total); the unit is stated where it is used.
 Progress = Callable[[int, int], None]
-"""Called with (done, total); the unit is stated where it is used."""
-
+#: Lowest and highest value of a pixel, for each channel.
 PixelRange = tuple[Sequence[float], Sequence[float]]
-"""Lowest and highest value of a pixel, for each channel."""
-
-CHECK_INTERVAL = 20
-"""Steps between two looks at the objective: a synchronisation with the device each."""
-
-CHECK_SECONDS = 5.0
-"""Longest time between two looks, so that progress is seen on slow machines too."""
-
-LARGEST_PIXEL = 1e3
-"""Normalised pixels of real images lie within about ±3; what inversion makes of them, ±30."""
-
-LARGEST_LOGIT = 1e5
+#: Steps, or seconds on slow machines, between two looks at the objective, which cost a
+#: synchronisation with the device each.
+CHECK_INTERVAL, CHECK_SECONDS = 20, 5.0
+#: Normalised pixels of real images lie within about ±3; what inversion makes of them, ±30.
+LARGEST_PIXEL, LARGEST_LOGIT = 1e3, 1e5
 
 _log = logging.getLogger("flwr.fedf2dg.generation")
 
@@ -74,10 +69,10 @@ class UninvertibleModel(InversionError):
 class Inversion:
     """Result of inverting one model; tensors are on the CPU.
 
-    The images, (n, C, H, W) float32 in the normalised space the model was trained in, are the last
-    iterate of the optimisation, `labels`, (n,) int64, their wanted classes, and `logits`, (n,
-    classes) float32, the inverted model's prediction in evaluation mode. `objective` is the images'
-    own, without jitter, in float32 (nan for no images); `iterations` counts optimizer steps.
+    `images` are (n, C, H, W) float32 in the normalised space the model was trained in, `labels`,
+    (n,) int64, their wanted classes, and `logits`, (n, classes) float32, the model's prediction in
+    evaluation mode. `objective` is the images' own, without jitter, in float32 (nan for no images);
+    `iterations` counts optimizer steps.
     """
 
     images: Tensor
@@ -90,8 +85,7 @@ class Inversion:
 class Objective:
     """The whole objective of inverting one model, as a function of images and labels.
 
-    The models given are used as they are: in evaluation mode and frozen by whoever owns them. The
-    global one, to disagree with, is needed where the competition weight is above 0. The local
+    The models are used as they are: in evaluation mode and frozen by whoever owns them. The local
     model's layers, hooked or replaced, put the deviation of their statistics into `deviations`.
     `autocast` is the type of convolutions and matrix products; None: that of the weights.
     """
@@ -139,13 +133,11 @@ class Objective:
         return logits
 
     def _predict(self, model: nn.Module, images: Tensor) -> Tensor:
-        logits: Tensor
         if self._autocast is None:
-            logits = model(images)
+            logits: Tensor = model(images)
             return logits
         with torch.autocast(images.device.type, dtype=self._autocast):
-            logits = model(images)
-        return logits.float()
+            return model(images).float()  # type: ignore[no-any-return]
 
 
 def resident_copy(
@@ -163,23 +155,48 @@ def resident_copy(
     return resident.eval().requires_grad_(False)
 
 
-class InversionEngine:
-    """Inverts models of one architecture, one after the other.
+class Adam:
+    """The step of ``torch.optim.Adam`` on contiguous images, by the function that it calls itself.
 
-    Parameters
-    ----------
-    model : nn.Module
-        Any model of that architecture; copied, never changed.
-    image_shape : tuple of int
-        (C, H, W) of one image.
-    global_model : nn.Module or None (default: None)
-        Needed where ``settings.competition_weight`` is above 0; copied, never changed.
-    pixel_range : pair of sequences of float, or None (default: None)
-        Lowest and highest value a pixel can have, for each channel, in the normalised space; images
-        are kept within after every step. None: no bounds.
-    expected_images : int (default: 0)
-        Images that will be asked for over the engine's life: what ``compile="auto"`` weighs the
-        cost of a compilation against.
+    Its class takes three times as long on small images, and would import torch._dynamo, a third of
+    what the process of a real client has to do.
+    """
+
+    def __init__(self, images: Tensor, settings: InversionSettings) -> None:
+        self._images = images
+        self._settings = settings
+        self._first, self._second = torch.zeros_like(images), torch.zeros_like(images)
+        self._steps = torch.zeros((), device=images.device)
+
+    @torch.no_grad()
+    def step(self, iteration: int, gradient: Tensor) -> None:
+        """Take step ``iteration``, counted from 1; the gradient is laid out as the images are."""
+        beta1, beta2 = self._settings.betas
+        adam(
+            [self._images],
+            [gradient],
+            [self._first],
+            [self._second],
+            [],
+            [self._steps],
+            fused=True,
+            lr=self._settings.learning_rate_at(iteration),
+            beta1=beta1,
+            beta2=beta2,
+            eps=1e-8,
+            weight_decay=0.0,
+            amsgrad=False,
+            maximize=False,
+        )
+
+
+class InversionEngine:
+    """Inverts models of one architecture, one after the other; `model` is any of them.
+
+    Images have the shape (C, H, W). The models are copied, never changed; the global one is needed
+    where ``settings.competition_weight`` is above 0. `pixel_range`, in the normalised space, is
+    what images are kept within after every step. `expected_images` will be asked for over the
+    engine's life: what ``compile="auto"`` weighs the cost of a compilation against.
     """
 
     def __init__(
@@ -202,8 +219,8 @@ class InversionEngine:
                 "The model has no BatchNorm layers, hence no training statistics to match: "
                 "inversion goes on with the remaining terms, and its images will be poorer."
             )
-        work = Work.of(model, image_shape, settings, expected_images)
-        self.precision = choose_precision(settings.precision, self.device, work)
+        operations = forward_operations(model, image_shape)
+        self.precision = choose_precision(settings.precision, self.device, operations)
         # One exact copy for final objective and soft labels, one to run the steps on.
         self._exact = resident_copy(model, self.device)
         self._fast = resident_copy(model, self.device, self.precision)
@@ -221,14 +238,10 @@ class InversionEngine:
         freeze_statistics(self._fast, measured, relative=relative)
         if fast_global is not None:
             freeze_statistics(fast_global)
-        step_objective = Objective(
-            self._fast,
-            fast_global,
-            settings,
-            deviations,
-            None if self.precision == torch.float32 else self.precision,
-        )
-        self.compiled = choose_compilation(settings.compile, self.device, work)
+        autocast = None if self.precision == torch.float32 else self.precision
+        step_objective = Objective(self._fast, fast_global, settings, deviations, autocast)
+        operations *= 2 * settings.iterations * expected_images  # there and back, for all of it
+        self.compiled = choose_compilation(settings.compile, self.device, operations)
         #: Images that the device's memory holds at once, as far as is known.
         self._at_once = sys.maxsize
         self._step_objective: Callable[[Tensor, Tensor], Tensor] = (
@@ -236,11 +249,7 @@ class InversionEngine:
         )
 
     def close(self) -> None:
-        """Give the device's memory back, with all that was compiled; the engine is of no use then.
-
-        What ``torch.compile`` made lives as long as the process otherwise, and after eight engines
-        it would compile for no further one.
-        """
+        """Give the device's memory back, and forget what was compiled: there is room for eight."""
         if isinstance(self._step_objective, Compiled):
             self._step_objective.close()
         del self._step_objective, self._objective, self._exact, self._fast
@@ -256,15 +265,13 @@ class InversionEngine:
         before. `progress` is called with (iterations done, iterations in all) now and then and at
         the end.
 
-        Raises
-        ------
-        UninvertibleModel
-            If the objective stops being a finite number, or what comes out is absurd.
-        InversionError
-            If the device's memory does not hold one image.
+        An :class:`UninvertibleModel` says that the objective stopped being a finite number, or that
+        what comes out is absurd; an :class:`InversionError`, that the device's memory does not hold
+        one image.
         """
         labels = torch.as_tensor(labels, dtype=torch.int64, device="cpu")
-        self._load(model)
+        for resident in (self._exact, self._fast):
+            resident.load_state_dict(model.state_dict())
         images, offsets = self.start(len(labels), seed)
         targets = labels.to(self.device)
         if len(labels) == 0:
@@ -274,13 +281,8 @@ class InversionEngine:
         images, logits, objective = self._in_parts(images, targets, offsets, progress)
         if problem := implausible(images, logits):
             raise UninvertibleModel(f"what the inversion made cannot be used: {problem}")
-        return Inversion(
-            images=images.contiguous().cpu(),
-            labels=labels,
-            logits=logits.cpu(),
-            objective=objective,
-            iterations=len(offsets),
-        )
+        images, logits = images.contiguous().cpu(), logits.cpu()
+        return Inversion(images, labels, logits, objective, len(offsets))
 
     def _in_parts(
         self,
@@ -353,11 +355,6 @@ class InversionEngine:
         loss = self._step_objective(leaf, targets)
         (gradient,) = torch.autograd.grad(loss, leaf)
         return loss.detach(), gradient
-
-    def _load(self, model: nn.Module) -> None:
-        state = model.state_dict()
-        self._exact.load_state_dict(state)
-        self._fast.load_state_dict(state)
 
     def start(self, count: int, seed: int) -> tuple[Tensor, list[tuple[int, int]]]:
         """Draw the noise (count, C, H, W) an inversion starts from, and the roll of every step."""
@@ -445,7 +442,5 @@ def invert(
         device=device,
         expected_images=len(labels),
     )
-    try:
+    with closing(engine):
         return engine.invert(local_model, labels, seed=seed, progress=progress)
-    finally:
-        engine.close()

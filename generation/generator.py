@@ -1,11 +1,8 @@
 """A generator of images: noise, and a class if it is told one, to pixels within their range.
 
-The network of DENSE (Zhang et al. 2022) and Co-Boosting (Dai et al. 2024): a linear layer to a
-quarter of the image's size, then twice nearest-neighbour enlargement and convolution. FedFTG (Zhang
-et al. 2022) gives half of the first layer's channels to the class.
+The network of DENSE (Zhang et al. 2022) and Co-Boosting (Dai et al. 2024). FedFTG (Zhang et al.
+2022) gives half of the first layer's channels to the class.
 """
-
-from __future__ import annotations
 
 import math
 
@@ -28,19 +25,17 @@ def pixel_bounds(pixel_range: PixelRange | None, channels: int) -> tuple[Tensor,
 
     Without a range: ±2, two standard deviations of normalised images.
     """
-    low, high = pixel_range or ((-_USUAL_END,) * channels, (_USUAL_END,) * channels)
-    return (
-        torch.tensor(low, dtype=torch.float32).view(-1, 1, 1),
-        torch.tensor(high, dtype=torch.float32).view(-1, 1, 1),
-    )
+    ends = pixel_range or ((-_USUAL_END,) * channels, (_USUAL_END,) * channels)
+    low, high = (torch.tensor(end, dtype=torch.float32).view(-1, 1, 1) for end in ends)
+    return low, high
 
 
 class Generator(nn.Module):
-    """Maps noise (n, NOISE), and labels where it is conditional, to images (n, C, H, W).
+    """Maps noise (n, NOISE), and labels where there are classes, to images (n, C, H, W).
 
-    The shape of an image, (C, H, W), may have any height and width. `width` is the number of
-    channels of the last hidden layer; the earlier ones have twice as many. With 0 classes it is not
-    conditional. The seed is that of the initial weights; the global random state is left as it was.
+    A linear layer to a quarter of the size, then twice nearest-neighbour enlargement and
+    convolution; the last hidden layer has `width` channels, the earlier ones twice as many. The
+    seed is that of the initial weights; the global random state is left as it was.
     """
 
     low: Tensor

@@ -4,8 +4,6 @@ Let z(x) be the logits of the teacher (the ensemble of local models), s(x) those
 global model), y the class an image is made for, and C the number of classes.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -16,9 +14,8 @@ from .objective import jensen_shannon_each
 def hard_sample_weights(logits: Tensor, labels: Tensor, gamma: float) -> Tensor:
     """Return (1 - p_y)^γ, (n,): what the teacher already takes for its class counts less.
 
-    Logits z are (n, C), labels y (n,), γ is 0 or more (0: every image counts the same). No gradient
-    flows through the weights. Dai et al. 2024, the hard-sample weight of the generator's
-    cross-entropy.
+    Logits z are (n, C), labels y (n,), γ is 0 or more. No gradient flows through the weights, which
+    are those of the generator's cross-entropy in Dai et al. 2024.
     """
     probabilities = logits.detach().softmax(dim=1).gather(1, labels[:, None]).squeeze(1)
     return (1.0 - probabilities).clamp_min(0.0) ** gamma
@@ -29,9 +26,9 @@ def disagreement(
 ) -> Tensor:
     """Return the mean of KL( softmax(z/T) || softmax(s/T) ), a scalar of 0 or more.
 
-    The gradient flows into the images through both logits, (n, C). `only_where_wrong` counts images
-    whose most likely class the two agree on as 0 (Zhang et al. 2022, DENSE, the loss of the
-    decision boundary).
+    The gradient flows through both logits, (n, C). `only_where_wrong` counts images whose most
+    likely class the two agree on as 0 (Zhang et al. 2022, DENSE, the loss of the decision
+    boundary).
     """
     divergence = F.kl_div(
         F.log_softmax(student / temperature, dim=1),
@@ -48,8 +45,7 @@ def similarity(noise: Tensor, images: Tensor) -> Tensor:
     """Return exp(-mean_ij d(e_i, e_j)·d(x_i, x_j)), in (0, 1]: 1 where all images are the same.
 
     Distances of noise e, (n, k), are mean squares, those of images x mean absolute differences. The
-    diversity term of FedFTG (Zhang et al. 2022), which a generator minimises so that different
-    noise makes different images.
+    diversity term that FedFTG's generator minimises (Zhang et al. 2022).
     """
     flat = images.flatten(1)
     apart = torch.cdist(flat, flat, p=1.0) / flat.shape[1]
@@ -63,18 +59,14 @@ def class_weighted_losses(
 ) -> tuple[Tensor, Tensor]:
     """Return FedFTG's two terms: what the clients' models say of images of class y.
 
-    With α_k,y the share of client k among the real images of class y:
+        mean over images of Σ_k α_k,y · CE(z_k, y), 0 or more
+        mean over images of Σ_k α_k,y · JS( softmax(s), softmax(z_k) ), of its maximum, in [0, 1]
 
-        mean over images of Σ_k α_k,y · CE(z_k, y)
-        mean over images of Σ_k α_k,y · JS( softmax(s), softmax(z_k) )
-
-    Answers z_k are (n, K, C), the student's s (n, C), labels (n,), and weights (n, K), α_k,y of
-    every image; rows sum to 1. The terms are two scalars: the cross-entropy, 0 or more, and the
-    discrepancy that the generator looks for, as a fraction of the largest that there is, in [0, 1].
-
-    Zhang et al. 2022 ("Fine-tuning Global Model via Data-Free Knowledge Distillation for Non-IID
-    Federated Learning") have KL( softmax(s) || softmax(z_k) ) in place of the Jensen-Shannon
-    divergence JS. It has no largest value: a generator that looks for it leaves the images behind.
+    Answers z_k are (n, K, C), the student's s (n, C), labels (n,), and weights (n, K): α_k,y, the
+    share of client k among the real images of class y; rows sum to 1. Zhang et al. 2022
+    ("Fine-tuning Global Model via Data-Free Knowledge Distillation for Non-IID Federated Learning")
+    have KL( softmax(s) || softmax(z_k) ) in place of the Jensen-Shannon divergence JS. It has no
+    largest value: a generator that looks for it leaves the images behind.
     """
     said = F.log_softmax(answers, dim=2)
     entropy = -said.gather(2, labels[:, None, None].expand(-1, answers.shape[1], 1)).squeeze(2)

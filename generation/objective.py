@@ -4,24 +4,19 @@ With ``u`` the batch of images, ``f`` the frozen local model and ``t`` the wante
 
     L(u) = CE(f(u), t) + a_tv R_tv(u) + a_l2 R_l2(u) + a_bn R_bn(u) + a_c R_compete(u)
 
-(DeepInversion, Yin et al. 2020, eq. 2-6, and FedF2DG, Zhao et al. 2024). Two forms of the terms
-exist:
-
-``corrected`` (the default)
-    Total variation and l2 are *per-image means*, so that clients with different budgets are
-    regularised alike, and the disagreement of two models is the true Jensen-Shannon divergence.
-``reference``
-    What the published scripts compute: norms over the whole batch, and a divergence of clamped
-    probabilities in the reverse direction. Kept so that the two can be compared.
+(DeepInversion, Yin et al. 2020, eq. 2-6, and FedF2DG, Zhao et al. 2024). In the ``corrected`` form,
+total variation and l2 are *per-image means*, so that clients with different budgets are regularised
+alike, and the disagreement of two models is the true Jensen-Shannon divergence. The ``reference``
+form is what the published scripts compute: norms over the whole batch, and a divergence of clamped
+probabilities in the reverse direction.
 
 Calibration of the corrected form. Write ``r_b`` for the norm of one image's differences. The
-reference adds ``a ||(r_1, ..., r_B)||_2``, which for images of equal norm is ``a sqrt(B) r``; its
-gradient on image b, ``a r_b / ||r|| * dr_b``, is ``a / sqrt(B) * dr_b``. The cross-entropy, a mean
-over the batch, has a gradient proportional to 1/B on each image, so the ratio
-regulariser/cross-entropy grows as sqrt(B): a client with four times the budget is smoothed twice as
-much. The mean ``c/B * sum_b r_b`` has the gradient ``c/B * dr_b`` and a ratio that does not depend
-on B. Value and gradient equal the reference's at B = 256, the batch size for which its weights were
-published, when ``c = a sqrt(256) = 16 a``: this factor is ``BATCH_CALIBRATION``.
+reference adds ``a ||(r_1, ..., r_B)||_2``, whose gradient on image b, of images of equal norm, is
+``a / sqrt(B) * dr_b``. The cross-entropy, a mean over the batch, has a gradient proportional to 1/B
+on each image: a client with four times the budget is smoothed twice as much. The mean ``c/B * sum_b
+r_b`` has the gradient ``c/B * dr_b`` and a ratio that does not depend on B. Value and gradient
+equal the reference's at B = 256, the batch size for which its weights were published, when ``c = a
+sqrt(256) = 16 a``: this factor is ``BATCH_CALIBRATION``.
 """
 
 import math
@@ -52,10 +47,7 @@ def total_variation(images: Tensor, form: Form = "corrected") -> Tensor:
 
 
 def l2_penalty(images: Tensor, form: Form = "corrected") -> Tensor:
-    """Size of images (n, C, H, W), n >= 1: a scalar, the norm itself, not its square.
-
-    Yin et al. 2020, eq. 3, R_l2.
-    """
+    """Norm, not squared, of images (n, C, H, W), n >= 1: Yin et al. 2020, eq. 3, R_l2."""
     return _norm(images, form)
 
 
@@ -82,10 +74,9 @@ def statistics_deviation(
 ) -> Tensor:
     """Distance of a batch's channel statistics from those, (C,), a BatchNorm layer remembers.
 
-    The scalar ``||mean - running_mean||_2 + ||var - running_var||_2``, variance biased (divided by
-    n·H·W): Yin et al. 2020, eq. 4, R_feature. `features`, (n, C, H, W) of any float type, are the
-    *input* of the layer; the result is computed in float32 at least. `relative`: each of the two
-    terms in its :func:`statistics_units`.
+    The scalar ``||mean - running_mean||_2 + ||var - running_var||_2``, variance biased: Yin et al.
+    2020, eq. 4, R_feature. `features`, (n, C, H, W) of any float type, are the *input* of the
+    layer; the result is computed in float32 at least.
     """
     features = features.to(running_mean.dtype)
     var, mean = torch.var_mean(features, dim=(0, 2, 3), correction=0)
@@ -109,7 +100,7 @@ def record_statistics(model: nn.Module, *, relative: bool = False) -> list[Tenso
     """Have every BatchNorm layer note ``statistics_deviation`` of its input, in the list returned.
 
     It receives one scalar per layer and forward pass, until it is cleared. The model is in
-    evaluation mode: in training mode the layers' own statistics would move.
+    evaluation mode.
     """
     deviations: list[Tensor] = []
 
@@ -124,10 +115,10 @@ def record_statistics(model: nn.Module, *, relative: bool = False) -> list[Tenso
 
 
 def jensen_shannon_each(logits_p: Tensor, logits_q: Tensor, temperature: float) -> Tensor:
-    """Jensen-Shannon divergence of two softened predictions, as a fraction of its maximum ln 2.
+    """Jensen-Shannon divergence of two softened predictions over its maximum ln 2, in [0, 1].
 
     The logits, (..., classes) of shapes that broadcast, are divided by `temperature` before the
-    softmax; the result, (...), lies in [0, 1].
+    softmax.
     """
     return _jensen_shannon_nats(logits_p, logits_q, temperature) / math.log(2.0)
 
@@ -150,9 +141,8 @@ def _jensen_shannon_nats(logits_p: Tensor, logits_q: Tensor, temperature: float)
 def clamped_divergence(logits_p: Tensor, logits_q: Tensor, temperature: float) -> Tensor:
     """Reference form of the divergence: KL from the mixture, probabilities clamped to [.01, .99].
 
-    A scalar, limited to [0, 1]; close to ``jensen_shannon`` times ln 2 for ten classes. From about
-    a hundred classes on nearly all probabilities lie below the clamp and its gradient points
-    elsewhere.
+    A scalar, limited to [0, 1]. From about a hundred classes on nearly all probabilities lie below
+    the clamp and its gradient points elsewhere.
     """
     p = F.softmax(logits_p / temperature, dim=1)
     q = F.softmax(logits_q / temperature, dim=1)
@@ -168,11 +158,11 @@ def competition(
     temperature: float,
     form: Form = "corrected",
 ) -> Tensor:
-    """Agreement of local and global model, 1 - JS: small where the two disagree (hard samples).
+    """Agreement of two models, 1 - JS in [0, 1]: small where they disagree (hard samples).
 
-    A scalar in [0, 1], of logits (n, classes): Yin et al. 2020, eq. 5-6, R_compete; used by Zhao et
-    al. 2024 between local and global model, softened with a temperature of 3. The corrected form
-    takes the true divergence, the reference the clamped one.
+    Logits are (n, classes): Yin et al. 2020, eq. 5-6, R_compete; used by Zhao et al. 2024 between
+    local and global model. The corrected form takes the true divergence, the reference the clamped
+    one.
     """
     divergence = jensen_shannon if form == "corrected" else clamped_divergence
     return 1.0 - divergence(local_logits, global_logits, temperature)

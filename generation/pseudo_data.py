@@ -23,7 +23,7 @@ class PseudoData:
 
     Images, (n, C, H, W) float32, are in the normalised space of the models. `labels`, (n,) int64,
     are the classes they were generated for, `sources`, (n,) int64, the clients whose models they
-    came from, and `logits`, (n, classes) float32, these models' predictions: the teachers' answers.
+    came from, and `logits`, (n, classes) float32, these models' predictions.
     """
 
     images: Tensor
@@ -56,8 +56,8 @@ class Generation:
     """What ``generate`` made, clients in ascending order, and how it went.
 
     `objective` is the mean of the clients' final `objectives`, weighted with their images; nan for
-    no images. `iterations` counts the optimizer steps of all. `failures` say why a client with a
-    budget has no images: its model cannot be inverted.
+    no images. `iterations` counts the optimizer steps of all. `failures` say why a model cannot be
+    inverted.
     """
 
     data: PseudoData
@@ -91,18 +91,15 @@ def generate(
         order, when its turn has come, and not kept: models can be read from disk one at a time,
         into the same module. All of one architecture.
     budgets : Mapping of int to int
-        Images wanted of each client; a client with 0 is skipped. See ``generation.budgets``.
+        Images wanted of each client. See ``generation.budgets``.
     label_counts : Mapping of int to sequence of float, or None
         (classes,) label distribution of each client; uniform for one that is missing, or for all.
     image_shape, settings, global_model, pixel_range, device
         See :class:`InversionEngine`.
     seed : int
         Labels, starts and jitter of client i depend on this and i alone.
-    progress : callable or None (default: None)
-        Called with (done, total) in image-iterations: images times optimizer steps.
-    workers : Workers or None (default: None)
-        Processes to share the clients over; None: one client after the other, here. The
-        images are the same, up to rounding where the processes use another number of threads.
+    progress, workers
+        See :func:`generation.sharing.invert_all`.
 
     Raises
     ------
@@ -162,8 +159,7 @@ def quality_losses(
     """Measure how little the global model knows of each client's images, for the next budgets.
 
     Returns the mean cross-entropy on each client's images of the last batch; nan for a client
-    without any. The model is used in evaluation mode, and left in the mode and on the device it
-    was in.
+    without any. The model is used in evaluation mode, and left as and where it was.
     """
     training = global_model.training
     home = device_of(global_model)

@@ -1,7 +1,5 @@
 """Inverting several models: one after the other, or shared out over processes."""
 
-from __future__ import annotations
-
 import copy
 import math
 import uuid
@@ -44,19 +42,11 @@ class Conditions:
 
     def engine(self, model: nn.Module) -> InversionEngine:
         """Return an engine for models of this architecture."""
-        return InversionEngine(
-            model,
-            self.image_shape,
-            self.settings,
-            global_model=self.global_model,
-            pixel_range=self.pixel_range,
-            device=self.device,
-            expected_images=self.expected_images,
-        )
+        return InversionEngine(model, **vars(self))
 
 
 class _Count:
-    """Progress over all clients, in image-iterations, of which every client reports its own."""
+    """Progress over all clients, in image-iterations."""
 
     def __init__(self, progress: Progress | None, conditions: Conditions) -> None:
         self._progress = progress
@@ -79,8 +69,9 @@ def invert_all(
 
     One model that cannot be inverted does not keep the others from it: its error is yielded. Orders
     may come from a generator; one is taken when something is free to carry it out. `progress` is
-    called with (done, total) in image-iterations: images times optimizer steps. What is computed
-    does not depend on `workers`, up to rounding where they use another number of threads.
+    called with (done, total) in image-iterations: images times optimizer steps. `workers` are
+    processes to share the orders over; what is computed is the same, up to rounding where they use
+    another number of threads.
     """
     count = _Count(progress, conditions)
     if workers is None:

@@ -2,21 +2,16 @@
 
 The plain way (``generation.objective.record_statistics``) reads each layer's input three times
 forward and writes several temporaries of its size backward. Here both come from one centred copy:
-forward
 
     d = x - mean(x),   var = mean(d^2),   y = scale d + (scale mean + offset),
     scale = gamma / sqrt(v + eps),   offset = beta - scale m,
-    deviation = ||mean - m|| + ||var - v||                       (m, v: what the layer remembers;
-                                                                  or each norm in a unit of its own)
+    deviation = ||mean - m|| + ||var - v||                       (m, v: what the layer remembers)
 
-and backward, with M = n·H·W values per channel,
+    dL/dx = scale dL/dy + dL/d(deviation) / M · ( (mean - m) / ||mean - m||
+            + 2 d (var - v) / ||var - v|| ),    M = n·H·W values per channel
 
-    dL/dx = scale dL/dy + dL/d(deviation) / M · ( (mean - m) / ||mean - m|| + 2 d (var - v) / ||var
-    - v|| ).
-
-Not compiled, a small model's step is mostly calls, not arithmetic. So mean and variance are the two
-rows of one matrix wherever they are treated alike, and scale and offset, which depend on the
-weights alone, are computed when weights are loaded.
+Not compiled, a small model's step is mostly calls: mean and variance are the two rows of one
+matrix, and scale and offset are computed when weights are loaded.
 """
 
 from typing import Any
@@ -37,7 +32,6 @@ class _NormaliseAndMeasure(torch.autograd.Function):
         offset: Tensor,
         units: Tensor | None,
     ) -> tuple[Tensor, Tensor]:
-        """Normalise x with scale and offset, and measure its distance from what is remembered."""
         values = x.to(remembered.dtype)
         mean = values.mean(dim=(0, 2, 3))
         centred = values - _per_channel(mean)
@@ -57,7 +51,6 @@ class _NormaliseAndMeasure(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None, None]:
-        """Gradient with respect to x alone: everything else is frozen."""
         of_output, of_deviation = gradients
         centred, scale, directions = ctx.saved_tensors
         of_one_mean = centred[:, 0].numel()
@@ -76,9 +69,9 @@ def _per_channel(values: Tensor) -> Tensor:
 class FrozenBatchNorm(nn.Module):
     """Stand-in for a frozen ``BatchNorm2d`` in evaluation mode: one product, one sum.
 
-    It shares the layer's parameters and buffers and therefore its state's names. `deviations`
-    receives ``statistics_deviation`` of the input, a scalar, in every forward pass; None: nothing
-    is measured. `relative` is that of ``statistics_deviation``.
+    It shares the layer's parameters, buffers and names. `deviations` receives
+    ``statistics_deviation`` of the input, a scalar, in every forward pass; None: nothing is
+    measured.
     """
 
     running_mean: Tensor
@@ -137,8 +130,7 @@ def freeze_statistics(
 ) -> None:
     """Replace every BatchNorm layer of a frozen model by its stand-in, in place.
 
-    The names in its state stay what they were. The layers share `deviations`, which is to be
-    cleared between passes; None: nothing is measured.
+    The layers share `deviations`, which is to be cleared between passes; None: nothing is measured.
     """
     stand_ins = {
         layer: FrozenBatchNorm(layer, deviations, relative) for layer in batch_norm_layers(model)

@@ -1,10 +1,7 @@
-"""Images of a generator that is trained against an ensemble of local models.
+"""Images of a generator that is trained, batch by batch, against an ensemble of local models.
 
-For every batch a new generator and its noise are optimised together, until the ensemble takes what
-comes out for the wanted classes: DENSE (Zhang et al. 2022) and Co-Boosting (Dai et al. 2024).
+DENSE (Zhang et al. 2022) and Co-Boosting (Dai et al. 2024).
 """
-
-from __future__ import annotations
 
 import math
 from dataclasses import dataclass
@@ -30,7 +27,7 @@ class Terms:
 
     `bn_weight` is that of the distance to the statistics in the members' BatchNorm layers, mean
     over members; `disagreement_weight` that of the disagreement of ensemble and student, which is
-    sought. `gamma` is γ of :func:`generation.generator_losses.hard_sample_weights`.
+    sought; `gamma` is γ of :func:`.hard_sample_weights`.
     """
 
     bn_weight: float = 0.0
@@ -40,19 +37,11 @@ class Terms:
     gamma: float = 0.0
 
 
-@dataclass(frozen=True)
-class Synthesised:
-    """Images, (n, C, H, W) float32 on the CPU, and the objective before the last step."""
-
-    images: Tensor
-    objective: float
-
-
 class Synthesis:
     """Makes batches of images against one ensemble, the teacher: copied, never changed.
 
-    For each batch, Adam takes so many `steps` on a :class:`generation.generator.Generator` of this
-    `width`, whose images have the `shape` (C, H, W).
+    For each, Adam takes so many `steps` on a :class:`.Generator` of this `width` for images (C, H,
+    W).
     """
 
     def __init__(
@@ -76,16 +65,13 @@ class Synthesis:
 
     def make(
         self, student: nn.Module, labels: Tensor, *, seed: int, weights: Tensor | None = None
-    ) -> Synthesised:
+    ) -> tuple[Tensor, float]:
         """Make one image for each label, (n,) int64; n is at least 2: the generator has BatchNorm.
 
-        The student, the model to disagree with, is copied. The generator's weights and noise depend
-        on `seed` alone; `weights`, (K,), are those of the ensemble's members (None: as they were).
-
-        Raises
-        ------
-        InversionError
-            If the objective stops being a finite number.
+        Returned are the images, (n, C, H, W) float32 on the CPU, and the objective before the last
+        step. The student, the model to disagree with, is copied. The generator's weights and noise
+        depend on `seed` alone; `weights`, (K,), are those of the ensemble's members (None: as they
+        were). An :class:`InversionError` says that the objective stopped being a finite number.
         """
         if weights is not None:
             self._ensemble.get_buffer("weights").copy_(weights)
@@ -110,7 +96,7 @@ class Synthesis:
             )
         with torch.no_grad():
             images = generator(noise)
-        return Synthesised(images.cpu().contiguous(), value)
+        return images.cpu().contiguous(), value
 
     def _objective(self, images: Tensor, rival: nn.Module, labels: Tensor) -> Tensor:
         terms = self._terms

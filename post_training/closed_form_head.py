@@ -15,7 +15,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from foundation.data.names import listed
 from foundation.events.family import Calibrated
 from foundation.models import State
 from foundation.models.closed_form import (
@@ -27,7 +26,8 @@ from foundation.models.closed_form import (
 )
 from foundation.models.head import LinearHead, head_name, head_parameters, with_head
 from foundation.scores import paired_standard_error
-from foundation.settings.head import HeadSettings
+from foundation.settings.calibration import HeadSettings
+from foundation.wording import listed
 from questions.class_statistics import ClassStatistics, StatisticsRequest
 from questions.evaluation import Scores
 from questions.heads import HeadsRequest

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from distillation.ensemble_weights import sign_step
 from foundation.models.classifier import Ensemble
-from foundation.settings.co_boosting import CoBoostingSettings
+from foundation.settings.peers import CoBoostingSettings
 from generation import PixelRange
 from generation.generator import pixel_bounds
 from generation.synthesis import Terms

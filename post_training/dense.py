@@ -34,8 +34,7 @@ from foundation.models import cpu_state, device_of
 from foundation.models.classifier import Ensemble
 from foundation.models.evaluation import predicted_logits
 from foundation.seeds import DISTILLATION, INVERSION, LABELS, derived_seed
-from foundation.settings.co_boosting import CoBoostingSettings
-from foundation.settings.dense import DenseSettings
+from foundation.settings.peers import CoBoostingSettings, DenseSettings
 from generation import PseudoData
 from generation.synthesis import Synthesis, Terms
 
@@ -115,19 +114,17 @@ def distil_growing_pool(trained: Trained, teaching: Dense, seed: int) -> None:
     def make(step: str, epoch: int) -> None:
         started = time.perf_counter()
         labels = balanced_labels(trained, settings.batch_size, derived_seed(seed, LABELS, epoch))
-        made = synthesis.make(
+        images, objective = synthesis.make(
             student.model,
             labels,
             seed=derived_seed(seed, INVERSION, epoch),
             weights=ensemble.weights,
         )
         sources = torch.full_like(labels, ALL_CLIENTS)
-        logits = predicted_logits(ensemble, made.images)
-        trained.store[step] = PseudoData(made.images, labels, sources, logits)
+        logits = predicted_logits(ensemble, images)
+        trained.store[step] = PseudoData(images, labels, sources, logits)
         batch, seconds = epoch - 1, time.perf_counter() - started
-        trained.record(
-            ImagesMade(name, 0, batch, len(labels), settings.steps, made.objective, seconds)
-        )
+        trained.record(ImagesMade(name, 0, batch, len(labels), settings.steps, objective, seconds))
 
     for epoch in range(1, settings.epochs + 1):
         step = f"images-{epoch:04d}"

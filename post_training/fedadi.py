@@ -22,7 +22,7 @@ from distillation.student import pass_over
 from foundation.events.family import ImagesMade
 from foundation.models import cpu_state, device_of
 from foundation.seeds import DISTILLATION, INVERSION, LABELS, derived_seed
-from foundation.settings.fedadi import FedADISettings
+from foundation.settings.peers import FedADISettings
 from generation import InversionEngine, PseudoData
 
 from .local_ensemble import (

@@ -21,12 +21,12 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from distillation.student import finite
 from distillation.teachers import class_weighted, client_shares
+from distillation.training import finite
 from foundation.models import cpu_state, device_of
 from foundation.seeds import INVERSION, LABELS, derived_seed
 from foundation.settings import ConfigurationError
-from foundation.settings.fedftg import FedFTGSettings
+from foundation.settings.peers import FedFTGSettings
 from generation import draw_labels
 from generation.generator import NOISE, Generator
 from generation.generator_losses import class_weighted_losses, similarity

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from foundation.seeds import CALIBRATION, derived_seed
-from foundation.settings import inversion_of
 from generation import PseudoData, budgets, class_balanced
 
 from .method import Settings, carry_out
@@ -45,7 +44,7 @@ def order_images(
             repetition,
             batch,
             dict(zip(examples, shared_out, strict=True)),
-            inversion_of(kind, settings.generation, settings.competition),
+            settings.generation.of_kind(kind, settings.competition),
             seed,
             weights,
         )

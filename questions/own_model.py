@@ -16,7 +16,6 @@ from torch.nn import functional as F
 
 from foundation.messages.content import Content, Received
 from foundation.messages.participants import Participant, Participants
-from foundation.messages.records import InvalidContent
 from foundation.models import State, load_state
 from foundation.models.class_statistics import class_sums
 from foundation.models.closed_form import (
@@ -28,7 +27,7 @@ from foundation.models.closed_form import (
 )
 from foundation.models.head import with_head
 from foundation.scores import Outcomes
-from foundation.settings.head import HeadSettings
+from foundation.settings.calibration import HeadSettings
 
 from .evaluation import (
     Counts,
@@ -71,7 +70,7 @@ def tell(site: Site, asked: Received) -> Content:
     """Train, compare, and tell the counts."""
     model, images = site.model(), site.judging_images()
     layout = model.state_dict()
-    rounds, client = (_whole(asked, name) for name in ("rounds", "client"))
+    rounds, client = (asked.whole_setting(name) for name in ("rounds", "client"))
     joined = images.predictions(load_state(model, asked.state("joined", layout)))
     load_state(model, asked.state("initial", layout))
     if rounds == 0 or site.configuration.initial_head == "closed-form":
@@ -92,13 +91,6 @@ def tell(site: Site, asked: Received) -> Content:
             for count in matrix.reshape(-1).tolist()
         ]
     return Content(numbers=numbers)
-
-
-def _whole(asked: Received, name: str) -> int:
-    value = asked.setting(name)
-    if type(value) is not int or value < 0:
-        raise InvalidContent(f"the server's message says {name} = {value!r}")
-    return value
 
 
 def _take_own_head(site: Site) -> None:

@@ -45,8 +45,9 @@ def tell(site: Site, asked: Received) -> Content:
     kind = str(asked.setting("kind"))
     if kind not in KINDS:
         raise ConfigurationError(f"kind = {kind!r}: choose one of {', '.join(KINDS)}")
-    client, images, seed = (_whole(asked, name) for name in ("client", "images", "seed"))
-    settings = site.configuration.inversion(kind)
+    client, images, seed = (asked.whole_setting(name) for name in ("client", "images", "seed"))
+    configuration = site.configuration
+    settings = configuration.generation.of_kind(kind, configuration.competition)
     # The resident model is the training's; both of these are used at the same time.
     resident = site.model()
     layout = resident.state_dict()
@@ -76,13 +77,6 @@ def tell(site: Site, asked: Received) -> Content:
         {"objective": made.objective},
         joined=False,
     )
-
-
-def _whole(asked: Received, name: str) -> int:
-    value = asked.setting(name)
-    if not isinstance(value, int) or value < 0:
-        raise ConfigurationError(f"the server's message says {name} = {value!r}")
-    return value
 
 
 question = Question("pseudo_images", tell)

@@ -52,17 +52,9 @@ _STATES = {
     "watched": "watched.safetensors",
 }
 _ALWAYS = ("global_state", "memory")
-# What is in the manifest as it stands.
-_PLAIN = (
-    "completed",
-    "nodes",
-    "data",
-    "label_counts",
-    "normalization",
-    "metrics_position",
-    "best_round",
-    "runs",
-)
+# What is in the manifest as it stands; of the latter, earlier releases had none.
+_PLAIN = ("completed", "nodes", "data", "label_counts", "metrics_position")
+_LATER = ("normalization", "best_round", "runs")
 #: The file that marks a run carried out to its end.
 FINISHED = "finished"
 
@@ -129,7 +121,7 @@ class Checkpoints:
         clear_unfinished(self.directory)
         manifest = {
             "format": FORMAT,
-            **{name: getattr(checkpoint, name) for name in (*_PLAIN, "versions")},
+            **{name: getattr(checkpoint, name) for name in (*_PLAIN, *_LATER, "versions")},
             "ledger": asdict(checkpoint.ledger),
             "configuration": self.configuration.flat(),
         }
@@ -180,13 +172,8 @@ class Checkpoints:
             return None
         manifest = self._manifest(newest)
         try:
-            known = {
-                "normalization": {},
-                "best_round": {},
-                "runs": {},
-                **manifest,
-            }  # older ones had none
-            held: dict[str, Any] = {name: known[name] for name in _PLAIN}
+            held: dict[str, Any] = {name: manifest[name] for name in _PLAIN}
+            held |= {name: manifest[name] for name in _LATER if name in manifest}
             for name, file in _STATES.items():
                 if name in _ALWAYS or (newest / file).is_file():
                     held[name] = load_file(newest / file)

@@ -17,10 +17,9 @@ from foundation.models import (
     write_model,
 )
 from foundation.models.initial_weights import fitted, pixel_constants, read_weights
-from foundation.models.shared_model import shared_model
 from foundation.settings.configuration import RunConfiguration
 from generation import forward_operations
-from strategies import get
+from strategies import shared_model
 
 log = logging.getLogger("flwr.fedf2dg")
 
@@ -31,7 +30,6 @@ class GlobalModel:
     def __init__(self, configuration: RunConfiguration, description: Description) -> None:
         self._configuration = configuration
         self._description = description
-        self._projection = get(configuration.strategy).projection
         self.device = resolve_device(configuration.device)
         #: One network on the device that holds one state after the other.
         self.shell = self._built()
@@ -70,8 +68,7 @@ class GlobalModel:
         return description
 
     def _built(self) -> Classifier:
-        network = shared_model(self._configuration, self._description, self._projection)
-        return network.to(self.device)
+        return shared_model(self._configuration, self._description).to(self.device)
 
 
 def initial_state(

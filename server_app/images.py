@@ -18,11 +18,11 @@ from foundation.data import (
     announced,
     parsed_shape,
 )
-from foundation.data.names import listed
 from foundation.messages.participants import Participants
 from foundation.models import torchvision_models
 from foundation.models.initial_weights import IMAGENET, pixel_constants
 from foundation.settings.configuration import ConfigurationError, RunConfiguration
+from foundation.wording import listed
 
 from .checkpoints import CheckpointError
 

@@ -15,11 +15,10 @@ from foundation.events.sinks import require_sinks
 from foundation.models import resolve_device
 from foundation.models.head import head_name
 from foundation.models.personal import batch_norm_entries
-from foundation.models.shared_model import shared_model
 from foundation.settings.configuration import ConfigurationError, RunConfiguration
 from foundation.settings.post_training import AUTO
 from post_training import Settings, chosen, closed_form_head
-from strategies import get
+from strategies import get, shared_model
 
 from . import run_directory
 from .checkpoints import Checkpoints
@@ -65,7 +64,7 @@ def check(configuration: RunConfiguration, simulated: bool) -> None:
     description = description_of(configuration)
     try:
         resolve_device(configuration.device)
-        model = shared_model(configuration, description, get(configuration.strategy).projection)
+        model = shared_model(configuration, description)
         settings = Settings.of(configuration)
         if not configuration.resume_from or configuration.baseline == "local":
             initial_state(configuration, description, model, say=False)

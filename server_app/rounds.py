@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import time
+from dataclasses import replace
 
 from foundation import ExpectedError
 from foundation.events.family import RoundDone
@@ -13,7 +14,7 @@ from foundation.messages.gather import Gathered
 from foundation.models import State, first_non_finite
 from foundation.settings.configuration import RunConfiguration
 from strategies import FederatedStrategy
-from strategies.server import LocalUpdate, RoundOutcome
+from strategies.server import LocalUpdate
 
 from .clients import Clients
 from .global_model import GlobalModel
@@ -61,8 +62,16 @@ class Rounds:
         self._model.state, outcome = self._aggregated(server_round, updates)
         figures = self._measured(server_round)
         self._warn_of_lost_features(server_round, figures.accuracy)
-        seconds = time.perf_counter() - started
-        self._record(_told(server_round, phase, figures, outcome, seconds))
+        self._record(
+            replace(
+                outcome,
+                phase=phase,
+                accuracy=figures.accuracy,
+                loss=figures.loss,
+                measured=figures.measured,
+                seconds=time.perf_counter() - started,
+            )
+        )
 
     def _trained(self, server_round: int) -> Gathered[LocalUpdate]:
         before = self.strategy.outcome
@@ -73,7 +82,7 @@ class Rounds:
 
     def _aggregated(
         self, server_round: int, updates: Gathered[LocalUpdate]
-    ) -> tuple[State, RoundOutcome]:
+    ) -> tuple[State, RoundDone]:
         combined = self.strategy.finish(server_round, updates)
         if broken := first_non_finite(combined):
             # Every update was finite: their combination is beyond what a float32 can hold.
@@ -123,22 +132,3 @@ class Rounds:
                 100 * began,
                 self._configuration.encoder_factor,
             )
-
-
-def _told(
-    server_round: int, phase: str, figures: Figures, outcome: RoundOutcome, seconds: float
-) -> RoundDone:
-    return RoundDone(
-        server_round,
-        phase,
-        figures.accuracy,
-        figures.loss,
-        figures.measured,
-        outcome.train_loss,
-        seconds,
-        outcome.clients,
-        outcome.failures,
-        outcome.bytes_down,
-        outcome.bytes_up,
-        outcome.notes,
-    )

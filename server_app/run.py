@@ -14,7 +14,6 @@ from flwr.serverapp import Grid
 
 from foundation import ProgressLog, counted
 from foundation.data import Description
-from foundation.data.names import listed
 from foundation.events.family import (
     Listener,
     ModelKept,
@@ -31,6 +30,7 @@ from foundation.processes import WorkerPool, Workers, threads
 from foundation.progress import PROGRESS
 from foundation.settings.configuration import RunConfiguration
 from foundation.settings.post_training import method_names, methods_for
+from foundation.wording import listed
 from post_training import Method, Settings, chosen
 from post_training.closed_form_head import with_closed_form_head
 from strategies import get, prior_left

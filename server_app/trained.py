@@ -65,6 +65,7 @@ def forget_repeated(directory: Path, completed: Iterable[str]) -> None:
                 (directory / "grid.png").unlink(missing_ok=True)
 
 
+@dataclass(frozen=True)
 class PseudoFiles:
     """The folder ``pseudo_data`` of a run: pseudo images by the step that made them.
 
@@ -72,33 +73,16 @@ class PseudoFiles:
     begin with ``prefix``. ``written`` is called after every file.
     """
 
-    def __init__(
-        self,
-        directory: Path,
-        normalization: Normalization,
-        prefix: str,
-        written: Callable[[], None],
-    ) -> None:
-        self.directory = directory
-        self._written = written
-        self._normalization = normalization
-        self._prefix = prefix
+    directory: Path
+    normalization: Normalization
+    prefix: str
+    written: Callable[[], None]
 
     def __setitem__(self, step: str, data: PseudoData) -> None:
-        write_state(
-            self._path(step),
-            {
-                "images": data.images,
-                "labels": data.labels,
-                "sources": data.sources,
-                "logits": data.logits,
-            },
-            {
-                "mean": json.dumps(self._normalization.mean),
-                "std": json.dumps(self._normalization.std),
-            },
-        )
-        self._written()
+        constants = {"mean": self.normalization.mean, "std": self.normalization.std}
+        texts = {name: json.dumps(values) for name, values in constants.items()}
+        write_state(self._path(step), vars(data), texts)
+        self.written()
 
     def __getitem__(self, step: str) -> PseudoData:
         path = self._path(step)
@@ -112,7 +96,7 @@ class PseudoFiles:
             raise CheckpointError(f"{path} cannot be read: {error}") from error
 
     def _path(self, step: str) -> Path:
-        return self.directory / _file_name(self._prefix + step)
+        return self.directory / _file_name(self.prefix + step)
 
 
 @dataclass(frozen=True)

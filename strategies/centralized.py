@@ -4,8 +4,6 @@ Only a simulation can pool: the first client is asked to train on the whole trai
 that holds its own data refuses.
 """
 
-from __future__ import annotations
-
 from .algorithm import Algorithm
 from .server import FederatedStrategy
 

@@ -1,13 +1,10 @@
 """The client half of an algorithm: what it adds to the one local training loop.
 
-The loop (``client_app/training.py``) is the same for every algorithm. An algorithm that needs more
-than plain SGD on the local loss overrides one of the hooks below. Clients keep nothing between
-rounds: what an algorithm must remember of a client (SCAFFOLD's control, MOON's previous model) is
-held in the server's checkpoint and travels with the message, so a client that was restarted, was
-not heard, or takes part for the first time can never train with a stale state.
+Clients keep nothing between rounds: what an algorithm must remember of a client (SCAFFOLD's
+control, MOON's previous model) is held in the server's checkpoint and travels with the message, so
+a client that was restarted, was not heard, or takes part for the first time can never train with a
+stale state.
 """
-
-from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 

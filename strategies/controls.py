@@ -5,19 +5,14 @@ it receives anyway, so they are kept there: a client uploads what it uploads und
 one state more, and has nothing to lose when it is restarted.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 
 import torch
 from flwr.serverapp import Grid
-from torch import Tensor, nn
+from torch import nn
 
-from foundation.messages.participants import Participants
-from foundation.models import Classifier, State, StateLayout
+from foundation.models import Classifier, State
 from foundation.models.client_store import ClientStore
-from foundation.settings.configuration import RunConfiguration
 
 from .client import ClientAlgorithm, gradients
 from .server import FederatedStrategy, LocalUpdate
@@ -31,14 +26,8 @@ class WithControls(FederatedStrategy):
     After every round the mean is Σ p_i·c_i over all clients, sampled or not.
     """
 
-    def __init__(
-        self,
-        configuration: RunConfiguration,
-        layout: StateLayout,
-        directory: Path,
-        participants: Participants,
-    ) -> None:
-        super().__init__(configuration, layout, directory, participants)
+    def __post_init__(self) -> None:
+        super().__post_init__()
         self.client_controls = ClientStore(self.directory / "controls")
         #: c = Σ p_i·c_i.
         self.control: State = {}
@@ -55,13 +44,8 @@ class WithControls(FederatedStrategy):
 
     def begin(self, server_round: int, state: State, grid: Grid) -> None:
         super().begin(server_round, state, grid)
-        self._follow_membership()
-
-    def _follow_membership(self) -> None:
-        """Set c = Σ p_i c_i anew when a client joined, before a message with c is built.
-
-        Later would be wrong: SCAFFOLD's c_i⁺ must subtract the c that was sent.
-        """
+        # When a client joined, c = Σ p_i c_i is set anew. Later than before a message with c is
+        # built would be wrong: SCAFFOLD's c_i⁺ must subtract the c that was sent.
         examples = {
             client: self.participants[client].num_examples for client in self.participants.clients
         }
@@ -112,10 +96,6 @@ class WithControls(FederatedStrategy):
 
 class CorrectedClient(ClientAlgorithm, capturable=True):
     """Client half: add what the server sent to every gradient, before the optimizer step."""
-
-    def __init__(self, configuration: RunConfiguration) -> None:
-        super().__init__(configuration)
-        self._correction: list[Tensor] = []
 
     def begin_round(self, model: Classifier, received: Mapping[str, State]) -> None:
         correction = received[CORRECTION]

@@ -7,17 +7,14 @@ m starts at zero. Nothing is sent but z, which takes the place of x: a round cos
 under FedAvg. λ = β = 0 is FedAvg, bit for bit.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import torch
 from flwr.serverapp import Grid
 from torch import nn
 
 from foundation.models import Classifier, State
-from foundation.settings.fedacg import FedACGSettings
+from foundation.settings.algorithms import FedACGSettings
 
 from .algorithm import Algorithm
 from .client import ClientAlgorithm
@@ -28,8 +25,8 @@ from .server import FederatedStrategy, LocalUpdate
 class FedACG(FederatedStrategy):
     """Server half: send the look-ahead, and remember the momentum of the parameters."""
 
-    def __init__(self, *given: Any, **named: Any) -> None:
-        super().__init__(*given, **named)
+    def __post_init__(self) -> None:
+        super().__post_init__()
         self._momentum: State = {}
         self._before: State = {}
 

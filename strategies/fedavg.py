@@ -1,7 +1,5 @@
 """FedAvg (McMahan et al. 2017): x⁺ = Σ p_i y_i. Both halves are the bases of all others."""
 
-from __future__ import annotations
-
 from .algorithm import Algorithm
 
 algorithm = Algorithm("fedavg")

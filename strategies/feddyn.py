@@ -9,22 +9,19 @@ holds for any number of local steps, momentum and weight decay. α balances two 
 the gradient in about 1/(1 - (1 - ηα)^τ) rounds, and the local models stay nearer to x the larger α.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 
 import torch
 from torch import nn
 
 from foundation.models import Classifier, State
+from foundation.settings.algorithms import FedDynSettings
 from foundation.settings.configuration import ConfigurationError, RunConfiguration
-from foundation.settings.feddyn import FedDynSettings
 from foundation.settings.federated_training import LOSSES_OF_THE_LOOP
 
-from .algorithm import Algorithm
+from .algorithm import Algorithm, label_loss
 from .controls import CORRECTION, CorrectedClient, WithControls
 from .fedprox import Pull
-from .registry import label_loss
 from .server import LocalUpdate
 
 

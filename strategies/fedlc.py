@@ -5,15 +5,13 @@
 An absent class has an infinite margin: it leaves the client's softmax, and is not pushed down.
 """
 
-from __future__ import annotations
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from foundation.models import Classifier
+from foundation.settings.algorithms import LogitAdjustmentSettings
 from foundation.settings.configuration import RunConfiguration
-from foundation.settings.logit_adjustment import LogitAdjustmentSettings
 
 from .algorithm import Algorithm
 from .local_loss import ClientLoss, LocalLoss

@@ -5,8 +5,6 @@
 which is x⁺ = x + Σ w_i (y_i - x) with w_i = p_i·τ_eff/‖a_i‖₁. Equal steps give w_i = p_i: FedAvg.
 """
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Sequence
 

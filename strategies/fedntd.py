@@ -6,15 +6,13 @@ The global model is the teacher. Only its opinion of the not-true classes is kep
 the true one is not held back.
 """
 
-from __future__ import annotations
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from foundation.models import Classifier
+from foundation.settings.algorithms import FedNTDSettings
 from foundation.settings.configuration import RunConfiguration
-from foundation.settings.fedntd import FedNTDSettings
 
 from .algorithm import Algorithm
 from .local_loss import ClientLoss, LocalLoss, Teacher

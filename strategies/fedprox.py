@@ -1,7 +1,5 @@
 """FedProx (Li et al. 2020): FedAvg with (μ/2)·‖y - x‖² added to every local loss."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 
 import torch

@@ -3,15 +3,13 @@
 loss = CE(α_c·z_c, y),    α_c = 1 for classes that the client has, α for the others
 """
 
-from __future__ import annotations
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from foundation.models import Classifier
+from foundation.settings.algorithms import FedRSSettings
 from foundation.settings.configuration import RunConfiguration
-from foundation.settings.fedrs import FedRSSettings
 
 from .algorithm import Algorithm
 from .local_loss import ClientLoss, LocalLoss

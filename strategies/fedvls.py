@@ -9,8 +9,6 @@ terms and their constants (λ = 1, w = 0.005, 1e-9 inside the logarithms) are th
 published implementation.
 """
 
-from __future__ import annotations
-
 import math
 
 import torch
@@ -18,8 +16,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from foundation.models import Classifier
+from foundation.settings.algorithms import FedVLSSettings
 from foundation.settings.configuration import RunConfiguration
-from foundation.settings.fedvls import FedVLSSettings
 
 from .algorithm import Algorithm
 from .local_loss import ClientLoss, LocalLoss, Teacher

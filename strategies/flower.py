@@ -9,13 +9,11 @@ server optimizer that extrapolates a running variance below zero makes a model o
 are sampling, messages, checks of replies, failures and checkpoints.
 """
 
-from __future__ import annotations
-
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from pathlib import Path
-from typing import Any, ClassVar
+from functools import partial
+from typing import Any, ClassVar, cast
 
 import torch
 from flwr.app import ConfigRecord, Message, MetricRecord, RecordDict
@@ -34,13 +32,11 @@ from flwr.serverapp.strategy import (
     Strategy,
 )
 
-from foundation.messages.participants import Participants
 from foundation.messages.records import to_record
-from foundation.models import State, StateLayout
+from foundation.models import State
 from foundation.models.aggregation import combine, sample_weights
+from foundation.settings.algorithms import RobustSettings, ServerOptimizerSettings
 from foundation.settings.configuration import ConfigurationError, RunConfiguration
-from foundation.settings.robust import RobustSettings
-from foundation.settings.server_optimizer import ServerOptimizerSettings
 
 from .algorithm import Algorithm
 from .object_state import attributes_from_state, attributes_to_state
@@ -59,16 +55,10 @@ def from_flower(
 ) -> Algorithm:
     """Return an algorithm whose server half is a strategy written for Flower.
 
-    Parameters
-    ----------
-    name : str
-        The value of the key ``strategy``.
-    make : callable
-        Builds the strategy from the run's configuration, a :class:`flwr.serverapp.strategy`
-        ``Strategy``. Of its methods ``configure_train`` and ``aggregate_train`` are used; the
-        settings that the first sends to clients are sent.
-    fewest_replies : callable, optional
-        Returns the fewest local models of a round that the strategy's rule is defined for.
+    ``make`` builds the :class:`flwr.serverapp.strategy.Strategy` from the run's configuration. Of
+    its methods ``configure_train`` and ``aggregate_train`` are used; the settings that the first
+    sends to clients are sent. ``fewest_replies`` returns the fewest local models of a round that
+    the strategy's rule is defined for.
     """
 
     def check(configuration: RunConfiguration) -> None:
@@ -110,21 +100,12 @@ class FromFlower(FederatedStrategy):
     make: ClassVar[Make]
     fewest_replies: ClassVar[Callable[[RunConfiguration], int]]
 
-    def __init__(
-        self,
-        configuration: RunConfiguration,
-        layout: StateLayout,
-        directory: Path,
-        participants: Participants,
-    ) -> None:
-        super().__init__(configuration, layout, directory, participants)
-        self.wrapped = type(self).make(configuration)
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.wrapped = type(self).make(self.configuration)
         # Flower's own sample once more, with lower bounds of two nodes; here all sampled take part.
-        for attribute, value in (
-            ("fraction_train", 1.0),
-            ("min_train_nodes", 1),
-            ("min_available_nodes", 1),
-        ):
+        everybody = {"fraction_train": 1.0, "min_train_nodes": 1, "min_available_nodes": 1}
+        for attribute, value in everybody.items():
             if hasattr(self.wrapped, attribute):
                 setattr(self.wrapped, attribute, value)
         self._settings: dict[int, dict[str, Any]] = {}
@@ -146,7 +127,7 @@ class FromFlower(FederatedStrategy):
             self.wrapped.current_arrays = None
         start = to_record(self._parameters(self._global))
         asked = self.wrapped.configure_train(
-            server_round, start, ConfigRecord(), _SampledNodes(grid, nodes)
+            server_round, start, ConfigRecord(), cast(Grid, _SampledNodes(grid, nodes))
         )
         self._settings = {}
         for message in asked:
@@ -211,21 +192,15 @@ class FromFlower(FederatedStrategy):
 
     def _reply(self, update: LocalUpdate, state: State) -> Message:
         """Return a checked local model as the reply that a strategy of Flower's expects."""
-        asked = Message(
-            RecordDict(),
-            dst_node_id=self.participants[update.client].node_id,
-            message_type="train",
-        )
-        content = RecordDict()
-        content["arrays"] = to_record(self._parameters(state))
-        content["metrics"] = MetricRecord(
-            {
-                "num-examples": update.num_examples,
-                "local-steps": update.steps,
-                "train-loss": update.train_loss,
-            }
-        )
-        return Message(content, reply_to=asked)
+        node = self.participants[update.client].node_id
+        metrics: dict[str, Any] = {
+            "num-examples": update.num_examples,
+            "local-steps": update.steps,
+            "train-loss": update.train_loss,
+        }
+        arrays = to_record(self._parameters(state))
+        content = RecordDict({"arrays": arrays, "metrics": MetricRecord(metrics)})
+        return Message(content, reply_to=Message(RecordDict(), node, "train"))
 
     def memory(self) -> State:
         return attributes_to_state(self.wrapped)
@@ -238,12 +213,11 @@ class FromFlower(FederatedStrategy):
         self.wrapped.summary()
 
 
-class _SampledNodes(Grid):
+class _SampledNodes:
     """The grid as the wrapped strategy sees it: the round's nodes, and nothing to send."""
 
     def __init__(self, grid: Grid, nodes: Sequence[int]) -> None:
-        self._grid = grid
-        self._nodes = list(nodes)
+        self._grid, self._nodes = grid, nodes
         self._looks = 0
 
     def get_node_ids(self) -> list[int]:
@@ -256,29 +230,10 @@ class _SampledNodes(Grid):
             )
         return list(self._nodes)
 
-    def set_run(self, run: object) -> None:
-        raise self._not_here()
-
-    @property
-    def run(self) -> Any:
-        return self._grid.run
-
-    def create_message(self, *given: Any, **named: Any) -> Message:
-        return self._grid.create_message(*given, **named)
-
-    def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
-        raise self._not_here()
-
-    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
-        raise self._not_here()
-
-    def send_and_receive(
-        self, messages: Iterable[Message], *, timeout: float | None = None
-    ) -> Iterable[Message]:
-        raise self._not_here()
-
-    def _not_here(self) -> ConfigurationError:
-        return ConfigurationError(
+    def __getattr__(self, name: str) -> Any:
+        if name in ("run", "create_message"):
+            return getattr(self._grid, name)
+        raise ConfigurationError(
             "the strategy speaks to nodes by itself, which under from_flower only the app does: "
             "such a strategy needs a file of its own in strategies/"
         )
@@ -290,6 +245,11 @@ def _robust(run: RunConfiguration) -> RobustSettings:
 
 def _optimizer(run: RunConfiguration) -> ServerOptimizerSettings:
     return run.section(ServerOptimizerSettings)
+
+
+def _with_two_moments(kind: type[FedAdam | FedYogi], run: RunConfiguration) -> Strategy:
+    told = _optimizer(run)
+    return kind(eta=told.step(0.03), beta_1=told.beta1, beta_2=told.beta2, tau=told.tau)
 
 
 def _kept_by_multikrum(configuration: RunConfiguration) -> int:
@@ -313,24 +273,8 @@ algorithms = (
         "fedadagrad",
         lambda run: FedAdagrad(eta=_optimizer(run).step(0.01), tau=_optimizer(run).tau),
     ),
-    from_flower(
-        "fedadam",
-        lambda run: FedAdam(
-            eta=_optimizer(run).step(0.03),
-            beta_1=_optimizer(run).beta1,
-            beta_2=_optimizer(run).beta2,
-            tau=_optimizer(run).tau,
-        ),
-    ),
-    from_flower(
-        "fedyogi",
-        lambda run: FedYogi(
-            eta=_optimizer(run).step(0.03),
-            beta_1=_optimizer(run).beta1,
-            beta_2=_optimizer(run).beta2,
-            tau=_optimizer(run).tau,
-        ),
-    ),
+    from_flower("fedadam", partial(_with_two_moments, FedAdam)),
+    from_flower("fedyogi", partial(_with_two_moments, FedYogi)),
     # Momentum on the server (Hsu, Qi and Brown 2019).
     from_flower(
         "fedavgm",

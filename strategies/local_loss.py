@@ -6,8 +6,6 @@ with what a strategy adds to it: SCAFFOLD's correction, FedProx's and MOON's ter
 optimizer. A strategy that *is* such a loss names it in its ``Algorithm``.
 """
 
-from __future__ import annotations
-
 import copy
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """Local-only baseline: every client trains alone; its accuracy is the mean over clients."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 
 from foundation.models import State

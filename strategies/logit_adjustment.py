@@ -6,15 +6,13 @@ The local model learns likelihoods instead of its client's prior, so classes tha
 few of, or none, are not pushed down. It costs no message and no forward pass.
 """
 
-from __future__ import annotations
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from foundation.models import Classifier
+from foundation.settings.algorithms import LogitAdjustmentSettings
 from foundation.settings.configuration import RunConfiguration
-from foundation.settings.logit_adjustment import LogitAdjustmentSettings
 
 from .local_loss import ClientLoss, LocalLoss
 

@@ -7,8 +7,6 @@ next round: it survives restarts of the client and of the run. In a client's fir
 previous model is the global one: the term is then the constant log 2 and pulls nowhere.
 """
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Mapping
 
@@ -17,8 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from foundation.models import Classifier, State, load_state
-from foundation.settings.configuration import RunConfiguration
-from foundation.settings.moon import MoonSettings
+from foundation.settings.algorithms import MoonSettings
 
 from .algorithm import Algorithm
 from .client import ClientAlgorithm
@@ -63,15 +60,9 @@ class MoonClient(ClientAlgorithm, capturable=True):
     its BatchNorm statistics with every forward pass.
     """
 
-    def __init__(self, configuration: RunConfiguration) -> None:
-        super().__init__(configuration)
-        self._global: Classifier | None = None
-        self._previous: Classifier | None = None
-
     def begin_round(self, model: Classifier, received: Mapping[str, State]) -> None:
-        self._global = copy.deepcopy(model)
-        self._global.eval().requires_grad_(False)
-        self._previous = None
+        self._global = copy.deepcopy(model).eval().requires_grad_(False)
+        self._previous: Classifier | None = None
         if PREVIOUS in received:
             self._previous = copy.deepcopy(self._global)
             load_state(self._previous, received[PREVIOUS])
@@ -79,7 +70,7 @@ class MoonClient(ClientAlgorithm, capturable=True):
     def extra_loss(self, images: Tensor, embedding: Tensor) -> Tensor | None:
         """Return μ times the contrastive loss; None in the first round, where it is constant."""
         settings = self.configuration.section(MoonSettings)
-        if self._previous is None or self._global is None or settings.mu == 0.0:
+        if self._previous is None or settings.mu == 0.0:
             return None
         with torch.no_grad():
             towards = self._global.embed(images)

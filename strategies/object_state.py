@@ -5,8 +5,6 @@ taken out by value, so that a checkpoint can hold them (safetensors, never pickl
 into an object that was built anew. What came out is what goes in, bit for bit.
 """
 
-from __future__ import annotations
-
 import json
 import logging
 from collections.abc import Callable, Mapping

@@ -5,10 +5,8 @@
     server:         x⁺ = x + η_g Σ_S p_i (y_i - x) ;   c⁺ = c + Σ_S p_i⁽ᴺ⁾ (c_i⁺ - c_i)
 
 Dividing by η‖a‖₁ instead of ητ is what keeps it right when the local optimizer has momentum
-(see :mod:`strategies.normalizer`).
+(see :func:`foundation.models.aggregation.normalizer`).
 """
-
-from __future__ import annotations
 
 from collections.abc import Sequence
 

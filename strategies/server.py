@@ -1,18 +1,14 @@
 """The server half every algorithm shares: sampling, messages, checks, aggregation.
 
 A round is :meth:`FederatedStrategy.begin`, a question to every sampled client, and
-:meth:`FederatedStrategy.finish`; all of them know states. An algorithm overrides what differs: what
-it sends beside the model (:meth:`FederatedStrategy.extra_records`), how local models are combined
-(:meth:`FederatedStrategy.aggregate`), and what it must remember (:meth:`FederatedStrategy.memory`).
+:meth:`FederatedStrategy.finish`. An algorithm overrides what differs.
 """
-
-from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -21,14 +17,16 @@ from flwr.serverapp import Grid
 
 from foundation import ExpectedError, counted
 from foundation.data.batches import steps_per_epoch
-from foundation.events.family import Failure, failures_of
+from foundation.events.family import RoundDone, failures_of
+from foundation.messages.content import payload_bytes
 from foundation.messages.gather import Gathered, grouped
 from foundation.messages.participants import MissingClients, Participants
-from foundation.messages.records import InvalidContent, from_record, names_in, packed
-from foundation.models import State, StateLayout, size_in_bytes, state_difference
+from foundation.messages.records import InvalidContent, from_record, packed
+from foundation.models import State, StateLayout, state_difference
 from foundation.models.aggregation import (
     clip_factors,
     combine,
+    normalizer,
     sample_weights,
     scaled_update,
     update_norm,
@@ -36,7 +34,6 @@ from foundation.models.aggregation import (
 from foundation.models.client_store import ClientStore
 from foundation.seeds import SAMPLING, derived_seed
 from foundation.settings.configuration import RunConfiguration
-from strategies.normalizer import normalizer
 
 log = logging.getLogger("flwr.fedf2dg")
 
@@ -63,43 +60,25 @@ class LocalUpdate:
     load: Callable[[], State]
 
 
-@dataclass(frozen=True)
-class RoundOutcome:
-    """What happened in a round, for logs, metrics and reports."""
-
-    server_round: int
-    clients: tuple[int, ...]
-    failures: tuple[Failure, ...]
-    train_loss: float
-    bytes_down: int
-    bytes_up: int
-    notes: dict[str, float] = field(default_factory=dict)
-
-
+@dataclass(eq=False)
 class FederatedStrategy:
-    """FedAvg's server half, and the base of all others.
+    """FedAvg's server half, and the base of all others."""
 
-    Local models and what is kept of each client are below ``directory``.
-    """
+    configuration: RunConfiguration
+    layout: StateLayout
+    #: Where local models and what is kept of each client are.
+    directory: Path
+    participants: Participants
 
     #: Whether local models must outlive the round after theirs (MOON, local-only).
-    keeps_local_models = False
+    keeps_local_models: ClassVar[bool] = False
     #: Whether there is a global model that a post-training method can work on.
-    has_global_model = True
+    has_global_model: ClassVar[bool] = True
 
-    def __init__(
-        self,
-        configuration: RunConfiguration,
-        layout: StateLayout,
-        directory: Path,
-        participants: Participants,
-    ) -> None:
-        self.configuration = configuration
-        self.layout = layout
-        self.local_models = ClientStore(directory / "local_models")
-        self.directory = directory
-        self.participants = participants
-        self.outcome: RoundOutcome | None = None
+    def __post_init__(self) -> None:
+        self.local_models = ClientStore(self.directory / "local_models")
+        #: The last round, but for what is not known here: accuracy, seconds, and whose round it is.
+        self.outcome: RoundDone | None = None
         #: Versions that checkpoints behind the current state still refer to.
         self.retained: list[Versions] = []
         #: The clients of the round, and the nodes they are asked through.
@@ -109,9 +88,7 @@ class FederatedStrategy:
         self._bytes_down = self._bytes_up = 0
         self._notes: dict[str, float] = {}
         #: η of the round, by the schedule: that of the clients.
-        self.learning_rate = configuration.learning_rate
-
-    # ---------------------------------------------------------------- what an algorithm overrides
+        self.learning_rate = self.configuration.learning_rate
 
     def extra_records(self, client: int) -> dict[str, State]:
         """Return what ``client`` is sent beside the global model, by name."""
@@ -189,8 +166,6 @@ class FederatedStrategy:
             drop_singleton=self.layout.batch_norm,
         )
 
-    # -------------------------------------------------------------------- a round, over states
-
     def begin(self, server_round: int, state: State, grid: Grid) -> None:
         """Begin a round, counted from 1, from x: it must not be changed until :meth:`finish`.
 
@@ -218,12 +193,13 @@ class FederatedStrategy:
         if (frozen := self.participants.frozen) is not None:
             states, said = frozen.sent(states, frozen.held_by(client))
             settings.update(said)
-        self._bytes_down += sum(size_in_bytes(state.values()) for state in states.values())
         records = {
             name: self._packed_global if state is self._global else packed(state)
             for name, state in states.items()
         }
-        return RecordDict({**records, "config": ConfigRecord(settings)})
+        message = RecordDict({**records, "config": ConfigRecord(settings)})
+        self._bytes_down += payload_bytes(message)
+        return message
 
     def checked(self, server_round: int, client: int, content: RecordDict) -> LocalUpdate:
         """Check a client's reply, spool its model to disk, and return the rest of it.
@@ -234,12 +210,7 @@ class FederatedStrategy:
         if not isinstance(arrays, ArrayRecord) or not isinstance(metrics, MetricRecord):
             raise InvalidContent("the reply lacks its arrays or metrics")
         frozen = self.participants.frozen
-        if frozen is not None and set(self.layout.frozen).isdisjoint(names_in(arrays)):
-            trained = from_record(arrays, frozen.without(self._global))
-            sent, state = size_in_bytes(trained.values()), frozen.whole(trained, self._global)
-        else:
-            state = from_record(arrays, self._global)
-            sent = size_in_bytes(state.values())
+        state = from_record(arrays, self._global, frozen.layers if frozen else None)
         for name in self.layout.float_buffers:
             # Averaged into the global model, it would turn every later output into NaN.
             if name.endswith("running_var") and bool((state[name] < 0).any()):
@@ -263,7 +234,7 @@ class FederatedStrategy:
                 f"make {steps}"
             )
         self._keep_local(client, server_round, state)
-        self._bytes_up += sent
+        self._bytes_up += payload_bytes(content)
         return LocalUpdate(
             client,
             examples,
@@ -308,14 +279,19 @@ class FederatedStrategy:
                 f"state of the model: {problem}"
             )
         weights = sample_weights([update.num_examples for update in updates])
-        self.outcome = RoundOutcome(
+        self.outcome = RoundDone(
             server_round,
-            tuple(update.client for update in updates),
-            failures_of(failures, names),
-            sum(w * u.train_loss for w, u in zip(weights, updates, strict=True)),
-            self._bytes_down,
-            self._bytes_up,
-            dict(self._notes),
+            phase="",
+            accuracy=None,
+            loss=None,
+            measured=None,
+            train_loss=sum(w * u.train_loss for w, u in zip(weights, updates, strict=True)),
+            seconds=None,
+            clients=tuple(update.client for update in updates),
+            failures=failures_of(failures, names),
+            bytes_down=self._bytes_down,
+            bytes_up=self._bytes_up,
+            notes=dict(self._notes),
         )
         return combined
 
@@ -335,8 +311,6 @@ class FederatedStrategy:
                 )
                 scaled = scaled_update(self._global, update.load(), names, factor)
                 self._keep_local(update.client, server_round, scaled)
-
-    # ------------------------------------------------------------------------------ for subclasses
 
     def normalizer_of(self, update: LocalUpdate) -> float:
         """Return ‖a_i‖₁ of a client's local optimizer, from its number of steps."""
@@ -358,8 +332,6 @@ class FederatedStrategy:
             self.configuration.learning_rate,
             self.configuration.momentum,
         )
-
-    # ------------------------------------------------------------------------------- checkpoints
 
     def versions(self) -> Versions:
         """Return the valid versions of all per-client stores, after the round just aggregated."""

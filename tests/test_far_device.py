@@ -9,11 +9,12 @@ import torch
 from client_app.training import train_locally
 from distillation import DistillationSettings, distil
 from foundation.data import Batches, FeatureNoise, ImageData, Normalization
+from foundation.members import STRATEGIES
 from foundation.models import Classifier, build
 from foundation.models.evaluation import Evaluator
 from foundation.settings.configuration import RunConfiguration
 from generation import InversionEngine, InversionSettings
-from strategies import algorithms
+from strategies import get
 from strategies.moon import PREVIOUS
 from strategies.scaffold import CORRECTION
 from tests.far_device import FarDevice
@@ -87,11 +88,11 @@ def test_distillation_reads_one_number_an_epoch(
     ("augmentation", "noise"),
     [("none", None), ("crop-flip", None), ("crop-flip-rotate", FeatureNoise(0.1))],
 )
-@pytest.mark.parametrize("strategy", algorithms())
+@pytest.mark.parametrize("strategy", STRATEGIES.ours)
 def test_local_training_reads_one_number_a_round(
     monkeypatch: pytest.MonkeyPatch, strategy: str, augmentation: str, noise: FeatureNoise | None
 ) -> None:
-    algorithm = algorithms()[strategy]
+    algorithm = get(strategy)
     near = _model(projection_dim=16 if algorithm.projection else 0)
     received = {
         CORRECTION: {name: value.detach() for name, value in near.named_parameters()},

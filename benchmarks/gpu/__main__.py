@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from foundation import write_whole
-from foundation.settings.declaration import names_in
+from foundation.wording import names_in
 
 from .parts import SHARES
 from .table import markdown

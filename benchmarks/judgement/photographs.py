@@ -24,7 +24,7 @@ from foundation.models.closed_form import FeatureSums
 from foundation.models.evaluation import features_of
 from foundation.models.head import LinearHead
 from foundation.models.initial_weights import fitted, pixel_constants, read_weights
-from foundation.settings.head import HeadSettings
+from foundation.settings.calibration import HeadSettings
 from post_training.calibration.bias import bias_from_predictions
 from post_training.closed_form_head import grid_of
 from server_app.judgement import STEPS

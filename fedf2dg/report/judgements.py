@@ -135,7 +135,7 @@ def own_layers(summary: Mapping[str, Any]) -> tuple[str, Table]:
     if not isinstance(judged, OwnLayersJudged):
         return "", Table("", [], [])
     for site in judged.sites:
-        error, name = site.standard_error or 0.0, site.name or f"client {site.client}"
+        error, name = site.standard_error or 0.0, site.who
         gain = f"{100 * (site.gain or 0.0):+.1f} ± {100 * Z * error:.1f} points"
         word = Cell("its own" if site.kept else "shared", "words good" if site.kept else "words")
         shares = (percent(site.shared), percent(site.own))

@@ -14,7 +14,7 @@ from fedf2dg.report.tables import EXPLAINED
 from fedf2dg.report.verdict import MEANING, Evidence, classes_table, on_the_whole, sites_table
 from fedf2dg.use.formats import SAFETENSORS, usage
 from foundation import counted
-from foundation.data.names import listed
+from foundation.wording import listed
 
 if TYPE_CHECKING:
     from foundation.models import ModelDescription

@@ -23,9 +23,9 @@ from fedf2dg.report.own_models import (
 from fedf2dg.report.run_record import mapping, number
 from fedf2dg.report.tables import MEASURED_ON, percent
 from foundation import counted, scores
-from foundation.data.names import listed
 from foundation.events.family import OwnModels
 from foundation.scores import FEW, Figure, Gain, Outcomes, share_interval
+from foundation.wording import listed
 
 # Of verdicts, as the page's style calls them, the worst first.
 _KINDS = ("bad", "unsure", "good")

@@ -6,11 +6,11 @@ import logging
 
 import torch
 
-from client_app.site import local_model
 from foundation.models import gpus_of
 from foundation.processes import CLIENTS_PER_GPU, cores
 from foundation.settings.configuration import RunConfiguration
 from generation.acceleration import Forward
+from strategies import shared_model
 
 log = logging.getLogger("flwr.fedf2dg")
 
@@ -34,7 +34,7 @@ def clients_per_gpu(configuration: RunConfiguration, samples: int) -> int:
         Training images of all clients.
     """
     description, gpus = configuration.data_set.describe(), gpus_of(configuration.device)
-    model = local_model(configuration, description)
+    model = shared_model(configuration, description)
     forward = Forward.of(model, description.image_shape)
     batch = configuration.batch_size
     parameters = sum(parameter.numel() for parameter in model.parameters())

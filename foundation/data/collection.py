@@ -14,12 +14,12 @@ import numpy as np
 import numpy.typing as npt
 
 from foundation.errors import DataError, warn_once
+from foundation.wording import listed
 
 from .agreement import Description
 from .cache import entry, new_array, open_arrays
 from .decoding import RESIZING, Records, decode, inspect
 from .images import ImageData, refuse_labels_outside
-from .names import listed
 from .partitions import split_by_content
 
 #: What the folder or the files of each split may be called, in order of preference.

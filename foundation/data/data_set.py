@@ -11,11 +11,12 @@ import numpy as np
 
 from foundation.errors import DataError, PartitionError, warn_once
 from foundation.members import DATA_SETS
+from foundation.wording import listed
 
 from .agreement import Description
 from .collection import SPLIT_NAMES, Collection, Source
 from .images import ImageData
-from .names import listed, shown
+from .names import shown
 from .noise import feature_noise, noisy_labels
 from .partitions import HELD_OUT_FROM, Indices, partition, stratified_split, stratified_subset
 from .sources.folder import folder_of_sites

@@ -6,8 +6,6 @@ from pathlib import Path
 
 from foundation.errors import DataError
 
-_MOST_SHOWN = 10
-
 
 def composed(name: str) -> str:
     """Return a name in Unicode's composed form (NFC), in which names are compared.
@@ -37,13 +35,6 @@ def in_order(names: Iterable[str]) -> tuple[str, ...]:
 def are_numbers(names: Sequence[str]) -> bool:
     """Tell whether all names are whole numbers as a program writes them, without leading zeros."""
     return all(name.isascii() and name.isdecimal() and str(int(name)) == name for name in names)
-
-
-def listed(names: Sequence[object]) -> str:
-    """Write names or numbers in a message, the first ones if there are many."""
-    shown_names = ", ".join(map(str, names[:_MOST_SHOWN]))
-    more = len(names) - _MOST_SHOWN
-    return f"{shown_names} and {more:,} more" if more > 0 else shown_names
 
 
 def look_alike(name: str) -> str:

@@ -13,15 +13,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from foundation.scores import Gain, Outcomes, figures_sentence, metric_of
-from foundation.wording import counted, duration, rounds_left
+from foundation.wording import counted, duration, listed, rounds_left
 
 if TYPE_CHECKING:
     from foundation.models import ModelDescription
     from foundation.settings.configuration import RunConfiguration
-
-
-# Sites that a sentence names.
-_MOST_NAMED = 10
 
 
 class Event:
@@ -33,6 +29,8 @@ class Event:
     identity: ClassVar[tuple[str, ...]] = ()
     #: Whether its sentence goes into the log, and not only to those who follow the run.
     logged: ClassVar[bool] = True
+    #: What is said of a client among its failures; nothing if these are no cause for a warning.
+    unheard: ClassVar[str] = ""
 
     def sentence(self, rounds: int | None = None) -> str:
         """Say it in one line; nothing if it is not worth one.
@@ -44,7 +42,10 @@ class Event:
     @property
     def warnings(self) -> Sequence[str]:
         """What of it somebody has to look at, a sentence each."""
-        return ()
+        failures: Sequence[Failure] = (
+            (getattr(self, "failures", None) or ()) if self.unheard else ()
+        )
+        return [self.unheard.format(self=self, who=f.who, reason=f.reason) for f in failures]
 
 
 class Listener(Protocol):
@@ -104,12 +105,23 @@ class Measured:
 
 
 @dataclass(frozen=True)
-class ClientAccuracy:
-    """What a client measured of a model on images that it holds out."""
+class OfClient:
+    """What concerns one client, whose site may have a name, and so many of its images."""
 
     client: int | None
     name: str
     images: int | None
+
+    @property
+    def who(self) -> str:
+        """What to call the client."""
+        return self.name or f"client {self.client}"
+
+
+@dataclass(frozen=True)
+class ClientAccuracy(OfClient):
+    """What a client measured of a model on images that it holds out."""
+
     accuracy: float | None
 
 
@@ -142,28 +154,22 @@ class Candidate:
 
 
 @dataclass(frozen=True)
-class ClientJudgement:
+class ClientJudgement(OfClient):
     """A client's accuracies of the model before a stage, of its result, and of what is kept."""
 
-    client: int | None
-    name: str
-    images: int | None
     before: float | None
     stage: float | None
     kept: float | None
 
 
 @dataclass(frozen=True)
-class SiteGain:
+class SiteGain(OfClient):
     """Accuracies of a site's own model and of the federation's on its held-out images.
 
     Only the federation's model has ``gained`` images right, only the own ``lost`` ones. The
     confusion matrices are there where clients answer by class.
     """
 
-    client: int | None
-    name: str
-    images: int | None
     own: float | None
     joined: float | None
     gained: int | None
@@ -304,14 +310,11 @@ class StatisticsMeasured(Event):
     """The clients measured the BatchNorm statistics of a stage's model."""
 
     event = "batch_norm"
+    unheard = "BatchNorm statistics: {who}: {reason}"
     stage: str
     clients: Sequence[int]
     failures: Sequence[Failure]
     seconds: float | None
-
-    @property
-    def warnings(self) -> Sequence[str]:
-        return [f"BatchNorm statistics: {f.who}: {f.reason}" for f in self.failures]
 
 
 @dataclass(frozen=True)
@@ -341,6 +344,7 @@ class Judged(Event):
     """
 
     event = "judgement"
+    unheard = "judgement: {who} did not judge: {reason}"
     stage: str
     before: str
     step: float | None
@@ -357,18 +361,11 @@ class Judged(Event):
     def sentence(self, rounds: int | None = None) -> str:
         return self.verdict
 
-    @property
-    def warnings(self) -> Sequence[str]:
-        return [f"judgement: {f.who} did not judge: {f.reason}" for f in self.failures]
-
 
 @dataclass(frozen=True)
-class OwnLayersOfSite:
+class OwnLayersOfSite(OfClient):
     """A site's accuracies by the shared model and with layers of its own; maybe it kept them."""
 
-    client: int | None
-    name: str
-    images: int | None
     shared: float | None
     own: float | None
     gain: float | None
@@ -381,6 +378,7 @@ class OwnLayersJudged(Event):
     """Sites held layers of their own, ``of`` one kind, against a model, known by its digest."""
 
     event = "own_layers"
+    unheard = "personal {self.of}: {who} did not judge: {reason}"
     of: str
     model: str
     sites: Sequence[OwnLayersOfSite]
@@ -388,16 +386,10 @@ class OwnLayersJudged(Event):
     seconds: float | None
 
     def sentence(self, rounds: int | None = None) -> str:
-        kept = [site.name or f"client {site.client}" for site in self.sites if site.kept]
-        named = f": {', '.join(kept[:_MOST_NAMED])}{', …' if kept[_MOST_NAMED:] else ''}"
-        return (
-            f"personal {self.of}: better at {len(kept)} of {counted(len(self.sites), 'site')}"
-            f"{named if kept else ''}"
-        )
-
-    @property
-    def warnings(self) -> Sequence[str]:
-        return [f"personal {self.of}: {f.who} did not judge: {f.reason}" for f in self.failures]
+        kept = [site.who for site in self.sites if site.kept]
+        sites = counted(len(self.sites), "site")
+        named = f": {listed(kept)}" if kept else ""
+        return f"personal {self.of}: better at {len(kept)} of {sites}{named}"
 
 
 @dataclass(frozen=True)
@@ -428,6 +420,7 @@ class OwnModels(Event):
     """
 
     event = "own_models"
+    unheard = "own model: {who} did not compare: {reason}"
     rounds: int
     images: int | None
     own: float | None
@@ -453,10 +446,6 @@ class OwnModels(Event):
             + (": undecided, less than these images can tell apart" if self.gain.undecided else "")
         )
 
-    @property
-    def warnings(self) -> Sequence[str]:
-        return [f"own model: {f.who} did not compare: {f.reason}" for f in self.failures]
-
 
 @dataclass(frozen=True)
 class ImagesMade(Event):
@@ -466,6 +455,7 @@ class ImagesMade(Event):
     """
 
     event = "generation"
+    unheard = "{self.kind} samples: {who} dropped: {reason}"
     identity = ("competition_round", "kind", "batch")
     kind: str
     competition_round: int | None
@@ -486,10 +476,6 @@ class ImagesMade(Event):
 
     def sentence(self, rounds: int | None = None) -> str:
         return _joined(f"{self.images} {self.kind} samples generated", _took(self.seconds))
-
-    @property
-    def warnings(self) -> Sequence[str]:
-        return [f"{self.kind} samples: {f.who} dropped: {f.reason}" for f in self.failures or ()]
 
 
 @dataclass(frozen=True)

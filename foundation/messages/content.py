@@ -6,6 +6,7 @@ This and :mod:`foundation.messages.records` import Flower only when a message is
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -91,6 +92,13 @@ class Received:
         record = self._content.config_records.get(CONFIG)
         return default if record is None else record.get(name, default)
 
+    def whole_setting(self, name: str) -> int:
+        """Return a setting that is a whole number from 0."""
+        value = self.setting(name)
+        if type(value) is not int or value < 0:
+            raise InvalidContent(f"the server's message says {name} = {value!r}")
+        return value
+
     def counted(self, name: str) -> int:
         """Return how many numbers are told under a name; 0 if none are."""
         values = self._numbers().get(name)
@@ -148,9 +156,12 @@ class Received:
 
 
 def payload_bytes(content: RecordDict) -> int:
-    """Return the bytes of all tensors and numbers in a message that was made here or checked."""
+    """Return the bytes of all tensors and numbers in a message.
+
+    What nobody asked for was not checked: such an array counts as many bytes as it brings.
+    """
     tensors = (
-        math.prod(array.shape) * np.dtype(array.dtype).itemsize
+        min(math.prod(array.shape) * _itemsize(array.dtype), len(array.data))
         for record in content.array_records.values()
         for array in record.values()
     )
@@ -160,3 +171,10 @@ def payload_bytes(content: RecordDict) -> int:
         for value in record.values()
     )
     return sum(tensors) + _BYTES_PER_NUMBER * sum(numbers)
+
+
+def _itemsize(dtype: str) -> int:
+    try:
+        return np.dtype(dtype).itemsize
+    except TypeError:
+        return sys.maxsize

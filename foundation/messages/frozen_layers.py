@@ -19,8 +19,7 @@ from safetensors.torch import load_file, save_file
 from foundation.data.cache import entry
 from foundation.messages.content import CONFIG
 from foundation.messages.records import InvalidContent, from_record, names_in
-from foundation.models import State
-from foundation.models.state import digest_of
+from foundation.models import State, digest_of
 
 if TYPE_CHECKING:
     from flwr.app import RecordDict

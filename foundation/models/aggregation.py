@@ -5,8 +5,6 @@ their number; sums are in float64 and in the order given, so the result depends 
 order in which replies arrived nor the number of clients in float32.
 """
 
-from __future__ import annotations
-
 import statistics
 from collections.abc import Iterable, Sequence
 
@@ -20,6 +18,29 @@ def sample_weights(num_examples: Sequence[int]) -> list[float]:
     """Return p_i = n_i / Σ n_j, in samples, never in batches."""
     total = sum(num_examples)
     return [count / total for count in num_examples]
+
+
+def normalizer(
+    steps: int, *, learning_rate: float, momentum: float = 0.0, weight_decay: float = 0.0
+) -> float:
+    """Return ‖a‖₁: how far ``torch.optim.SGD`` moves in τ ≥ 1 steps for a constant unit gradient.
+
+    For a constant gradient g, parameters that start at x and end at y satisfy exactly ``x - y =
+    learning_rate * normalizer * (g + weight_decay * x)``, without dampening and Nesterov. With
+    momentum ρ alone it is ``[τ - ρ(1 - ρ^τ)/(1 - ρ)]/(1 - ρ)``.
+
+    Wang et al. 2020 ("Tackling the Objective Inconsistency Problem in Heterogeneous Federated
+    Optimization") write a client's update as η·Σ_k a_k·g_k. ‖a‖₁ turns the distance a client has
+    moved back into a gradient: FedNova divides by it, and so does SCAFFOLD's control update once
+    the local optimizer has momentum.
+    """
+    if steps < 1:
+        raise ValueError(f"a client that made {steps} local steps has no update to normalize")
+    velocity = distance = 0.0
+    for _ in range(steps):
+        velocity = momentum * velocity + 1.0 - learning_rate * weight_decay * distance
+        distance += velocity
+    return distance
 
 
 def combine(

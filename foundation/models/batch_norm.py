@@ -6,8 +6,6 @@ variances leaves out the spread of the means. Under label skew such a model can 
 good weights. So the averaged model itself is run over images, and what its layers see is pooled.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 

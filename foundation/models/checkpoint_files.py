@@ -4,8 +4,6 @@ safetensors, and checkpoints of ``torch.save``, old and new, of which no code is
 is refused by what it is.
 """
 
-from __future__ import annotations
-
 import argparse
 import pickle
 import re

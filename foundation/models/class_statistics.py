@@ -1,7 +1,5 @@
 """What a model says of labelled images, added up by class."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 

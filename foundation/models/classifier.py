@@ -1,18 +1,17 @@
 """The interface every classifier of this project offers: embed, then classify."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from .state import has_batch_norm
+from .state import State, has_batch_norm
 
 #: Takes the number of image channels and (height, width), and returns an encoder and its number of
 #: features.
 EncoderBuilder = Callable[[int, tuple[int, int]], tuple[nn.Module, int]]
+Pixels = tuple[tuple[float, ...], tuple[float, ...]]
 
 
 @dataclass(frozen=True)
@@ -20,11 +19,15 @@ class Model:
     """What a file declares, as ``model = Model("name", build)``, for the key ``model``.
 
     ``build`` makes the encoder with fresh weights; classifier and projection head are added. Where
-    the name ends with a slash, it is given the whole name, too.
+    the name ends with a slash, it is given the whole name, too. Of the whole name, ``trained``
+    returns the weights that the model's makers offer, and ``pixels`` the mean and deviation by
+    channel that those want.
     """
 
     name: str
     build: Callable[..., tuple[nn.Module, int]]
+    trained: Callable[[str], State] | None = None
+    pixels: Callable[[str], Pixels] | None = None
 
     def __call__(
         self, channels: int, image_size: tuple[int, int], **named: str

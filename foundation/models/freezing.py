@@ -5,9 +5,6 @@ stands for the images wherever a frozen encoder would say the same of them again
 in judgements of several heads, in statistics.
 """
 
-from __future__ import annotations
-
-import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
@@ -17,6 +14,7 @@ from torch import Tensor, nn
 
 from .classifier import Classifier
 from .device import device_of
+from .state import digest_of
 
 
 def freeze(model: nn.Module, layers: Sequence[str]) -> None:
@@ -103,12 +101,10 @@ class KeptFeatures:
         )
 
     def _computed(self, model: Classifier, autocast: torch.dtype | None) -> Tensor:
-        def compute() -> Features:
-            return _run(model, self._batches(), autocast).cpu().numpy()
-
         if self._store is None:
             return _run(model, self._batches(), autocast)
-        found = self._store(f"{encoder_digest(model)} {autocast}", compute)
+        name = f"{digest_of(model.encoder.state_dict())} {autocast}"
+        found = self._store(name, lambda: _run(model, self._batches(), autocast).cpu().numpy())
         # A copy: what is stored is read-only.
         return torch.tensor(found).to(device_of(model))
 
@@ -124,12 +120,3 @@ def _run(model: Classifier, batches: Iterable[Tensor], autocast: torch.dtype | N
             found.append(model.encoder(images).flatten(1).float())
     model.train(was_training)
     return torch.cat(found)
-
-
-def encoder_digest(model: Classifier) -> str:
-    """Return what an encoder is known by: a hash of its weights and statistics."""
-    digest = hashlib.sha256()
-    for name, value in model.encoder.state_dict().items():
-        digest.update(f"{name} {tuple(value.shape)} {value.dtype}\n".encode())
-        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()

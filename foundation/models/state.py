@@ -10,7 +10,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -68,11 +68,6 @@ class StateLayout:
             has_batch_norm(model),
         )
 
-    @property
-    def names(self) -> tuple[str, ...]:
-        """All names, parameters first."""
-        return self.parameters + self.float_buffers + self.integer_buffers + self.frozen
-
 
 def has_batch_norm(model: nn.Module) -> bool:
     """Tell whether a model has BatchNorm, which cannot train on a batch of one image."""
@@ -126,7 +121,7 @@ def first_non_finite(state: Mapping[str, Tensor]) -> str | None:
     return None
 
 
-def digest_of(state: State) -> str:
+def digest_of(state: Mapping[str, Tensor]) -> str:
     """Return the hash of a state, in whatever order it is."""
     digest = hashlib.sha256()
     for name in sorted(state):
@@ -134,11 +129,6 @@ def digest_of(state: State) -> str:
         digest.update(f"{name} {tuple(value.shape)} {value.dtype}\n".encode())
         digest.update(value.numpy().tobytes())
     return digest.hexdigest()
-
-
-def size_in_bytes(tensors: Iterable[Tensor]) -> int:
-    """Return the number of bytes the tensors' elements occupy."""
-    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
 
 def interpolated(start: Mapping[str, Tensor], end: Mapping[str, Tensor], step: float) -> State:

@@ -1,13 +1,11 @@
 """The classifiers of timm (PyTorch Image Models) as encoders, by ``model=timm/NAME``."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch
 from torch import nn
 
-from .classifier import Model
+from .classifier import Model, Pixels
 from .state import State, cpu_state
 
 PREFIX = "timm/"
@@ -40,7 +38,7 @@ def timm_encoder(channels: int, image_size: tuple[int, int], *, name: str) -> tu
     return network.train(), features.shape[1]
 
 
-def pixel_constants(name: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def pixel_constants(name: str) -> Pixels:
     """Return the mean and deviation that the trained weights of a model want, by channel."""
     configuration = _configuration(name)
     return tuple(configuration.mean), tuple(configuration.std)
@@ -88,4 +86,4 @@ def _bare(name: str) -> str:
 
 
 #: Whatever stands behind the slash, timm knows.
-model = Model("timm/", timm_encoder)
+model = Model("timm/", timm_encoder, downloaded, pixel_constants)

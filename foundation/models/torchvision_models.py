@@ -5,13 +5,12 @@ stochastic depth, so that a run depends on its seed alone; images below 64 pixel
 that keeps their size, where that makes sense.
 """
 
-from __future__ import annotations
-
+from functools import partial
 from typing import Any
 
 from torch import nn
 
-from .classifier import EncoderBuilder, Model
+from .classifier import Model
 from .resnet import group_norm
 from .state import State
 from .weight_standardization import standardize_weights
@@ -67,31 +66,6 @@ def torchvision_encoder(
     return network, _without_last_layer(network)
 
 
-def _of(name: str, **options: float) -> EncoderBuilder:
-    def build(channels: int, image_size: tuple[int, int]) -> tuple[nn.Module, int]:
-        return torchvision_encoder(channels, image_size, name=name, **options)
-
-    return build
-
-
-models = (
-    Model("torchvision/resnet18", _of("resnet18")),
-    Model("torchvision/resnet34", _of("resnet34")),
-    Model("torchvision/resnet50", _of("resnet50")),
-    Model("torchvision/resnet18-ws", _of("resnet18-ws")),
-    Model("torchvision/resnet50-ws", _of("resnet50-ws")),
-    Model("torchvision/mobilenet_v3_small", _of("mobilenet_v3_small", dropout=0.0)),
-    Model(
-        "torchvision/efficientnet_b0",
-        _of("efficientnet_b0", dropout=0.0, stochastic_depth_prob=0.0),
-    ),
-    Model("torchvision/shufflenet_v2_x0_5", _of("shufflenet_v2_x0_5")),
-    Model("torchvision/shufflenet_v2_x1_0", _of("shufflenet_v2_x1_0")),
-    Model("torchvision/convnext_tiny", _of("convnext_tiny", stochastic_depth_prob=0.0)),
-    Model("torchvision/vit_b_16", _of("vit_b_16")),
-)
-
-
 def downloaded(name: str) -> State:
     """Return torchvision's trained weights for a model, from PyTorch's cache or the network.
 
@@ -113,6 +87,26 @@ def downloaded(name: str) -> State:
             "there is a network, and set initial-weights to the file"
         ) from error
     return state
+
+
+def _model(name: str, **options: Any) -> Model:
+    build = partial(torchvision_encoder, name=name.removeprefix(PREFIX), **options)
+    return Model(name, build, downloaded, lambda _: (MEAN, STD))
+
+
+models = (
+    _model("torchvision/resnet18"),
+    _model("torchvision/resnet34"),
+    _model("torchvision/resnet50"),
+    _model("torchvision/resnet18-ws"),
+    _model("torchvision/resnet50-ws"),
+    _model("torchvision/mobilenet_v3_small", dropout=0.0),
+    _model("torchvision/efficientnet_b0", dropout=0.0, stochastic_depth_prob=0.0),
+    _model("torchvision/shufflenet_v2_x0_5"),
+    _model("torchvision/shufflenet_v2_x1_0"),
+    _model("torchvision/convnext_tiny", stochastic_depth_prob=0.0),
+    _model("torchvision/vit_b_16"),
+)
 
 
 def first_convolution(network: nn.Module) -> str:

@@ -7,8 +7,6 @@ over images: no running statistics that the average of local models would get wr
 an inversion could match.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 

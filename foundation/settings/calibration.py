@@ -1,6 +1,4 @@
-"""The section ``calibration``."""
-
-from __future__ import annotations
+"""The sections ``calibration`` and ``head``: a corrected head, and one in closed form."""
 
 from dataclasses import dataclass
 from typing import Literal, get_args
@@ -10,6 +8,7 @@ from .declaration import ConfigurationError, Section, key
 Part = Literal["bias", "head"]
 Source = Literal["auto", "pseudo", "predictions", "means", "moments", "covariances"]
 Covariance = Literal["pseudo", "spread"]
+ClosedForm = Literal["auto", "discriminant", "ridge", "nearest-mean"]
 
 #: What each part can be corrected from.
 SOURCES: dict[Part, tuple[Source, ...]] = {
@@ -65,3 +64,22 @@ class CalibrationSettings(Section, binds="generate"):
                 f"calibration.from = {self.from_!r} does not tell what calibration.of = "
                 f"{self.of!r} needs: choose one of {', '.join(SOURCES[self.of])}"
             )
+
+
+@dataclass(frozen=True)
+class HeadSettings(Section, name="head"):
+    """A head in closed form, from one message of every client."""
+
+    of: ClosedForm = key(
+        "auto",
+        "Which head: the linear discriminant, ridge regression on the classes, the nearest class "
+        "mean; or auto, the discriminant unless the clients' held-out images tell for sure that "
+        "another is better.",
+        choices=get_args(ClosedForm),
+        binds="generate",
+    )
+    balanced: bool = key(
+        False,
+        "Whether every class weighs the same, however many images the clients have of it.",
+        binds="generate",
+    )

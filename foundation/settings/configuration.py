@@ -22,30 +22,19 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from foundation.members import Family
 from foundation.wording import counted, meant, names_in, unknown
 
-from .declaration import ConfigurationError, KeyInfo, Section, Value, checked, key
+from .algorithms import MoonSettings
+from .declaration import ConfigurationError as ConfigurationError
+from .declaration import KeyInfo as KeyInfo
+from .declaration import Section, checked, key
+from .declaration import Value as Value
 from .federated_data import FederatedDataKeys
 from .federated_training import FederatedTrainingKeys
-from .moon import MoonSettings
 from .post_training import AUTO, PostTrainingKeys, method_names
 
 if TYPE_CHECKING:
     from foundation.data import DataSet, Division
 
 SomeSection = TypeVar("SomeSection", bound=Section)
-
-__all__ = [
-    "STAGES",
-    "ConfigurationError",
-    "KeyInfo",
-    "RunConfiguration",
-    "Value",
-    "flatten",
-    "key_table",
-    "member_files",
-    "read_toml",
-    "typed",
-    "with_present_names",
-]
 
 #: The stages of a run, in their order (the four scripts of the original project).
 STAGES = ("train", "generate", "distil", "compete")

@@ -2,25 +2,20 @@
 
 The sections of a run's configuration are frozen dataclasses whose fields say what they mean. They
 are at the same time the settings of the libraries ``generation`` and ``distillation``: what the
-configuration accepts is the very object that a stage is given, so the two cannot disagree. This
-room lies below both, because the libraries know nothing of a run, and the configuration does not
-know the libraries.
+configuration accepts is the very object that a stage is given, so the two cannot disagree.
 """
-
-from __future__ import annotations
 
 import math
 import operator
 import os
 import re
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar
 
-from foundation.errors import ConfigurationError
+from foundation.errors import ConfigurationError as ConfigurationError
 from foundation.members import Family
 from foundation.wording import names_in, unknown
-
-__all__ = ["ConfigurationError", "KeyInfo", "Section", "Value", "checked", "key", "names_in"]
 
 Value = str | int | float | bool
 
@@ -64,16 +59,27 @@ class KeyInfo:
     def range(self) -> str:
         """The permitted values in words; empty if any will do."""
         if self.choices:
-            return ", ".join([*self.choices, *([f"{self.numbered}:N"] if self.numbered else [])])
+            return ", ".join(self.every_choice)
         if self.family:
             return ", ".join([*self.words, *self.family.ours, "module:name"])
-        ends = (
-            ("above", self.above),
-            ("at least", self.minimum),
-            ("below", self.below),
-            ("at most", self.maximum),
-        )
-        return ", ".join(f"{word} {end:g}" for word, end in ends if end is not None)
+        return ", ".join(f"{word} {end:g}" for word, _, end in self.ends)
+
+    @property
+    def every_choice(self) -> list[str]:
+        """The choices, and what may follow one."""
+        return [*self.choices, *([f"{self.numbered}:N"] if self.numbered else [])]
+
+    @property
+    def ends(self) -> Iterator[tuple[str, Callable[[float, float], bool], float]]:
+        """The ends of a number's range: in words, how a value compares, and the end."""
+        for word, holds, end in (
+            ("above", operator.gt, self.above),
+            ("at least", operator.ge, self.minimum),
+            ("below", operator.lt, self.below),
+            ("at most", operator.le, self.maximum),
+        ):
+            if end is not None:
+                yield word, holds, end
 
 
 def key(default: Any, meaning: str, *, kind: type | None = None, **info: Any) -> Any:
@@ -145,18 +151,12 @@ def checked(name: str, value: Any, info: KeyInfo) -> Any:
             info.family.require(member, info.words)
     numbered = info.numbered and re.fullmatch(f"{info.numbered}:[0-9]+", str(value))
     if info.choices and value not in info.choices and not numbered:
-        every = [*info.choices, *([f"{info.numbered}:N"] if info.numbered else [])]
-        raise ConfigurationError(unknown(name, str(value), every))
+        raise ConfigurationError(unknown(name, str(value), info.every_choice))
     if isinstance(value, float) and not math.isfinite(value):
         raise ConfigurationError(f"{name} = {value} must be finite")
     if isinstance(value, int | float) and not isinstance(value, bool):
-        for holds, word, end in (
-            (operator.gt, "above", info.above),
-            (operator.ge, "at least", info.minimum),
-            (operator.lt, "below", info.below),
-            (operator.le, "at most", info.maximum),
-        ):
-            if end is not None and not holds(value, end):
+        for word, holds, end in info.ends:
+            if not holds(value, end):
                 raise ConfigurationError(f"{name} = {value} must be {word} {end:g}")
     if info.is_path and value and value not in info.words:
         return os.path.abspath(os.path.expanduser(str(value)))

@@ -1,7 +1,5 @@
 """What a distillation can be told: the section ``distillation``."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -15,9 +13,7 @@ Teacher = Literal["auto", "own", "uniform", "prior-corrected", "class-weighted",
 
 @dataclass(frozen=True)
 class DistillationSettings(Section, binds="distil"):
-    """Distillation of the pseudo images into the global model.
-
-    How the weight, the statistics and the shift were chosen is in ``docs/results.md``.
+    """Distillation of the pseudo images into the global model; see ``docs/results.md``.
 
     BatchNorm layers whose scale and shift are not trained keep their statistics whatever
     ``statistics`` says. The library's :func:`distillation.distil`, whose student may be a fresh

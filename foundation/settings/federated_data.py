@@ -1,12 +1,11 @@
 """Keys of the images, and of their division over clients."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from foundation.members import DATA_SETS
+from foundation.wording import names_in
 
-from .declaration import Section, key, names_in
+from .declaration import Section, key
 
 
 @dataclass(frozen=True)

@@ -154,6 +154,10 @@ class GenerationSettings(InversionSettings):
     )
     place: Place = key("server", "Where local models are inverted.", choices=get_args(Place))
 
+    def of_kind(self, kind: str, competition: CompetitionSettings) -> InversionSettings:
+        """Return what a "common" inversion is told, or a "hard" one, whose weight is another."""
+        return replace(self, competition_weight=competition.weight) if kind == "hard" else self
+
 
 @dataclass(frozen=True)
 class CompetitionSettings(Section, binds="compete"):
@@ -182,12 +186,3 @@ class CompetitionSettings(Section, binds="compete"):
         "figure), or only before the first (what the reference implementation does).",
         choices=get_args(Retrain),
     )
-
-
-def inversion_of(
-    kind: str, generation: GenerationSettings, competition: CompetitionSettings
-) -> InversionSettings:
-    """Return the settings of a "common" or "hard" inversion, which has a weight of its own."""
-    if kind == "hard":
-        return replace(generation, competition_weight=competition.weight)
-    return generation

@@ -1,21 +1,15 @@
 """Keys of what comes after training: names of methods, and what may be told for them."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 
 from foundation.members import METHODS
 from foundation.scores import METRICS
+from foundation.wording import names_in
 
 from .calibration import CalibrationSettings
-from .declaration import ConfigurationError, Section, key, names_in
+from .declaration import ConfigurationError, Section, key
 from .distillation import DistillationSettings
-from .generation import (
-    CompetitionSettings,
-    GenerationSettings,
-    InversionSettings,
-    inversion_of,
-)
+from .generation import CompetitionSettings, GenerationSettings
 
 #: The methods are chosen by the images.
 AUTO = "auto"
@@ -123,10 +117,6 @@ class PostTrainingKeys(Section):
         if self.personal == "batch-norm" and self.post_training == AUTO:
             return "none"
         return methods_for(self.post_training, image_size, self.label_counts_told)
-
-    def inversion(self, kind: str) -> InversionSettings:
-        """Return the settings of an inversion; see :func:`foundation.settings.inversion_of`."""
-        return inversion_of(kind, self.generation, self.competition)
 
 
 def methods_for(text: str, image_size: tuple[int, int], label_counts_told: bool) -> str:

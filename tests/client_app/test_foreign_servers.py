@@ -23,8 +23,8 @@ from fedf2dg.simulation.local_grid import LocalGrid
 from foundation.data import DataSet
 from foundation.messages.records import from_record, is_packed, packed
 from foundation.models import cpu_state
-from foundation.models.shared_model import shared_model
 from foundation.settings.configuration import RunConfiguration
+from strategies import shared_model
 
 CLIENTS = 4
 KEYS = {

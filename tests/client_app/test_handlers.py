@@ -14,8 +14,8 @@ from foundation.data.agreement import to_values
 from foundation.messages.fingerprint import code_fingerprint
 from foundation.messages.records import from_record, names_in
 from foundation.models import cpu_state
-from foundation.models.shared_model import shared_model
 from foundation.settings.configuration import RunConfiguration
+from strategies import shared_model
 
 CLIENTS = 3
 

@@ -14,7 +14,7 @@ from foundation.data import Batches, FeatureNoise, ImageData, Normalization
 from foundation.models import StateLayout, build, cpu_state, freezing
 from foundation.models.class_statistics import class_sums
 from foundation.models.evaluation import LabelledImages
-from foundation.models.freezing import KeptFeatures, encoder_digest, encoder_is_frozen, freeze
+from foundation.models.freezing import KeptFeatures, encoder_is_frozen, freeze
 from foundation.settings.configuration import RunConfiguration
 from strategies import get
 
@@ -119,10 +119,8 @@ def test_what_is_stored_is_not_computed_again_and_goes_by_the_encoder():
     for _ in range(2):
         KeptFeatures(lambda: (part for part, _ in given.ordered()), store).of(model)
     assert len(stored) == 1
-    before = encoder_digest(model)
     with torch.no_grad():
         model.encoder[1].running_mean.add_(1.0)
-    assert encoder_digest(model) != before
     KeptFeatures(lambda: (part for part, _ in given.ordered()), store).of(model)
     assert len(stored) == 2
 

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from distillation import DistillationError, distil
-from distillation.student import Student, finite, pass_over
+from distillation.student import Student, pass_over
+from distillation.training import finite
 from foundation.models import build
 from foundation.settings import DistillationSettings
 

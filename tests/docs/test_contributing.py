@@ -58,6 +58,6 @@ def test_a_room_becomes_a_page_of_the_reference(tmp_path: Path) -> None:
     pdoc.render.configure(docformat="numpy")
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)
-        pdoc.pdoc("foundation", output_directory=tmp_path)
-    page = (tmp_path / "foundation.html").read_text("utf-8")
+        pdoc.pdoc("generation", output_directory=tmp_path)
+    page = (tmp_path / "generation" / "pseudo_data.html").read_text("utf-8")
     assert "Parameters" in page or "Returns" in page

@@ -27,8 +27,8 @@ KEYS = {key for key, _, _ in key_table()}
 HOWTO = [page for page in PAGES if page.parent.name == "howto"]
 #: Assignments in running text that are not configuration keys: Flower's options, shell variables.
 OTHER_ASSIGNMENTS = re.compile(
-    r"(client-resources-num-(cpus|gpus)|num-supernodes|data-path|partition-id|site-name|[A-Z_0-9]+"
-    r"|normalization|compile|statistics|mode|drop_singleton)=.*"
+    r"(client-resources-num-(cpus|gpus)|num-supernodes|data-path|keep-path|partition-id|site|site-name|[A-Z_0-9]+"
+    r"|normalization|compile|statistics|mode|drop_singleton|capturable)=.*"
 )
 WITH_EXAMPLES = sorted({example.page for example in pages.examples() if example.page in HOWTO})
 
@@ -107,12 +107,17 @@ def test_fedf2dg_commands_are_understood(monkeypatch):
             raise AssertionError(f"{command}: {error}") from error
 
 
-def test_run_configurations_of_flwr_commands_are_understood():
+def test_run_configurations_of_flwr_commands_are_understood(tmp_path, monkeypatch):
+    monkeypatch.setenv("FED", str(tmp_path))
+    for command in documented("fedf2dg"):  # those that write files for flwr
+        if "--write-config" in command.words:
+            assert not cli.main([os.path.expandvars(word) for word in command.words[1:]])
     for command in documented("flwr"):
         words = command.words
         if "--run-config" not in words:
             continue
-        given = parse_config_args([words[words.index("--run-config") + 1]])
+        said = words[words.index("--run-config") + 1]
+        given = parse_config_args([os.path.expandvars(said) if said.endswith(".toml") else said])
         try:
             preflight.parse(given)
         except Exception as error:

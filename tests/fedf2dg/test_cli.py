@@ -14,8 +14,8 @@ from flwr.common.config import fuse_dicts, parse_config_args
 
 from fedf2dg import cli
 from foundation.data import DataSet
+from foundation.settings.algorithms import MoonSettings
 from foundation.settings.configuration import ConfigurationError, RunConfiguration
-from foundation.settings.moon import MoonSettings
 from server_app import preflight, run_directory
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -3,6 +3,7 @@
 import pytest
 
 from foundation import counted
+from foundation.wording import listed
 
 
 @pytest.mark.parametrize(
@@ -16,3 +17,9 @@ from foundation import counted
 )
 def test_a_number_and_its_noun_agree(number, words, said):
     assert counted(number, *words) == said
+
+
+def test_long_lists_are_cut() -> None:
+    names = [str(number) for number in range(1, 1013)]
+    assert listed(names) == "1, 2, 3, 4, 5, 6, 7, 8, 9, 10 and 1,002 more"
+    assert listed(["a", "b"]) == "a, b"

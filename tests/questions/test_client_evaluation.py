@@ -15,10 +15,10 @@ from foundation.data import DataSet, ImageData
 from foundation.data.agreement import to_values
 from foundation.models import cpu_state, load_state
 from foundation.models.evaluation import Evaluator
-from foundation.models.shared_model import shared_model
 from foundation.settings.configuration import RunConfiguration
 from questions.ask import ask
 from questions.evaluation import EvaluationRequest, Scores
+from strategies import shared_model
 from tests.meeting import meeting
 
 CLIENTS = 4

@@ -16,14 +16,14 @@ from foundation.data.agreement import to_values
 from foundation.messages.content import Received
 from foundation.messages.participants import Participant
 from foundation.messages.records import InvalidContent
-from foundation.models import cpu_state, size_in_bytes
+from foundation.models import cpu_state
 from foundation.models.batch_norm import InputMoments, input_moments, pooled_statistics
 from foundation.models.class_statistics import ClassSums, class_sums
-from foundation.models.shared_model import shared_model
 from foundation.settings.configuration import RunConfiguration
 from questions.ask import ask
 from questions.batch_norm import BatchNormRequest, MeasuredInputs
 from questions.class_statistics import ClientStatistics, StatisticsRequest
+from strategies import shared_model
 from tests.meeting import meeting
 
 CLIENTS = 3
@@ -59,7 +59,7 @@ class Clients:
         assert answers.failures == {}
         # Tensors and numbers, which all clients have as many of.
         assert answers.bytes_up > 0 and answers.bytes_up % len(answers.valid) == 0
-        assert answers.bytes_down == CLIENTS * size_in_bytes(self.state.values())
+        assert answers.bytes_down == CLIENTS * sum(value.nbytes for value in self.state.values())
         return asked.pooled(answers.valid)
 
     def training(self, client):

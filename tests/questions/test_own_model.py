@@ -17,11 +17,10 @@ from foundation.messages.gather import sort_replies
 from foundation.models import StateLayout, cpu_state, load_state
 from foundation.models.closed_form import FeatureSums, cross_validated
 from foundation.models.evaluation import LabelledImages
-from foundation.models.shared_model import shared_model
 from foundation.settings.configuration import RunConfiguration
 from questions.ask import ask
 from questions.own_model import OWN, Comparison, OwnModelRequest
-from strategies import get
+from strategies import get, shared_model
 from tests.meeting import meeting
 
 CLIENTS = 3

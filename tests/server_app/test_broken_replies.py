@@ -311,4 +311,5 @@ def test_what_is_valid_passes_unchanged(laboratory, curved_clients):
     expected = sum(c.samples / total * seen[i]["weight"] for i, c in enumerate(curved_clients))
     torch.testing.assert_close(state["weight"], expected, rtol=1e-14, atol=0)
     assert np.isfinite(run.strategy.outcome.train_loss)
-    assert run.strategy.outcome.bytes_down == run.strategy.outcome.bytes_up == 4 * 3 * 8
+    assert run.strategy.outcome.bytes_down == 4 * 3 * 8
+    assert run.strategy.outcome.bytes_up == 4 * (3 + 4) * 8  # samples, steps, loss and seconds, too

@@ -108,10 +108,9 @@ def test_the_summary_counts_every_byte_by_kind(tiny_run, wire, place):
         elif kind == "query.evaluation":
             up["evaluation"] += sum(reply["metrics"].values())
             judged += sum(arrays)
-        elif kind == "train":
-            up["model"] += sum(reply["arrays"].values())
         else:
-            up["pseudo images"] += sum(sum(record.values()) for record in reply.values())
+            what = "model" if kind == "train" else "pseudo images"
+            up[what] += sum(sum(record.values()) for record in reply.values())
     counted = run.summary()["traffic"]
     for kind in up:
         assert counted.get(kind, {}).get("bytes_up", 0) == up[kind], kind

@@ -16,13 +16,13 @@ from foundation.events.reading import from_json
 from foundation.messages.participants import Participant
 from foundation.models import load_state
 from foundation.models.evaluation import Evaluator
-from foundation.models.shared_model import shared_model
 from foundation.settings.configuration import ConfigurationError, RunConfiguration
 from questions.evaluation import Scores
 from server_app.measuring import Measuring, mean_loss
 from server_app.preflight import parse
 from server_app.run import _warn_of_judges
 from server_app.run_directory import settings_to_resume
+from strategies import shared_model
 from tests.meeting import meeting
 
 KEYS = {"validation_share": 0.3, "stages": "train,generate,distil", "num_server_rounds": 2}

@@ -93,4 +93,4 @@ def test_nobody_can_move_them(laboratory, curved_clients, name):
 def test_the_layout_names_them_apart():
     layout = StateLayout.of(Scaled())
     assert (layout.parameters, layout.frozen) == (("weight",), ("scale",))
-    assert set(layout.names) == {"weight", "scale"}
+    assert not layout.float_buffers and not layout.integer_buffers

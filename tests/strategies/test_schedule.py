@@ -8,9 +8,9 @@ from itertools import pairwise
 import pytest
 import torch
 
+from foundation.models.aggregation import normalizer
+from foundation.settings.algorithms import MoonSettings
 from foundation.settings.configuration import ConfigurationError, RunConfiguration
-from foundation.settings.moon import MoonSettings
-from strategies.normalizer import normalizer
 
 
 def rates(rounds=8, **keys):

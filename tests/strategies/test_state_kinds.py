@@ -157,4 +157,5 @@ def test_layout_of_a_real_model():
     assert set(layout.parameters) == {name for name, _ in model.named_parameters()}
     assert all("running_" in name for name in layout.float_buffers)
     assert all("num_batches_tracked" in name for name in layout.integer_buffers)
-    assert set(layout.names) == set(model.state_dict())
+    kinds = (layout.parameters, layout.float_buffers, layout.integer_buffers, layout.frozen)
+    assert sorted(sum(kinds, ())) == sorted(model.state_dict())

@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 
 from foundation.errors import DataError
+from foundation.wording import listed
 
 from ..collection import SPLIT_NAMES, Collection
 from ..decoding import Records
-from ..names import composed, listed, look_alike, refuse_look_alikes, shown
+from ..names import composed, look_alike, refuse_look_alikes, shown
 from .walk import SUFFIXES, LeftOut, file_identity, folders_in, has_images, images_below
 
 _SPLIT_WORDS = frozenset(name for names in SPLIT_NAMES.values() for name in names)

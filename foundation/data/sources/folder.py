@@ -13,10 +13,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from foundation.errors import DataError, warn_once
+from foundation.wording import listed
 
 from ..collection import SPLIT_NAMES, Collection, Source
 from ..decoding import Records
-from ..names import composed, in_order, listed, refuse_look_alikes, shown
+from ..names import composed, in_order, refuse_look_alikes, shown
 from .class_folders import (
     class_folders,
     refuse_a_single_class,

@@ -16,12 +16,13 @@ import numpy as np
 import numpy.typing as npt
 
 from foundation.errors import DataError, warn_once
+from foundation.wording import listed
 
 from ..agreement import Description
 from ..collection import SPLIT_NAMES, Collection, Source
 from ..decoding import Encoded, Records
 from ..images import refuse_labels_outside
-from ..names import are_numbers, composed, in_order, listed, refuse_look_alikes, shown
+from ..names import are_numbers, composed, in_order, refuse_look_alikes, shown
 from .walk import LeftOut, file_identity, folders_in, has_images
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ import pytest
 
 from foundation.data import DataError, DataSet, site_data
 from foundation.data.agreement import announced
-from foundation.data.names import in_order, listed
+from foundation.data.names import in_order
 from tests.foundation.data.tiny_files import pictures, write_folder, write_parquet
 
 COMPOSED = unicodedata.normalize("NFC", "Käfer")
@@ -17,12 +17,6 @@ APART = unicodedata.normalize("NFD", "Käfer")
 def test_numbers_are_in_the_order_of_their_values_other_names_of_their_letters() -> None:
     assert in_order(["10", "9", "2", "9"]) == ("2", "9", "10")
     assert in_order(["10", "9", "02"]) == ("02", "10", "9")
-
-
-def test_long_lists_are_cut() -> None:
-    names = [str(number) for number in range(1, 1013)]
-    assert listed(names) == "1, 2, 3, 4, 5, 6, 7, 8, 9, 10 and 1,002 more"
-    assert listed(["a", "b"]) == "a, b"
 
 
 def test_folders_from_two_systems_hold_one_class(tmp_path: Path) -> None:

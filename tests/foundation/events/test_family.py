@@ -80,8 +80,24 @@ EVENTS = [
         (Failure(1, "gone"),),
         1.0,
     ),
+    family.OwnLayersJudged(
+        "head",
+        "f00d",
+        (family.OwnLayersOfSite(0, "", 6, 0.5, 0.6, 0.1, 0.2, True),),
+        (Failure(1, "gone", "north"),),
+        1.0,
+    ),
     family.RunEnded("failed", "the disk is full"),
 ]
+
+
+def test_who_was_not_heard_is_warned_of_in_the_words_of_the_event() -> None:
+    said = {type(event).__name__: list(event.warnings) for event in EVENTS if event.warnings}
+    assert said == {
+        "Judged": ["judgement: north did not judge: gone"],
+        "OwnModels": ["own model: client 1 did not compare: gone"],
+        "OwnLayersJudged": ["personal head: north did not judge: gone"],
+    }
 
 
 @pytest.mark.parametrize("event", EVENTS, ids=lambda event: type(event).__name__)

@@ -6,7 +6,7 @@ import math
 
 import pytest
 import torch
-from flwr.app import ArrayRecord, ConfigRecord, MetricRecord, RecordDict
+from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
 
 from foundation.messages.content import Content, Received, payload_bytes
 from foundation.messages.records import InvalidContent
@@ -26,6 +26,13 @@ def test_tensors_and_numbers_arrive_and_are_counted(joined):
     assert found.setting("kind") == "hard" and found.setting("other", 7) == 7
     # Eight floats of four bytes, one whole number of eight, and three numbers: no headers or names.
     assert payload_bytes(records) == 8 * 4 + 8 + 3 * 8
+
+
+@pytest.mark.parametrize("shape", [(2,), (10**9, 10**9), (0,)])
+@pytest.mark.parametrize("dtype", ["nonsense", "float64"])
+def test_what_nobody_asked_for_counts_no_more_than_it_brings(dtype, shape):
+    array = Array(dtype, shape, "numpy.ndarray", b"123")
+    assert payload_bytes(RecordDict({"uninvited": ArrayRecord({"a": array})})) in (0, 3)
 
 
 def test_one_array_for_each_type_only_where_tensors_are_joined():

@@ -11,9 +11,9 @@ from flwr.app import ConfigRecord, RecordDict
 from fedf2dg import simulate
 from foundation.messages import frozen_layers
 from foundation.messages.content import Received
-from foundation.messages.frozen_layers import FROZEN, WITHOUT, FrozenLayers, digest_of, held_layers
+from foundation.messages.frozen_layers import FROZEN, WITHOUT, FrozenLayers, held_layers
 from foundation.messages.records import InvalidContent, names_in, packed
-from foundation.models import StateLayout, build, cpu_state, size_in_bytes
+from foundation.models import StateLayout, build, cpu_state, digest_of
 from foundation.models.freezing import freeze
 from foundation.settings.configuration import RunConfiguration
 
@@ -102,7 +102,7 @@ def test_a_run_sends_a_frozen_encoder_once(tmp_path, strategy):
     projection = 256 if strategy == "moon" else 0
     model = build("resnet8", classes=10, channels=1, image_size=8, projection_dim=projection)
     whole, encoder = (
-        size_in_bytes(value for name, value in cpu_state(model).items() if name.startswith(part))
+        sum(value.nbytes for name, value in cpu_state(model).items() if name.startswith(part))
         for part in ("", "encoder.")
     )
     traffic = summary["traffic"]["model"]

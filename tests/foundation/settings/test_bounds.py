@@ -24,7 +24,6 @@ from foundation.settings import (
     InversionSettings,
     KeyInfo,
     Section,
-    inversion_of,
 )
 from foundation.settings.configuration import RunConfiguration, key_table
 from generation import invert
@@ -154,8 +153,9 @@ def test_every_section_is_declared_in_full_and_refuses_what_is_outside(
 def test_the_configuration_holds_the_very_objects_that_stages_are_given() -> None:
     configuration = RunConfiguration.parse({"generation.iterations": 7, "competition.weight": 4.0})
     assert isinstance(configuration.distillation, DistillationSettings)
-    assert configuration.inversion("common") is configuration.generation
-    hard = inversion_of("hard", configuration.generation, configuration.competition)
+    common, competition = configuration.generation, configuration.competition
+    assert common.of_kind("common", competition) is common
+    hard = common.of_kind("hard", competition)
     assert (hard.iterations, hard.competition_weight) == (7, 4.0)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from strategies.normalizer import normalizer
+from foundation.models.aggregation import normalizer
 
 MOMENTA = [0.0, 0.5, 0.9]
 STEPS = [1, 2, 7, 50]
@@ -14,9 +14,8 @@ STEPS = [1, 2, 7, 50]
 @pytest.mark.parametrize("steps", STEPS)
 @pytest.mark.parametrize("momentum", MOMENTA)
 @pytest.mark.parametrize("weight_decay", [0.0, 0.3])
-@pytest.mark.parametrize("mu", [0.0, 0.7])
-def test_is_how_far_sgd_moves_for_a_constant_gradient(steps, momentum, weight_decay, mu):
-    """x - y = η·‖a‖₁·(g + λx), with the proximal gradient μ(y - x) added to a constant g."""
+def test_is_how_far_sgd_moves_for_a_constant_gradient(steps, momentum, weight_decay):
+    """x - y = η·‖a‖₁·(g + λx) for a constant g."""
     learning_rate = 0.05
     start = torch.tensor([1.5, -2.0, 0.0], dtype=torch.float64)
     gradient = torch.tensor([0.4, 1.0, -3.0], dtype=torch.float64)
@@ -25,14 +24,10 @@ def test_is_how_far_sgd_moves_for_a_constant_gradient(steps, momentum, weight_de
         [parameter], lr=learning_rate, momentum=momentum, weight_decay=weight_decay
     )
     for _ in range(steps):
-        parameter.grad = gradient + mu * (parameter.detach() - start)
+        parameter.grad = gradient.clone()
         optimizer.step()
     length = normalizer(
-        steps,
-        learning_rate=learning_rate,
-        momentum=momentum,
-        weight_decay=weight_decay,
-        proximal_mu=mu,
+        steps, learning_rate=learning_rate, momentum=momentum, weight_decay=weight_decay
     )
     torch.testing.assert_close(
         start - parameter.detach(),
@@ -56,11 +51,12 @@ def test_momentum_has_the_published_closed_form(steps, rho):
 
 
 @pytest.mark.parametrize("steps", STEPS)
-def test_proximal_term_has_the_published_closed_form(steps):
+def test_weight_decay_is_a_proximal_term_with_the_published_closed_form(steps):
     """[1 - (1 - ημ)^τ]/(ημ), Wang et al. 2020."""
     rate, mu = 0.05, 0.7
     closed = (1 - (1 - rate * mu) ** steps) / (rate * mu)
-    assert normalizer(steps, learning_rate=rate, proximal_mu=mu) == pytest.approx(closed, rel=1e-12)
+    found = normalizer(steps, learning_rate=rate, weight_decay=mu)
+    assert found == pytest.approx(closed, rel=1e-12)
 
 
 @pytest.mark.parametrize("steps", [0, -3])
