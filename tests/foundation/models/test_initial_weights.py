@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import io
+import sys
 import zipfile
 
 import numpy as np
@@ -270,3 +271,26 @@ def test_pixels_are_to_be_as_the_weights_want_them(tmp_path):
     own = ModelDescription("resnet8", 0, ("a", "b"), 3, (32, 32), (0.1, 0.2, 0.3), (0.4, 0.5, 0.6))
     write_model(tmp_path / "model", own, cpu_state(network(classes=2)), "card")
     assert pixel_constants(str(tmp_path), "torchvision/resnet18") == (own.mean, own.std)
+
+
+def test_a_model_of_ones_own_says_where_its_weights_are_and_what_pixels_they_want(
+    tmp_path, monkeypatch
+):
+    (tmp_path / "model_with_weights.py").write_text(
+        "import torch\n"
+        "from foundation.models.classifier import Model\n"
+        "pixels = ((0.5,), (0.25,))\n"
+        "def trained(name):\n"
+        "    return {'0.weight': torch.full((2, 3), 4.0), '0.bias': torch.zeros(2)}\n"
+        "def build(channels, image_size):\n"
+        "    encoder = torch.nn.Sequential(torch.nn.Linear(3, 2))\n"
+        "    return encoder, 2\n"
+        "mine = Model('mine', build, trained, lambda name: pixels)\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    name = "model_with_weights:mine"
+    model = build(name, classes=2, channels=1)
+    state, _ = fitted(model, read_weights("imagenet", name)[0], same_classes=None)
+    assert torch.equal(state["encoder.0.weight"], torch.full((2, 3), 4.0))
+    assert pixel_constants("imagenet", name) == ((0.5,), (0.25,))
