@@ -14,7 +14,6 @@ from flwr.serverapp import Grid
 
 from foundation.data import Description, to_assignment
 from foundation.data.agreement import to_values
-from foundation.data.names import listed
 from foundation.events.family import BytesSent, ClientsMet
 from foundation.events.log import Record
 from foundation.messages.content import Content, payload_bytes
@@ -23,6 +22,7 @@ from foundation.messages.frozen_layers import FrozenLayers
 from foundation.messages.gather import Gathered, gather
 from foundation.messages.participants import MissingClients, Participants
 from foundation.settings.configuration import RunConfiguration
+from foundation.wording import listed
 from questions import Request
 from questions.ask import Answers, ask
 from questions.description import DescriptionRequest, introducing
