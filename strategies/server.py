@@ -17,7 +17,7 @@ from flwr.serverapp import Grid
 
 from foundation import ExpectedError, counted
 from foundation.data.batches import steps_per_epoch
-from foundation.events.family import RoundDone, failures_of
+from foundation.events.family import PrivacySpent, RoundDone, failures_of
 from foundation.messages.content import payload_bytes
 from foundation.messages.gather import Gathered, grouped
 from foundation.messages.participants import MissingClients, Participants
@@ -165,6 +165,15 @@ class FederatedStrategy:
             configuration.batch_size,
             drop_singleton=self.layout.batch_norm,
         )
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether no other round may follow."""
+        return False
+
+    def privacy_spent(self) -> PrivacySpent | None:
+        """Return what the rounds have given away; None where nobody counts it."""
+        return None
 
     def begin(self, server_round: int, state: State, grid: Grid) -> None:
         """Begin a round, counted from 1, from x: it must not be changed until :meth:`finish`.

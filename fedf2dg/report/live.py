@@ -40,7 +40,8 @@ class Pages:
                 with only_warned("the picture of generated images"):
                     pseudo_grid(event.directory, class_names=event.class_names)
             case ModelKept():
-                write_whole(event.folder / CARD, _card(event))
+                card = model_card(event.summary, kept=event.stage, model=event.description)
+                write_whole(event.folder / CARD, card)
             case RunCompleted():
                 _say_the_end(event)
 
@@ -61,10 +62,6 @@ def pictures(
 def _drawn(directory: Path, kind: str, place: int, class_names: Sequence[str]) -> bytes:
     grid = read_grid(directory, kind, place)
     return to_png(grid.figure(class_names, client_names(directory)))
-
-
-def _card(event: ModelKept) -> str:
-    return model_card(event.summary, kept=event.stage, model=event.description)
 
 
 def _say_the_end(event: RunCompleted) -> None:

@@ -19,7 +19,14 @@ from fedf2dg.report.document import (
     Section,
     Table,
 )
-from fedf2dg.report.judgements import clients_table, helped, judgements_table, own_layers, reached
+from fedf2dg.report.judgements import (
+    clients_table,
+    helped,
+    judgements_table,
+    own_layers,
+    privacy,
+    reached,
+)
 from fedf2dg.report.pseudo_images import PseudoDataError, read_grid, stored_sets
 from fedf2dg.report.run_record import STAGES, RunRecord, mapping, number
 from fedf2dg.report.tables import (
@@ -160,6 +167,7 @@ def _headline(record: RunRecord) -> Iterator[Part]:
     }
     facts |= {"data set": summary.get("dataset"), "clients": summary.get("clients")}
     facts |= _images(record)
+    facts |= privacy(summary)
     start, end = record.latest(RunStarted), record.latest(RunEnded)
     facts |= {"seed": summary.get("seed"), "started": start and start.time}
     known = {name: "unknown" if value is None else str(value) for name, value in facts.items()}

@@ -30,6 +30,7 @@ from .declaration import Value as Value
 from .federated_data import FederatedDataKeys
 from .federated_training import FederatedTrainingKeys
 from .post_training import AUTO, PostTrainingKeys, method_names
+from .privacy import PrivacySettings
 
 if TYPE_CHECKING:
     from foundation.data import DataSet, Division
@@ -350,6 +351,13 @@ class RunConfiguration(PostTrainingKeys, FederatedDataKeys, FederatedTrainingKey
         """
         usual = "none" if "encoder" in self.frozen_layers else usual
         return usual if self.augmentation == "auto" else self.augmentation
+
+    def post_training_for(self, image_size: tuple[int, int]) -> str:
+        """Return the names of the methods for images of (height, width) pixels."""
+        alone = self.personal == "batch-norm" or self.section(PrivacySettings).on
+        if alone and self.post_training == AUTO:
+            return "none"
+        return super().post_training_for(image_size)
 
     def with_mu_at(self, server_round: int) -> RunConfiguration:
         """Return the configuration with the weights μ that FedProx and MOON have in a round."""

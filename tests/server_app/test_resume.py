@@ -136,7 +136,8 @@ class Reaper:
     def takes(self, what: str, path: Path, detail: str = "") -> bool:
         """Tell whether this moment is new; then it is the one to die at."""
         path = Path(path)
-        if not path.is_relative_to(self.directory):
+        done = (self.directory / "summary.json").exists()  # what is written behind it is a report
+        if done or not path.is_relative_to(self.directory):
             return False
         moment = f"{what} {path.relative_to(self.directory)} {detail}".strip()
         if moment in self._seen:
