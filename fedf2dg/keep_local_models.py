@@ -51,7 +51,6 @@ class KeepLocalModels(Strategy):
         self.num_examples_key = num_examples_key
 
     def __getattr__(self, name: str) -> Any:
-        """Offer what the wrapped strategy has."""
         if name == "strategy":  # not there yet, e.g. while being copied
             raise AttributeError(name)
         return getattr(self.strategy, name)
@@ -64,7 +63,6 @@ class KeepLocalModels(Strategy):
     def aggregate_train(
         self, server_round: int, replies: Iterable[Message]
     ) -> tuple[ArrayRecord | None, MetricRecord | None]:
-        """Keep the local models, and let the wrapped strategy aggregate them."""
         replies = list(replies)
         result = self.strategy.aggregate_train(server_round, replies)
         if result[0] is not None:  # otherwise the global model is still that of the round before
@@ -114,21 +112,17 @@ class KeepLocalModels(Strategy):
     def configure_train(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> Iterable[Message]:
-        """Ask as the wrapped strategy does."""
         return self.strategy.configure_train(server_round, arrays, config, grid)
 
     def configure_evaluate(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> Iterable[Message]:
-        """Ask as the wrapped strategy does."""
         return self.strategy.configure_evaluate(server_round, arrays, config, grid)
 
     def aggregate_evaluate(
         self, server_round: int, replies: Iterable[Message]
     ) -> MetricRecord | None:
-        """Aggregate as the wrapped strategy does."""
         return self.strategy.aggregate_evaluate(server_round, replies)
 
     def summary(self) -> None:
-        """Log what the wrapped strategy logs."""
         self.strategy.summary()

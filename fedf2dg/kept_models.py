@@ -28,17 +28,14 @@ class KeptModels(Mapping[int, State]):
         return found
 
     def __getitem__(self, node: int) -> State:
-        """Read a client's model."""
         if node not in self.num_examples:
             raise KeyError(node)
         return load_file(round_folder(self.directory) / f"{node}.safetensors")
 
     def __iter__(self) -> Iterator[int]:
-        """Name the clients."""
         return iter(self.num_examples)
 
     def __len__(self) -> int:
-        """Count them."""
         return len(self.num_examples)
 
 

@@ -33,7 +33,7 @@ from questions.evaluation import Scores
 from questions.heads import HeadsRequest
 
 from .calibration.linear_head import logit_spread
-from .method import Method, NoAnswer, Settings
+from .method import LARGEST_ANSWER, Method, NoAnswer, Settings
 from .trained import Trained
 
 log = logging.getLogger("flwr.fedf2dg")
@@ -43,8 +43,6 @@ _FACTORS = (1.0, 1 / 3, 3.0, 0.1, 10.0, 1 / 30, 30.0)
 #: Standard errors by which another head has to be better; figures in
 #: docs/lab/2026-11-one-message.md.
 _CAUTION = 2.0
-# Flower takes messages of 2 GB apart and together again, in the memory of both sides.
-_LARGEST_ANSWER = 2**28
 
 
 @dataclass(frozen=True)
@@ -186,11 +184,11 @@ def refuse(model: nn.Module, settings: Settings) -> None:
             "calibration with calibration.from=pseudo"
         )
     size = 2 * head.in_features * (head.in_features + 1)
-    if size > _LARGEST_ANSWER:
+    if size > LARGEST_ANSWER:
         raise ValueError(
             f"a head in closed form has each client send {size // 10**6} MB, half of "
             f"{head.in_features} x {head.in_features} numbers; at most "
-            f"{_LARGEST_ANSWER // 10**6} MB are allowed. "
+            f"{LARGEST_ANSWER // 10**6} MB are allowed. "
             "Choose a model with fewer features"
         )
 

@@ -21,6 +21,10 @@ from foundation.settings.post_training import method_names
 
 from .trained import Trained
 
+#: Most bytes that a method may have each client send: Flower takes messages of 2 GB apart and
+#: together again, in the memory of both sides.
+LARGEST_ANSWER = 2**28
+
 
 class NoAnswer(ExpectedError, RuntimeError):
     """The clients do not tell what a method needs."""

@@ -33,11 +33,12 @@ from foundation.settings.post_training import method_names, methods_for
 from foundation.wording import listed
 from post_training import Method, Settings, chosen
 from post_training.closed_form_head import with_closed_form_head
-from strategies import get, prior_left
+from strategies import prior_left
+from strategies.privacy import server_half
 
 from . import personal, run_directory
 from .acceptance import Acceptance, StageParts
-from .checkpoints import BEFORE_ROUNDS, ENDED, Checkpoint, rounds_done
+from .checkpoints import BEFORE_ROUNDS, ENDED, rounds_done
 from .clients import Clients
 from .global_model import GlobalModel, initial_state
 from .images import description_of
@@ -120,7 +121,7 @@ class Run:
             self.commit,
             lambda what, unit: ProgressLog(what, unit, directory / PROGRESS),
         )
-        self.strategy = get(configuration.strategy).server(
+        self.strategy = server_half(configuration)(
             configuration,
             self.model.layout,
             directory / "checkpoints",
@@ -129,7 +130,7 @@ class Run:
         self.rounds = Rounds(
             configuration, self.strategy, self.clients, self.model, self.measuring, record
         )
-        self._take_up(self.journal.state)
+        self.clients.take_up(self.journal.state)
 
     @property
     def description(self) -> Description:
@@ -191,12 +192,14 @@ class Run:
             self._take_closed_form_head()
         for server_round in range(1, rounds + 1):
             step = f"train-{server_round:04d}"
-            if result.ended or self.journal.done(step):
+            if result.ended or self.journal.done(step) or self.strategy.exhausted:
                 continue
             with self.journal.ledger.timed("federated"):
                 self.rounds.carry_out(server_round, "federated")
                 result.after_round(server_round)
-                last = result.ended or server_round == rounds
+                last = result.ended or server_round == rounds or self.strategy.exhausted
+                if last and (spent := self.strategy.privacy_spent()) is not None:
+                    self.journal.record(spent)
                 if last and self.strategy.has_global_model:
                     personal.complete(self.parts)
                     self.measuring.close_stage("federated")
@@ -246,16 +249,13 @@ class Run:
         if loaded is None:
             return False
         self.model.state = loaded.global_state
-        self._take_up(loaded)
+        self.journal.take_up(loaded)
+        self.clients.take_up(loaded)
         self.clients.participants.recall(loaded.nodes)
         self.strategy.declare(loaded.versions)
         if loaded.memory:
             self.strategy.restore(loaded.memory)
         return True
-
-    def _take_up(self, state: Checkpoint) -> None:
-        self.journal.take_up(state)
-        self.clients.take_up(state)
 
     def commit(self, step: str) -> None:
         """Make a finished step durable: a run that is killed now goes on behind it."""

@@ -112,7 +112,10 @@ class Workshop:
                     for run in [r for r in waiting if r.start in failed]:
                         waiting.remove(run)
                         failed.add(run)
-                        done(run, Outcome(f"what it starts from failed: {_title(run.start)}"))
+                        done(
+                            run,
+                            Outcome(f"what it starts from failed: {run.start and run.start.title}"),
+                        )
                     busy = {run for run, _ in going.values()}
                     ready = [r for r in waiting if r.start not in busy and r.start not in waiting]
                     for run in ready[: self.jobs - len(going)]:
@@ -182,10 +185,6 @@ class Workshop:
             line for line in lines if line.strip()
         ]
         return errors[-1].removeprefix("error: ").strip() if errors else f"exit status {code}"
-
-
-def _title(run: Run | None) -> str:
-    return run.title if run else ""
 
 
 def _carry_out(

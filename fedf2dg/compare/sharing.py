@@ -89,16 +89,13 @@ class Run:
         """What a progress line calls it."""
         if self.cells:
             return " = ".join(dict.fromkeys(cell.name for cell in self.cells))
-        return f"stages {'+'.join(self.path)} of {counted(self.served, 'cell')}, {self._seed}"
+        seed = self.configuration.seed
+        return f"stages {'+'.join(self.path)} of {counted(self.served, 'cell')}, seed {seed}"
 
     @property
     def served(self) -> int:
         """Number of cells that build on it, its own included."""
         return len(self.cells) + sum(follower.served for follower in self.followers)
-
-    @property
-    def _seed(self) -> str:
-        return f"seed {self.configuration.seed}"
 
 
 def share(cells: Iterable[Cell], engine: str = "local") -> list[Run]:

@@ -410,11 +410,7 @@ def _with_ends(figure: Figure, unit: float, sign: str, between: str = " ") -> st
     said = f"{unit * figure.value:{form}}{sign}"
     if figure.low == figure.low:  # an interval
         said += f"{between}({unit * figure.low:{form}} to {unit * figure.high:{form}})"
-    return _marked(said, figure)
-
-
-def _marked(said: str | None, figure: Figure) -> str | None:
-    return f"{said}°" if said and figure.known and figure.few else said
+    return f"{said}°" if figure.few else said
 
 
 def _percent(figure: Figure) -> str | None:

@@ -13,13 +13,10 @@ from torch import nn
 from foundation.models.head import head_name
 from foundation.settings.calibration import BY_CLASS
 
-from ..method import Method, Settings
+from ..method import LARGEST_ANSWER, Method, Settings
 from ..trained import Trained
 from .bias import calibrated_bias
 from .refitted_head import refitted_head
-
-# Flower takes messages of 2 GB apart and together again, in the memory of both sides.
-_LARGEST_ANSWER = 2**28
 
 
 def run(trained: Trained, settings: Settings) -> None:
@@ -60,11 +57,11 @@ def require(model: nn.Module, settings: Settings) -> None:
         )
     classes, features = head.out_features, head.in_features
     size = 8 * classes * features**2
-    if source == "covariances" and size > _LARGEST_ANSWER:
+    if source == "covariances" and size > LARGEST_ANSWER:
         raise ValueError(
             f"calibration.from = 'covariances' has each client send {size // 10**6} MB, "
             f"{classes} classes of {features} x {features} numbers; at most "
-            f"{_LARGEST_ANSWER // 10**6} MB are allowed. Choose calibration.from=moments, which "
+            f"{LARGEST_ANSWER // 10**6} MB are allowed. Choose calibration.from=moments, which "
             f"needs {4 * features**2 / 10**6:.1f} MB"
         )
 

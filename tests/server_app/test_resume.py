@@ -24,6 +24,7 @@ from foundation.models import client_store
 from foundation.settings.configuration import ConfigurationError
 from server_app import run_directory
 from server_app.checkpoints import CheckpointError
+from server_app.clients import Clients
 from server_app.run import Run
 from tests import sampling
 
@@ -136,7 +137,8 @@ class Reaper:
     def takes(self, what: str, path: Path, detail: str = "") -> bool:
         """Tell whether this moment is new; then it is the one to die at."""
         path = Path(path)
-        if not path.is_relative_to(self.directory):
+        done = (self.directory / "summary.json").exists()  # what is written behind it is a report
+        if done or not path.is_relative_to(self.directory):
             return False
         moment = f"{what} {path.relative_to(self.directory)} {detail}".strip()
         if moment in self._seen:
@@ -406,10 +408,10 @@ def test_a_run_without_settings_is_not_taken_for_one_with_the_defaults(tmp_path)
 
 
 def test_settings_are_written_before_the_clients_are_met(tiny_run, result_in, monkeypatch):
-    def nobody(run):
+    def nobody(clients, state):
         raise MissingClients("nobody is there")
 
-    monkeypatch.setattr(Run, "meet_clients", nobody)
+    monkeypatch.setattr(Clients, "meet", nobody)
     with pytest.raises(MissingClients):
         tiny_run("run", strategy="fedavg", seed=7)
     known = run_directory.settings_to_resume(result_in("run").directory)

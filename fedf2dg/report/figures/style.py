@@ -143,7 +143,7 @@ def to_svg(figure: Figure, identifier: str, description: str, *, in_page: bool =
     for element in root.iter():
         style = element.get("style")
         if in_page and style is not None:
-            element.set("style", _COLOUR.sub(_of_page, style))
+            element.set("style", _COLOUR.sub(lambda c: f"var({OF_PAGE[c[0]]}, {c[0]})", style))
         own = element.attrib.pop("id", None)
         # Equal images share an id made of their content; the first may keep it.
         if own is not None and own not in used:
@@ -165,7 +165,3 @@ def to_svg(figure: Figure, identifier: str, description: str, *, in_page: bool =
     root.set("role", "img")
     root.set("aria-label", description)
     return ElementTree.tostring(root, encoding="unicode")
-
-
-def _of_page(colour: re.Match[str]) -> str:
-    return f"var({OF_PAGE[colour[0]]}, {colour[0]})"

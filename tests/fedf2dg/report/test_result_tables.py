@@ -64,6 +64,17 @@ def test_a_stage_that_did_not_run_has_no_row() -> None:
         assert "distilled" not in table and "competed" not in table
 
 
+def test_a_run_without_rounds_has_no_row_of_them_and_the_kept_model_stands_last() -> None:
+    accuracy = {"selected": 0.9, "head": 0.9, "federated": None}
+    summary = {"rounds": 0, "accuracy": accuracy, "seconds": {"head": 5.0, "total": 6.0}}
+    table = stage_table(summary)
+    assert [row[0] for row in table.rows] == ["head", "selected"]
+    assert list(table.header) == ["stage", "accuracy", "time"]  # nothing was gained over rounds
+    assert list(table.footer) == ["whole run", "", "6.0 s"]
+    rounds = stage_table({**summary, "rounds": 2})
+    assert [row[0] for row in rounds.rows] == ["federated", "head", "selected"]
+
+
 def test_a_loss_has_its_sign() -> None:
     worse = {"accuracy": {"federated": 0.8, "distilled": 0.75, "competed": None}}
     assert "-5.0 points" in terminal_table(worse)

@@ -322,3 +322,12 @@ def test_a_server_without_images_shows_what_the_clients_told_of_each_class(
     page = write_report(run).read_text("utf-8")
     assert "Which classes are taken for which" in page and "Confusion matrices, kept" in page
     assert "Always answering the most frequent class gives" in page
+
+
+def test_where_several_classes_are_the_most_frequent_none_is_named() -> None:
+    labels = np.array([0, 0, 1, 1, 2])
+    logits = np.eye(3)[labels] * 9.0
+    said = verdict(Outcomes.counted(logits[:4], labels[:4]), ("cat", "dog", "owl")).sentence
+    assert "guessing among 2 equally frequent classes would be for 50.0 %" in said
+    said = verdict(Outcomes.counted(logits, labels), ("cat", "dog", "owl")).sentence
+    assert "always answering one of the 2 most frequent classes would be for 40.0 %" in said
