@@ -13,6 +13,8 @@ from typing import Any
 
 from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
+from flwr.clientapp.mod import adaptiveclipping_mod, fixedclipping_mod
+from flwr.clientapp.typing import ClientAppCallable
 
 from foundation import say_expected_errors_plainly
 from foundation.messages.content import Received
@@ -70,7 +72,14 @@ def evaluate(message: Message, context: Context) -> Message:
     return _answer(message, metrics=metrics)
 
 
-@app.train()
+def clipped(message: Message, context: Context, train: ClientAppCallable) -> Message:
+    """Have one of Flower's mods clip the update, where ``privacy.clipping`` is the clients'."""
+    mods = {"client-fixed": fixedclipping_mod, "client-adaptive": adaptiveclipping_mod}
+    mod = mods.get(str(context.run_config.get("privacy.clipping")))
+    return train(message, context) if mod is None else mod(message, context, train)
+
+
+@app.train(mods=[clipped])
 def train(message: Message, context: Context) -> Message:
     """Train the received model on the client's data under the run's strategy."""
     site = _site(message, context)

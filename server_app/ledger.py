@@ -18,6 +18,7 @@ from foundation.events.family import (
     Measured,
     OwnLayersJudged,
     OwnModels,
+    PrivacySpent,
     ResultMeasured,
     RoundDone,
     Scored,
@@ -61,6 +62,7 @@ class Ledger:
     scores: dict[str, Any] | None = None
     own_models: dict[str, Any] | None = None
     personal: dict[str, Any] | None = None
+    privacy: dict[str, Any] | None = None
 
     def __post_init__(self) -> None:
         self._counted_until = time.perf_counter()
@@ -102,6 +104,8 @@ class Ledger:
                 self._travelled(event.kind, event.down, event.up)
             case Judged():
                 self._judged(event)
+            case PrivacySpent():
+                self.privacy = to_json(event)
             case OwnLayersJudged():
                 self.personal = to_json(event)
             case Scored():
@@ -173,7 +177,7 @@ class Ledger:
             "judged": self.judged,
             "scores": self.scores,
             "own_models": self.own_models,
-            **({} if self.personal is None else {"personal": self.personal}),
+            **{name: told for name in ("personal", "privacy") if (told := getattr(self, name))},
             "best_on_test": _by_stage(self.best_on_test),
             "generation": None if self.generation is None else _with_rate(self.generation),
             "dropped": self.dropped,

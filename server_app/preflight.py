@@ -12,13 +12,13 @@ from foundation.data.augmentation import require_room
 from foundation.data.names import shown
 from foundation.errors import warn_once
 from foundation.events.sinks import require_sinks
-from foundation.models import resolve_device
+from foundation.models import StateLayout, resolve_device
 from foundation.models.head import head_name
 from foundation.models.personal import batch_norm_entries
 from foundation.settings.configuration import ConfigurationError, RunConfiguration
 from foundation.settings.post_training import AUTO
 from post_training import Settings, chosen, closed_form_head
-from strategies import get, shared_model
+from strategies import get, privacy, shared_model
 
 from . import run_directory
 from .checkpoints import Checkpoints
@@ -38,6 +38,7 @@ def parse(values: Mapping[str, Any]) -> RunConfiguration:
         chosen(configuration.post_training)
     algorithm = get(configuration.strategy)
     algorithm.require(configuration)
+    privacy.require(configuration, algorithm)
     if configuration.baseline != "none" and not algorithm.server.has_global_model:
         raise ConfigurationError(
             f"strategy = {configuration.strategy!r} has no global model to hold against the "
@@ -76,6 +77,7 @@ def check(configuration: RunConfiguration, simulated: bool) -> None:
                     f"post-training = {method.name!r} needs local models, and num-server-rounds = "
                     "0 makes none: choose head or calibration, or a round"
                 )
+        privacy.require_no_statistics(configuration, StateLayout.of(model))
         if configuration.personal == "batch-norm" and not batch_norm_entries(model):
             raise ConfigurationError(
                 f"personal = 'batch-norm': model {configuration.model!r} with freeze = "

@@ -33,7 +33,8 @@ from foundation.settings.post_training import method_names, methods_for
 from foundation.wording import listed
 from post_training import Method, Settings, chosen
 from post_training.closed_form_head import with_closed_form_head
-from strategies import get, prior_left
+from strategies import prior_left
+from strategies.privacy import server_half
 
 from . import personal, run_directory
 from .acceptance import Acceptance, StageParts
@@ -120,7 +121,7 @@ class Run:
             self.commit,
             lambda what, unit: ProgressLog(what, unit, directory / PROGRESS),
         )
-        self.strategy = get(configuration.strategy).server(
+        self.strategy = server_half(configuration)(
             configuration,
             self.model.layout,
             directory / "checkpoints",
@@ -191,12 +192,14 @@ class Run:
             self._take_closed_form_head()
         for server_round in range(1, rounds + 1):
             step = f"train-{server_round:04d}"
-            if result.ended or self.journal.done(step):
+            if result.ended or self.journal.done(step) or self.strategy.exhausted:
                 continue
             with self.journal.ledger.timed("federated"):
                 self.rounds.carry_out(server_round, "federated")
                 result.after_round(server_round)
-                last = result.ended or server_round == rounds
+                last = result.ended or server_round == rounds or self.strategy.exhausted
+                if last and (spent := self.strategy.privacy_spent()) is not None:
+                    self.journal.record(spent)
                 if last and self.strategy.has_global_model:
                     personal.complete(self.parts)
                     self.measuring.close_stage("federated")

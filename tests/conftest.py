@@ -26,6 +26,7 @@ from foundation.messages.gather import sort_replies
 from foundation.models import State, StateLayout
 from foundation.settings.configuration import RunConfiguration
 from strategies import FederatedStrategy, get
+from strategies.privacy import server_half
 from tests import sampling
 from tests.meeting import meeting
 
@@ -170,7 +171,8 @@ class Laboratory:
 
     def new_strategy(self, name: str = "") -> FederatedStrategy:
         """Build a server half from nothing but the configuration and its directory."""
-        strategy = get(name or self.configuration.strategy).server(
+        half = get(name).server if name else server_half(self.configuration)
+        strategy = half(
             self.configuration,
             StateLayout.of(self.model),
             self.directory,
@@ -267,6 +269,7 @@ def laboratory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[...,
                     inputs=lambda pooled, autocast: pool if pooled else clients[index],
                     model=lambda: shell,
                     frozen=tuple,
+                    description=SimpleNamespace(classes=2),
                     autocast=lambda: None,
                 )
 

@@ -15,6 +15,7 @@ from foundation.events.family import (
     Evaluated,
     Judged,
     OwnLayersJudged,
+    PrivacySpent,
 )
 from foundation.events.reading import from_json
 from foundation.scores import Z, difference_interval, metric_of
@@ -147,6 +148,19 @@ def own_layers(summary: Mapping[str, Any]) -> tuple[str, Table]:
     header = ["site", "better model", "held-out images", "shared", "own", "gain and 95 % interval"]
     title = "A part of the model for each site"
     return f"{said[:1].upper()}{said[1:]}.", Table(title, header, rows, (0, 1))
+
+
+def privacy(summary: Mapping[str, Any]) -> dict[str, str]:
+    """Say what the global models give away of a client, as a fact; nothing where nobody counted."""
+    spent = from_json({"event": PrivacySpent.event, **mapping(summary.get("privacy"))})
+    if not isinstance(spent, PrivacySpent) or not summary.get("privacy"):
+        return {}
+    said = (
+        f"{spent.sentence()[len('privacy: ') :]}; each update clipped to norm "
+        f"{spent.clipping_norm:.3g} ({spent.clipping}), noise of {spent.noise_multiplier:g} times "
+        "that on their sum. It covers the model, and not what clients tell of labels and accuracies"
+    )
+    return {"differential privacy": said}
 
 
 def clients_table(record: RunRecord) -> Table:

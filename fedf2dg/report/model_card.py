@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from fedf2dg.report.document import Table, escaped, written
-from fedf2dg.report.judgements import own_layers, verdicts
+from fedf2dg.report.judgements import own_layers, privacy, verdicts
 from fedf2dg.report.own_models import gains_table
 from fedf2dg.report.run_record import mapping, number
 from fedf2dg.report.tables import EXPLAINED
@@ -39,6 +39,7 @@ def model_card(summary: Mapping[str, Any], *, kept: str, model: ModelDescription
         "training": f"{summary.get('strategy')}, {counted(rounds, 'federated round')}",
         "post-training": str(summary.get("post_training")),
         "stage that was kept": f"{kept}: {EXPLAINED[kept]}" if kept in EXPLAINED else kept,
+        **privacy(summary),
         "seed": str(summary.get("seed")),
     }
     said = verdicts(summary)

@@ -393,6 +393,33 @@ class OwnLayersJudged(Event):
 
 
 @dataclass(frozen=True)
+class PrivacySpent(Event):
+    """What the global models give away of a client: ``epsilon`` at ``delta``, or they are private.
+
+    Of the ``rounds``, no client is in more than ``releases``. The ``clipping_norm`` is the last.
+    """
+
+    event = "privacy"
+    epsilon: float | None
+    delta: float | None
+    rounds: int | None
+    releases: int | None
+    clipping: str
+    noise_multiplier: float | None
+    clipping_norm: float | None
+    budget: float | None
+
+    def sentence(self, rounds: int | None = None) -> str:
+        asked = rounds is not None and self.rounds is not None and self.rounds < rounds
+        ended = f"; the budget, ε = {self.budget:g}, allows no other round" if asked else ""
+        epsilon = "infinity" if self.epsilon is None else f"{self.epsilon:.2f}"
+        return (
+            f"privacy: ε = {epsilon} at δ = {self.delta:g} for a client with all its images, after "
+            f"{counted(self.rounds or 0, 'round')}{ended}"
+        )
+
+
+@dataclass(frozen=True)
 class Scored(Event):
     """What the model kept so far says of labelled images, added up: of all, and at each site.
 

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from foundation.members import Family
-from foundation.wording import meant, names_in, unknown
+from foundation.wording import counted, meant, names_in, unknown
 
 from .algorithms import MoonSettings
 from .declaration import ConfigurationError as ConfigurationError
@@ -30,6 +30,7 @@ from .declaration import Value as Value
 from .federated_data import FederatedDataKeys
 from .federated_training import FederatedTrainingKeys
 from .post_training import AUTO, PostTrainingKeys, method_names
+from .privacy import PrivacySettings
 
 if TYPE_CHECKING:
     from foundation.data import DataSet, Division
@@ -232,6 +233,14 @@ class RunConfiguration(PostTrainingKeys, FederatedDataKeys, FederatedTrainingKey
                 "(num-clients x fraction-train)"
             )
         yield from self._impersonal()
+        if self.min_clients > self.num_clients:
+            yield f"min-clients = {self.min_clients} exceeds num-clients = {self.num_clients}"
+        if 0 < self.min_clients < self.required_replies:
+            yield (
+                f"min-clients = {self.min_clients} suffice to start and not for a round, which "
+                f"needs {counted(self.required_replies, 'reply', 'replies')}: set "
+                "min-successful-clients as low, or min-clients higher"
+            )
         first, last = STAGES.index(names[0]), STAGES.index(names[-1])
         left_out = [name for name in STAGES[first:last] if name not in names]
         if left_out:
@@ -342,6 +351,13 @@ class RunConfiguration(PostTrainingKeys, FederatedDataKeys, FederatedTrainingKey
         """
         usual = "none" if "encoder" in self.frozen_layers else usual
         return usual if self.augmentation == "auto" else self.augmentation
+
+    def post_training_for(self, image_size: tuple[int, int]) -> str:
+        """Return the names of the methods for images of (height, width) pixels."""
+        alone = self.personal == "batch-norm" or self.section(PrivacySettings).on
+        if alone and self.post_training == AUTO:
+            return "none"
+        return super().post_training_for(image_size)
 
     def with_mu_at(self, server_round: int) -> RunConfiguration:
         """Return the configuration with the weights μ that FedProx and MOON have in a round."""

@@ -114,8 +114,6 @@ class PostTrainingKeys(Section):
 
     def post_training_for(self, image_size: tuple[int, int]) -> str:
         """Return the names of the methods for images of (height, width) pixels."""
-        if self.personal == "batch-norm" and self.post_training == AUTO:
-            return "none"
         return methods_for(self.post_training, image_size, self.label_counts_told)
 
 

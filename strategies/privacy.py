@@ -1,0 +1,264 @@
+"""Differential privacy of the training, by Flower's wrappers around its federated averaging.
+
+Every update is clipped to a norm C, by Flower's wrapper on the server or by its mod in the client,
+all clients weigh the same, and noise of z·C goes onto the sum (McMahan et al. 2018; where C follows
+a quantile, Andrew et al. 2021). Protected is a client with all its images, against whoever sees the
+global models and not against the server, which sees every update. What it costs follows from the
+rounds that a client took part in, see :mod:`.accountant`.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+from flwr.app import ArrayRecord, Message, MetricRecord, RecordDict
+from flwr.serverapp.strategy import (
+    DifferentialPrivacyClientSideAdaptiveClipping,
+    DifferentialPrivacyClientSideFixedClipping,
+    DifferentialPrivacyServerSideAdaptiveClipping,
+    DifferentialPrivacyServerSideFixedClipping,
+    FedAvg,
+    Strategy,
+)
+
+from foundation.events.family import PrivacySpent
+from foundation.messages.participants import Participants
+from foundation.messages.records import InvalidContent
+from foundation.models import State, StateLayout
+from foundation.models.aggregation import update_norm
+from foundation.settings.configuration import ConfigurationError, RunConfiguration
+from foundation.settings.post_training import AUTO
+from foundation.settings.privacy import PrivacySettings
+
+from .accountant import epsilon_of
+from .algorithm import Algorithm, get
+from .flower import FromFlower
+from .server import FederatedStrategy, LocalUpdate
+
+log = logging.getLogger("flwr.fedf2dg")
+
+# What Flower's mod calls its answer: whether it clipped.
+_CLIPPED = "norm_bit"
+# Of the norm: the client clips in float32.
+_ROUNDING = 1e-3
+_TAKEN = "privacy.taken"
+
+_FIXED = {
+    "server-fixed": DifferentialPrivacyServerSideFixedClipping,
+    "client-fixed": DifferentialPrivacyClientSideFixedClipping,
+}
+_ADAPTIVE = {
+    "server-adaptive": DifferentialPrivacyServerSideAdaptiveClipping,
+    "client-adaptive": DifferentialPrivacyClientSideAdaptiveClipping,
+}
+
+
+def server_half(configuration: RunConfiguration) -> type[FederatedStrategy]:
+    """Return the server half of a run's algorithm, or what takes its place under privacy."""
+    private = configuration.section(PrivacySettings).on
+    return Private if private else get(configuration.strategy).server
+
+
+def wrapper(configuration: RunConfiguration) -> Strategy:
+    """Return federated averaging in the wrapper that the settings ask for."""
+    settings, clients = configuration.section(PrivacySettings), configuration.clients_per_round
+    averaging = FedAvg(fraction_train=1.0, min_train_nodes=1, min_available_nodes=1)
+    z, norm = settings.noise_multiplier, settings.clipping_norm
+    if not settings.adapts:
+        fixed = _FIXED[settings.clipping](averaging, z, norm, clients)
+        return cast(Strategy, fixed)
+    adaptive = _ADAPTIVE[settings.clipping](
+        averaging, z, clients, norm, clipped_count_stddev=settings.count_noise or None
+    )
+    return cast(Strategy, adaptive)
+
+
+class Private(FromFlower):
+    """Server half: clipped updates, the same weight for each, and noise on their mean."""
+
+    make = staticmethod(wrapper)  # type: ignore[assignment]
+    fewest_replies = staticmethod(lambda _: 1)  # type: ignore[assignment]
+    wrapped: Any
+
+    def __init__(
+        self,
+        configuration: RunConfiguration,
+        layout: StateLayout,
+        directory: Path,
+        participants: Participants,
+    ) -> None:
+        super().__init__(configuration, layout, directory, participants)
+        self._private = configuration.section(PrivacySettings)
+        #: How many of the rounds' sums each client is in.
+        self._taken: Counter[int] = Counter()
+        self._rounds = 0
+        self._clipped: dict[int, bool] = {}
+
+    def checked(self, server_round: int, client: int, content: RecordDict) -> LocalUpdate:
+        """Check a client's reply, also that it clipped where it is to; see the base class."""
+        update = super().checked(server_round, client, content)
+        most = float(self.wrapped.clipping_norm)
+        norm = update_norm(self._global, update.load(), self.layout.parameters)
+        self._clipped[client] = norm > most
+        if self._private.at_clients:
+            if norm > most * (1 + _ROUNDING):
+                raise InvalidContent(
+                    f"its update has norm {norm:.3g}: it does not clip to {most:g}"
+                )
+            told = content.metric_records["metrics"].get(_CLIPPED)
+            if self._private.adapts and told not in (0, 1):
+                raise InvalidContent("it does not say whether it clipped its update")
+            self._clipped[client] = told == 1
+        return update
+
+    def aggregate(
+        self, server_round: int, global_state: State, updates: Sequence[LocalUpdate]
+    ) -> State:
+        """Return the model moved by the noisy mean of the updates that came.
+
+        The noise is of the size that their number asks for, and of the system's randomness: who
+        knew it could take it off again.
+        """
+        norm, count = float(self.wrapped.clipping_norm), len(updates)
+        self.wrapped.num_sampled_clients = count
+        np.random.seed()
+        combined = super().aggregate(server_round, global_state, updates)
+        if self._private.adapts:
+            # Andrew et al., algorithm 1. Flower 1.42 moves the norm the other way: where all
+            # updates are clipped, it clips the next ones more.
+            clipped = sum(self._clipped[update.client] for update in updates)
+            clipped += np.random.default_rng().normal(0, self.wrapped.clipped_count_stddev)
+            whole = 1 - clipped / count
+            step = self._private.quantile_step * (whole - self._private.quantile)
+            self.wrapped.clipping_norm = norm * math.exp(-step)
+        self._taken.update(update.client for update in updates)
+        self._rounds += 1
+        self._notes |= {"epsilon": self._epsilon(), "clipping_norm": norm}
+        return combined
+
+    def _reply(self, update: LocalUpdate, state: State) -> Message:
+        message = super()._reply(update, state)
+        # All weigh the same: by its number of images, a client's part could be more than C.
+        clipped = int(self._clipped[update.client])
+        message.content["metrics"] = MetricRecord({"num-examples": 1, _CLIPPED: clipped})
+        return message
+
+    def _epsilon(self, more: int = 0) -> float:
+        releases = max(self._taken.values(), default=0) + more
+        settings = self._private
+        return epsilon_of(settings.noise_multiplier, releases, settings.delta)
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether another round could spend more than the budget."""
+        budget = self._private.epsilon
+        return budget > 0 and self._epsilon(1) > budget
+
+    def privacy_spent(self) -> PrivacySpent:
+        settings = self._private
+        return PrivacySpent(
+            self._epsilon(),
+            settings.delta,
+            self._rounds,
+            max(self._taken.values(), default=0),
+            settings.clipping,
+            settings.noise_multiplier,
+            float(self.wrapped.clipping_norm),
+            settings.epsilon or None,
+        )
+
+    def memory(self) -> State:
+        # The wrapper's copy of the model of a round is of no use behind it.
+        self.wrapped.current_arrays = ArrayRecord()
+        taken = torch.tensor(sorted(self._taken.items()) or torch.zeros(0, 2)).long()
+        return {**super().memory(), _TAKEN: taken, "privacy.rounds": torch.tensor(self._rounds)}
+
+    def restore(self, memory: State) -> None:
+        super().restore(memory)
+        self._taken = Counter({int(client): int(count) for client, count in memory[_TAKEN]})
+        self._rounds = int(memory["privacy.rounds"])
+
+
+def require(configuration: RunConfiguration, algorithm: Algorithm) -> None:
+    """Refuse what would tell more than is accounted for, or what the wrappers cannot do.
+
+    Raises
+    ------
+    ConfigurationError
+        Naming the key, the value and what to do.
+    """
+    settings = configuration.section(PrivacySettings)
+    if not settings.on:
+        if settings != PrivacySettings():
+            raise ConfigurationError(
+                "the keys of privacy say how training is made private, and privacy.clipping = "
+                "'none' leaves it as it is: choose e.g. privacy.clipping=server-fixed"
+            )
+        return
+    run, one = configuration, "one client at a time, which is not part of ε"
+    refused = {
+        f"strategy = {run.strategy!r}": algorithm.server is not FederatedStrategy
+        and "keeps a memory of every client, or moves the model by another rule than the mean, for "
+        "which the noise is made: take fedavg, fedprox or a local loss",
+        f"post-training = {run.post_training!r}": run.post_training not in (AUTO, "none")
+        and f"asks the clients' models or images {one}: take none",
+        f"initial-head = {run.initial_head!r}": run.initial_head != "fresh"
+        and "comes from sums of the clients' features, which are not part of ε: take fresh",
+        f"normalization = {run.normalization!r}": run.measures_pixels
+        and "comes from sums of the clients' pixels, which are not part of ε: take another",
+        f"patience = {run.patience}": run.patience > 0
+        and "chooses a round by the clients' images, which is not part of ε: leave it out",
+        f"global-average = {run.global_average!r}": run.global_average != "last"
+        and "is chosen by the clients' images, which is not part of ε: leave it out",
+        f"personal = {run.personal!r}": run.personal == "batch-norm"
+        and "sends statistics of the clients' images, which are not part of ε: take head",
+        f"clip-update-norm = {run.clip_update_norm:g}": run.clip_update_norm > 0
+        and "clips by other clients' norms: privacy.clipping does it already",
+        f"server-learning-rate = {run.server_learning_rate:g}": run.server_learning_rate != 1
+        and "would scale the noise as well: leave it at 1",
+        f"num-server-rounds = {run.num_server_rounds}": run.num_server_rounds == 0
+        and "has no training to make private",
+        f"freeze = {run.freeze!r}": bool(run.frozen_layers)
+        and settings.at_clients
+        and "leaves layers out of the client's answer, which Flower's mod does not bear: let the "
+        "server clip, privacy.clipping=server-fixed",
+    }
+    for value, why in refused.items():
+        if why:
+            raise ConfigurationError(f"privacy.clipping = {settings.clipping!r}: {value} {why}")
+    try:
+        wrapper(run)
+    except ValueError as error:
+        raise ConfigurationError(
+            f"privacy.count-noise = {settings.count_noise:g} (0: {run.clients_per_round}/20) must "
+            f"be above half of privacy.noise-multiplier = {settings.noise_multiplier:g}"
+        ) from error
+    if (once := epsilon_of(settings.noise_multiplier, 1, settings.delta)) > settings.epsilon > 0:
+        raise ConfigurationError(
+            f"privacy.epsilon = {settings.epsilon:g}: one round spends {once:.3g} with "
+            f"privacy.noise-multiplier = {settings.noise_multiplier:g} at privacy.delta = "
+            f"{settings.delta:g}. Raise one of the first two"
+        )
+    if settings.delta >= 1 / run.num_clients:
+        log.warning(
+            "privacy.delta = %g: with a chance of 1 by the number of clients, %d, one of them "
+            "could be shown to everybody",
+            settings.delta,
+            run.num_clients,
+        )
+
+
+def require_no_statistics(configuration: RunConfiguration, layout: StateLayout) -> None:
+    """Refuse models with running statistics, which are averaged without clipping and noise."""
+    if configuration.section(PrivacySettings).on and layout.float_buffers:
+        raise ConfigurationError(
+            f"privacy.clipping: model {configuration.model!r} has BatchNorm, whose statistics "
+            "would go out without noise. Take one without, such as resnet8-gn, resnet8-ws or cnn"
+        )
