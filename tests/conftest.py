@@ -259,7 +259,6 @@ def laboratory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[...,
                 index = node["partition-id"]
                 return SimpleNamespace(
                     configuration=given,
-                    description=SimpleNamespace(classes=1),
                     partition_id=index,
                     num_partitions=given.num_clients,
                     memory=memory,
