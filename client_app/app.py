@@ -106,7 +106,7 @@ def train(message: Message, context: Context) -> Message:
         configuration,
         server_round=server_round,
         client=client,
-        classes=site.description.classes,
+        classes=lambda: site.description.classes,
         autocast=autocast,
         received=received,
     )

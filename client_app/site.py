@@ -176,7 +176,7 @@ class Site:
             self.configuration,
             server_round=server_round,
             client=client,
-            classes=self.description.classes,
+            classes=lambda: self.description.classes,
             autocast=autocast,
         )
 

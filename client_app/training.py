@@ -190,14 +190,15 @@ def train_round(
     *,
     server_round: int,
     client: int,
-    classes: int,
+    classes: Callable[[], int],
     autocast: torch.dtype | None = None,
     received: Mapping[str, State] | None = None,
 ) -> TrainingResult:
     """Train a client's model in place for a round, as an algorithm does.
 
     ``received`` is what the server half sent beside the model; see
-    :meth:`.ClientAlgorithm.begin_round`. The same round of the same client is always the same.
+    :meth:`.ClientAlgorithm.begin_round`. Only losses for label skew ask how many ``classes``. The
+    same round of the same client is always the same.
     """
     algorithm = declared.client(configuration)
     algorithm.begin_round(model, received or {})
@@ -207,7 +208,7 @@ def train_round(
         algorithm,
         generator=training_generator(configuration.seed, server_round, client),
         loss=local_loss(
-            declared, configuration, lambda: batches.labels.bincount(minlength=classes), model
+            declared, configuration, lambda: batches.labels.bincount(minlength=classes()), model
         ),
         learning_rate=configuration.learning_rate_at(server_round),
         autocast=autocast,

@@ -21,6 +21,17 @@ def counted(number: int, one: str, several: str = "") -> str:
     return f"{number:,} {one if number == 1 else many}"
 
 
+def spans(numbers: Sequence[int]) -> str:
+    """Write ascending whole numbers: "2 to 4, 7"."""
+    found: list[list[int]] = []
+    for number in numbers:
+        if found and number == found[-1][-1] + 1:
+            found[-1].append(number)
+        else:
+            found.append([number])
+    return ", ".join(f"{s[0]} to {s[-1]}" if len(s) > 1 else f"{s[0]}" for s in found)
+
+
 def names_in(text: str) -> tuple[str, ...]:
     """Return the names in a text that separates them by commas, without blanks and empty ones."""
     return tuple(name.strip() for name in text.split(",") if name.strip())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any, TypeVar
 
@@ -26,6 +26,7 @@ class Answers(Gathered[A]):
 
     bytes_down: int = 0
     bytes_up: int = 0
+    names: Mapping[int, str] = field(default_factory=dict)
 
     @property
     def parts(self) -> list[A]:
@@ -35,7 +36,7 @@ class Answers(Gathered[A]):
     @property
     def who_failed(self) -> str:
         """Failures on one line, clients of one reason together; empty if there are none."""
-        return grouped(self.failures)
+        return grouped(self.failures, self.names)
 
 
 def ask(
@@ -57,7 +58,8 @@ def ask(
     known = {client: participants[client] for client in request.clients(participants)}
     addresses = participants.addresses(known)
     frozen = participants.frozen
-    return ask_nodes(grid, request, known, addresses, agreement, timeout, progress, frozen)
+    found = ask_nodes(grid, request, known, addresses, agreement, timeout, progress, frozen)
+    return replace(found, names=participants.names())
 
 
 def ask_nodes(

@@ -22,6 +22,7 @@ from foundation.messages.frozen_layers import FrozenLayers
 from foundation.messages.gather import Gathered, gather
 from foundation.messages.participants import MissingClients, Participants
 from foundation.settings.configuration import RunConfiguration
+from foundation.wording import listed
 from questions import Request
 from questions.ask import Answers, ask
 from questions.description import DescriptionRequest, introducing
@@ -65,6 +66,7 @@ class Clients:
         self._must_stop = must_stop
         #: What every message says of the run, where sites keep layers of their own.
         self.said_to_sites: Callable[[], Mapping[str, Any]] = dict
+        self._introduced: Sequence[int] = ()
         #: What every message says of the images.
         self.description = description
         columns = description.classes if configuration.exact_counts_told else 1
@@ -106,6 +108,10 @@ class Clients:
         """Have a strategy's sample of clients train; the strategy counts the bytes."""
         self._know_frozen_layers()
         strategy.begin(server_round, self._model.state, self._grid)
+        joined = [c for c in self.participants.clients if c not in self._introduced]
+        if self._introduced and joined:
+            log.info("round %d: %s joined", server_round, self._called(joined))
+            self._say_who(self.label_counts(self.participants.clients))
         return gather(
             self._grid,
             strategy.addresses,
@@ -135,7 +141,7 @@ class Clients:
             noised = self._configuration.label_counts == "noised"
             answers = self.ask(LabelCountsRequest(unknown, self.description.classes, noised))
             for client, reason in answers.failures.items():
-                log.warning("client %d sent no label counts: %s", client, reason)
+                log.warning("%s sent no label counts: %s", self._called([client]), reason)
             known.update({str(client): counts for client, counts in answers.valid.items()})
         return {client: known.get(str(client)) for client in clients}
 
@@ -172,7 +178,8 @@ class Clients:
         They must be those that the configuration names, and have the images that a run began with.
         """
         configuration = self._configuration
-        self.participants.discover(self._grid, configuration.required_replies)
+        enough = configuration.required_replies
+        self.participants.discover(self._grid, enough, configuration.min_clients)
         if self.participants.simulated:
             names = self.description.class_names
             now = described_data(configuration.division, self._num_examples, names)
@@ -197,17 +204,32 @@ class Clients:
         missing = [client for client, row in (table or {}).items() if row is None]
         if missing:
             raise MissingClients(
-                f"no valid label counts from clients {missing}. Set label-counts=uniform or "
+                f"no valid label counts from {self._called(missing)}. Set label-counts=uniform or "
                 "generation.place=client to do without them"
             )
-        told = None if table is None else [row for row in table.values() if row is not None]
-        simulated = self.participants.simulated
-        self._record(ClientsMet(self._num_examples, told, self._names(), simulated))
+        self._say_who(table)
 
-    def _names(self) -> tuple[str, ...]:
+    def _say_who(self, table: Mapping[int, list[int] | None] | None) -> None:
+        """Say who the clients are, by index: one that has not come yet has no image."""
+        self._introduced = known = self.participants.clients
+        few = max(known) < self._configuration.num_clients
+        everybody = list(range(max(known) + 1)) if few else known
+        examples = [self.participants[c].num_examples if c in known else 0 for c in everybody]
+        told = None
+        if table is not None and None not in table.values():
+            told = [table.get(client) or [0] * self.description.classes for client in everybody]
+        names = self._names(everybody)
+        self._record(ClientsMet(examples, told, names, self.participants.simulated))
+
+    def _called(self, clients: Sequence[int]) -> str:
+        names = self.participants.names()
+        return listed([names[client] for client in clients])
+
+    def _names(self, everybody: Sequence[int]) -> tuple[str, ...]:
         """Return the names of sites: parts of a data set have none."""
         if not self.participants.simulated:
-            return tuple(self.participants.names().values()) if self.participants.named else ()
+            given = self.participants.names() if self.participants.named else {}
+            return tuple(given.get(c, f"client {c}") for c in everybody) if given else ()
         names = self._configuration.data_set.sites()
         return tuple(names) if len(names) == self._configuration.num_clients else ()
 

@@ -140,7 +140,9 @@ class Private(FromFlower):
             self.wrapped.clipping_norm = norm * math.exp(-step)
         self._taken.update(update.client for update in updates)
         self._rounds += 1
-        self._notes |= {"epsilon": self._epsilon(), "clipping_norm": norm}
+        self._notes |= {"clipping_norm": norm}
+        if math.isfinite(spent := self._epsilon()):  # files hold no infinity
+            self._notes |= {"epsilon": spent}
         return combined
 
     def _reply(self, update: LocalUpdate, state: State) -> Message:
@@ -164,7 +166,7 @@ class Private(FromFlower):
     def privacy_spent(self) -> PrivacySpent:
         settings = self._private
         return PrivacySpent(
-            self._epsilon(),
+            spent if math.isfinite(spent := self._epsilon()) else None,
             settings.delta,
             self._rounds,
             max(self._taken.values(), default=0),

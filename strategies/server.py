@@ -269,13 +269,14 @@ class FederatedStrategy:
         updates, failures = list(gathered.valid.values()), gathered.failures
         if self.participants.frozen is not None:
             self.participants.frozen.answered(gathered.valid, failures)
+        names = self.participants.names()
         for client, reason in failures.items():
-            log.warning("round %d: client %d dropped: %s", server_round, client, reason)
+            log.warning("round %d: %s dropped: %s", server_round, names[client], reason)
         if len(updates) < self.required_replies():
             raise TooFewReplies(
                 f"round {server_round}: {len(updates)} of {len(self.addresses)} clients "
                 "returned a valid result, min-successful-clients asks for "
-                f"{self.required_replies()}. {grouped(failures)}"
+                f"{self.required_replies()}. {grouped(failures, names)}"
             )
         self._notes = {}
         if self.configuration.clip_update_norm > 0 and self.has_global_model:
@@ -296,7 +297,7 @@ class FederatedStrategy:
             train_loss=sum(w * u.train_loss for w, u in zip(weights, updates, strict=True)),
             seconds=None,
             clients=tuple(update.client for update in updates),
-            failures=failures_of(failures),
+            failures=failures_of(failures, names),
             bytes_down=self._bytes_down,
             bytes_up=self._bytes_up,
             notes=dict(self._notes),
@@ -312,8 +313,8 @@ class FederatedStrategy:
         for update, norm, factor in zip(updates, norms, factors, strict=True):
             if factor < 1:
                 log.warning(
-                    "client %d: its update, of norm %.3g, is scaled down to %.3g",
-                    update.client,
+                    "%s: its update, of norm %.3g, is scaled down to %.3g",
+                    self.participants.names()[update.client],
                     norm,
                     norm * factor,
                 )

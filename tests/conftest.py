@@ -269,6 +269,7 @@ def laboratory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[...,
                     inputs=lambda pooled, autocast: pool if pooled else clients[index],
                     model=lambda: shell,
                     frozen=tuple,
+                    description=SimpleNamespace(classes=2),
                     autocast=lambda: None,
                 )
 

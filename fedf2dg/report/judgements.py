@@ -62,11 +62,10 @@ def helped(record: RunRecord) -> str:
 
 def _unjudged(summary: Mapping[str, Any]) -> str:
     found = [s for s in stages(summary) if s.name != "selected" and s.accuracy is not None]
-    first, last = next((s for s in found if s.name == "federated"), None), found[-1:]
-    if first is None or first.accuracy is None or not last or last[0] is first:
+    first, stage = (found[0], found[-1]) if len(found) > 1 else (None, None)
+    if not first or not stage or first.name != "federated" or not stage.images:
         return ""
-    (stage,) = last
-    if not stage.images or stage.accuracy is None or stage.gain is None:
+    if first.accuracy is None or stage.accuracy is None:
         return ""
     low, high = difference_interval(stage.accuracy, first.accuracy, stage.images)
     return (
@@ -78,22 +77,16 @@ def _unjudged(summary: Mapping[str, Any]) -> str:
 
 def reached(summary: Mapping[str, Any]) -> str:
     """Say what share of the images the last model that was measured classifies correctly."""
-    accuracy, measured = mapping(summary.get("accuracy")), mapping(summary.get("measured"))
-    for stage in ("selected", *reversed([name for name in accuracy if name != "selected"])):
-        share = number(accuracy.get(stage))
-        if share is None:
-            continue
-        who = mapping(measured.get(stage))
-        images = int(number(who.get("images")) or 0)
-        where = MEASURED_ON.get(str(who.get("by")), "images")
-        on = f" of {images:,} {where}" if images else ""
-        if who.get("also_chose") is True:
-            on += ", which also chose it,"
-        if summary.get("strategy") == "local":
-            return f"The clients' own models classify {percent(share)}{on} correctly, on average."
-        of = "It classifies" if stage == "selected" else f"The model of {_called(stage)} classifies"
-        return f"{of} {percent(share)}{on} correctly."
-    return "Nobody measured an accuracy."
+    *_, stage = [None, *(s for s in stages(summary) if s.accuracy is not None)]
+    if stage is None:
+        return "Nobody measured an accuracy."
+    on = f" of {stage.images:,} {MEASURED_ON.get(stage.by, 'images')}" if stage.images else ""
+    on += ", which also chose it," if stage.also_chose else ""
+    right = f"{percent(stage.accuracy)}{on} correctly"
+    if summary.get("strategy") == "local":
+        return f"The clients' own models classify {right}, on average."
+    of = "It" if stage.name == "selected" else f"The model of {_called(stage.name)}"
+    return f"{of} classifies {right}."
 
 
 def _called(stage: object) -> str:

@@ -13,6 +13,7 @@ from fedf2dg.report.judgements import plain, verdicts
 from fedf2dg.report.model_card import model_card
 from fedf2dg.report.pseudo_images import pseudo_grid, read_grid, stored_sets
 from fedf2dg.report.report import write_report
+from fedf2dg.report.run_record import RunRecord, client_names
 from fedf2dg.report.tables import terminal_table
 from fedf2dg.report.test_images import ask_about_test_images
 from fedf2dg.report.verdict import Evidence, lines, on_the_whole
@@ -60,7 +61,7 @@ def pictures(
 
 def _drawn(directory: Path, kind: str, place: int, class_names: Sequence[str]) -> bytes:
     grid = read_grid(directory, kind, place)
-    return to_png(grid.figure(class_names))
+    return to_png(grid.figure(class_names, client_names(directory)))
 
 
 def _say_the_end(event: RunCompleted) -> None:
@@ -70,6 +71,9 @@ def _say_the_end(event: RunCompleted) -> None:
     told = [*sites, *terminal_table(summary).splitlines(), *verdicts(summary)]
     bad = on_the_whole(evidence, event.class_names)[0].kind == "bad"
     log.log(logging.WARNING if bad else logging.INFO, "%s", plain(whole))
+    for one in RunRecord.read(event.directory).lost():
+        if one.is_serious:
+            log.warning("%s", plain(one.sentence))
     for line in told:
         log.info("%s", plain(line))
     with only_warned("what the model says of the test images"):

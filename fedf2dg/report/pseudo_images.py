@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
 from fedf2dg.report.figures import image_grid, to_png
+from fedf2dg.report.run_record import client_names
 from foundation import ExpectedError, write_whole
 
 _FILE = re.compile(r"(?P<kind>.+)-c(?P<competition>\d+)-b(?P<batch>\d+)\.safetensors")
@@ -130,7 +131,8 @@ def pseudo_grid(run_directory: Path | str, class_names: Sequence[str] = ()) -> P
         raise PseudoDataError(f"{run_directory} holds no pseudo data")
     grid = read_grid(run_directory, *next(iter(sets)))
     path = Path(run_directory) / "pseudo_data" / "grid.png"
-    write_whole(path, to_png(grid.figure(class_names)), rivals=True)
+    drawn = grid.figure(class_names, client_names(run_directory))
+    write_whole(path, to_png(drawn), rivals=True)
     return path
 
 

@@ -46,7 +46,7 @@ from fedf2dg.report.test_images import read_test_images
 from fedf2dg.report.verdict import Evidence, details, opening
 from foundation import counted, only_warned, scores, write_whole
 from foundation.events.family import Evaluated, ImagesMade, Judged, RoundDone, RunEnded, RunStarted
-from foundation.wording import duration
+from foundation.wording import duration, spans
 
 _REFRESH_SECONDS = 10
 _MOST_LETTERS = 500
@@ -153,6 +153,9 @@ def _headline(record: RunRecord) -> Iterator[Part]:
         yield Note(way or _nothing("accuracy", record), "lead")
     if said := helped(record):
         yield Note(said)
+    for one in record.lost():
+        if one.is_serious:
+            yield Note(f"{_cut(one.sentence)}.", "warning")
     left_out = summary.get("left_out")
     for sentence in left_out if isinstance(left_out, list) else ():
         yield Note(f"Left out: {sentence}.", "warning")
@@ -466,15 +469,17 @@ def _wrong_images(record: RunRecord) -> Iterator[Part]:
 
 
 def _dropped(record: RunRecord) -> Iterator[Part]:
-    heading, failures = "Dropped clients", record.failures()
-    if not failures:
+    heading, lost = "Dropped clients", record.lost()
+    if not lost:
         yield Section(heading, [Note("None: every reply that came was used.")])
         return
     rows: list[Row] = [
-        [when, client, Cell(_cut(reason), "any")] for when, client, reason in failures
+        [one.who, spans(rounds), f"{len(rounds)} of {one.last}", Cell(_cut(reason), "any")]
+        for one in lost
+        for reason, rounds in one.reasons.items()
     ]
-    header = ["round", "client", "reason"]
-    table = Table(heading, header, rows, words=(0, 1, 2), rest_in="metrics.jsonl")
+    header = ["client", "rounds", "how many", "reason"]
+    table = Table(heading, header, rows, words=(0, 1, 3), rest_in="metrics.jsonl")
     yield Section(heading, [table], long=True)
 
 

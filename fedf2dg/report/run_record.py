@@ -19,6 +19,7 @@ from foundation.events.family import (
     RunStarted,
 )
 from foundation.events.reading import Told, mapping, number, read_run
+from foundation.wording import spans
 from server_app.ledger import RESULTS, Ledger
 
 __all__ = ["STAGES", "Measurement", "RunRecord", "mapping", "number"]
@@ -166,18 +167,54 @@ class RunRecord:
             ),
         ]
 
-    def failures(self) -> list[tuple[str, str, str]]:
-        """Return (round, client, reason) for each client dropped from a round."""
-        names = dict(enumerate(self.met.names))
-        return [
-            (
-                f"{'competition ' if event.competes else ''}{event.round}",
-                names.get(lost.client) or lost.who,
-                lost.reason,
-            )
-            for event in self.of(RoundDone)
-            for lost in event.failures
-        ]
+    def lost(self) -> list[Lost]:
+        """Return who was dropped from which rounds, with the reasons, in the order of the clients.
+
+        Rounds of a competition count on behind the federated ones.
+        """
+        names, rounds = dict(enumerate(self.met.names)), self.of(RoundDone)
+        found: dict[str, dict[str, list[int]]] = {}
+        for event in rounds:
+            for one in event.failures:
+                reasons = found.setdefault(names.get(one.client) or one.who, {})
+                reasons.setdefault(one.reason, []).append(event.round)
+        last = max((event.round for event in rounds), default=0)
+        return [Lost(who, reasons, last) for who, reasons in sorted(found.items())]
+
+
+@dataclass(frozen=True)
+class Lost:
+    """A client that was dropped from rounds, by reason, of a run whose ``last`` round is that."""
+
+    who: str
+    reasons: Mapping[str, Sequence[int]]
+    last: int
+
+    @property
+    def rounds(self) -> list[int]:
+        """All of them, ascending."""
+        return sorted({number for those in self.reasons.values() for number in those})
+
+    @property
+    def is_serious(self) -> bool:
+        """Whether the model knows little of the client: it missed the last round, or half."""
+        return self.last in self.rounds or 2 * len(self.rounds) >= self.last
+
+    @property
+    def sentence(self) -> str:
+        """Who was lost when: "north was lost in rounds 2 to 4 of 5: no reply in time"."""
+        rounds = self.rounds
+        which = f"round{'s' if len(rounds) > 1 else ''} {spans(rounds)} of {self.last}"
+        never = ", in all of them" if len(rounds) == self.last > 1 else ""
+        return f"{self.who} was lost in {which}{never}: {'; '.join(self.reasons)}"
+
+
+def client_names(directory: Path | str) -> Sequence[str]:
+    """Return the names of a run's sites; none where its directory does not tell."""
+    try:
+        return RunRecord.read(directory).met.names
+    except OSError:
+        return ()
 
 
 def _of(events: Iterable[Event], kind: type[Kind]) -> list[Kind]:

@@ -148,12 +148,9 @@ def _uncontrolled(text: str) -> str:
     return _CONTROL.sub("", text)
 
 
-def grouped(failures: Mapping[int, str]) -> str:
-    """Write failures by client as one line, clients of one reason together."""
+def grouped(failures: Mapping[int, str], names: Mapping[int, str]) -> str:
+    """Write failures by client as one line, clients of one reason together, by their names."""
     clients: dict[str, list[str]] = {}
     for client, reason in sorted(failures.items()):
-        clients.setdefault(reason, []).append(str(client))
-    return "; ".join(
-        f"client{'s' if len(names) > 1 else ''} {', '.join(names)}: {reason}"
-        for reason, names in clients.items()
-    )
+        clients.setdefault(reason, []).append(names.get(client) or f"client {client}")
+    return "; ".join(f"{', '.join(those)}: {reason}" for reason, those in clients.items())

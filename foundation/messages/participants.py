@@ -142,11 +142,12 @@ class Participants:
             for client, known in self._before.items()
         }
 
-    def discover(self, grid: Grid, at_least: int = 0) -> None:
+    def discover(self, grid: Grid, at_least: int = 0, to_start: int = 0) -> None:
         """Wait for the expected number of nodes and ask each who it is.
 
         Once ``timeout`` is over, ``at_least`` clients (0: all) are enough to go on with a run that
-        was resumed: a site that is gone for good must not end it. Otherwise, and if one cannot
+        was resumed: a site that is gone for good must not end it. So are ``to_start`` real sites
+        for any run. Otherwise, and if one cannot
         answer, that is MissingClients; another number of nodes is a ConfigurationError.
         """
         self._wait(grid, self.expected)
@@ -156,7 +157,9 @@ class Participants:
             if (silent := len(self._online - self._turned_away.keys()) - here) > 0:
                 missing.append(f"{silent} nodes did not say who they are")
             said = "; ".join([*missing, *self._turned_away.values()])
-            if not (self._before and 0 < at_least <= here):
+            real = not any(self[client].partitions for client in self.available)
+            enough = [at_least] if self._before else [to_start] if real else []
+            if not any(0 < number <= here for number in enough):
                 raise MissingClients(
                     f"{said}. Start the missing SuperNodes, raise node-timeout, or "
                     f"set num-clients={here or 1}. In a simulation: " + self._simulation_command()

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from foundation.members import Family
-from foundation.wording import meant, names_in, unknown
+from foundation.wording import counted, meant, names_in, unknown
 
 from .algorithms import MoonSettings
 from .declaration import ConfigurationError as ConfigurationError
@@ -233,6 +233,14 @@ class RunConfiguration(PostTrainingKeys, FederatedDataKeys, FederatedTrainingKey
                 "(num-clients x fraction-train)"
             )
         yield from self._impersonal()
+        if self.min_clients > self.num_clients:
+            yield f"min-clients = {self.min_clients} exceeds num-clients = {self.num_clients}"
+        if 0 < self.min_clients < self.required_replies:
+            yield (
+                f"min-clients = {self.min_clients} suffice to start and not for a round, which "
+                f"needs {counted(self.required_replies, 'reply', 'replies')}: set "
+                "min-successful-clients as low, or min-clients higher"
+            )
         first, last = STAGES.index(names[0]), STAGES.index(names[-1])
         left_out = [name for name in STAGES[first:last] if name not in names]
         if left_out:

@@ -79,6 +79,14 @@ class FederatedTrainingKeys(Section):
         minimum=1,
         original="n_parties",
     )
+    min_clients: int = key(
+        0,
+        "Fewest real sites that suffice to start, once node-timeout is over; the others may come "
+        "later, and take part from their next round. 0: all num-clients.",
+        unit="clients",
+        minimum=0,
+        binds="run",
+    )
     num_server_rounds: int = key(
         5,
         "Federated rounds. 0: none, for methods that ask the clients about the initial weights and "

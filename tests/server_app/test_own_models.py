@@ -65,3 +65,22 @@ def test_interrupted_it_is_asked_again_and_not_twice(tiny_run, tmp_path, monkeyp
 def test_what_cannot_be_compared_is_refused(keys, match):
     with pytest.raises(ConfigurationError, match=match):
         preflight.parse({"baseline": "local", **keys})
+
+
+def test_on_a_frozen_encoder_neither(tiny_run, tmp_path):
+    """Features that are kept stand for the images, in training as in the comparison."""
+    keys = {**KEYS, "num_clients": 1, "train_samples": 60}
+    tiny_run("trained", **{**keys, "baseline": "none"})
+    frozen = {"freeze": "encoder", "initial_weights": str(tmp_path / "trained")}
+    told = tiny_run("frozen", **{**keys, **frozen}).summary()["own_models"]
+    assert (told["gained"], told["lost"]) == (0, 0)
+    assert told["own"] == told["joined"] > 0.2
+
+
+def test_it_starts_from_the_sites_own_head_where_the_federation_starts_from_its(tiny_run, tmp_path):
+    keys = {**KEYS, "num_clients": 1, "train_samples": 60, "strategy": "fedavg"}
+    tiny_run("trained", **{**keys, "baseline": "none"})
+    start = {"initial_head": "closed-form", "initial_weights": str(tmp_path / "trained")}
+    start |= {"head__of": "nearest-mean", "class_statistics_minimum": 1}
+    told = tiny_run("head", **{**keys, **start}).summary()["own_models"]
+    assert abs(told["gained"] - told["lost"]) <= 1 and told["own"] > 0.2

@@ -145,3 +145,25 @@ def test_what_makes_no_sense_is_refused_before_any_work(tiny_run, tmp_path, keys
     with pytest.raises(ConfigurationError, match=reason):
         tiny_run("run", **keys)
     assert not (tmp_path / "run" / "checkpoints").exists()
+
+
+def test_a_site_keeps_its_part_beside_its_images_and_not_where_a_server_says(tmp_path) -> None:
+    from client_app.site import Site
+    from foundation.data.cache import cache_directory
+    from foundation.settings.configuration import RunConfiguration
+
+    images, server = tmp_path / "images", tmp_path / "sites"
+    for folder in (images, server):
+        folder.mkdir()
+
+    def place(**node):
+        sent = {"sites-folder": str(server), "runs": ["a" * 16], "last-rounds": [3]}
+        return Site.of(RunConfiguration(), node, sent).folder.path
+
+    assert place(**{"data-path": str(images)}) == images / ".fedf2dg"
+    kept = str(tmp_path / "kept")
+    assert place(**{"data-path": str(images), "keep-path": kept}) == tmp_path / "kept"
+    assert place(**{"partition-id": 2, "num-partitions": 3}) == server / "client-00002"
+    server.rmdir()  # on another machine
+    elsewhere = place(**{"partition-id": 2, "num-partitions": 3})
+    assert elsewhere == cache_directory() / "sites" / "client-00002"

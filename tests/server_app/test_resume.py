@@ -24,6 +24,7 @@ from foundation.models import client_store
 from foundation.settings.configuration import ConfigurationError
 from server_app import run_directory
 from server_app.checkpoints import CheckpointError
+from server_app.clients import Clients
 from server_app.run import Run
 from tests import sampling
 
@@ -407,10 +408,10 @@ def test_a_run_without_settings_is_not_taken_for_one_with_the_defaults(tmp_path)
 
 
 def test_settings_are_written_before_the_clients_are_met(tiny_run, result_in, monkeypatch):
-    def nobody(run):
+    def nobody(clients, state):
         raise MissingClients("nobody is there")
 
-    monkeypatch.setattr(Run, "meet_clients", nobody)
+    monkeypatch.setattr(Clients, "meet", nobody)
     with pytest.raises(MissingClients):
         tiny_run("run", strategy="fedavg", seed=7)
     known = run_directory.settings_to_resume(result_in("run").directory)

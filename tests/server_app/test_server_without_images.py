@@ -73,13 +73,17 @@ def carry_out(sites: Path, output: Path, **keys: Any) -> dict[str, Any]:
 
 
 def test_a_run_of_real_sites_needs_no_image_on_the_server(sites: Path, tmp_path: Path) -> None:
-    summary = carry_out(sites, tmp_path / "run", **{"class-names": NAMES, "image-shape": "1x8x8"})
+    keys = {"class-names": NAMES, "image-shape": "1x8x8", "baseline": "local"}
+    summary = carry_out(sites, tmp_path / "run", **keys)
     images = sum(len(site_data(sites / site, "test", holdout=0.1)) for site in SITES)
     assert summary["status"] == "completed"
     for stage in ("federated", "distilled", "selected"):
         chose = {"also_chose": True} if stage == "selected" else {}
         assert summary["measured"][stage] == {"by": "clients", "images": images, **chose}
         assert 0 <= summary["accuracy"][stage] <= 1
+    gains = summary["own_models"]["sites"]
+    assert [(site["name"], site["images"] > 0) for site in gains] == [(s, True) for s in SITES]
+    assert summary["own_models"]["images"] == images
     told = summary["on_clients"]["distilled"]["clients"]
     assert [client["name"] for client in told] == list(SITES)
     written = json.loads((tmp_path / "run" / "summary.json").read_text("utf-8"))

@@ -137,6 +137,14 @@ def test_what_was_given_away_is_counted_by_client_and_kept(laboratory, wide_clie
     assert not any(value.numel() == WIDTH for value in run.strategy.memory().values())
 
 
+def test_noise_that_hides_nothing_is_told_without_a_number(laboratory, wide_clients):
+    run = laboratory(wide_clients, **keys("server-fixed", **{"noise-multiplier": 1e-5}))
+    run.round()
+    assert "epsilon" not in run.strategy.outcome.notes
+    spent = run.strategy.privacy_spent()
+    assert spent.epsilon is None and "ε = infinity" in spent.sentence()
+
+
 def test_a_budget_is_never_overdrawn(laboratory, wide_clients):
     two, three = (epsilon_of(1.0, releases, 1e-5) for releases in (2, 3))
     settings = {"epsilon": (two + three) / 2, "noise-multiplier": 1.0}

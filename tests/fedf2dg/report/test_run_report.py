@@ -436,7 +436,7 @@ def test_sites_are_called_by_their_names(
     monkeypatch.setattr(figures, "label_counts", lambda *a: rows.append(a[2]) or draw(*a))
     page = Page(write_report(run))
     assert rows == [tuple(clients["names"])]
-    assert "clinic <2> no reply in time" in page.text
+    assert "clinic <2> 1 1 of" in page.text
 
 
 def test_a_deployment_shows_no_key_of_a_simulation(write_run: WriteRun, tmp_path: Path) -> None:

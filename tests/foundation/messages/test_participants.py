@@ -71,6 +71,17 @@ def test_missing_nodes_are_waited_for_and_then_named():
         meeting(3, 0.2).discover(grid_of(says(), 2))
 
 
+def test_some_real_sites_suffice_where_the_run_says_so():
+    participants = meeting(3, 0.2)
+    participants.discover(grid_of(says(), 2), to_start=2)
+    assert participants.available == [0, 1]
+    with pytest.raises(MissingClients, match="1 of 3 clients"):
+        meeting(3, 0.2).discover(grid_of(says(), 1), to_start=2)
+    # Parts of one data set are all in this simulation, or something is wrong with it.
+    with pytest.raises(MissingClients, match="2 of 3 clients"):
+        meeting(3, 0.2).discover(grid_of(says(partitions=3), 2), to_start=2)
+
+
 def test_nodes_that_come_late_are_waited_for():
     grid = grid_of(says(), 3)
     calls = []
