@@ -267,8 +267,8 @@ def _name(step: Callable[..., object]) -> str:
 
 def _drawn_on_processor() -> tuple[object, ...]:
     """Return how far the processor's random numbers were drawn."""
-    torchs, numpys = torch.get_rng_state().numpy(), np.random.get_state()
-    return torchs.tobytes(), random.getstate(), np.asarray(numpys[1]).tobytes(), numpys[2]
+    torchs = torch.get_rng_state().numpy().tobytes()
+    return torchs, random.getstate(), str(np.random.get_state())
 
 
 def _drawn(device: torch.device) -> Tensor:
