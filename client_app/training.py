@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim.sgd import sgd
 
-from foundation.capture import captured
+from foundation.capture import Capturable, captured
 from foundation.data import Batches
 from foundation.models import Classifier, State
 from foundation.models.batch_norm import freeze_statistics
@@ -158,8 +158,20 @@ def train_locally(
         _step(parameters, momenta, configuration, step_size)
         total.add_(value.detach() * len(labels))
 
+    def changes() -> dict[str, list[Tensor]]:
+        own = [
+            hook.changed_in_place() for hook in (algorithm, loss) if isinstance(hook, Capturable)
+        ]
+        return {
+            "weights": [*parameters],
+            "momentum": [value for value in momenta.values() if value is not None],
+            "running statistics": [*model.buffers()],
+            "loss": [total],
+            "memory of a hook": [tensor for tensors in own for tensor in tensors],
+        }
+
     passes = configuration.local_epochs if epochs is None else epochs
-    with captured(take_step, device, _obstacle(algorithm, loss)) as step:
+    with captured(take_step, device, changes, _obstacle(algorithm, loss)) as step:
         for _ in range(passes):
             for images, labels in batches.epoch(generator):
                 step(images, labels)

@@ -8,18 +8,21 @@ replayed is what the step asked the device for while it was recorded. So a step 
 - read no value from the device, for which the host would have to wait;
 - do the same each time: whatever else Python does in it happens no more.
 
-A processor records nothing: there, a step is called as it is.
+Whether it does is tried out: with each recording a step is taken both ways, from the same start. A
+processor records nothing: there, a step is called as it is.
 """
 
 from __future__ import annotations
 
 import os
+import random
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import cache
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -32,7 +35,21 @@ SWITCH = "FEDF2DG_CUDA_GRAPHS"
 # workspaces of libraries, which must not be part of a recording; the second uses it.
 WARM_UP = 2
 
+# How far a replay may end from the step, of how far the step goes: sums of products in bfloat16 may
+# come in any order. What reads memory that is no longer its own ends anywhere. The second is of
+# the values' size, where the step goes nowhere.
+_APART, _ROUNDING = 0.1, 1e-6
+
+# What PyTorch calls it, and what it called it before.
+_END_ALLOCATING = ("_cuda_endAllocateToPool", "_cuda_endAllocateCurrentStreamToPool")
+
+#: Steps that could not be recorded, by name: they are not tried again in this process.
+GIVEN_UP: set[str] = set()
+
 T = TypeVar("T")
+
+#: The tensors that a step changes, by what they are.
+Changes = Mapping[str, Iterable[Tensor]]
 
 
 class Capturable:
@@ -47,6 +64,10 @@ class Capturable:
     def __init_subclass__(cls, capturable: bool = False, **named: Any) -> None:
         super().__init_subclass__(**named)
         cls.capturable = capturable
+
+    def changed_in_place(self) -> Iterable[Tensor]:
+        """Return the tensors of its own that its methods change, if it has such."""
+        return ()
 
 
 class Recorder(Protocol):
@@ -69,12 +90,18 @@ class Recorder(Protocol):
         ...
 
 
+@cache
+def _stream(device: torch.device) -> torch.cuda.Stream:
+    # One for good: cuBLAS keeps up to 32 MiB for each stream and thread that ever used it.
+    return torch.cuda.Stream(device)
+
+
 class CudaGraphs:
     """Records CUDA graphs on a stream of their own, in memory that one hands on to the next."""
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
-        self._stream = torch.cuda.Stream(device)
+        self._stream = _stream(device)
         self._last: torch.cuda.CUDAGraph | None = None
 
     @contextmanager
@@ -95,18 +122,34 @@ class CudaGraphs:
         # A recording cannot use what other steps left in PyTorch's cache.
         torch.cuda.empty_cache()
         # Graphs that are never replayed at the same time can share memory.
-        pool = None if self._last is None else self._last.pool()
+        pool = self._last.pool() if self._last else torch.cuda.graph_pool_handle()
         # Other threads of this process may go on using the device.
         graph.capture_begin(pool, capture_error_mode="thread_local")
         try:
             result = run()
         except BaseException:
             with suppress(RuntimeError):  # which says no more than that there was an error
-                graph.capture_end()
+                _end(graph, pool)
             raise
-        graph.capture_end()
+        _end(graph, pool)
         self._last = graph
         return graph.replay, result
+
+
+def _end(graph: torch.cuda.CUDAGraph, pool: Any) -> None:
+    try:
+        graph.capture_end()
+    except RuntimeError:
+        # CUDA has ended it, and PyTorch's allocator has not: nobody in this process could empty
+        # its cache any more. There is no public way.
+        device = torch.cuda.current_device()
+        with suppress(RuntimeError):  # it was ended
+            for name in _END_ALLOCATING:
+                if hasattr(torch._C, name):
+                    getattr(torch._C, name)(device, pool)
+                    break
+            torch._C._cuda_releasePool(device, pool)
+        raise
 
 
 @cache
@@ -121,15 +164,20 @@ RECORDERS: dict[str, Callable[[torch.device], Recorder]] = {"cuda": cuda_graphs}
 
 @contextmanager
 def captured(
-    step: Callable[..., T], device: torch.device, obstacle: str = ""
+    step: Callable[..., T],
+    device: torch.device,
+    changes: Callable[[], Changes],
+    obstacle: str = "",
 ) -> Iterator[Callable[..., T]]:
     """Give a step to call in a loop, recorded where the device can do that.
 
     Parameters
     ----------
     step : callable
-        A function of tensors on the device that does what the module says. What it returns is
-        overwritten by its next call.
+        A function of tensors on the device that does what the module says. What it returns, a
+        tensor, several, or None, is overwritten by its next call.
+    changes : callable
+        Returns all tensors that the step changes and that last from one step to the next.
     obstacle : str
         Why it must not be recorded, for the log; empty if it may.
     """
@@ -139,16 +187,21 @@ def captured(
     elif obstacle:
         _say_why(obstacle)
         yield step
+    elif _name(step) in GIVEN_UP:
+        yield step
     else:
         recorder = make(device)
         with recorder.entered():
-            yield _Captured(step, recorder)
+            yield _Captured(step, recorder, changes)
 
 
 class _Captured(Generic[T]):
-    def __init__(self, step: Callable[..., T], recorder: Recorder) -> None:
+    def __init__(
+        self, step: Callable[..., T], recorder: Recorder, changes: Callable[[], Changes]
+    ) -> None:
         self._step = step
         self._recorder = recorder
+        self._changes = changes
         self._taken: Counter[Hashable] = Counter()
         self._recordings: dict[Hashable, tuple[list[Tensor], Callable[[], None], T]] = {}
         self._recordable = True
@@ -158,8 +211,7 @@ class _Captured(Generic[T]):
         if shapes not in self._recordings:
             self._taken[shapes] += 1
             if self._recordable and self._taken[shapes] > WARM_UP:
-                self._record(shapes, inputs)
-        if shapes not in self._recordings:
+                return self._recorded(shapes, inputs)
             return self._step(*inputs)
         buffers, replay, result = self._recordings[shapes]
         for buffer, value in zip(buffers, inputs, strict=True):
@@ -167,15 +219,102 @@ class _Captured(Generic[T]):
         replay()
         return result
 
-    def _record(self, shapes: Hashable, inputs: tuple[Tensor, ...]) -> None:
+    def _recorded(self, shapes: Hashable, inputs: tuple[Tensor, ...]) -> T:
+        """Take the step as it is; record it, if a replay from the same start comes to the same."""
+        changes = {name: list(tensors) for name, tensors in self._changes().items()}
+        before, drawn = _copies(changes), _drawn(inputs[0].device)
+        # First: after the recording, the device would have to hold the step's memory twice.
+        taken = self._step(*inputs)
+        after = _copies(changes)
         buffers = [value.detach().clone() for value in inputs]
+        on_processor = _drawn_on_processor()
         try:
-            recorded = self._recorder.record(lambda: self._step(*buffers))
+            replay, result = self._recorder.record(lambda: self._step(*buffers))
         except RuntimeError as error:  # CUDA's errors are, too
-            self._recordable = False
-            _say_why(str(error).strip().partition("\n")[0] or type(error).__name__)
+            reason = str(error).strip().partition("\n")[0] or type(error).__name__
+            self._give_up(reason, for_good=not isinstance(error, torch.OutOfMemoryError))
+            return taken
+        if _drawn_on_processor() != on_processor:
+            self._give_up("it draws random numbers on the processor, and a replay would not")
+            return taken
+        _put(before, changes)
+        _draw_from(drawn, inputs[0].device)
+        replay()
+        replayed = _copies({**changes, **_parts(result)})
+        _put(after, changes)
+        ends = {**changes, **_parts(taken)}
+        different = [
+            name
+            for name, tensors in ends.items()
+            if not _near(replayed[name], tensors, before.get(name, []))
+        ]
+        if different:
+            self._give_up(f"its replay comes to another {' and '.join(different)}")
         else:
-            self._recordings[shapes] = (buffers, *recorded)
+            self._recordings[shapes] = (buffers, replay, result)
+        return taken
+
+    def _give_up(self, reason: str, for_good: bool = True) -> None:
+        self._recordable = False
+        if for_good:
+            GIVEN_UP.add(_name(self._step))
+        _say_why(reason)
+
+
+def _name(step: Callable[..., object]) -> str:
+    return getattr(step, "__qualname__", type(step).__qualname__)
+
+
+def _drawn_on_processor() -> tuple[object, ...]:
+    """Return how far the processor's random numbers were drawn."""
+    torchs = torch.get_rng_state().numpy().tobytes()
+    return torchs, random.getstate(), str(np.random.get_state())
+
+
+def _drawn(device: torch.device) -> Tensor:
+    return torch.cuda.get_rng_state(device) if device.type == "cuda" else torch.get_rng_state()
+
+
+def _draw_from(drawn: Tensor, device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.set_rng_state(drawn, device)
+    else:
+        torch.set_rng_state(drawn)
+
+
+def _parts(result: object) -> dict[str, list[Tensor]]:
+    parts = result if isinstance(result, tuple) else (result,)
+    tensors = (part for part in parts if isinstance(part, Tensor))
+    return {f"result {number}": [tensor] for number, tensor in enumerate(tensors, start=1)}
+
+
+def _copies(changes: Mapping[str, Sequence[Tensor]]) -> dict[str, list[Tensor]]:
+    return {
+        name: [tensor.detach().clone() for tensor in tensors] for name, tensors in changes.items()
+    }
+
+
+def _put(values: Mapping[str, Sequence[Tensor]], into: Mapping[str, Sequence[Tensor]]) -> None:
+    for name, tensors in into.items():
+        for tensor, value in zip(tensors, values[name], strict=True):
+            tensor.detach().copy_(value)
+
+
+def _near(replayed: Sequence[Tensor], taken: Sequence[Tensor], before: Sequence[Tensor]) -> bool:
+    """Tell whether a replay ends, with all its tensors together, about where the step does.
+
+    Where the step itself makes no finite numbers, nothing can be told.
+    """
+    nothing = [torch.zeros_like(value) for value in taken]
+    size, went = _distance(nothing, taken), _distance(before or nothing, taken)
+    near = _distance(replayed, taken) <= _APART * went + _ROUNDING * size
+    return bool(near | ~size.isfinite())
+
+
+@torch.no_grad()
+def _distance(first: Sequence[Tensor], second: Sequence[Tensor]) -> Tensor:
+    parts = [(b.double() - a.double()).norm() for a, b in zip(first, second, strict=True)]
+    return torch.stack(parts).norm() if parts else torch.zeros(())
 
 
 def _say_why(reason: str) -> None:

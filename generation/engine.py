@@ -15,6 +15,7 @@ import logging
 import math
 import sys
 import time
+import traceback
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -316,6 +317,8 @@ class InversionEngine:
                     tried,
                     self._at_once,
                 )
+                # The error holds the frames that it went through, and they hold what they made.
+                traceback.clear_frames(error.__traceback__)
                 release_memory(self.device)
                 continue
             whole = torch.cat([end[0] for end in ends])
@@ -332,7 +335,7 @@ class InversionEngine:
         """Take a step for each offset; return the images, their logits and final objective."""
         optimizer = Adam(images, self.settings)
         looked = time.monotonic()
-        with captured(self._gradient, self.device) as gradient_of:
+        with captured(self._gradient, self.device, changes=dict) as gradient_of:
             for iteration, (down, right) in enumerate(offsets, start=1):
                 rolled = torch.roll(images, (down, right), dims=(2, 3))
                 loss, gradient = gradient_of(rolled, targets)

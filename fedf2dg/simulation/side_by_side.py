@@ -21,8 +21,9 @@ _WORTH_PROCESSES = 1e4
 # Bytes of a process's CUDA context and of what libraries keep.
 _CONTEXT = 1.0e9
 # Float32 numbers in a step: for each parameter (it, its gradient and momentum, and what an
-# algorithm holds beside them), and for each number that a layer puts out.
-_FOR_A_PARAMETER, _FOR_AN_OUTPUT = 6, 4
+# algorithm holds beside them), and for each number that a layer puts out. A recorded step has
+# memory of its own beside that of steps as they are.
+_FOR_A_PARAMETER, _FOR_AN_OUTPUT = 12, 8
 
 
 def clients_per_gpu(configuration: RunConfiguration, samples: int) -> int:

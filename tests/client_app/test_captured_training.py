@@ -35,8 +35,10 @@ REPLAYS = 3 * EPOCHS - capture.WARM_UP + EPOCHS - capture.WARM_UP
 
 @pytest.fixture(autouse=True)
 def recorded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Return what the recorder is told, in order; products are exact."""
+    """Return what the recorder is told, in order; products are exact, sums in a steady order."""
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
+    monkeypatch.setattr(torch.backends.cudnn, "deterministic", True)
+    monkeypatch.setattr(capture, "GIVEN_UP", set())
     if DEVICE.type == "cpu":
         return FakeGraphs(monkeypatch).told
     graphs, told = capture.CudaGraphs(DEVICE), []
