@@ -96,7 +96,7 @@ def compare(run: Path, compilation: Compile) -> tuple[float, dict[str, Result]]:
         grid = LocalGrid(client_app, configuration.num_clients, configuration.flat())
         with Run(grid, configuration, copied) as trained:
             trained.resume()
-            trained.meet_clients()
+            trained.clients.meet(trained.journal.state)
             inversion = _Inversion(trained)
             results = {
                 way: inversion.carry_out(precision, noise, compilation)

@@ -79,7 +79,7 @@ def local_engine(configuration: RunConfiguration) -> tuple[float, State]:
     """
     grid = LocalGrid(client_app, configuration.num_clients, configuration.flat())
     run = Run(grid, configuration, prepare(configuration))
-    run.meet_clients()
+    run.clients.meet(run.journal.state)
     start = now()
     run.train()
     return now() - start, run.model.state
