@@ -142,6 +142,13 @@ def test_every_folder_with_code_is_a_room() -> None:
     assert holders - outside == ROOMS.keys()
 
 
+def test_no_file_of_a_room_has_a_tests_name() -> None:
+    """Flower leaves such files out of an app's bundle, and the run then lacks a module."""
+    files = [file for room in ROOMS for file in (ROOT / room).rglob("*.py")]
+    assert files
+    assert not [f for f in files if f.stem.startswith("test_") or f.stem.endswith("_test")]
+
+
 def test_rooms_import_downwards_only(house: House) -> None:
     assert house.not_allowed() == []
 

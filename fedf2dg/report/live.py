@@ -15,7 +15,7 @@ from fedf2dg.report.pseudo_images import pseudo_grid, read_grid, stored_sets
 from fedf2dg.report.report import write_report
 from fedf2dg.report.run_record import RunRecord, client_names
 from fedf2dg.report.tables import terminal_table
-from fedf2dg.report.test_images import ask_about_test_images
+from fedf2dg.report.tested_images import ask_about_test_images
 from fedf2dg.report.verdict import Evidence, lines, on_the_whole
 from foundation import only_warned, write_whole
 from foundation.events.family import Listener, ModelKept, PseudoImagesStored, RunCompleted

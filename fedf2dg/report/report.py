@@ -42,7 +42,7 @@ from fedf2dg.report.tables import (
     stage_table,
     stages,
 )
-from fedf2dg.report.test_images import read_test_images
+from fedf2dg.report.tested_images import read_test_images
 from fedf2dg.report.verdict import Evidence, details, opening
 from foundation import counted, only_warned, scores, write_whole
 from foundation.events.family import Evaluated, ImagesMade, Judged, RoundDone, RunEnded, RunStarted
