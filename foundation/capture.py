@@ -15,6 +15,7 @@ processor records nothing: there, a step is called as it is.
 from __future__ import annotations
 
 import os
+import pickle
 import random
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
@@ -268,7 +269,7 @@ def _name(step: Callable[..., object]) -> str:
 def _drawn_on_processor() -> tuple[object, ...]:
     """Return how far the processor's random numbers were drawn."""
     torchs = torch.get_rng_state().numpy().tobytes()
-    return torchs, random.getstate(), str(np.random.get_state())
+    return torchs, random.getstate(), pickle.dumps(np.random.get_state())
 
 
 def _drawn(device: torch.device) -> Tensor:
