@@ -483,9 +483,9 @@ def over_files(files: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, 
     """
     values = {**files, **given}
     folders = ("folders", ["folders"])
-    if given.get("partition") in folders and files.get("partition") not in folders:
-        if "num-clients" not in given:
-            values.pop("num-clients", None)
+    asked = given.get("partition") in folders and "num-clients" not in given
+    if asked and files.get("partition") not in folders:
+        values.pop("num-clients", None)
     return values
 
 
