@@ -201,7 +201,7 @@ def train_round(
     same round of the same client is always the same.
     """
     algorithm = declared.client(configuration)
-    algorithm.begin_round(model, received or {})
+    algorithm.begin_round(model, {} if received is None else received)
     return train_locally(
         model,
         batches,

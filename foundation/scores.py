@@ -216,7 +216,7 @@ def entropy(outcomes: Outcomes) -> float | None:
     if outcomes.labels is None or not outcomes.images:
         return None
     shares = outcomes.labels[outcomes.labels > 0] / outcomes.images
-    return float(-(shares * np.log(shares)).sum())
+    return float((shares * -np.log(shares)).sum()) + 0.0  # the sum may be a negative zero
 
 
 def recalls(outcomes: Outcomes) -> list[Figure]:

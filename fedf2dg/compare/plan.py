@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import itertools
 import re
-import tomllib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,9 +18,12 @@ from foundation.settings.configuration import (
     ConfigurationError,
     RunConfiguration,
     Value,
+    brought_sections,
     flatten,
     key_table,
+    toml_tables,
     typed,
+    with_present_names,
 )
 
 Parse = Callable[[Mapping[str, Any]], RunConfiguration]
@@ -140,12 +142,7 @@ def read_plan(
 
 
 def _read(file: Path, draft: _Draft) -> None:
-    try:
-        content = tomllib.loads(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigurationError(f"cannot read {file}: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"{file} is not valid TOML: {error}") from error
+    content = toml_tables(file)
     table, variants = content.pop("plan", {}), content.pop("variant", {})
     if not isinstance(table, dict) or set(table) - {"title", "baseline", "note"}:
         raise ConfigurationError(f"{file}: [plan] may hold title, baseline and note only")
@@ -162,7 +159,10 @@ def _read(file: Path, draft: _Draft) -> None:
 
 def _put(settings: dict[str, list[Any]], name: str, value: Any) -> None:
     """Set a key to its alternatives, ranges expanded, each once."""
+    ((name, value),) = with_present_names({name: value}).items()
     if name in _OWN:
+        if value == "":  # an app's pyproject.toml names every key that flwr run may change
+            return
         raise ConfigurationError(f"{name} cannot be set: compare chooses each run's directory")
     alternatives: list[Any] = []
     for item in value if isinstance(value, list) else [value]:
@@ -177,8 +177,7 @@ def _put(settings: dict[str, list[Any]], name: str, value: Any) -> None:
 
 
 def _multiply_out(draft: _Draft, parse: Parse) -> tuple[list[Method], list[Cell]]:
-    methods: list[Method] = []
-    cells: list[Cell] = []
+    drafted: list[tuple[Method, dict[str, Any], list[Any]]] = []
     for variant, own in draft.variants.items() or [("", {})]:
         settings = {**draft.base, **own}
         seeds = settings.pop("seed", [RunConfiguration().seed])
@@ -187,9 +186,15 @@ def _multiply_out(draft: _Draft, parse: Parse) -> tuple[list[Method], list[Cell]
             chosen = dict(zip(settings, values, strict=True))
             picked = {name: chosen[name] for name in several}
             method = Method(_method_name(variant, picked, chosen), variant, picked)
-            methods.append(method)
-            cells += [Cell(method, parse({**chosen, "seed": seed})) for seed in seeds]
-    return methods, cells
+            drafted.append((method, chosen, seeds))
+    brought = [set(brought_sections(chosen)) for _, chosen, _ in drafted]
+    cells: list[Cell] = []
+    for (method, chosen, seeds), own_sections in zip(drafted, brought, strict=True):
+        # Settings that a member of the user's own brings are none of the other methods'.
+        others = set[str]().union(*brought) - own_sections
+        kept = {name: v for name, v in chosen.items() if name.partition(".")[0] not in others}
+        cells += [Cell(method, parse({**kept, "seed": seed})) for seed in seeds]
+    return [method for method, _, _ in drafted], cells
 
 
 def _method_name(variant: str, picked: Mapping[str, Value], everything: Mapping[str, Value]) -> str:

@@ -141,7 +141,7 @@ class RunConfiguration(PostTrainingKeys, FederatedDataKeys, FederatedTrainingKey
         if isinstance(methods := flat.get("post-training"), str):
             # A plus sign is a comma that fedf2dg compare does not take for its own.
             flat["post-training"] = methods.replace("+", ",")
-        brought = _brought_sections(flat)
+        brought = brought_sections(flat)
         prefixed = {**member_sections(), **brought}
         known = {name for name, _ in _declared()}
         for name, info in _declared_by(brought):
@@ -403,7 +403,8 @@ def _foreign_members(values: Mapping[str, Any]) -> Iterator[tuple[str, Family, s
     for name, info in _declared():
         if info.family is None or not isinstance(value := values.get(name), str):
             continue
-        for member in names_in(checked(name, value, info)):
+        # A plus sign is a comma that fedf2dg compare does not take for its own.
+        for member in names_in(checked(name, value.replace("+", ","), info)):
             if member not in info.words and info.family.is_foreign(member):
                 yield name, info.family, member
 
@@ -418,7 +419,7 @@ def member_files(values: Mapping[str, Any]) -> list[tuple[str, Path]]:
     return sorted(found.items())
 
 
-def _brought_sections(values: Mapping[str, Any]) -> dict[str, type[Section]]:
+def brought_sections(values: Mapping[str, Any]) -> dict[str, type[Section]]:
     """Return the sections of the members of a user's own that a run names, by name."""
     brought: dict[str, type[Section]] = {}
     taken = {name.partition(".")[0] for name, _ in _declared()}
@@ -459,15 +460,20 @@ def with_present_names(flat: Mapping[str, Any]) -> dict[str, Any]:
 
 def read_toml(path: Path) -> dict[str, Any]:
     """Read a TOML file of run-configuration keys, flattened; of an app, those that it sets."""
+    return flatten(toml_tables(path))
+
+
+def toml_tables(path: Path) -> dict[str, Any]:
+    """Read a TOML file as it is nested; of an app's pyproject.toml, the table of its keys."""
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
-        if path.name == "pyproject.toml":
-            content = content.get("tool", {}).get("flwr", {}).get("app", {}).get("config", {})
-        return flatten(content)
     except OSError as error:
         raise ConfigurationError(f"cannot read {path}: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"{path} is not valid TOML: {error}") from error
+    if path.name == "pyproject.toml":
+        content = content.get("tool", {}).get("flwr", {}).get("app", {}).get("config", {})
+    return content
 
 
 def as_toml(values: Mapping[str, Value]) -> str:
@@ -496,7 +502,7 @@ def key_table(values: Mapping[str, Any] | None = None) -> list[tuple[str, Value,
 
     ``values`` are a run's flat keys, whose members of a user's own may bring keys of theirs.
     """
-    brought = _brought_sections(values or {})
+    brought = brought_sections(values or {})
     defaults = RunConfiguration(sections=tuple(kind() for kind in brought.values())).flat()
     return [(name, defaults[name], info) for name, info in (*_declared(), *_declared_by(brought))]
 

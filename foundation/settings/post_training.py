@@ -3,7 +3,6 @@
 from dataclasses import dataclass, field
 
 from foundation.members import METHODS
-from foundation.scores import METRICS
 from foundation.wording import names_in
 
 from .calibration import CalibrationSettings
@@ -47,7 +46,7 @@ class PostTrainingKeys(Section):
         "accuracy; balanced-accuracy (the mean recall of the classes, for unequal ones; "
         "needs label-counts=uploaded); log-loss (what is sure and wrong costs most; clients also "
         "tell differences of losses).",
-        choices=tuple(METRICS),
+        choices=("accuracy", "balanced-accuracy", "log-loss"),
         binds="train",
     )
     baseline: str = key(

@@ -13,6 +13,7 @@ import pytest
 from flwr.cli.build import build_fab_from_disk
 
 from fedf2dg import cli
+from fedf2dg.compare import read_plan
 from fedf2dg.new import write_new
 from foundation import ConfigurationError
 from foundation.messages.fingerprint import code_fingerprint
@@ -55,6 +56,19 @@ def test_it_runs_as_it_is_written_with_settings_of_its_own(app: Path) -> None:
     again = json.loads((app / "again" / "config.json").read_text("utf-8"))["configuration"]
     assert again["damped.step"] == 0.25
     assert cli.main([*resumed, "--output", "other", "damped.step=1"]) == 2
+
+
+def test_it_is_compared_as_its_page_says(app: Path) -> None:
+    page = (app / "README.md").read_text("utf-8").splitlines()
+    (line,) = [line for line in page if line.startswith("fedf2dg compare")]
+    chosen = cli.parse(line.split()[1:])
+    plan = read_plan(chosen.config, chosen.settings, RunConfiguration.parse)
+    assert [method.name for method in plan.methods] == ["my_study.strategy:damped", "fedavg"]
+    assert len(plan.cells) == 6
+    for cell in plan.cells:
+        # The setting that the strategy of one's own brings is none of the other method's.
+        assert ("damped.step" in cell.configuration.flat()) == (cell.method.name != "fedavg")
+        assert cell.configuration.model == "my_study.model:small_net"
 
 
 def test_its_settings_are_checked_as_all_others_are(app: Path) -> None:

@@ -108,6 +108,14 @@ def test_the_calibration_error_by_hand() -> None:
     assert found.low <= found.value <= found.high
 
 
+def test_guessing_costs_the_entropy_of_the_classes_and_nothing_of_one_class() -> None:
+    logits = np.zeros((4, 3))
+    found = scores.entropy(Outcomes.counted(logits, np.array([0, 0, 1, 1])))
+    assert found == pytest.approx(math.log(2))
+    alone = scores.entropy(Outcomes.counted(logits, np.array([2, 2, 2, 2])))
+    assert f"{alone:.3f}" == "0.000"  # and no negative zero
+
+
 @given(CASES, st.integers(1, 4))
 @settings(max_examples=30, deadline=None)
 def test_outcomes_of_sites_add_up_to_those_of_all_images(

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from foundation.settings.configuration import ConfigurationError
+from foundation.scores import METRICS
+from foundation.settings.configuration import ConfigurationError, key_table
 from server_app import preflight
 
 KEYS = {"validation_share": 0.3, "stages": "train,generate,distil", "strategy": "fedavg"}
@@ -35,3 +36,8 @@ def test_balanced_accuracy_needs_answers_by_class():
     with pytest.raises(ConfigurationError, match="needs the clients' answers by class"):
         preflight.parse({"acceptance-metric": "balanced-accuracy", "label-counts": "uniform"})
     preflight.parse({"acceptance-metric": "log-loss", "label-counts": "uniform"})
+
+
+def test_the_key_takes_the_metrics_that_there_are() -> None:
+    (info,) = [info for name, _, info in key_table() if name == "acceptance-metric"]
+    assert info.choices == tuple(METRICS)

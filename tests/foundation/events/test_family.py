@@ -87,6 +87,7 @@ EVENTS = [
         (Failure(1, "gone", "north"),),
         1.0,
     ),
+    family.PrivacySpent(3.5, 1e-5, 4, 4, "client-fixed", 1.5, 0.25, None),
     family.RunEnded("failed", "the disk is full"),
 ]
 
