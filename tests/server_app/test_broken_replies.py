@@ -224,8 +224,8 @@ def test_below_min_successful_clients_the_run_fails_and_says_who_and_why(
     text = str(error.value)
     assert f"round 2: {survivors - 1} of 4" in text
     assert "min-successful-clients" in text
-    dropped = ", ".join(str(client) for client in range(survivors - 1, 4))
-    assert f"clients {dropped}: 'weight' holds NaN" in text
+    dropped = ", ".join(f"client {client}" for client in range(survivors - 1, 4))
+    assert f"{dropped}: 'weight' holds NaN" in text
 
 
 def test_a_failed_round_leaves_the_state_before_it_usable(laboratory, curved_clients):
