@@ -25,6 +25,7 @@ from foundation.settings.configuration import (
     as_toml,
     flatten,
     key_table,
+    over_files,
     read_toml,
     typed,
 )
@@ -216,7 +217,7 @@ def _given(chosen: argparse.Namespace) -> dict[str, Any]:
     for file in chosen.config:
         values.update(flatten(read_toml(file)))
     keys = settings(chosen.settings)
-    values.update(keys)
+    values = over_files(values, keys)
     for option, name in (("clients", "num-clients"), ("output", "output-dir")):
         value = getattr(chosen, option)
         if value is None:

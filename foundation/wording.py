@@ -7,6 +7,8 @@ from collections.abc import Collection, Sequence
 
 #: What stands for a number that there is none of.
 NONE = "–"
+#: What to think of where a site does better with a model, or a part of one, of its own.
+OWN_IS_BETTER = "its images may look different there, or its labels be wrong: look at some"
 _MOST_LISTED = 10
 
 

@@ -30,6 +30,7 @@ from foundation.processes import WorkerPool, Workers, threads
 from foundation.progress import PROGRESS
 from foundation.settings.configuration import RunConfiguration
 from foundation.settings.post_training import method_names, methods_for
+from foundation.settings.privacy import PrivacySettings
 from foundation.wording import listed
 from post_training import Method, Settings, chosen
 from post_training.closed_form_head import with_closed_form_head
@@ -379,7 +380,17 @@ def left_out(
             "left out, and no model is kept"
         ]
     found = []
-    if configuration.post_training_for(image_size) != methods_for(asked, image_size, True):
+    names = configuration.post_training_for(image_size)
+    if names == "none":
+        private = configuration.section(PrivacySettings)
+        found.append(
+            f"post-training=auto is none with privacy.clipping={private.clipping}: it would ask "
+            "for one client's model or images at a time, which is not part of ε"
+            if private.on
+            else f"post-training=auto is none with personal={configuration.personal}: the clients' "
+            "models come without their BatchNorm"
+        )
+    elif names != methods_for(asked, image_size, True):
         uniform = configuration.label_counts == "uniform"
         found.append(
             f"post-training={asked} leaves calibration out: "

@@ -74,8 +74,11 @@ def wrapper(configuration: RunConfiguration) -> Strategy:
     if not settings.adapts:
         fixed = _FIXED[settings.clipping](averaging, z, norm, clients)
         return cast(Strategy, fixed)
+    # Andrew et al.'s twentieth is too little noise on the count of few clients. With z on it, the
+    # noise on the sum is of 1.15·z norms.
+    count_noise = settings.count_noise or max(clients / 20, z)
     adaptive = _ADAPTIVE[settings.clipping](
-        averaging, z, clients, norm, clipped_count_stddev=settings.count_noise or None
+        averaging, z, clients, norm, clipped_count_stddev=count_noise
     )
     return cast(Strategy, adaptive)
 
@@ -129,10 +132,14 @@ class Private(FromFlower):
         norm, count = float(self.wrapped.clipping_norm), len(updates)
         self.wrapped.num_sampled_clients = count
         np.random.seed()
+        if self._private.adapts:
+            # Flower 1.42 moves the norm before it adds the noise, and the wrong way: where all
+            # updates are clipped, it would clip the next ones more. A step of 0 holds the norm, so
+            # that the noise is of the norm by which this round was clipped.
+            self.wrapped.clip_norm_lr = 0.0
         combined = super().aggregate(server_round, global_state, updates)
         if self._private.adapts:
-            # Andrew et al., algorithm 1. Flower 1.42 moves the norm the other way: where all
-            # updates are clipped, it clips the next ones more.
+            # Andrew et al., algorithm 1.
             clipped = sum(self._clipped[update.client] for update in updates)
             clipped += np.random.default_rng().normal(0, self.wrapped.clipped_count_stddev)
             whole = 1 - clipped / count
@@ -239,8 +246,9 @@ def require(configuration: RunConfiguration, algorithm: Algorithm) -> None:
         wrapper(run)
     except ValueError as error:
         raise ConfigurationError(
-            f"privacy.count-noise = {settings.count_noise:g} (0: {run.clients_per_round}/20) must "
-            f"be above half of privacy.noise-multiplier = {settings.noise_multiplier:g}"
+            f"privacy.count-noise = {settings.count_noise:g} must be above half of "
+            f"privacy.noise-multiplier = {settings.noise_multiplier:g}: set privacy.count-noise="
+            f"{settings.noise_multiplier:g} or leave it out"
         ) from error
     if (once := epsilon_of(settings.noise_multiplier, 1, settings.delta)) > settings.epsilon > 0:
         raise ConfigurationError(
@@ -250,10 +258,12 @@ def require(configuration: RunConfiguration, algorithm: Algorithm) -> None:
         )
     if settings.delta >= 1 / run.num_clients:
         log.warning(
-            "privacy.delta = %g: with a chance of 1 by the number of clients, %d, one of them "
-            "could be shown to everybody",
+            "privacy.delta = %g is too large: δ is the chance with which ε need not hold. From "
+            "1/num-clients = %.3g on, to publish all images of one client, drawn by lot, would "
+            "count as private. Set it far below, such as privacy.delta=%.1g",
             settings.delta,
-            run.num_clients,
+            1 / run.num_clients,
+            min(1e-5, 0.01 / run.num_clients),
         )
 
 

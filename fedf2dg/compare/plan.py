@@ -21,6 +21,7 @@ from foundation.settings.configuration import (
     brought_sections,
     flatten,
     key_table,
+    over_files,
     toml_tables,
     typed,
     with_present_names,
@@ -122,6 +123,7 @@ def read_plan(
     draft = _Draft()
     for file in files:
         _read(file, draft)
+    given: dict[str, list[Any]] = {}
     for argument in arguments:
         name, separator, text = argument.partition("=")
         if not separator:
@@ -129,7 +131,8 @@ def read_plan(
                 f"{argument!r} is not of the form KEY=VALUE, e.g. strategy=fedavg,scaffold"
             )
         pieces = [text] if name in _WHOLE else text.split(",")
-        _put(draft.base, name, [typed(name, piece.strip()) for piece in pieces])
+        _put(given, name, [typed(name, piece.strip()) for piece in pieces])
+    draft.base = over_files(draft.base, given)
     methods, cells = _multiply_out(draft, parse)
     wanted = baseline or str(draft.table.get("baseline", ""))
     return Plan(

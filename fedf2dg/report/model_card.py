@@ -60,7 +60,7 @@ def model_card(summary: Mapping[str, Any], *, kept: str, model: ModelDescription
         pooled=summary.get("strategy") == "centralized",
         facts=Table("", ["what", "value"], [list(fact) for fact in facts.items()], words=(0, 1)),
         verdicts=[escaped(sentence) for sentence in said],
-        word=found.word,
+        word=escaped(found.word),
         numbers=escaped(f"{numbers} {found.classes}".strip()),
         tables=[table for table in tables if table.rows],
         meaning=f"{MEANING} {own}".strip(),

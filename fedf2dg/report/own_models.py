@@ -11,9 +11,11 @@ from fedf2dg.report.tables import percent
 from foundation.events.family import OwnModels, SiteGain
 from foundation.events.reading import from_json
 from foundation.scores import FEW, Gain
+from foundation.wording import OWN_IS_BETTER
 
 #: Whose model a gain is over.
 OF_SITE, OF_SITES = "the site's own model", "the sites' own models"
+_LOOK = f"{OWN_IS_BETTER[:1].upper()}{OWN_IS_BETTER[1:]}."
 
 
 def meaning(own: OwnModels) -> str:
@@ -24,10 +26,12 @@ def meaning(own: OwnModels) -> str:
         if own.rounds
         else "found a head in closed form on the features of its own images alone"
     )
+    lost = any(gain.high < 0 for site in own.sites if (gain := site.gain))
     return (
         f"Every site {trained}, and showed it to nobody. Both models then classified the images "
         "that the site holds out. Intervals are of 95 % and paired, image by image; a gain whose "
         "interval holds 0 may be chance, and counts as not shown."
+        + (f" Where a site's own model is better: {OWN_IS_BETTER}." if lost else "")
     )
 
 
@@ -50,7 +54,8 @@ def beside(gain: Gain, whose: str = OF_SITE) -> tuple[str, str]:
 def gain_sentence(gain: Gain, whose: str = OF_SITE) -> str:
     """Return the figures behind it."""
     word = "lost" if gain.value < 0 else "gained"
-    return f"Joining {word} {100 * abs(gain.value):.1f} points over {whose} ({_ends(gain)})."
+    said = f"Joining {word} {100 * abs(gain.value):.1f} points over {whose} ({_ends(gain)})."
+    return f"{said} {_LOOK}" if gain.high < 0 and whose == OF_SITE else said
 
 
 def gains_table(own: OwnModels | None) -> Table:

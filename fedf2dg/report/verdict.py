@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -198,7 +198,7 @@ def verdict(
         word = "Worse than guessing" if right.high < most else word
         kind = "bad"
         if knows:
-            word = "Tells classes apart, but is not right more often than guessing"
+            word = "Tells classes apart, but is not shown to be right more often than guessing"
             kind = "unsure"
         elif (right.high >= most or most == 1.0) and share_interval(1.0, outcomes.images)[
             0
@@ -261,10 +261,32 @@ def on_the_whole(evidence: Evidence, names: Sequence[str]) -> tuple[Verdict, str
     """Return the verdict on all images, and the figures behind it as a sentence or two."""
     gain = None if evidence.own is None else evidence.own.gain
     found = verdict(evidence.whole, names, evidence.on, evidence.classes, gain, OF_SITES)
+    found = _with_exceptions(found, evidence, names)
     said = f"{found.numbers[:1].upper()}{found.numbers[1:]}"
     if evidence.also_chose:
         said += " These images also chose the model of several, which flatters it a little."
     return found, said
+
+
+def _with_exceptions(found: Verdict, evidence: Evidence, names: Sequence[str]) -> Verdict:
+    """Name in a verdict on all images the sites where it does not hold."""
+    guessing, semicolon, level = found.word.partition("; ")
+    alone = {site: verdict(images, names) for site, images in evidence.sites.items()}
+    bad = {site: told.word for site, told in alone.items() if told.kind == "bad"}
+    lost = (
+        []
+        if evidence.own is None
+        else [told.name for told in evidence.own.sites if (gain := told.gain) and gain.high < 0]
+    )
+    if bad and guessing.startswith("Better"):
+        joined = "and" if ", but" in guessing else "but"
+        shown = " shown to be" if any(word.startswith("Not") for word in bad.values()) else ""
+        guessing += f", {joined} not{shown} at {listed(list(bad))}"
+    if lost and level.startswith("better"):
+        level += f", but not at {listed(lost)}"
+    if (word := f"{guessing}{semicolon}{level}") == found.word:
+        return found
+    return replace(found, word=word, kind=min(found.kind, "unsure", key=_KINDS.index))
 
 
 def opening(evidence: Evidence, names: Sequence[str]) -> list[Part]:

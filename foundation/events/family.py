@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from foundation.scores import Gain, Outcomes, figures_sentence, metric_of
-from foundation.wording import counted, duration, listed, rounds_left
+from foundation.wording import OWN_IS_BETTER, counted, duration, listed, rounds_left
 
 if TYPE_CHECKING:
     from foundation.models import ModelDescription
@@ -388,7 +388,7 @@ class OwnLayersJudged(Event):
     def sentence(self, rounds: int | None = None) -> str:
         kept = [site.who for site in self.sites if site.kept]
         sites = counted(len(self.sites), "site")
-        named = f": {listed(kept)}" if kept else ""
+        named = f": {listed(kept)}; at such a site, {OWN_IS_BETTER}" if kept else ""
         return f"personal {self.of}: better at {len(kept)} of {sites}{named}"
 
 

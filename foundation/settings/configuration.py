@@ -476,6 +476,19 @@ def toml_tables(path: Path) -> dict[str, Any]:
     return content
 
 
+def over_files(files: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the keys of files with those given over them, whose values may be lists.
+
+    A file whose images are divided otherwise does not know how many folders of sites there are.
+    """
+    values = {**files, **given}
+    folders = ("folders", ["folders"])
+    asked = given.get("partition") in folders and "num-clients" not in given
+    if asked and files.get("partition") not in folders:
+        values.pop("num-clients", None)
+    return values
+
+
 def as_toml(values: Mapping[str, Value]) -> str:
     """Return keys with their values as lines of TOML, which :func:`read_toml` reads."""
     # JSON's scalars are TOML's, finite floats too.

@@ -39,7 +39,7 @@ class PrivacySettings(Section, name="privacy"):
     )
     delta: float = key(
         1e-5,
-        "Chance with which ε need not hold; below 1 by the number of clients.",
+        "Chance with which ε need not hold; far below 1 by the number of clients.",
         symbol="δ",
         above=0.0,
         below=1.0,
@@ -53,7 +53,8 @@ class PrivacySettings(Section, name="privacy"):
     count_noise: float = key(
         0.0,
         "Standard deviation of the noise on how many updates of a round were clipped; more than "
-        "half of privacy.noise-multiplier. 0: a twentieth of the round's clients.",
+        "half of privacy.noise-multiplier. 0: a twentieth of the round's clients, or "
+        "privacy.noise-multiplier where that is more.",
         unit="updates",
         minimum=0.0,
     )

@@ -11,8 +11,10 @@ from pathlib import Path
 
 import pytest
 from flwr.common.config import fuse_dicts, parse_config_args
+from PIL import Image
 
 from fedf2dg import cli
+from fedf2dg.compare import read_plan
 from foundation.data import DataSet
 from foundation.settings.algorithms import MoonSettings
 from foundation.settings.configuration import ConfigurationError, RunConfiguration
@@ -391,3 +393,28 @@ def test_a_preset_and_pairs_are_joined_in_a_file_that_flwr_run_reads(tmp_path, c
     assert fuse_dicts(RunConfiguration().flat(), values)["initial-weights"] == "imagenet"
     assert cli.main([*given, "--write-config", str(tmp_path / "photographs")]) == 2
     assert "NAME.toml" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("sites", [2, 4])
+def test_the_folders_tell_how_many_sites_there_are_whatever_a_preset_says(tmp_path, sites):
+    data, file = tmp_path / "data", tmp_path / "sites.toml"
+    for site in range(sites):
+        for name in ("ants", "bees"):
+            place = data / f"site-{site}" / name
+            place.mkdir(parents=True)
+            Image.new("RGB", (8, 8)).save(place / "0.png")
+    pairs = [f"data-dir={data}", "partition=folders"]
+
+    def clients(*arguments):
+        return cli.configured(cli.parse(["simulate", "--config", *arguments])).num_clients
+
+    assert clients("photographs", *pairs) == sites
+    plan = read_plan([cli.settings_file("photographs")], pairs, preflight.parse)
+    assert plan.cells[0].configuration.num_clients == sites
+    given = ["simulate", "--config", "photographs", *pairs, "--write-config", str(file)]
+    assert cli.main(given) == 0 and clients(str(file)) == sites
+    # What is said of these folders counts, and is held against them later.
+    assert clients("photographs", *pairs, "num-clients=3") == 3
+    assert clients("photographs", *pairs, "--clients", "3") == 3
+    file.write_text('partition = "folders"\nnum-clients = 3\ndataset = "folder"\n')
+    assert clients(str(file), *pairs) == 3

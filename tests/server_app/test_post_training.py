@@ -184,6 +184,23 @@ def test_what_auto_leaves_out_is_named_with_its_reason(keys):
     assert left_out(RunConfiguration.parse({**keys, "stages": "train"}), (32, 32), True) == []
 
 
+@pytest.mark.parametrize(
+    ("keys", "reason"),
+    [
+        ({"privacy.clipping": "server-fixed", "model": "cnn"}, "not part of ε"),
+        ({"personal": "batch-norm"}, "without their BatchNorm"),
+    ],
+)
+@pytest.mark.parametrize("size", [(8, 8), (32, 32)])
+def test_where_auto_is_none_the_reason_is_the_key_that_was_set(keys, reason, size):
+    from server_app.run import left_out
+
+    (said,) = left_out(RunConfiguration.parse(keys), size, has_model=True)
+    key, value = next(iter(keys.items()))
+    assert f"{key}={value}" in said and reason in said
+    assert "generation.place" not in said and "post-training=fedf2dg" not in said
+
+
 def test_a_run_of_the_training_alone_names_no_method(tiny_run):
     run = tiny_run("run", strategy="fedavg", num_server_rounds=1, stages="train")
     assert run.summary()["post_training"] == "none" and run.summary()["left_out"] == []

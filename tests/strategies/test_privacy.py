@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 from foundation.settings.configuration import ConfigurationError
 from server_app import preflight
 from strategies.accountant import epsilon_of
+from strategies.privacy import wrapper
 
 WIDTH, CLIENTS, NORM = 20_000, 4, 0.05
 
@@ -38,27 +39,36 @@ def updates_of(run, before):
     return [stored.read(client)["weight"] - before for client in stored.versions]
 
 
-@pytest.mark.parametrize("clipping", ["server-fixed", "client-fixed"])
+@pytest.mark.parametrize(
+    "clipping", ["server-fixed", "client-fixed", "server-adaptive", "client-adaptive"]
+)
 def test_a_round_is_the_mean_of_clipped_updates_and_noise_of_the_size_asked_for(
     laboratory, wide_clients, clipping
 ):
-    run = laboratory(wide_clients, **keys(clipping))
+    adapts = clipping.endswith("adaptive")
+    settings = {"count-noise": 0.06, "quantile-step": 1.0} if adapts else {}
+    run = laboratory(wide_clients, **keys(clipping, **settings))
     before = run.state["weight"].clone()
     after = run.round()["weight"]
     updates = updates_of(run, before)
     norms = torch.stack([update.norm() for update in updates])
-    if clipping == "client-fixed":
+    if clipping.startswith("client"):
         torch.testing.assert_close(norms, torch.full_like(norms, NORM), rtol=1e-3, atol=0)
     else:
         assert (norms > NORM).all()
     # One client has as much weight as another, however many images it has.
     mean = torch.stack([u * min(1, NORM / float(u.norm())) for u in updates]).mean(0)
     noise = after - before - mean
-    assert float(noise.std()) == pytest.approx(0.1 * NORM / CLIENTS, rel=0.03)
+    # What the noisy count gives away, more noise on the sum makes good (Andrew et al., theorem 1).
+    z = (0.1**-2 - (2 * 0.06) ** -2) ** -0.5 if adapts else 0.1
+    assert float(noise.std()) == pytest.approx(z * NORM / CLIENTS, rel=0.03)
     assert abs(float(noise.mean())) < 5 * float(noise.std()) / math.sqrt(WIDTH)
     notes = run.strategy.outcome.notes
     assert notes["epsilon"] == epsilon_of(0.1, 1, 1e-5)
     assert notes["clipping_norm"] == NORM
+    # All were clipped: the next norm is larger by e^(η·γ), give or take the noise on their number.
+    moved = math.exp(0.5) if adapts else 1.0
+    assert run.strategy.wrapped.clipping_norm == pytest.approx(NORM * moved, rel=0.1)
 
 
 def test_noise_cannot_be_drawn_again_and_grows_where_fewer_answer(laboratory, wide_clients):
@@ -171,7 +181,10 @@ def test_a_budget_is_never_overdrawn(laboratory, wide_clients):
         ({"clip-update-norm": 2.0}, "privacy.clipping does it"),
         ({"server-learning-rate": 0.5}, "scale the noise"),
         ({"privacy.clipping": "client-fixed", "freeze": "encoder"}, "server-fixed"),
-        ({"privacy.clipping": "server-adaptive"}, "count-noise"),
+        (
+            {"privacy.clipping": "server-adaptive", "privacy.count-noise": 0.5},
+            r"count-noise = 0\.5 .* set privacy\.count-noise=1 ",
+        ),
         ({"privacy.epsilon": 0.1}, "one round spends"),
         ({"privacy.clipping": "none", "privacy.epsilon": 3.0}, "privacy.clipping = 'none'"),
     ],
@@ -181,3 +194,22 @@ def test_what_is_not_accounted_for_is_refused_with_the_reason(values, reason):
     preflight.parse(usual)
     with pytest.raises(ConfigurationError, match=reason):
         preflight.parse({**usual, **values})
+
+
+@pytest.mark.parametrize(("clients", "expected"), [(3, 2.0), (100, 5.0)])
+def test_the_usual_noise_on_the_count_works_with_any_number_of_clients(clients, expected):
+    keys = {"num-clients": clients, "privacy.noise-multiplier": 2.0, "model": "cnn"}
+    run = preflight.parse({"strategy": "fedavg", "privacy.clipping": "client-adaptive", **keys})
+    wrapped = wrapper(run)
+    assert wrapped.clipped_count_stddev == expected
+    total = wrapped.noise_multiplier**-2 + (2 * expected) ** -2
+    assert total == pytest.approx(2.0**-2)
+
+
+def test_a_delta_that_protects_nobody_is_said_in_plain_words(app_log):
+    preflight.parse(
+        {"strategy": "fedavg", "model": "cnn", "num-clients": 4}
+        | {"privacy.clipping": "server-fixed", "privacy.delta": 0.25}
+    )
+    assert "privacy.delta = 0.25 is too large" in app_log.text
+    assert "1/num-clients = 0.25" in app_log.text and "privacy.delta=1e-05" in app_log.text

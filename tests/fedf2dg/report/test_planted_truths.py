@@ -106,7 +106,10 @@ FINE = ("Better than guessing; ", ("good", "unsure"))
         ),
         (
             wrong_labels,
-            (f"Better than guessing; not shown to be better than {OWNS}", ("unsure",)),
+            (
+                f"Better than guessing, but not at west; not shown to be better than {OWNS}",
+                ("unsure",),
+            ),
             # Nobody can learn them: its own model is no better.
             (f"Worse than guessing; not shown to be better than {OWN}", ("bad",)),
             FINE,
@@ -119,7 +122,7 @@ FINE = ("Better than guessing; ", ("good", "unsure"))
         ),
         (
             better_alone,
-            (f"Better than guessing; worse than {OWNS} by ", ("bad",)),
+            (f"Better than guessing, but not at west; worse than {OWNS} by ", ("bad",)),
             (f"Worse than guessing; worse than {OWN} by ", ("bad",)),
             FINE,
         ),

@@ -13,7 +13,7 @@ import pytest
 from fedf2dg.report import RunRecord, write_report
 from fedf2dg.report.judgements import helped, plain
 from fedf2dg.report.model_card import model_card
-from fedf2dg.report.own_models import gains_table
+from fedf2dg.report.own_models import gains_table, meaning
 from fedf2dg.report.report import title
 from fedf2dg.report.verdict import (
     Evidence,
@@ -21,6 +21,7 @@ from fedf2dg.report.verdict import (
     classes_table,
     figures_table,
     lines,
+    on_the_whole,
     sites_table,
     verdict,
 )
@@ -48,6 +49,8 @@ GOOD = planted([[30, 2, 1], [2, 30, 1], [1, 1, 30]])
 ALWAYS_CAT = planted([[58, 0, 0], [21, 0, 0], [21, 0, 0]])
 ONE_UNLEARNABLE = planted([[40, 0, 0], [0, 40, 0], [14, 14, 2]])
 WRONG_LABELS = planted([[2, 28, 2], [27, 2, 3], [3, 25, 2]])
+MANY = planted([[300, 9, 9], [9, 300, 9], [9, 9, 300]])
+UNTOLD = planted([[3, 1, 0], [1, 3, 1], [0, 1, 0]])
 HALF_BLIND = planted([[300, 3, 3], [20, 5, 2], [20, 1, 6]])
 
 
@@ -58,13 +61,13 @@ HALF_BLIND = planted([[300, 3, 3], [20, 5, 2], [20, 1, 6]])
         (ALWAYS_CAT, "Guessing", "bad"),
         (ONE_UNLEARNABLE, "Better than guessing, but blind at some classes", "unsure"),
         (WRONG_LABELS, "Worse than guessing", "bad"),
-        (planted([[3, 1, 0], [1, 3, 1], [0, 1, 0]]), "Not to be told from guessing", "bad"),
+        (UNTOLD, "Not to be told from guessing", "bad"),
         # All right, and no other model could have done better.
         (planted([[1, 0, 0], [0, 0, 0], [0, 0, 0]]), TOO_FEW, "unsure"),
         (planted([[4, 1, 0], [0, 0, 0], [0, 0, 0]]), TOO_FEW, "unsure"),  # one class alone
         (
             HALF_BLIND,
-            "Tells classes apart, but is not right more often than guessing",
+            "Tells classes apart, but is not shown to be right more often than guessing",
             "unsure",
         ),
         (None, "Nobody measured it", "unsure"),
@@ -159,7 +162,8 @@ def test_support_is_marked_where_it_is_small() -> None:
 def test_report_and_card_begin_with_the_verdict(write_run: WriteRun, tmp_path: Path) -> None:
     run = write_run(tmp_path, clients=3, classes=3, class_names=NAMES, rounds=2, epochs=2)
     summary = json.loads((run / "summary.json").read_text())
-    word = verdict(evidence(summary).whole, NAMES).word
+    word = on_the_whole(evidence(summary), NAMES)[0].word
+    assert word.endswith(" at south")
     (run / "summary.json").write_text(json.dumps(summary))
     page = write_report(run).read_text("utf-8")
     first = page.index(f">{word}.<")
@@ -219,6 +223,33 @@ def test_joining_is_held_against_the_sites_own_models() -> None:
     assert "; not shown to be better than the sites' own models: " in whole
     assert f"({100 * gain.low:+.1f} to {100 * gain.high:+.1f})" in whole
     assert [row[0] for row in gains_table(found.own).rows] == ["all", "south", "west", "north"]
+    # The site that does better alone is told what may be the reason, and nobody else.
+    hints = [line.split(":")[0] for line in lines(found, NAMES) if "labels be wrong" in line]
+    assert hints == ["south"] and found.own and "labels be wrong" in meaning(found.own)
+
+
+@pytest.mark.parametrize(
+    ("sites", "word", "kind"),
+    [
+        ({"a": GOOD, "b": GOOD}, "Better than guessing", "good"),
+        ({"a": MANY, "b": WRONG_LABELS}, "Better than guessing, but not at b", "unsure"),
+        ({"a": MANY, "b": UNTOLD}, "Better than guessing, but not shown to be at b", "unsure"),
+        ({"a": WRONG_LABELS, "b": WRONG_LABELS}, "Worse than guessing", "bad"),
+    ],
+)
+def test_the_whole_does_not_hide_a_bad_site(
+    sites: dict[str, Outcomes], word: str, kind: str
+) -> None:
+    found, _ = on_the_whole(Evidence(Outcomes.sum(list(sites.values())), sites=sites), NAMES)
+    assert (found.word, found.kind) == (word, kind)
+
+
+def test_the_whole_names_the_site_that_does_better_alone() -> None:
+    summary: dict[str, Any] = {"own_models": own_models(("a", 98, 60, 2), ("b", 94, 2, 20))}
+    own = Evidence.of(summary).own
+    found, _ = on_the_whole(Evidence(GOOD, own=own), NAMES)
+    assert found.word.endswith("better than the sites' own models by 20.8 points, but not at b")
+    assert found.kind == "unsure"
 
 
 def test_a_good_model_that_a_site_does_better_without_is_no_good_news() -> None:
