@@ -301,9 +301,15 @@ class DiskError(ExpectedError, OSError):
 
 @contextmanager
 def machine_errors_explained(directory: Path) -> Iterator[None]:
-    """Say of errors of the machine what is saved of a run, and how to go on; all others pass."""
+    """Say of errors of the machine what is saved of a run, and how to go on; all others pass.
+
+    Of an interruption the log says it.
+    """
     try:
         yield
+    except KeyboardInterrupt:
+        log.warning(_saved(directory))
+        raise
     except ProcessDied as error:
         remedy = "Free some memory, or take fewer processes (processes=1: none but this one)"
         raise ProcessDied(f"{str(error).rstrip('.')}. {_saved(directory, remedy)}") from error
@@ -318,9 +324,11 @@ def machine_errors_explained(directory: Path) -> Iterator[None]:
         raise
 
 
-def _saved(directory: Path, remedy: str) -> str:
+def _saved(directory: Path, remedy: str = "") -> str:
     steps = sorted(path.name[5:] for path in directory.glob("checkpoints/[0-9]*"))
     if not (directory / "config.json").is_file():
-        return f"Nothing of the run is saved. {remedy}, and start it again"
+        start = f"{remedy}, and start it again" if remedy else "Start it again"
+        return f"Nothing of the run is saved. {start}"
     saved = f"The run is saved up to step {steps[-1]}" if steps else "No step of the run is saved"
-    return f"{saved}. {remedy}, then go on with resume-from={directory}"
+    go_on = f"{remedy}, then go on" if remedy else "Go on"
+    return f"{saved}. {go_on} with resume-from={directory}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import logging
 import os
 from pathlib import Path
 
@@ -60,6 +61,18 @@ def test_a_process_that_died_says_what_is_saved(tmp_path: Path) -> None:
         machine_errors_explained(tmp_path),
     ):
         raise ProcessDied("its process ended (out of memory?)")
+
+
+def test_whoever_interrupts_a_run_hears_how_to_go_on(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logging.getLogger("flwr"), "propagate", True)
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "checkpoints" / "0001-train-0001").mkdir(parents=True)
+    with pytest.raises(KeyboardInterrupt), machine_errors_explained(tmp_path):
+        raise KeyboardInterrupt
+    said = f"saved up to step train-0001. Go on with resume-from={tmp_path}"
+    assert said in caplog.text
 
 
 def test_other_errors_pass(tmp_path: Path) -> None:
