@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -130,7 +131,7 @@ def write_evaluation(
     """
     names = model.classes
     told = {name: as_table(outcomes, names) for name, outcomes in found.folders.items()}
-    content = {"site": site} if site else {}
+    content: dict[str, Any] = {"site": site} if site else {}
     content |= {"classes": list(names), "all": as_table(found.whole, names), "folders": told}
     directory.mkdir(parents=True, exist_ok=True)
     write_whole(directory / of_site(FIGURES, site), json.dumps(content, indent=1) + "\n")
