@@ -383,9 +383,10 @@ def _evaluate(chosen: argparse.Namespace) -> int:
 
     model = load_model(chosen.model, site=chosen.site)
     found = evaluate(model, chosen.folders, lambda line: print(line, file=sys.stderr))
-    for line in said(model, found, Path(chosen.model)):
+    run, site = Path(chosen.model), chosen.site
+    for line in said(model, found, run, site):
         print(line)
-    print(write_evaluation(model, found, chosen.output or chosen.model, Path(chosen.model)))
+    print(write_evaluation(model, found, chosen.output or run, run, site))
     return FAILED if found.unread else 0
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -118,32 +121,49 @@ def own_models_of(run: Path) -> OwnModels | None:
         return None
 
 
-def write_evaluation(model: TrainedModel, found: Evaluation, directory: Path, run: Path) -> Path:
+def write_evaluation(
+    model: TrainedModel, found: Evaluation, directory: Path, run: Path, site: str = ""
+) -> Path:
     """Write the figures (JSON) and the page into a directory, and return the page.
 
-    ``run`` is where the model comes from, whose summary may tell more of it.
+    ``run`` is where the model comes from, whose summary may tell more of it. With a ``site``, whose
+    own part the model has, both files bear its name, so that they replace no other model's.
     """
     names = model.classes
     told = {name: as_table(outcomes, names) for name, outcomes in found.folders.items()}
-    content = {"classes": list(names), "all": as_table(found.whole, names), "folders": told}
+    content: dict[str, Any] = {"site": site} if site else {}
+    content |= {"classes": list(names), "all": as_table(found.whole, names), "folders": told}
     directory.mkdir(parents=True, exist_ok=True)
-    write_whole(directory / FIGURES, json.dumps(content, indent=1) + "\n")
+    write_whole(directory / of_site(FIGURES, site), json.dumps(content, indent=1) + "\n")
     facts = Facts({"folders": ", ".join(found.folders), "not read": str(found.unread)})
-    title = f"A classifier of {counted(len(names), 'class', 'classes')} on labelled images"
+    whose = f", as site {site} uses it," if site else ""
+    title = f"A classifier of {counted(len(names), 'class', 'classes')}{whose} on labelled images"
     parts = [*details(found.evidence, names), *found.wrong.section()]
     if (own := own_models_of(run)) is not None:
         note = f"In the run that the model comes from, on other images. {meaning(own)}"
         table = gains_table(own)
         parts.insert(0, Section(table.title, [table, Note(note, "note")]))
-    page = directory / PAGE
+    page = directory / of_site(PAGE, site)
     write_whole(page, Document(title, [*opening(found.evidence, names), facts], parts).html())
     return page
 
 
-def said(model: TrainedModel, found: Evaluation, run: Path) -> list[str]:
+def of_site(file: str, site: str) -> str:
+    """Return a file's name with that of a site, or of its folder, in it; "a.json", "a-north.json".
+
+    Names that differ in signs that a file's cannot have are told apart by a digest.
+    """
+    path, safe = Path(file), re.sub(r"[^\w.-]+", "-", site).strip("-.")[-80:]
+    if safe != site:
+        safe = f"{safe}-{hashlib.sha256(site.encode()).hexdigest()[:6]}"
+    return f"{path.stem}-{safe}{path.suffix}" if site else file
+
+
+def said(model: TrainedModel, found: Evaluation, run: Path, site: str = "") -> list[str]:
     """Return the verdict and the figures as a terminal shows them."""
     evidence, own = found.evidence, own_models_of(run)
-    told = [*lines(evidence, model.classes), figures_table(evidence).terminal()]
+    told = [f"The model as site {site} uses it:"] if site else []
+    told += [*lines(evidence, model.classes), figures_table(evidence).terminal()]
     if own is not None:
         told += ["What joining gained in its run:", gains_table(own).terminal()]
     return [plain(line) for line in told]

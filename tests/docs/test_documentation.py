@@ -18,6 +18,7 @@ from PIL import Image
 
 from fedf2dg import cli
 from fedf2dg.compare import read_plan
+from fedf2dg.deployment.example_sites import write_example_sites
 from foundation.settings.configuration import key_table
 from server_app import preflight
 from tests.docs import pages
@@ -88,13 +89,15 @@ def test_there_are_commands_to_check():
     assert len(WITH_EXAMPLES) >= 4
 
 
-def test_fedf2dg_commands_are_understood(monkeypatch):
+def test_fedf2dg_commands_are_understood(tmp_path, monkeypatch):
     """Known command, options, keys and values; those of pages with own code are run below."""
     monkeypatch.chdir(ROOT)
+    write_example_sites(tmp_path / "sites")  # folders of sites tell how many there are
     for command in documented("fedf2dg"):
         if command.page in WITH_EXAMPLES:
             continue
         arguments = [word.replace("RUN_DIR", "runs/a") for word in command.words[1:]]
+        arguments = [word.replace("/path/to", str(tmp_path)) for word in arguments]
         try:
             chosen = cli.parse(arguments)
             if arguments[0] == "simulate":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +13,9 @@ from PIL import Image
 from sklearn import metrics
 
 from fedf2dg import cli, load_model
-from fedf2dg.use.evaluate import FIGURES, PAGE
+from fedf2dg.use.evaluate import FIGURES, PAGE, of_site
 from foundation.models import ModelDescription, cpu_state, write_model
+from foundation.models.personal import OwnLayers, SiteFolder
 from foundation.scores import Outcomes
 
 NAMES = ("cat", "dog", "owl")
@@ -80,6 +82,35 @@ def test_figures_are_scikit_learns_on_the_single_predictions(
     cli.main(["evaluate", str(model), str(sites / "south"), "--output", str(tmp_path / "alone")])
     alone = json.loads((tmp_path / "alone" / FIGURES).read_text())
     assert alone["all"] == told["folders"]["south"]
+
+
+def test_a_site_s_own_part_is_named_and_replaces_no_other_page(
+    model: Path, sites: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place, own = tmp_path / "clinic a", load_model(model)
+    state = own.network.state_dict()
+    last = {name: 0 * value for name, value in state.items() if name in list(state)[-2:]}
+    SiteFolder(place).keep(state, OwnLayers("head", last, True))
+    given = ["evaluate", str(model), str(sites / "south"), "--output", str(tmp_path)]
+    assert cli.main(given) == 0
+    before = [(tmp_path / name).read_bytes() for name in (PAGE, FIGURES)]
+    capsys.readouterr()
+    assert cli.main([*given, "--site", str(place)]) == 0
+    first, *_, last_line = capsys.readouterr().out.splitlines()
+    assert str(place) in first
+    page = Path(last_line)
+    assert page.parent == tmp_path and page.name == of_site(PAGE, str(place))
+    assert f"as site {place} uses it" in page.read_text("utf-8")
+    told = json.loads((tmp_path / of_site(FIGURES, str(place))).read_text())
+    assert told["site"] == str(place) and told["all"]["images"] == 20
+    assert [(tmp_path / name).read_bytes() for name in (PAGE, FIGURES)] == before
+
+
+def test_files_of_sites_have_safe_names_of_their_own() -> None:
+    assert of_site(PAGE, "") == PAGE and of_site(PAGE, "north") == "evaluation-north.html"
+    names = {of_site(PAGE, site) for site in ("a b", "a/b", "a-b", "../a/b", "..", "x" * 300)}
+    assert len(names) == 6
+    assert all(re.fullmatch(r"evaluation-[\w-]{1,100}\.html", name) for name in names)
 
 
 def test_the_page_shows_every_wrong_image(model: Path, sites: Path, tmp_path: Path) -> None:
