@@ -20,6 +20,7 @@ from foundation.messages.content import Content, Received
 from foundation.messages.records import InvalidContent, template
 from foundation.models import State, load_state
 from foundation.models.class_statistics import ClassSums, class_sums, noised
+from foundation.models.closed_form import FeatureSums
 from foundation.settings.configuration import ConfigurationError, RunConfiguration
 
 from .label_counts import shareable_counts
@@ -132,6 +133,20 @@ def tell(site: Site, asked: Received) -> Content:
         sums = noised(sums, scale, torch.Generator().manual_seed(_noise_seed(site, state)))
     told = shareable_counts(site) if configuration.generation.place == "server" else None
     return ClientStatistics(batches.samples, sums, told).content(bool(asked.setting("single")))
+
+
+def own_features(site: Site) -> tuple[FeatureSums, Tensor]:
+    """Add up the resident model's features of the site's training images; nothing of it is told.
+
+    The sums are of the classes that the site has images of; which these are, (C,) bool, comes with
+    them.
+    """
+    counts = torch.from_numpy(site.data().label_counts())
+    batches = site.inputs(ordered=True).ordered()
+    sums = class_sums(site.model(), batches, counts, means=True, moment=True)
+    assert sums.moment is not None and sums.feature_sums is not None
+    known = counts > 0
+    return FeatureSums(sums.moment, sums.feature_sums[known], counts[known]), known
 
 
 def _kept_back(configuration: RunConfiguration) -> str:

@@ -12,30 +12,24 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch import Tensor
 from torch.nn import functional as F
 
 from foundation.messages.content import Content, Received
 from foundation.messages.participants import Participant, Participants
-from foundation.models import State, load_state
-from foundation.models.class_statistics import class_sums
+from foundation.models import Classifier, State, load_state
 from foundation.models.closed_form import (
     SOLVERS,
     TEMPERATURES,
-    FeatureSums,
     cross_validated,
     likely_temperature,
 )
-from foundation.models.head import with_head
+from foundation.models.head import LinearHead, with_head
 from foundation.scores import Outcomes
 from foundation.settings.calibration import HeadSettings
 
-from .evaluation import (
-    Counts,
-    Scores,
-    checked_confusion,
-    held_out_counts,
-    tells_classes,
-)
+from .class_statistics import own_features
+from .evaluation import Counts, Scores, checked_confusion, held_out_counts, tells_classes
 from .question import Question, Request, Site
 
 #: The first and the second candidate of the counts.
@@ -100,27 +94,25 @@ def _take_own_head(site: Site) -> None:
     and as sure of itself as the held-out images permit, which changes no answer.
     """
     model, wanted = site.model(), site.configuration.section(HeadSettings)
-    counts = torch.from_numpy(site.data().label_counts())
-    found = class_sums(model, site.inputs(ordered=True).ordered(), counts, means=True, moment=True)
-    assert found.moment is not None and found.feature_sums is not None
-    known = counts > 0
-    weight = torch.zeros_like(found.feature_sums)
-    bias = torch.full((len(counts),), _NEVER, dtype=weight.dtype)
-    bias[known] = 0.0
-    if int(known.sum()) > 1:
-        sums = FeatureSums(found.moment, found.feature_sums[known], counts[known])
+    sums, known = own_features(site)
+    head = LinearHead(torch.zeros_like(sums.sums), torch.zeros(len(sums.sums)).double())
+    if len(sums.sums) > 1:
         solve = SOLVERS["discriminant" if wanted.of == "auto" else wanted.of]
         head = solve(sums, cross_validated(sums), wanted.balanced)
-        weight[known], bias[known] = head.weight, head.bias
-    state = model.state_dict()
-    load_state(model, with_head(state, "head", weight, bias))
+    _put_in(model, head, known)
     images = site.judging_images()
     rows = known.to(images.labels.device)[images.labels]
     logits, labels = images.predictions(model).logits[rows].double(), images.labels[rows]
     losses = [float(F.cross_entropy(logits / t, labels, reduction="sum")) for t in TEMPERATURES]
-    scale = 1 / likely_temperature(losses)
-    bias[known] *= scale
-    load_state(model, with_head(state, "head", scale * weight, bias))
+    _put_in(model, head.scaled(1 / likely_temperature(losses)), known)
+
+
+def _put_in(model: Classifier, head: LinearHead, known: Tensor) -> None:
+    """Give a model a head of the known classes, (C,) bool, that never answers another."""
+    weight = torch.zeros(len(known), head.weight.shape[1]).double()
+    bias = torch.full((len(known),), _NEVER).double()
+    weight[known], bias[known] = head.weight, head.bias
+    load_state(model, with_head(model.state_dict(), "head", weight, bias))
 
 
 question = Question("own_model", tell)

@@ -13,14 +13,14 @@ import torch
 from foundation.messages.content import Content, Received
 from foundation.models import State, load_state
 from foundation.models.batch_norm import pooled_statistics, with_statistics
-from foundation.models.class_statistics import class_sums
-from foundation.models.closed_form import FeatureSums, shrunk_towards
+from foundation.models.closed_form import shrunk_towards
 from foundation.models.head import LinearHead, head_name, head_parameters, with_head
 from foundation.models.personal import OwnLayers
 from foundation.scores import surely_more
 from foundation.settings.configuration import ConfigurationError
 
 from .batch_norm import measured_inputs
+from .class_statistics import own_features
 from .evaluation import EvaluationRequest, Scores, evaluated
 from .question import Question, Site
 
@@ -47,13 +47,8 @@ def own_head(site: Site, shared: State) -> State:
     """
     model = site.model()
     load_state(model, shared)
-    counts = torch.from_numpy(site.data().label_counts())
-    batches = site.inputs(ordered=True).ordered()
-    sums = class_sums(model, batches, counts, means=True, moment=True)
-    assert sums.moment is not None and sums.feature_sums is not None
-    known, name = counts > 0, head_name(model)
+    (features, known), name = own_features(site), head_name(model)
     weight, bias = head_parameters(shared, name)
-    features = FeatureSums(sums.moment, sums.feature_sums[known], counts[known])
     head, _ = shrunk_towards(features, LinearHead(weight[known], bias[known]))
     new = head.within(LinearHead(weight, bias), known)
     return with_head(shared, name, new.weight, new.bias)

@@ -49,9 +49,8 @@ class Journal:
         """Make a finished step durable, with what others have put into the state."""
         self.ledger.note_total_time()
         self.state.completed.append(step)
-        for run in reversed(self.state.runs):
-            self.state.runs[run] = rounds_done(self.state.completed)
-            break  # the last one is this process's
+        if runs := self.state.runs:
+            runs[list(runs)[-1]] = rounds_done(self.state.completed)  # the last is this process's
         self.state.metrics_position = self.record.position()
         self.checkpoints.save(self.state)
 

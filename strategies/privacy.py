@@ -13,7 +13,6 @@ import logging
 import math
 from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
@@ -29,7 +28,6 @@ from flwr.serverapp.strategy import (
 )
 
 from foundation.events.family import PrivacySpent
-from foundation.messages.participants import Participants
 from foundation.messages.records import InvalidContent
 from foundation.models import State, StateLayout
 from foundation.models.aggregation import update_norm
@@ -90,15 +88,9 @@ class Private(FromFlower):
     fewest_replies = staticmethod(lambda _: 1)  # type: ignore[assignment]
     wrapped: Any
 
-    def __init__(
-        self,
-        configuration: RunConfiguration,
-        layout: StateLayout,
-        directory: Path,
-        participants: Participants,
-    ) -> None:
-        super().__init__(configuration, layout, directory, participants)
-        self._private = configuration.section(PrivacySettings)
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._private = self.configuration.section(PrivacySettings)
         #: How many of the rounds' sums each client is in.
         self._taken: Counter[int] = Counter()
         self._rounds = 0

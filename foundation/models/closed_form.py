@@ -54,15 +54,19 @@ class FeatureSums:
         return self.counts.double() / self.images
 
     @property
+    def mean(self) -> Tensor:
+        """(d,), m, the mean of all features."""
+        return self.sums.double().sum(0) / self.images
+
+    @property
     def centred(self) -> Tensor:
-        """(C, d), s_c − n_c·m, m being the mean of all features."""
-        mean = self.sums.double().sum(0) / self.images
-        return self.sums.double() - self.counts.double().unsqueeze(1) * mean
+        """(C, d), s_c − n_c·m."""
+        return self.sums.double() - self.counts.double().unsqueeze(1) * self.mean
 
     @cached_property
     def total(self) -> Scatter:
         """T = A − n·m·mᵀ."""
-        mean = self.sums.double().sum(0) / self.images
+        mean = self.mean
         return Scatter.of(self.moment.double() - self.images * torch.outer(mean, mean))
 
     @cached_property
@@ -191,7 +195,7 @@ def ridge_head(sums: FeatureSums, strength: float, balanced: bool = False) -> Li
     Balanced, the indicator of class c is divided by C·n_c/n (Fed3R, Fanì et al. 2024).
     """
     weight = sums.total.solved(strength, sums.centred.T).T
-    bias = sums.shares - weight @ (sums.sums.double().sum(0) / sums.images)
+    bias = sums.shares - weight @ sums.mean
     each = 1 / (len(bias) * sums.shares) if balanced else torch.ones_like(bias)
     return LinearHead(each.unsqueeze(1) * weight, each * bias)
 
