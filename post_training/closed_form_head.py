@@ -13,16 +13,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from foundation.events.family import Calibrated
 from foundation.models import State
 from foundation.models.closed_form import (
     SOLVERS,
-    TEMPERATURES,
     FeatureSums,
     cross_validated,
     likely_temperature,
+    temperatures,
 )
 from foundation.models.head import LinearHead, head_name, head_parameters, with_head
 from foundation.scores import paired_standard_error
@@ -32,7 +32,6 @@ from questions.class_statistics import ClassStatistics, StatisticsRequest
 from questions.evaluation import Scores
 from questions.heads import HeadsRequest
 
-from .calibration.linear_head import logit_spread
 from .method import LARGEST_ANSWER, Method, NoAnswer, Settings
 from .trained import Trained
 
@@ -96,11 +95,14 @@ def _fitted(trained: Trained, told: ClassStatistics, wanted: HeadSettings) -> St
     old = LinearHead(*head_parameters(state, name))
     grid = grid_of(sums, wanted)
     first = grid[0].head
-    scores = _scored(trained, state, [c.head.within(old, known) for c in grid], first, old, known)
+    tried = temperatures(sums.spread(first))
+    asked = [*(c.head for c in grid), *(first.scaled(1 / t) for t in tried)]
+    scores = _scored(trained, state, [head.within(old, known) for head in asked])
     place = better_than_first(scores, len(grid)) if scores is not None else 0
     temperature = 1.0
     if scores is not None:
-        temperature = likely_temperature(scores.loss[len(grid) :].tolist())
+        losses = scores.loss[len(grid) :].tolist()
+        temperature = likely_temperature(dict(zip(tried, losses, strict=True)))
     else:
         log.warning("nobody holds images out: the head is not judged, and surer than it should be")
     chosen = grid[place]
@@ -129,15 +131,11 @@ def grid_of(sums: FeatureSums, wanted: HeadSettings) -> list[Candidate]:
     except ValueError as error:
         raise NoAnswer(f"a head in closed form: {error}") from error
     found = list(_candidates(sums, strength, wanted))
-    within = sums.within
-    covariance = within.vectors @ (within.values.unsqueeze(1) * within.vectors.T) / sums.images
-
-    def spread(head: LinearHead) -> float:
-        return logit_spread(head, sums.means, covariance, sums.shares)
-
-    size = spread(found[0].head)
+    size = sums.spread(found[0].head)
     return [
-        Candidate(c.form, c.strength, c.head.scaled(size / own if (own := spread(c.head)) else 1.0))
+        Candidate(
+            c.form, c.strength, c.head.scaled(size / own if (own := sums.spread(c.head)) else 1.0)
+        )
         for c in found
     ]
 
@@ -150,18 +148,10 @@ def _candidates(sums: FeatureSums, strength: float, wanted: HeadSettings) -> Ite
                 yield Candidate(form, r, solved(sums, r, wanted.balanced))
 
 
-def _scored(
-    trained: Trained,
-    state: State,
-    heads: list[LinearHead],
-    first: LinearHead,
-    old: LinearHead,
-    known: Tensor,
-) -> Scores | None:
-    """Have the clients judge the grid, and the first head at every temperature."""
-    asked = [*heads, *(first.scaled(1 / t).within(old, known) for t in TEMPERATURES)]
-    weight = torch.stack([head.weight for head in asked])
-    bias = torch.stack([head.bias for head in asked])
+def _scored(trained: Trained, state: State, heads: list[LinearHead]) -> Scores | None:
+    """Have the clients judge heads."""
+    weight = torch.stack([head.weight for head in heads])
+    bias = torch.stack([head.bias for head in heads])
     return trained.ask(HeadsRequest(state, weight, bias))
 
 

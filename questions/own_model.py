@@ -20,9 +20,9 @@ from foundation.messages.participants import Participant, Participants
 from foundation.models import Classifier, State, load_state
 from foundation.models.closed_form import (
     SOLVERS,
-    TEMPERATURES,
     cross_validated,
     likely_temperature,
+    temperatures,
 )
 from foundation.models.head import LinearHead, with_head
 from foundation.scores import Outcomes
@@ -103,7 +103,10 @@ def _take_own_head(site: Site) -> None:
     images = site.judging_images()
     rows = known.to(images.labels.device)[images.labels]
     logits, labels = images.predictions(model).logits[rows].double(), images.labels[rows]
-    losses = [float(F.cross_entropy(logits / t, labels, reduction="sum")) for t in TEMPERATURES]
+    losses = {
+        t: float(F.cross_entropy(logits / t, labels, reduction="sum"))
+        for t in temperatures(sums.spread(head))
+    }
     _put_in(model, head.scaled(1 / likely_temperature(losses)), known)
 
 

@@ -12,7 +12,8 @@ analysis is ridge regression with other scales (Hastie, Buja and Tibshirani 1995
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -20,7 +21,7 @@ import torch
 from torch import Tensor
 
 from .class_statistics import class_means
-from .head import LinearHead
+from .head import LinearHead, logit_spread
 
 # Of the mean eigenvalue: what strengths are tried.
 _STRENGTHS = torch.logspace(-4, 2, 61, dtype=torch.float64)
@@ -76,6 +77,16 @@ class FeatureSums:
         return Scatter.of(
             self.moment.double() - means.T @ (self.counts.double().unsqueeze(1) * means)
         )
+
+    @cached_property
+    def covariance(self) -> Tensor:
+        """(d, d), S/n."""
+        within = self.within
+        return within.vectors @ (within.values.unsqueeze(1) * within.vectors.T) / self.images
+
+    def spread(self, head: LinearHead) -> float:
+        """Return the :func:`.logit_spread` of a head over the images."""
+        return logit_spread(head, self.means, self.covariance, self.shares)
 
 
 @dataclass(frozen=True)
@@ -227,14 +238,24 @@ SOLVERS: dict[str, Callable[[FeatureSums, float, bool], LinearHead]] = {
     "ridge": ridge_head,
     "nearest-mean": nearest_mean_head,
 }
-#: Temperatures that are tried on held-out images. Taken is the largest whose likelihood is within
-#: the 95 % interval (Wilks 1938): few images that are all classified correctly would make a head
-#: ever surer.
-TEMPERATURES = tuple(2.0**power for power in range(-2, 10))
+# Powers of 2 that are tried as temperatures, however little spread the logits are; and at the most.
+_LEAST, _USUAL, _MOST = -2, 9, 40
+# Taken is the largest temperature whose likelihood is within the 95 % interval (Wilks 1938): few
+# images that are all classified correctly would make a head ever surer.
 _WITHIN = 1.92
 
 
-def likely_temperature(losses: Sequence[float]) -> float:
-    """Return which of :data:`TEMPERATURES` is taken, by the sum of losses at each."""
-    most = min(losses) + _WITHIN
-    return max(t for t, loss in zip(TEMPERATURES, losses, strict=True) if loss <= most)
+def temperatures(spread: float) -> tuple[float, ...]:
+    """Return the temperatures to try on held-out images, of a head whose logits are so spread.
+
+    Fewer images than features, hardly regularised, make a head of any size: the largest
+    temperature leaves its logits next to nothing.
+    """
+    reach = math.ceil(math.log2(spread)) if 1 < spread < math.inf else 0
+    return tuple(2.0**power for power in range(_LEAST, min(max(_USUAL, reach), _MOST) + 1))
+
+
+def likely_temperature(losses: Mapping[float, float]) -> float:
+    """Return which temperature is taken, by the sum of losses at each."""
+    most = min(losses.values()) + _WITHIN
+    return max(t for t, loss in losses.items() if loss <= most)

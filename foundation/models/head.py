@@ -5,6 +5,7 @@ C is the number of classes, d that of features.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -39,6 +40,19 @@ class LinearHead:
         weight[known] = self.weight + (old.weight[known].mean(0) - self.weight.mean(0))
         bias[known] = self.bias + (old.bias[known].mean() - self.bias.mean())
         return LinearHead(weight, bias)
+
+
+def logit_spread(head: LinearHead, means: Tensor, covariance: Tensor, shares: Tensor) -> float:
+    """Return the root mean square of the logits, less their mean over the classes.
+
+    With W' and b' the head less the mean of its rows, the mean of ‖W'f + b'‖²/C over features f of
+    the classes is Σ_c π_c·‖W'μ_c + b'‖²/C + tr(W'ΣW'ᵀ)/C. Two heads of the same spread are about as
+    sure of themselves; the quotient of two spreads is a temperature. π sums to 1.
+    """
+    weight, bias = head.weight - head.weight.mean(0), head.bias - head.bias.mean()
+    between = shares.double() @ (means.double() @ weight.T + bias).square().mean(1)
+    within = ((weight @ covariance.double()) * weight).sum(1).mean()
+    return math.sqrt(float(between + within))
 
 
 def head_name(model: nn.Module) -> str:

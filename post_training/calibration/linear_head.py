@@ -5,8 +5,6 @@ All in float64. C is the number of classes, d that of features.
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -32,19 +30,6 @@ def discriminant_head(means: Tensor, covariance: Tensor, shares: Tensor) -> Line
     weight = torch.linalg.solve(covariance.double(), means.double().T).T
     bias = shares.double().log() - 0.5 * (weight * means.double()).sum(1)
     return LinearHead(weight, bias)
-
-
-def logit_spread(head: LinearHead, means: Tensor, covariance: Tensor, shares: Tensor) -> float:
-    """Return the root mean square of the logits, less their mean over the classes.
-
-    With W' and b' the head less the mean of its rows, the mean of ‖W'f + b'‖²/C over features f of
-    the classes is Σ_c π_c·‖W'μ_c + b'‖²/C + tr(W'ΣW'ᵀ)/C. Two heads of the same spread are about as
-    sure of themselves; the quotient of two spreads is a temperature. π sums to 1.
-    """
-    weight, bias = head.weight - head.weight.mean(0), head.bias - head.bias.mean()
-    between = shares.double() @ (means.double() @ weight.T + bias).square().mean(1)
-    within = ((weight @ covariance.double()) * weight).sum(1).mean()
-    return math.sqrt(float(between + within))
 
 
 def trained_head(features: Tensor, labels: Tensor, shares: Tensor) -> LinearHead:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from foundation.events.family import Calibrated
 from foundation.models import State
-from foundation.models.head import LinearHead, head_name, head_parameters, with_head
+from foundation.models.head import LinearHead, head_name, head_parameters, logit_spread, with_head
 from foundation.seeds import CALIBRATION, derived_seed
 from questions.class_statistics import ClassStatistics, StatisticsRequest
 
@@ -19,7 +19,6 @@ from ..trained import Trained
 from .gaussians import Gaussians, gaussians_of
 from .linear_head import (
     discriminant_head,
-    logit_spread,
     trained_head,
     virtual_features,
 )

@@ -11,10 +11,12 @@ from torch.nn import functional as F
 from foundation.models.closed_form import (
     FeatureSums,
     cross_validated,
+    likely_temperature,
     nearest_mean_head,
     regularised_discriminant,
     ridge_head,
     shrunk_towards,
+    temperatures,
 )
 from foundation.models.head import LinearHead
 from post_training.calibration.gaussians import pooled_covariance, shrunk
@@ -180,3 +182,30 @@ def test_a_head_held_by_another_keeps_its_scale_and_does_not_follow_one_that_say
     wrong = start.scaled(-1.0)
     same, strength = shrunk_towards(sums_of(features, labels), wrong)
     assert same is wrong and strength == math.inf
+
+
+def test_the_usual_temperatures_serve_usual_heads_and_no_head_is_too_large() -> None:
+    assert temperatures(0.0) == temperatures(500.0) == tuple(2.0**k for k in range(-2, 10))
+    assert max(temperatures(3e6)) >= 3e6
+    assert len(temperatures(float("inf"))) == len(temperatures(0.0))
+
+
+def test_more_features_than_images_do_not_make_a_head_surer_than_it_is() -> None:
+    """Half of the images that judge have another class's label: no answer is worth a high price."""
+    torch.manual_seed(0)
+    features = torch.randn(60, 400).double() + 0.1
+    labels = torch.arange(60) % CLASSES
+    features[:, 0] += 5.0 * labels
+    sums = sums_of(features, labels)
+    head = regularised_discriminant(sums, 1e-4 * float(sums.total.values.mean()))
+    judged = torch.randn(40, 400).double() + 0.1
+    truth = torch.arange(40) % CLASSES
+    judged[:, 0] += 5.0 * truth
+    told = torch.where(torch.arange(40) < 20, (truth + 1) % CLASSES, truth)
+    logits = head.logits(judged)
+
+    def loss(temperature: float) -> float:
+        return float(F.cross_entropy(logits / temperature, told, reduction="sum"))
+
+    taken = likely_temperature({t: loss(t) for t in temperatures(sums.spread(head))})
+    assert loss(taken) <= 40 * math.log(CLASSES) + 2.0 < loss(512.0)
