@@ -1,7 +1,5 @@
 """Local models that :class:`KeepLocalModels` left in a folder, read one at a time."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path

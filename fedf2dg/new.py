@@ -4,8 +4,6 @@ It runs as it is written in both engines, with ``flwr run`` and on real sites. I
 package, which travels in its bundle and is part of the fingerprint that clients compare.
 """
 
-from __future__ import annotations
-
 import keyword
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """The soft labels of pseudo images: what the chosen teacher says of them."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Iterator, Sequence
 

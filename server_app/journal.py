@@ -1,7 +1,5 @@
 """What a run has done: steps, events and sums, all of them durable with every step."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 

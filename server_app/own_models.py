@@ -3,8 +3,6 @@
 One message more, behind everything else: it is about the model that the run keeps.
 """
 
-from __future__ import annotations
-
 import time
 
 from foundation.events.family import OwnModels, SiteGain, failures_of

@@ -1,7 +1,5 @@
 """What sites have of the model for themselves: who judged it better there, and what each keeps."""
 
-from __future__ import annotations
-
 import logging
 import secrets
 import time

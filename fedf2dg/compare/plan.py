@@ -5,8 +5,6 @@ own: ``[plan]`` (title, baseline, note) and ``[variant.NAME]``, one per named me
 in which it departs from the rest of the file.
 """
 
-from __future__ import annotations
-
 import itertools
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence

@@ -4,8 +4,6 @@ A published table is two files of one name: the plan (``NAME.toml``, what ``fedf
 --config`` reads) and what it gave (``NAME.csv``, the ``comparison.csv`` of that day).
 """
 
-from __future__ import annotations
-
 import csv
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass

@@ -5,14 +5,12 @@ result behind that stage. They become a tree: a cell starts from the run that ho
 shares with others, as ``resume-from`` does.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
 from foundation import counted
 from foundation.settings.configuration import STAGES, RunConfiguration, key_table
@@ -74,9 +72,9 @@ class Run:
     name: str
     configuration: RunConfiguration
     path: tuple[str, ...]
-    start: Run | None = None
+    start: Self | None = None
     cells: list[Cell] = field(default_factory=list)
-    followers: list[Run] = field(default_factory=list)
+    followers: list[Self] = field(default_factory=list)
 
     @property
     def stages(self) -> str:

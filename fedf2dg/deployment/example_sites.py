@@ -3,8 +3,6 @@
 The handwritten digits, as files: what hospitals, shops or machines would have of their own.
 """
 
-from __future__ import annotations
-
 import io
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Watch a run that goes on in another process: its events as lines, its report rendered anew."""
 
-from __future__ import annotations
-
 import json
 import time
 from collections.abc import Callable, Sequence

@@ -1,7 +1,5 @@
 """What a run's events make of its pages: pictures, the model's card, the last words, the report."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial

@@ -1,7 +1,5 @@
 """What joining gained a site over a model that it trains alone, in words and as a table."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

@@ -1,7 +1,5 @@
 """What a run's model says of the server's test images, one by one and by site, for its report."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Sequence
 from pathlib import Path

@@ -1,13 +1,11 @@
 """The images that a model takes for another class, as it sees them; the surest answers first."""
 
-from __future__ import annotations
-
 import heapq
 import io
 from base64 import b64decode, b64encode
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,7 +44,7 @@ class WrongImages:
         return {"count": self.count, "kept": kept}
 
     @classmethod
-    def read(cls, found: Mapping[str, Any]) -> WrongImages:
+    def read(cls, found: Mapping[str, Any]) -> Self:
         """Read what :meth:`as_json` returned; KeyError, TypeError or ValueError of others."""
         kept = [
             (float(confidence), int(place), b64decode(png), [str(line) for line in lines])

@@ -1,7 +1,5 @@
 """The in-process grid with its clients in several processes, to use several processors."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable
 from typing import Any
 

@@ -1,7 +1,5 @@
 """How many simulated clients train side by side on a GPU: where it pays, and as memory allows."""
 
-from __future__ import annotations
-
 import logging
 
 import torch

@@ -1,7 +1,5 @@
 """What a trained model can be exported to, and what its card says of its use there."""
 
-from __future__ import annotations
-
 SAFETENSORS, TORCHSCRIPT, ONNX = FORMATS = ("safetensors", "torchscript", "onnx")
 FILES = {SAFETENSORS: "model.safetensors", TORCHSCRIPT: "model.pt", ONNX: "model.onnx"}
 

@@ -3,8 +3,6 @@
 All in float64. C is the number of classes, d that of features.
 """
 
-from __future__ import annotations
-
 import numpy as np
 import numpy.typing as npt
 import torch

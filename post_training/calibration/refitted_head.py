@@ -5,8 +5,6 @@ best head is the linear discriminant, in closed form; with one for each class a 
 virtual features.
 """
 
-from __future__ import annotations
-
 from foundation.events.family import Calibrated
 from foundation.models import State
 from foundation.models.head import LinearHead, head_name, head_parameters, logit_spread, with_head
