@@ -14,8 +14,6 @@ processes (SIGSTOP) and continuing them later: to the others that is the same. M
 with shared pages in parts (PSS). At most ``--at-once`` client processes run at a time.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import os

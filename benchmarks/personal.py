@@ -8,8 +8,6 @@ how many would have by the rule for stages, half a standard error.
 ``python -m benchmarks.personal --seeds 3``.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import tempfile

@@ -4,8 +4,6 @@ It trains, evaluates for servers with Flower's own strategies, and answers every
 :mod:`questions`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import replace
 from functools import lru_cache

@@ -5,8 +5,6 @@ answers with those that came: the server learns nothing of its own. Until it has
 first time, they are the server's.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import nn
 

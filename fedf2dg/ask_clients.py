@@ -4,8 +4,6 @@ The server gives ``post_train(…, ask=AskClients(grid, strategy.kept, classes=C
 answer the query ``predictions`` with :func:`tell_predictions`. C is the number of classes.
 """
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Iterable, Mapping
 

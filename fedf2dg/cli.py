@@ -1,7 +1,5 @@
 """The ``fedf2dg`` command."""
 
-from __future__ import annotations
-
 import argparse
 import io
 import shutil

@@ -4,8 +4,6 @@
 ``kept`` what :func:`fedf2dg.post_train` needs.
 """
 
-from __future__ import annotations
-
 import logging
 import shutil
 from collections.abc import Iterable, Iterator, Mapping

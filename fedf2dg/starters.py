@@ -1,7 +1,5 @@
 """What the command writes to begin with: a Flower app of one's own, and images of three sites."""
 
-from __future__ import annotations
-
 import io
 import keyword
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Packages that are imported from one folder, whatever stands beside a user's script."""
 
-from __future__ import annotations
-
 import importlib.util
 import sys
 from collections.abc import Iterable, Sequence

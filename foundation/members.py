@@ -9,8 +9,6 @@ A user names a member in one of three ways:
 - as ``module:name``, from the folder in which the command is called, or from an installed package.
 """
 
-from __future__ import annotations
-
 import ast
 import importlib
 import importlib.util

@@ -10,8 +10,6 @@ Where this departs from the paper: as DENSE here does; and the weights stay on t
 a step changes whom the ensemble trusts and not how sure it is.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 

@@ -5,8 +5,6 @@ of times: a federated round from the distilled model, hard samples on which loca
 disagree, and distillation again.
 """
 
-from __future__ import annotations
-
 import logging
 import time
 from collections.abc import Iterator, Sequence

@@ -16,8 +16,6 @@ last model counts and not the best on a test set; the images lie within the pixe
 term for BatchNorm's statistics, so models without BatchNorm will do.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import nn
 

@@ -1,7 +1,5 @@
 """Who are you? A client says of itself who it is and how much it has, before it is asked again."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any

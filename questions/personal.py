@@ -4,8 +4,6 @@ A site makes its own layers, holds both models against each other, keeps its lay
 of it, and tells the scores of both; its layers it does not tell.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import torch

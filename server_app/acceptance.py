@@ -5,8 +5,6 @@ killed in between, a run goes on with the judgement. Both the offered model and 
 are in the checkpoint until then. The rule is in :mod:`server_app.judgement`.
 """
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace

@@ -6,8 +6,6 @@ per-client files belong to it, what was measured so far. The newest one and the 
 are kept, so that a run can be continued where it stopped, or repeated from any stage.
 """
 
-from __future__ import annotations
-
 import json
 import re
 import shutil

@@ -1,7 +1,5 @@
 """The clients of a run: who they are, what they are asked, and what they told of their labels."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial

@@ -1,7 +1,5 @@
 """Everything that can be known to be wrong before any work."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any

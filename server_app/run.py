@@ -1,14 +1,12 @@
 """The story of a run, on one page: clients, rounds, post-training, summary, report."""
 
-from __future__ import annotations
-
 import contextlib
 import logging
 import shutil
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from flwr.serverapp import Grid
 
@@ -137,7 +135,7 @@ class Run:
         """The images, with the normalisation that is known by now."""
         return self.clients.description
 
-    def __enter__(self) -> Run:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -1,7 +1,5 @@
 """The directory of a run: where it is, what is written when it starts, and what if it cannot be."""
 
-from __future__ import annotations
-
 import json
 import logging
 import os

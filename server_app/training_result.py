@@ -5,8 +5,6 @@ they hold out; training ends after so many rounds without a gain, and the best r
 With ``global-average``, the average of the last models is offered to the same judges beside it.
 """
 
-from __future__ import annotations
-
 import time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path

@@ -7,8 +7,6 @@ belong together as in Balle and Wang 2018, theorem 8. No bound is involved, as o
 are drawn in secret: who takes part in a round follows from the run's seed, which is no secret.
 """
 
-from __future__ import annotations
-
 import math
 
 from scipy.special import log_ndtr, ndtr

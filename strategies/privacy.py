@@ -7,8 +7,6 @@ global models and not against the server, which sees every update. What it costs
 rounds that a client took part in, see :mod:`.accountant`.
 """
 
-from __future__ import annotations
-
 import logging
 import math
 from collections import Counter

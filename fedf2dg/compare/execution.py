@@ -1,7 +1,5 @@
 """Carry out runs in processes of their own: as many at once as told, each one resumable."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 import os

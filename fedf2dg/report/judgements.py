@@ -1,7 +1,5 @@
 """Whether what came after training helped: what the clients judged, in words and tables."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

@@ -1,7 +1,5 @@
 """An in-process grid: the same ServerApp, ClientApp and strategies, without Ray or a SuperLink."""
 
-from __future__ import annotations
-
 import time
 import uuid
 from collections.abc import Callable, Iterable, Mapping

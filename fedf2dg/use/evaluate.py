@@ -1,7 +1,5 @@
 """``fedf2dg evaluate``: what a model does on labelled folders, as figures and as a page."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import re

@@ -1,7 +1,5 @@
 """Hand a trained model to another program, and check that it says the same there."""
 
-from __future__ import annotations
-
 import json
 import shutil
 import warnings

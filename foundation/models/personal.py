@@ -4,12 +4,11 @@ A site keeps its BatchNorm layers after every round that it trains in, under the
 and for every model that a run made, what it may use in the place of that model's layers.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 from safetensors import SafetensorError, safe_open
 from torch import nn
@@ -52,7 +51,7 @@ class SiteFolder:
     path: Path
 
     @classmethod
-    def beside(cls, images: Path) -> SiteFolder:
+    def beside(cls, images: Path) -> Self:
         """Return that of a site whose images are in a folder, or a file."""
         inside = images / OWN_FOLDER
         return cls(inside if images.is_dir() else images.parent / OWN_FOLDER / images.stem)

@@ -1,7 +1,5 @@
 """The client's handlers, asked with real messages through the in-process grid."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import torch

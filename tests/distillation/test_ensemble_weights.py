@@ -1,7 +1,5 @@
 """Weights of an ensemble: they stay weights, and move against the slope of the cross-entropy."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from torch.nn import functional as F

@@ -1,7 +1,5 @@
 """The pages are honest: links lead somewhere, commands are understood, and examples work."""
 
-from __future__ import annotations
-
 import json
 import os
 import re

@@ -1,7 +1,5 @@
 """Both engines run the same app: every strategy in this process, and the real thing through Ray."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """The wheel, installed outside of any checkout, beside files of a user's that have common names."""
 
-from __future__ import annotations
-
 import json
 import os
 import subprocess

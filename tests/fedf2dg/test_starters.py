@@ -1,7 +1,5 @@
 """A Flower app of one's own: it runs as it was written, and only its code travels."""
 
-from __future__ import annotations
-
 import io
 import json
 import sys

@@ -1,7 +1,5 @@
 """Packages of one folder are imported whatever else goes by their names."""
 
-from __future__ import annotations
-
 import importlib
 import sys
 from pathlib import Path

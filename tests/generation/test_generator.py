@@ -1,7 +1,5 @@
 """The generator's images, and the losses it is trained for, against their definitions."""
 
-from __future__ import annotations
-
 import math
 
 import pytest

@@ -1,7 +1,5 @@
 """Which models teach, with what taken out, from the label counts that are known."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from torch import nn

@@ -1,7 +1,5 @@
 """Who measures a run's models: the server's test set, the clients, both, or nobody."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from pathlib import Path

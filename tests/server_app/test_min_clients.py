@@ -1,7 +1,5 @@
 """Some sites suffice to start; who comes later, and who is lost, is called by its name."""
 
-from __future__ import annotations
-
 import json
 import logging
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Whole runs whose training is differentially private."""
 
-from __future__ import annotations
-
 import pytest
 
 from foundation.settings.configuration import ConfigurationError

@@ -1,7 +1,5 @@
 """Whole runs with noised label counts, and with a model that stops making sense."""
 
-from __future__ import annotations
-
 import math
 import threading
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """Real sites with files of their own, and a server that has no image at all."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import replace
 from pathlib import Path

@@ -1,7 +1,5 @@
 """What training ends with: early, with the best round, or with an average the clients prefer."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from safetensors.torch import load_file

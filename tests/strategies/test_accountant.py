@@ -1,7 +1,5 @@
 """ε and δ of noisy sums, against published values and against what they must be."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

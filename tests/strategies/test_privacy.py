@@ -1,7 +1,5 @@
 """Training under Flower's wrappers: what is clipped, how large noise is, and what is refused."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

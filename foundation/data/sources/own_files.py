@@ -1,7 +1,5 @@
 """A site's own files: what a path holds, and what of it is trained on or set aside."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """What a comparison consists of, from its arguments and files."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 

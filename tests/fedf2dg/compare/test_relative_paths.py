@@ -1,7 +1,5 @@
 """A comparison that is given relative paths finds its own results."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

@@ -1,7 +1,5 @@
 """Published tables beside what their plans give today."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Cells share exactly the stages that their differing keys do not touch."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import pytest

@@ -1,7 +1,5 @@
 """A whole federation for real: TLS, keys, unlike sites, an intruder, and two power cuts."""
 
-from __future__ import annotations
-
 import json
 import sys
 

@@ -5,8 +5,6 @@ images of a class and holds half of them out. The server has no image, and every
 model against one of its own.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from pathlib import Path
 

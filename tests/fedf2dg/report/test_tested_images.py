@@ -1,7 +1,5 @@
 """What a report shows of the server's test images: the wrong ones, and each site's own."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """The first words of report, card and log are right about models whose truth is planted."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable
 from pathlib import Path

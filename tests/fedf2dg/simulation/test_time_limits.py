@@ -1,7 +1,5 @@
 """A message that asks for the work of several rounds has the time of several."""
 
-from __future__ import annotations
-
 from types import SimpleNamespace
 from typing import Any
 

@@ -1,7 +1,5 @@
 """``fedf2dg evaluate``: scikit-learn's figures, the wrong images, and what is refused."""
 
-from __future__ import annotations
-
 import json
 import re
 from pathlib import Path

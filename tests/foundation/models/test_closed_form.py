@@ -1,7 +1,5 @@
 """Heads in closed form: the same at any division, and what their definitions say."""
 
-from __future__ import annotations
-
 import math
 
 import pytest

@@ -1,7 +1,5 @@
 """What the key ``device`` means, on machines with and without GPUs (PyTorch is told how many)."""
 
-from __future__ import annotations
-
 import logging
 import time
 from dataclasses import replace

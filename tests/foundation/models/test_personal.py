@@ -1,7 +1,5 @@
 """What a site keeps of a model for itself, and that nothing of another run is taken for its own."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import pytest

@@ -1,7 +1,5 @@
 """Averages of the last models, against their formulas."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 

@@ -1,7 +1,5 @@
 """Standardized filters, and the networks that have them."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 

@@ -1,7 +1,5 @@
 """Heads in closed form and by training: what is known of Gaussian features, and limits."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from torch.nn import functional as F
