@@ -3,8 +3,6 @@
 The latter say what joining gained a site over staying alone, of the model that the run keeps.
 """
 
-from __future__ import annotations
-
 import logging
 import secrets
 import time

@@ -1,7 +1,5 @@
 """The story of a comparison: plan, runs, tables."""
 
-from __future__ import annotations
-
 import csv
 import hashlib
 import json

@@ -5,8 +5,6 @@ own: ``[plan]`` (title, baseline, note) and ``[variant.NAME]``, one per named me
 in which it departs from the rest of the file.
 """
 
-from __future__ import annotations
-
 import hashlib
 import itertools
 import json
@@ -14,7 +12,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from foundation import counted
 from foundation.settings.configuration import (
@@ -300,9 +298,9 @@ class Run:
     name: str
     configuration: RunConfiguration
     path: tuple[str, ...]
-    start: Run | None = None
+    start: Self | None = None
     cells: list[Cell] = field(default_factory=list)
-    followers: list[Run] = field(default_factory=list)
+    followers: list[Self] = field(default_factory=list)
 
     @property
     def stages(self) -> str:

@@ -1,7 +1,5 @@
 """A run while it goes on: the pages that its events make, and whoever watches from elsewhere."""
 
-from __future__ import annotations
-
 import json
 import logging
 import time

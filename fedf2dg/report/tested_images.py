@@ -1,7 +1,5 @@
 """What a run's model says of the server's test images, one by one and by site, for its report."""
 
-from __future__ import annotations
-
 import heapq
 import io
 import json
@@ -9,7 +7,7 @@ from base64 import b64decode, b64encode
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,7 +50,7 @@ class WrongImages:
         return {"count": self.count, "kept": kept}
 
     @classmethod
-    def read(cls, found: Mapping[str, Any]) -> WrongImages:
+    def read(cls, found: Mapping[str, Any]) -> Self:
         """Read what :meth:`as_json` returned; KeyError, TypeError or ValueError of others."""
         kept = [
             (float(confidence), int(place), b64decode(png), [str(line) for line in lines])

@@ -1,7 +1,5 @@
 """A whole run on this machine: the app's ServerApp and ClientApp on an in-process grid."""
 
-from __future__ import annotations
-
 import logging
 import sys
 from typing import Any

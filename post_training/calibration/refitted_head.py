@@ -5,8 +5,6 @@ best head is the linear discriminant, in closed form; with one for each class a 
 virtual features.
 """
 
-from __future__ import annotations
-
 import numpy as np
 import numpy.typing as npt
 import torch
