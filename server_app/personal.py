@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from foundation.events.family import OwnLayersJudged, OwnLayersOfSite, failures_of
-from foundation.models.personal import batch_norm_entries
+from foundation.models.client_store import batch_norm_entries
 from foundation.models.state import digest_of
 from questions.own_layers import OwnLayersRequest
 from questions.personal import PersonalRequest, better

@@ -21,8 +21,7 @@ from fedf2dg.report.wrong_images import WrongImages
 from foundation import counted, write_whole
 from foundation.data import DataError
 from foundation.data.sources.class_folders import UnknownClass
-from foundation.data.sources.folder import holds_sites
-from foundation.data.sources.own_files import own_files
+from foundation.data.sources.folder import holds_sites, own_files
 from foundation.data.sources.walk import folders_in
 from foundation.events.family import OwnModels
 from foundation.scores import Outcomes, as_table
