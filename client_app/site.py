@@ -21,9 +21,9 @@ from foundation.models import (
     fit_threads,
     resolve_device,
 )
+from foundation.models.client_store import SiteFolder, batch_norm_entries
 from foundation.models.evaluation import LabelledImages
 from foundation.models.freezing import KeptFeatures, Store, encoder_is_frozen
-from foundation.models.personal import SiteFolder, batch_norm_entries
 from foundation.processes import cores, running, threads
 from foundation.settings.configuration import ConfigurationError, RunConfiguration
 from generation import forward_operations

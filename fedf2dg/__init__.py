@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 _ROOT = Path(__file__).resolve().parents[1]
 try:
-    from foundation.imports import prefer
+    from foundation.members import prefer
 except ImportError as error:
     raise ImportError(
         f"{getattr(sys.modules.get('foundation'), '__file__', '?')} hides the package 'foundation' "

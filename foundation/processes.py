@@ -27,7 +27,7 @@ from types import FrameType
 from typing import Any, Self
 
 from foundation import ExpectedError
-from foundation.imports import prefer, preferred
+from foundation.members import prefer, preferred
 
 #: Floating-point operations from which it pays to start processes, whose imports take a few
 #: seconds: about five seconds of work on a model for 8x8 images.

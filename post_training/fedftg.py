@@ -26,8 +26,7 @@ from foundation.seeds import INVERSION, LABELS, derived_seed
 from foundation.settings import ConfigurationError
 from foundation.settings.peers import FedFTGSettings
 from generation import draw_labels
-from generation.generator import NOISE, Generator
-from generation.generator_losses import class_weighted_losses, similarity
+from generation.generator import NOISE, Generator, class_weighted_losses, similarity
 
 from .local_ensemble import local_ensemble, note_progress, refuse, student_of
 from .method import Method, Settings, carry_out

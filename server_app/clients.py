@@ -15,7 +15,6 @@ from foundation.data.agreement import to_values
 from foundation.events.family import BytesSent, ClientsMet
 from foundation.events.log import Record
 from foundation.messages.content import Content, payload_bytes
-from foundation.messages.fingerprint import code_fingerprint
 from foundation.messages.frozen_layers import FrozenLayers
 from foundation.messages.gather import Gathered, gather
 from foundation.messages.participants import MissingClients, Participants
@@ -23,7 +22,7 @@ from foundation.settings.configuration import RunConfiguration
 from foundation.wording import listed
 from questions import Request
 from questions.ask import Answers, ask
-from questions.description import DescriptionRequest, introducing
+from questions.description import DescriptionRequest, code_fingerprint, introducing
 from questions.label_counts import LabelCountsRequest
 from questions.pixel_sums import PixelSumsRequest
 from strategies import FederatedStrategy, TooFewReplies

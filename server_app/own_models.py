@@ -18,7 +18,7 @@ from foundation.events.family import (
     failures_of,
 )
 from foundation.models import State
-from foundation.models.personal import batch_norm_entries
+from foundation.models.client_store import batch_norm_entries
 from foundation.models.state import digest_of
 from questions.own_layers import OwnLayersRequest
 from questions.own_model import JOINED, OWN, OwnModelRequest

@@ -23,7 +23,7 @@ from foundation.events.family import (
 )
 from foundation.messages.participants import Participants
 from foundation.models import fit_threads, gpu_shares, release_memory
-from foundation.models.personal import OWN_LAYERS
+from foundation.models.client_store import OWN_LAYERS
 from foundation.processes import WorkerPool, Workers, threads
 from foundation.progress import PROGRESS
 from foundation.settings.configuration import RunConfiguration

@@ -19,9 +19,9 @@ from foundation import ExpectedError, write_whole
 from foundation.data import Description
 from foundation.data.names import shown
 from foundation.files import disk_problem, is_full
-from foundation.messages.fingerprint import code_fingerprint
 from foundation.processes import ProcessDied
 from foundation.settings.configuration import ConfigurationError, RunConfiguration, key_table
+from questions.description import code_fingerprint
 
 from .checkpoints import FINISHED, CheckpointError
 

@@ -13,7 +13,7 @@ from statistics import NormalDist
 from foundation import counted
 from foundation.events.family import Candidate, Judged, ResultMeasured, RoundJudged, failures_of
 from foundation.models import State
-from foundation.models.running_average import RunningAverage
+from foundation.models.aggregation import RunningAverage
 from foundation.scores import METRICS
 from questions.ask import Answers
 from questions.evaluation import EvaluationRequest, Scores

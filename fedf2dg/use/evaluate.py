@@ -20,8 +20,7 @@ from fedf2dg.report.verdict import Evidence, details, figures_table, lines, open
 from foundation import counted, write_whole
 from foundation.data import DataError
 from foundation.data.sources.class_folders import UnknownClass
-from foundation.data.sources.folder import holds_sites
-from foundation.data.sources.own_files import own_files
+from foundation.data.sources.folder import holds_sites, own_files
 from foundation.data.sources.walk import folders_in
 from foundation.events.family import OwnModels
 from foundation.scores import Outcomes, as_table

@@ -113,7 +113,7 @@ IN_PROCESS = """
 from flwr.app import Context
 import fedf2dg
 import client_app, server_app
-from foundation.imports import HiddenPackage
+from foundation.members import HiddenPackage
 try:
     fedf2dg.simulate
 except HiddenPackage as error:

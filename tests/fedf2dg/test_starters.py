@@ -14,8 +14,8 @@ from fedf2dg import cli
 from fedf2dg.compare import read_plan
 from fedf2dg.starters import write_new
 from foundation import ConfigurationError
-from foundation.messages.fingerprint import code_fingerprint
 from foundation.settings.configuration import RunConfiguration, key_table, read_toml
+from questions.description import code_fingerprint
 
 ROOT = Path(__file__).resolve().parents[2]
 TINY = ("num-server-rounds=1", "local-epochs=1", "num-clients=2", "processes=1", "stages=train")

@@ -3,7 +3,7 @@
 import pytest
 
 from foundation.settings.configuration import ConfigurationError
-from strategies.accountant import epsilon_of
+from strategies.privacy import epsilon_of
 
 PRIVATE = {
     "strategy": "fedavg",

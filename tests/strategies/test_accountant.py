@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from strategies.accountant import delta_of, epsilon_of
+from strategies.privacy import delta_of, epsilon_of
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from foundation.models import StateLayout
-from foundation.models.running_average import RunningAverage
+from foundation.models.aggregation import RunningAverage
 
 LAYOUT = StateLayout(("weight",), ("mean",), ("count",))
 

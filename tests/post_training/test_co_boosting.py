@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from distillation.ensemble_weights import on_simplex, sign_step, weight_slope
+from post_training.co_boosting import on_simplex, sign_step, weight_slope
 
 
 @pytest.fixture
