@@ -7,8 +7,6 @@ client holds, if there are enough; equally many of every class; what to choose s
 test images, the mean cross-entropy there, and the seconds after answers and images are there.
 """
 
-from __future__ import annotations
-
 import argparse
 import math
 import time

@@ -1,13 +1,11 @@
 """A client's place: its data and its model, kept in the process for the next message."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Callable, Mapping, MutableMapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -23,9 +21,9 @@ from foundation.models import (
     fit_threads,
     resolve_device,
 )
+from foundation.models.client_store import SiteFolder, batch_norm_entries
 from foundation.models.evaluation import LabelledImages
 from foundation.models.freezing import KeptFeatures, Store, encoder_is_frozen
-from foundation.models.personal import SiteFolder, batch_norm_entries
 from foundation.processes import cores, running, threads
 from foundation.settings.configuration import ConfigurationError, RunConfiguration
 from generation import forward_operations
@@ -71,7 +69,7 @@ class Site:
         node_config: Mapping[str, Any],
         sent: Mapping[str, Any],
         memory: MutableMapping[str, Any] | None = None,
-    ) -> Site:
+    ) -> Self:
         """Read who this client is, of its ``--node-config`` and of what the server's message says.
 
         ConfigurationError if the node names neither a partition nor data of its own.

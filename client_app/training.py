@@ -1,7 +1,5 @@
 """The one local training loop. Algorithms are hooks on it; none has a copy of its own."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass

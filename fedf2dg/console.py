@@ -1,7 +1,5 @@
 """What a command says: the log for somebody who watches a terminal, and how it ends."""
 
-from __future__ import annotations
-
 import logging
 import os
 import sys

@@ -6,8 +6,6 @@ and the *images* (distillation from real images). The last two need the clients'
 a simulation has: a diagnosis of the method, not a method.
 """
 
-from __future__ import annotations
-
 import json
 import logging
 from collections.abc import Iterator, Mapping
@@ -74,7 +72,7 @@ def diagnose(directory: Path) -> list[Ceiling]:
     return found
 
 
-def _ceilings(trained: _Trained) -> Iterator[Ceiling]:
+def _ceilings(trained: "_Trained") -> Iterator[Ceiling]:
     model, counts = trained.model(trained.global_state), trained.label_counts
 
     def corrected(answers: list[Tensor], counts: Tensor) -> Tensor:

@@ -12,8 +12,6 @@ Whether it does is tried out: with each recording a step is taken both ways, fro
 processor records nothing: there, a step is called as it is.
 """
 
-from __future__ import annotations
-
 import os
 import pickle
 import random

@@ -1,7 +1,5 @@
 """Numbers and names in sentences."""
 
-from __future__ import annotations
-
 import difflib
 from collections.abc import Collection, Sequence
 

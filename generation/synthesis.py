@@ -13,8 +13,7 @@ from torch.nn import functional as F
 from foundation.models.classifier import Ensemble
 
 from .engine import InversionError, PixelRange, resident_copy
-from .generator import NOISE, Generator
-from .generator_losses import disagreement, hard_sample_weights
+from .generator import NOISE, Generator, disagreement, hard_sample_weights
 from .statistics_layer import freeze_statistics
 
 # Of both papers' programs.

@@ -6,8 +6,6 @@ head that the sums themselves find best stands first, and another takes its plac
 better for sure: to choose freely by few images is a lottery (docs/lab/2026-11-one-message.md).
 """
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass

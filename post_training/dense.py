@@ -19,8 +19,6 @@ images are those after the last step, not those of the least loss; the program's
 the images that the ensemble sees are left out.
 """
 
-from __future__ import annotations
-
 import time
 from functools import partial
 from typing import NamedTuple

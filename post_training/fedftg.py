@@ -16,8 +16,6 @@ last model counts and not the best on a test set; the images lie within the pixe
 term for BatchNorm's statistics, so models without BatchNorm will do.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import nn
 
@@ -29,8 +27,7 @@ from foundation.settings import ConfigurationError
 from foundation.settings.peers import FedFTGSettings
 from foundation.wording import listed
 from generation import draw_labels
-from generation.generator import NOISE, Generator
-from generation.generator_losses import class_weighted_losses, similarity
+from generation.generator import NOISE, Generator, class_weighted_losses, similarity
 
 from .local_ensemble import local_ensemble, note_progress, refuse, student_of
 from .method import Method, Settings, carry_out

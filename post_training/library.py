@@ -1,7 +1,5 @@
 """Post-training as a function of models: for anybody's federated learning, without a run."""
 
-from __future__ import annotations
-
 import copy
 import logging
 import time

@@ -1,7 +1,5 @@
 """What methods with one ensemble share: the local models as its members, and a student."""
 
-from __future__ import annotations
-
 import logging
 
 import torch

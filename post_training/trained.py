@@ -1,7 +1,5 @@
 """What a post-training method sees of a federation that has been trained."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager

@@ -1,7 +1,5 @@
 """Ask clients a question: send, collect, check, name who failed, and count what travelled."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache

@@ -11,7 +11,7 @@ import secrets
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 import torch
 from torch import Tensor
@@ -202,7 +202,7 @@ class StatisticsRequest(Request[ClientStatistics, "ClassStatistics | None"]):
         wishes = (self.predictions, self.means, self.moment, self.class_moments)
         return [part for part, wish in zip(PARTS, wishes, strict=True) if wish]
 
-    def for_run(self, configuration: RunConfiguration, classes: int) -> StatisticsRequest | None:
+    def for_run(self, configuration: RunConfiguration, classes: int) -> Self | None:
         if self.means and not configuration.exact_counts_told:
             log.warning("class means are not asked for: %s", _kept_back(configuration))
             return None

@@ -63,7 +63,7 @@ class Scores:
         loss: Sequence[float],
         columns: int,
         logits: Sequence[npt.NDArray[Any]] = (),
-    ) -> Scores:
+    ) -> Self:
         """Count over images of the classes ``labels`` (n,), in so many columns; 1: all together.
 
         ``correct`` is (K, n), ``loss`` are K sums, and ``logits`` K times (n, C); without, no
@@ -89,7 +89,7 @@ class Scores:
         )
 
     @classmethod
-    def sum(cls, parts: Sequence[Scores]) -> Scores | None:
+    def sum(cls, parts: Sequence[Self]) -> Self | None:
         """Add up the scores of clients; None of nobody."""
 
         def added(name: str) -> Any:
@@ -107,7 +107,7 @@ class Scores:
     @classmethod
     def checked(
         cls, reply: Received, held_out: Sequence[int], candidates: int, losses: bool = True
-    ) -> Scores:
+    ) -> Self:
         """Read what :meth:`content` wrote of images in these columns, without the outcomes.
 
         Without ``losses`` none are told, and those here are not numbers.

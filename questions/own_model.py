@@ -5,8 +5,6 @@ on the same images, with the same settings, for as many rounds, in which nobody 
 Then it counts what both do on the images that it holds out, and forgets its own model.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 

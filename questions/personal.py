@@ -4,8 +4,6 @@ A site makes its own layers, holds both models against each other, keeps its lay
 of it, and tells the scores of both; its layers it does not tell.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import torch
@@ -13,9 +11,9 @@ import torch
 from foundation.messages.content import Content, Received
 from foundation.models import State, load_state
 from foundation.models.batch_norm import pooled_statistics, with_statistics
+from foundation.models.client_store import OwnLayers
 from foundation.models.closed_form import shrunk_towards
 from foundation.models.head import LinearHead, head_name, head_parameters, with_head
-from foundation.models.personal import OwnLayers
 from foundation.scores import surely_more
 from foundation.settings.configuration import ConfigurationError
 

@@ -3,8 +3,6 @@
 A client remembers nothing between messages, so it is sent the local model that it trained last.
 """
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from foundation.data import Batches, Description, ImageData
     from foundation.messages.participants import Participant, Participants
     from foundation.models import Classifier, State
+    from foundation.models.client_store import SiteFolder
     from foundation.models.evaluation import LabelledImages
-    from foundation.models.personal import SiteFolder
     from foundation.settings.configuration import RunConfiguration
 
 A = TypeVar("A")

@@ -1,7 +1,5 @@
 """The clients of a run: who they are, what they are asked, and what they told of their labels."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
@@ -17,7 +15,6 @@ from foundation.data.agreement import to_values
 from foundation.events.family import BytesSent, ClientsMet
 from foundation.events.log import Record
 from foundation.messages.content import Content, payload_bytes
-from foundation.messages.fingerprint import code_fingerprint
 from foundation.messages.frozen_layers import FrozenLayers
 from foundation.messages.gather import Gathered, gather
 from foundation.messages.participants import MissingClients, Participants
@@ -25,7 +22,7 @@ from foundation.settings.configuration import RunConfiguration
 from foundation.wording import listed
 from questions import Request
 from questions.ask import Answers, ask
-from questions.description import DescriptionRequest, introducing
+from questions.description import DescriptionRequest, code_fingerprint, introducing
 from questions.label_counts import LabelCountsRequest
 from questions.pixel_sums import PixelSumsRequest
 from strategies import FederatedStrategy, TooFewReplies

@@ -1,7 +1,5 @@
 """The global model of a run: the state it starts from, its state now, and networks that hold it."""
 
-from __future__ import annotations
-
 import logging
 from pathlib import Path
 

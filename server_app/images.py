@@ -3,8 +3,6 @@
 What was a test image must not be trained on.
 """
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """A run's costs and results so far, a part of every checkpoint: seconds, traffic, accuracies."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Mapping
 from contextlib import AbstractContextManager

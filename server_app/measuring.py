@@ -4,8 +4,6 @@ Figures are for people to read. Nothing is selected by them; what a run keeps is
 :mod:`server_app.acceptance`.
 """
 
-from __future__ import annotations
-
 import logging
 import math
 import time

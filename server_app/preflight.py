@@ -1,20 +1,18 @@
 """Everything that can be known to be wrong before any work."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from foundation import counted
 from foundation.data import FOLDERS
-from foundation.data.augmentation import require_room
+from foundation.data.batches import require_room
 from foundation.data.names import shown
 from foundation.errors import warn_once
 from foundation.events.sinks import require_sinks
 from foundation.models import StateLayout, resolve_device
+from foundation.models.client_store import batch_norm_entries
 from foundation.models.head import head_name
-from foundation.models.personal import batch_norm_entries
 from foundation.settings.configuration import ConfigurationError, RunConfiguration
 from foundation.settings.post_training import AUTO
 from post_training import Settings, chosen, closed_form_head

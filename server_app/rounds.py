@@ -1,7 +1,5 @@
 """A federated round: clients train, updates are aggregated, the result is measured."""
 
-from __future__ import annotations
-
 import logging
 import math
 import time

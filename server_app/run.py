@@ -1,14 +1,12 @@
 """The story of a run, on one page: clients, rounds, post-training, summary, report."""
 
-from __future__ import annotations
-
 import contextlib
 import logging
 import shutil
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from flwr.serverapp import Grid
 
@@ -25,7 +23,7 @@ from foundation.events.family import (
 )
 from foundation.messages.participants import Participants
 from foundation.models import fit_threads, gpu_shares, release_memory
-from foundation.models.personal import OWN_LAYERS
+from foundation.models.client_store import OWN_LAYERS
 from foundation.processes import WorkerPool, Workers, threads
 from foundation.progress import PROGRESS
 from foundation.settings.configuration import RunConfiguration
@@ -34,18 +32,17 @@ from foundation.settings.privacy import PrivacySettings
 from foundation.wording import listed
 from post_training import Method, Settings, chosen
 from post_training.closed_form_head import with_closed_form_head
+from server_app.checkpoints import Journal
 from strategies import prior_left
 from strategies.privacy import server_half
 
-from . import personal, run_directory
+from . import own_models, run_directory
 from .acceptance import Acceptance, StageParts
 from .checkpoints import BEFORE_ROUNDS, ENDED, rounds_done
 from .clients import Clients
 from .global_model import GlobalModel, initial_state
 from .images import description_of
-from .journal import Journal
 from .measuring import CLIENTS, Measuring
-from .own_models import compare_with_own_models
 from .rounds import Rounds
 from .trained import PseudoFiles, TrainedFederation, forget_repeated
 from .training_result import LAST_FOLDER, TrainingResult
@@ -138,7 +135,7 @@ class Run:
         """The images, with the normalisation that is known by now."""
         return self.clients.description
 
-    def __enter__(self) -> Run:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -173,9 +170,9 @@ class Run:
             self.train()
         if has_model and configuration.stage_names != ("train",):
             self.post_train()
-        personal.judge(self.parts)
+        own_models.judge(self.parts)
         if has_model and configuration.baseline == "local":
-            compare_with_own_models(self.parts, self.model.initial())
+            own_models.compare(self.parts, self.model.initial())
         journal.finish()
         summary = self._summary()
         self._keep_model(summary)
@@ -202,7 +199,7 @@ class Run:
                 if last and (spent := self.strategy.privacy_spent()) is not None:
                     self.journal.record(spent)
                 if last and self.strategy.has_global_model:
-                    personal.complete(self.parts)
+                    own_models.complete(self.parts)
                     self.measuring.close_stage("federated")
             self.commit(step)
         result.settle()
@@ -281,7 +278,7 @@ class Run:
             (self.directory / name).unlink(missing_ok=True)
         opened = RunOpened(self.directory, configuration, self.description.class_names)
         self.journal.open(opened)
-        personal.begin(self.parts, self.directory)
+        own_models.begin(self.parts, self.directory)
         if state.completed:
             self.strategy.retained = self.journal.checkpoints.retained()
             self.strategy.prune()

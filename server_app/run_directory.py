@@ -1,7 +1,5 @@
 """The directory of a run: where it is, what is written when it starts, and what if it cannot be."""
 
-from __future__ import annotations
-
 import json
 import logging
 import os
@@ -21,9 +19,9 @@ from foundation import ExpectedError, write_whole
 from foundation.data import Description
 from foundation.data.names import shown
 from foundation.files import disk_problem, is_full
-from foundation.messages.fingerprint import code_fingerprint
 from foundation.processes import ProcessDied
 from foundation.settings.configuration import ConfigurationError, RunConfiguration, key_table
+from questions.description import code_fingerprint
 
 from .checkpoints import FINISHED, CheckpointError
 

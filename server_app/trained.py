@@ -1,7 +1,5 @@
 """A trained federation as a post-training method sees it: over the run's clients and files."""
 
-from __future__ import annotations
-
 import json
 import logging
 import re

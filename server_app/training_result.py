@@ -5,8 +5,6 @@ they hold out; training ends after so many rounds without a gain, and the best r
 With ``global-average``, the average of the last models is offered to the same judges beside it.
 """
 
-from __future__ import annotations
-
 import time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -15,7 +13,7 @@ from statistics import NormalDist
 from foundation import counted
 from foundation.events.family import Candidate, Judged, ResultMeasured, RoundJudged, failures_of
 from foundation.models import State
-from foundation.models.running_average import RunningAverage
+from foundation.models.aggregation import RunningAverage
 from foundation.scores import METRICS
 from questions.ask import Answers
 from questions.evaluation import EvaluationRequest, Scores

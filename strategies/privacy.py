@@ -3,11 +3,14 @@
 Every update is clipped to a norm C, by Flower's wrapper on the server or by its mod in the client,
 all clients weigh the same, and noise of z·C goes onto the sum (McMahan et al. 2018; where C follows
 a quantile, Andrew et al. 2021). Protected is a client with all its images, against whoever sees the
-global models and not against the server, which sees every update. What it costs follows from the
-rounds that a client took part in, see :mod:`.accountant`.
-"""
+global models and not against the server, which sees every update.
 
-from __future__ import annotations
+What it costs is exact. Noise of z·C on a sum of vectors of norm C or less is μ-Gaussian
+differentially private with μ = 1/z for who gave one of the vectors; T such sums, each chosen with
+knowledge of those before, with μ = √T/z (Dong, Roth and Su 2022, corollary 3.3). For μ, ε and δ
+belong together as in Balle and Wang 2018, theorem 8. No bound is involved, as one is where rounds
+are drawn in secret: who takes part in a round follows from the run's seed, which is no secret.
+"""
 
 import logging
 import math
@@ -26,6 +29,8 @@ from flwr.serverapp.strategy import (
     FedAvg,
     Strategy,
 )
+from scipy.optimize import brentq
+from scipy.special import log_ndtr, ndtr
 
 from foundation.events.family import PrivacySpent
 from foundation.messages.records import InvalidContent
@@ -35,7 +40,6 @@ from foundation.settings.configuration import ConfigurationError, RunConfigurati
 from foundation.settings.post_training import AUTO
 from foundation.settings.privacy import PrivacySettings
 
-from .accountant import epsilon_of
 from .algorithm import Algorithm, get
 from .flower import FromFlower
 from .server import FederatedStrategy, LocalUpdate
@@ -47,6 +51,8 @@ _CLIPPED = "norm_bit"
 # Of the norm: the client clips in float32.
 _ROUNDING = 1e-3
 _TAKEN = "privacy.taken"
+# Above the first, ε means nothing any more.
+_MOST, _TOLERANCE = 1e6, 1e-9
 
 _FIXED = {
     "server-fixed": DifferentialPrivacyServerSideFixedClipping,
@@ -56,6 +62,32 @@ _ADAPTIVE = {
     "server-adaptive": DifferentialPrivacyServerSideAdaptiveClipping,
     "client-adaptive": DifferentialPrivacyClientSideAdaptiveClipping,
 }
+
+
+def delta_of(noise_multiplier: float, releases: int, epsilon: float) -> float:
+    """Return δ = Φ(μ/2 − ε/μ) − e^ε·Φ(−μ/2 − ε/μ) for so many noisy sums, one or more.
+
+    ``noise_multiplier`` is z, above 0; ε is 0 or more.
+    """
+    mu = math.sqrt(releases) / noise_multiplier
+    right = math.exp(min(0.0, epsilon + float(log_ndtr(-mu / 2 - epsilon / mu))))
+    return max(0.0, float(ndtr(mu / 2 - epsilon / mu)) - right)
+
+
+def epsilon_of(noise_multiplier: float, releases: int, delta: float) -> float:
+    """Return the least ε that holds at δ for so many noisy sums; 0 where there was none.
+
+    It is infinite beyond a million.
+    """
+    if releases == 0 or delta_of(noise_multiplier, releases, 0.0) <= delta:
+        return 0.0
+    if delta_of(noise_multiplier, releases, _MOST) > delta:
+        return math.inf
+
+    def excess(epsilon: float) -> float:
+        return delta_of(noise_multiplier, releases, epsilon) - delta
+
+    return float(brentq(excess, 0.0, _MOST, xtol=_TOLERANCE))
 
 
 def server_half(configuration: RunConfiguration) -> type[FederatedStrategy]:

@@ -5,8 +5,6 @@ help and some of which harm. For each of them and every step λ it is written do
 the interpolated model classifies correctly.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace

@@ -6,8 +6,6 @@ post-training are made of it by the product's own functions: its bias corrected 
 predictions, and the head in closed form. Flags are those of :mod:`.candidates`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 

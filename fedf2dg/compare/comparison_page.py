@@ -1,7 +1,5 @@
 """A comparison's tables, each once, and its page and Markdown made of them."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 

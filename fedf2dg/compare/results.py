@@ -1,7 +1,5 @@
 """What the cells of a comparison reached: one row of figures each, and their statistics."""
 
-from __future__ import annotations
-
 import csv
 import hashlib
 import io
@@ -10,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from scipy import stats
@@ -66,7 +64,7 @@ class Mean:
     deviation: float | None
 
     @classmethod
-    def of(cls, values: Sequence[float]) -> Mean | None:
+    def of(cls, values: Sequence[float]) -> Self | None:
         """Return the mean of values; None of nothing."""
         if not values:
             return None

@@ -5,8 +5,6 @@ given the authority's), and every SuperNode has a key whose public half is regis
 SuperLink. What ``openssl`` and ``ssh-keygen`` would make, without their configuration files.
 """
 
-from __future__ import annotations
-
 import ipaddress
 import logging
 import os

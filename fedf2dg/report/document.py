@@ -1,11 +1,10 @@
 """A document that is put together once and read as a page, as Markdown or in a terminal."""
 
-from __future__ import annotations
-
 import re
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Self
 
 from jinja2 import DictLoader, Environment, StrictUndefined
 from markupsafe import Markup
@@ -153,7 +152,7 @@ class Table(Part):
             found.append(Cell(cell.content, kind))
         return found
 
-    def without_empty(self) -> Table:
+    def without_empty(self) -> Self:
         """Return the table without the columns that no row has anything in."""
         cells = [[cell.content for cell in self.cells(row)] for row in self.rows]
         places = [k for k in range(len(self.header)) if {row[k] for row in cells} - {"", NONE}]

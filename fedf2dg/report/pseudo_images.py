@@ -1,7 +1,5 @@
 """Stored pseudo images, and which of them a picture shows."""
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Mapping, Sequence

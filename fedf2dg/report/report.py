@@ -1,7 +1,5 @@
 """A run's report: one file that a browser opens anywhere, also while the run goes on."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path

@@ -4,8 +4,6 @@ They are Python, since the bundle in which Flower brings an app to a server carr
 file that they could be. A page is one file: styles inside, nothing fetched, dark mode, print.
 """
 
-from __future__ import annotations
-
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 
 _CSS = """

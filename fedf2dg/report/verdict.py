@@ -1,17 +1,15 @@
 """Whether a model is good enough, where, and for which classes: the first words of every page."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
 from fedf2dg.report.document import Cell, Note, Part, Picture, Row, Section, Table
 from fedf2dg.report.figures import confidence, to_svg
-from fedf2dg.report.own_models import (
+from fedf2dg.report.judgements import (
     OF_SITE,
     OF_SITES,
     beside,
@@ -74,7 +72,7 @@ class Evidence:
     own: OwnModels | None = None
 
     @classmethod
-    def of(cls, summary: Mapping[str, Any], confusions: Sequence[Any] = ()) -> Evidence:
+    def of(cls, summary: Mapping[str, Any], confusions: Sequence[Any] = ()) -> Self:
         """Return what a run's summary tells of the model that it kept.
 
         Runs of earlier releases tell shares alone; the server's confusion matrices may know more.

@@ -27,7 +27,7 @@ from foundation.models import (
     read_model,
     resolve_device,
 )
-from foundation.models.personal import OWN_LAYERS, SiteFolder
+from foundation.models.client_store import OWN_LAYERS, SiteFolder
 
 if TYPE_CHECKING:
     from PIL.Image import Image as PILImage

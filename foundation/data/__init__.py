@@ -20,7 +20,7 @@ from .partitions import (
     stratified_subset,
     to_assignment,
 )
-from .sources.own_files import site_data
+from .sources.folder import site_data
 
 __all__ = [
     "FOLDERS",

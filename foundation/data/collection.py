@@ -1,7 +1,5 @@
 """A collection of labelled images: where they come from, described and decoded once per machine."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections import Counter
@@ -9,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
@@ -44,7 +43,7 @@ class Source:
     """
 
     name: str
-    open: Callable[[str, tuple[str, ...]], Collection]
+    open: Callable[[str, tuple[str, ...]], "Collection"]
     description: Description | None = None
     own: bool = False
 
@@ -86,7 +85,7 @@ class Collection:
         if twice:
             raise DataError(f"data set '{self.name}' has two classes '{twice[0]}'")
 
-    def with_own_test(self) -> Collection:
+    def with_own_test(self) -> Self:
         """Hold out a fifth of every class for testing, of every site that has no test images.
 
         Which images is a matter of their content alone, not of a seed, a name or a place.

@@ -1,7 +1,5 @@
 """The images of a run: a data set by its name, and its division over simulated clients."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace

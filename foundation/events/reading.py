@@ -3,8 +3,6 @@
 What does not fit an event is nothing there, and not an error: see :mod:`foundation.events.family`.
 """
 
-from __future__ import annotations
-
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence

@@ -1,7 +1,5 @@
 """Ask clients, check what they answer, and sort it into valid answers and failures by client."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass

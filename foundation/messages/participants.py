@@ -5,8 +5,6 @@ every node is asked once which client it is: a simulated node answers with its p
 edge client without one gets the next free index in the order of node ids.
 """
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace

@@ -10,12 +10,11 @@ takes the same r. The two stand for the same subspace at the same strength: pena
 analysis is ridge regression with other scales (Hastie, Buja and Tibshirani 1995).
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -65,13 +64,13 @@ class FeatureSums:
         return self.sums.double() - self.counts.double().unsqueeze(1) * self.mean
 
     @cached_property
-    def total(self) -> Scatter:
+    def total(self) -> "Scatter":
         """T = A − n·m·mᵀ."""
         mean = self.mean
         return Scatter.of(self.moment.double() - self.images * torch.outer(mean, mean))
 
     @cached_property
-    def within(self) -> Scatter:
+    def within(self) -> "Scatter":
         """S = A − Σ_c n_c·μ_c·μ_cᵀ."""
         means = self.means
         return Scatter.of(
@@ -97,7 +96,7 @@ class Scatter:
     vectors: Tensor
 
     @classmethod
-    def of(cls, matrix: Tensor) -> Scatter:
+    def of(cls, matrix: Tensor) -> Self:
         """Decompose a symmetric matrix; noise and rounding can leave eigenvalues below 0."""
         values, vectors = torch.linalg.eigh((matrix + matrix.T) / 2)
         return cls(values.clamp_min(0), vectors)

@@ -3,11 +3,10 @@
 C is the number of classes, d that of features.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Self
 
 from torch import Tensor, nn
 
@@ -25,11 +24,11 @@ class LinearHead:
         """Return (n, C) float64 for features (n, d)."""
         return features.double() @ self.weight.T + self.bias
 
-    def scaled(self, factor: float) -> LinearHead:
+    def scaled(self, factor: float) -> Self:
         """Return the head whose logits are ``factor`` times these."""
-        return LinearHead(factor * self.weight, factor * self.bias)
+        return type(self)(factor * self.weight, factor * self.bias)
 
-    def within(self, old: LinearHead, known: Tensor) -> LinearHead:
+    def within(self, old: Self, known: Tensor) -> Self:
         """Return ``old``, (C, d), with the rows of the ``known`` classes, (C,) bool, replaced.
 
         What is added to all rows of a head changes no prediction among them, so the new rows can be
@@ -39,7 +38,7 @@ class LinearHead:
         weight, bias = old.weight.clone(), old.bias.clone()
         weight[known] = self.weight + (old.weight[known].mean(0) - self.weight.mean(0))
         bias[known] = self.bias + (old.bias[known].mean() - self.bias.mean())
-        return LinearHead(weight, bias)
+        return type(self)(weight, bias)
 
 
 def logit_spread(head: LinearHead, means: Tensor, covariance: Tensor, shares: Tensor) -> float:

@@ -7,11 +7,10 @@
 3. *Integer buffers* (``num_batches_tracked``): counters; they keep their dtype.
 """
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Self
 
 import torch
 from torch import Tensor, nn
@@ -36,7 +35,7 @@ class StateLayout:
     batch_norm: bool = False
 
     @classmethod
-    def of(cls, model: nn.Module) -> StateLayout:
+    def of(cls, model: nn.Module) -> Self:
         """Read the layout from a model."""
         trained = {
             name: parameter.requires_grad

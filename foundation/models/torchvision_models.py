@@ -11,9 +11,8 @@ from typing import Any
 from torch import nn
 
 from .classifier import Model
-from .resnet import group_norm
+from .resnet import group_norm, standardize_weights
 from .state import State
-from .weight_standardization import standardize_weights
 
 PREFIX = "torchvision/"
 #: What the trained weights want: pixels less this mean, divided by this deviation.

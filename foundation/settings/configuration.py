@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import Field, dataclass, fields, replace
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from foundation.members import Family
 from foundation.wording import counted, meant, names_in, unknown
@@ -131,7 +131,7 @@ class RunConfiguration(PostTrainingKeys, FederatedDataKeys, FederatedTrainingKey
     sections: tuple[Section, ...] = ()
 
     @classmethod
-    def parse(cls, values: Mapping[str, Any]) -> RunConfiguration:
+    def parse(cls, values: Mapping[str, Any]) -> Self:
         """Build a configuration from flat or nested keys; absent ones keep their defaults.
 
         A ConfigurationError names an unknown key, a wrong type, and a value that is out of range,
@@ -166,7 +166,7 @@ class RunConfiguration(PostTrainingKeys, FederatedDataKeys, FederatedTrainingKey
         """Return the section of a strategy or method; that of a user's own by its class, too."""
         return section_in(self.sections, kind)
 
-    def with_section(self, changed: Section) -> RunConfiguration:
+    def with_section(self, changed: Section) -> Self:
         """Return the configuration with another section in the place of one of its class."""
         others = (one for one in self.sections if type(one) is not type(changed))
         return replace(self, sections=(*others, changed))
@@ -359,7 +359,7 @@ class RunConfiguration(PostTrainingKeys, FederatedDataKeys, FederatedTrainingKey
             return "none"
         return super().post_training_for(image_size)
 
-    def with_mu_at(self, server_round: int) -> RunConfiguration:
+    def with_mu_at(self, server_round: int) -> Self:
         """Return the configuration with the weights μ that FedProx and MOON have in a round."""
         factor = self._factor("mu", server_round)
         if factor == 1.0:

@@ -1,7 +1,5 @@
 """The sections ``generation`` and ``competition``: inversions of two kinds, how many, and where."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass, replace
 from typing import Literal, get_args
@@ -154,7 +152,7 @@ class GenerationSettings(InversionSettings):
     )
     place: Place = key("server", "Where local models are inverted.", choices=get_args(Place))
 
-    def of_kind(self, kind: str, competition: CompetitionSettings) -> InversionSettings:
+    def of_kind(self, kind: str, competition: "CompetitionSettings") -> InversionSettings:
         """Return what a "common" inversion is told, or a "hard" one, whose weight is another."""
         return replace(self, competition_weight=competition.weight) if kind == "hard" else self
 

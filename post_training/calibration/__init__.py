@@ -6,8 +6,6 @@ training images say, one message from each, or, where nobody can answer, from ps
 their local models.
 """
 
-from __future__ import annotations
-
 from torch import nn
 
 from foundation.models.head import head_name

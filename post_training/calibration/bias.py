@@ -4,8 +4,6 @@ C is the number of classes, z(x) are the logits of the model that is calibrated,
 to its head's bias. A class of which there are no images keeps its bias: nothing is known of it.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

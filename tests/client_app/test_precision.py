@@ -1,7 +1,5 @@
 """Local training in bfloat16: where it is chosen, and that it trains."""
 
-from __future__ import annotations
-
 import copy
 
 import pytest

@@ -1,7 +1,5 @@
 """Processes that carry out tasks: results, progress, errors, and their ends."""
 
-from __future__ import annotations
-
 import errno
 import os
 import signal

@@ -1,7 +1,5 @@
 """``post-training=head`` on a model whose features are its pixels."""
 
-from __future__ import annotations
-
 from contextlib import nullcontext
 
 import numpy as np

@@ -1,7 +1,5 @@
 """F-ADI, DENSE, Co-Boosting and FedFTG on a toy federation of real digits."""
 
-from __future__ import annotations
-
 import copy
 from functools import cache
 

@@ -1,7 +1,5 @@
 """The clients evaluate candidates: exactly what an evaluation of their images in one place says."""
 
-from __future__ import annotations
-
 import random
 
 import numpy as np

@@ -1,7 +1,5 @@
 """What clients measure of a model, through their handlers: pooled, checked, and not made up."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import numpy as np

@@ -1,7 +1,5 @@
 """How a run that does not complete ends, and who may work in a run's directory."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

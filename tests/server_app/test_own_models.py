@@ -1,7 +1,5 @@
 """baseline=local in whole runs: what joining gained, in the summary, whoever was interrupted."""
 
-from __future__ import annotations
-
 import pytest
 
 from foundation.settings.configuration import ConfigurationError

@@ -1,13 +1,11 @@
 """What training ends with: early, with the best round, or with an average the clients prefer."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from safetensors.torch import load_file
 
 from foundation.models import StateLayout
-from foundation.models.running_average import RunningAverage
+from foundation.models.aggregation import RunningAverage
 from foundation.scores import Gain
 from foundation.settings.configuration import ConfigurationError
 from server_app import preflight

@@ -1,7 +1,5 @@
 """Local losses for label skew: their limits, their gradients, and what they compose with."""
 
-from __future__ import annotations
-
 import sys
 
 import pytest

@@ -1,7 +1,5 @@
 """Pictures made of cells: counts by client and class, confusion matrices, generated images."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 

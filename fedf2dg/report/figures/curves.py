@@ -4,8 +4,6 @@ Methods differ in colour, line and marker at once, so that nothing rests on colo
 colours are Okabe and Ito's.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Tables and figures of made-up results against numbers worked out by hand."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Certificates and keys that TLS and Flower accept."""
 
-from __future__ import annotations
-
 import stat
 import subprocess
 import sys

@@ -1,7 +1,5 @@
 """Optional protections: clipped updates, noised label counts."""
 
-from __future__ import annotations
-
 import math
 from types import SimpleNamespace
 

@@ -1,7 +1,5 @@
 """Watching a run: every event once, the report kept up, an end with the run."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path

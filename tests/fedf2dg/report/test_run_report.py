@@ -1,7 +1,5 @@
 """The report of a run: what it says for runs in any state, and that it stands alone."""
 
-from __future__ import annotations
-
 import json
 import re
 import shutil

@@ -1,7 +1,5 @@
 """``fedf2dg evaluate``: scikit-learn's figures, the wrong images, and what is refused."""
 
-from __future__ import annotations
-
 import json
 import re
 from pathlib import Path
@@ -15,7 +13,7 @@ from sklearn import metrics
 from fedf2dg import cli, load_model
 from fedf2dg.use.evaluate import FIGURES, PAGE, of_site
 from foundation.models import ModelDescription, cpu_state, write_model
-from foundation.models.personal import OwnLayers, SiteFolder
+from foundation.models.client_store import OwnLayers, SiteFolder
 from foundation.scores import Outcomes
 
 NAMES = ("cat", "dog", "owl")

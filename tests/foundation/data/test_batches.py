@@ -8,7 +8,7 @@ from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2.functional import rotate
 
 from foundation.data import Batches, DataError, FeatureNoise, ImageData, Normalization
-from foundation.data.augmentation import (
+from foundation.data.batches import (
     CROP_PADDING,
     crop_flip_positions,
     crop_flip_rotate_positions,

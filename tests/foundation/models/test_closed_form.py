@@ -1,7 +1,5 @@
 """Heads in closed form: the same at any division, and what their definitions say."""
 
-from __future__ import annotations
-
 import math
 
 import pytest
@@ -20,7 +18,7 @@ from foundation.models.closed_form import (
 )
 from foundation.models.head import LinearHead
 from post_training.calibration.gaussians import pooled_covariance, shrunk
-from post_training.calibration.linear_head import discriminant_head
+from post_training.calibration.refitted_head import discriminant_head
 
 CLASSES, WIDTH = 4, 12
 

@@ -1,7 +1,5 @@
 """Models between two models."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 

@@ -1,7 +1,5 @@
 """Calibration of the head's bias on plain states: from predictions, from pseudo images, or not."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from torch import nn

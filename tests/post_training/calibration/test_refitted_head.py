@@ -1,7 +1,5 @@
 """Refitting the head through ``calibration.of=head``, on a model whose features are its pixels."""
 
-from __future__ import annotations
-
 from contextlib import nullcontext
 from dataclasses import replace
 
