@@ -81,6 +81,7 @@ def generate(
     device: str | torch.device = "cpu",
     progress: Progress | None = None,
     workers: Workers | None = None,
+    names: Mapping[int, str] | None = None,
 ) -> Generation:
     """Generate every client's budget of images by inverting its local model.
 
@@ -100,6 +101,8 @@ def generate(
         Labels, starts and jitter of client i depend on this and i alone.
     progress, workers
         See :func:`generation.sharing.invert_all`.
+    names : Mapping of int to str, optional
+        What an error calls the clients, if not by their index.
 
     Raises
     ------
@@ -130,7 +133,8 @@ def generate(
             inversions[client] = result
     failures = dict(sorted(failures.items()))
     if failures and not inversions:
-        reasons = "; ".join(f"client {client}: {reason}" for client, reason in failures.items())
+        called = names or {client: f"client {client}" for client in failures}
+        reasons = "; ".join(f"{called[client]}: {reason}" for client, reason in failures.items())
         raise UninvertibleModel(f"no local model can be inverted. {reasons}")
     parts = [_nothing(image_shape, classes)]
     for client, inversion in sorted(inversions.items()):

@@ -192,6 +192,8 @@ class Checkpoints:
     def starting_point(self, stages: Sequence[str]) -> Path | None:
         """Return the folder :meth:`load` would read, after the same checks."""
         folders = self._folders()
+        if folders and not self._comparison_stands(folders[-1]):
+            folders.pop()
         first = STAGES.index(stages[0])
         if folders and first > 0:
             before = self._manifest(folders[-1])["configuration"]
@@ -210,6 +212,18 @@ class Checkpoints:
         self._check_rounds(folders[-1], manifest, first)
         self._check_files(folders[-1], manifest)
         return folders[-1]
+
+    def _comparison_stands(self, folder: Path) -> bool:
+        """Tell whether the comparison that a checkpoint may hold is wanted, and of the last round.
+
+        A checkpoint without one stands.
+        """
+        if stage_of(folder.name[5:]) != BASELINE:
+            return True
+        completed = self._manifest(folder)["completed"]
+        rounds = self.configuration.num_server_rounds
+        over = ENDED in completed or rounds_done(completed) >= rounds
+        return over and self.configuration.baseline == "local"
 
     def steps_behind(self, start: Path) -> list[str]:
         """Return the completed steps that a run from ``start`` repeats, and so replaces."""
