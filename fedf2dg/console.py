@@ -30,10 +30,7 @@ def logged_to(output: TextIO | None) -> Iterator[None]:
     if output is None:
         yield
         return
-    with (
-        _handled("flwr", [_Console(output)], propagate=False),
-        _handled(_OWN, [], propagate=True),
-    ):
+    with _handled("flwr", [_Console(output)], propagate=False), _handled(_OWN, [], propagate=True):
         yield
 
 

@@ -114,11 +114,15 @@ def compare(parts: StageParts, initial: State) -> None:
         for client, found in answers.valid.items()
     ]
     failures, seconds = failures_of(answers.failures, names), time.perf_counter() - started
-    figures = (None, None, None, None, None) if whole is None else _figures(whole)
+    figures = _figures(whole)
     journal.record(OwnModels(rounds, *figures, sites, failures, seconds))
     parts.commit(BASELINE)
 
 
-def _figures(found: Comparison) -> tuple[int, float | None, float | None, int, int]:
+def _figures(
+    found: Comparison | None,
+) -> tuple[int | None, float | None, float | None, int | None, int | None]:
+    if found is None:
+        return None, None, None, None, None
     right = found.scores.accuracy
     return found.scores.images, right(OWN), right(JOINED), found.gained, found.lost

@@ -106,13 +106,13 @@ def check(configuration: RunConfiguration, simulated: bool) -> None:
     checkpoints, start = Checkpoints(Path(resumed, "checkpoints"), configuration), None
     if resumed:
         start = checkpoints.starting_point(configuration.stage_names)
-    if start is not None and not configuration.output_dir:
-        if lost := checkpoints.steps_behind(start):
-            raise ConfigurationError(
-                f"stages = {configuration.stages!r} would run again in {resumed} "
-                f"and replace the results of {listed(lost)}. Keep them with "
-                f"output-dir=ANOTHER, or say output-dir={resumed} to replace them"
-            )
+    lost = checkpoints.steps_behind(start) if start and not configuration.output_dir else []
+    if lost:
+        raise ConfigurationError(
+            f"stages = {configuration.stages!r} would run again in {resumed} and replace the "
+            f"results of {listed(lost)}. Keep them with output-dir=ANOTHER, or say "
+            f"output-dir={resumed} to replace them"
+        )
     if simulated:
         division = configuration.division
         counts = [len(division.rows(client)[0]) for client in range(len(division.parts()))]

@@ -140,9 +140,7 @@ def trained_head(features: Tensor, labels: Tensor, shares: Tensor) -> LinearHead
     classes, width = len(shares), features.shape[1]
     targets = F.one_hot(labels, classes).double()
 
-    def loss_and_gradient(
-        flat: npt.NDArray[np.float64],
-    ) -> tuple[float, npt.NDArray[np.float64]]:
+    def loss_and_gradient(flat: npt.NDArray[np.float64]) -> tuple[float, npt.NDArray[np.float64]]:
         head = torch.from_numpy(flat).reshape(classes, width + 1)
         weight, bias = head[:, :width], head[:, width]
         logs = F.log_softmax(inputs @ weight.T + bias, dim=1)
