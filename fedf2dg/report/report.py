@@ -27,7 +27,7 @@ from fedf2dg.report.judgements import (
     reached,
 )
 from fedf2dg.report.pseudo_images import PseudoDataError, read_grid, stored_sets
-from fedf2dg.report.run_record import STAGES, Lost, RunRecord, mapping, number
+from fedf2dg.report.run_record import STAGES, Lost, RunRecord, json_in, mapping, number
 from fedf2dg.report.tables import (
     DIAGNOSIS,
     EXPLAINED,
@@ -265,11 +265,8 @@ def _what_was_judged(record: RunRecord) -> str:
 
 
 def _diagnosis(record: RunRecord) -> Iterator[Part]:
-    try:
-        found = json.loads((record.directory / DIAGNOSIS).read_text("utf-8"))
-    except (OSError, ValueError):
-        return
-    yield from ceilings_table(mapping(found).get("ceilings")).section(_DIAGNOSIS)
+    found = json_in(record.directory / DIAGNOSIS).get("ceilings")
+    yield from ceilings_table(found).section(_DIAGNOSIS)
 
 
 def _generation(record: RunRecord) -> Table:
