@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from foundation import ExpectedError
-from foundation.models.head import head_name
+from foundation.models.classifier import head_name
 from foundation.settings import DistillationSettings, Layers
 from foundation.settings.post_training import SMALLEST_PHOTOGRAPH
 

@@ -22,9 +22,9 @@ from distillation import distil, teachers
 from fedf2dg.report.tables import DIAGNOSIS
 from foundation import write_whole
 from foundation.models import Classifier, State, cpu_state, load_state, resolve_device
+from foundation.models.classifier import head_name, head_parameters, with_head
 from foundation.models.client_store import ClientStore
 from foundation.models.evaluation import features_of, predicted_logits
-from foundation.models.head import head_name, head_parameters, with_head
 from foundation.seeds import DISTILLATION, derived_seed
 from foundation.settings.configuration import ConfigurationError, RunConfiguration
 from server_app.checkpoints import Checkpoints

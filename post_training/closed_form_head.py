@@ -15,6 +15,7 @@ from torch import nn
 
 from foundation.events.family import Calibrated
 from foundation.models import State
+from foundation.models.classifier import LinearHead, head_name, head_parameters, with_head
 from foundation.models.closed_form import (
     SOLVERS,
     FeatureSums,
@@ -22,7 +23,6 @@ from foundation.models.closed_form import (
     likely_temperature,
     temperatures,
 )
-from foundation.models.head import LinearHead, head_name, head_parameters, with_head
 from foundation.scores import paired_standard_error
 from foundation.settings.calibration import HeadSettings
 from foundation.wording import listed

@@ -5,22 +5,17 @@
 labels from the same counts, since the images it sends show what they were drawn from.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from foundation.messages.content import Content, Received
+from foundation.messages.participants import Participant, Participants
 from foundation.messages.records import InvalidContent
 from foundation.settings.configuration import ConfigurationError
 
 from .question import Question, Request, Site
-
-if TYPE_CHECKING:
-    from foundation.messages.participants import Participant, Participants
 
 _MOST_SAMPLES = 10**10
 _TOLD = "label-counts"

@@ -16,8 +16,8 @@ from foundation.events.family import BytesSent, ClientsMet
 from foundation.events.log import Record
 from foundation.messages.content import Content, payload_bytes
 from foundation.messages.frozen_layers import FrozenLayers
-from foundation.messages.gather import Gathered, gather
-from foundation.messages.participants import MissingClients, Participants
+from foundation.messages.gather import gather
+from foundation.messages.participants import Gathered, MissingClients, Participants
 from foundation.settings.configuration import RunConfiguration
 from foundation.wording import listed
 from questions import Request

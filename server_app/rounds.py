@@ -8,7 +8,7 @@ from dataclasses import replace
 from foundation import ExpectedError
 from foundation.events.family import RoundDone
 from foundation.events.log import Record
-from foundation.messages.gather import Gathered
+from foundation.messages.participants import Gathered
 from foundation.models import State, first_non_finite
 from foundation.settings.configuration import RunConfiguration
 from strategies import FederatedStrategy

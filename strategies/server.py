@@ -19,8 +19,8 @@ from foundation import ExpectedError, counted
 from foundation.data.batches import steps_per_epoch
 from foundation.events.family import PrivacySpent, RoundDone, failures_of
 from foundation.messages.content import payload_bytes
-from foundation.messages.gather import Gathered, grouped
-from foundation.messages.participants import MissingClients, Participants
+from foundation.messages.gather import grouped
+from foundation.messages.participants import Gathered, MissingClients, Participants
 from foundation.messages.records import InvalidContent, from_record, packed
 from foundation.models import State, StateLayout, state_difference
 from foundation.models.aggregation import (

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from .class_statistics import class_means
-from .head import LinearHead, logit_spread
+from .classifier import LinearHead, logit_spread
 
 # Of the mean eigenvalue: what strengths are tried.
 _STRENGTHS = torch.logspace(-4, 2, 61, dtype=torch.float64)

@@ -10,7 +10,7 @@ from scipy.optimize import minimize
 from torch import Tensor
 from torch.nn import functional as F
 
-from foundation.models.head import LinearHead
+from foundation.models.classifier import LinearHead
 
 # The weight of ½‖W‖²/C beside the mean cross-entropy, for features of unit mean square. It keeps
 # the head finite where draws can be separated.

@@ -7,7 +7,13 @@ virtual features.
 
 from foundation.events.family import Calibrated
 from foundation.models import State
-from foundation.models.head import LinearHead, head_name, head_parameters, logit_spread, with_head
+from foundation.models.classifier import (
+    LinearHead,
+    head_name,
+    head_parameters,
+    logit_spread,
+    with_head,
+)
 from foundation.seeds import CALIBRATION, derived_seed
 from questions.class_statistics import ClassStatistics, StatisticsRequest
 
