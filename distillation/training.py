@@ -187,7 +187,7 @@ def _optimizer(parameters: list[nn.Parameter], settings: DistillationSettings) -
         parameters,
         lr=settings.learning_rate,
         momentum=settings.momentum,
-        nesterov=settings.nesterov and settings.momentum > 0,
+        nesterov=settings.momentum > 0,
         weight_decay=settings.weight_decay,
         # One launch for all parameters; on a CPU there is nothing to launch.
         fused=all(parameter.is_cuda for parameter in parameters),

@@ -30,8 +30,6 @@ def noised_counts(counts: Sequence[int], scale: float, random: np.random.Generat
     ``random`` must not be derivable from anything the server knows, such as the run's seed.
     Returned is a number of 0 or more for each class, not all 0: all 1 if the noise left none.
     """
-    if not scale > 0:
-        raise ValueError(f"scale = {scale}: must be above 0")
     noise = random.laplace(0.0, scale, len(counts))
     noised = [max(0, round(count + extra)) for count, extra in zip(counts, noise, strict=True)]
     return noised if any(noised) else [1] * len(noised)

@@ -220,13 +220,7 @@ class Private(FromFlower):
 
 
 def require(configuration: RunConfiguration, algorithm: Algorithm) -> None:
-    """Refuse what would tell more than is accounted for, or what the wrappers cannot do.
-
-    Raises
-    ------
-    ConfigurationError
-        Naming the key, the value and what to do.
-    """
+    """Refuse what would tell more than is accounted for, or what the wrappers cannot do."""
     settings = configuration.section(PrivacySettings)
     if not settings.on:
         if settings != PrivacySettings():

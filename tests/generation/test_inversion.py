@@ -282,7 +282,6 @@ def test_compiled_path_equals_the_plain_one_with_one_compilation_for_all_models(
         ("iterations", 0),
         ("learning_rate", 0.0),
         ("tv_weight", -1.0),
-        ("betas", (0.9, 1.0)),
         ("form", "exact"),
         ("schedule", "linear"),
         ("precision", "float16"),
