@@ -89,6 +89,8 @@ def draw_labels(budget: int, label_counts: Sequence[float], seed: int) -> Tensor
     depends on the arguments alone.
     """
     counts = _counts("label_counts", label_counts)
+    if budget < 0:
+        raise ValueError(f"budget = {budget}: must be 0 or more")
     if counts.sum() == 0:
         raise ValueError("label_counts are all 0: no class to generate")
     random = np.random.default_rng(seed)
