@@ -28,7 +28,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.loopback import Deployment, wait_until
-from fedf2dg.deployment.example_sites import write_folders
+from fedf2dg.starters import write_folders
 from foundation.data import DataSet
 
 START = time.monotonic()

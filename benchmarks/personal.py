@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from fedf2dg import RunConfiguration, simulate
-from fedf2dg.deployment.example_sites import write_example_sites, write_folders
+from fedf2dg.starters import write_example_sites, write_folders
 from foundation.data import DataSet, ImageData
 
 Look = Callable[[np.ndarray], np.ndarray]

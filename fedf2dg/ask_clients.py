@@ -12,6 +12,7 @@ from flwr.app import RecordDict
 from flwr.serverapp import Grid
 from torch import Tensor, nn
 
+from fedf2dg.keep_local_models import KeptModels
 from foundation.messages.content import Content, Received
 from foundation.messages.participants import Participant
 from foundation.messages.records import InvalidContent
@@ -25,8 +26,6 @@ from questions.class_statistics import (
     StatisticsRequest,
     tell,
 )
-
-from .kept_models import KeptModels
 
 log = logging.getLogger("flwr.fedf2dg")
 

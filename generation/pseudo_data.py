@@ -81,6 +81,7 @@ def generate(
     device: str | torch.device = "cpu",
     progress: Progress | None = None,
     workers: Workers | None = None,
+    names: Mapping[int, str] | None = None,
 ) -> Generation:
     """Generate every client's budget of images by inverting its local model.
 
@@ -92,7 +93,8 @@ def generate(
     of client i depend on ``seed`` and i alone. For the others see :class:`InversionEngine` and
     :func:`generation.sharing.invert_all`.
 
-    An UninvertibleModel names the models, if none can be inverted.
+    An UninvertibleModel tells why, if none can be inverted, by the clients' ``names`` where they
+    have some.
     """
     told = label_counts or {}
     orders = (
@@ -118,7 +120,8 @@ def generate(
             inversions[client] = result
     failures = dict(sorted(failures.items()))
     if failures and not inversions:
-        reasons = "; ".join(f"client {client}: {reason}" for client, reason in failures.items())
+        called = names or {client: f"client {client}" for client in failures}
+        reasons = "; ".join(f"{called[client]}: {reason}" for client, reason in failures.items())
         raise UninvertibleModel(f"no local model can be inverted. {reasons}")
     parts = [_nothing(image_shape, classes)]
     for client, inversion in sorted(inversions.items()):

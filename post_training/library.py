@@ -65,6 +65,8 @@ class TrainedModels:
     results: dict[str, State] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
     steps: set[str] = field(default_factory=set)
+    #: The clients' numbers, where they are not those from 0 on.
+    numbers: Sequence[int] = ()
 
     def begin_method(self) -> None:
         """Forget the steps and images of the method before; its result stays."""
@@ -73,6 +75,10 @@ class TrainedModels:
 
     def model(self, state: State) -> nn.Module:
         return load_state(copy.deepcopy(self.shell), state).to(self.device).eval()
+
+    @property
+    def names(self) -> dict[int, str]:
+        return {c: f"client {self.numbers[c] if self.numbers else c}" for c in self.local_models}
 
     def label_counts(self) -> dict[int, list[int]] | None:
         if self.counts is None:
@@ -88,7 +94,7 @@ class TrainedModels:
     def pseudo_images(self, request: PseudoRequest) -> PseudoData:
         started = time.perf_counter()
         made = inverted(self, request, self.device)
-        self.record(request.event(made, time.perf_counter() - started))
+        self.record(request.event(made, time.perf_counter() - started, self.names))
         return made.data
 
     def record(self, event: Event) -> None:
@@ -245,6 +251,7 @@ def post_train(
         evaluator=evaluate,
         shown=progress,
         ask=ask or (lambda request: None),
+        numbers=clients,
     )
     images: dict[str, PseudoData] = {}
     for member in methods:

@@ -32,7 +32,8 @@ def local_ensemble(trained: Trained) -> tuple[list[int], Ensemble]:
     clients, members = [], []
     for client, state in trained.local_models.items():
         if broken := first_non_finite(state):
-            log.warning("client %d is left out of the ensemble: %s is not finite", client, broken)
+            name = trained.names[client]
+            log.warning("%s is left out of the ensemble: %s is not finite", name, broken)
             continue
         clients.append(client)
         members.append(trained.model(state))

@@ -52,8 +52,8 @@ class PseudoRequest:
         """Whether images are to tell the local model from the global one."""
         return self.inversion.competition_weight > 0
 
-    def event(self, made: Generation, seconds: float) -> ImagesMade:
-        """Say what came of it."""
+    def event(self, made: Generation, seconds: float, names: Mapping[int, str]) -> ImagesMade:
+        """Say what came of it; ``names`` are the clients'."""
         return ImagesMade(
             self.kind,
             self.repetition,
@@ -62,7 +62,7 @@ class PseudoRequest:
             self.inversion.iterations,
             made.objective,
             seconds,
-            failures=failures_of(made.failures),
+            failures=failures_of(made.failures, names),
         )
 
 
@@ -130,6 +130,10 @@ class Trained(Protocol):
 
         There may be a thousand: read one at a time.
         """
+
+    @property
+    def names(self) -> Mapping[int, str]:
+        """What messages call every client in :attr:`local_models`."""
 
     @property
     def num_examples(self) -> Mapping[int, int]:
@@ -214,9 +218,8 @@ def inverted(
         weights = trained.label_counts()
         for client, images in request.budgets.items():
             if images and weights is not None and client not in weights:
-                log.warning(
-                    "client %d gave no label counts: its pseudo images are of all classes", client
-                )
+                name = trained.names[client]
+                log.warning("%s gave no label counts: its pseudo images are of all classes", name)
     return generate(
         lambda client: load_state(shell, local_models[client]).eval(),
         budgets=request.budgets,
@@ -230,4 +233,5 @@ def inverted(
         device=device,
         progress=trained.progress(f"inversion of {request.kind} samples", "image-iterations"),
         workers=workers,
+        names=trained.names,
     )

@@ -106,4 +106,7 @@ def ask_nodes(
     gathered = gather(grid, addresses, message_type, content, check, timeout, progress)
     if frozen is not None and common.states:
         frozen.answered(gathered.valid, gathered.failures)
-    return Answers(gathered.valid, gathered.failures, gathered.refused, sent, received)
+    outliers = request.outliers(gathered.valid)
+    valid = {client: one for client, one in gathered.valid.items() if client not in outliers}
+    failures = dict(sorted({**gathered.failures, **outliers}.items()))
+    return Answers(valid, failures, gathered.refused, sent, received)

@@ -276,15 +276,14 @@ class StatisticsRequest(Request[ClientStatistics, "ClassStatistics | None"]):
             raise InvalidContent("it adds up features of other images than it has")
         return torch.tensor(counts)
 
+    def outliers(self, answers: Mapping[int, ClientStatistics]) -> Mapping[int, str]:
+        reason = (
+            f"left out, its features are more than {_LARGEST_SIZE**0.5:.2g} times the size of the "
+            "median client's, which one encoder does not make of photographs"
+        )
+        return dict.fromkeys(_inflated({c: a.sums for c, a in answers.items()}), reason)
+
     def pooled(self, answers: Mapping[int, ClientStatistics]) -> ClassStatistics | None:
-        for client in (inflated := _inflated({c: a.sums for c, a in answers.items()})):
-            log.warning(
-                "client %d is left out: its features are more than %g times the size of the median "
-                "client's, which one encoder does not make of photographs",
-                client,
-                _LARGEST_SIZE**0.5,
-            )
-        answers = {client: one for client, one in answers.items() if client not in inflated}
         return added(tuple(answers), list(answers.values())) if answers else None
 
 

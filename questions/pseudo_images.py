@@ -53,7 +53,7 @@ def tell(site: Site, asked: Received) -> Content:
     global_model = None
     if settings.competition_weight > 0:
         global_model = load_state(copy.deepcopy(resident), asked.state("global", layout)).eval()
-    counts = shareable_counts(site)
+    counts, name = shareable_counts(site), site.name or f"client {client}"
     made = generate(
         lambda _: local_model,
         budgets={client: images},
@@ -66,8 +66,9 @@ def tell(site: Site, asked: Received) -> Content:
         seed=seed,
         device=site.device,
         progress=ProgressLog(
-            f"inversion of {kind} samples of client {client}", "image-iterations", brief=True
+            f"inversion of {kind} samples of {name}", "image-iterations", brief=True
         ),
+        names={client: name},
     )
     data = made.data
     return Content(

@@ -114,6 +114,10 @@ class Request(ABC, Generic[A, P]):
     def checked(self, who: Participant, reply: Received) -> A:
         """Return a client's answer; InvalidContent says what no honest client can have sent."""
 
+    def outliers(self, answers: Mapping[int, A]) -> Mapping[int, str]:
+        """Return why a client's answer, which passed, is of no use beside the others', if any."""
+        return {}
+
     @abstractmethod
     def pooled(self, answers: Mapping[int, A]) -> P:
         """Return what the answers come to, by client in the order of the clients; maybe none."""

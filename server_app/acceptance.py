@@ -20,10 +20,10 @@ from foundation.models import interpolated
 from foundation.settings.configuration import RunConfiguration
 from questions.ask import Answers
 from questions.evaluation import EvaluationRequest, Scores
+from server_app.checkpoints import Journal
 
 from .clients import Clients
 from .global_model import GlobalModel
-from .journal import Journal
 from .judgement import STEPS, WHOLE, Verdict, decide, tallies
 from .measuring import CLIENTS, SERVER, Figures, Measuring, figures_of, scored
 

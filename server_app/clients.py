@@ -180,7 +180,7 @@ class Clients:
         if self.participants.simulated:
             names = self.description.class_names
             now = described_data(configuration.division, self._num_examples, names)
-            require_same_data(state.data, now)
+            require_same_data(state.data, now, list(configuration.data_set.sites()))
         else:
             now = described_test(configuration.data_set)
             warn_of_other_images(self.participants)

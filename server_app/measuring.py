@@ -184,7 +184,8 @@ class Measuring:
             return
         answers = self._clients.ask(request)
         self._model.state = request.pooled(answers.valid)
-        seconds, failures = time.perf_counter() - started, failures_of(answers.failures)
+        seconds = time.perf_counter() - started
+        failures = failures_of(answers.failures, answers.names)
         self._record(StatisticsMeasured(stage, list(answers.valid), failures, seconds))
 
     def close_stage(self, stage: str) -> None:

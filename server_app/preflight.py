@@ -122,7 +122,7 @@ def check(configuration: RunConfiguration, simulated: bool) -> None:
             _require_several_images(configuration, counts)
         if start is not None and (begun := checkpoints.data_at(start)):
             now = described_data(division, counts, description.class_names)
-            require_same_data(begun, now)
+            require_same_data(begun, now, list(configuration.data_set.sites()))
 
 
 def _require_several_images(configuration: RunConfiguration, counts: list[int]) -> None:

@@ -32,18 +32,17 @@ from foundation.settings.privacy import PrivacySettings
 from foundation.wording import listed
 from post_training import Method, Settings, chosen
 from post_training.closed_form_head import with_closed_form_head
+from server_app.checkpoints import Journal
 from strategies import prior_left
 from strategies.privacy import server_half
 
-from . import personal, run_directory
+from . import own_models, run_directory
 from .acceptance import Acceptance, StageParts
 from .checkpoints import BEFORE_ROUNDS, ENDED, rounds_done
 from .clients import Clients
 from .global_model import GlobalModel, initial_state
 from .images import description_of
-from .journal import Journal
 from .measuring import CLIENTS, Measuring
-from .own_models import compare_with_own_models
 from .rounds import Rounds
 from .trained import PseudoFiles, TrainedFederation, forget_repeated
 from .training_result import LAST_FOLDER, TrainingResult
@@ -171,9 +170,9 @@ class Run:
             self.train()
         if has_model and configuration.stage_names != ("train",):
             self.post_train()
-        personal.judge(self.parts)
+        own_models.judge(self.parts)
         if has_model and configuration.baseline == "local":
-            compare_with_own_models(self.parts, self.model.initial())
+            own_models.compare(self.parts, self.model.initial())
         journal.finish()
         summary = self._summary()
         self._keep_model(summary)
@@ -200,7 +199,7 @@ class Run:
                 if last and (spent := self.strategy.privacy_spent()) is not None:
                     self.journal.record(spent)
                 if last and self.strategy.has_global_model:
-                    personal.complete(self.parts)
+                    own_models.complete(self.parts)
                     self.measuring.close_stage("federated")
             self.commit(step)
         result.settle()
@@ -279,7 +278,7 @@ class Run:
             (self.directory / name).unlink(missing_ok=True)
         opened = RunOpened(self.directory, configuration, self.description.class_names)
         self.journal.open(opened)
-        personal.begin(self.parts, self.directory)
+        own_models.begin(self.parts, self.directory)
         if state.completed:
             self.strategy.retained = self.journal.checkpoints.retained()
             self.strategy.prune()

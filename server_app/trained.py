@@ -130,6 +130,10 @@ class TrainedFederation:
         return ReadWhenAsked(strategy.last_local_models(), strategy.local_models.read)
 
     @property
+    def names(self) -> dict[int, str]:
+        return self.parts.clients.participants.names()
+
+    @property
     def num_examples(self) -> dict[int, int]:
         participants = self.parts.clients.participants
         return {client: participants[client].num_examples for client in self.local_models}
@@ -176,7 +180,7 @@ class TrainedFederation:
             answers = self._asked_for_images(request)
             made = answers[0]
             down, up = answers[1].bytes_down, answers[1].bytes_up
-        event = request.event(made, time.perf_counter() - started)
+        event = request.event(made, time.perf_counter() - started, self.names)
         budgets = self._by_index(request.budgets)
         self.record(replace(event, place=place, budgets=budgets, bytes_down=down, bytes_up=up))
         return made.data

@@ -15,13 +15,12 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
+from fedf2dg.compare.plan import Run, identity
 from fedf2dg.console import exit_status, plain_warnings
 from fedf2dg.simulation import Engine
 from foundation import UsageError
 from foundation.processes import begin, share_of_cores, start_context, terminable, threads
 from foundation.settings.configuration import ConfigurationError, RunConfiguration
-
-from .sharing import Run, identity
 
 #: What every run imports sooner or later (torch's optimizers, for one, on their first step);
 #: loaded once, then forked.

@@ -14,6 +14,7 @@ import numpy as np
 from scipy import stats
 
 from fedf2dg.report import RunRecord
+from fedf2dg.report.own_models import own_models_in
 from fedf2dg.report.run_record import STAGES, Measurement, mapping, number
 from foundation.events.family import ImagesMade
 
@@ -30,11 +31,14 @@ KEPT = "kept"
 TIMES = ("federated", "generation", "distillation", "competition", "judgement")
 OTHER = "other"
 _ENDS = (*STAGES, LAST, KEPT)
+#: What the model kept gained over the sites' own, on the images that they hold out.
+OVER_OWN = "gain_over_own_models"
 #: A cell's figures, as comparison.csv names its columns: accuracies and gains as fractions of 1.
 COLUMNS = (
     *(f"accuracy_{stage}" for stage in _ENDS),
     *(f"best_on_test_{stage}" for stage in STAGES),
     *(f"gain_{stage}" for stage in _ENDS[1:]),
+    OVER_OWN,
     *(f"seconds_{part}" for part in (*TIMES, OTHER, "sum")),
     "bytes_down",
     "bytes_up",
@@ -146,6 +150,8 @@ def read_cell(cell: Cell, directory: Path) -> CellResult:
     figures: dict[str, float | None] = {f"accuracy_{s}": v for s, v in reached.items()}
     figures |= {f"best_on_test_{stage}": number(best.get(stage)) for stage in STAGES}
     figures |= gains(reached)
+    if (own := own_models_in(summary)) and own.gain:
+        figures[OVER_OWN] = own.gain.value
     figures |= _seconds(mapping(summary.get("seconds")))
     traffic = {kind: mapping(sizes) for kind, sizes in mapping(summary.get("traffic")).items()}
     for way in ("bytes_down", "bytes_up"):

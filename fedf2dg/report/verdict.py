@@ -9,7 +9,7 @@ import numpy as np
 
 from fedf2dg.report.document import Cell, Note, Part, Picture, Row, Section, Table
 from fedf2dg.report.figures import confidence, to_svg
-from fedf2dg.report.own_models import (
+from fedf2dg.report.judgements import (
     OF_SITE,
     OF_SITES,
     beside,

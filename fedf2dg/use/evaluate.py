@@ -13,11 +13,10 @@ import torch
 from numpy.typing import NDArray
 
 from fedf2dg.report.document import Document, Facts, Note, Section
-from fedf2dg.report.judgements import plain
-from fedf2dg.report.own_models import gains_table, meaning, own_models_in
+from fedf2dg.report.judgements import gains_table, meaning, own_models_in, plain
 from fedf2dg.report.run_record import mapping
+from fedf2dg.report.tested_images import WrongImages
 from fedf2dg.report.verdict import Evidence, details, figures_table, lines, opening
-from fedf2dg.report.wrong_images import WrongImages
 from foundation import counted, write_whole
 from foundation.data import DataError
 from foundation.data.sources.class_folders import UnknownClass

@@ -12,6 +12,7 @@ from torch import nn
 from generation import (
     InversionSettings,
     PseudoData,
+    UninvertibleModel,
     budgets,
     class_balanced,
     draw_labels,
@@ -144,6 +145,25 @@ def test_generation_of_one_client_does_not_depend_on_the_others() -> None:
         ).data
 
     assert torch.equal(run(0).images, run(6).images[6:])
+
+
+def test_models_that_cannot_be_inverted_go_by_their_clients_names() -> None:
+    def broken(client: int) -> nn.Module:
+        model = tiny_model(client)
+        model[0].weight.data[0] = math.nan
+        return model
+
+    with pytest.raises(UninvertibleModel, match=r"inverted\. north: .*; client 1: "):
+        generate(
+            broken,
+            budgets={0: 2, 1: 2},
+            label_counts=None,
+            image_shape=(1, 4, 4),
+            settings=InversionSettings(iterations=3),
+            classes=3,
+            seed=4,
+            names={0: "north", 1: "client 1"},
+        )
 
 
 def test_generation_of_nothing() -> None:

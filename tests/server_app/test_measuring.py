@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fedf2dg.deployment.example_sites import write_folders
 from fedf2dg.report import terminal_table, write_report
+from fedf2dg.starters import write_folders
 from foundation.data import DataSet
 from foundation.events.reading import from_json
 from foundation.messages.participants import Participant

@@ -7,7 +7,7 @@ import pytest
 
 from fedf2dg.compare import Plan
 from fedf2dg.compare.comparison import _default_directory
-from fedf2dg.compare.sharing import share
+from fedf2dg.compare.plan import share
 from foundation.settings.configuration import ConfigurationError, RunConfiguration, read_toml
 from server_app import preflight
 

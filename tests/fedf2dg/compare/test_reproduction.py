@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from fedf2dg.compare import Plan
-from fedf2dg.compare.reproduction import read_published, reproduction
+from fedf2dg.compare.comparison import read_published, reproduction
 from fedf2dg.compare.results import PENDING, CellResult, Results
 from foundation.settings.configuration import ConfigurationError
 

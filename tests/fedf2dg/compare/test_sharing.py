@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 
 from fedf2dg.compare import Plan
-from fedf2dg.compare.sharing import identity, share
+from fedf2dg.compare.plan import identity, share
 from foundation.settings.configuration import STAGES
 
 ReadPlan = Callable[..., Plan]

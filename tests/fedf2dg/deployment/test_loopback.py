@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from benchmarks.loopback import wait_until
-from fedf2dg.deployment.example_sites import write_example_sites
+from fedf2dg.starters import write_example_sites
 
 pytestmark = [
     pytest.mark.slow,

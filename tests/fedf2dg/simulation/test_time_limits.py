@@ -5,7 +5,7 @@ from typing import Any
 
 from flwr.app import ConfigRecord, Message, RecordDict
 
-from fedf2dg.simulation.parallel_grid import ParallelGrid
+from fedf2dg.simulation.local_grid import ParallelGrid
 from foundation.messages.content import CONFIG
 
 

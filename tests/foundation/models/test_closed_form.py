@@ -18,7 +18,7 @@ from foundation.models.closed_form import (
     temperatures,
 )
 from post_training.calibration.gaussians import pooled_covariance, shrunk
-from post_training.calibration.linear_head import discriminant_head
+from post_training.calibration.refitted_head import discriminant_head
 
 CLASSES, WIDTH = 4, 12
 

@@ -7,7 +7,7 @@ from torch.nn import functional as F
 from foundation.models.class_statistics import class_means
 from foundation.models.classifier import LinearHead, logit_spread
 from post_training.calibration.gaussians import pooled_covariance
-from post_training.calibration.linear_head import (
+from post_training.calibration.refitted_head import (
     discriminant_head,
     trained_head,
     virtual_features,

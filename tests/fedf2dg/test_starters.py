@@ -12,7 +12,7 @@ from flwr.cli.build import build_fab_from_disk
 
 from fedf2dg import cli
 from fedf2dg.compare import read_plan
-from fedf2dg.new import write_new
+from fedf2dg.starters import write_new
 from foundation import ConfigurationError
 from foundation.settings.configuration import RunConfiguration, key_table, read_toml
 from questions.description import code_fingerprint
