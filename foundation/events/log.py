@@ -7,7 +7,6 @@ import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -78,8 +77,7 @@ class MetricsError(ExpectedError, ValueError):
 def json_value(value: Any) -> Any:
     """Turn a value into what strict JSON can hold; a TypeError where there is no such thing.
 
-    NaN and infinities become None, mapping keys strings, sequences lists, dataclasses and events
-    mappings by their keys; whatever has ``tolist``
+    NaN and infinities become None, mapping keys strings, sequences lists; whatever has ``tolist``
     (NumPy scalars and arrays, torch tensors) becomes numbers.
     """
     if value is None or isinstance(value, bool | str):
@@ -88,8 +86,6 @@ def json_value(value: Any) -> Any:
         return int(value)
     if isinstance(value, float):
         return float(value) if math.isfinite(value) else None
-    if is_dataclass(value):
-        return json_value(to_json(value))
     if isinstance(value, Mapping):
         return {str(key): json_value(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

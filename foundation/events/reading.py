@@ -64,15 +64,24 @@ def from_json(values: Mapping[str, Any]) -> Event | None:
         return None
 
 
-def to_json(told: Any) -> dict[str, Any]:
-    """Return the keys and values of an event, or of a part of one, but for its kind."""
+def to_json(event: Event) -> dict[str, Any]:
+    """Return the keys and values of an event; its kind is its class's ``event``."""
+    found: dict[str, Any] = _plain(event)
+    return found
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if not is_dataclass(value):
+        return value
     found: dict[str, Any] = {}
-    for entry in fields(told):
-        content = getattr(told, entry.name)
+    for entry in fields(value):
+        content = getattr(value, entry.name)
         if entry.name == _NOTES:
             found |= content
         elif content != entry.default:
-            found[_key(entry)] = content
+            found[_key(entry)] = _plain(content)
     return found
 
 
