@@ -11,7 +11,6 @@
 """
 
 import copy
-import logging
 import math
 import sys
 import time
@@ -27,6 +26,7 @@ from torch.optim.adam import adam
 
 from foundation import ExpectedError
 from foundation.capture import captured
+from foundation.errors import log
 from foundation.models import release_memory
 from foundation.settings import InversionSettings
 
@@ -59,8 +59,6 @@ BETAS = (0.9, 0.999)
 COMPETITION_TEMPERATURE = 3.0
 #: Normalised pixels of real images lie within about ±3; what inversion makes of them, ±30.
 LARGEST_PIXEL, LARGEST_LOGIT = 1e3, 1e5
-
-_log = logging.getLogger("flwr.fedf2dg.generation")
 
 
 class InversionError(ExpectedError, RuntimeError):
@@ -220,7 +218,7 @@ class InversionEngine:
         self.device = torch.device(device)
         self._bounds = _bounds(pixel_range, image_shape[0], self.device)
         if settings.bn_weight > 0 and not batch_norm_layers(model):
-            _log.warning(
+            log.warning(
                 "The model has no BatchNorm layers, hence no training statistics to match: "
                 "inversion goes on with the remaining terms, and its images will be poorer."
             )
@@ -316,7 +314,7 @@ class InversionEngine:
                     raise InversionError(
                         "the device's memory does not hold the inversion of one image"
                     ) from error
-                _log.warning(
+                log.warning(
                     "The device's memory does not hold %d images at once: going on with %d.",
                     tried,
                     self._at_once,

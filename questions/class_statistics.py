@@ -4,7 +4,6 @@ Importable without Flower: post-training methods ask it.
 """
 
 import hashlib
-import logging
 import secrets
 import statistics
 from collections.abc import Mapping, Sequence
@@ -14,6 +13,7 @@ from typing import Self
 import torch
 from torch import Tensor
 
+from foundation.errors import log
 from foundation.messages.content import Content, Received
 from foundation.messages.participants import Participant
 from foundation.messages.records import InvalidContent, template
@@ -24,8 +24,6 @@ from foundation.settings.configuration import ConfigurationError, RunConfigurati
 
 from .label_counts import shareable_counts
 from .question import Question, Request, Site
-
-log = logging.getLogger("flwr.fedf2dg")
 
 #: What can be asked for, as :class:`~foundation.models.class_statistics.ClassSums` names it.
 PARTS = PREDICTIONS, MEANS, MOMENT, CLASS_MOMENTS = (

@@ -1,6 +1,5 @@
 """The clients of a run: who they are, what they are asked, and what they told of their labels."""
 
-import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -12,6 +11,7 @@ from flwr.serverapp import Grid
 
 from foundation.data import Description, to_assignment
 from foundation.data.agreement import to_values
+from foundation.errors import log
 from foundation.events.family import BytesSent, ClientsMet
 from foundation.events.log import Record
 from foundation.messages.content import Content, payload_bytes
@@ -38,8 +38,6 @@ from .images import (
     warn_of_other_images,
     warn_of_other_test,
 )
-
-log = logging.getLogger("flwr.fedf2dg")
 
 A = TypeVar("A")
 

@@ -1,11 +1,11 @@
 """A federated round: clients train, updates are aggregated, the result is measured."""
 
-import logging
 import math
 import time
 from dataclasses import replace
 
 from foundation import ExpectedError
+from foundation.errors import log
 from foundation.events.family import RoundDone
 from foundation.events.log import Record
 from foundation.messages.participants import Gathered
@@ -17,8 +17,6 @@ from strategies.server import LocalUpdate
 from .clients import Clients
 from .global_model import GlobalModel
 from .measuring import Figures, Measuring
-
-log = logging.getLogger("flwr.fedf2dg")
 
 _ADVICE = (
     "A client sent absurd weights, or learning-rate is too high. Continue from the round before "

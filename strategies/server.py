@@ -4,7 +4,6 @@ A round is :meth:`FederatedStrategy.begin`, a question to every sampled client, 
 :meth:`FederatedStrategy.finish`. An algorithm overrides what differs.
 """
 
-import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from flwr.serverapp import Grid
 
 from foundation import ExpectedError, counted
 from foundation.data.batches import steps_per_epoch
+from foundation.errors import log
 from foundation.events.family import PrivacySpent, RoundDone, failures_of
 from foundation.messages.content import Received, payload_bytes
 from foundation.messages.gather import grouped
@@ -34,8 +34,6 @@ from foundation.models.aggregation import (
 from foundation.models.client_store import ClientStore
 from foundation.seeds import SAMPLING, derived_seed
 from foundation.settings.configuration import RunConfiguration
-
-log = logging.getLogger("flwr.fedf2dg")
 
 #: Per store, the round each client's state is from.
 Versions = dict[str, dict[int, int]]
