@@ -152,10 +152,10 @@ class Table(Part):
         rows = [[read(item) for read in columns.values()] for item in items]
         return cls(title, list(columns), rows, **more)
 
-    def section(self, *notes: str, long: bool = False) -> "list[Section]":
-        """Return a section that holds the table with notes below it; none without a row."""
-        parts = [self, *(Note(note, "note") for note in notes)]
-        return [Section(self.title, parts, long)] if self.rows else []
+    def section(self, *below: "str | Part", long: bool = False) -> "list[Section]":
+        """Return a section that holds the table, with notes below it; none without a row."""
+        parts = [Note(part, "note") if isinstance(part, str) else part for part in below]
+        return [Section(self.title, [self, *parts], long)] if self.rows else []
 
     def cells(self, row: Row) -> list[Cell]:
         """Return a row's cells, each with its column's alignment among its classes."""

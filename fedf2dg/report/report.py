@@ -44,7 +44,7 @@ from fedf2dg.report.tested_images import read_test_images
 from fedf2dg.report.verdict import Evidence, details, opening
 from foundation import counted, only_warned, scores, write_whole
 from foundation.events.family import Evaluated, ImagesMade, Judged, RoundDone, RunEnded, RunStarted
-from foundation.wording import duration, spans
+from foundation.wording import duration, named, spans
 
 _REFRESH_SECONDS = 10
 _MOST_LETTERS = 500
@@ -432,7 +432,7 @@ def _recalls(matrices: Mapping[str, Sequence[Sequence[float]]], names: Sequence[
 
     first = next(iter(matrices.values()))
     columns: Columns[int] = {
-        "class": lambda label: names[label] if label < len(names) else str(label),
+        "class": lambda label: named(names, label),
         "test images": lambda label: amount(sum(first[label])),
         **{f"recall, {stage}": partial(recall, matrix) for stage, matrix in matrices.items()},
     }

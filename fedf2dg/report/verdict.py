@@ -23,7 +23,7 @@ from fedf2dg.report.tables import MEASURED_ON, amount, percent
 from foundation import counted, scores
 from foundation.events.family import OwnModels
 from foundation.scores import FEW, Figure, Gain, Outcomes, share_interval
-from foundation.wording import listed
+from foundation.wording import listed, named
 
 # Of verdicts, as the page's style calls them, the worst first.
 _KINDS = ("bad", "unsure", "good")
@@ -215,12 +215,12 @@ def _guessing(outcomes: Outcomes, names: Sequence[str], classes: int) -> tuple[f
     if labels is not None:
         most, often = scores.guessing(outcomes), np.flatnonzero(labels == labels.max())
         if len(often) > 1:
-            named = f"always answering one of the {len(often)} most frequent classes"
+            said = f"always answering one of the {len(often)} most frequent classes"
             if len(often) == len(scores.with_images(outcomes)):
-                named = f"guessing among {len(often)} equally frequent classes"
-            return most, f"{named} would be for {percent(most)}"
-        named = f"always answering “{_name(names, int(often[0]))}”, the most frequent class,"
-        return most, f"{named} would be for {percent(most)}"
+                said = f"guessing among {len(often)} equally frequent classes"
+            return most, f"{said} would be for {percent(most)}"
+        said = f"always answering “{named(names, int(often[0]))}”, the most frequent class,"
+        return most, f"{said} would be for {percent(most)}"
     if classes < 2:
         return None, ""
     share = 1 / classes
@@ -235,7 +235,7 @@ def _groups(outcomes: Outcomes, names: Sequence[str]) -> dict[str, tuple[str, ..
     kinds = zip(scores.recalls(outcomes), scores.specificities(outcomes), strict=True)
     for label, (recall, specificity) in enumerate(kinds):
         if recall.known:
-            found[_of_class(recall, specificity)].append(_name(names, label))
+            found[_of_class(recall, specificity)].append(named(names, label))
     return {kind: tuple(of_kind) for kind, of_kind in found.items()}
 
 
@@ -353,7 +353,7 @@ def classes_table(outcomes: Outcomes, names: Sequence[str]) -> Table:
         return Cell("undecided" if word == "unsure" else word, f"words {kind}")
 
     columns: Columns[int] = {
-        "class": lambda label: _name(names, label),
+        "class": lambda label: named(names, label),
         "verdict": judged,
         "images": lambda label: amount(recalls[label].images),
         "recall: found (95 % interval)": lambda label: _with_ends(recalls[label]),
@@ -394,7 +394,7 @@ def details(evidence: Evidence, names: Sequence[str]) -> Iterator[Section]:
     if (table := classes_table(whole, names)).rows:
         parts += [table] if evidence.sites else [table, Note(MEANING, "note")]
     if unnamed := scores.never_named(whole):
-        said = listed([_name(names, label) for label in unnamed])
+        said = listed([named(names, label) for label in unnamed])
         parts.append(Note(f"It never answers {said}.", "warning"))
     parts += [figures_table(evidence), Note(_FIGURES, "note")]
     yield Section("For which classes", parts)
@@ -430,7 +430,3 @@ def _with_ends(
 
 def _ends(figure: Figure) -> str:
     return f"{100 * figure.low:.1f} to {100 * figure.high:.1f} %" if figure.known else ""
-
-
-def _name(names: Sequence[str], label: int) -> str:
-    return names[label] if label < len(names) else str(label)
