@@ -55,11 +55,7 @@ def compare(
     ``outputs/compare-<name of the last file>``, or called after the varied keys. ``reproduce`` is
     the plan of a published table (:mod:`fedf2dg.compare.comparison`); what differs from it is
     said and written to ``reproduction.md``. Returns the number of cells without a result.
-
-    Raises
-    ------
-    ConfigurationError
-        Before any run, if the plan is impossible or the directory is in use.
+    ConfigurationError, before any run, if the plan is impossible or the directory is in use.
     """
     from server_app import preflight
 
@@ -228,13 +224,7 @@ Published = Mapping[tuple[str, str], Mapping[str, str]]
 
 
 def read_published(plan: Path) -> Published:
-    """Read the figures that stand beside a plan.
-
-    Raises
-    ------
-    ConfigurationError
-        If there are none, or the file is not a ``comparison.csv``.
-    """
+    """Read the figures that stand beside a plan, a ``comparison.csv`` (ConfigurationError)."""
     file = plan.with_suffix(".csv")
     try:
         rows = list(csv.DictReader(file.read_text("utf-8").splitlines()))

@@ -56,8 +56,6 @@ class Workshop:
         self.engine = engine
         self.jobs = jobs
 
-    # --------------------------------------------------------------------------- what there is
-
     def place(self, run: Run) -> Path:
         """Return a run's directory; one that exists under another label is kept."""
         folder = self.directory / "runs"
@@ -86,18 +84,11 @@ class Workshop:
                 needed.add(run)
         return [run for run in runs if run in needed]
 
-    # ---------------------------------------------------------------------------------- making
-
     def make(self, runs: Sequence[Run], done: Callable[[Run, Outcome], None]) -> None:
         """Carry out the runs that are :meth:`missing`, each after the one it starts from.
 
         ``done`` is called after each, also for one that cannot be started because what it starts
-        from failed.
-
-        Raises
-        ------
-        KeyboardInterrupt
-            On Ctrl-C or SIGTERM, when the processes have ended; their runs can be continued.
+        from failed. Ctrl-C and SIGTERM end the processes; their runs can be continued.
         """
         context = start_context(_PRELOAD)
         waiting = list(runs)

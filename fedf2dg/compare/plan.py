@@ -114,13 +114,8 @@ def read_plan(
     numbers, ``KEY=FIRST..LAST``, win over the files' keys, and variants over them. The baseline (by
     default the plan's own, else the first variant or value) is the name of a method, or
     ``KEY=VALUE`` pairs separated by spaces: each method's is then the one with these values and, in
-    all other keys, its own.
-
-    Raises
-    ------
-    ConfigurationError
-        If a file cannot be read, a cell's configuration is impossible, or the baseline is not
-        among the methods.
+    all other keys, its own. ConfigurationError if a file cannot be read, a cell's configuration is
+    impossible, or the baseline is not among the methods.
     """
     draft = _Draft()
     for file in files:

@@ -48,26 +48,18 @@ def write_certificates(
 ) -> list[Path]:
     """Write a federation's certificates and keys; return the files that were written.
 
-    The authority and the nodes' keys are made once: run again, with other hosts or more nodes,
-    this renews the SuperLink's certificate and adds what is missing. Where ``ca.key`` was taken
-    away, new nodes' keys are added and the SuperLink's certificate stays as it is.
+    These are ``ca.crt``, ``ca.key``, ``server.pem``, ``server.key``, ``node-1``, ``node-1.pub`` …;
+    files with secrets are readable by their owner only. The authority and the nodes' keys are made
+    once: run again, with other hosts or more nodes, this renews the SuperLink's certificate and
+    adds what is missing. Where ``ca.key`` was taken away, new nodes' keys are added and the
+    SuperLink's certificate stays as it is.
 
-    Parameters
-    ----------
-    directory : Path
-        Receives ``ca.crt``, ``ca.key``, ``server.pem``, ``server.key``, ``node-1``,
-        ``node-1.pub`` … Files with secrets are readable by their owner only.
-    hosts : sequence of str
-        Names and addresses by which SuperNodes and users reach the SuperLink, without a port;
-        ``localhost`` and ``127.0.0.1`` are added.
-    days : int (default: 365)
-        How long the SuperLink's certificate is valid; it ends with the authority's at the latest.
+    ``hosts`` are names and addresses by which SuperNodes and users reach the SuperLink, without a
+    port; ``localhost`` and ``127.0.0.1`` are added. The SuperLink's certificate is valid for so
+    many ``days``, and ends with the authority's at the latest.
 
-    Raises
-    ------
-    CertificateError
-        If a host is neither a name nor an address, or an existing authority cannot be read, has
-        ended or lacks a file that is needed. Nothing is written then.
+    CertificateError, before anything is written, if a host is neither a name nor an address, or an
+    existing authority cannot be read, has ended or lacks a file that is needed.
     """
     names = [_general_name(host) for host in dict.fromkeys((*hosts, *ALWAYS))]
     if not 1 <= days <= AUTHORITY_DAYS:

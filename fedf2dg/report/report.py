@@ -78,12 +78,8 @@ _DIAGNOSIS = (
 def write_report(run_directory: Path | str) -> Path:
     """Render ``report.html`` of a run that is finished, going on, or broken off.
 
-    The same directory gives the same file, byte for byte.
-
-    Raises
-    ------
-    FileNotFoundError
-        If there is no such directory, or none of a run's files in it.
+    The same directory gives the same file, byte for byte. FileNotFoundError if it holds none of a
+    run's files.
     """
     record = RunRecord.read(run_directory)
     made: dict[str, Callable[[RunRecord], Iterator[Part]]] = {
