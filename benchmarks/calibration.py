@@ -89,16 +89,16 @@ class Answers:
         given = self._given[key]
         self.seconds += time.perf_counter() - started
         return ClassStatistics(
-            given.clients,
-            given.images,
-            given.label_counts,
-            given.predictions if request.predictions else None,
-            given.feature_sums if request.means else None,
-            given.feature_counts if request.means else None,
-            given.moment if request.moment else None,
-            given.class_moments if request.class_moments else None,
-            given.mean_products if request.means else None,
-            given.means_added if request.means else 0,
+            clients=given.clients,
+            images=given.images,
+            label_counts=given.label_counts,
+            predictions=given.predictions if request.predictions else None,
+            feature_sums=given.feature_sums if request.means else None,
+            feature_counts=given.feature_counts if request.means else None,
+            moment=given.moment if request.moment else None,
+            class_moments=given.class_moments if request.class_moments else None,
+            mean_products=given.mean_products if request.means else None,
+            means_added=given.means_added if request.means else 0,
         )
 
     def _one(self, state: State, rows: npt.NDArray[np.int64]) -> ClientStatistics:

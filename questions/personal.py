@@ -14,7 +14,7 @@ from foundation.models.batch_norm import pooled_statistics, with_statistics
 from foundation.models.classifier import LinearHead, head_name, head_parameters, with_head
 from foundation.models.client_store import OwnLayers
 from foundation.models.closed_form import shrunk_towards
-from foundation.scores import surely_more
+from foundation.scores import Gain
 from foundation.settings.configuration import ConfigurationError
 
 from .batch_norm import measured_inputs
@@ -60,7 +60,8 @@ _MAKES: dict[str, Callable[[Site, State], State]] = {
 
 def better(scores: Scores) -> bool:
     """Tell whether the second of two models is better for sure on images, at least one."""
-    return surely_more(int(scores.gained[1].sum()), int(scores.lost[1].sum()), scores.images)
+    gained, lost = int(scores.gained[1].sum()), int(scores.lost[1].sum())
+    return Gain.of_counts(gained, lost, scores.images).low > 0
 
 
 def tell(site: Site, asked: Received) -> Content:
