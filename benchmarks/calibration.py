@@ -24,7 +24,7 @@ from torch.nn import functional as F
 
 from foundation.models import State
 from foundation.models.class_statistics import class_sums
-from foundation.models.classifier import LinearHead, head_parameters
+from foundation.models.classifier import LinearHead
 from foundation.models.evaluation import features_of
 from foundation.settings.configuration import RunConfiguration
 from generation import PseudoData
@@ -121,7 +121,7 @@ class Answers:
 
 def scored(state: State, features: Tensor, labels: Tensor) -> tuple[float, float]:
     """Return the accuracy in % and the mean cross-entropy of a state's head on features."""
-    logits = LinearHead(*head_parameters(state, "head")).logits(features)
+    logits = LinearHead.of(state).logits(features)
     right = float((logits.argmax(1) == labels).double().mean())
     return 100 * right, float(F.cross_entropy(logits, labels))
 

@@ -11,7 +11,7 @@ import torch
 from foundation.messages.content import Content, Received
 from foundation.models import State, load_state
 from foundation.models.batch_norm import pooled_statistics, with_statistics
-from foundation.models.classifier import LinearHead, head_name, head_parameters, with_head
+from foundation.models.classifier import LinearHead
 from foundation.models.client_store import OwnLayers
 from foundation.models.closed_form import shrunk_towards
 from foundation.scores import Gain
@@ -45,11 +45,9 @@ def own_head(site: Site, shared: State) -> State:
     """
     model = site.model()
     load_state(model, shared)
-    (features, known), name = own_features(site), head_name(model)
-    weight, bias = head_parameters(shared, name)
-    head, _ = shrunk_towards(features, LinearHead(weight[known], bias[known]))
-    new = head.within(LinearHead(weight, bias), known)
-    return with_head(shared, name, new.weight, new.bias)
+    (features, known), old = own_features(site), LinearHead.of(shared)
+    head, _ = shrunk_towards(features, old.rows(known))
+    return head.within(old, known).put_into(shared)
 
 
 _MAKES: dict[str, Callable[[Site, State], State]] = {
