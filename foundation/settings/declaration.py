@@ -115,8 +115,8 @@ class Section:
         cls.section_name = name
         cls.section_binds = binds or cls.section_binds
         for entry, hint in inspect.get_annotations(cls).items():
-            if getattr(hint, "__origin__", None) is Literal:
-                declared: Field[Any] = vars(cls)[entry]
+            declared = vars(cls).get(entry)
+            if getattr(hint, "__origin__", None) is Literal and isinstance(declared, Field):
                 info = replace(declared.metadata["info"], choices=get_args(hint))
                 declared.metadata = MappingProxyType({"info": info})
 
