@@ -24,8 +24,8 @@ from torch.nn import functional as F
 
 from foundation.models import State
 from foundation.models.class_statistics import class_sums
+from foundation.models.classifier import LinearHead, head_parameters
 from foundation.models.evaluation import features_of
-from foundation.models.head import LinearHead, head_parameters
 from foundation.settings.configuration import RunConfiguration
 from generation import PseudoData
 from post_training import ClassStatistics, Inputs, Settings, StatisticsRequest, methods

@@ -10,6 +10,7 @@ from typing import Any, Self
 import numpy as np
 import torch
 
+import questions
 from foundation.data import Batches, Description, ImageData, as_seen, site_data
 from foundation.data.agreement import from_values
 from foundation.data.cache import cache_directory, stored_features
@@ -43,23 +44,15 @@ _BFLOAT16_FROM = {"cpu": 1e7, "cuda": 2e9}
 
 
 @dataclass(frozen=True)
-class Site:
-    """One client: who it is, its settings, and where it computes; see :class:`questions.Site`.
+class Site(questions.Site):
+    """One client: who it is, its settings, and where it computes.
 
     ``data_path`` is a real client's; ``threads`` are what this node, or else the run, asks for, 0
     for its share of the processors; ``runs`` is what :meth:`.SiteFolder.after_rounds` takes.
     """
 
-    configuration: RunConfiguration
-    description: Description
-    partition_id: int
-    num_partitions: int
-    data_path: str
-    name: str
-    device: torch.device
+    data_path: str = ""
     threads: int = 0
-    memory: MutableMapping[str, Any] = field(default_factory=dict, compare=False)
-    folder: SiteFolder = field(default=SiteFolder(Path()), compare=False)
     runs: dict[str, int] = field(default_factory=dict, compare=False)
 
     @classmethod
@@ -86,12 +79,12 @@ class Site:
             description,
             int(node_config.get("partition-id", -1)),
             int(node_config.get("num-partitions", 0)),
-            data_path,
             str(node_config.get("site-name", "")) or _own_name(configuration, node_config),
             resolve_device(configuration.device),
-            _threads_of(node_config) or configuration.threads,
             {} if memory is None else memory,
             _folder(node_config, str(sent.get("sites-folder", ""))),
+            data_path,
+            _threads_of(node_config) or configuration.threads,
             dict(zip(sent.get("runs", ()), sent.get("last-rounds", ()), strict=True)),
         )
 

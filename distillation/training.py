@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from foundation import ExpectedError
-from foundation.models.head import head_name
+from foundation.models.classifier import head_name
 from foundation.settings import DistillationSettings, Layers
 from foundation.settings.post_training import SMALLEST_PHOTOGRAPH
 
@@ -187,7 +187,7 @@ def _optimizer(parameters: list[nn.Parameter], settings: DistillationSettings) -
         parameters,
         lr=settings.learning_rate,
         momentum=settings.momentum,
-        nesterov=settings.nesterov and settings.momentum > 0,
+        nesterov=settings.momentum > 0,
         weight_decay=settings.weight_decay,
         # One launch for all parameters; on a CPU there is nothing to launch.
         fused=all(parameter.is_cuda for parameter in parameters),

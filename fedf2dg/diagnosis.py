@@ -7,7 +7,6 @@ a simulation has: a diagnosis of the method, not a method.
 """
 
 import json
-import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,18 +20,17 @@ from torch.nn import functional as F
 from distillation import distil, teachers
 from fedf2dg.report.tables import DIAGNOSIS
 from foundation import write_whole
+from foundation.errors import log
 from foundation.models import Classifier, State, cpu_state, load_state, resolve_device
+from foundation.models.classifier import head_name, head_parameters, with_head
 from foundation.models.client_store import ClientStore
 from foundation.models.evaluation import features_of, predicted_logits
-from foundation.models.head import head_name, head_parameters, with_head
 from foundation.seeds import DISTILLATION, derived_seed
 from foundation.settings.configuration import ConfigurationError, RunConfiguration
 from server_app.checkpoints import Checkpoints
 from server_app.images import description_of, normalized
 from server_app.run_directory import settings_to_resume
 from strategies import prior_left, shared_model
-
-log = logging.getLogger("flwr.fedf2dg")
 
 #: Most real images that a head is fitted on or that are distilled from.
 MOST_IMAGES = 2000

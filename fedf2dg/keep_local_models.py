@@ -4,7 +4,6 @@
 ``kept`` what :func:`fedf2dg.post_train` needs.
 """
 
-import logging
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
@@ -17,6 +16,7 @@ from flwr.serverapp.strategy import Strategy
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
+from foundation.errors import log
 from foundation.files import clear_unfinished, whole_folder
 from foundation.models import State, first_non_finite
 
@@ -57,9 +57,6 @@ def round_folder(directory: Path) -> Path:
             "finished a round?"
         )
     return folders[-1]
-
-
-log = logging.getLogger("flwr.fedf2dg")
 
 
 class KeepLocalModels(Strategy):

@@ -1,16 +1,14 @@
 """Which precision to compute in and whether to compile: decided from hardware and work."""
 
-import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
+from foundation.errors import log
 from foundation.models import bfloat16_pays
 from foundation.settings import Compile, Precision
-
-_log = logging.getLogger("flwr.fedf2dg.generation")
 
 #: Operations of one image's forward pass from which bfloat16 gains on a CPU.
 #: Measured on one thread: with AVX512-BF16, ResNet-8 on 8x8 images gains 2 % and ResNet-18 on 32x32
@@ -117,7 +115,7 @@ class Compiled:
             torch.autograd.grad(self._fast(trial, labels), trial)
         except Exception as error:  # whatever a missing or broken compiler raises
             reason = str(error).strip() or type(error).__name__
-            _log.warning(
+            log.warning(
                 "The objective cannot be compiled here (%s): going on without, slower.",
                 reason.splitlines()[0],
             )

@@ -85,29 +85,16 @@ def generate(
 ) -> Generation:
     """Generate every client's budget of images by inverting its local model.
 
-    Parameters
-    ----------
-    local_model : callable
-        Gives the local model of a client index; called once per client with a budget, in ascending
-        order, when its turn has come, and not kept: models can be read from disk one at a time,
-        into the same module. All of one architecture.
-    budgets : Mapping of int to int
-        Images wanted of each client. See ``generation.budgets``.
-    label_counts : Mapping of int to sequence of float, or None
-        (classes,) label distribution of each client; uniform for one that is missing, or for all.
-    image_shape, settings, global_model, pixel_range, device
-        See :class:`InversionEngine`.
-    seed : int
-        Labels, starts and jitter of client i depend on this and i alone.
-    progress, workers
-        See :func:`generation.sharing.invert_all`.
-    names : Mapping of int to str, optional
-        What an error calls the clients, if not by their index.
+    ``local_model`` gives the model of a client index, all of one architecture. It is called once
+    per client with a budget, in ascending order, when its turn has come, and its result is not
+    kept: models can be read from disk one at a time, into the same module. ``budgets`` are the
+    images wanted of each client (see ``generation.budgets``), ``label_counts`` each client's label
+    distribution, (classes,): uniform for one that is missing, or for all. Labels, starts and jitter
+    of client i depend on ``seed`` and i alone. For the others see :class:`InversionEngine` and
+    :func:`generation.sharing.invert_all`.
 
-    Raises
-    ------
-    UninvertibleModel
-        If none of the models can be inverted; the message names them.
+    An UninvertibleModel tells why, if none can be inverted, by the clients' ``names`` where they
+    have some.
     """
     told = label_counts or {}
     orders = (

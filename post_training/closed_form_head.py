@@ -6,15 +6,16 @@ head that the sums themselves find best stands first, and another takes its plac
 better for sure: to choose freely by few images is a lottery (docs/lab/2026-11-one-message.md).
 """
 
-import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import nn
 
+from foundation.errors import log
 from foundation.events.family import Calibrated
 from foundation.models import State
+from foundation.models.classifier import LinearHead, head_name, head_parameters, with_head
 from foundation.models.closed_form import (
     SOLVERS,
     FeatureSums,
@@ -22,7 +23,6 @@ from foundation.models.closed_form import (
     likely_temperature,
     temperatures,
 )
-from foundation.models.head import LinearHead, head_name, head_parameters, with_head
 from foundation.scores import paired_standard_error
 from foundation.settings.calibration import HeadSettings
 from foundation.wording import listed
@@ -32,8 +32,6 @@ from questions.heads import HeadsRequest
 
 from .method import LARGEST_ANSWER, Method, NoAnswer, Settings
 from .trained import Trained
-
-log = logging.getLogger("flwr.fedf2dg")
 
 #: Strengths of the grid, beside the one that cross-validation finds.
 _FACTORS = (1.0, 1 / 3, 3.0, 0.1, 10.0, 1 / 30, 30.0)

@@ -16,8 +16,7 @@ from torch import Tensor, nn
 from foundation.models.classifier import Ensemble
 from foundation.settings.peers import CoBoostingSettings
 from generation import PixelRange
-from generation.generator import pixel_bounds
-from generation.synthesis import Terms
+from generation.generator import Terms, pixel_bounds
 
 from .dense import Dense, Pool, distil_growing_pool
 from .local_ensemble import refuse

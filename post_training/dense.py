@@ -34,7 +34,7 @@ from foundation.models.evaluation import predicted_logits
 from foundation.seeds import DISTILLATION, INVERSION, LABELS, derived_seed
 from foundation.settings.peers import CoBoostingSettings, DenseSettings
 from generation import PseudoData
-from generation.synthesis import Synthesis, Terms
+from generation.generator import Synthesis, Terms
 
 from .local_ensemble import (
     ALL_CLIENTS,

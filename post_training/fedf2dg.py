@@ -5,7 +5,6 @@ of times: a federated round from the distilled model, hard samples on which loca
 disagree, and distillation again.
 """
 
-import logging
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -14,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from distillation import chosen_layers, distil, teachers, trained_parameters
+from foundation.errors import log
 from foundation.events.family import EpochDone, TeacherTaken
 from foundation.models import cpu_state, device_of, load_state
 from foundation.models.evaluation import predicted_logits
@@ -24,8 +24,6 @@ from generation import PseudoData, quality_losses
 from post_training.method import Method, Settings, carry_out
 from post_training.pseudo_order import order_images
 from post_training.trained import Trained
-
-log = logging.getLogger("flwr.fedf2dg")
 
 
 def run(trained: Trained, settings: Settings) -> None:
@@ -161,9 +159,6 @@ def _batch_before(
         return None
     steps = _images_steps(settings, repetition)
     return trained.store[steps[steps.index(_images_step(repetition, batch)) - 1]]
-
-
-log = logging.getLogger("flwr.fedf2dg")
 
 
 def soft_labels(

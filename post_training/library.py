@@ -1,7 +1,6 @@
 """Post-training as a function of models: for anybody's federated learning, without a run."""
 
 import copy
-import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -12,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from foundation.data import Normalization
+from foundation.errors import log
 from foundation.events.family import Evaluated, Event
 from foundation.events.log import say
 from foundation.events.reading import to_json
@@ -29,8 +29,6 @@ from questions.class_statistics import ClassStatistics, StatisticsRequest
 
 from .method import Settings, chosen
 from .trained import Inputs, PseudoRequest, ReadWhenAsked, inverted
-
-log = logging.getLogger("flwr.fedf2dg")
 
 
 class _Arrays(Protocol):

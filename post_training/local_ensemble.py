@@ -1,12 +1,11 @@
 """What methods with one ensemble share: the local models as its members, and a student."""
 
-import logging
-
 import torch
 from torch import Tensor, nn
 
 from distillation.student import Student
 from foundation import ExpectedError
+from foundation.errors import log
 from foundation.events.family import EpochDone
 from foundation.models import cpu_state, first_non_finite
 from foundation.models.batch_norm import batch_norm_layers
@@ -16,8 +15,6 @@ from generation import draw_labels
 
 from .method import Settings
 from .trained import Trained
-
-log = logging.getLogger("flwr.fedf2dg")
 
 #: The source of an image that no single client's model made.
 ALL_CLIENTS = -1

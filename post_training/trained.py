@@ -1,6 +1,5 @@
 """What a post-training method sees of a federation that has been trained."""
 
-import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -9,13 +8,12 @@ from typing import Any, Protocol, TypeVar
 import torch
 from torch import nn
 
+from foundation.errors import log
 from foundation.events.family import Event, ImagesMade, failures_of
 from foundation.models import State, load_state
 from foundation.processes import Workers
 from generation import Generation, InversionSettings, PixelRange, PseudoData, generate
 from questions import Request
-
-log = logging.getLogger("flwr.fedf2dg")
 
 P = TypeVar("P")
 

@@ -10,8 +10,8 @@ from flwr.serverapp import Grid
 
 from foundation.messages.content import CONFIG, Received, payload_bytes
 from foundation.messages.frozen_layers import FrozenLayers
-from foundation.messages.gather import Gathered, gather, grouped
-from foundation.messages.participants import Participant, Participants
+from foundation.messages.gather import gather, grouped
+from foundation.messages.participants import Gathered, Participant, Participants
 
 from .question import Request
 

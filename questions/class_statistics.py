@@ -3,20 +3,19 @@
 Importable without Flower: post-training methods ask it.
 """
 
-from __future__ import annotations
-
 import hashlib
-import logging
 import secrets
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 import torch
 from torch import Tensor
 
+from foundation.errors import log
 from foundation.messages.content import Content, Received
+from foundation.messages.participants import Participant
 from foundation.messages.records import InvalidContent, template
 from foundation.models import State, load_state
 from foundation.models.class_statistics import ClassSums, class_sums, noised
@@ -25,11 +24,6 @@ from foundation.settings.configuration import ConfigurationError, RunConfigurati
 
 from .label_counts import shareable_counts
 from .question import Question, Request, Site
-
-if TYPE_CHECKING:
-    from foundation.messages.participants import Participant
-
-log = logging.getLogger("flwr.fedf2dg")
 
 #: What can be asked for, as :class:`~foundation.models.class_statistics.ClassSums` names it.
 PARTS = PREDICTIONS, MEANS, MOMENT, CLASS_MOMENTS = (

@@ -11,8 +11,8 @@ from flwr.serverapp import Grid
 
 from foundation.data.cache import own_secret
 from foundation.messages.content import Content, Received
-from foundation.messages.gather import Gathered, printable
-from foundation.messages.participants import Introduce, Participant
+from foundation.messages.gather import printable
+from foundation.messages.participants import Gathered, Introduce, Participant
 from foundation.messages.records import InvalidContent
 from foundation.settings.configuration import member_files
 

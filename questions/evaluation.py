@@ -3,26 +3,22 @@
 One message carries several candidates, since every message is a process start on a real client.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
 from foundation.messages.content import Content, Received
+from foundation.messages.participants import Participant, Participants
 from foundation.messages.records import InvalidContent
 from foundation.models import State, interpolated, load_state
 from foundation.scores import BINS, LARGEST_LOSS, SCORE_BINS, Outcomes, loss_changes
 
 from .question import Question, Request, Site
-
-if TYPE_CHECKING:
-    from foundation.messages.participants import Participant, Participants
 
 Counts = npt.NDArray[np.int64]
 

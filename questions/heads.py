@@ -1,24 +1,19 @@
 """How good would these heads be on your held-out images? One encoder, run once, and many heads."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from foundation.messages.content import Content, Received
+from foundation.messages.participants import Participant, Participants
 from foundation.messages.records import InvalidContent, template
 from foundation.models import State, load_state
-from foundation.models.head import with_head
+from foundation.models.classifier import with_head
 
 from .evaluation import Scores
 from .question import Question, Request, Site
-
-if TYPE_CHECKING:
-    from foundation.messages.participants import Participant, Participants
 
 _MOST_HEADS = 1000
 

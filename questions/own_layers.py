@@ -1,23 +1,18 @@
 """What are your own BatchNorm layers? Asked once, after the rounds, for who has none of his own."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 
 from foundation.messages.content import Content, Received
+from foundation.messages.participants import Participant
 from foundation.messages.records import InvalidContent
 from foundation.models import State
 from foundation.models.aggregation import sample_weights
 from foundation.settings.configuration import ConfigurationError
 
 from .question import Question, Request, Site
-
-if TYPE_CHECKING:
-    from foundation.messages.participants import Participant
 
 
 def tell(site: Site, asked: Received) -> Content:

@@ -16,13 +16,13 @@ from torch.nn import functional as F
 from foundation.messages.content import Content, Received
 from foundation.messages.participants import Participant, Participants
 from foundation.models import Classifier, State, load_state
+from foundation.models.classifier import LinearHead, with_head
 from foundation.models.closed_form import (
     SOLVERS,
     cross_validated,
     likely_temperature,
     temperatures,
 )
-from foundation.models.head import LinearHead, with_head
 from foundation.scores import Outcomes
 from foundation.settings.calibration import HeadSettings
 

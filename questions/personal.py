@@ -11,9 +11,9 @@ import torch
 from foundation.messages.content import Content, Received
 from foundation.models import State, load_state
 from foundation.models.batch_norm import pooled_statistics, with_statistics
+from foundation.models.classifier import LinearHead, head_name, head_parameters, with_head
 from foundation.models.client_store import OwnLayers
 from foundation.models.closed_form import shrunk_towards
-from foundation.models.head import LinearHead, head_name, head_parameters, with_head
 from foundation.scores import surely_more
 from foundation.settings.configuration import ConfigurationError
 

@@ -1,6 +1,5 @@
 """The clients of a run: who they are, what they are asked, and what they told of their labels."""
 
-import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -12,12 +11,13 @@ from flwr.serverapp import Grid
 
 from foundation.data import Description, to_assignment
 from foundation.data.agreement import to_values
+from foundation.errors import log
 from foundation.events.family import BytesSent, ClientsMet
 from foundation.events.log import Record
 from foundation.messages.content import Content, payload_bytes
 from foundation.messages.frozen_layers import FrozenLayers
-from foundation.messages.gather import Gathered, gather
-from foundation.messages.participants import MissingClients, Participants
+from foundation.messages.gather import gather
+from foundation.messages.participants import Gathered, MissingClients, Participants
 from foundation.settings.configuration import RunConfiguration
 from foundation.wording import listed
 from questions import Request
@@ -38,8 +38,6 @@ from .images import (
     warn_of_other_images,
     warn_of_other_test,
 )
-
-log = logging.getLogger("flwr.fedf2dg")
 
 A = TypeVar("A")
 

@@ -1,9 +1,9 @@
 """The global model of a run: the state it starts from, its state now, and networks that hold it."""
 
-import logging
 from pathlib import Path
 
 from foundation.data import Description, Normalization
+from foundation.errors import log
 from foundation.models import (
     Classifier,
     ModelDescription,
@@ -18,8 +18,6 @@ from foundation.models.initial_weights import fitted, pixel_constants, read_weig
 from foundation.settings.configuration import RunConfiguration
 from generation import forward_operations
 from strategies import shared_model
-
-log = logging.getLogger("flwr.fedf2dg")
 
 
 class GlobalModel:

@@ -3,7 +3,6 @@
 What was a test image must not be trained on.
 """
 
-import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -16,6 +15,7 @@ from foundation.data import (
     announced,
     parsed_shape,
 )
+from foundation.errors import log
 from foundation.messages.participants import Participants
 from foundation.models import torchvision_models
 from foundation.models.initial_weights import IMAGENET, pixel_constants
@@ -23,8 +23,6 @@ from foundation.settings.configuration import ConfigurationError, RunConfigurati
 from foundation.wording import listed
 
 from .checkpoints import CheckpointError
-
-log = logging.getLogger("flwr.fedf2dg")
 
 
 def description_of(configuration: RunConfiguration) -> Description:

@@ -4,13 +4,13 @@ Figures are for people to read. Nothing is selected by them; what a run keeps is
 :mod:`server_app.acceptance`.
 """
 
-import logging
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+from foundation.errors import log
 from foundation.events.family import (
     ClientAccuracy,
     Evaluated,
@@ -32,8 +32,6 @@ from questions.evaluation import EvaluationRequest, Scores
 
 from .clients import Clients
 from .global_model import GlobalModel
-
-log = logging.getLogger("flwr.fedf2dg")
 
 #: Who measures, as summary and metrics name them.
 SERVER, CLIENTS, NOBODY = "server", "clients", "nobody"

@@ -3,13 +3,13 @@
 The latter say what joining gained a site over staying alone, of the model that the run keeps.
 """
 
-import logging
 import secrets
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from foundation.errors import log
 from foundation.events.family import (
     OwnLayersJudged,
     OwnLayersOfSite,
@@ -27,8 +27,6 @@ from server_app.acceptance import StageParts
 from server_app.checkpoints import BASELINE, rounds_done
 from server_app.judgement import tallies
 from server_app.run_directory import SITES
-
-log = logging.getLogger("flwr.fedf2dg")
 
 _STEP = "personal-judged"
 # All rounds of the process that is at work count, also one that no checkpoint holds yet.

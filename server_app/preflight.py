@@ -11,8 +11,8 @@ from foundation.data.names import shown
 from foundation.errors import warn_once
 from foundation.events.sinks import require_sinks
 from foundation.models import StateLayout, resolve_device
+from foundation.models.classifier import head_name
 from foundation.models.client_store import batch_norm_entries
-from foundation.models.head import head_name
 from foundation.settings.configuration import ConfigurationError, RunConfiguration
 from foundation.settings.post_training import AUTO
 from post_training import Settings, chosen, closed_form_head

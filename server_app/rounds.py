@@ -1,14 +1,14 @@
 """A federated round: clients train, updates are aggregated, the result is measured."""
 
-import logging
 import math
 import time
 from dataclasses import replace
 
 from foundation import ExpectedError
+from foundation.errors import log
 from foundation.events.family import RoundDone
 from foundation.events.log import Record
-from foundation.messages.gather import Gathered
+from foundation.messages.participants import Gathered
 from foundation.models import State, first_non_finite
 from foundation.settings.configuration import RunConfiguration
 from strategies import FederatedStrategy
@@ -17,8 +17,6 @@ from strategies.server import LocalUpdate
 from .clients import Clients
 from .global_model import GlobalModel
 from .measuring import Figures, Measuring
-
-log = logging.getLogger("flwr.fedf2dg")
 
 _ADVICE = (
     "A client sent absurd weights, or learning-rate is too high. Continue from the round before "

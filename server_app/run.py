@@ -1,7 +1,6 @@
 """The story of a run, on one page: clients, rounds, post-training, summary, report."""
 
 import contextlib
-import logging
 import shutil
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
@@ -12,6 +11,7 @@ from flwr.serverapp import Grid
 
 from foundation import ProgressLog, counted
 from foundation.data import Description
+from foundation.errors import log
 from foundation.events.family import (
     Listener,
     ModelKept,
@@ -46,8 +46,6 @@ from .measuring import CLIENTS, Measuring
 from .rounds import Rounds
 from .trained import PseudoFiles, TrainedFederation, forget_repeated
 from .training_result import LAST_FOLDER, TrainingResult
-
-log = logging.getLogger("flwr.fedf2dg")
 
 _MOST_NAMES = 10
 _SUMMARY, _MODEL = "summary.json", "model"

@@ -1,7 +1,6 @@
 """The directory of a run: where it is, what is written when it starts, and what if it cannot be."""
 
 import json
-import logging
 import os
 import platform
 import shutil
@@ -18,6 +17,7 @@ from filelock import FileLock, Timeout
 from foundation import ExpectedError, write_whole
 from foundation.data import Description
 from foundation.data.names import shown
+from foundation.errors import log
 from foundation.files import disk_problem, is_full
 from foundation.processes import ProcessDied
 from foundation.settings.configuration import ConfigurationError, RunConfiguration, key_table
@@ -37,7 +37,6 @@ LOCK = ".lock"
 
 # Folders that a run that was killed early may have left.
 _BEFORE_THE_FIRST_STEP = {"checkpoints", "pseudo_data"}
-log = logging.getLogger("flwr.fedf2dg")
 
 _VERSIONS_OF = ("flwr", "torch", "torchvision", "numpy", "ray")
 

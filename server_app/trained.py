@@ -1,7 +1,6 @@
 """A trained federation as a post-training method sees it: over the run's clients and files."""
 
 import json
-import logging
 import re
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -14,6 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from foundation.data import Normalization
+from foundation.errors import log
 from foundation.events.family import Event, ResultMeasured
 from foundation.models import Classifier, State
 from foundation.models.client_store import write_state
@@ -29,8 +29,6 @@ from strategies import TooFewReplies
 from .acceptance import Acceptance, StageParts
 from .checkpoints import CheckpointError
 from .rounds import Rounds
-
-log = logging.getLogger("flwr.fedf2dg")
 
 P = TypeVar("P")
 

@@ -9,16 +9,13 @@ under FedAvg. λ = β = 0 is FedAvg, bit for bit.
 
 from collections.abc import Mapping, Sequence
 
-import torch
 from flwr.serverapp import Grid
-from torch import nn
 
 from foundation.models import Classifier, State
 from foundation.settings.algorithms import FedACGSettings
 
 from .algorithm import Algorithm
-from .client import ClientAlgorithm
-from .fedprox import Pull
+from .fedprox import FedProxClient, Pull
 from .server import FederatedStrategy, LocalUpdate
 
 
@@ -54,15 +51,11 @@ class FedACG(FederatedStrategy):
         self._momentum = dict(memory)
 
 
-class FedACGClient(ClientAlgorithm, capturable=True):
+class FedACGClient(FedProxClient, capturable=True):
     """Client half: ``gradient += β(y - z)``."""
 
     def begin_round(self, model: Classifier, received: Mapping[str, State]) -> None:
         self._pull = Pull(model, self.configuration.section(FedACGSettings).pull)
-
-    @torch.no_grad()
-    def adjust_gradients(self, parameters: Sequence[nn.Parameter]) -> None:
-        self._pull.add_to_gradients(parameters)
 
 
 algorithm = Algorithm("fedacg", FedACG, FedACGClient)

@@ -5,16 +5,14 @@
 which is x⁺ = x + Σ w_i (y_i - x) with w_i = p_i·τ_eff/‖a_i‖₁. Equal steps give w_i = p_i: FedAvg.
 """
 
-import logging
 from collections.abc import Sequence
 
+from foundation.errors import log
 from foundation.models import State
 from foundation.models.aggregation import combine, sample_weights
 
 from .algorithm import Algorithm
 from .server import FederatedStrategy, LocalUpdate
-
-log = logging.getLogger("flwr.fedf2dg")
 
 _WORRYING_WEIGHT = 2.0
 

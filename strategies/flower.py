@@ -9,7 +9,6 @@ server optimizer that extrapolates a running variance below zero makes a model o
 are sampling, messages, checks of replies, failures and checkpoints.
 """
 
-import logging
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -41,8 +40,6 @@ from foundation.settings.configuration import ConfigurationError, RunConfigurati
 from .algorithm import Algorithm
 from .object_state import attributes_from_state, attributes_to_state
 from .server import FederatedStrategy, LocalUpdate, TooFewReplies
-
-log = logging.getLogger("flwr.fedf2dg")
 
 Make = Callable[[RunConfiguration], Strategy]
 

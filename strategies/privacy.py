@@ -12,7 +12,6 @@ belong together as in Balle and Wang 2018, theorem 8. No bound is involved, as o
 are drawn in secret: who takes part in a round follows from the run's seed, which is no secret.
 """
 
-import logging
 import math
 from collections import Counter
 from collections.abc import Sequence
@@ -32,6 +31,7 @@ from flwr.serverapp.strategy import (
 from scipy.optimize import brentq
 from scipy.special import log_ndtr, ndtr
 
+from foundation.errors import log
 from foundation.events.family import PrivacySpent
 from foundation.messages.records import InvalidContent
 from foundation.models import State, StateLayout
@@ -43,8 +43,6 @@ from foundation.settings.privacy import PrivacySettings
 from .algorithm import Algorithm, get
 from .flower import FromFlower
 from .server import FederatedStrategy, LocalUpdate
-
-log = logging.getLogger("flwr.fedf2dg")
 
 # What Flower's mod calls its answer: whether it clipped.
 _CLIPPED = "norm_bit"
@@ -220,13 +218,7 @@ class Private(FromFlower):
 
 
 def require(configuration: RunConfiguration, algorithm: Algorithm) -> None:
-    """Refuse what would tell more than is accounted for, or what the wrappers cannot do.
-
-    Raises
-    ------
-    ConfigurationError
-        Naming the key, the value and what to do.
-    """
+    """Refuse what would tell more than is accounted for, or what the wrappers cannot do."""
     settings = configuration.section(PrivacySettings)
     if not settings.on:
         if settings != PrivacySettings():

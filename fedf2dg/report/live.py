@@ -19,6 +19,7 @@ from fedf2dg.report.tables import terminal_table
 from fedf2dg.report.tested_images import ask_about_test_images
 from fedf2dg.report.verdict import Evidence, lines, on_the_whole
 from foundation import only_warned, write_whole
+from foundation.errors import log
 from foundation.events.family import (
     Event,
     Listener,
@@ -31,8 +32,6 @@ from foundation.events.reading import mapping, number, read_run
 from foundation.events.sinks.relay import Relay
 from foundation.models.directory import CARD
 from foundation.progress import PROGRESS
-
-log = logging.getLogger("flwr.fedf2dg")
 
 
 def listeners() -> tuple[Listener, ...]:

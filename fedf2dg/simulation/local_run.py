@@ -1,6 +1,5 @@
 """A whole run on this machine: the app's ServerApp and ClientApp on an in-process grid."""
 
-import logging
 import sys
 from typing import Any
 
@@ -11,6 +10,7 @@ from client_app.app import app as client_app
 from client_app.site import model_operations, reduced_type
 from fedf2dg.report import listeners
 from fedf2dg.simulation.local_grid import LocalGrid, ParallelGrid
+from foundation.errors import log
 from foundation.messages.exchange import update_console_handler
 from foundation.models import gpu_shares, gpus_of, resolve_device
 from foundation.processes import CLIENTS_PER_GPU, Workers, cores, suitable
@@ -61,8 +61,6 @@ def _processes(configuration: RunConfiguration) -> int:
     forward = model_operations(configuration, configuration.data_set.describe())
     return suitable(0, tasks, passes * configuration.fraction_train * samples * forward)
 
-
-log = logging.getLogger("flwr.fedf2dg")
 
 # The following are estimates. Floating-point operations of a step that leaves no room on a GPU.
 _FILLS_A_GPU = 1e11

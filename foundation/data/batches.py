@@ -113,7 +113,7 @@ class Batches:
 
     `channels_last` chooses the memory format alone. All random numbers are drawn on the CPU, so the
     same seed gives the same batches on every device. No image, a single one with `drop_singleton`,
-    an impossible `batch_size`, and images that do not fit the normalisation or the augmentation are
+    and images that do not fit the normalisation or the augmentation are
     a DataError.
     """
 
@@ -133,8 +133,6 @@ class Batches:
                 f"images of {data.channels} channels do not fit a normalization of "
                 f"{normalization.channels}"
             )
-        if batch_size < 1:
-            raise DataError(f"batch-size must be at least 1, not {batch_size}")
         require_room(augmentation, data.image_size)
         if len(data) == 0:
             raise DataError("there is no image to make batches of")

@@ -5,7 +5,7 @@ What does not fit an event is nothing there, and not an error: see :mod:`foundat
 
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
 from functools import cache
 from pathlib import Path
@@ -66,7 +66,23 @@ def from_json(values: Mapping[str, Any]) -> Event | None:
 
 def to_json(event: Event) -> dict[str, Any]:
     """Return the keys and values of an event; its kind is its class's ``event``."""
-    return dict(_entries(event))
+    found: dict[str, Any] = _plain(event)
+    return found
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if not is_dataclass(value):
+        return value
+    found: dict[str, Any] = {}
+    for entry in fields(value):
+        content = getattr(value, entry.name)
+        if entry.name == _NOTES:
+            found |= content
+        elif content != entry.default:
+            found[_key(entry)] = _plain(content)
+    return found
 
 
 def number(value: Any) -> float | None:
@@ -89,23 +105,6 @@ def _kinds() -> dict[str, type[Event]]:
 @cache
 def _hints(kind: type) -> dict[str, Any]:
     return get_type_hints(kind)
-
-
-def _entries(value: Any) -> Iterator[tuple[str, Any]]:
-    for entry in fields(value):
-        content = getattr(value, entry.name)
-        if entry.name == _NOTES:
-            yield from content.items()
-        elif content != entry.default:
-            yield _key(entry), _plain(content)
-
-
-def _plain(value: Any) -> Any:
-    if is_dataclass(value):
-        return dict(_entries(value))
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    return value
 
 
 def _key(entry: Field[Any]) -> str:

@@ -106,8 +106,6 @@ def clip_factors(norms: Sequence[float], multiple: float) -> list[float]:
 
     All are 1 if the median is 0: then there is no measure. ``multiple`` is above 0.
     """
-    if not multiple > 0:
-        raise ValueError(f"multiple = {multiple}: must be above 0")
     bound = multiple * statistics.median(norms)
     return [bound / norm if 0 < bound < norm else 1.0 for norm in norms]
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import importlib
 import json
-import logging
 import pkgutil
 import tomllib
 from collections.abc import Iterator, Mapping
@@ -19,6 +18,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
+from foundation.errors import log
 from foundation.members import Family
 from foundation.wording import counted, meant, names_in, unknown
 
@@ -39,9 +39,6 @@ SomeSection = TypeVar("SomeSection", bound=Section)
 
 #: The stages of a run, in their order (the four scripts of the original project).
 STAGES = ("train", "generate", "distil", "compete")
-
-
-log = logging.getLogger("flwr.fedf2dg")
 
 #: Keys of the release before, by the name they had.
 _RENAMED = {"hook": "post-training"}

@@ -25,7 +25,7 @@ class KeyInfo:
     """What a user needs to know about one setting; ``meaning`` is a sentence."""
 
     meaning: str
-    #: ``str``, ``int``, ``float``, ``bool`` or, in libraries only, ``tuple``.
+    #: ``str``, ``int``, ``float`` or ``bool``.
     kind: type
     unit: str = ""
     #: What the paper calls it.
@@ -130,7 +130,6 @@ _EXPECTED: dict[type, str] = {
     float: "a number",
     str: "text",
     bool: "true or false",
-    tuple: "a tuple",
 }
 
 

@@ -28,7 +28,6 @@ class DistillationSettings(Section, binds="distil"):
     momentum: float = key(
         0.9, "Nesterov momentum.", minimum=0.0, maximum=0.999, original="momentum"
     )
-    nesterov: bool = setting(True, "Whether the momentum is Nesterov's.")
     weight_decay: float = key(1e-4, "Weight decay.", minimum=0.0, original="weight_decay")
     temperature: float = key(3.0, "Temperature T of the soft labels.", symbol="T", above=0.0)
     weight: float = key(

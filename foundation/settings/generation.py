@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
-from .declaration import ConfigurationError, Section, key, setting
+from .declaration import Section, key, setting
 
 #: corrected: as the papers define it. reference: as the published program computes it.
 Form = Literal["corrected", "reference"]
@@ -38,8 +38,6 @@ class InversionSettings(Section, binds="generate"):
         "cosine, which allows large first steps and needs a fraction of the iterations.",
         choices=get_args(Schedule),
     )
-    # Both published CIFAR-10 programs use these; (0.5, 0.9) is of DeepInversion's for ImageNet.
-    betas: tuple[float, float] = setting((0.9, 0.999), "Adam's decay rates, two numbers in [0, 1).")
     tv_weight: float = key(
         1e-3, "Weight of the total variation.", symbol="a_tv", minimum=0.0, original="di_var_scale"
     )
@@ -67,9 +65,6 @@ class InversionSettings(Section, binds="generate"):
         minimum=0.0,
         original="cig_scale",
     )
-    competition_temperature: float = setting(
-        3.0, "Temperature of the predictions that are compared.", above=0.0
-    )
     form: Form = key(
         "corrected",
         "The objective: corrected, or as the reference implementation writes it.",
@@ -91,12 +86,6 @@ class InversionSettings(Section, binds="generate"):
         choices=get_args(Compile),
         binds="run",
     )
-
-    def __post_init__(self) -> None:
-        """Refuse values no inversion can run with."""
-        super().__post_init__()
-        if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
-            raise ConfigurationError(f"betas = {self.betas!r} must be two numbers in [0, 1)")
 
     def learning_rate_at(self, iteration: int) -> float:
         """Learning rate of an iteration, counted from 1."""

@@ -8,7 +8,7 @@ their local models.
 
 from torch import nn
 
-from foundation.models.head import head_name
+from foundation.models.classifier import head_name
 from foundation.settings.calibration import BY_CLASS
 
 from ..method import LARGEST_ANSWER, Method, Settings

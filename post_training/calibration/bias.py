@@ -9,8 +9,8 @@ from torch import Tensor
 
 from foundation.events.family import Calibrated
 from foundation.models import State
+from foundation.models.classifier import add_to_bias, head_name
 from foundation.models.evaluation import predicted_logits
-from foundation.models.head import add_to_bias, head_name
 from questions.class_statistics import StatisticsRequest
 
 from ..method import NoAnswer, Settings

@@ -14,7 +14,13 @@ from torch.nn import functional as F
 
 from foundation.events.family import Calibrated
 from foundation.models import State
-from foundation.models.head import LinearHead, head_name, head_parameters, logit_spread, with_head
+from foundation.models.classifier import (
+    LinearHead,
+    head_name,
+    head_parameters,
+    logit_spread,
+    with_head,
+)
 from foundation.seeds import CALIBRATION, derived_seed
 from post_training.calibration.gaussians import Gaussians, gaussians_of
 from post_training.method import NoAnswer, Settings

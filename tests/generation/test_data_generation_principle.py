@@ -86,7 +86,6 @@ def test_rare_labels_come_with_their_probability() -> None:
         lambda: shares([]),
         lambda: shares([0, 0]),
         lambda: shares([1, -1]),
-        lambda: budgets(-1, [1]),
         lambda: budgets(5, [1, 2], [0.1]),
         lambda: quality([math.inf]),
         lambda: draw_labels(-1, [1], 0),

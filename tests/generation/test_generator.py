@@ -12,13 +12,14 @@ from generation import InversionError
 from generation.generator import (
     NOISE,
     Generator,
+    Synthesis,
+    Terms,
     class_weighted_losses,
     disagreement,
     hard_sample_weights,
     similarity,
 )
 from generation.objective import jensen_shannon
-from generation.synthesis import Synthesis, Terms
 
 
 @pytest.fixture

@@ -256,8 +256,6 @@ def site_data(
     """
     where = Path(path).expanduser()
     name = site or f"site {shown(where)}"
-    if not 0 <= holdout < 1:
-        raise DataError(f"{name}: holdout is a share in [0, 1), not {holdout}")
     try:
         files = own_files(where, like.class_names if like is not None else tuple(class_names))
         if like is not None:

@@ -305,7 +305,5 @@ def test_what_is_not_there_is_named(tmp_path: Path, forget: Callable[[], None]) 
 def test_names_are_checked() -> None:
     with pytest.raises(ConfigurationError, match=r"unknown dataset 'cifar'.*'cifar10'"):
         DataSet("cifar").describe()
-    with pytest.raises(DataError, match="unknown split 'valid': choose one of train, test"):
-        DataSet("digits").load("valid")
     with pytest.raises(DataError, match="class names are part of data set 'digits'"):
         DataSet("digits", class_names=("a",)).describe()

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from foundation.models.classifier import LinearHead
 from foundation.models.closed_form import (
     FeatureSums,
     cross_validated,
@@ -16,7 +17,6 @@ from foundation.models.closed_form import (
     shrunk_towards,
     temperatures,
 )
-from foundation.models.head import LinearHead
 from post_training.calibration.gaussians import pooled_covariance, shrunk
 from post_training.calibration.refitted_head import discriminant_head
 

@@ -6,7 +6,7 @@ from torch import nn
 
 from foundation.events.family import Calibrated
 from foundation.models import build, load_state
-from foundation.models.head import head_name
+from foundation.models.classifier import head_name
 from foundation.settings.configuration import RunConfiguration
 from post_training import ClassStatistics, Settings, methods
 from post_training.method import NoAnswer
@@ -154,7 +154,7 @@ def test_a_head_without_bias_is_refused_with_a_reason(model, message):
 def test_logits_change_by_exactly_the_bias(make_trained, images):
     """For MOON's model too, whose projection head lies between encoder and head."""
     from foundation.models import cpu_state
-    from foundation.models.head import add_to_bias
+    from foundation.models.classifier import add_to_bias
 
     model = build("resnet8", channels=1, image_size=(8, 8), classes=3, projection_dim=5).eval()
     before = model(images)

@@ -5,7 +5,7 @@ import torch
 from torch.nn import functional as F
 
 from foundation.models.class_statistics import class_means
-from foundation.models.head import LinearHead, logit_spread
+from foundation.models.classifier import LinearHead, logit_spread
 from post_training.calibration.gaussians import pooled_covariance
 from post_training.calibration.refitted_head import (
     discriminant_head,
