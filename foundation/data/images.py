@@ -78,6 +78,7 @@ def refuse_labels_outside(
         row = int(outside[0])
         raise DataError(
             f"{where(row)} has label {labels[row]}, outside 0..{classes - 1} ({classes} classes)"
+            + (f"; there are {len(outside):,} such labels" if len(outside) > 1 else "")
         )
 
 

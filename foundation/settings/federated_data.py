@@ -47,8 +47,8 @@ class FederatedDataKeys(Section):
     )
     unreadable_images: Literal["refuse", "leave-out"] = key(
         "refuse",
-        "What happens to image files that cannot be read: refuse (the run stops and names the "
-        "first) or leave-out (the run goes on without them and names them).",
+        "What happens to image files that cannot be read: refuse (the run stops and names "
+        "them) or leave-out (the run goes on without them and names them).",
     )
     train_samples: int = key(
         0,
