@@ -6,7 +6,6 @@ its process and on its disk, since on a real site every message starts a process
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -100,18 +99,15 @@ def held_layers(content: "RecordDict", model: State, frozen: Sequence[str]) -> S
 
 def _keep(content: "RecordDict", digest: str, model: State, frozen: Sequence[str]) -> None:
     records = content.array_records.values()
-    for record in (found for found in records if set(names_in(found)) == set(model)):
-        whole = from_record(record, model)
-        part = {name: whole[name] for name in frozen}
-        if digest_of(part) != digest:
-            raise InvalidContent("its frozen layers are not those that it names")
-        _remember(digest, part)
-        entry("frozen", digest, partial(_save, part), private=True)
+    record = next((found for found in records if set(names_in(found)) == set(model)), None)
+    if record is None:
         return
-
-
-def _save(state: State, folder: Path) -> None:
-    save_file(state, folder / _FILE)
+    whole = from_record(record, model)
+    part = {name: whole[name] for name in frozen}
+    if digest_of(part) != digest:
+        raise InvalidContent("its frozen layers are not those that it names")
+    _remember(digest, part)
+    entry("frozen", digest, lambda folder: save_file(part, folder / _FILE), private=True)
 
 
 def _remember(digest: str, part: State) -> None:
