@@ -22,7 +22,7 @@ from fedf2dg.report.tables import DIAGNOSIS
 from foundation import write_whole
 from foundation.errors import log
 from foundation.models import Classifier, State, cpu_state, load_state, resolve_device
-from foundation.models.classifier import head_name, head_parameters, with_head
+from foundation.models.classifier import LinearHead, head_name
 from foundation.models.client_store import ClientStore
 from foundation.models.evaluation import features_of, predicted_logits
 from foundation.seeds import DISTILLATION, derived_seed
@@ -122,9 +122,9 @@ def refitted(model: nn.Module, images: Tensor, labels: Tensor) -> State:
     input space, ``labels`` (n,) int64.
     """
     state, name = cpu_state(model), head_name(model)
-    weight, bias = head_parameters(state, name)
+    old = LinearHead.of(state, name)
     features = features_of(model, images).double()
-    start = torch.cat([weight, bias[:, None]], dim=1)
+    start = torch.cat([old.weight, old.bias[:, None]], dim=1)
     design = torch.cat([features, features.new_ones(len(features), 1)], dim=1)
     change = torch.zeros_like(start, requires_grad=True)
     optimizer = torch.optim.LBFGS(
@@ -140,7 +140,7 @@ def refitted(model: nn.Module, images: Tensor, labels: Tensor) -> State:
 
     optimizer.step(closure)
     fitted = (start + change).detach()
-    return with_head(state, name, fitted[:, :-1], fitted[:, -1])
+    return LinearHead(fitted[:, :-1], fitted[:, -1]).put_into(state, name)
 
 
 class _Trained:

@@ -42,9 +42,9 @@ def names_in(text: str) -> tuple[str, ...]:
     return tuple(name.strip() for name in text.split(",") if name.strip())
 
 
-def listed(names: Sequence[object]) -> str:
+def listed(names: Sequence[object], between: str = ", ") -> str:
     """Write names or numbers in a message, the first ones if there are many."""
-    first = ", ".join(map(str, names[:_MOST_LISTED]))
+    first = between.join(map(str, names[:_MOST_LISTED]))
     more = len(names) - _MOST_LISTED
     return f"{first} and {more:,} more" if more > 0 else first
 

@@ -15,7 +15,7 @@ from torch import nn
 from foundation.errors import log
 from foundation.events.family import Calibrated
 from foundation.models import State
-from foundation.models.classifier import LinearHead, head_name, head_parameters, with_head
+from foundation.models.classifier import LinearHead, head_name
 from foundation.models.closed_form import (
     SOLVERS,
     FeatureSums,
@@ -88,7 +88,7 @@ def _fitted(trained: Trained, told: ClassStatistics, wanted: HeadSettings) -> St
         )
     sums = FeatureSums(told.moment, told.feature_sums[known], told.feature_counts[known])
     name = head_name(trained.model(state))
-    old = LinearHead(*head_parameters(state, name))
+    old = LinearHead.of(state, name)
     grid = grid_of(sums, wanted)
     first = grid[0].head
     tried = temperatures(sums.spread(first))
@@ -119,7 +119,7 @@ def _fitted(trained: Trained, told: ClassStatistics, wanted: HeadSettings) -> St
             held_out=0 if scores is None else scores.images,
         )
     )
-    return with_head(state, name, new.weight, new.bias)
+    return new.put_into(state, name)
 
 
 def grid_of(sums: FeatureSums, wanted: HeadSettings) -> list[Candidate]:

@@ -73,10 +73,10 @@ def evaluate(
             warn(f"{place}: its test images are counted, and those for training are not")
         records = files.records(split)
         logits, labels = [], []
-        for row, (_, answer) in enumerate(model.answers(records.images())):
+        for row, (image, answer) in enumerate(model.answers(records.images())):
             if isinstance(answer, DataError):
                 unread += 1
-                warn(str(answer))
+                warn(f"{'' if isinstance(image, Path) else f'{records.where(row)}: '}{answer}")
                 continue
             truth = int(records.labels[row])
             logits.append(answer.logits)

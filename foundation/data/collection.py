@@ -17,7 +17,7 @@ from foundation.wording import listed
 
 from .agreement import Description
 from .cache import entry, new_array, open_arrays
-from .decoding import RESIZING, Records, decode, inspect
+from .decoding import RESIZING, Read, Records, UnreadableImages, decode, inspect
 from .images import ImageData, refuse_labels_outside
 from .partitions import split_by_content
 
@@ -133,8 +133,13 @@ class Collection:
             raise DataError(
                 f"data set '{self.name}' has no {split} split, only {', '.join(self.splits)}"
             )
-        images, labels, rows = self._decoded(split)
-        data = ImageData(images, labels, self.describe().class_names)
+        names = self.describe().class_names
+        try:
+            images, labels, rows = self._decoded(split)
+        except UnreadableImages:
+            _of_each(self.splits, self._decoded)  # says what is wrong with the others, too
+            raise
+        data = ImageData(images, labels, names)
         if not len(data):
             raise DataError(f"data set '{self.name}' has no image in its {split} split")
         self._warn_of_left_out(split, rows)
@@ -233,18 +238,32 @@ class Collection:
             warn_once(f"data set '{self.name}': no training image of class {listed(empty)}")
 
 
+def _of_each(splits: Sequence[str], read: Callable[[str], Read]) -> dict[str, Read]:
+    """Read something of every split; what cannot be read is said of all together."""
+    found: dict[str, Read] = {}
+    problems: list[str] = []
+    for split in splits:
+        try:
+            found[split] = read(split)
+        except UnreadableImages as error:
+            problems += error.problems
+    if problems:
+        raise UnreadableImages(problems)
+    return found
+
+
 @lru_cache(maxsize=16)
 def _measured(collection: Collection) -> Description:
     def make(directory: Path) -> None:
-        found = {
-            split: inspect(
+        def inspected(split: str) -> tuple[int, tuple[int, int], str]:
+            return inspect(
                 collection.records(split),
                 f"data set '{collection.name}', {split} split",
                 resized=bool(collection.image_size),
                 leave_out_unreadable=collection.leave_out_unreadable,
             )
-            for split in collection.splits
-        }
+
+        found = _of_each(collection.splits, inspected)
         channels, sizes, warnings = zip(*found.values(), strict=True)
         if len(set(sizes)) > 1 and not collection.image_size:
             raise DataError(

@@ -142,7 +142,7 @@ def test_the_row_is_that_of_the_shard(tmp_path: Path) -> None:
 
 def test_a_missing_image_is_named(tmp_path: Path) -> None:
     write_parquet(tmp_path / "train.parquet", [pictures(1)[0], None], [0, 1])
-    with pytest.raises(DataError, match="row 1 has no image bytes in column 'image'"):
+    with pytest.raises(DataError, match=r"row 1 is not a readable image \(it is empty\)"):
         DataSet("parquet", str(tmp_path)).load("train")
 
 
