@@ -1,8 +1,7 @@
 """Federated averaging with nothing around it: no messages, no checks, no checkpoints, no Flower."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
+from typing import Self
 
 import torch
 
@@ -45,7 +44,7 @@ class BareFederation:
     seconds: float = 0.0
 
     @classmethod
-    def of(cls, configuration: RunConfiguration) -> BareFederation:
+    def of(cls, configuration: RunConfiguration) -> Self:
         """Set up what a run of this configuration begins with."""
         clients = configuration.num_clients
         sites = [

@@ -8,8 +8,6 @@ needs the client for that. The picture shows, for each k, the images (the first 
 and what was found.
 """
 
-from __future__ import annotations
-
 import argparse
 from collections.abc import Iterator
 from pathlib import Path

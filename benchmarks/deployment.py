@@ -14,8 +14,6 @@ processes (SIGSTOP) and continuing them later: to the others that is the same. M
 with shared pages in parts (PSS). At most ``--at-once`` client processes run at a time.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import os
@@ -30,7 +28,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.loopback import Deployment, wait_until
-from fedf2dg.deployment.example_sites import write_folders
+from fedf2dg.starters import write_folders
 from foundation.data import DataSet
 
 START = time.monotonic()

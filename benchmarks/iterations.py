@@ -6,8 +6,6 @@ same way. Accuracies are those on the fifth that was held out: the test set is n
 settings may be chosen by this benchmark.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any, cast

@@ -4,8 +4,6 @@ For the tests and the benchmarks of deployment. Everything lies in one folder, h
 Flower home, and ends with :meth:`Deployment.close`.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import re

@@ -8,8 +8,6 @@ how many would have by the rule for stages, half a standard error.
 ``python -m benchmarks.personal --seeds 3``.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import tempfile
@@ -20,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from fedf2dg import RunConfiguration, simulate
-from fedf2dg.deployment.example_sites import write_example_sites, write_folders
+from fedf2dg.starters import write_example_sites, write_folders
 from foundation.data import DataSet, ImageData
 
 Look = Callable[[np.ndarray], np.ndarray]

@@ -15,6 +15,7 @@ from torchvision import transforms
 
 from foundation.data import ImageData, Normalization
 from generation import InversionSettings
+from generation.engine import BETAS, COMPETITION_TEMPERATURE
 
 
 def textbook_inversion(
@@ -48,7 +49,7 @@ def textbook_inversion(
         The last images and the objective of every step.
     """
     images = images.clone().requires_grad_()
-    optimizer = torch.optim.Adam([images], lr=settings.learning_rate, betas=settings.betas)
+    optimizer = torch.optim.Adam([images], lr=settings.learning_rate, betas=BETAS)
     inputs: list[tuple[nn.BatchNorm2d, Tensor]] = []
     hooks = [
         layer.register_forward_hook(lambda layer, args, output: inputs.append((layer, args[0])))
@@ -79,7 +80,7 @@ def textbook_inversion(
         loss = loss + settings.l2_weight * 16 * rolled.flatten(1).norm(dim=1).mean()
         if settings.competition_weight > 0:
             assert global_model is not None
-            temperature = settings.competition_temperature
+            temperature = COMPETITION_TEMPERATURE
             p = F.softmax(logits / temperature, dim=1)
             q = F.softmax(global_model(rolled) / temperature, dim=1)
             m = (p + q) / 2

@@ -4,32 +4,67 @@ It trains, evaluates for servers with Flower's own strategies, and answers every
 :mod:`questions`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
+import torch
 from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.clientapp.mod import adaptiveclipping_mod, fixedclipping_mod
 from flwr.clientapp.typing import ClientAppCallable
+from torch import nn
 
 from foundation import say_expected_errors_plainly
 from foundation.messages.content import Received
-from foundation.messages.fingerprint import code_fingerprint
 from foundation.messages.frozen_layers import FROZEN, held_layers
 from foundation.models import State, load_state
+from foundation.models.client_store import batch_norm_entries
 from foundation.settings.configuration import ConfigurationError, RunConfiguration
 from questions import Question, questions
+from questions.description import code_fingerprint
 from questions.evaluation import evaluated
 from strategies import get
 
-from .personal import OwnBatchNorm
 from .site import Site
 from .train_request import TrainRequest, config_in, number
 from .training import train_round
+
+
+class OwnBatchNorm:
+    """BatchNorm layers that stay at a site (FedBN, Li et al. 2021); nothing unless it is told so.
+
+    The site trains the model that came with the layers that its last round left, and answers with
+    those that came. Until it has trained for the first time, they are the server's.
+    """
+
+    def __init__(self, site: Site, shared: State) -> None:
+        self._site = site
+        wanted = site.configuration.personal == "batch-norm"
+        self._came = {n: shared[n] for n in batch_norm_entries(site.model())} if wanted else {}
+        if wanted and not site.runs:
+            raise ConfigurationError(
+                "personal = 'batch-norm' needs this app's server, which says what a site trained "
+                "before: a server with one of Flower's own strategies does not"
+            )
+        self._own = site.own_batch_norm() if wanted else {}
+
+    def put_into(self, state: State) -> State:
+        """Return a state with the site's own layers, if it is that of a whole model."""
+        return {**state, **self._own} if self._own.keys() <= state.keys() else state
+
+    @torch.no_grad()
+    def keep(self, model: nn.Module, server_round: int) -> None:
+        """Keep the layers that training left, and put back what the server sent."""
+        if not self._came:
+            return
+        trained = model.state_dict()
+        own = {name: trained[name].detach().cpu().clone() for name in self._came}
+        self._site.folder.keep_round(next(reversed(self._site.runs)), server_round, own)
+        for name, value in self._came.items():
+            trained[name].copy_(value)
+
 
 app = ClientApp()
 say_expected_errors_plainly("flwr")

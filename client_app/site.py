@@ -1,17 +1,16 @@
 """A client's place: its data and its model, kept in the process for the next message."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Callable, Mapping, MutableMapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
 
+import questions
 from foundation.data import Batches, Description, ImageData, as_seen, site_data
 from foundation.data.agreement import from_values
 from foundation.data.cache import cache_directory, stored_features
@@ -19,13 +18,13 @@ from foundation.models import (
     Classifier,
     State,
     StateLayout,
-    bfloat16_pays,
     fit_threads,
     resolve_device,
 )
+from foundation.models.client_store import SiteFolder, batch_norm_entries
+from foundation.models.device import reduced_type
 from foundation.models.evaluation import LabelledImages
 from foundation.models.freezing import KeptFeatures, Store, encoder_is_frozen
-from foundation.models.personal import SiteFolder, batch_norm_entries
 from foundation.processes import cores, running, threads
 from foundation.settings.configuration import ConfigurationError, RunConfiguration
 from generation import forward_operations
@@ -41,27 +40,19 @@ _resident = lru_cache(maxsize=64)
 # a factor of 1.9 (resnet8, 2.4e7) to 2.5 (resnet18, 1.1e9). On an H200, whose convolutions compute
 # float32 in TF32, 64 images a step: resnet8 loses 8 %, resnet18 gains nothing (5.77 and 5.78 ms):
 # starting the kernels takes the time. Larger models were not measured.
-_BFLOAT16_FROM = {"cpu": 1e7, "cuda": 2e9}
+BFLOAT16_FROM = {"cpu": 1e7, "cuda": 2e9}
 
 
 @dataclass(frozen=True)
-class Site:
-    """One client: who it is, its settings, and where it computes; see :class:`questions.Site`.
+class Site(questions.Site):
+    """One client: who it is, its settings, and where it computes.
 
     ``data_path`` is a real client's; ``threads`` are what this node, or else the run, asks for, 0
     for its share of the processors; ``runs`` is what :meth:`.SiteFolder.after_rounds` takes.
     """
 
-    configuration: RunConfiguration
-    description: Description
-    partition_id: int
-    num_partitions: int
-    data_path: str
-    name: str
-    device: torch.device
+    data_path: str = ""
     threads: int = 0
-    memory: MutableMapping[str, Any] = field(default_factory=dict, compare=False)
-    folder: SiteFolder = field(default=SiteFolder(Path()), compare=False)
     runs: dict[str, int] = field(default_factory=dict, compare=False)
 
     @classmethod
@@ -71,7 +62,7 @@ class Site:
         node_config: Mapping[str, Any],
         sent: Mapping[str, Any],
         memory: MutableMapping[str, Any] | None = None,
-    ) -> Site:
+    ) -> Self:
         """Read who this client is, of its ``--node-config`` and of what the server's message says.
 
         ConfigurationError if the node names neither a partition nor data of its own.
@@ -88,12 +79,12 @@ class Site:
             description,
             int(node_config.get("partition-id", -1)),
             int(node_config.get("num-partitions", 0)),
-            data_path,
             str(node_config.get("site-name", "")) or _own_name(configuration, node_config),
             resolve_device(configuration.device),
-            _threads_of(node_config) or configuration.threads,
             {} if memory is None else memory,
             _folder(node_config, str(sent.get("sites-folder", ""))),
+            data_path,
+            _threads_of(node_config) or configuration.threads,
             dict(zip(sent.get("runs", ()), sent.get("last-rounds", ()), strict=True)),
         )
 
@@ -216,17 +207,7 @@ class Site:
         if self.configuration.precision == "auto" and encoder_is_frozen(self.model()):
             return None
         operations = model_operations(self.configuration, self.description)
-        return reduced_type(self.configuration.precision, self.device, operations)
-
-
-def reduced_type(wish: str, device: torch.device, operations: float) -> torch.dtype | None:
-    """Return the type that ``precision`` means for a model of so many operations; None: float32."""
-    if wish == "auto":
-        # A GPU without bfloat16 does not refuse it: it emulates, slower than float32.
-        enough = operations >= _BFLOAT16_FROM.get(device.type, float("inf"))
-        gains = enough and bfloat16_pays(device)
-        wish = "bfloat16" if gains else "float32"
-    return torch.bfloat16 if wish == "bfloat16" else None
+        return reduced_type(self.configuration.precision, self.device, operations, BFLOAT16_FROM)
 
 
 def _own_name(configuration: RunConfiguration, node_config: Mapping[str, Any]) -> str:

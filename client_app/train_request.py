@@ -5,10 +5,9 @@ server with one of Flower's plain strategies sends every tensor under its own na
 any name, and no more settings than the round. Both are answered in the layout in which they asked.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Self
 
 from flwr.app import ArrayRecord, ConfigRecord, Message
 from torch import nn
@@ -48,7 +47,7 @@ class TrainRequest:
     held: State = field(default_factory=dict)
 
     @classmethod
-    def of(cls, message: Message, held: State | None = None) -> TrainRequest:
+    def of(cls, message: Message, held: State | None = None) -> Self:
         """Read a message; ConfigurationError if nothing in it, or too much, can be the model."""
         records = dict(message.content.array_records)
         name = MODEL if MODEL in records or len(records) != 1 else next(iter(records))

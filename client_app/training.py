@@ -1,11 +1,8 @@
 """The one local training loop. Algorithms are hooks on it; none has a copy of its own."""
 
-from __future__ import annotations
-
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 import torch.nn.functional as F
@@ -24,13 +21,6 @@ from strategies.client import ClientAlgorithm
 from strategies.local_loss import ClientLoss
 
 Loss = Callable[[Tensor, Tensor], Tensor]
-
-
-class EpochSource(Protocol):
-    """Batches of a client's data, e.g. :class:`foundation.data.Batches`."""
-
-    def epoch(self, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield (images, labels) batches of one pass over the data."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +72,7 @@ def local_loss(
 
 def train_locally(
     model: nn.Module,
-    batches: EpochSource,
+    batches: Batches,
     algorithm: ClientAlgorithm,
     *,
     generator: torch.Generator,
@@ -94,29 +84,15 @@ def train_locally(
 ) -> TrainingResult:
     """Train ``model`` in place with SGD, as the algorithm's configuration says.
 
-    Parameters
-    ----------
-    model : nn.Module
-        A classifier with ``embed`` and ``classify``, on the device of the data. Left in train mode.
-    algorithm : ClientAlgorithm
-        After :meth:`~ClientAlgorithm.begin_round`.
-    generator : torch.Generator
-        Source of order and augmentation; the result depends on nothing else that is random.
-    loss : callable (default: cross-entropy)
-        Maps logits (n, classes) and labels (n,) to a scalar; a ClientLoss sees the images first.
-    epochs, learning_rate : optional
-        ``local-epochs`` and ``learning-rate`` if not given.
-    frozen_statistics : bool (default: False)
-        Normalise with the running statistics of BatchNorm layers, which then stay.
-    autocast : torch.dtype, optional
-        Reduced precision of the model's passes; parameters stay, and the loss is in float32.
+    The model is a classifier with ``embed`` and ``classify``, on the device of the data, and is
+    left in train mode; the algorithm's round has begun. The generator is the source of order and
+    augmentation: the result depends on nothing else that is random. The loss maps logits (n,
+    classes) and labels (n,) to a scalar; a ClientLoss sees the images first. ``epochs`` and
+    ``learning_rate`` are those of the configuration if not given. With ``frozen_statistics``,
+    BatchNorm layers normalise with their running statistics, which then stay. ``autocast`` is a
+    reduced precision of the model's passes; parameters stay, and the loss is in float32.
 
-    Raises
-    ------
-    NoTrainingStep
-        If the data gave no batch.
-    ValueError
-        If all parameters are frozen.
+    NoTrainingStep says that the data gave no batch, a ValueError that all parameters are frozen.
     """
     configuration = algorithm.configuration
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
@@ -125,7 +101,8 @@ def train_locally(
     device = parameters[0].device
     factor = configuration.encoder_factor
     # Scaled before an algorithm sees them, so that its corrections and controls are scaled alike.
-    scaled = [] if factor == 1.0 else _trained_in_encoder(model)
+    in_encoder = [p for name, p in model.named_parameters() if name.startswith("encoder.")]
+    scaled = [p for p in in_encoder if p.requires_grad and factor != 1.0]
     momenta: dict[Tensor, Tensor | None] = {}
     step_size = configuration.learning_rate if learning_rate is None else learning_rate
     model.train()
@@ -222,12 +199,6 @@ def _obstacle(algorithm: ClientAlgorithm, loss: Loss) -> str:
         if hook not in LOSSES.values() and not getattr(hook, "capturable", False):
             return f"{type(hook).__name__} does not say capturable=True"
     return ""
-
-
-def _trained_in_encoder(model: nn.Module) -> list[nn.Parameter]:
-    encoder = getattr(model, "encoder", None)
-    found = encoder.parameters() if isinstance(encoder, nn.Module) else ()
-    return [parameter for parameter in found if parameter.requires_grad]
 
 
 @torch.no_grad()

@@ -6,9 +6,9 @@ A library of its own: tensors, modules and plain arguments in, tensors out.
 from foundation.settings import DistillationSettings as DistillationSettings
 from foundation.settings import Statistics as Statistics
 
-from .layers import chosen_layers as chosen_layers
-from .layers import trained_parameters as trained_parameters
 from .training import Distillation as Distillation
 from .training import DistillationError as DistillationError
+from .training import chosen_layers as chosen_layers
 from .training import distil as distil
 from .training import distillation_loss as distillation_loss
+from .training import trained_parameters as trained_parameters

@@ -1,18 +1,59 @@
-"""Training the global model on pseudo data with the soft labels of the models it came from."""
+"""Training the global model, or parts of it, on pseudo data with soft labels."""
 
 import copy
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from foundation import ExpectedError
+from foundation.models.classifier import head_name
 from foundation.settings import DistillationSettings, Layers
+from foundation.settings.post_training import SMALLEST_PHOTOGRAPH
 
-from .layers import trained_parameters
+_Normalisation = (_BatchNorm, nn.GroupNorm, nn.LayerNorm)
+
+
+def chosen_layers(model: nn.Module, layers: Layers, image_size: Sequence[int]) -> Layers:
+    """Return which parameters of a federated model auto means; other values are left as they are.
+
+    affine for photographs, whose pseudo images are no match for the real images that made the
+    features; all for tiny images, which inversion reaches nearly as good as real ones, and for
+    models without a linear head. `image_size` is (height, width) in pixels.
+    """
+    if layers != "auto":
+        return layers
+    return "affine" if min(image_size) >= SMALLEST_PHOTOGRAPH and _has_head(model) else "all"
+
+
+def _has_head(model: nn.Module) -> bool:
+    try:
+        head_name(model)
+    except ValueError:
+        return False
+    return True
+
+
+def trained_parameters(model: nn.Module, layers: Layers) -> list[nn.Parameter]:
+    """Return the parameters to train, in the model's order; none that requires no gradient.
+
+    all, and auto, where nothing is known of the student: every parameter. head: weight and bias of
+    the last linear layer, so that the features stay what real images made them. affine: these, and
+    scale and shift of every normalisation layer, so that features may be weighed anew but not
+    replaced. A ValueError says that the model has no linear layer with a bias, where one is needed.
+    """
+    if layers in ("auto", "all"):
+        return [parameter for parameter in model.parameters() if parameter.requires_grad]
+    chosen: list[nn.Module] = [model.get_submodule(head_name(model))]
+    if layers == "affine":
+        chosen += [module for module in model.modules() if isinstance(module, _Normalisation)]
+    wanted = {id(p) for module in chosen for p in module.parameters(recurse=False)}
+    return [p for p in model.parameters() if p.requires_grad and id(p) in wanted]
+
 
 #: Called with (images done, images in all), an image counting once per epoch.
 Progress = Callable[[int, int], None]
@@ -146,7 +187,7 @@ def _optimizer(parameters: list[nn.Parameter], settings: DistillationSettings) -
         parameters,
         lr=settings.learning_rate,
         momentum=settings.momentum,
-        nesterov=settings.nesterov and settings.momentum > 0,
+        nesterov=settings.momentum > 0,
         weight_decay=settings.weight_decay,
         # One launch for all parameters; on a CPU there is nothing to launch.
         fused=all(parameter.is_cuda for parameter in parameters),

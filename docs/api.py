@@ -1,7 +1,5 @@
 """Write docs/api/: a page for every room that is named, from its docstrings (``make docs``)."""
 
-from __future__ import annotations
-
 import sys
 import warnings
 from pathlib import Path

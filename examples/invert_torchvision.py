@@ -8,8 +8,6 @@ from as many images of noise, to show that it is the inversion that carries the 
     python examples/invert_torchvision.py --model mobilenet_v3_small --iterations 300
 """
 
-from __future__ import annotations
-
 import argparse
 import time
 from collections.abc import Sequence

@@ -4,9 +4,6 @@ The server gives ``post_train(…, ask=AskClients(grid, strategy.kept, classes=C
 answer the query ``predictions`` with :func:`tell_predictions`. C is the number of classes.
 """
 
-from __future__ import annotations
-
-import logging
 from collections.abc import Iterable, Mapping
 
 import torch
@@ -14,6 +11,8 @@ from flwr.app import RecordDict
 from flwr.serverapp import Grid
 from torch import Tensor, nn
 
+from fedf2dg.keep_local_models import KeptModels
+from foundation.errors import log
 from foundation.messages.content import Content, Received
 from foundation.messages.participants import Participant
 from foundation.messages.records import InvalidContent
@@ -27,10 +26,6 @@ from questions.class_statistics import (
     StatisticsRequest,
     tell,
 )
-
-from .kept_models import KeptModels
-
-log = logging.getLogger("flwr.fedf2dg")
 
 
 @torch.inference_mode()

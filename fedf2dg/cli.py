@@ -1,7 +1,5 @@
 """The ``fedf2dg`` command."""
 
-from __future__ import annotations
-
 import argparse
 import io
 import shutil
@@ -15,7 +13,7 @@ from typing import Any
 from fedf2dg import prefer_ours
 from fedf2dg.console import FAILED, data_folder, exit_status, plain_warnings
 from fedf2dg.simulation import ENGINES
-from fedf2dg.use.formats import FORMATS
+from fedf2dg.use import FORMATS
 from foundation import write_whole
 from foundation.processes import prepare, terminable
 from foundation.settings.configuration import (
@@ -322,7 +320,7 @@ def _certificates(chosen: argparse.Namespace) -> int:
 
 
 def _example_sites(chosen: argparse.Namespace) -> int:
-    from fedf2dg.deployment.example_sites import write_example_sites
+    from fedf2dg.starters import write_example_sites
 
     write_example_sites(chosen.directory)
     print(chosen.directory)
@@ -330,7 +328,7 @@ def _example_sites(chosen: argparse.Namespace) -> int:
 
 
 def _new(chosen: argparse.Namespace) -> int:
-    from fedf2dg.new import write_new
+    from fedf2dg.starters import write_new
 
     write_new(chosen.directory)
     print(f"{chosen.directory}: README.md there says how to run it")

@@ -1,7 +1,5 @@
 """A client: Flower's entry point for apps that stand on an installation of this package."""
 
-from __future__ import annotations
-
 from fedf2dg import prefer_ours
 
 prefer_ours()

@@ -1,8 +1,6 @@
 """The server: Flower's entry point."""
 
 # ruff: noqa: E402
-from __future__ import annotations
-
 from fedf2dg import prefer_ours
 
 prefer_ours()

@@ -4,27 +4,14 @@ It imports nothing of this project, and what needs numpy or torch is imported fr
 that the command starts at once.
 """
 
-from .errors import (
-    ConfigurationError,
-    ExpectedError,
-    UsageError,
-    only_warned,
-    say_expected_errors_plainly,
-)
-from .files import clear_unfinished, whole_file, whole_folder, write_whole
-from .progress import ProgressLog
-from .wording import counted
-
-__all__ = [
-    "ConfigurationError",
-    "ExpectedError",
-    "ProgressLog",
-    "UsageError",
-    "clear_unfinished",
-    "counted",
-    "only_warned",
-    "say_expected_errors_plainly",
-    "whole_file",
-    "whole_folder",
-    "write_whole",
-]
+from .errors import ConfigurationError as ConfigurationError
+from .errors import ExpectedError as ExpectedError
+from .errors import UsageError as UsageError
+from .errors import only_warned as only_warned
+from .errors import say_expected_errors_plainly as say_expected_errors_plainly
+from .files import clear_unfinished as clear_unfinished
+from .files import whole_file as whole_file
+from .files import whole_folder as whole_folder
+from .files import write_whole as write_whole
+from .progress import ProgressLog as ProgressLog
+from .wording import counted as counted

@@ -12,8 +12,6 @@ Whether it does is tried out: with each recording a step is taken both ways, fro
 processor records nothing: there, a step is called as it is.
 """
 
-from __future__ import annotations
-
 import os
 import pickle
 import random
@@ -81,12 +79,8 @@ class Recorder(Protocol):
     def record(self, run: Callable[[], T]) -> tuple[Callable[[], None], T]:
         """Note what ``run`` asks the device for, and return what does it, and its result.
 
-        The result's values are there after the first replay.
-
-        Raises
-        ------
-        RuntimeError
-            If something in it cannot be recorded.
+        The result's values are there after the first replay. A RuntimeError says that something in
+        it cannot be recorded.
         """
         ...
 
@@ -172,15 +166,9 @@ def captured(
 ) -> Iterator[Callable[..., T]]:
     """Give a step to call in a loop, recorded where the device can do that.
 
-    Parameters
-    ----------
-    step : callable
-        A function of tensors on the device that does what the module says. What it returns, a
-        tensor, several, or None, is overwritten by its next call.
-    changes : callable
-        Returns all tensors that the step changes and that last from one step to the next.
-    obstacle : str
-        Why it must not be recorded, for the log; empty if it may.
+    The step is a function of tensors on the device that does what the module says. What it returns,
+    a tensor, several, or None, is overwritten by its next call. ``changes`` returns all tensors
+    that it changes and that last to the next one. An ``obstacle`` says why it must not be recorded.
     """
     make = RECORDERS.get(device.type)
     if make is None or os.environ.get(SWITCH) == "off":

@@ -4,8 +4,6 @@ Every other exception is a defect of the program and keeps its traceback: where 
 goes on, a warning names the file and the line, and the log holds the whole of it at debug level.
 """
 
-from __future__ import annotations
-
 import logging
 import traceback
 from collections.abc import Iterator

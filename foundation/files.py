@@ -4,8 +4,6 @@ Content is written aside, made durable, and renamed over its place. Whoever read
 content or the new one, also after a killed process or a power cut.
 """
 
-from __future__ import annotations
-
 import errno
 import os
 import re

@@ -4,8 +4,6 @@ It consists of many small tensor operations under one interpreter lock: two thre
 models 1.2 to 1.5 times as fast as one, two processes twice as fast.
 """
 
-from __future__ import annotations
-
 import contextlib
 import multiprocessing
 import multiprocessing.util
@@ -26,10 +24,10 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from types import FrameType
-from typing import Any
+from typing import Any, Self
 
 from foundation import ExpectedError
-from foundation.imports import prefer, preferred
+from foundation.members import prefer, preferred
 
 #: Floating-point operations from which it pays to start processes, whose imports take a few
 #: seconds: about five seconds of work on a model for 8x8 images.
@@ -173,8 +171,6 @@ class Workers:
     """
 
     def __init__(self, count: int, variables: Sequence[Mapping[str, str]] = ()) -> None:
-        if count < 1:
-            raise ValueError(f"count = {count}: must be 1 or more")
         self.count = count
         self._variables = [dict(each) for each in variables] or [{}]
         self._context = start_context(_PRELOAD)
@@ -240,7 +236,7 @@ class Workers:
             attendant.join()
         self._open()
 
-    def __enter__(self) -> Workers:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -1,7 +1,5 @@
 """Progress of long work as log lines: bars do not render through Flower's log stream."""
 
-from __future__ import annotations
-
 import contextlib
 import time
 from collections.abc import Iterator

@@ -9,12 +9,10 @@ Newcombe (2006), method 5, for areas under the curve; for means of shares the re
 from their limits (Zou and Donner 2008); the normal one for the log loss.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -61,7 +59,7 @@ class Outcomes:
         *,
         by_class: bool = True,
         exact: bool = False,
-    ) -> Outcomes:
+    ) -> Self:
         """Add up over images, without classes if these may not be told apart.
 
         Logits (n, C) are natural logarithms of the probabilities, up to a constant per image; an
@@ -100,12 +98,12 @@ class Outcomes:
         return cls(len(truth), int(right.sum()), total, squares, bins, confusion, histograms)
 
     @classmethod
-    def partly(cls, images: int, right: int, confusion: Counts | None = None) -> Outcomes:
+    def partly(cls, images: int, right: int, confusion: Counts | None = None) -> Self:
         """Return what is known where nobody told losses, confidences and scores."""
         return cls(images, right, math.nan, math.nan, np.zeros((3, BINS)), confusion)
 
     @classmethod
-    def sum(cls, parts: Sequence[Outcomes]) -> Outcomes | None:
+    def sum(cls, parts: Sequence[Self]) -> Self | None:
         """Add up those of several sites; by class only where all tell. None of nobody."""
         if not parts:
             return None
@@ -138,7 +136,7 @@ class Outcomes:
         }
 
     @classmethod
-    def read(cls, found: Any) -> Outcomes | None:
+    def read(cls, found: Any) -> Self | None:
         """Read what :meth:`as_json` wrote; None for anything else."""
         if not isinstance(found, Mapping):
             return None
@@ -490,7 +488,7 @@ class Gain:
     standard_error: float
 
     @classmethod
-    def of_counts(cls, gained: int, lost: int, images: int) -> Gain:
+    def of_counts(cls, gained: int, lost: int, images: int) -> Self:
         """Return how much more often a model is right than another on the same images, at least 1.
 
         ``gained`` and ``lost`` are those that only the one, and only the other, has right.
@@ -614,8 +612,3 @@ def loss_changes(
         losses.append(np.where(finite, np.minimum(found, LARGEST_LOSS), LARGEST_LOSS))
     lowered = losses[0] - np.stack(losses)
     return np.stack([lowered.sum(axis=1), (lowered**2).sum(axis=1)])
-
-
-def surely_more(gained: int, lost: int, images: int) -> bool:
-    """Tell whether the 95 % interval of a gain, see :func:`paired_standard_error`, is above 0."""
-    return bool((gained - lost) / images > Z * paired_standard_error(gained, lost, images))

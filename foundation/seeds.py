@@ -4,8 +4,6 @@ Every use of the run's seed draws from a stream of its own, named by purpose, ro
 resumed run, another engine or another order of clients therefore sees the same numbers.
 """
 
-from __future__ import annotations
-
 import numpy as np
 import torch
 from torch import Tensor

@@ -1,7 +1,5 @@
 """Numbers and names in sentences."""
 
-from __future__ import annotations
-
 import difflib
 from collections.abc import Collection, Sequence
 
@@ -23,6 +21,11 @@ def counted(number: int, one: str, several: str = "") -> str:
     return f"{number:,} {one if number == 1 else many}"
 
 
+def named(names: Sequence[str], place: int) -> str:
+    """Return the name at a place; who has no name has its number."""
+    return names[place] if place < len(names) else str(place)
+
+
 def spans(numbers: Sequence[int]) -> str:
     """Write ascending whole numbers: "2 to 4, 7"."""
     found: list[list[int]] = []
@@ -39,9 +42,9 @@ def names_in(text: str) -> tuple[str, ...]:
     return tuple(name.strip() for name in text.split(",") if name.strip())
 
 
-def listed(names: Sequence[object]) -> str:
+def listed(names: Sequence[object], between: str = ", ") -> str:
     """Write names or numbers in a message, the first ones if there are many."""
-    first = ", ".join(map(str, names[:_MOST_LISTED]))
+    first = between.join(map(str, names[:_MOST_LISTED]))
     more = len(names) - _MOST_LISTED
     return f"{first} and {more:,} more" if more > 0 else first
 

@@ -11,7 +11,6 @@
 """
 
 import copy
-import logging
 import math
 import sys
 import time
@@ -27,13 +26,15 @@ from torch.optim.adam import adam
 
 from foundation import ExpectedError
 from foundation.capture import captured
+from foundation.errors import log
 from foundation.models import release_memory
+from foundation.models.device import reduced_type
 from foundation.settings import InversionSettings
 
 from .acceleration import (
+    BFLOAT16_FROM,
     Compiled,
     choose_compilation,
-    choose_precision,
     forward_operations,
 )
 from .objective import (
@@ -52,10 +53,13 @@ PixelRange = tuple[Sequence[float], Sequence[float]]
 #: Steps, or seconds on slow machines, between two looks at the objective, which cost a
 #: synchronisation with the device each.
 CHECK_INTERVAL, CHECK_SECONDS = 20, 5.0
+#: Adam's decay rates: both published CIFAR-10 programs'; (0.5, 0.9) is of DeepInversion's for
+#: ImageNet.
+BETAS = (0.9, 0.999)
+#: Of the predictions of two models that are compared.
+COMPETITION_TEMPERATURE = 3.0
 #: Normalised pixels of real images lie within about ±3; what inversion makes of them, ±30.
 LARGEST_PIXEL, LARGEST_LOGIT = 1e3, 1e5
-
-_log = logging.getLogger("flwr.fedf2dg.generation")
 
 
 class InversionError(ExpectedError, RuntimeError):
@@ -123,7 +127,7 @@ class Objective:
             assert self._global_model is not None
             global_logits = self._predict(self._global_model, images)
             loss = loss + settings.competition_weight * competition(
-                local_logits, global_logits, settings.competition_temperature, settings.form
+                local_logits, global_logits, COMPETITION_TEMPERATURE, settings.form
             )
         return loss
 
@@ -172,7 +176,6 @@ class Adam:
     @torch.no_grad()
     def step(self, iteration: int, gradient: Tensor) -> None:
         """Take step ``iteration``, counted from 1; the gradient is laid out as the images are."""
-        beta1, beta2 = self._settings.betas
         adam(
             [self._images],
             [gradient],
@@ -182,8 +185,8 @@ class Adam:
             [self._steps],
             fused=True,
             lr=self._settings.learning_rate_at(iteration),
-            beta1=beta1,
-            beta2=beta2,
+            beta1=BETAS[0],
+            beta2=BETAS[1],
             eps=1e-8,
             weight_decay=0.0,
             amsgrad=False,
@@ -216,12 +219,13 @@ class InversionEngine:
         self.device = torch.device(device)
         self._bounds = _bounds(pixel_range, image_shape[0], self.device)
         if settings.bn_weight > 0 and not batch_norm_layers(model):
-            _log.warning(
+            log.warning(
                 "The model has no BatchNorm layers, hence no training statistics to match: "
                 "inversion goes on with the remaining terms, and its images will be poorer."
             )
         operations = forward_operations(model, image_shape)
-        self.precision = choose_precision(settings.precision, self.device, operations)
+        autocast = reduced_type(settings.precision, self.device, operations, BFLOAT16_FROM)
+        self.precision = autocast or torch.float32
         # One exact copy for final objective and soft labels, one to run the steps on.
         self._exact = resident_copy(model, self.device)
         self._fast = resident_copy(model, self.device, self.precision)
@@ -239,7 +243,6 @@ class InversionEngine:
         freeze_statistics(self._fast, measured, relative=relative)
         if fast_global is not None:
             freeze_statistics(fast_global)
-        autocast = None if self.precision == torch.float32 else self.precision
         step_objective = Objective(self._fast, fast_global, settings, deviations, autocast)
         operations *= 2 * settings.iterations * expected_images  # there and back, for all of it
         self.compiled = choose_compilation(settings.compile, self.device, operations)
@@ -312,7 +315,7 @@ class InversionEngine:
                     raise InversionError(
                         "the device's memory does not hold the inversion of one image"
                     ) from error
-                _log.warning(
+                log.warning(
                     "The device's memory does not hold %d images at once: going on with %d.",
                     tried,
                     self._at_once,

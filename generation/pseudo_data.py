@@ -81,30 +81,20 @@ def generate(
     device: str | torch.device = "cpu",
     progress: Progress | None = None,
     workers: Workers | None = None,
+    names: Mapping[int, str] | None = None,
 ) -> Generation:
     """Generate every client's budget of images by inverting its local model.
 
-    Parameters
-    ----------
-    local_model : callable
-        Gives the local model of a client index; called once per client with a budget, in ascending
-        order, when its turn has come, and not kept: models can be read from disk one at a time,
-        into the same module. All of one architecture.
-    budgets : Mapping of int to int
-        Images wanted of each client. See ``generation.budgets``.
-    label_counts : Mapping of int to sequence of float, or None
-        (classes,) label distribution of each client; uniform for one that is missing, or for all.
-    image_shape, settings, global_model, pixel_range, device
-        See :class:`InversionEngine`.
-    seed : int
-        Labels, starts and jitter of client i depend on this and i alone.
-    progress, workers
-        See :func:`generation.sharing.invert_all`.
+    ``local_model`` gives the model of a client index, all of one architecture. It is called once
+    per client with a budget, in ascending order, when its turn has come, and its result is not
+    kept: models can be read from disk one at a time, into the same module. ``budgets`` are the
+    images wanted of each client (see ``generation.budgets``), ``label_counts`` each client's label
+    distribution, (classes,): uniform for one that is missing, or for all. Labels, starts and jitter
+    of client i depend on ``seed`` and i alone. For the others see :class:`InversionEngine` and
+    :func:`generation.sharing.invert_all`.
 
-    Raises
-    ------
-    UninvertibleModel
-        If none of the models can be inverted; the message names them.
+    An UninvertibleModel tells why, if none can be inverted, by the clients' ``names`` where they
+    have some.
     """
     told = label_counts or {}
     orders = (
@@ -130,7 +120,8 @@ def generate(
             inversions[client] = result
     failures = dict(sorted(failures.items()))
     if failures and not inversions:
-        reasons = "; ".join(f"client {client}: {reason}" for client, reason in failures.items())
+        called = names or {client: f"client {client}" for client in failures}
+        reasons = "; ".join(f"{called[client]}: {reason}" for client, reason in failures.items())
         raise UninvertibleModel(f"no local model can be inverted. {reasons}")
     parts = [_nothing(image_shape, classes)]
     for client, inversion in sorted(inversions.items()):

@@ -19,8 +19,6 @@ images are those after the last step, not those of the least loss; the program's
 the images that the ensemble sees are left out.
 """
 
-from __future__ import annotations
-
 import time
 from functools import partial
 from typing import NamedTuple
@@ -36,7 +34,7 @@ from foundation.models.evaluation import predicted_logits
 from foundation.seeds import DISTILLATION, INVERSION, LABELS, derived_seed
 from foundation.settings.peers import CoBoostingSettings, DenseSettings
 from generation import PseudoData
-from generation.synthesis import Synthesis, Terms
+from generation.generator import Synthesis, Terms
 
 from .local_ensemble import (
     ALL_CLIENTS,

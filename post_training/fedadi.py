@@ -10,8 +10,6 @@ competition-weight``) sees the federated model only; steps and step sizes of the
 project's (``generation.*``); the last model counts, not the best on a test set.
 """
 
-from __future__ import annotations
-
 import time
 from dataclasses import replace
 

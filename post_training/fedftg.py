@@ -16,8 +16,6 @@ last model counts and not the best on a test set; the images lie within the pixe
 term for BatchNorm's statistics, so models without BatchNorm will do.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import nn
 
@@ -27,9 +25,9 @@ from foundation.models import cpu_state, device_of
 from foundation.seeds import INVERSION, LABELS, derived_seed
 from foundation.settings import ConfigurationError
 from foundation.settings.peers import FedFTGSettings
+from foundation.wording import listed
 from generation import draw_labels
-from generation.generator import NOISE, Generator
-from generation.generator_losses import class_weighted_losses, similarity
+from generation.generator import NOISE, Generator, class_weighted_losses, similarity
 
 from .local_ensemble import local_ensemble, note_progress, refuse, student_of
 from .method import Method, Settings, carry_out
@@ -61,10 +59,10 @@ def _play(trained: Trained, settings: Settings) -> None:
     wanted, inputs = settings.section(FedFTGSettings), trained.inputs
     clients, ensemble = local_ensemble(trained)
     known = trained.label_counts() or {}
-    if missing := [client for client in clients if not any(known.get(client, ()))]:
+    if missing := [trained.names[c] for c in clients if not any(known.get(c, ()))]:
         raise ConfigurationError(
             f"post-training={NAME} needs every client's label counts; not known are those of "
-            f"clients {missing}"
+            f"{listed(missing)}"
         )
     counts = torch.tensor([known[client] for client in clients])
     student = student_of(trained, wanted, steps=wanted.iterations, temperature=1.0)

@@ -1,9 +1,6 @@
 """Post-training as a function of models: for anybody's federated learning, without a run."""
 
-from __future__ import annotations
-
 import copy
-import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -14,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from foundation.data import Normalization
+from foundation.errors import log
 from foundation.events.family import Evaluated, Event
 from foundation.events.log import say
 from foundation.events.reading import to_json
@@ -31,8 +29,6 @@ from questions.class_statistics import ClassStatistics, StatisticsRequest
 
 from .method import Settings, chosen
 from .trained import Inputs, PseudoRequest, ReadWhenAsked, inverted
-
-log = logging.getLogger("flwr.fedf2dg")
 
 
 class _Arrays(Protocol):
@@ -67,6 +63,8 @@ class TrainedModels:
     results: dict[str, State] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
     steps: set[str] = field(default_factory=set)
+    #: The clients' numbers, where they are not those from 0 on.
+    numbers: Sequence[int] = ()
 
     def begin_method(self) -> None:
         """Forget the steps and images of the method before; its result stays."""
@@ -75,6 +73,10 @@ class TrainedModels:
 
     def model(self, state: State) -> nn.Module:
         return load_state(copy.deepcopy(self.shell), state).to(self.device).eval()
+
+    @property
+    def names(self) -> dict[int, str]:
+        return {c: f"client {self.numbers[c] if self.numbers else c}" for c in self.local_models}
 
     def label_counts(self) -> dict[int, list[int]] | None:
         if self.counts is None:
@@ -90,7 +92,7 @@ class TrainedModels:
     def pseudo_images(self, request: PseudoRequest) -> PseudoData:
         started = time.perf_counter()
         made = inverted(self, request, self.device)
-        self.record(request.event(made, time.perf_counter() - started))
+        self.record(request.event(made, time.perf_counter() - started, self.names))
         return made.data
 
     def record(self, event: Event) -> None:
@@ -247,6 +249,7 @@ def post_train(
         evaluator=evaluate,
         shown=progress,
         ask=ask or (lambda request: None),
+        numbers=clients,
     )
     images: dict[str, PseudoData] = {}
     for member in methods:

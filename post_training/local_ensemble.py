@@ -1,14 +1,11 @@
 """What methods with one ensemble share: the local models as its members, and a student."""
 
-from __future__ import annotations
-
-import logging
-
 import torch
 from torch import Tensor, nn
 
 from distillation.student import Student
 from foundation import ExpectedError
+from foundation.errors import log
 from foundation.events.family import EpochDone
 from foundation.models import cpu_state, first_non_finite
 from foundation.models.batch_norm import batch_norm_layers
@@ -18,8 +15,6 @@ from generation import draw_labels
 
 from .method import Settings
 from .trained import Trained
-
-log = logging.getLogger("flwr.fedf2dg")
 
 #: The source of an image that no single client's model made.
 ALL_CLIENTS = -1
@@ -34,7 +29,8 @@ def local_ensemble(trained: Trained) -> tuple[list[int], Ensemble]:
     clients, members = [], []
     for client, state in trained.local_models.items():
         if broken := first_non_finite(state):
-            log.warning("client %d is left out of the ensemble: %s is not finite", client, broken)
+            name = trained.names[client]
+            log.warning("%s is left out of the ensemble: %s is not finite", name, broken)
             continue
         clients.append(client)
         members.append(trained.model(state))

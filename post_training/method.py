@@ -1,9 +1,8 @@
 """What a file or folder of this room declares: a method, and what it may depend on."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Self
 
 from torch import nn
 
@@ -62,7 +61,7 @@ class Settings:
     prior_left: float = 1.0
 
     @classmethod
-    def of(cls, configuration: RunConfiguration, prior_left: float = 1.0) -> Settings:
+    def of(cls, configuration: RunConfiguration, prior_left: float = 1.0) -> Self:
         """Return a run's settings of what comes after training."""
         return cls(
             seed=configuration.seed,

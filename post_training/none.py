@@ -1,7 +1,5 @@
 """The baseline: the federated model as it is."""
 
-from __future__ import annotations
-
 from .method import Method, Settings
 from .trained import Trained
 

@@ -1,7 +1,5 @@
 """How many pseudo images of which classes a method has made of every client's model."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 
 from foundation.seeds import CALIBRATION, derived_seed

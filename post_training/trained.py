@@ -1,8 +1,5 @@
 """What a post-training method sees of a federation that has been trained."""
 
-from __future__ import annotations
-
-import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -11,13 +8,12 @@ from typing import Any, Protocol, TypeVar
 import torch
 from torch import nn
 
+from foundation.errors import log
 from foundation.events.family import Event, ImagesMade, failures_of
 from foundation.models import State, load_state
 from foundation.processes import Workers
 from generation import Generation, InversionSettings, PixelRange, PseudoData, generate
 from questions import Request
-
-log = logging.getLogger("flwr.fedf2dg")
 
 P = TypeVar("P")
 
@@ -54,8 +50,8 @@ class PseudoRequest:
         """Whether images are to tell the local model from the global one."""
         return self.inversion.competition_weight > 0
 
-    def event(self, made: Generation, seconds: float) -> ImagesMade:
-        """Say what came of it."""
+    def event(self, made: Generation, seconds: float, names: Mapping[int, str]) -> ImagesMade:
+        """Say what came of it; ``names`` are the clients'."""
         return ImagesMade(
             self.kind,
             self.repetition,
@@ -64,7 +60,7 @@ class PseudoRequest:
             self.inversion.iterations,
             made.objective,
             seconds,
-            failures=failures_of(made.failures),
+            failures=failures_of(made.failures, names),
         )
 
 
@@ -132,6 +128,10 @@ class Trained(Protocol):
 
         There may be a thousand: read one at a time.
         """
+
+    @property
+    def names(self) -> Mapping[int, str]:
+        """What messages call every client in :attr:`local_models`."""
 
     @property
     def num_examples(self) -> Mapping[int, int]:
@@ -216,9 +216,8 @@ def inverted(
         weights = trained.label_counts()
         for client, images in request.budgets.items():
             if images and weights is not None and client not in weights:
-                log.warning(
-                    "client %d gave no label counts: its pseudo images are of all classes", client
-                )
+                name = trained.names[client]
+                log.warning("%s gave no label counts: its pseudo images are of all classes", name)
     return generate(
         lambda client: load_state(shell, local_models[client]).eval(),
         budgets=request.budgets,
@@ -232,4 +231,5 @@ def inverted(
         device=device,
         progress=trained.progress(f"inversion of {request.kind} samples", "image-iterations"),
         workers=workers,
+        names=trained.names,
     )

@@ -1,7 +1,5 @@
 """Ask clients a question: send, collect, check, name who failed, and count what travelled."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -12,8 +10,8 @@ from flwr.serverapp import Grid
 
 from foundation.messages.content import CONFIG, Received, payload_bytes
 from foundation.messages.frozen_layers import FrozenLayers
-from foundation.messages.gather import Gathered, gather, grouped
-from foundation.messages.participants import Participant, Participants
+from foundation.messages.gather import gather, grouped
+from foundation.messages.participants import Gathered, Participant, Participants
 
 from .question import Request
 
@@ -108,4 +106,7 @@ def ask_nodes(
     gathered = gather(grid, addresses, message_type, content, check, timeout, progress)
     if frozen is not None and common.states:
         frozen.answered(gathered.valid, gathered.failures)
-    return Answers(gathered.valid, gathered.failures, gathered.refused, sent, received)
+    outliers = request.outliers(gathered.valid)
+    valid = {client: one for client, one in gathered.valid.items() if client not in outliers}
+    failures = dict(sorted({**gathered.failures, **outliers}.items()))
+    return Answers(valid, failures, gathered.refused, sent, received)

@@ -1,9 +1,8 @@
 """What enters the BatchNorm layers of this model on your images? Pooled, their statistics."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Self
 
 import torch
 from torch import nn
@@ -91,7 +90,7 @@ class BatchNormRequest(Request[MeasuredInputs, State]):
     asks = question
 
     @classmethod
-    def of(cls, model: nn.Module, image_shape: tuple[int, int, int]) -> BatchNormRequest:
+    def of(cls, model: nn.Module, image_shape: tuple[int, int, int]) -> Self:
         """Ask about a model of images (C, H, W); it is not changed."""
         # Two images: a layer cannot normalise with a single value.
         images = torch.zeros(2, *image_shape, device=next(model.parameters()).device)

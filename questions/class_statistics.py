@@ -3,20 +3,19 @@
 Importable without Flower: post-training methods ask it.
 """
 
-from __future__ import annotations
-
 import hashlib
-import logging
 import secrets
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import Any, Self
 
 import torch
 from torch import Tensor
 
+from foundation.errors import log
 from foundation.messages.content import Content, Received
+from foundation.messages.participants import Participant
 from foundation.messages.records import InvalidContent, template
 from foundation.models import State, load_state
 from foundation.models.class_statistics import ClassSums, class_sums, noised
@@ -25,11 +24,6 @@ from foundation.settings.configuration import ConfigurationError, RunConfigurati
 
 from .label_counts import shareable_counts
 from .question import Question, Request, Site
-
-if TYPE_CHECKING:
-    from foundation.messages.participants import Participant
-
-log = logging.getLogger("flwr.fedf2dg")
 
 #: What can be asked for, as :class:`~foundation.models.class_statistics.ClassSums` names it.
 PARTS = PREDICTIONS, MEANS, MOMENT, CLASS_MOMENTS = (
@@ -76,27 +70,19 @@ class ClientStatistics:
         )
 
 
-@dataclass(frozen=True)
-class ClassStatistics:
-    """Sums over the images of the clients that answered; what was not asked for is None.
+@dataclass(frozen=True, kw_only=True)
+class ClassStatistics(ClassSums):
+    """Sums over the images of the clients that answered; the counts of features are float64.
 
-    Only sums over clients are held, so that secure aggregation can make them. C is the number of
-    classes, d that of features. ``predictions``, ``feature_sums``, ``feature_counts`` (here
-    float64), ``moment`` and ``class_moments`` are those of
-    :class:`~foundation.models.class_statistics.ClassSums`; ``label_counts`` is (C,) float64, n_c,
-    or None where clients do not tell. With feature sums comes ``mean_products``, (d, d) float64: Σ
-    s·sᵀ/n over the ``means_added`` pairs of client and class, s being the sum of the features of n
-    images.
+    Only sums over clients are held, so that secure aggregation can make them. ``label_counts`` is
+    (C,) float64, n_c, or None where clients do not tell. With feature sums comes ``mean_products``,
+    (d, d) float64: Σ s·sᵀ/n over the ``means_added`` pairs of client and class, s being the sum of
+    the features of n images.
     """
 
     clients: tuple[int, ...]
     images: int
     label_counts: Tensor | None = None
-    predictions: Tensor | None = None
-    feature_sums: Tensor | None = None
-    feature_counts: Tensor | None = None
-    moment: Tensor | None = None
-    class_moments: Tensor | None = None
     mean_products: Tensor | None = None
     means_added: int = 0
 
@@ -202,7 +188,7 @@ class StatisticsRequest(Request[ClientStatistics, "ClassStatistics | None"]):
         wishes = (self.predictions, self.means, self.moment, self.class_moments)
         return [part for part, wish in zip(PARTS, wishes, strict=True) if wish]
 
-    def for_run(self, configuration: RunConfiguration, classes: int) -> StatisticsRequest | None:
+    def for_run(self, configuration: RunConfiguration, classes: int) -> Self | None:
         if self.means and not configuration.exact_counts_told:
             log.warning("class means are not asked for: %s", _kept_back(configuration))
             return None
@@ -280,15 +266,14 @@ class StatisticsRequest(Request[ClientStatistics, "ClassStatistics | None"]):
             raise InvalidContent("it adds up features of other images than it has")
         return torch.tensor(counts)
 
+    def outliers(self, answers: Mapping[int, ClientStatistics]) -> Mapping[int, str]:
+        reason = (
+            f"left out, its features are more than {_LARGEST_SIZE**0.5:.2g} times the size of the "
+            "median client's, which one encoder does not make of photographs"
+        )
+        return dict.fromkeys(_inflated({c: a.sums for c, a in answers.items()}), reason)
+
     def pooled(self, answers: Mapping[int, ClientStatistics]) -> ClassStatistics | None:
-        for client in (inflated := _inflated({c: a.sums for c, a in answers.items()})):
-            log.warning(
-                "client %d is left out: its features are more than %g times the size of the median "
-                "client's, which one encoder does not make of photographs",
-                client,
-                _LARGEST_SIZE**0.5,
-            )
-        answers = {client: one for client, one in answers.items() if client not in inflated}
         return added(tuple(answers), list(answers.values())) if answers else None
 
 
@@ -361,11 +346,12 @@ def added(clients: tuple[int, ...], parts: Sequence[ClientStatistics]) -> ClassS
     labels = [torch.tensor(p.label_counts) for p in parts if p.label_counts is not None]
     sums = [part.sums for part in parts]
     counts = [part.feature_counts for part in sums if part.feature_counts is not None]
+    told: dict[str, Any] = {part: _sum([getattr(one, part) for one in sums]) for part in PARTS}
     return ClassStatistics(
         clients=clients,
         images=sum(part.images for part in parts),
         label_counts=_sum(labels),
-        **{part: _sum([getattr(one, part) for one in sums]) for part in PARTS},
+        **told,
         feature_counts=_sum(counts),
         mean_products=_sum([_mean_products(one) for one in sums]),
         means_added=sum(int((count > 0).sum()) for count in counts),

@@ -1,22 +1,56 @@
 """Who are you? A client says of itself who it is and how much it has, before it is asked again."""
 
-from __future__ import annotations
-
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 from flwr.serverapp import Grid
 
 from foundation.data.cache import own_secret
 from foundation.messages.content import Content, Received
-from foundation.messages.gather import Gathered, printable
-from foundation.messages.participants import Introduce, Participant
+from foundation.messages.gather import printable
+from foundation.messages.participants import Gathered, Introduce, Participant
 from foundation.messages.records import InvalidContent
+from foundation.settings.configuration import member_files
 
 from .ask import ask_nodes
 from .evaluation import held_out_counts
 from .question import Question, Request, Site
+
+_SHARED = ("client_app", "strategies", "questions", "generation", "foundation")
+
+
+def code_fingerprint(values: Mapping[str, Any]) -> str:
+    """Return a hash of the sources that server and clients share, 16 hexadecimal digits.
+
+    Simulated clients import from the folder their SuperLink was started in, before the app that was
+    submitted. The files of members of a user's own count, too; a ConfigurationError if one is not
+    here.
+    """
+    digest = _digest_of_shared().copy()
+    for name, file in member_files(values):
+        digest.update(name.encode())
+        digest.update(_content(file))
+    return digest.hexdigest()[:16]
+
+
+@cache
+def _digest_of_shared() -> "hashlib._Hash":
+    root = Path(__file__).resolve().parents[1]
+    digest = hashlib.sha256()
+    for name in _SHARED:
+        for file in sorted((root / name).rglob("*.py")):
+            digest.update(file.relative_to(root).as_posix().encode())
+            digest.update(_content(file))
+    return digest
+
+
+def _content(file: Path) -> bytes:
+    return file.read_bytes().replace(b"\r\n", b"\n")
+
 
 # Tables are as long as the largest index.
 _MOST_CLIENTS = 10**6

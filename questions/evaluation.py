@@ -3,26 +3,22 @@
 One message carries several candidates, since every message is a process start on a real client.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
 from foundation.messages.content import Content, Received
+from foundation.messages.participants import Participant
 from foundation.messages.records import InvalidContent
 from foundation.models import State, interpolated, load_state
 from foundation.scores import BINS, LARGEST_LOSS, SCORE_BINS, Outcomes, loss_changes
 
 from .question import Question, Request, Site
-
-if TYPE_CHECKING:
-    from foundation.messages.participants import Participant, Participants
 
 Counts = npt.NDArray[np.int64]
 
@@ -63,7 +59,7 @@ class Scores:
         loss: Sequence[float],
         columns: int,
         logits: Sequence[npt.NDArray[Any]] = (),
-    ) -> Scores:
+    ) -> Self:
         """Count over images of the classes ``labels`` (n,), in so many columns; 1: all together.
 
         ``correct`` is (K, n), ``loss`` are K sums, and ``logits`` K times (n, C); without, no
@@ -89,7 +85,7 @@ class Scores:
         )
 
     @classmethod
-    def sum(cls, parts: Sequence[Scores]) -> Scores | None:
+    def sum(cls, parts: Sequence[Self]) -> Self | None:
         """Add up the scores of clients; None of nobody."""
 
         def added(name: str) -> Any:
@@ -107,7 +103,7 @@ class Scores:
     @classmethod
     def checked(
         cls, reply: Received, held_out: Sequence[int], candidates: int, losses: bool = True
-    ) -> Scores:
+    ) -> Self:
         """Read what :meth:`content` wrote of images in these columns, without the outcomes.
 
         Without ``losses`` none are told, and those here are not numbers.
@@ -216,6 +212,7 @@ class EvaluationRequest(Request[Scores, "Scores | None"]):
     compares_losses: bool = False
 
     asks = question
+    of_judges = True
 
     def __post_init__(self) -> None:
         if not 0 < len(self.steps) <= _MOST_CANDIDATES:
@@ -227,9 +224,6 @@ class EvaluationRequest(Request[Scores, "Scores | None"]):
         """Make one candidate's state at a time."""
         target = self.base if self.target is None else self.target
         return (interpolated(self.base, target, step) for step in self.steps)
-
-    def clients(self, participants: Participants) -> list[int]:
-        return participants.judges
 
     def content(self) -> Content:
         states = {"base": self.base}

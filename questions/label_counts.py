@@ -5,22 +5,17 @@
 labels from the same counts, since the images it sends show what they were drawn from.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from foundation.messages.content import Content, Received
+from foundation.messages.participants import Participant, Participants
 from foundation.messages.records import InvalidContent
 from foundation.settings.configuration import ConfigurationError
 
 from .question import Question, Request, Site
-
-if TYPE_CHECKING:
-    from foundation.messages.participants import Participant, Participants
 
 _MOST_SAMPLES = 10**10
 _TOLD = "label-counts"
@@ -35,8 +30,6 @@ def noised_counts(counts: Sequence[int], scale: float, random: np.random.Generat
     ``random`` must not be derivable from anything the server knows, such as the run's seed.
     Returned is a number of 0 or more for each class, not all 0: all 1 if the noise left none.
     """
-    if not scale > 0:
-        raise ValueError(f"scale = {scale}: must be above 0")
     noise = random.laplace(0.0, scale, len(counts))
     noised = [max(0, round(count + extra)) for count, extra in zip(counts, noise, strict=True)]
     return noised if any(noised) else [1] * len(noised)

@@ -5,8 +5,6 @@ on the same images, with the same settings, for as many rounds, in which nobody 
 Then it counts what both do on the images that it holds out, and forgets its own model.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -16,15 +14,15 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from foundation.messages.content import Content, Received
-from foundation.messages.participants import Participant, Participants
+from foundation.messages.participants import Participant
 from foundation.models import Classifier, State, load_state
+from foundation.models.classifier import LinearHead
 from foundation.models.closed_form import (
     SOLVERS,
     cross_validated,
     likely_temperature,
     temperatures,
 )
-from foundation.models.head import LinearHead, with_head
 from foundation.scores import Outcomes
 from foundation.settings.calibration import HeadSettings
 
@@ -115,7 +113,7 @@ def _put_in(model: Classifier, head: LinearHead, known: Tensor) -> None:
     weight = torch.zeros(len(known), head.weight.shape[1]).double()
     bias = torch.full((len(known),), _NEVER).double()
     weight[known], bias[known] = head.weight, head.bias
-    load_state(model, with_head(model.state_dict(), "head", weight, bias))
+    load_state(model, LinearHead(weight, bias).put_into(model.state_dict()))
 
 
 question = Question("own_model", tell)
@@ -134,9 +132,7 @@ class OwnModelRequest(Request[Comparison, "Comparison | None"]):
     rounds: int
 
     asks = question
-
-    def clients(self, participants: Participants) -> list[int]:
-        return participants.judges
+    of_judges = True
 
     def content(self) -> Content:
         states = {"initial": self.initial, "joined": self.joined}

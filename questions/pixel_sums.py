@@ -1,9 +1,8 @@
 """What do your pixels add up to? Mean and deviation that images are normalised with."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
@@ -33,7 +32,7 @@ class PixelSums:
     squares: tuple[int, ...]
 
     @classmethod
-    def of(cls, images: npt.NDArray[np.uint8]) -> PixelSums:
+    def of(cls, images: npt.NDArray[np.uint8]) -> Self:
         """Add up images (n, C, H, W)."""
         values = np.arange(_BYTE + 1, dtype=np.int64)
         # Counted by value: that needs no other copy of the images, and cannot overflow.

@@ -3,8 +3,6 @@
 A client remembers nothing between messages, so it is sent the local model that it trained last.
 """
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -55,7 +53,7 @@ def tell(site: Site, asked: Received) -> Content:
     global_model = None
     if settings.competition_weight > 0:
         global_model = load_state(copy.deepcopy(resident), asked.state("global", layout)).eval()
-    counts = shareable_counts(site)
+    counts, name = shareable_counts(site), site.name or f"client {client}"
     made = generate(
         lambda _: local_model,
         budgets={client: images},
@@ -68,8 +66,9 @@ def tell(site: Site, asked: Received) -> Content:
         seed=seed,
         device=site.device,
         progress=ProgressLog(
-            f"inversion of {kind} samples of client {client}", "image-iterations", brief=True
+            f"inversion of {kind} samples of {name}", "image-iterations", brief=True
         ),
+        names={client: name},
     )
     data = made.data
     return Content(

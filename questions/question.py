@@ -4,83 +4,73 @@ Neither half knows Flower. They write :class:`~foundation.messages.content.Conte
 :class:`~foundation.messages.content.Received`.
 """
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, MutableMapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, Self, TypeVar
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Generic, Self, TypeVar
 
+import torch
+
+from foundation.data import Batches, Description, ImageData
 from foundation.messages.content import Content, Received
-
-if TYPE_CHECKING:
-    import torch
-
-    from foundation.data import Batches, Description, ImageData
-    from foundation.messages.participants import Participant, Participants
-    from foundation.models import Classifier, State
-    from foundation.models.evaluation import LabelledImages
-    from foundation.models.personal import SiteFolder
-    from foundation.settings.configuration import RunConfiguration
+from foundation.messages.participants import Participant, Participants
+from foundation.models import Classifier, State
+from foundation.models.client_store import SiteFolder
+from foundation.models.evaluation import LabelledImages
+from foundation.settings.configuration import RunConfiguration
 
 A = TypeVar("A")
 P = TypeVar("P")
 
 
-class Site(Protocol):
+@dataclass(frozen=True)
+class Site(ABC):
     """A client's place, as its half of a question sees it."""
 
-    @property
-    def configuration(self) -> RunConfiguration:
-        """The run's settings."""
+    #: The run's settings.
+    configuration: RunConfiguration
+    #: What the federation agreed on about its images.
+    description: Description
+    #: Which of how many simulated clients this is; -1 and 0 for a real one.
+    partition_id: int
+    num_partitions: int
+    #: What the site calls itself; empty if it has no name.
+    name: str
+    #: Where to compute.
+    device: torch.device
+    #: What the node remembers of this run; lost when its SuperNode restarts.
+    memory: MutableMapping[str, Any] = field(default_factory=dict, compare=False)
+    #: Where it keeps layers of its own.
+    folder: SiteFolder = field(default=SiteFolder(Path()), compare=False)
 
-    @property
-    def description(self) -> Description:
-        """What the federation agreed on about its images."""
-
-    @property
-    def partition_id(self) -> int:
-        """Which simulated client this is; -1 for a real one."""
-
-    @property
-    def num_partitions(self) -> int:
-        """How many simulated clients there are; 0 for a real one."""
-
-    @property
-    def name(self) -> str:
-        """What the site calls itself; empty if it has no name."""
-
-    @property
-    def device(self) -> torch.device:
-        """Where to compute."""
-
-    @property
-    def memory(self) -> MutableMapping[str, Any]:
-        """What the node remembers of this run; lost when its SuperNode restarts."""
-
-    @property
-    def folder(self) -> SiteFolder:
-        """Where it keeps layers of its own."""
-
+    @abstractmethod
     def own_batch_norm(self) -> State:
         """Return the BatchNorm layers that its last round left it; empty if there was none."""
-        ...
 
+    @abstractmethod
     def data(self) -> ImageData:
         """Return the training images."""
 
-    def inputs(self, *, ordered: bool) -> Batches:
+    @abstractmethod
+    def inputs(
+        self, pooled: bool = False, autocast: torch.dtype | None = None, ordered: bool = False
+    ) -> Batches:
         """Return them, on the device, as the resident model takes them: maybe as features."""
 
+    @abstractmethod
     def held_out(self) -> ImageData:
         """Return the images that only judge models; maybe none."""
 
+    @abstractmethod
     def judging_images(self) -> LabelledImages:
         """Return the held-out images, resident on the device."""
 
+    @abstractmethod
     def train_alone(self, server_round: int, client: int) -> None:
         """Train the resident model for a round on the training images, as ``strategy=local``."""
 
+    @abstractmethod
     def model(self) -> Classifier:
         """Return the process's model, whose weights the caller overwrites."""
 
@@ -101,6 +91,8 @@ class Request(ABC, Generic[A, P]):
 
     #: What is asked.
     asks: ClassVar[Question]
+    #: Whether only those are asked that hold images out.
+    of_judges: ClassVar[bool] = False
     #: For how many rounds a client works on its answer, and has time.
     rounds: int = 1
 
@@ -110,7 +102,7 @@ class Request(ABC, Generic[A, P]):
 
     def clients(self, participants: Participants) -> list[int]:
         """Return whom to ask."""
-        return participants.clients
+        return participants.judges if self.of_judges else participants.clients
 
     def content(self) -> Content:
         """Return what every client is sent."""
@@ -122,13 +114,11 @@ class Request(ABC, Generic[A, P]):
 
     @abstractmethod
     def checked(self, who: Participant, reply: Received) -> A:
-        """Return a client's answer.
+        """Return a client's answer; InvalidContent says what no honest client can have sent."""
 
-        Raises
-        ------
-        InvalidContent
-            Saying what an honest client cannot have sent.
-        """
+    def outliers(self, answers: Mapping[int, A]) -> Mapping[int, str]:
+        """Return why a client's answer, which passed, is of no use beside the others', if any."""
+        return {}
 
     @abstractmethod
     def pooled(self, answers: Mapping[int, A]) -> P:

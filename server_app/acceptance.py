@@ -5,27 +5,19 @@ killed in between, a run goes on with the judgement. Both the offered model and 
 are in the checkpoint until then. The rule is in :mod:`server_app.judgement`.
 """
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from foundation.events.family import (
-    Candidate,
-    ClientJudgement,
-    Judged,
-    ResultMeasured,
-    failures_of,
-)
+from foundation.events.family import Candidate, ClientJudgement, Judged, ResultMeasured, failures_of
 from foundation.models import interpolated
 from foundation.settings.configuration import RunConfiguration
 from questions.ask import Answers
 from questions.evaluation import EvaluationRequest, Scores
+from server_app.checkpoints import Journal
 
 from .clients import Clients
 from .global_model import GlobalModel
-from .journal import Journal
 from .judgement import STEPS, WHOLE, Verdict, decide, tallies
 from .measuring import CLIENTS, SERVER, Figures, Measuring, figures_of, scored
 

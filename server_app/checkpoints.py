@@ -1,12 +1,10 @@
-"""Checkpoints: after every round and every step of the post-training stages.
+"""What a run has done, durable after every round and every step of the post-training stages.
 
 A checkpoint is a folder that appears at once, by renaming, when it is complete. It holds the global
 model and the strategy's memory as safetensors, and a manifest: which steps are done, which
 per-client files belong to it, what was measured so far. The newest one and the last of every stage
 are kept, so that a run can be continued where it stopped, or repeated from any stage.
 """
-
-from __future__ import annotations
 
 import json
 import re
@@ -21,6 +19,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from foundation import UsageError, clear_unfinished, whole_folder
+from foundation.events.family import Listener, RunOpened
+from foundation.events.log import EventLog
 from foundation.models import State
 from foundation.models.client_store import ClientStore, write_state
 from foundation.settings.configuration import (
@@ -29,9 +29,8 @@ from foundation.settings.configuration import (
     key_table,
     with_present_names,
 )
+from server_app.ledger import Ledger
 from strategies.server import Versions
-
-from .ledger import Ledger
 
 #: Label counts that clients told, by noise and client.
 Told = dict[str, dict[str, list[int]]]
@@ -110,7 +109,6 @@ class Checkpoints:
     def __init__(self, directory: Path, configuration: RunConfiguration) -> None:
         self.directory = directory
         self.configuration = configuration
-        #: Marks that the run whose checkpoints these are was carried out to its end.
         self._finished = directory / FINISHED
 
     def save(self, checkpoint: Checkpoint) -> None:
@@ -194,6 +192,8 @@ class Checkpoints:
     def starting_point(self, stages: Sequence[str]) -> Path | None:
         """Return the folder :meth:`load` would read, after the same checks."""
         folders = self._folders()
+        if folders and not self._comparison_stands(folders[-1]):
+            folders.pop()
         first = STAGES.index(stages[0])
         if folders and first > 0:
             before = self._manifest(folders[-1])["configuration"]
@@ -212,6 +212,18 @@ class Checkpoints:
         self._check_rounds(folders[-1], manifest, first)
         self._check_files(folders[-1], manifest)
         return folders[-1]
+
+    def _comparison_stands(self, folder: Path) -> bool:
+        """Tell whether the comparison that a checkpoint may hold is wanted, and of the last round.
+
+        A checkpoint without one stands.
+        """
+        if stage_of(folder.name[5:]) != BASELINE:
+            return True
+        completed = self._manifest(folder)["completed"]
+        rounds = self.configuration.num_server_rounds
+        over = ENDED in completed or rounds_done(completed) >= rounds
+        return over and self.configuration.baseline == "local"
 
     def steps_behind(self, start: Path) -> list[str]:
         """Return the completed steps that a run from ``start`` repeats, and so replaces."""
@@ -331,3 +343,54 @@ def _versions(manifest: dict[str, Any]) -> Versions:
         name: {int(client): int(at) for client, at in versions.items()}
         for name, versions in manifest["versions"].items()
     }
+
+
+class Journal:
+    """Keeps the checkpoints and the events of one run."""
+
+    def __init__(
+        self, directory: Path, configuration: RunConfiguration, listeners: Sequence[Listener]
+    ) -> None:
+        self.checkpoints = Checkpoints(directory / "checkpoints", configuration)
+        #: Called with an event: says what happened.
+        self.record = EventLog(directory, configuration.num_server_rounds, listeners)
+        self.take_up(Checkpoint({}))
+
+    def take_up(self, state: Checkpoint) -> None:
+        """Go on from a checkpoint."""
+        #: What the next checkpoint will hold.
+        self.state = state
+        self.record.enter = state.ledger.enter
+
+    def open(self, opened: RunOpened) -> None:
+        """Drop what was done behind the checkpoint, which is done again, and tell who follows."""
+        if self.state.completed:
+            self.checkpoints.drop_later(self.state)
+        self.record.open(opened, self.state.metrics_position)
+
+    @property
+    def ledger(self) -> Ledger:
+        """Seconds, traffic and results so far."""
+        return self.state.ledger
+
+    def done(self, step: str) -> bool:
+        """Tell whether a step was completed, in this process or before a resume."""
+        return step in self.state.completed
+
+    def commit(self, step: str) -> None:
+        """Make a finished step durable, with what others have put into the state."""
+        self.ledger.note_total_time()
+        self.state.completed.append(step)
+        if runs := self.state.runs:
+            runs[list(runs)[-1]] = rounds_done(self.state.completed)  # the last is this process's
+        self.state.metrics_position = self.record.position()
+        self.checkpoints.save(self.state)
+
+    def finish(self) -> None:
+        """Note that all steps of the run are done."""
+        self.ledger.note_total_time()
+        self.checkpoints.finish()
+
+    def close(self) -> None:
+        """Tell who follows that the run goes on no more."""
+        self.record.close()

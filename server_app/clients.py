@@ -1,8 +1,5 @@
 """The clients of a run: who they are, what they are asked, and what they told of their labels."""
 
-from __future__ import annotations
-
-import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -14,18 +11,18 @@ from flwr.serverapp import Grid
 
 from foundation.data import Description, to_assignment
 from foundation.data.agreement import to_values
+from foundation.errors import log
 from foundation.events.family import BytesSent, ClientsMet
 from foundation.events.log import Record
 from foundation.messages.content import Content, payload_bytes
-from foundation.messages.fingerprint import code_fingerprint
 from foundation.messages.frozen_layers import FrozenLayers
-from foundation.messages.gather import Gathered, gather
-from foundation.messages.participants import MissingClients, Participants
+from foundation.messages.gather import gather
+from foundation.messages.participants import Gathered, MissingClients, Participants
 from foundation.settings.configuration import RunConfiguration
 from foundation.wording import listed
 from questions import Request
 from questions.ask import Answers, ask
-from questions.description import DescriptionRequest, introducing
+from questions.description import DescriptionRequest, code_fingerprint, introducing
 from questions.label_counts import LabelCountsRequest
 from questions.pixel_sums import PixelSumsRequest
 from strategies import FederatedStrategy, TooFewReplies
@@ -41,8 +38,6 @@ from .images import (
     warn_of_other_images,
     warn_of_other_test,
 )
-
-log = logging.getLogger("flwr.fedf2dg")
 
 A = TypeVar("A")
 
@@ -183,7 +178,7 @@ class Clients:
         if self.participants.simulated:
             names = self.description.class_names
             now = described_data(configuration.division, self._num_examples, names)
-            require_same_data(state.data, now)
+            require_same_data(state.data, now, list(configuration.data_set.sites()))
         else:
             now = described_test(configuration.data_set)
             warn_of_other_images(self.participants)

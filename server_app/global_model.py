@@ -1,11 +1,9 @@
 """The global model of a run: the state it starts from, its state now, and networks that hold it."""
 
-from __future__ import annotations
-
-import logging
 from pathlib import Path
 
 from foundation.data import Description, Normalization
+from foundation.errors import log
 from foundation.models import (
     Classifier,
     ModelDescription,
@@ -20,8 +18,6 @@ from foundation.models.initial_weights import fitted, pixel_constants, read_weig
 from foundation.settings.configuration import RunConfiguration
 from generation import forward_operations
 from strategies import shared_model
-
-log = logging.getLogger("flwr.fedf2dg")
 
 
 class GlobalModel:
@@ -92,12 +88,8 @@ def initial_state(
         # What the clients' pixels give is not known yet.
         if wished != here and not configuration.measures_pixels:
             log.warning(
-                "initial weights: they were trained on pixels of mean %s and deviation %s; here "
-                "these are %s and %s",
-                wished.mean,
-                wished.std,
-                here.mean,
-                here.std,
+                f"initial weights: they were trained on pixels of mean {wished.mean} and deviation "
+                f"{wished.std}; here these are {here.mean} and {here.std}"
             )
     log.info("initial weights: %s%s", source, "".join(f"; {sentence}" for sentence in left))
     return state

@@ -3,21 +3,12 @@
 What was a test image must not be trained on.
 """
 
-from __future__ import annotations
-
-import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from foundation.data import (
-    DataSet,
-    Description,
-    Division,
-    Normalization,
-    announced,
-    parsed_shape,
-)
+from foundation.data import DataSet, Description, Division, Normalization, announced, parsed_shape
+from foundation.errors import log
 from foundation.messages.participants import Participants
 from foundation.models import torchvision_models
 from foundation.models.initial_weights import IMAGENET, pixel_constants
@@ -25,8 +16,6 @@ from foundation.settings.configuration import ConfigurationError, RunConfigurati
 from foundation.wording import listed
 
 from .checkpoints import CheckpointError
-
-log = logging.getLogger("flwr.fedf2dg")
 
 
 def description_of(configuration: RunConfiguration) -> Description:
@@ -101,8 +90,13 @@ def described_test(data_set: DataSet) -> dict[str, Any]:
     return {"test": data_set.digest("test")} if data_set.has("test") else {}
 
 
-def require_same_data(before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    """Compare two descriptions, as far as both go (CheckpointError); earlier ones told less."""
+def require_same_data(
+    before: Mapping[str, Any], now: Mapping[str, Any], sites: Sequence[str] = ()
+) -> None:
+    """Compare two descriptions, as far as both go (CheckpointError); earlier ones told less.
+
+    ``sites`` are the clients' names, where they have some.
+    """
     if before and "drawn" in now and "drawn" not in before:
         log.warning(
             "this run began with a release that drew its test images by their place, and not by "
@@ -118,7 +112,7 @@ def require_same_data(before: Mapping[str, Any], now: Mapping[str, Any]) -> None
         )
     if moved:
         others = [
-            f"what {_changed(before[key], now[key])} {verb}"
+            f"what {_changed(before[key], now[key], sites)} {verb}"
             for key, verb in (("train", "trained on"), ("held-out", "held out"))
             if key in moved
         ]
@@ -147,6 +141,8 @@ def warn_of_other_test(before: Mapping[str, Any], now: Mapping[str, Any]) -> Non
         log.warning("the server's test images are not those of before: figures cannot be compared")
 
 
-def _changed(before: Sequence[str], now: Sequence[str]) -> str:
-    clients = [str(client) for client, (a, b) in enumerate(zip(before, now, strict=True)) if a != b]
+def _changed(before: Sequence[str], now: Sequence[str], sites: Sequence[str]) -> str:
+    clients = [client for client, (a, b) in enumerate(zip(before, now, strict=True)) if a != b]
+    if sites:
+        return listed([sites[client] for client in clients])
     return f"client{'s' * (len(clients) > 1)} {listed(clients)}"

@@ -10,8 +10,6 @@ Pure functions of counts. What a client may say is bounded by :mod:`questions.ev
 the images that it joined with, class by class, and an answer about others is refused.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

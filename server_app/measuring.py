@@ -4,15 +4,13 @@ Figures are for people to read. Nothing is selected by them; what a run keeps is
 :mod:`server_app.acceptance`.
 """
 
-from __future__ import annotations
-
-import logging
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+from foundation.errors import log
 from foundation.events.family import (
     ClientAccuracy,
     Evaluated,
@@ -34,8 +32,6 @@ from questions.evaluation import EvaluationRequest, Scores
 
 from .clients import Clients
 from .global_model import GlobalModel
-
-log = logging.getLogger("flwr.fedf2dg")
 
 #: Who measures, as summary and metrics name them.
 SERVER, CLIENTS, NOBODY = "server", "clients", "nobody"
@@ -95,11 +91,7 @@ class Measuring:
     """Measures models by the test set, the clients, or both; see :func:`measurers`."""
 
     def __init__(
-        self,
-        configuration: RunConfiguration,
-        model: GlobalModel,
-        clients: Clients,
-        record: Record,
+        self, configuration: RunConfiguration, model: GlobalModel, clients: Clients, record: Record
     ) -> None:
         self._configuration = configuration
         self._model = model
@@ -186,7 +178,8 @@ class Measuring:
             return
         answers = self._clients.ask(request)
         self._model.state = request.pooled(answers.valid)
-        seconds, failures = time.perf_counter() - started, failures_of(answers.failures)
+        seconds = time.perf_counter() - started
+        failures = failures_of(answers.failures, answers.names)
         self._record(StatisticsMeasured(stage, list(answers.valid), failures, seconds))
 
     def close_stage(self, stage: str) -> None:
@@ -196,20 +189,11 @@ class Measuring:
 
     def note(self, stage: str, measured: Sequence[Figures]) -> None:
         """Say what was measured of a stage's result; the first figures are the run's."""
-        told = [figures.on_clients for figures in measured if figures.by == CLIENTS]
-        figures = measured[0]
         if (kept := scored(stage, measured)) is not None:
             self._record(kept)
-        self._record(
-            Evaluated(
-                stage,
-                figures.accuracy,
-                figures.loss,
-                figures.confusion,
-                figures.measured,
-                told[0] if told else None,
-            )
-        )
+        there = next((each.on_clients for each in measured if each.by == CLIENTS), None)
+        of = measured[0]
+        self._record(Evaluated(stage, of.accuracy, of.loss, of.confusion, of.measured, there))
 
 
 def figures_of(answers: Answers[Scores], names: Mapping[int, str], index: int = 0) -> Figures:

@@ -1,19 +1,17 @@
 """The story of a run, on one page: clients, rounds, post-training, summary, report."""
 
-from __future__ import annotations
-
 import contextlib
-import logging
 import shutil
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from flwr.serverapp import Grid
 
-from foundation import ProgressLog, counted
+from foundation import ProgressLog
 from foundation.data import Description
+from foundation.errors import log
 from foundation.events.family import (
     Listener,
     ModelKept,
@@ -25,7 +23,7 @@ from foundation.events.family import (
 )
 from foundation.messages.participants import Participants
 from foundation.models import fit_threads, gpu_shares, release_memory
-from foundation.models.personal import OWN_LAYERS
+from foundation.models.client_store import OWN_LAYERS
 from foundation.processes import WorkerPool, Workers, threads
 from foundation.progress import PROGRESS
 from foundation.settings.configuration import RunConfiguration
@@ -34,25 +32,21 @@ from foundation.settings.privacy import PrivacySettings
 from foundation.wording import listed
 from post_training import Method, Settings, chosen
 from post_training.closed_form_head import with_closed_form_head
+from server_app.checkpoints import Journal
 from strategies import prior_left
 from strategies.privacy import server_half
 
-from . import personal, run_directory
+from . import own_models, run_directory
 from .acceptance import Acceptance, StageParts
 from .checkpoints import BEFORE_ROUNDS, ENDED, rounds_done
 from .clients import Clients
 from .global_model import GlobalModel, initial_state
 from .images import description_of
-from .journal import Journal
 from .measuring import CLIENTS, Measuring
-from .own_models import compare_with_own_models
 from .rounds import Rounds
 from .trained import PseudoFiles, TrainedFederation, forget_repeated
 from .training_result import LAST_FOLDER, TrainingResult
 
-log = logging.getLogger("flwr.fedf2dg")
-
-_MOST_NAMES = 10
 _SUMMARY, _MODEL = "summary.json", "model"
 
 
@@ -122,11 +116,9 @@ class Run:
             self.commit,
             lambda what, unit: ProgressLog(what, unit, directory / PROGRESS),
         )
+        checkpoints, participants = directory / "checkpoints", self.clients.participants
         self.strategy = server_half(configuration)(
-            configuration,
-            self.model.layout,
-            directory / "checkpoints",
-            self.clients.participants,
+            configuration, self.model.layout, checkpoints, participants
         )
         self.rounds = Rounds(
             configuration, self.strategy, self.clients, self.model, self.measuring, record
@@ -138,7 +130,7 @@ class Run:
         """The images, with the normalisation that is known by now."""
         return self.clients.description
 
-    def __enter__(self) -> Run:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -152,11 +144,8 @@ class Run:
         self._write_configuration()
         if not journal.state.completed:
             started = datetime.now(UTC).isoformat(timespec="seconds")
-            journal.record(
-                RunStarted(
-                    started, configuration.strategy, configuration.dataset, configuration.seed
-                )
-            )
+            of = (configuration.strategy, configuration.dataset, configuration.seed)
+            journal.record(RunStarted(started, *of))
             self.clients.meet(journal.state)
             if configuration.measures_pixels:  # and are known now
                 self._write_configuration()
@@ -173,9 +162,9 @@ class Run:
             self.train()
         if has_model and configuration.stage_names != ("train",):
             self.post_train()
-        personal.judge(self.parts)
+        own_models.judge(self.parts)
         if has_model and configuration.baseline == "local":
-            compare_with_own_models(self.parts, self.model.initial())
+            own_models.compare(self.parts, self.model.initial())
         journal.finish()
         summary = self._summary()
         self._keep_model(summary)
@@ -202,7 +191,7 @@ class Run:
                 if last and (spent := self.strategy.privacy_spent()) is not None:
                     self.journal.record(spent)
                 if last and self.strategy.has_global_model:
-                    personal.complete(self.parts)
+                    own_models.complete(self.parts)
                     self.measuring.close_stage("federated")
             self.commit(step)
         result.settle()
@@ -233,12 +222,8 @@ class Run:
 
     def _trained(self, prefix: str, acceptance: Acceptance) -> TrainedFederation:
         stored = PseudoImagesStored(self.directory, self.description.class_names)
-        files = PseudoFiles(
-            self.directory / "pseudo_data",
-            self.description.normalization,
-            prefix,
-            written=lambda: self.journal.record(stored),
-        )
+        folder, pixels = self.directory / "pseudo_data", self.description.normalization
+        files = PseudoFiles(folder, pixels, prefix, lambda: self.journal.record(stored))
         return TrainedFederation(prefix, self.parts, self.rounds, acceptance, files, self.pool)
 
     def resume(self) -> bool:
@@ -281,7 +266,7 @@ class Run:
             (self.directory / name).unlink(missing_ok=True)
         opened = RunOpened(self.directory, configuration, self.description.class_names)
         self.journal.open(opened)
-        personal.begin(self.parts, self.directory)
+        own_models.begin(self.parts, self.directory)
         if state.completed:
             self.strategy.retained = self.journal.checkpoints.retained()
             self.strategy.prune()
@@ -328,24 +313,17 @@ class Run:
 
 
 def _log_images(configuration: RunConfiguration, description: Description) -> None:
-    height, width = description.image_size
     log.info("%d classes: %s", description.classes, listed(description.class_names))
-    log.info(
-        "images: %dx%d pixels%s, %s; augmentation: %s",
-        height,
-        width,
-        " (resized)" if description.resized else "",
-        "grey" if description.channels == 1 else "RGB",
-        configuration.augmentation_for(description.augmentation),
-    )
+    resized = " (resized)" if description.resized else ""
+    colour = "grey" if description.channels == 1 else "RGB"
+    augmentation = configuration.augmentation_for(description.augmentation)
+    size = "images: %dx%d pixels%s, %s; augmentation: %s"
+    log.info(size, *description.image_size, resized, colour, augmentation)
     if configuration.measures_pixels:
-        log.info(
-            "normalization: mean %s and deviation %s, of the clients' training images",
-            *(
-                ", ".join(f"{value:.4f}" for value in values)
-                for values in (description.normalization.mean, description.normalization.std)
-            ),
-        )
+        pixels = description.normalization
+        mean, std = (", ".join(f"{v:.4f}" for v in each) for each in (pixels.mean, pixels.std))
+        told = "normalization: mean %s and deviation %s, of the clients' training images"
+        log.info(told, mean, std)
 
 
 def _post_trains(configuration: RunConfiguration) -> bool:
@@ -419,12 +397,8 @@ def _warn_of_judges(
         return
     if len(without) < len(participants):
         names = participants.names()
-        more = len(without) - _MOST_NAMES
-        log.warning(
-            "no image is held out by %s%s: nothing is measured or judged there",
-            ", ".join(names[client] for client in without[:_MOST_NAMES]),
-            f" and {counted(more, 'other')}" if more > 0 else "",
-        )
+        who = listed([names[client] for client in without])
+        log.warning("no image is held out by %s: nothing is measured or judged there", who)
         return
     if judged:
         log.warning(

@@ -1,9 +1,6 @@
 """A trained federation as a post-training method sees it: over the run's clients and files."""
 
-from __future__ import annotations
-
 import json
-import logging
 import re
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -16,6 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from foundation.data import Normalization
+from foundation.errors import log
 from foundation.events.family import Event, ResultMeasured
 from foundation.models import Classifier, State
 from foundation.models.client_store import write_state
@@ -31,8 +29,6 @@ from strategies import TooFewReplies
 from .acceptance import Acceptance, StageParts
 from .checkpoints import CheckpointError
 from .rounds import Rounds
-
-log = logging.getLogger("flwr.fedf2dg")
 
 P = TypeVar("P")
 
@@ -132,6 +128,10 @@ class TrainedFederation:
         return ReadWhenAsked(strategy.last_local_models(), strategy.local_models.read)
 
     @property
+    def names(self) -> dict[int, str]:
+        return self.parts.clients.participants.names()
+
+    @property
     def num_examples(self) -> dict[int, int]:
         participants = self.parts.clients.participants
         return {client: participants[client].num_examples for client in self.local_models}
@@ -169,17 +169,16 @@ class TrainedFederation:
         return asked.pooled(answers.valid)
 
     def pseudo_images(self, request: PseudoRequest) -> PseudoData:
-        place = self.parts.configuration.generation.place
+        place, down, up = self.parts.configuration.generation.place, 0, 0
         started = time.perf_counter()
-        down = up = 0
         if place == "server":
             made = inverted(self, request, self.parts.model.device, self._workers(request))
         else:
-            answers = self._asked_for_images(request)
-            made = answers[0]
-            down, up = answers[1].bytes_down, answers[1].bytes_up
-        event = request.event(made, time.perf_counter() - started)
-        budgets = self._by_index(request.budgets)
+            made, answers = self._asked_for_images(request)
+            down, up = answers.bytes_down, answers.bytes_up
+        event = request.event(made, time.perf_counter() - started, self.names)
+        everybody = range(max(self.parts.clients.participants.clients) + 1)
+        budgets = [request.budgets.get(client, 0) for client in everybody]
         self.record(replace(event, place=place, budgets=budgets, bytes_down=down, bytes_up=up))
         return made.data
 
@@ -213,13 +212,6 @@ class TrainedFederation:
             sum(images > 0 for images in request.budgets.values()),
             operations * request.inversion.iterations,
         )
-
-    def _by_index(self, budgets: Mapping[int, int]) -> list[int]:
-        """Return the budgets as a list with one entry for each client of the federation."""
-        return [
-            budgets.get(client, 0)
-            for client in range(max(self.parts.clients.participants.clients) + 1)
-        ]
 
     def record(self, event: Event) -> None:
         self.parts.journal.record(event)

@@ -7,19 +7,16 @@ m starts at zero. Nothing is sent but z, which takes the place of x: a round cos
 under FedAvg. λ = β = 0 is FedAvg, bit for bit.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
-import torch
 from flwr.serverapp import Grid
-from torch import nn
 
 from foundation.models import Classifier, State
 from foundation.settings.algorithms import FedACGSettings
 
 from .algorithm import Algorithm
-from .client import ClientAlgorithm
-from .fedprox import Pull
-from .server import FederatedStrategy, LocalUpdate
+from .fedprox import FedProxClient, Pull
+from .server import FederatedStrategy, Updates
 
 
 class FedACG(FederatedStrategy):
@@ -37,9 +34,7 @@ class FedACG(FederatedStrategy):
         self._before = state
         super().begin(server_round, {**state, **ahead}, grid)
 
-    def aggregate(
-        self, server_round: int, global_state: State, updates: Sequence[LocalUpdate]
-    ) -> State:
+    def aggregate(self, server_round: int, global_state: State, updates: Updates) -> State:
         """Return z + η_g Δ, which is x + m⁺; buffers are averaged."""
         result = super().aggregate(server_round, global_state, updates)
         self._momentum = {
@@ -54,15 +49,11 @@ class FedACG(FederatedStrategy):
         self._momentum = dict(memory)
 
 
-class FedACGClient(ClientAlgorithm, capturable=True):
+class FedACGClient(FedProxClient, capturable=True):
     """Client half: ``gradient += β(y - z)``."""
 
     def begin_round(self, model: Classifier, received: Mapping[str, State]) -> None:
         self._pull = Pull(model, self.configuration.section(FedACGSettings).pull)
-
-    @torch.no_grad()
-    def adjust_gradients(self, parameters: Sequence[nn.Parameter]) -> None:
-        self._pull.add_to_gradients(parameters)
 
 
 algorithm = Algorithm("fedacg", FedACG, FedACGClient)

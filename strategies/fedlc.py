@@ -33,13 +33,9 @@ def calibration(label_counts: Tensor, tau: float) -> Tensor:
 class Calibrated(ClientLoss, capturable=True):
     """CE(z - τ·n_c^(-1/4), y)."""
 
-    def __init__(
-        self, configuration: RunConfiguration, label_counts: Tensor, model: Classifier
-    ) -> None:
-        super().__init__(configuration, label_counts, model)
-        self._calibration = calibration(
-            label_counts, configuration.section(LogitAdjustmentSettings).tau
-        )
+    def prepare(self, model: Classifier) -> None:
+        tau = self.configuration.section(LogitAdjustmentSettings).tau
+        self._calibration = calibration(self.label_counts, tau)
 
     @staticmethod
     def prior_left(configuration: RunConfiguration) -> float:

@@ -5,16 +5,14 @@
 which is x⁺ = x + Σ w_i (y_i - x) with w_i = p_i·τ_eff/‖a_i‖₁. Equal steps give w_i = p_i: FedAvg.
 """
 
-import logging
 from collections.abc import Sequence
 
+from foundation.errors import log
 from foundation.models import State
 from foundation.models.aggregation import combine, sample_weights
 
 from .algorithm import Algorithm
-from .server import FederatedStrategy, LocalUpdate
-
-log = logging.getLogger("flwr.fedf2dg")
+from .server import FederatedStrategy, Updates
 
 _WORRYING_WEIGHT = 2.0
 
@@ -32,9 +30,7 @@ def effective_weights(weights: Sequence[float], normalizers: Sequence[float]) ->
 class FedNova(FederatedStrategy):
     """Server half: the normalized average of the parameters; buffers are averaged."""
 
-    def aggregate(
-        self, server_round: int, global_state: State, updates: Sequence[LocalUpdate]
-    ) -> State:
+    def aggregate(self, server_round: int, global_state: State, updates: Updates) -> State:
         """Return the normalized average; ``server-learning-rate`` tames a large weight sum."""
         weights = sample_weights([update.num_examples for update in updates])
         effective = effective_weights(weights, [self.normalizer_of(update) for update in updates])

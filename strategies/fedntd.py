@@ -12,7 +12,6 @@ from torch import Tensor
 
 from foundation.models import Classifier
 from foundation.settings.algorithms import FedNTDSettings
-from foundation.settings.configuration import RunConfiguration
 
 from .algorithm import Algorithm
 from .local_loss import ClientLoss, LocalLoss, Teacher
@@ -47,24 +46,17 @@ class NotTrueDistillation(ClientLoss, capturable=True):
 
     has_teacher = True
 
-    def __init__(
-        self, configuration: RunConfiguration, label_counts: Tensor, model: Classifier
-    ) -> None:
-        super().__init__(configuration, label_counts, model)
-        self._teacher = Teacher(model) if configuration.section(FedNTDSettings).beta > 0 else None
-        self._taught: Tensor | None = None
-
-    def observe(self, images: Tensor) -> None:
-        if self._teacher is not None:
-            self._taught = self._teacher(images)
+    def prepare(self, model: Classifier) -> None:
+        if self.configuration.section(FedNTDSettings).beta > 0:
+            self.teacher = Teacher(model)
 
     def __call__(self, logits: Tensor, labels: Tensor) -> Tensor:
         loss = F.cross_entropy(logits, labels)
-        if self._taught is None:
+        if self.taught is None:
             return loss
         settings = self.configuration.section(FedNTDSettings)
         return loss + settings.beta * not_true_distillation(
-            logits, self._taught, labels, settings.temperature
+            logits, self.taught, labels, settings.temperature
         )
 
 

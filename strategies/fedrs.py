@@ -9,7 +9,6 @@ from torch import Tensor
 
 from foundation.models import Classifier
 from foundation.settings.algorithms import FedRSSettings
-from foundation.settings.configuration import RunConfiguration
 
 from .algorithm import Algorithm
 from .local_loss import ClientLoss, LocalLoss
@@ -24,11 +23,9 @@ def restriction(label_counts: Tensor, alpha: float) -> Tensor:
 class RestrictedSoftmax(ClientLoss, capturable=True):
     """CE(α_c·z_c, y)."""
 
-    def __init__(
-        self, configuration: RunConfiguration, label_counts: Tensor, model: Classifier
-    ) -> None:
-        super().__init__(configuration, label_counts, model)
-        self._scale = restriction(label_counts, configuration.section(FedRSSettings).alpha)
+    def prepare(self, model: Classifier) -> None:
+        alpha = self.configuration.section(FedRSSettings).alpha
+        self._scale = restriction(self.label_counts, alpha)
 
     def __call__(self, logits: Tensor, labels: Tensor) -> Tensor:
         return F.cross_entropy(logits * self._scale, labels)

@@ -56,21 +56,13 @@ class VacantClassDistillation(ClientLoss, capturable=True):
 
     has_teacher = True
 
-    def __init__(
-        self, configuration: RunConfiguration, label_counts: Tensor, model: Classifier
-    ) -> None:
-        super().__init__(configuration, label_counts, model)
-        self._prior = label_counts / label_counts.sum()
-        self._adjustment = log_prior(label_counts, 1.0, _FLOOR)
-        self._vacant = (label_counts == 0).nonzero().flatten()
+    def prepare(self, model: Classifier) -> None:
+        self._prior = self.label_counts / self.label_counts.sum()
+        self._adjustment = log_prior(self.label_counts, 1.0, _FLOOR)
+        self._vacant = (self.label_counts == 0).nonzero().flatten()
         # The softmax over a single class is 1, whatever anybody says.
-        needed = configuration.section(FedVLSSettings).distillation > 0 and len(self._vacant) > 1
-        self._teacher = Teacher(model) if needed else None
-        self._taught: Tensor | None = None
-
-    def observe(self, images: Tensor) -> None:
-        if self._teacher is not None:
-            self._taught = self._teacher(images)
+        if self.configuration.section(FedVLSSettings).distillation > 0 and len(self._vacant) > 1:
+            self.teacher = Teacher(model)
 
     @staticmethod
     def prior_left(configuration: RunConfiguration) -> float:
@@ -80,8 +72,8 @@ class VacantClassDistillation(ClientLoss, capturable=True):
     def __call__(self, logits: Tensor, labels: Tensor) -> Tensor:
         settings = self.configuration.section(FedVLSSettings)
         loss = F.cross_entropy(logits + self._adjustment, labels)
-        if self._taught is not None:
-            distilled = vacant_class_distillation(logits, self._taught, self._vacant)
+        if self.taught is not None:
+            distilled = vacant_class_distillation(logits, self.taught, self._vacant)
             loss = loss + settings.distillation * distilled
         if settings.suppression > 0:
             suppressed = logit_suppression(logits, labels, self._prior)

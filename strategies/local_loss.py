@@ -35,6 +35,13 @@ class ClientLoss(Capturable):
     ) -> None:
         self.configuration = configuration
         self.label_counts = label_counts
+        self.teacher: Teacher | None = None
+        #: What the teacher says of the batch.
+        self.taught: Tensor | None = None
+        self.prepare(model)
+
+    def prepare(self, model: Classifier) -> None:
+        """Work out what holds for the whole round; a loss with a teacher makes it here."""
 
     @staticmethod
     def prior_left(configuration: RunConfiguration) -> float:
@@ -47,6 +54,8 @@ class ClientLoss(Capturable):
 
     def observe(self, images: Tensor) -> None:
         """Look at a batch, (n, channels, height, width), in the precision of the training."""
+        if self.teacher is not None:
+            self.taught = self.teacher(images)
 
     def __call__(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Return the mean loss of logits z, (n, C) float32 or wider, and labels y, (n,) int64."""

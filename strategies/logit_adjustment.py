@@ -32,12 +32,9 @@ def log_prior(label_counts: Tensor, tau: float, epsilon: float) -> Tensor:
 class LogitAdjusted(ClientLoss, capturable=True):
     """CE(z + τ·log(π + ε), y)."""
 
-    def __init__(
-        self, configuration: RunConfiguration, label_counts: Tensor, model: Classifier
-    ) -> None:
-        super().__init__(configuration, label_counts, model)
-        settings = configuration.section(LogitAdjustmentSettings)
-        self._adjustment = log_prior(label_counts, settings.tau, settings.epsilon)
+    def prepare(self, model: Classifier) -> None:
+        settings = self.configuration.section(LogitAdjustmentSettings)
+        self._adjustment = log_prior(self.label_counts, settings.tau, settings.epsilon)
 
     @staticmethod
     def prior_left(configuration: RunConfiguration) -> float:

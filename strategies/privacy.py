@@ -3,16 +3,17 @@
 Every update is clipped to a norm C, by Flower's wrapper on the server or by its mod in the client,
 all clients weigh the same, and noise of z·C goes onto the sum (McMahan et al. 2018; where C follows
 a quantile, Andrew et al. 2021). Protected is a client with all its images, against whoever sees the
-global models and not against the server, which sees every update. What it costs follows from the
-rounds that a client took part in, see :mod:`.accountant`.
+global models and not against the server, which sees every update.
+
+What it costs is exact. Noise of z·C on a sum of vectors of norm C or less is μ-Gaussian
+differentially private with μ = 1/z for who gave one of the vectors; T such sums, each chosen with
+knowledge of those before, with μ = √T/z (Dong, Roth and Su 2022, corollary 3.3). For μ, ε and δ
+belong together as in Balle and Wang 2018, theorem 8. No bound is involved, as one is where rounds
+are drawn in secret: who takes part in a round follows from the run's seed, which is no secret.
 """
 
-from __future__ import annotations
-
-import logging
 import math
 from collections import Counter
-from collections.abc import Sequence
 from typing import Any, cast
 
 import numpy as np
@@ -26,7 +27,10 @@ from flwr.serverapp.strategy import (
     FedAvg,
     Strategy,
 )
+from scipy.optimize import brentq
+from scipy.special import log_ndtr, ndtr
 
+from foundation.errors import log
 from foundation.events.family import PrivacySpent
 from foundation.messages.records import InvalidContent
 from foundation.models import State, StateLayout
@@ -35,18 +39,17 @@ from foundation.settings.configuration import ConfigurationError, RunConfigurati
 from foundation.settings.post_training import AUTO
 from foundation.settings.privacy import PrivacySettings
 
-from .accountant import epsilon_of
 from .algorithm import Algorithm, get
 from .flower import FromFlower
-from .server import FederatedStrategy, LocalUpdate
-
-log = logging.getLogger("flwr.fedf2dg")
+from .server import FederatedStrategy, LocalUpdate, Updates
 
 # What Flower's mod calls its answer: whether it clipped.
 _CLIPPED = "norm_bit"
 # Of the norm: the client clips in float32.
 _ROUNDING = 1e-3
 _TAKEN = "privacy.taken"
+# Above the first, ε means nothing any more.
+_MOST, _TOLERANCE = 1e6, 1e-9
 
 _FIXED = {
     "server-fixed": DifferentialPrivacyServerSideFixedClipping,
@@ -56,6 +59,32 @@ _ADAPTIVE = {
     "server-adaptive": DifferentialPrivacyServerSideAdaptiveClipping,
     "client-adaptive": DifferentialPrivacyClientSideAdaptiveClipping,
 }
+
+
+def delta_of(noise_multiplier: float, releases: int, epsilon: float) -> float:
+    """Return δ = Φ(μ/2 − ε/μ) − e^ε·Φ(−μ/2 − ε/μ) for so many noisy sums, one or more.
+
+    ``noise_multiplier`` is z, above 0; ε is 0 or more.
+    """
+    mu = math.sqrt(releases) / noise_multiplier
+    right = math.exp(min(0.0, epsilon + float(log_ndtr(-mu / 2 - epsilon / mu))))
+    return max(0.0, float(ndtr(mu / 2 - epsilon / mu)) - right)
+
+
+def epsilon_of(noise_multiplier: float, releases: int, delta: float) -> float:
+    """Return the least ε that holds at δ for so many noisy sums; 0 where there was none.
+
+    It is infinite beyond a million.
+    """
+    if releases == 0 or delta_of(noise_multiplier, releases, 0.0) <= delta:
+        return 0.0
+    if delta_of(noise_multiplier, releases, _MOST) > delta:
+        return math.inf
+
+    def excess(epsilon: float) -> float:
+        return delta_of(noise_multiplier, releases, epsilon) - delta
+
+    return float(brentq(excess, 0.0, _MOST, xtol=_TOLERANCE))
 
 
 def server_half(configuration: RunConfiguration) -> type[FederatedStrategy]:
@@ -113,9 +142,7 @@ class Private(FromFlower):
             self._clipped[client] = told == 1
         return update
 
-    def aggregate(
-        self, server_round: int, global_state: State, updates: Sequence[LocalUpdate]
-    ) -> State:
+    def aggregate(self, server_round: int, global_state: State, updates: Updates) -> State:
         """Return the model moved by the noisy mean of the updates that came.
 
         The noise is of the size that their number asks for, and of the system's randomness: who
@@ -188,13 +215,7 @@ class Private(FromFlower):
 
 
 def require(configuration: RunConfiguration, algorithm: Algorithm) -> None:
-    """Refuse what would tell more than is accounted for, or what the wrappers cannot do.
-
-    Raises
-    ------
-    ConfigurationError
-        Naming the key, the value and what to do.
-    """
+    """Refuse what would tell more than is accounted for, or what the wrappers cannot do."""
     settings = configuration.section(PrivacySettings)
     if not settings.on:
         if settings != PrivacySettings():

@@ -4,7 +4,6 @@ A round is :meth:`FederatedStrategy.begin`, a question to every sampled client, 
 :meth:`FederatedStrategy.finish`. An algorithm overrides what differs.
 """
 
-import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,16 +11,17 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from flwr.app import ArrayRecord, ConfigRecord, MetricRecord, RecordDict
+from flwr.app import ArrayRecord, ConfigRecord, RecordDict
 from flwr.serverapp import Grid
 
 from foundation import ExpectedError, counted
 from foundation.data.batches import steps_per_epoch
+from foundation.errors import log
 from foundation.events.family import PrivacySpent, RoundDone, failures_of
-from foundation.messages.content import payload_bytes
-from foundation.messages.gather import Gathered, grouped
-from foundation.messages.participants import MissingClients, Participants
-from foundation.messages.records import InvalidContent, from_record, packed
+from foundation.messages.content import Received, payload_bytes
+from foundation.messages.gather import grouped
+from foundation.messages.participants import Gathered, MissingClients, Participants
+from foundation.messages.records import InvalidContent, packed
 from foundation.models import State, StateLayout, state_difference
 from foundation.models.aggregation import (
     clip_factors,
@@ -34,8 +34,6 @@ from foundation.models.aggregation import (
 from foundation.models.client_store import ClientStore
 from foundation.seeds import SAMPLING, derived_seed
 from foundation.settings.configuration import RunConfiguration
-
-log = logging.getLogger("flwr.fedf2dg")
 
 #: Per store, the round each client's state is from.
 Versions = dict[str, dict[int, int]]
@@ -58,6 +56,10 @@ class LocalUpdate:
     train_loss: float
     seconds: float
     load: Callable[[], State]
+
+
+#: Those of a round, sorted by client index.
+Updates = Sequence[LocalUpdate]
 
 
 @dataclass(eq=False)
@@ -98,10 +100,8 @@ class FederatedStrategy:
         """Return the state ``client`` starts from: the global model."""
         return self._global
 
-    def aggregate(
-        self, server_round: int, global_state: State, updates: Sequence[LocalUpdate]
-    ) -> State:
-        """Return the next global state from the updates, which are sorted by client index."""
+    def aggregate(self, server_round: int, global_state: State, updates: Updates) -> State:
+        """Return the next global state from the updates."""
         return combine(
             global_state,
             (update.load() for update in updates),
@@ -215,41 +215,29 @@ class FederatedStrategy:
 
         InvalidContent says what in it an honest client would not send.
         """
-        arrays, metrics = content.get("arrays"), content.get("metrics")
-        if not isinstance(arrays, ArrayRecord) or not isinstance(metrics, MetricRecord):
-            raise InvalidContent("the reply lacks its arrays or metrics")
         frozen = self.participants.frozen
-        state = from_record(arrays, self._global, frozen.layers if frozen else None)
-        for name in self.layout.float_buffers:
-            # Averaged into the global model, it would turn every later output into NaN.
-            if name.endswith("running_var") and bool((state[name] < 0).any()):
-                raise InvalidContent(f"{name!r} holds a negative variance")
+        reply = Received(content, frozen.layers if frozen else None)
+        state = reply.state("arrays", self._global)
         for name in self.layout.frozen:
             if not torch.equal(state[name], self._global[name]):
                 raise InvalidContent(f"{name!r} is frozen, and was changed")
-        numbers: dict[str, float] = {}
-        for name in ("num-examples", "local-steps", "train-loss", "seconds"):
-            value = metrics.get(name)
-            if not isinstance(value, int | float) or not np.isfinite(value):
-                raise InvalidContent(f"the metric {name!r} is {str(value)[:40]}")
-            numbers[name] = value
-        if numbers["num-examples"] != (examples := self.expected_examples(client)):
+        told, examples = reply.number("num-examples"), self.expected_examples(client)
+        if told != examples:
+            raise InvalidContent(f"trained on {told:g} samples instead of {examples}")
+        made, steps = reply.number("local-steps"), self.expected_steps(client)
+        if made != steps:
             raise InvalidContent(
-                f"trained on {numbers['num-examples']:g} samples instead of {examples}"
+                f"says that it made {made:g} local steps; {examples} samples make {steps}"
             )
-        if numbers["local-steps"] != (steps := self.expected_steps(client)):
-            raise InvalidContent(
-                f"says that it made {numbers['local-steps']:g} local steps; {examples} samples "
-                f"make {steps}"
-            )
+        loss, seconds = reply.number("train-loss"), reply.number("seconds")
         self._keep_local(client, server_round, state)
         self._bytes_up += payload_bytes(content)
         return LocalUpdate(
             client,
             examples,
             steps,
-            float(numbers["train-loss"]),
-            float(numbers["seconds"]),
+            loss,
+            seconds,
             lambda: self.local_models.read(client),
         )
 
@@ -304,7 +292,7 @@ class FederatedStrategy:
         )
         return combined
 
-    def _clip(self, server_round: int, updates: Sequence[LocalUpdate]) -> None:
+    def _clip(self, server_round: int, updates: Updates) -> None:
         """Bound the norms of the updates on disk: what is kept of a client is what is averaged."""
         names = self.layout.parameters
         norms = [update_norm(self._global, update.load(), names) for update in updates]

@@ -4,8 +4,6 @@ Messages go through the app's own handlers, local training loop, grid and strate
 fixed point or an invariant that holds here holds for what users run.
 """
 
-from __future__ import annotations
-
 import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence

@@ -5,8 +5,6 @@ had. A replay takes the same operations on the same tensors; Python does nothing
 reads a value cannot be recorded.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any

@@ -6,8 +6,6 @@ fails, as it would there, and every read of a value, for which the host would ha
 counted and answered with a made-up one.
 """
 
-from __future__ import annotations
-
 import contextlib
 import traceback
 from collections import Counter

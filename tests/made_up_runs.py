@@ -1,7 +1,5 @@
 """Run directories made up for the tests: the files of a run without the run."""
 
-from __future__ import annotations
-
 import json
 import math
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Participants that ask nodes who they are, as a run's do."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

@@ -3,8 +3,6 @@
 ``make test`` takes the samples, which are the same every time; ``make test-all`` everything.
 """
 
-from __future__ import annotations
-
 from zlib import crc32
 
 #: Set by tests/conftest.py from the command line, before any test module is imported.

@@ -1,7 +1,5 @@
 """No stage waits for the device in its loop, nor mixes it with the host: seen without a GPU."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import torch

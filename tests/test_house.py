@@ -3,8 +3,6 @@
 Read from the imports, those inside functions included: they are dependencies all the same.
 """
 
-from __future__ import annotations
-
 import ast
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass

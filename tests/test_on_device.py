@@ -5,8 +5,6 @@ Needs no Flower and no ``tests/conftest.py``, for machines that have a GPU and l
 where what is particular to CUDA is skipped.
 """
 
-from __future__ import annotations
-
 import os
 from dataclasses import replace
 

@@ -6,8 +6,6 @@ After every part ``DIR/gpu.json`` and ``DIR/gpu.md`` hold what there is. Called 
 folder, it goes on: what came to its end is not measured again.
 """
 
-from __future__ import annotations
-
 import argparse
 import contextlib
 import json

@@ -3,8 +3,6 @@
 A CUDA graph is recorded for each model: what compiling saves beside it, and what memory is kept.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any

@@ -1,7 +1,5 @@
 """What a GPU's numbers have to be read with: what it is, and what it can do at most."""
 
-from __future__ import annotations
-
 from dataclasses import asdict, dataclass
 from typing import Any
 

@@ -4,8 +4,6 @@
 as it is there, so that what was measured before an error, or before the time was up, is kept.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 from collections.abc import Iterator

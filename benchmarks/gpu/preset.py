@@ -5,8 +5,6 @@ averaging in a bare loop (SCAFFOLD's server half is made of Flower's classes), a
 the library's ``post_train``: the same inversion and distillation.
 """
 
-from __future__ import annotations
-
 import tempfile
 import time
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """Processes that train side by side on one GPU: how many steps they make together."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any

@@ -1,7 +1,5 @@
 """The measurement on one page: Markdown from the record."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from .parts import SHARES

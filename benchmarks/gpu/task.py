@@ -1,7 +1,5 @@
 """What every part of the measurement is told, and what it yields."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol

@@ -1,7 +1,5 @@
 """The tests that hold a device's results against the processor's, where pytest is installed."""
 
-from __future__ import annotations
-
 import importlib.util
 import os
 import re

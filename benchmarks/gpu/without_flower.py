@@ -5,8 +5,6 @@ train locally nothing of Flower is needed, so its names become classes that can 
 and never made.
 """
 
-from __future__ import annotations
-
 import importlib.abc
 import importlib.machinery
 import importlib.util

@@ -6,8 +6,6 @@ post-training of each, and writes down which test images every candidate classif
 in points, the share of draws that end more than one point worse, and the share that keep λ = 0.
 """
 
-from __future__ import annotations
-
 import argparse
 import time
 from collections import defaultdict

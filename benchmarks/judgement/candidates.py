@@ -5,8 +5,6 @@ help and some of which harm. For each of them and every step λ it is written do
 the interpolated model classifies correctly.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -21,7 +19,7 @@ from torch import Tensor
 from distillation import DistillationSettings, distil
 from foundation.data import DataSet, Description
 from foundation.models import Classifier, State, build, cpu_state, interpolated, load_state
-from foundation.models.head import add_to_bias
+from foundation.models.classifier import add_to_bias
 from foundation.settings.configuration import RunConfiguration
 from generation import InversionSettings, PseudoData, generate
 from post_training.calibration.bias import bias_from_images, bias_from_predictions

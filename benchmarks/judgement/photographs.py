@@ -6,8 +6,6 @@ post-training are made of it by the product's own functions: its bias corrected 
 predictions, and the head in closed form. Flags are those of :mod:`.candidates`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -20,9 +18,9 @@ from torch.nn import functional as F
 from foundation.data import DataSet, Normalization
 from foundation.data.partitions import partition
 from foundation.models import build
+from foundation.models.classifier import LinearHead
 from foundation.models.closed_form import FeatureSums
 from foundation.models.evaluation import features_of
-from foundation.models.head import LinearHead
 from foundation.models.initial_weights import fitted, pixel_constants, read_weights
 from foundation.settings.calibration import HeadSettings
 from post_training.calibration.bias import bias_from_predictions

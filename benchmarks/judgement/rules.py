@@ -6,8 +6,6 @@ share of its training images would be. So nothing that is judged was seen in tra
 no optimism to correct. Accuracies count a federation's classes as its clients hold them.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 

@@ -1,29 +1,36 @@
 """The story of a comparison: plan, runs, tables."""
 
-from __future__ import annotations
-
+import csv
 import hashlib
 import json
-import math
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from fedf2dg.compare.comparison_page import CELLS, document
+from fedf2dg.compare.execution import Outcome, Workshop
+from fedf2dg.compare.plan import Cell, Plan, Run, read_plan, share
+from fedf2dg.compare.results import (
+    KEPT,
+    LAST,
+    MARKS,
+    PENDING,
+    CellResult,
+    Mean,
+    Results,
+    read_cell,
+    to_csv,
+)
+from fedf2dg.report.document import Row, Table
 from fedf2dg.report.run_record import STAGES
 from fedf2dg.simulation import Engine
 from foundation import counted, only_warned, write_whole
 from foundation.processes import cores
 from foundation.settings.configuration import ConfigurationError, RunConfiguration
-
-from .comparison_page import CELLS, document
-from .execution import Outcome, Workshop
-from .plan import Cell, Plan, read_plan
-from .reproduction import read_published, reproduction
-from .results import KEPT, LAST, PENDING, CellResult, Mean, Results, read_cell, to_csv
-from .sharing import Run, share
+from foundation.wording import NONE, duration
 
 _SECONDS_BETWEEN_TABLES = 20.0
 
@@ -46,13 +53,9 @@ def compare(
     By default as many ``jobs`` go on at once as there are cores, where runs need no GPU and no
     engine that takes all cores itself; else one. The directory is by default
     ``outputs/compare-<name of the last file>``, or called after the varied keys. ``reproduce`` is
-    the plan of a published table (:mod:`fedf2dg.compare.reproduction`); what differs from it is
+    the plan of a published table (:mod:`fedf2dg.compare.comparison`); what differs from it is
     said and written to ``reproduction.md``. Returns the number of cells without a result.
-
-    Raises
-    ------
-    ConfigurationError
-        Before any run, if the plan is impossible or the directory is in use.
+    ConfigurationError, before any run, if the plan is impossible or the directory is in use.
     """
     from server_app import preflight
 
@@ -186,39 +189,124 @@ class _Progress:
         self._jobs = jobs
         self._workshop = workshop
         self._say = say
-        self._seconds: dict[str, list[float]] = {}
+        self._seconds: list[float] = []
 
     def done(self, run: Run, outcome: Outcome) -> None:
         self._left.remove(run)
         if outcome.made and not outcome.reason:
-            self._seconds.setdefault(run.stages, []).append(outcome.seconds)
+            self._seconds.append(outcome.seconds)
         word = "refused" if outcome.refused else "failed"
         said = f"{word}: {outcome.reason}" if outcome.reason else self._reached(run)
-        left = self._time_left()
-        self._say(
-            f"[{self._total - len(self._left)}/{self._total}] {run.title}: {said}, "
-            f"{outcome.seconds:.0f} s{left}"
-        )
+        done, seconds = self._total - len(self._left), f"{outcome.seconds:.0f} s"
+        self._say(f"[{done}/{self._total}] {run.title}: {said}, {seconds}{self._time_left()}")
 
     def _reached(self, run: Run) -> str:
         if not run.cells:
             return "done"
         result = read_cell(run.cells[0], self._workshop.place(run))
-        shown = [f"{100 * v:.1f} %" for s in STAGES if (v := result.accuracy(s)) is not None]
-        for column in (LAST, KEPT):
-            if (value := result.accuracy(column)) is not None:
-                shown.append(f"{column} {100 * value:.1f} %")
-        return " → ".join(shown)
+        reached = ((stage, result.accuracy(stage)) for stage in (*STAGES, LAST, KEPT))
+        return " → ".join(f"{stage} {100 * v:.1f} %" for stage, v in reached if v is not None)
 
     def _time_left(self) -> str:
-        """Estimate from the runs of the same stages so far, else from all."""
-        if not self._left:
+        mean = Mean.of(self._seconds)
+        if not self._left or mean is None:
             return ""
-        every = Mean.of([s for seconds in self._seconds.values() for s in seconds])
-        if every is None:
-            return ""
-        known = {stages: Mean.of(seconds) for stages, seconds in self._seconds.items()}
-        work = [found.mean if (found := known.get(r.stages)) else every.mean for r in self._left]
-        left = max(sum(work) / self._jobs, max(work))
-        unit, size = ("s", 1) if left < 100 else ("min", 60) if left < 6000 else ("h", 3600)
-        return f"; about {math.ceil(left / size)} {unit} left"
+        return f"; about {duration(mean.mean * max(len(self._left) / self._jobs, 1))} left"
+
+
+#: What a row of a published table must say to be compared with.
+_NEEDED = ("method", "seed", f"accuracy_{LAST}")
+_UNKNOWN = "not recorded"
+
+
+#: The rows of a published table, by method and seed.
+Published = Mapping[tuple[str, str], Mapping[str, str]]
+
+
+def read_published(plan: Path) -> Published:
+    """Read the figures that stand beside a plan, a ``comparison.csv`` (ConfigurationError)."""
+    file = plan.with_suffix(".csv")
+    try:
+        rows = list(csv.DictReader(file.read_text("utf-8").splitlines()))
+    except FileNotFoundError as error:
+        raise ConfigurationError(
+            f"no figures were published with {plan}: {file} is missing. They are the "
+            "comparison.csv of a finished comparison of that plan"
+        ) from error
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise ConfigurationError(f"cannot read {file}: {error}") from error
+    if not rows or not all(row.get(name) is not None for row in rows for name in _NEEDED):
+        raise ConfigurationError(
+            f"{file} is not the comparison.csv of a comparison: its columns must include "
+            f"{', '.join(_NEEDED)}"
+        )
+    return {(row["method"], row["seed"]): row for row in rows}
+
+
+def reproduction(published: Published, results: Results) -> Table:
+    """Return the published accuracies beside today's, one row for each cell of both.
+
+    Differences are today's less the published one, in percentage points. Where the same images
+    went to the same clients and the kept model is the same to the last bit, the table says so:
+    other processors and other versions round sums differently, and training enlarges that.
+    """
+    header = ["method", "seed", "published", "today", "difference"]
+    judged = any(result.judged for result in results.cells)
+    header += ["kept, published", "kept, today"] if judged else []
+    header += ["same division", "same weights", "versions"]
+    return Table(
+        "Published and today",
+        header,
+        list(_rows(published, results, judged)),
+        words=(0, -3, -2, -1),
+    )
+
+
+def _rows(published: Published, results: Results, judged: bool) -> Iterator[Row]:
+    for result in results.cells:
+        before = published.get((result.cell.method.name, str(result.cell.seed)))
+        if before is None:
+            continue
+        kept = [_percent(_number(before, KEPT)), _percent(result.accuracy(KEPT))] if judged else []
+        yield [
+            result.cell.method.name,
+            str(result.cell.seed),
+            _percent(_number(before, LAST)),
+            result.status if result.reason else _percent(result.accuracy(LAST)),
+            _difference(_number(before, LAST), result.accuracy(LAST)),
+            *kept,
+            *(_same(before.get(mark), result.marks.get(mark)) for mark in MARKS[:-1]),
+            _versions(before.get(MARKS[-1]), result.marks.get(MARKS[-1])),
+        ]
+
+
+def _number(row: Mapping[str, str], stage: str) -> float | None:
+    text = row.get(f"accuracy_{stage}")
+    return float(text) if text else None
+
+
+def _percent(accuracy: float | None) -> str | None:
+    return None if accuracy is None else f"{100 * accuracy:.2f}"
+
+
+def _difference(before: float | None, today: float | None) -> str | None:
+    return None if before is None or today is None else f"{100 * (today - before):+.2f}"
+
+
+def _same(before: str | None, today: str | None) -> str:
+    if not before or not today:
+        return _UNKNOWN
+    return "yes" if before == today else "no"
+
+
+def _versions(before: str | None, today: str | None) -> str:
+    if not before or not today:
+        return _UNKNOWN
+    then = dict(item.split(" ", 1) for item in before.split("; "))
+    now = dict(item.split(" ", 1) for item in today.split("; "))
+    changed = [
+        f"{name} {then.get(name, NONE)} to {now.get(name, NONE)}"
+        for name in {**then, **now}
+        if then.get(name) != now.get(name)
+    ]
+    return ", ".join(changed) or "the same"

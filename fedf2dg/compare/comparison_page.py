@@ -1,12 +1,10 @@
 """A comparison's tables, each once, and its page and Markdown made of them."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from fedf2dg.report import RunRecord
-from fedf2dg.report.document import Cell, Document, Facts, Note, Part, Picture, Row, Section, Table
+from fedf2dg.report.document import Cell, Document, Facts, Note, Picture, Row, Section, Table
 from fedf2dg.report.figures import MOST_LINES, Dot, curves, dots, to_svg
 from fedf2dg.report.report import keys_section
 from fedf2dg.report.run_record import Measurement
@@ -15,11 +13,12 @@ from foundation import counted
 from foundation.wording import NONE, duration
 
 from .plan import Method
-from .results import KEPT, LAST, OTHER, TIMES, CellResult, Mean, Results, t_factor
+from .results import KEPT, LAST, OTHER, OVER_OWN, TIMES, CellResult, Mean, Results, t_factor
 
 # More classes do not fit into a table that can be read.
 _MOST_CLASSES = 20
 _LONG = 12
+_OVER_OWN = "over own models"
 #: The last section, which a terminal is spared.
 CELLS = "Cells"
 
@@ -47,35 +46,28 @@ def document(results: Results) -> Document:
 
 def sections(results: Results) -> list[Section]:
     """Return a section for every table that has something to say, with its notes and pictures."""
-    made = [
-        accuracy_section(results),
-        difference_section(results),
-        gain_section(results),
-        best_on_test_section(results),
-        recall_section(results),
-        cost_section(results),
-        settings_section(results),
-        cell_section(results),
-    ]
-    return [found for found in made if found]
+    makers = (
+        accuracy_section,
+        difference_section,
+        gain_section,
+        best_on_test_section,
+        recall_section,
+        cost_section,
+        settings_section,
+        cell_section,
+    )
+    return [section for make in makers for section in make(results)]
 
 
-def _section(
-    table: Table, notes: Sequence[str] = (), pictures: Sequence[Picture] = ()
-) -> Section | None:
-    if not table.rows:
-        return None
-    parts: list[Part] = [table, *(Note(note, "note") for note in notes), *pictures]
-    return Section(table.title, parts, long=len(table.rows) > _LONG)
-
-
-def accuracy_section(results: Results) -> Section | None:
+def accuracy_section(results: Results) -> list[Section]:
     """Last-round and last-epoch accuracies: the result."""
+    beside = [_OVER_OWN] if any(OVER_OWN in result.figures for result in results.cells) else []
     rows = [
         [
             method.name,
             str(len(results.of(method))),
             *(_share(results.mean(method, f"accuracy_{stage}")) for stage in results.compared),
+            *(_difference(results.mean(method, OVER_OWN)) for _ in beside),
         ]
         for method in results.plan.methods
     ]
@@ -85,15 +77,16 @@ def accuracy_section(results: Results) -> Section | None:
         LAST: "“last” is the accuracy after whatever stage of a method came last.",
         KEPT: "“kept” is that of the model which the clients kept, judging on images that they "
         "hold out.",
+        _OVER_OWN: f"“{_OVER_OWN}” is what joining gained the sites over models that they trained "
+        "alone, on the images that they hold out: percentage points and 95 % confidence interval.",
     }
-    return _section(
-        Table("Test accuracy", ["method", "seeds", *results.compared], rows),
-        [note for column, note in notes.items() if column in ("", *results.compared)],
-        [*_accuracies(results), *_curves(results)],
-    )
+    columns = [*results.compared, *beside]
+    said = (note for column, note in notes.items() if column in ("", *columns))
+    table = Table("Test accuracy", ["method", "seeds", *columns], rows)
+    return table.section(*said, *_accuracies(results), *_curves(results))
 
 
-def difference_section(results: Results) -> Section | None:
+def difference_section(results: Results) -> list[Section]:
     """Paired differences against the baseline."""
     found = {
         method.name: {stage: results.difference(method, stage) for stage in results.compared}
@@ -115,10 +108,10 @@ def difference_section(results: Results) -> Section | None:
     known = {
         name: {stage: d for stage, d in of_method.items() if d} for name, of_method in found.items()
     }
-    return _section(table, notes, list(_differences(results, known)))
+    return table.section(*notes, *_differences(results, known))
 
 
-def gain_section(results: Results) -> Section | None:
+def gain_section(results: Results) -> list[Section]:
     """What the post-training stages add to the same run's federated model."""
     stages = [stage for stage in results.compared if stage != "federated"]
     rows = [
@@ -130,10 +123,10 @@ def gain_section(results: Results) -> Section | None:
         "Accuracy after a stage less that of the same run's federated model, in percentage "
         "points: mean over seeds and 95 % confidence interval."
     )
-    return _section(Table("Gain over the federated model", ["method", *stages], rows), [note])
+    return Table("Gain over the federated model", ["method", *stages], rows).section(note)
 
 
-def best_on_test_section(results: Results) -> Section | None:
+def best_on_test_section(results: Results) -> list[Section]:
     """Accuracies selected on the test set, as papers report them."""
     rows, header = [], ["method"]
     for stage in results.reached:
@@ -156,10 +149,10 @@ def best_on_test_section(results: Results) -> Section | None:
         "percentage points it exceeds the last one. It serves comparison with papers that "
         "report it, not as a result."
     )
-    return _section(Table("Best on test", header, rows), [note])
+    return Table("Best on test", header, rows).section(note)
 
 
-def recall_section(results: Results) -> Section | None:
+def recall_section(results: Results) -> list[Section]:
     """How much of each class is found, before and after what came after training."""
     names: Sequence[str] = next((r.class_names for r in results.cells if r.class_names), ())
     rows = []
@@ -176,10 +169,10 @@ def recall_section(results: Results) -> Section | None:
         "Share of each class's test images that is found, in %, federated → after the last "
         "stage: means over seeds."
     )
-    return _section(Table("Recall of each class", ["method", *names], rows), [note])
+    return Table("Recall of each class", ["method", *names], rows).section(note)
 
 
-def cost_section(results: Results) -> Section | None:
+def cost_section(results: Results) -> list[Section]:
     """Seconds, bytes and images per run, and what the clients gave."""
     size, unit = byte_unit(max([r.figures.get("bytes_down") or 0.0 for r in results.cells] + [1.0]))
     others = any(r.figures.get(f"seconds_{OTHER}") is not None for r in results.cells)
@@ -206,7 +199,7 @@ def cost_section(results: Results) -> Section | None:
         "Means over seeds. Stages that cells share were computed once, and count in full for "
         "each. Times depend on what else the machine did, other cells included."
     )
-    return _section(Table("Cost of a run", header, rows, words=(0, -2)), [note])
+    return Table("Cost of a run", header, rows, words=(0, -2)).section(note)
 
 
 def _gave(done: Sequence[CellResult]) -> str:
@@ -221,7 +214,7 @@ def _gave(done: Sequence[CellResult]) -> str:
     )
 
 
-def settings_section(results: Results) -> Section | None:
+def settings_section(results: Results) -> list[Section]:
     """In which keys the methods differ."""
     varied = results.plan.varied()
     rows = []
@@ -230,10 +223,10 @@ def settings_section(results: Results) -> Section | None:
         rows.append([method.name, *(str(settings[name]) for name in varied)])
     header = ["method", *varied]
     words = range(len(header))
-    return _section(Table("What the methods set", header, rows if varied else [], words))
+    return Table("What the methods set", header, rows if varied else [], words).section()
 
 
-def cell_section(results: Results) -> Section | None:
+def cell_section(results: Results) -> list[Section]:
     """Every cell."""
     rows: list[Row] = [
         [
@@ -249,7 +242,7 @@ def cell_section(results: Results) -> Section | None:
         for result in results.cells
     ]
     header = ["method", "seed", *results.compared, "time", "directory"]
-    return _section(Table(CELLS, header, rows, words=(0, -1)))
+    return Table(CELLS, header, rows, words=(0, -1)).section(long=len(rows) > _LONG)
 
 
 def interval_notes(counts: set[int]) -> list[str]:

@@ -5,16 +5,18 @@ own: ``[plan]`` (title, baseline, note) and ``[variant.NAME]``, one per named me
 in which it departs from the rest of the file.
 """
 
-from __future__ import annotations
-
+import hashlib
 import itertools
+import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
+from foundation import counted
 from foundation.settings.configuration import (
+    STAGES,
     ConfigurationError,
     RunConfiguration,
     Value,
@@ -112,13 +114,8 @@ def read_plan(
     numbers, ``KEY=FIRST..LAST``, win over the files' keys, and variants over them. The baseline (by
     default the plan's own, else the first variant or value) is the name of a method, or
     ``KEY=VALUE`` pairs separated by spaces: each method's is then the one with these values and, in
-    all other keys, its own.
-
-    Raises
-    ------
-    ConfigurationError
-        If a file cannot be read, a cell's configuration is impossible, or the baseline is not
-        among the methods.
+    all other keys, its own. ConfigurationError if a file cannot be read, a cell's configuration is
+    impossible, or the baseline is not among the methods.
     """
     draft = _Draft()
     for file in files:
@@ -211,22 +208,13 @@ def _method_name(variant: str, picked: Mapping[str, Value], everything: Mapping[
 
 
 def _baselines(methods: Sequence[Method], wanted: str) -> dict[str, str]:
-    by_name = {method.name: method for method in methods}
-    if wanted in by_name:
-        return {name: wanted for name in by_name if name != wanted}
-    if wanted and "=" not in wanted:
-        raise ConfigurationError(
-            f"baseline {wanted!r} is none of the methods: {', '.join(by_name)}"
-        )
+    names = [method.name for method in methods]
+    if wanted in names or (not wanted and methods[0].variant):
+        return {name: wanted or names[0] for name in names if name != (wanted or names[0])}
+    fixed: dict[str, Any] = dict(list(methods[0].chosen.items())[:1])
     if wanted:
-        fixed = {}
-        for pair in wanted.split():
-            name, _, text = pair.partition("=")
-            fixed[name] = typed(name, text)
-    elif methods[0].variant:
-        return {name: methods[0].name for name in by_name if name != methods[0].name}
-    else:
-        fixed = dict(list(methods[0].chosen.items())[:1])
+        pairs = (pair.partition("=") for pair in wanted.split() if "=" in pair)
+        fixed = {name: typed(name, text) for name, _, text in pairs}
     found = {}
     for method in methods:
         target = {**method.chosen, **fixed}
@@ -235,7 +223,126 @@ def _baselines(methods: Sequence[Method], wanted: str) -> dict[str, str]:
             if same_variant and other.chosen == target and other != method:
                 found[method.name] = other.name
     if wanted and not found:
-        raise ConfigurationError(
-            f"baseline {wanted!r} is none of the methods: {', '.join(by_name)}"
-        )
+        raise ConfigurationError(f"baseline {wanted!r} is none of the methods: {', '.join(names)}")
     return found
+
+
+#: Keys that say where and how patiently a run is made, not what it computes.
+_ASIDE = (
+    "output-dir",
+    "resume-from",
+    "stages",
+    "round-timeout",
+    "node-timeout",
+    "client-identity",
+    "sinks",
+    "processes",
+    "threads",
+)
+#: First stage a key matters for. The number of rounds may grow on resuming, but decides the result
+#: of training all the same.
+_STAGE_OF = {
+    name: STAGES[0] if name == "num-server-rounds" or info.binds == "run" else info.binds
+    for name, _, info in key_table()
+    if name not in _ASIDE
+}
+
+_KNOWN = {*_ASIDE, *_STAGE_OF, "hook"}
+
+
+def identity(settings: Mapping[str, Any], stages: Iterable[str], engine: str = "local") -> str:
+    """Name what a run computes, in ten digits: equal for equal results, up to rounding.
+
+    ``settings`` are all keys, ``stages`` those computed so far, in this run or the ones it started
+    from. Engines count as different: their times are.
+    """
+    done = tuple(stages)
+    reached = STAGES.index(done[-1])
+    relevant = {
+        name: settings.get(name)
+        for name, stage in _STAGE_OF.items()
+        if STAGES.index(stage) <= reached
+    }
+    # The settings of a user's own members may matter from the first stage on.
+    relevant |= {name: value for name, value in settings.items() if name not in _KNOWN}
+    text = json.dumps([relevant, done, engine], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:10]
+
+
+@dataclass(eq=False)
+class Run:
+    """One run directory to make; its name is readable and ends with its identity.
+
+    ``path`` are all stages behind which it ends; it starts from the checkpoints of ``start``, and
+    ``followers`` start from its own. ``cells`` are those whose result it is: none, if it only
+    serves others.
+    """
+
+    identity: str
+    name: str
+    configuration: RunConfiguration
+    path: tuple[str, ...]
+    start: Self | None = None
+    cells: list[Cell] = field(default_factory=list)
+    followers: list[Self] = field(default_factory=list)
+
+    @property
+    def stages(self) -> str:
+        """The stages it runs itself, as the key ``stages`` takes them."""
+        inherited = len(self.start.path) if self.start else 0
+        return ",".join(self.path[inherited:])
+
+    @property
+    def title(self) -> str:
+        """What a progress line calls it."""
+        if self.cells:
+            return " = ".join(dict.fromkeys(cell.name for cell in self.cells))
+        seed = self.configuration.seed
+        return f"stages {'+'.join(self.path)} of {counted(self.served, 'cell')}, seed {seed}"
+
+    @property
+    def served(self) -> int:
+        """Number of cells that build on it, its own included."""
+        return len(self.cells) + sum(follower.served for follower in self.followers)
+
+
+def share(cells: Iterable[Cell], engine: str = "local") -> list[Run]:
+    """Arrange cells as runs that share their common stages, each after the one it starts from.
+
+    There is one run per distinct cell, and one for each beginning that two or more runs share.
+    """
+    runs: dict[str, Run] = {}
+    for cell in cells:
+        before: Run | None = None
+        settings, stages = cell.configuration.flat(), cell.configuration.stage_names
+        for end in range(1, len(stages) + 1):
+            path = stages[:end]
+            key = identity(settings, path, engine)
+            if key not in runs:
+                runs[key] = Run(key, "", cell.configuration, path, before)
+                if before:
+                    before.followers.append(runs[key])
+            before = runs[key]
+        assert before is not None
+        before.cells.append(cell)
+    for run in list(runs.values()):
+        if not run.cells and len(run.followers) == 1:
+            _bridge(run)
+            del runs[run.identity]
+    for run in runs.values():
+        run.name = _directory_name(run)
+    return list(runs.values())
+
+
+def _bridge(run: Run) -> None:
+    """Take a run that only one other starts from out of the tree."""
+    (follower,) = run.followers
+    follower.start = run.start
+    if run.start:
+        run.start.followers[run.start.followers.index(run)] = follower
+
+
+def _directory_name(run: Run) -> str:
+    label = run.cells[0].method.name if run.cells else f"shared-{'-'.join(run.path)}"
+    slug = re.sub(r"[^A-Za-z0-9.=_-]+", "-", label).strip("-.")[:60]
+    return f"{slug}-s{run.configuration.seed}-{run.identity}"

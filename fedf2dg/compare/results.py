@@ -1,7 +1,5 @@
 """What the cells of a comparison reached: one row of figures each, and their statistics."""
 
-from __future__ import annotations
-
 import csv
 import hashlib
 import io
@@ -10,12 +8,13 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from scipy import stats
 
 from fedf2dg.report import RunRecord
+from fedf2dg.report.judgements import own_models_in
 from fedf2dg.report.run_record import STAGES, Measurement, mapping, number
 from foundation.events.family import ImagesMade
 
@@ -32,11 +31,14 @@ KEPT = "kept"
 TIMES = ("federated", "generation", "distillation", "competition", "judgement")
 OTHER = "other"
 _ENDS = (*STAGES, LAST, KEPT)
+#: What the model kept gained over the sites' own, on the images that they hold out.
+OVER_OWN = "gain_over_own_models"
 #: A cell's figures, as comparison.csv names its columns: accuracies and gains as fractions of 1.
 COLUMNS = (
     *(f"accuracy_{stage}" for stage in _ENDS),
     *(f"best_on_test_{stage}" for stage in STAGES),
     *(f"gain_{stage}" for stage in _ENDS[1:]),
+    OVER_OWN,
     *(f"seconds_{part}" for part in (*TIMES, OTHER, "sum")),
     "bytes_down",
     "bytes_up",
@@ -62,7 +64,7 @@ class Mean:
     deviation: float | None
 
     @classmethod
-    def of(cls, values: Sequence[float]) -> Mean | None:
+    def of(cls, values: Sequence[float]) -> Self | None:
         """Return the mean of values; None of nothing."""
         if not values:
             return None
@@ -148,6 +150,8 @@ def read_cell(cell: Cell, directory: Path) -> CellResult:
     figures: dict[str, float | None] = {f"accuracy_{s}": v for s, v in reached.items()}
     figures |= {f"best_on_test_{stage}": number(best.get(stage)) for stage in STAGES}
     figures |= gains(reached)
+    if (own := own_models_in(summary)) and own.gain:
+        figures[OVER_OWN] = own.gain.value
     figures |= _seconds(mapping(summary.get("seconds")))
     traffic = {kind: mapping(sizes) for kind, sizes in mapping(summary.get("traffic")).items()}
     for way in ("bytes_down", "bytes_up"):

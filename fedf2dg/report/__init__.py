@@ -3,8 +3,7 @@
 Entry points: :func:`listeners`, :func:`write_report`, :func:`follow`.
 """
 
-from fedf2dg.report.follow import follow
-from fedf2dg.report.live import listeners
+from fedf2dg.report.live import follow, listeners
 from fedf2dg.report.report import write_report
 from fedf2dg.report.run_record import RunRecord
 from fedf2dg.report.tables import terminal_table

@@ -1,18 +1,15 @@
 """The card of a trained model: what it learned from what, how good it is, and who says so."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from fedf2dg.report.document import Table, escaped, written
-from fedf2dg.report.judgements import own_layers, privacy, verdicts
-from fedf2dg.report.own_models import gains_table
+from fedf2dg.report.judgements import gains_table, own_layers, privacy, verdicts
 from fedf2dg.report.run_record import mapping, number
 from fedf2dg.report.tables import EXPLAINED
 from fedf2dg.report.verdict import MEANING, Evidence, classes_table, on_the_whole, sites_table
-from fedf2dg.use.formats import SAFETENSORS, usage
+from fedf2dg.use import ONNX, SAFETENSORS, TORCHSCRIPT
 from foundation import counted
 from foundation.wording import listed
 
@@ -20,7 +17,71 @@ if TYPE_CHECKING:
     from foundation.models import ModelDescription
 
 
-def model_card(summary: Mapping[str, Any], *, kept: str, model: ModelDescription) -> str:
+_HERE = """\
+```python
+from fedf2dg import load_model
+
+model = load_model("THIS_FOLDER")
+for prediction in model.predict(["image.png"]):
+    print(prediction.label, prediction.probability)
+```
+
+Or on the command line: `fedf2dg predict THIS_FOLDER image.png`.
+"""
+_ELSEWHERE = """\
+`config.json` names the classes in the order of the logits. An image file becomes input in these
+steps, those of training; the normalisation is inside the model.
+
+```python
+import json
+
+import numpy as np
+from PIL import Image, ImageOps
+
+about = json.load(open("config.json", encoding="utf-8"))
+height, width = about["image_size"]
+
+
+def pixels(file):
+    \"\"\"Return float32 (channels, height, width) in 0..1.\"\"\"
+    image = Image.open(file)
+    # Large JPEG files are decoded at a fraction of their size.
+    image.draft(None, (2 * max(height, width), 2 * max(height, width)))
+    image = ImageOps.exif_transpose(image)  # as the camera was held
+    clear = image.info.get("transparency")
+    if image.mode.startswith("I"):  # grey of 16 bits
+        deep = np.asarray(image)
+        values = np.rint(deep / 257).astype(np.uint8)
+        image = Image.fromarray(np.where(deep == clear, 255, values).astype(np.uint8))
+    elif image.mode in ("LA", "PA", "RGBA") or clear is not None:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    image = image.convert("L" if about["channels"] == 1 else "RGB")
+    image = ImageOps.fit(image, (width, height), Image.Resampling.BICUBIC)  # cover, cut the centre
+    values = np.asarray(image, dtype=np.float32) / 255
+    return values.reshape(height, width, -1).transpose(2, 0, 1)
+
+
+images = np.stack([pixels(file) for file in ["image.png"]])
+RUN
+for row in logits:
+    print(about["classes"][int(row.argmax())])
+```
+"""
+_RUN = {
+    TORCHSCRIPT: """\
+import torch
+
+with torch.inference_mode():
+    logits = torch.jit.load("model.pt")(torch.from_numpy(images)).numpy()""",
+    ONNX: """\
+import onnxruntime
+
+(logits,) = onnxruntime.InferenceSession("model.onnx").run(["logits"], {"pixels": images})""",
+}
+
+
+def model_card(summary: Mapping[str, Any], *, kept: str, model: "ModelDescription") -> str:
     """Return the ``README.md`` of a run's model, that of the stage ``kept``: a model card."""
     clients, rounds = (int(number(summary.get(name)) or 0) for name in ("clients", "rounds"))
     height, width = model.image_size
@@ -76,3 +137,8 @@ def _traffic(summary: Mapping[str, Any]) -> Table:
     }
     rows = [[kind, f"{size:,}"] for kind, size in sizes.items() if size]
     return Table("", ["what", "bytes, all clients together"], rows)
+
+
+def usage(form: str) -> str:
+    """Return what a model's card says of how to give it images, in Markdown."""
+    return _HERE if form == SAFETENSORS else _ELSEWHERE.replace("RUN", _RUN[form])

@@ -1,12 +1,10 @@
 """What a run's directory tells, read once, whatever state the run is in."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 from foundation.events.family import (
     ClientsMet,
@@ -62,7 +60,7 @@ class RunRecord:
     problems: tuple[str, ...] = ()
 
     @classmethod
-    def read(cls, directory: Path | str) -> RunRecord:
+    def read(cls, directory: Path | str) -> Self:
         """Read a run's directory; any of its files may be missing or half written, but not all."""
         directory = Path(directory)
         names = ("config.json", "metrics.jsonl", "summary.json")
@@ -167,7 +165,7 @@ class RunRecord:
             ),
         ]
 
-    def lost(self) -> list[Lost]:
+    def lost(self) -> "list[Lost]":
         """Return who was dropped from which rounds, with the reasons, in the order of the clients.
 
         Rounds of a competition count on behind the federated ones.
@@ -215,6 +213,11 @@ def client_names(directory: Path | str) -> Sequence[str]:
         return RunRecord.read(directory).met.names
     except OSError:
         return ()
+
+
+def json_in(path: Path) -> dict[str, Any]:
+    """Return the JSON object in a file; what is missing or broken is an empty one."""
+    return _read_json(path, [])
 
 
 def _of(events: Iterable[Event], kind: type[Kind]) -> list[Kind]:

@@ -1,7 +1,5 @@
 """Tables of a run's results, and numbers in words."""
 
-from __future__ import annotations
-
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any

@@ -5,8 +5,6 @@ import the app's packages from whatever folder it was first started in, would in
 dependencies a second time, and would keep other runs' state.
 """
 
-from __future__ import annotations
-
 import json
 import math
 import os

@@ -6,8 +6,6 @@ process with its descendants and removes the folder. A SuperLink's descendants h
 their own, and would go on with all of Ray.
 """
 
-from __future__ import annotations
-
 import os
 import shutil
 import signal

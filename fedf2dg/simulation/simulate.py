@@ -1,7 +1,5 @@
 """A whole run on this machine, from a configuration to its summary."""
 
-from __future__ import annotations
-
 import json
 import os
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """``fedf2dg evaluate``: what a model does on labelled folders, as figures and as a page."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import re
@@ -15,16 +13,14 @@ import torch
 from numpy.typing import NDArray
 
 from fedf2dg.report.document import Document, Facts, Note, Section
-from fedf2dg.report.judgements import plain
-from fedf2dg.report.own_models import gains_table, meaning, own_models_in
-from fedf2dg.report.run_record import mapping
+from fedf2dg.report.judgements import gains_table, meaning, own_models_in, plain
+from fedf2dg.report.run_record import json_in
+from fedf2dg.report.tested_images import WrongImages
 from fedf2dg.report.verdict import Evidence, details, figures_table, lines, opening
-from fedf2dg.report.wrong_images import WrongImages
 from foundation import counted, write_whole
 from foundation.data import DataError
 from foundation.data.sources.class_folders import UnknownClass
-from foundation.data.sources.folder import holds_sites
-from foundation.data.sources.own_files import own_files
+from foundation.data.sources.folder import holds_sites, own_files
 from foundation.data.sources.walk import folders_in
 from foundation.events.family import OwnModels
 from foundation.scores import Outcomes, as_table
@@ -77,10 +73,10 @@ def evaluate(
             warn(f"{place}: its test images are counted, and those for training are not")
         records = files.records(split)
         logits, labels = [], []
-        for row, (_, answer) in enumerate(model.answers(records.images())):
+        for row, (image, answer) in enumerate(model.answers(records.images())):
             if isinstance(answer, DataError):
                 unread += 1
-                warn(str(answer))
+                warn(f"{'' if isinstance(image, Path) else f'{records.where(row)}: '}{answer}")
                 continue
             truth = int(records.labels[row])
             logits.append(answer.logits)
@@ -115,10 +111,7 @@ def _places(folders: Sequence[Path], classes: Sequence[str]) -> Iterator[Path]:
 
 def own_models_of(run: Path) -> OwnModels | None:
     """Return how the model did beside the sites' own; None where its run is not at hand."""
-    try:
-        return own_models_in(mapping(json.loads((run / "summary.json").read_bytes())))
-    except (OSError, ValueError):
-        return None
+    return own_models_in(json_in(run / "summary.json"))
 
 
 def write_evaluation(

@@ -1,7 +1,5 @@
 """Hand a trained model to another program, and check that it says the same there."""
 
-from __future__ import annotations
-
 import json
 import shutil
 import warnings
@@ -13,13 +11,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from fedf2dg.report.model_card import usage
 from foundation import ExpectedError, UsageError, whole_folder
 from foundation.models import ModelDescription, read_model
 from foundation.models.directory import CARD, DESCRIPTION, WEIGHTS
 
-from .formats import FILES, ONNX, SAFETENSORS, TORCHSCRIPT, usage
+from . import ONNX, SAFETENSORS, TORCHSCRIPT
 from .trained_model import model_directory
 
+_FILES = {SAFETENSORS: "model.safetensors", TORCHSCRIPT: "model.pt", ONNX: "model.onnx"}
 _NEEDED_FOR_ONNX = ("onnx", "onnxscript", "onnxruntime")
 # Of the largest logit: other programs add numbers in another order.
 _TOLERANCE = 1e-4
@@ -54,14 +54,8 @@ def export(source: Path, target: Path, form: str) -> tuple[Path, float]:
     """Write the model of a run or a directory in another format, with what is to be known of it.
 
     Returns its file in ``target``, and the largest difference between its logits and the original's
-    on random images.
-
-    Raises
-    ------
-    UsageError
-        If the target is in use, or a package is missing.
-    ExportError
-        If the exported model, loaded and run, differs; then nothing is left behind.
+    on random images. UsageError if the target is in use, or a package is missing; ExportError if
+    the exported model, loaded and run, differs: then nothing is left behind.
     """
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise UsageError(f"{target} is not an empty directory: choose another one with --to")
@@ -75,7 +69,7 @@ def export(source: Path, target: Path, form: str) -> tuple[Path, float]:
     original = FromPixels(description, network).eval()
     write = {SAFETENSORS: _safetensors, TORCHSCRIPT: _torchscript, ONNX: _onnx}[form]
     with whole_folder(target) as folder:
-        file = folder / FILES[form]
+        file = folder / _FILES[form]
         if form == SAFETENSORS:
             shutil.copyfile(directory / WEIGHTS, file)
         (folder / DESCRIPTION).write_text(_about(description, form), "utf-8")
@@ -83,7 +77,7 @@ def export(source: Path, target: Path, form: str) -> tuple[Path, float]:
             card = _with_use((directory / CARD).read_text("utf-8"), form)
             (folder / CARD).write_text(card, "utf-8")
         difference = _difference(original, write(original, description, file), description)
-    return target / FILES[form], difference
+    return target / _FILES[form], difference
 
 
 def _about(description: ModelDescription, form: str) -> str:

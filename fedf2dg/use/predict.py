@@ -1,7 +1,5 @@
 """``fedf2dg predict``: classify image files, and say which could not be read."""
 
-from __future__ import annotations
-
 import csv
 import json
 from collections.abc import Callable, Iterator, Sequence

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import logging
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -19,6 +18,7 @@ from torch import Tensor
 from foundation.data import DataError, Normalization
 from foundation.data.decoding import decode_image
 from foundation.data.sources.walk import SUFFIXES
+from foundation.errors import log
 from foundation.models import (
     Classifier,
     ModelDescription,
@@ -27,14 +27,12 @@ from foundation.models import (
     read_model,
     resolve_device,
 )
-from foundation.models.personal import OWN_LAYERS, SiteFolder
+from foundation.models.client_store import OWN_LAYERS, SiteFolder
 
 if TYPE_CHECKING:
     from PIL.Image import Image as PILImage
 
     Image = str | Path | bytes | PILImage | npt.NDArray[np.uint8]
-
-log = logging.getLogger("flwr.fedf2dg")
 
 #: Images that are in memory at once.
 BATCH = 64

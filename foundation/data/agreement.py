@@ -4,13 +4,11 @@ A client numbers its labels by the server's description, brings its images to it
 sites that miss a class, or hold it under another number, still train one classifier.
 """
 
-from __future__ import annotations
-
 import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Self
 
 from foundation.errors import DataError
 
@@ -45,7 +43,7 @@ class Description:
     @classmethod
     def of_own_images(
         cls, name: str, class_names: tuple[str, ...], channels: int, image_size: tuple[int, int]
-    ) -> Description:
+    ) -> Self:
         """Describe images of a user's own.
 
         Constants are not measured: agreeing on them would mean sharing statistics of private
@@ -72,7 +70,7 @@ class Description:
         """(channels, height, width)."""
         return (self.channels, *self.image_size)
 
-    def resized_to(self, side: int) -> Description:
+    def resized_to(self, side: int) -> Self:
         """Describe the same images brought to a square of `side` pixels; 0: their own size."""
         return replace(self, image_size=(side, side), resized=True) if side else self
 
@@ -148,8 +146,9 @@ def from_values(values: Mapping[str, Any]) -> Description | None:
         and 0 < height <= _LARGEST_SIDE
         and 0 < width <= _LARGEST_SIDE
         and channels in (1, 3)
-        and description.normalization.channels == channels
+        and len(mean) == len(std) == channels
         and all(math.isfinite(value) for value in (*mean, *std))
+        and min(std) > 0
     )
     if not sensible:
         raise DataError("the server's description of the data holds impossible values")

@@ -2,10 +2,12 @@
 
 A client's data is put on its device once as uint8, and every epoch is a permutation, a gather and
 one multiply-add per batch: no worker processes, no per-image Python, no copies from the host (the
-design of K. Jordan's airbench).
+design of K. Jordan's airbench). Crops, flips and rotations move pixels and make none up, so each is
+a table of source positions, which one gather per batch applies.
 """
 
 import copy
+import math
 from collections.abc import Iterator
 
 import numpy as np
@@ -16,14 +18,83 @@ from torch import Tensor
 from foundation.errors import DataError
 from foundation.seeds import sent
 
-from .augmentation import (
-    crop_flip_positions,
-    crop_flip_rotate_positions,
-    random_moves,
-    require_room,
-)
+from .agreement import AUGMENTATIONS
 from .images import ImageData, Normalization
 from .noise import STEADY_NOISE, add_noise
+
+# Pixels of padding on each side that a random crop may reach into, and the largest rotation.
+CROP_PADDING = 4
+MAX_ROTATION_DEGREES = 15.0
+
+
+def require_room(augmentation: str, image_size: tuple[int, int]) -> None:
+    """Refuse an unknown augmentation, or one that images of (height, width) are too small for."""
+    if augmentation not in AUGMENTATIONS:
+        raise DataError(
+            f"unknown augmentation '{augmentation}': choose one of {', '.join(AUGMENTATIONS)}"
+        )
+    if augmentation != "none" and min(image_size) <= CROP_PADDING:
+        raise DataError(
+            f"augmentation = '{augmentation}' moves images by {CROP_PADDING} pixels and needs "
+            f"larger ones than {image_size[0]}x{image_size[1]}: take 'none', or an image-size of "
+            f"more than {CROP_PADDING}"
+        )
+
+
+def random_moves(samples: int, *, rotate: bool, generator: torch.Generator) -> Tensor:
+    """Draw a shift, a flip and an angle for each of n images: float32 (n, 4).
+
+    These are vertical and horizontal shift in pixels (whole, within +-`CROP_PADDING`), flip (0 or
+    1) and angle in radians (within +-`MAX_ROTATION_DEGREES`; 0 without `rotate`). The generator is
+    on the CPU, so that every device sees the same moves.
+    """
+    moves = torch.zeros(samples, 4)
+    moves[:, :2] = torch.randint(
+        -CROP_PADDING, CROP_PADDING + 1, (samples, 2), generator=generator
+    ).float()
+    moves[:, 2] = torch.randint(0, 2, (samples,), generator=generator).float()
+    if rotate:
+        largest = math.radians(MAX_ROTATION_DEGREES)
+        moves[:, 3] = (torch.rand(samples, generator=generator) * 2 - 1) * largest
+    return moves
+
+
+def crop_flip_positions(moves: Tensor, height: int, width: int) -> Tensor:
+    """Where each pixel of shifted, flipped images comes from; beyond an edge, images are mirrored.
+
+    A random crop from the image padded by reflection, then a horizontal flip (NIID-Bench's recipe
+    for CIFAR-10). Positions, int64 (n, height, width), are those in the flattened image.
+    """
+    rows = torch.arange(height, device=moves.device) + moves[:, :1].long()
+    straight = torch.arange(width, device=moves.device)
+    columns = torch.where(moves[:, 2:3] > 0, width - 1 - straight, straight) + moves[:, 1:2].long()
+    rows, columns = _mirror(rows, height), _mirror(columns, width)
+    return rows.unsqueeze(2) * width + columns.unsqueeze(1)
+
+
+def crop_flip_rotate_positions(moves: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
+    """Where each pixel of shifted, flipped, rotated images comes from; beyond an edge is black.
+
+    Crop (padded with black), flip, then rotation about the centre with the nearest pixel, as the
+    original does for CIFAR-100. Composed into one move, a pixel that the crop alone would have cut
+    off can turn back in. Returns positions in the flattened image, int64 (n, height, width), and
+    bool of the same shape: False where one lies outside.
+    """
+    centre_y, centre_x = (height - 1) / 2, (width - 1) / 2
+    y = torch.arange(height, device=moves.device, dtype=torch.float32).sub_(centre_y).view(1, -1, 1)
+    x = torch.arange(width, device=moves.device, dtype=torch.float32).sub_(centre_x).view(1, 1, -1)
+    shift_y, shift_x, flip, angle = (column.view(-1, 1, 1) for column in moves.unbind(1))
+    cosine, sine = torch.cos(angle), torch.sin(angle)
+    side = 1 - 2 * flip
+    rows = torch.round(y * cosine + x * sine + (centre_y + shift_y)).long()
+    columns = torch.round((x * cosine - y * sine) * side + (centre_x + shift_x)).long()
+    inside = (rows >= 0) & (rows < height) & (columns >= 0) & (columns < width)
+    return rows.clamp_(0, height - 1) * width + columns.clamp_(0, width - 1), inside
+
+
+def _mirror(index: Tensor, size: int) -> Tensor:
+    return (size - 1) - ((size - 1) - index.abs()).abs()
+
 
 Batch = tuple[Tensor, Tensor]
 
@@ -41,9 +112,8 @@ class Batches:
     """Shuffled, augmented, normalised batches of one client's images, made on a device.
 
     `channels_last` chooses the memory format alone. All random numbers are drawn on the CPU, so the
-    same seed gives the same batches on every device. No image, a single one with `drop_singleton`,
-    an impossible `batch_size`, and images that do not fit the normalisation or the augmentation are
-    a DataError.
+    same seed gives the same batches on every device. A single image with `drop_singleton`, and
+    images too small for the augmentation, are a DataError.
     """
 
     def __init__(
@@ -57,16 +127,7 @@ class Batches:
         drop_singleton: bool = True,
         channels_last: bool = False,
     ) -> None:
-        if data.channels != normalization.channels:
-            raise DataError(
-                f"images of {data.channels} channels do not fit a normalization of "
-                f"{normalization.channels}"
-            )
-        if batch_size < 1:
-            raise DataError(f"batch-size must be at least 1, not {batch_size}")
         require_room(augmentation, data.image_size)
-        if len(data) == 0:
-            raise DataError("there is no image to make batches of")
         if len(data) == 1 and drop_singleton:
             raise DataError(
                 "there is a single image, and BatchNorm cannot train on one: give this client "

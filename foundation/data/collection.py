@@ -1,7 +1,5 @@
 """A collection of labelled images: where they come from, described and decoded once per machine."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections import Counter
@@ -9,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +17,7 @@ from foundation.wording import listed
 
 from .agreement import Description
 from .cache import entry, new_array, open_arrays
-from .decoding import RESIZING, Records, decode, inspect
+from .decoding import RESIZING, Read, Records, UnreadableImages, decode, inspect
 from .images import ImageData, refuse_labels_outside
 from .partitions import split_by_content
 
@@ -44,7 +43,7 @@ class Source:
     """
 
     name: str
-    open: Callable[[str, tuple[str, ...]], Collection]
+    open: Callable[[str, tuple[str, ...]], "Collection"]
     description: Description | None = None
     own: bool = False
 
@@ -86,7 +85,7 @@ class Collection:
         if twice:
             raise DataError(f"data set '{self.name}' has two classes '{twice[0]}'")
 
-    def with_own_test(self) -> Collection:
+    def with_own_test(self) -> Self:
         """Hold out a fifth of every class for testing, of every site that has no test images.
 
         Which images is a matter of their content alone, not of a seed, a name or a place.
@@ -134,8 +133,13 @@ class Collection:
             raise DataError(
                 f"data set '{self.name}' has no {split} split, only {', '.join(self.splits)}"
             )
-        images, labels, rows = self._decoded(split)
-        data = ImageData(images, labels, self.describe().class_names)
+        names = self.describe().class_names
+        try:
+            images, labels, rows = self._decoded(split)
+        except UnreadableImages:
+            _of_each(self.splits, self._decoded)  # says what is wrong with the others, too
+            raise
+        data = ImageData(images, labels, names)
         if not len(data):
             raise DataError(f"data set '{self.name}' has no image in its {split} split")
         self._warn_of_left_out(split, rows)
@@ -234,18 +238,32 @@ class Collection:
             warn_once(f"data set '{self.name}': no training image of class {listed(empty)}")
 
 
+def _of_each(splits: Sequence[str], read: Callable[[str], Read]) -> dict[str, Read]:
+    """Read something of every split; what cannot be read is said of all together."""
+    found: dict[str, Read] = {}
+    problems: list[str] = []
+    for split in splits:
+        try:
+            found[split] = read(split)
+        except UnreadableImages as error:
+            problems += error.problems
+    if problems:
+        raise UnreadableImages(problems)
+    return found
+
+
 @lru_cache(maxsize=16)
 def _measured(collection: Collection) -> Description:
     def make(directory: Path) -> None:
-        found = {
-            split: inspect(
+        def inspected(split: str) -> tuple[int, tuple[int, int], str]:
+            return inspect(
                 collection.records(split),
                 f"data set '{collection.name}', {split} split",
                 resized=bool(collection.image_size),
                 leave_out_unreadable=collection.leave_out_unreadable,
             )
-            for split in collection.splits
-        }
+
+        found = _of_each(collection.splits, inspected)
         channels, sizes, warnings = zip(*found.values(), strict=True)
         if len(set(sizes)) > 1 and not collection.image_size:
             raise DataError(

@@ -1,7 +1,5 @@
 """The images of a run: a data set by its name, and its division over simulated clients."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -14,7 +12,7 @@ from foundation.members import DATA_SETS
 from foundation.wording import listed
 
 from .agreement import Description
-from .collection import SPLIT_NAMES, Collection, Source
+from .collection import Collection, Source
 from .images import ImageData
 from .names import shown
 from .noise import feature_noise, noisy_labels
@@ -156,8 +154,6 @@ def _opened(data_set: DataSet) -> Collection:
 
 @lru_cache(maxsize=16)
 def _loaded(data_set: DataSet, split: str) -> ImageData:
-    if split not in SPLIT_NAMES:
-        raise DataError(f"unknown split '{split}': choose one of {', '.join(SPLIT_NAMES)}")
     collection = data_set._collection
     data = collection.load(split)
     if not collection.published:

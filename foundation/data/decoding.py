@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from foundation.errors import DataError
+from foundation.wording import listed
 
 from .agreement import Description
 from .names import shown
@@ -105,10 +106,16 @@ def inspect(
     """
     first_of_size: dict[tuple[int, int], str] = {}
     first_of_channels: dict[int, str] = {}
-    for index, (channels, size) in _each(records, _header, leave_out_unreadable):
-        where = records.where(index)
-        first_of_size.setdefault(size, where)
-        first_of_channels.setdefault(channels, where)
+    try:
+        for index, (channels, size) in _each(records, _header, leave_out_unreadable):
+            where = records.where(index)
+            first_of_size.setdefault(size, where)
+            first_of_channels.setdefault(channels, where)
+    except UnreadableImages:
+        # Those are named with them whose pixels are damaged behind a whole header.
+        for _ in _each(records, lambda image, at: decode_image(image, 3, at), False):
+            pass
+        raise
     if not first_of_size:
         raise DataError(f"{name} holds no image that can be read")
     if len(first_of_size) > 1 and not resized:
@@ -155,15 +162,16 @@ def _each(
     records: Records, read: Callable[[Encoded, str], Read], leave_out_unreadable: bool
 ) -> Iterator[tuple[int, Read]]:
     """Read every image, with its row; those that cannot be read may be left out."""
-    index = -1
+    index, problems = -1, list[str]()
     for index, encoded in enumerate(records.images()):
         try:
             found = read(encoded, records.where(index))
         except DataError as error:
-            if not leave_out_unreadable:
-                raise DataError(f"{error}; {_LEAVING_OUT}") from error
+            problems.append(str(error))
         else:
             yield index, found
+    if problems and not leave_out_unreadable:
+        raise UnreadableImages(problems)
     if index + 1 != len(records.labels):
         last, labels = records.where(max(index, 0)), len(records.labels)
         raise DataError(f"{last} is the last image, but there are {labels} labels")
@@ -222,6 +230,8 @@ def _as_seen(image: "Image", where: str) -> "Image":
 def _opened(encoded: Path | bytes) -> "Image":
     from PIL import Image
 
+    if not (encoded if isinstance(encoded, bytes) else encoded.stat().st_size):
+        raise ValueError("it is empty")
     with warnings.catch_warnings():
         # Photographs of 100 megapixels are no attack; of twice as many, Pillow opens none.
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
@@ -272,6 +282,15 @@ def _unreadable(where: str, error: Exception) -> DataError:
     unknown = type(error).__name__ == "UnidentifiedImageError"
     reason = "its content is of no kind that is known" if unknown else error
     return DataError(f"{where} is not a readable image ({reason})")
+
+
+class UnreadableImages(DataError):
+    """Images that cannot be read, all of them; ``problems`` say of each what is wrong."""
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        count = f"{len(problems):,} images cannot be read: " if len(problems) > 1 else ""
+        super().__init__(f"{count}{listed(problems, '; ')}; {_LEAVING_OUT}")
+        self.problems = problems
 
 
 class SizesDiffer(DataError):

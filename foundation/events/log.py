@@ -1,7 +1,5 @@
 """``record(event)``: what happened is said once, and told to everybody whom it concerns."""
 
-from __future__ import annotations
-
 import errno
 import json
 import math

@@ -3,11 +3,9 @@
 What does not fit an event is nothing there, and not an error: see :mod:`foundation.events.family`.
 """
 
-from __future__ import annotations
-
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
 from functools import cache
 from pathlib import Path
@@ -18,6 +16,7 @@ from foundation.events.family import Event
 
 #: The file's name in a run's directory: one JSON object a line, readable at any moment.
 METRICS = "metrics.jsonl"
+_hints = cache(get_type_hints)
 #: A field of an event that takes all keys that are no other's.
 _NOTES = "notes"
 
@@ -68,7 +67,23 @@ def from_json(values: Mapping[str, Any]) -> Event | None:
 
 def to_json(event: Event) -> dict[str, Any]:
     """Return the keys and values of an event; its kind is its class's ``event``."""
-    return dict(_entries(event))
+    found: dict[str, Any] = _plain(event)
+    return found
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if not is_dataclass(value):
+        return value
+    found: dict[str, Any] = {}
+    for entry in fields(value):
+        content = getattr(value, entry.name)
+        if entry.name == _NOTES:
+            found |= content
+        elif content != entry.default:
+            found[_key(entry)] = _plain(content)
+    return found
 
 
 def number(value: Any) -> float | None:
@@ -86,28 +101,6 @@ def mapping(value: Any) -> Mapping[str, Any]:
 @cache
 def _kinds() -> dict[str, type[Event]]:
     return {kind.event: kind for kind in Event.__subclasses__() if kind.event}
-
-
-@cache
-def _hints(kind: type) -> dict[str, Any]:
-    return get_type_hints(kind)
-
-
-def _entries(value: Any) -> Iterator[tuple[str, Any]]:
-    for entry in fields(value):
-        content = getattr(value, entry.name)
-        if entry.name == _NOTES:
-            yield from content.items()
-        elif content != entry.default:
-            yield _key(entry), _plain(content)
-
-
-def _plain(value: Any) -> Any:
-    if is_dataclass(value):
-        return dict(_entries(value))
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    return value
 
 
 def _key(entry: Field[Any]) -> str:

@@ -4,8 +4,6 @@ Here stands, too, all that this app uses of Flower beyond its public interface. 
 1.41.0 and 1.42.0. A newer Flower may move these names: then this file is the one to change.
 """
 
-from __future__ import annotations
-
 import math
 import time
 from collections import deque

@@ -1,16 +1,14 @@
 """Ask clients, check what they answer, and sort it into valid answers and failures by client."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import TypeVar
 
 from flwr.app import Message, RecordDict
 from flwr.serverapp import Grid
 
 from foundation.messages.exchange import ErrorCode, exchange
+from foundation.messages.participants import Gathered
 from foundation.messages.records import InvalidContent
 
 T = TypeVar("T")
@@ -29,20 +27,6 @@ _DEAD_NODE = re.compile(
     re.MULTILINE | re.DOTALL,
 )
 _WRAPPED = re.compile(r"Exception ClientAppException occurred\. Message: (.*)", re.DOTALL)
-
-
-@dataclass(frozen=True)
-class Gathered(Generic[T]):
-    """What became of a question, by client, in the order of the clients.
-
-    ``valid`` holds the checked answers, ``failures`` why each of the others has none, in a few
-    words. ``refused`` are the failures that spoke for themselves: the client raised an error or
-    answered nonsense. The others were not connected, vanished, or were not heard in time.
-    """
-
-    valid: dict[int, T]
-    failures: dict[int, str]
-    refused: frozenset[int] = frozenset()
 
 
 def gather(

@@ -5,20 +5,20 @@ every node is asked once which client it is: a simulated node answers with its p
 edge client without one gets the next free index in the order of node ids.
 """
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any
-
-from flwr.serverapp import Grid
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from foundation import ExpectedError
 from foundation.errors import log
 from foundation.messages.frozen_layers import FrozenLayers
-from foundation.messages.gather import Gathered
 from foundation.settings.configuration import ConfigurationError
+
+if TYPE_CHECKING:
+    from flwr.serverapp import Grid
+
+T = TypeVar("T")
 
 _POLL_SECONDS = 0.05
 _RECONNECT_POLL_SECONDS = 0.5
@@ -57,9 +57,23 @@ class Participant:
     partitions: int = 0
 
 
+@dataclass(frozen=True)
+class Gathered(Generic[T]):
+    """What became of a question, by client, in the order of the clients.
+
+    ``valid`` holds the checked answers, ``failures`` why each of the others has none, in a few
+    words. ``refused`` are the failures that spoke for themselves: the client raised an error or
+    answered nonsense. The others were not connected, vanished, or were not heard in time.
+    """
+
+    valid: dict[int, T]
+    failures: dict[int, str]
+    refused: frozenset[int] = frozenset()
+
+
 #: Asks nodes who they are: gets the grid, their ids, and seconds to wait; returns what they say,
 #: by id. See :func:`questions.description.introducing`.
-Introduce = Callable[[Grid, Sequence[int], float], Gathered[Participant]]
+Introduce = Callable[["Grid", Sequence[int], float], Gathered[Participant]]
 
 
 class Participants:
@@ -142,7 +156,7 @@ class Participants:
             for client, known in self._before.items()
         }
 
-    def discover(self, grid: Grid, at_least: int = 0, to_start: int = 0) -> None:
+    def discover(self, grid: "Grid", at_least: int = 0, to_start: int = 0) -> None:
         """Wait for the expected number of nodes and ask each who it is.
 
         Once ``timeout`` is over, ``at_least`` clients (0: all) are enough to go on with a run that
@@ -173,7 +187,7 @@ class Participants:
         self._by_client = {**self._before, **self._by_client}
         self._complete = True
 
-    def refresh(self, grid: Grid, at_least: int = 0) -> None:
+    def refresh(self, grid: "Grid", at_least: int = 0) -> None:
         """See who is connected now; nodes not seen before are asked who they are.
 
         ``at_least`` clients are waited for: after a cut of the network or a restart of the
@@ -192,7 +206,7 @@ class Participants:
             )
             self._wait(grid, at_least)
 
-    def _wait(self, grid: Grid, enough: int) -> None:
+    def _wait(self, grid: "Grid", enough: int) -> None:
         """Meet clients until enough are connected, or the time is over.
 
         The grid is empty for a moment at the start of a run.
@@ -229,7 +243,7 @@ class Participants:
             }
             self._before[int(client)] = Participant(int(client), **values)
 
-    def _meet(self, grid: Grid, nodes: set[int]) -> None:
+    def _meet(self, grid: "Grid", nodes: set[int]) -> None:
         self._online = nodes
         known = {participant.node_id for participant in self._by_client.values()}
         new = sorted(nodes - known - self._turned_away.keys())

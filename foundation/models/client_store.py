@@ -1,20 +1,30 @@
-"""What the server keeps of each client, on disk: memory does not grow with the clients.
+"""States on disk: what the server keeps of each client, and a site of layers of its own.
 
-Files are versioned by round (``client-00003-round-0007.safetensors``), and the table of valid
-versions is part of a checkpoint. A round that was interrupted leaves files that no checkpoint
-refers to, so it can be repeated from the state before it.
+The server's files are versioned by round (``client-00003-round-0007.safetensors``), and the table
+of valid versions is part of a checkpoint. A round that was interrupted leaves files that no
+checkpoint refers to, so it can be repeated from the state before it.
+
+A site keeps its BatchNorm layers after every round that it trains in, under the round and the run,
+and for every model that a run made, what it may use in the place of that model's layers.
 """
 
 import re
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
+from torch import nn
 
 from foundation import clear_unfinished, whole_file
-from foundation.models import State
+from foundation.errors import ConfigurationError
+from foundation.files import OWN_FOLDER
+
+from .batch_norm import batch_norm_layers
+from .state import State, digest_of, state_difference
 
 _FILE = re.compile(r"client-(\d+)-round-(\d+)\.safetensors")
 _SHARED = "shared"
@@ -32,6 +42,12 @@ def write_state(target: Path, tensors: State, metadata: Mapping[str, str] | None
     }
     with whole_file(target) as aside:
         save_file(copies, aside, dict(metadata) if metadata else None)
+
+
+def _read_state(file: Path) -> tuple[State, dict[str, str]]:
+    with safe_open(file, "pt") as held:
+        state = {name: held.get_tensor(name) for name in held.keys()}  # noqa: SIM118
+        return state, held.metadata() or {}
 
 
 class ClientStore:
@@ -78,10 +94,8 @@ class ClientStore:
 
     def read(self, client: int) -> State:
         """Load a client's valid state; a KeyError says that there is none."""
-        with safe_open(self.path(client), "pt") as file:
-            state: State = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            name = (file.metadata() or {}).get(_SHARED)
-        return state if name is None else {**load_file(self._shared(name)), **state}
+        state, said = _read_state(self.path(client))
+        return {**load_file(self._shared(said[_SHARED])), **state} if _SHARED in said else state
 
     def declare(self, versions: Mapping[int, int]) -> None:
         """Say which versions are valid, as the checkpoint being resumed knew them."""
@@ -97,3 +111,97 @@ class ClientStore:
             for file in self.directory.iterdir():
                 if file.name not in wanted and _FILE.fullmatch(file.name):
                     file.unlink(missing_ok=True)
+
+
+#: The file beside a model that says which sites have layers of their own, and where these are.
+OWN_LAYERS = "personal.json"
+_RUN = re.compile("[0-9a-f]{16}")
+
+
+def batch_norm_entries(model: nn.Module) -> tuple[str, ...]:
+    """Return the names in a model's state of its BatchNorm layers, those apart that are frozen."""
+    return tuple(
+        f"{layer}.{name}"
+        for layer, module in batch_norm_layers(model).items()
+        if not (own := list(module.parameters(recurse=False))) or any(p.requires_grad for p in own)
+        for name in module.state_dict()
+    )
+
+
+@dataclass(frozen=True)
+class OwnLayers:
+    """A site's own layers for one model, and whether they are better there than that model's."""
+
+    of: str
+    layers: State
+    kept: bool
+
+
+@dataclass(frozen=True)
+class SiteFolder:
+    """Where a site keeps its layers; made when there is something to keep."""
+
+    path: Path
+
+    @classmethod
+    def beside(cls, images: Path) -> Self:
+        """Return that of a site whose images are in a folder, or a file."""
+        inside = images / OWN_FOLDER
+        return cls(inside if images.is_dir() else images.parent / OWN_FOLDER / images.stem)
+
+    def keep_round(self, run: str, server_round: int, layers: State) -> None:
+        """Keep the layers that a round of a run left."""
+        self._write(self._round(run, server_round), layers)
+
+    def after_rounds(self, runs: Mapping[str, int], like: State) -> State:
+        """Return the layers that the last round left in which the site took part; maybe none.
+
+        ``runs`` are the last rounds that count of each process of the run: what one that was killed
+        left behind its last checkpoint does not. The layers have to be ``like`` others.
+        """
+        found = [
+            (server_round, file)
+            for run, last in runs.items()
+            for file in self._round(run, 0).parent.glob(f"{run}-*.safetensors")
+            if (server_round := int(file.stem.rpartition("-")[2])) <= last
+        ]
+        return self._read(max(found)[1], like)[0] if found else {}
+
+    def keep(self, model: State, own: OwnLayers) -> None:
+        """Keep the layers for a model."""
+        said = {"of": own.of, "kept": str(own.kept)}
+        self._write(self._for(model), own.layers, said)
+
+    def own_layers(self, model: State) -> OwnLayers | None:
+        """Return the layers for a model; None if there are none."""
+        if not (file := self._for(model)).is_file():
+            return None
+        layers, said = self._read(file, model)
+        return OwnLayers(said.get("of", ""), layers, said.get("kept") == "True")
+
+    def _round(self, run: str, server_round: int) -> Path:
+        if not _RUN.fullmatch(run):  # it becomes a path
+            raise ConfigurationError(f"the server calls its run {run[:40]!r}")
+        return self.path / "rounds" / f"{run}-{server_round:04d}.safetensors"
+
+    def _for(self, model: State) -> Path:
+        return self.path / "models" / f"{digest_of(model)[:16]}.safetensors"
+
+    def _write(self, file: Path, layers: State, said: Mapping[str, str] | None = None) -> None:
+        try:
+            write_state(file, layers, said)
+        except OSError as error:
+            raise ConfigurationError(
+                f"this site cannot keep its own layers in {self.path}: {error.strerror}. Name "
+                "another folder: --node-config \"keep-path='/path/to/folder'\""
+            ) from error
+
+    def _read(self, file: Path, like: State) -> tuple[State, dict[str, str]]:
+        try:
+            layers, said = _read_state(file)
+            problem = state_difference({name: like[name] for name in layers}, layers)
+        except (OSError, SafetensorError, KeyError) as error:
+            problem = str(error)
+        if problem:
+            raise ConfigurationError(f"a site's own layers in {file} cannot be used: {problem}")
+        return layers, said

@@ -10,18 +10,17 @@ takes the same r. The two stand for the same subspace at the same strength: pena
 analysis is ridge regression with other scales (Hastie, Buja and Tibshirani 1995).
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Self
 
 import torch
 from torch import Tensor
 
 from .class_statistics import class_means
-from .head import LinearHead, logit_spread
+from .classifier import LinearHead, logit_spread
 
 # Of the mean eigenvalue: what strengths are tried.
 _STRENGTHS = torch.logspace(-4, 2, 61, dtype=torch.float64)
@@ -65,13 +64,13 @@ class FeatureSums:
         return self.sums.double() - self.counts.double().unsqueeze(1) * self.mean
 
     @cached_property
-    def total(self) -> Scatter:
+    def total(self) -> "Scatter":
         """T = A − n·m·mᵀ."""
         mean = self.mean
         return Scatter.of(self.moment.double() - self.images * torch.outer(mean, mean))
 
     @cached_property
-    def within(self) -> Scatter:
+    def within(self) -> "Scatter":
         """S = A − Σ_c n_c·μ_c·μ_cᵀ."""
         means = self.means
         return Scatter.of(
@@ -97,7 +96,7 @@ class Scatter:
     vectors: Tensor
 
     @classmethod
-    def of(cls, matrix: Tensor) -> Scatter:
+    def of(cls, matrix: Tensor) -> Self:
         """Decompose a symmetric matrix; noise and rounding can leave eigenvalues below 0."""
         values, vectors = torch.linalg.eigh((matrix + matrix.T) / 2)
         return cls(values.clamp_min(0), vectors)
@@ -108,13 +107,7 @@ class Scatter:
 
 
 def cross_validated(sums: FeatureSums) -> float:
-    """Return the strength r of ridge regression on the classes that :func:`best_strength` finds.
-
-    Raises
-    ------
-    ValueError
-        If all features are the same.
-    """
+    """Return the strength r of ridge regression on the classes that :func:`best_strength` finds."""
     counts = sums.counts.double()
     energy = float((counts - counts.square() / sums.images).sum())
     return best_strength(sums.total, sums.centred.T, energy, sums.images, free=1)
@@ -129,19 +122,9 @@ def best_strength(
     (‖(I − H)·Y‖²/n) / (1 − tr H/n)², and stands for leaving out each image in turn. Both parts
     follow from the sums: no image is needed, nor any that is held out.
 
-    Parameters
-    ----------
-    scatter, cross, energy
-        FᵀF, FᵀY (d, C) and ‖Y‖² of the features F and targets Y of the images.
-    images : float
-        n.
-    free : int (default: 0)
-        Coefficients of each target that are not shrunk, and that Y is already rid of.
-
-    Raises
-    ------
-    ValueError
-        If all features are the same.
+    Of the features F and targets Y of n ``images``, ``scatter`` is FᵀF, ``cross`` FᵀY (d, C), and
+    ``energy`` ‖Y‖²; ``free`` are the coefficients of each target that are not shrunk, and that Y is
+    already rid of. A ValueError says that all features are the same.
     """
     mean_value = float(scatter.values.mean())
     if not mean_value > 0:
@@ -168,15 +151,8 @@ def shrunk_towards(sums: FeatureSums, start: LinearHead) -> tuple[LinearHead, fl
     others have. A large r leaves ``start``; 0 gives the least squares of the images alone. If the
     logits say nothing of the images (a ≤ 0), ``start`` itself is returned, and infinity.
 
-    Parameters
-    ----------
-    start : LinearHead
-        Of the classes that ``sums`` has images of.
-
-    Raises
-    ------
-    ValueError
-        If all features are the same.
+    ``start`` is of the classes that ``sums`` has images of. A ValueError says that all features are
+    the same.
     """
     images, classes = sums.images, len(sums.counts)
     moment, every = sums.moment.double(), sums.sums.double().sum(0, keepdim=True)

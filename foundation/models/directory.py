@@ -4,14 +4,12 @@ The three files are those of a Hugging Face model repository. Weights are safete
 model that somebody else made runs none of his code.
 """
 
-from __future__ import annotations
-
 import json
 import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
@@ -77,7 +75,7 @@ class ModelDescription:
         return {"format": FORMAT, **asdict(self)}
 
     @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> ModelDescription:
+    def from_json(cls, values: Mapping[str, Any]) -> Self:
         """Read what :meth:`to_json` returned.
 
         A KeyError, TypeError or ValueError says that a value is missing or of another kind.

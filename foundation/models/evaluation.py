@@ -12,10 +12,9 @@ from torch import Tensor, nn
 
 from foundation.scores import Outcomes
 
-from .classifier import Classifier
+from .classifier import Classifier, head_name
 from .device import device_of
 from .freezing import KeptFeatures, Store
-from .head import head_name
 
 if TYPE_CHECKING:
     from foundation.data import ImageData, Normalization

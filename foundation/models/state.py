@@ -7,11 +7,10 @@
 3. *Integer buffers* (``num_batches_tracked``): counters; they keep their dtype.
 """
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Self
 
 import torch
 from torch import Tensor, nn
@@ -36,7 +35,7 @@ class StateLayout:
     batch_norm: bool = False
 
     @classmethod
-    def of(cls, model: nn.Module) -> StateLayout:
+    def of(cls, model: nn.Module) -> Self:
         """Read the layout from a model."""
         trained = {
             name: parameter.requires_grad
@@ -138,8 +137,6 @@ def interpolated(start: Mapping[str, Tensor], end: Mapping[str, Tensor], step: f
     as in between a mean of two is formed. What is not floating point is that of ``end`` except at
     0.
     """
-    if not 0.0 <= step <= 1.0:
-        raise ValueError(f"step = {step:g}: must be from 0 to 1")
     if step in (0.0, 1.0):
         return {name: value.clone() for name, value in (end if step else start).items()}
     return {

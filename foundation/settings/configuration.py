@@ -6,19 +6,17 @@ are parsed and checked once, into frozen dataclasses; an unknown key, a wrong ty
 impossible value stops the run before any work.
 """
 
-from __future__ import annotations
-
 import importlib
 import json
-import logging
 import pkgutil
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import Field, dataclass, fields, replace
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
 
+from foundation.errors import log
 from foundation.members import Family
 from foundation.wording import counted, meant, names_in, unknown
 
@@ -40,9 +38,6 @@ SomeSection = TypeVar("SomeSection", bound=Section)
 #: The stages of a run, in their order (the four scripts of the original project).
 STAGES = ("train", "generate", "distil", "compete")
 
-
-log = logging.getLogger("flwr.fedf2dg")
-
 #: Keys of the release before, by the name they had.
 _RENAMED = {"hook": "post-training"}
 
@@ -63,12 +58,11 @@ class RunConfiguration(PostTrainingKeys, FederatedDataKeys, FederatedTrainingKey
         maximum=2**31 - 1,
         original="init_seed",
     )
-    evaluation: str = key(
+    evaluation: Literal["auto", "server", "clients", "both"] = key(
         "auto",
         "Who measures the accuracies that are reported: server (on its test images), clients (on "
         "their held-out images), both; auto: the server where it has test images, else clients. "
         "With clients, no image of a folder is held out for the server.",
-        choices=("auto", "server", "clients", "both"),
         binds="run",
     )
     evaluation_every: int = key(
@@ -131,7 +125,7 @@ class RunConfiguration(PostTrainingKeys, FederatedDataKeys, FederatedTrainingKey
     sections: tuple[Section, ...] = ()
 
     @classmethod
-    def parse(cls, values: Mapping[str, Any]) -> RunConfiguration:
+    def parse(cls, values: Mapping[str, Any]) -> Self:
         """Build a configuration from flat or nested keys; absent ones keep their defaults.
 
         A ConfigurationError names an unknown key, a wrong type, and a value that is out of range,
@@ -166,7 +160,7 @@ class RunConfiguration(PostTrainingKeys, FederatedDataKeys, FederatedTrainingKey
         """Return the section of a strategy or method; that of a user's own by its class, too."""
         return section_in(self.sections, kind)
 
-    def with_section(self, changed: Section) -> RunConfiguration:
+    def with_section(self, changed: Section) -> Self:
         """Return the configuration with another section in the place of one of its class."""
         others = (one for one in self.sections if type(one) is not type(changed))
         return replace(self, sections=(*others, changed))
@@ -309,7 +303,7 @@ class RunConfiguration(PostTrainingKeys, FederatedDataKeys, FederatedTrainingKey
         return tuple(dict.fromkeys(names_in(self.sinks.replace("+", ","))))
 
     @property
-    def data_set(self) -> DataSet:
+    def data_set(self) -> "DataSet":
         """The images of the run."""
         from foundation.data import DataSet  # with torch, which a refused key need not wait for
 
@@ -323,7 +317,7 @@ class RunConfiguration(PostTrainingKeys, FederatedDataKeys, FederatedTrainingKey
         )
 
     @property
-    def division(self) -> Division:
+    def division(self) -> "Division":
         """The training images, divided over simulated clients."""
         from foundation.data import Division
 
@@ -359,7 +353,7 @@ class RunConfiguration(PostTrainingKeys, FederatedDataKeys, FederatedTrainingKey
             return "none"
         return super().post_training_for(image_size)
 
-    def with_mu_at(self, server_round: int) -> RunConfiguration:
+    def with_mu_at(self, server_round: int) -> Self:
         """Return the configuration with the weights μ that FedProx and MOON have in a round."""
         factor = self._factor("mu", server_round)
         if factor == 1.0:

@@ -1,12 +1,10 @@
 """The sections ``generation`` and ``competition``: inversions of two kinds, how many, and where."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
-from .declaration import ConfigurationError, Section, key, setting
+from .declaration import Section, key, setting
 
 #: corrected: as the papers define it. reference: as the published program computes it.
 Form = Literal["corrected", "reference"]
@@ -38,10 +36,7 @@ class InversionSettings(Section, binds="generate"):
         "cosine",
         "The step size over the iterations: constant (the original), or falling to 0 along half a "
         "cosine, which allows large first steps and needs a fraction of the iterations.",
-        choices=get_args(Schedule),
     )
-    # Both published CIFAR-10 programs use these; (0.5, 0.9) is of DeepInversion's for ImageNet.
-    betas: tuple[float, float] = setting((0.9, 0.999), "Adam's decay rates, two numbers in [0, 1).")
     tv_weight: float = key(
         1e-3, "Weight of the total variation.", symbol="a_tv", minimum=0.0, original="di_var_scale"
     )
@@ -60,7 +55,6 @@ class InversionSettings(Section, binds="generate"):
         "How that distance adds up the layers: absolute (the paper), or relative, each in the unit "
         "of its own statistics, for encoders whose layers differ by orders of magnitude, such as "
         "efficientnet_lite0.",
-        choices=get_args(BNDistance),
     )
     competition_weight: float = key(
         0.0,
@@ -69,13 +63,9 @@ class InversionSettings(Section, binds="generate"):
         minimum=0.0,
         original="cig_scale",
     )
-    competition_temperature: float = setting(
-        3.0, "Temperature of the predictions that are compared.", above=0.0
-    )
     form: Form = key(
         "corrected",
         "The objective: corrected, or as the reference implementation writes it.",
-        choices=FORMS,
     )
     jitter: int | None = setting(
         None, "Largest roll of the images.", kind=int, unit="pixels", minimum=0
@@ -84,21 +74,13 @@ class InversionSettings(Section, binds="generate"):
         "auto",
         "Type of convolutions and matrix products; statistics, losses and images stay in float32. "
         "auto: bfloat16 on hardware that multiplies it, where the model is large enough to gain.",
-        choices=get_args(Precision),
     )
     compile: Compile = key(
         "auto",
         "Whether the objective is compiled (on a GPU with CUDA graphs). auto: where the work "
         "outweighs the compilation. Without a compiler it goes on uncompiled, and says so.",
-        choices=get_args(Compile),
         binds="run",
     )
-
-    def __post_init__(self) -> None:
-        """Refuse values no inversion can run with."""
-        super().__post_init__()
-        if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
-            raise ConfigurationError(f"betas = {self.betas!r} must be two numbers in [0, 1)")
 
     def learning_rate_at(self, iteration: int) -> float:
         """Learning rate of an iteration, counted from 1."""
@@ -150,11 +132,10 @@ class GenerationSettings(InversionSettings):
         "Which classes images are made for. principle: each client's own label distribution (the "
         "paper), which makes few images of rare classes, or none. balanced: as many of every "
         "class, each shared out over the clients by how many images of it they hold.",
-        choices=get_args(Labels),
     )
-    place: Place = key("server", "Where local models are inverted.", choices=get_args(Place))
+    place: Place = key("server", "Where local models are inverted.")
 
-    def of_kind(self, kind: str, competition: CompetitionSettings) -> InversionSettings:
+    def of_kind(self, kind: str, competition: "CompetitionSettings") -> InversionSettings:
         """Return what a "common" inversion is told, or a "hard" one, whose weight is another."""
         return replace(self, competition_weight=competition.weight) if kind == "hard" else self
 
@@ -184,5 +165,4 @@ class CompetitionSettings(Section, binds="compete"):
         "every",
         "Train a federated round from the distilled model before every repetition (the paper's "
         "figure), or only before the first (what the reference implementation does).",
-        choices=get_args(Retrain),
     )

@@ -6,11 +6,9 @@ training images say, one message from each, or, where nobody can answer, from ps
 their local models.
 """
 
-from __future__ import annotations
-
 from torch import nn
 
-from foundation.models.head import head_name
+from foundation.models.classifier import head_name
 from foundation.settings.calibration import BY_CLASS
 
 from ..method import LARGEST_ANSWER, Method, Settings

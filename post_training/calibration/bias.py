@@ -4,15 +4,13 @@ C is the number of classes, z(x) are the logits of the model that is calibrated,
 to its head's bias. A class of which there are no images keeps its bias: nothing is known of it.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 
 from foundation.events.family import Calibrated
 from foundation.models import State
+from foundation.models.classifier import add_to_bias, head_name
 from foundation.models.evaluation import predicted_logits
-from foundation.models.head import add_to_bias, head_name
 from questions.class_statistics import StatisticsRequest
 
 from ..method import NoAnswer, Settings

@@ -5,8 +5,6 @@ the images of class c whose features were added up, s_c their sum. Sums alone ar
 what comes of clients is what comes of all their images in one place.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import torch

@@ -1,7 +1,5 @@
 """The search for an image with given features finds it where features determine it."""
 
-from __future__ import annotations
-
 import torch
 
 from benchmarks.class_mean import image_of, likeness

@@ -1,7 +1,5 @@
 """The GPU kit comes to its end on a machine that has none, and without Flower."""
 
-from __future__ import annotations
-
 import argparse
 import json
 import os

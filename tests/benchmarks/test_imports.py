@@ -1,7 +1,5 @@
 """Benchmarks are rarely run, so a name that moved shows here first."""
 
-from __future__ import annotations
-
 import importlib
 from pathlib import Path
 

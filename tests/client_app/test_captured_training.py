@@ -4,8 +4,6 @@ Without a GPU, ``tests/fake_graphs.py`` records. With one, or ``FEDF2DG_TEST_DEV
 graphs do. Needs no Flower: ``pytest --noconftest``.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Sequence
 from typing import Any

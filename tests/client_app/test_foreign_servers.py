@@ -1,7 +1,5 @@
 """This client under a server that knows nothing of it: Flower's plain strategies."""
 
-from __future__ import annotations
-
 import logging
 
 import pytest

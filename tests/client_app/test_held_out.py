@@ -1,7 +1,5 @@
 """Held-out images judge models, and nothing else of a client ever sees them."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import numpy as np

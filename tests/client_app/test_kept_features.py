@@ -1,7 +1,5 @@
 """A frozen encoder is run once over a client's images, and everything comes out as without that."""
 
-from __future__ import annotations
-
 import copy
 
 import numpy as np

@@ -1,7 +1,5 @@
 """The one local loop: steps, loss, hooks, and the losses it offers."""
 
-from __future__ import annotations
-
 import math
 from itertools import repeat
 

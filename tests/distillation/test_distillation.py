@@ -184,21 +184,6 @@ def test_impossible_settings_are_refused_by_name(name: str, value: object) -> No
         DistillationSettings(**{name: value})
 
 
-def test_without_momentum_the_form_of_nesterov_changes_nothing() -> None:
-    images, logits = torch.randn(20, 1, 8, 8), torch.randn(20, 3)
-    first, second = (
-        distil(
-            small_model(3),
-            images,
-            logits,
-            DistillationSettings(momentum=0.0, nesterov=nesterov, epochs=2),
-            seed=1,
-        )
-        for nesterov in (True, False)
-    )
-    assert same_state(first.model, second.model)
-
-
 @pytest.mark.parametrize("statistics", ["frozen", "update"])
 @pytest.mark.parametrize(
     ("layers", "moving"),

@@ -1,7 +1,5 @@
 """A student that learns batch by batch."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 

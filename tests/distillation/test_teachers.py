@@ -1,7 +1,5 @@
 """Teachers against what they are by definition: limits, Bayes' rule, and probabilities."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 

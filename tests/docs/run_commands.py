@@ -3,8 +3,6 @@
 Started in a copy of the app with a JSON file of command lines; ends at the first that fails.
 """
 
-from __future__ import annotations
-
 import json
 import runpy
 import sys

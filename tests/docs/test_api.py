@@ -1,7 +1,5 @@
 """The pages that are made of the docstrings."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys

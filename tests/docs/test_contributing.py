@@ -1,7 +1,5 @@
 """The pages for contributors name what there is; the API reference has a page for every room."""
 
-from __future__ import annotations
-
 import re
 import tomllib
 import warnings

@@ -1,7 +1,5 @@
 """The pages are honest: links lead somewhere, commands are understood, and examples work."""
 
-from __future__ import annotations
-
 import json
 import os
 import re
@@ -18,7 +16,7 @@ from PIL import Image
 
 from fedf2dg import cli
 from fedf2dg.compare import read_plan
-from fedf2dg.deployment.example_sites import write_example_sites
+from fedf2dg.starters import write_example_sites
 from foundation.settings.configuration import key_table
 from server_app import preflight
 from tests.docs import pages

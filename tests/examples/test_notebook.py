@@ -1,7 +1,5 @@
 """The notebooks run from top to bottom, and show what they say."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from types import ModuleType

@@ -1,7 +1,5 @@
 """The command: exit statuses, and one readable line instead of a traceback."""
 
-from __future__ import annotations
-
 import json
 import os
 import signal

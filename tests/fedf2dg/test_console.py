@@ -1,7 +1,5 @@
 """However a command ends, its user reads a line, and no traceback of somebody else's fault."""
 
-from __future__ import annotations
-
 import errno
 import io
 import logging

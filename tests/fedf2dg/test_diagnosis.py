@@ -1,7 +1,5 @@
 """The diagnosis of a run: its figures against what they are by definition, and what is refused."""
 
-from __future__ import annotations
-
 import json
 import shutil
 

@@ -1,7 +1,5 @@
 """Both engines run the same app: every strategy in this process, and the real thing through Ray."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any
@@ -9,7 +7,7 @@ from typing import Any
 import pytest
 
 from fedf2dg import cli
-from fedf2dg.deployment.example_sites import write_folders
+from fedf2dg.starters import write_folders
 from foundation.data import DataSet
 
 TINY = {
@@ -115,7 +113,7 @@ def test_processes_change_nothing_but_the_time(tmp_path):
 def test_a_client_that_raises_or_takes_its_process_along_is_one_client_lost():
     from flwr.app import Message, RecordDict
 
-    from fedf2dg.simulation.parallel_grid import ParallelGrid
+    from fedf2dg.simulation.local_grid import ParallelGrid
     from foundation.processes import Workers
 
     with Workers(2) as workers:
@@ -144,7 +142,7 @@ def test_a_client_that_raises_or_takes_its_process_along_is_one_client_lost():
 def test_a_client_that_hangs_is_lost_after_round_timeout_and_named():
     from flwr.app import Message, RecordDict
 
-    from fedf2dg.simulation.parallel_grid import ParallelGrid
+    from fedf2dg.simulation.local_grid import ParallelGrid
     from foundation.messages.exchange import exchange
     from foundation.processes import Workers
 

@@ -1,7 +1,5 @@
 """What costs nothing loads nothing: help and refusals come before torch and Flower."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 from pathlib import Path

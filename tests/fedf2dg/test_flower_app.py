@@ -1,7 +1,5 @@
 """KeepLocalModels around Flower's strategies, and the example app that uses it."""
 
-from __future__ import annotations
-
 import importlib
 import random
 import sys

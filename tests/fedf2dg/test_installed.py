@@ -1,7 +1,5 @@
 """The wheel, installed outside of any checkout, beside files of a user's that have common names."""
 
-from __future__ import annotations
-
 import json
 import os
 import subprocess
@@ -115,7 +113,7 @@ IN_PROCESS = """
 from flwr.app import Context
 import fedf2dg
 import client_app, server_app
-from foundation.imports import HiddenPackage
+from foundation.members import HiddenPackage
 try:
     fedf2dg.simulate
 except HiddenPackage as error:

@@ -1,7 +1,5 @@
 """Photographs of many sizes, from their folder to the end of a run."""
 
-from __future__ import annotations
-
 import io
 import json
 from pathlib import Path

@@ -1,7 +1,5 @@
 """``from fedf2dg import simulate``: a configuration in, a summary out."""
 
-from __future__ import annotations
-
 import io
 import json
 import logging

@@ -1,7 +1,5 @@
 """Steps are recorded after their warm-up, once for each shape, and replayed in order."""
 
-from __future__ import annotations
-
 import logging
 import random
 

@@ -1,7 +1,5 @@
 """Expected errors know their exit status, and are one line of a log; defects keep a traceback."""
 
-from __future__ import annotations
-
 import logging
 import pickle
 

@@ -1,7 +1,5 @@
 """Members of a family: ours by name, an installed package's by name, anybody's as module:name."""
 
-from __future__ import annotations
-
 import ast
 import logging
 import sys

@@ -1,7 +1,5 @@
 """Figures against scikit-learn's on the single predictions, and what their intervals cover."""
 
-from __future__ import annotations
-
 import json
 import math
 import warnings

@@ -12,6 +12,7 @@ from torch import nn
 from generation import (
     InversionSettings,
     PseudoData,
+    UninvertibleModel,
     budgets,
     class_balanced,
     draw_labels,
@@ -85,7 +86,6 @@ def test_rare_labels_come_with_their_probability() -> None:
         lambda: shares([]),
         lambda: shares([0, 0]),
         lambda: shares([1, -1]),
-        lambda: budgets(-1, [1]),
         lambda: budgets(5, [1, 2], [0.1]),
         lambda: quality([math.inf]),
         lambda: draw_labels(-1, [1], 0),
@@ -145,6 +145,25 @@ def test_generation_of_one_client_does_not_depend_on_the_others() -> None:
         ).data
 
     assert torch.equal(run(0).images, run(6).images[6:])
+
+
+def test_models_that_cannot_be_inverted_go_by_their_clients_names() -> None:
+    def broken(client: int) -> nn.Module:
+        model = tiny_model(client)
+        model[0].weight.data[0] = math.nan
+        return model
+
+    with pytest.raises(UninvertibleModel, match=r"inverted\. north: .*; client 1: "):
+        generate(
+            broken,
+            budgets={0: 2, 1: 2},
+            label_counts=None,
+            image_shape=(1, 4, 4),
+            settings=InversionSettings(iterations=3),
+            classes=3,
+            seed=4,
+            names={0: "north", 1: "client 1"},
+        )
 
 
 def test_generation_of_nothing() -> None:

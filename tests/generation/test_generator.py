@@ -1,7 +1,5 @@
 """The generator's images, and the losses it is trained for, against their definitions."""
 
-from __future__ import annotations
-
 import math
 
 import pytest
@@ -11,15 +9,17 @@ from torch.nn import functional as F
 from foundation.models import build
 from foundation.models.classifier import Ensemble
 from generation import InversionError
-from generation.generator import NOISE, Generator
-from generation.generator_losses import (
+from generation.generator import (
+    NOISE,
+    Generator,
+    Synthesis,
+    Terms,
     class_weighted_losses,
     disagreement,
     hard_sample_weights,
     similarity,
 )
 from generation.objective import jensen_shannon
-from generation.synthesis import Synthesis, Terms
 
 
 @pytest.fixture

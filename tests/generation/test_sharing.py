@@ -1,7 +1,5 @@
 """Generation shared out over processes: the same images, the same errors."""
 
-from __future__ import annotations
-
 from contextlib import nullcontext
 
 import pytest

@@ -1,7 +1,5 @@
 """A federation of plain states: random local models, and nobody to ask."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 

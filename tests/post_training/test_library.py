@@ -1,7 +1,5 @@
 """post_train on plain state dictionaries of somebody else's model."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 

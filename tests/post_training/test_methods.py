@@ -1,7 +1,5 @@
 """Every method of the folder runs without a federation, and finds the files of its peers."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 

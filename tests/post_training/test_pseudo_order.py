@@ -1,7 +1,5 @@
 """Which images are ordered, by the paper's rule and balanced over classes."""
 
-from __future__ import annotations
-
 import torch
 
 from foundation.settings.configuration import RunConfiguration

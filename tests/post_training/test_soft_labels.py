@@ -1,7 +1,5 @@
 """Which models teach, with what taken out, from the label counts that are known."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from torch import nn
@@ -11,8 +9,8 @@ from foundation.models import build, cpu_state
 from foundation.settings.configuration import RunConfiguration
 from generation import PseudoData
 from post_training import Settings, methods
+from post_training.fedf2dg import soft_labels
 from post_training.library import TrainedModels
-from post_training.soft_labels import soft_labels
 from post_training.trained import Inputs
 
 CLIENTS = (2, 5, 7)

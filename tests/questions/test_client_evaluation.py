@@ -1,7 +1,5 @@
 """The clients evaluate candidates: exactly what an evaluation of their images in one place says."""
 
-from __future__ import annotations
-
 import random
 
 import numpy as np
@@ -50,10 +48,10 @@ class Federation:
         }
         self.candidates = EvaluationRequest(base, target, STEPS)
 
-    def evaluate(self):
+    def evaluate(self, request=None):
         return ask(
             self.grid,
-            self.candidates,
+            request or self.candidates,
             self.participants,
             agreement=self.agreement,
             timeout=60.0,
@@ -75,6 +73,17 @@ def federation():
 @pytest.fixture(scope="module")
 def found(federation):
     return federation.evaluate()
+
+
+def test_an_answer_that_does_not_fit_the_others_is_among_the_failures(federation):
+    class Doubtful(EvaluationRequest):
+        def outliers(self, answers):
+            return {client: "too good" for client in answers if client == 2}
+
+    one = federation.candidates
+    answers = federation.evaluate(Doubtful(one.base, one.target, STEPS))
+    assert sorted(answers.valid) == [0, 1, 3]
+    assert answers.who_failed == "client 2: too good"
 
 
 def test_agrees_exactly_with_an_evaluation_of_the_same_images(federation, found):

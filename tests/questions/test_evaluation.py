@@ -1,7 +1,5 @@
 """Scores of held-out images: counted by hand, and refused where they cannot be."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import torch

@@ -1,7 +1,5 @@
 """Many heads, judged in one message: counted by hand, and refused where they cannot be."""
 
-from __future__ import annotations
-
 from types import SimpleNamespace
 
 import numpy as np

@@ -1,7 +1,5 @@
 """A site's own model is the one of strategy=local, and of it nothing but counts is told."""
 
-from __future__ import annotations
-
 from functools import partial
 
 import numpy as np

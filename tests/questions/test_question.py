@@ -1,7 +1,5 @@
 """The family: every question is found, both halves belong together, and no method needs Flower."""
 
-from __future__ import annotations
-
 import importlib
 import subprocess
 import sys

@@ -1,7 +1,5 @@
 """Whole runs at a tiny size, in this process."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable
 from pathlib import Path

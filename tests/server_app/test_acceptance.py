@@ -1,7 +1,5 @@
 """What a run keeps: the judgement as a step of its own, its record, and judges that fail."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import pytest

@@ -1,7 +1,5 @@
 """acceptance-metric in whole runs: what is asked, what is told, and what is refused."""
 
-from __future__ import annotations
-
 import pytest
 
 from foundation.scores import METRICS

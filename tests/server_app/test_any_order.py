@@ -1,7 +1,5 @@
 """Fifty clients that are asked and answer in any order give the same run, bit for bit."""
 
-from __future__ import annotations
-
 import random
 
 import pytest

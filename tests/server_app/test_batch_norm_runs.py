@@ -1,7 +1,5 @@
 """Whole runs with BatchNorm statistics that the clients measure, or leave alone."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 

@@ -1,7 +1,5 @@
 """A client that answers nonsense is dropped with a warning that names it; the rest goes on."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import torch

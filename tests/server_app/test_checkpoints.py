@@ -1,7 +1,5 @@
 """Checkpoints appear whole or not at all, and only those that are needed stay."""
 
-from __future__ import annotations
-
 import json
 
 import pytest

@@ -1,7 +1,5 @@
 """Generation on the clients: the same images, no label counts sent, and nothing trusted."""
 
-from __future__ import annotations
-
 import math
 from functools import partial
 

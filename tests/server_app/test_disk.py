@@ -1,7 +1,5 @@
 """A run on a disk that fills up, or is closed, says what is saved and can go on."""
 
-from __future__ import annotations
-
 import errno
 import logging
 import os

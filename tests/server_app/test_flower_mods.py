@@ -1,7 +1,5 @@
 """Which of Flower's mods work with which strategy: the table of docs/security.md, tried out."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import pytest

@@ -1,7 +1,5 @@
 """A run that starts from given weights, and trains a part of them."""
 
-from __future__ import annotations
-
 import json
 import logging
 import shutil

@@ -80,6 +80,12 @@ def test_one_that_is_replaced_is_told_with_its_client(images: Path) -> None:
         require_same_data(before, described(images))
 
 
+def test_a_site_goes_by_its_name() -> None:
+    before, now = {"train": ["1", "2", "3"]}, {"train": ["1", "4", "5"]}
+    with pytest.raises(CheckpointError, match="what south, west trained on"):
+        require_same_data(before, now, ["north", "south", "west"])
+
+
 def test_other_numbers_are_told_as_numbers(images: Path) -> None:
     before = described(images)
     (images / "train" / "a" / "000.png").unlink()

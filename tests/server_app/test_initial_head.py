@@ -1,7 +1,5 @@
 """A run that starts with a head in closed form, and spares trained features."""
 
-from __future__ import annotations
-
 import copy
 import json
 

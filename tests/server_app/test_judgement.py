@@ -1,7 +1,5 @@
 """The judgement of candidates: their errors, the rule, and what it says."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Every run leaves the model that it kept, with a card that says how good it is."""
 
-from __future__ import annotations
-
 import json
 
 import pytest

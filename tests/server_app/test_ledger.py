@@ -1,7 +1,5 @@
 """The run's ledger: sums that survive a resume, and a checkpoint that cannot be read is refused."""
 
-from __future__ import annotations
-
 import json
 import time
 from dataclasses import asdict

@@ -1,7 +1,5 @@
 """Who measures a run's models: the server's test set, the clients, both, or nobody."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -9,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fedf2dg.deployment.example_sites import write_folders
 from fedf2dg.report import terminal_table, write_report
+from fedf2dg.starters import write_folders
 from foundation.data import DataSet
 from foundation.events.reading import from_json
 from foundation.messages.participants import Participant
@@ -151,7 +149,7 @@ def test_clients_without_an_image_to_judge_with_are_named_before_any_work(app_lo
     _warn_of_judges(RunConfiguration.parse({}), participants, "server")
     (said,) = [record.getMessage() for record in app_log.records]
     assert said.startswith("no image is held out by site 0, site 1, ")
-    assert said.endswith("site 9 and 3 others: nothing is measured or judged there")
+    assert said.endswith("site 9 and 3 more: nothing is measured or judged there")
 
 
 def test_where_nothing_is_measured_no_number_is_written(untested_run) -> None:

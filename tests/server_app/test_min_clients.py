@@ -1,7 +1,5 @@
 """Some sites suffice to start; who comes later, and who is lost, is called by its name."""
 
-from __future__ import annotations
-
 import json
 import logging
 from pathlib import Path
@@ -11,9 +9,9 @@ import pytest
 from flwr.app import Context, Message, RecordDict
 
 from client_app.app import app as client_app
-from fedf2dg.deployment.example_sites import write_example_sites
 from fedf2dg.report import RunRecord
 from fedf2dg.simulation.local_grid import LocalGrid
+from fedf2dg.starters import write_example_sites
 from foundation.settings.configuration import ConfigurationError, RunConfiguration
 from server_app import preflight
 from server_app.run import run

@@ -1,7 +1,5 @@
 """baseline=local in whole runs: what joining gained, in the summary, whoever was interrupted."""
 
-from __future__ import annotations
-
 import pytest
 
 from foundation.settings.configuration import ConfigurationError
@@ -55,10 +53,21 @@ def test_interrupted_it_is_asked_again_and_not_twice(tiny_run, tmp_path, monkeyp
     assert later.summary() == whole.summary()
 
 
+def test_a_resumed_run_tells_none_that_is_unwanted_or_of_an_earlier_model(tiny_run, tmp_path):
+    keys = {**KEYS, "num_server_rounds": 1}
+    once = tiny_run("run", **keys).summary()["own_models"]
+    again = {"resume_from": str(tmp_path / "run"), "output_dir": str(tmp_path / "run")}
+    grown = tiny_run("run", **{**keys, **again, "num_server_rounds": 2})
+    assert [told["rounds"] for told in grown.events("own_models")] == [2]
+    assert grown.summary()["own_models"]["rounds"] == 2 and once["rounds"] == 1
+    without = tiny_run("run", **{**keys, **again, "num_server_rounds": 2, "baseline": "none"})
+    assert without.summary()["own_models"] is None and not without.events("own_models")
+
+
 @pytest.mark.parametrize(
     ("keys", "match"),
     [
-        ({"strategy": "local"}, "no global model to hold against"),
+        ({"strategy": "local"}, "no global model: leave baseline"),
         ({"validation-share": 0.0}, "validation-share above 0"),
     ],
 )

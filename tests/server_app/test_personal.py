@@ -1,7 +1,5 @@
 """Whole runs in which sites keep a part of the model for themselves."""
 
-from __future__ import annotations
-
 import json
 
 import pytest

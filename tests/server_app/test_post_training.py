@@ -1,7 +1,5 @@
 """The key post-training: named, switched off, several in a row, or a file of one's own."""
 
-from __future__ import annotations
-
 import json
 import sys
 

@@ -1,7 +1,5 @@
 """What clients could not train on is refused before any work, in words of this product."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -1,11 +1,9 @@
 """Whole runs whose training is differentially private."""
 
-from __future__ import annotations
-
 import pytest
 
 from foundation.settings.configuration import ConfigurationError
-from strategies.accountant import epsilon_of
+from strategies.privacy import epsilon_of
 
 PRIVATE = {
     "strategy": "fedavg",

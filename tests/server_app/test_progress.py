@@ -1,7 +1,5 @@
 """Progress is a log line, not too often, never more than ten seconds apart, and one at the end."""
 
-from __future__ import annotations
-
 import re
 
 import pytest

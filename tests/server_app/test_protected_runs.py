@@ -1,7 +1,5 @@
 """Whole runs with noised label counts, and with a model that stops making sense."""
 
-from __future__ import annotations
-
 import math
 import threading
 from dataclasses import replace
@@ -114,7 +112,7 @@ def test_runs_that_start_from_the_same_one_at_once_all_do(tiny_run, tmp_path, mo
 
 
 def test_the_example_sites_are_clients_of_a_simulation(tmp_path) -> None:
-    from fedf2dg.deployment.example_sites import write_example_sites
+    from fedf2dg.starters import write_example_sites
     from foundation.data import PartitionError
     from foundation.settings.configuration import ConfigurationError
     from server_app import preflight
@@ -130,7 +128,7 @@ def test_the_example_sites_are_clients_of_a_simulation(tmp_path) -> None:
 
 
 def test_a_run_of_sites_keeps_their_names(tiny_run, tmp_path) -> None:
-    from fedf2dg.deployment.example_sites import write_example_sites
+    from fedf2dg.starters import write_example_sites
 
     write_example_sites(tmp_path / "sites")
     run = tiny_run(

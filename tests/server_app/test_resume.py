@@ -1,7 +1,5 @@
 """A run that is killed at any moment goes on to bitwise the same result."""
 
-from __future__ import annotations
-
 import json
 import os
 import random

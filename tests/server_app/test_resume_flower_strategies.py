@@ -1,7 +1,5 @@
 """A run under one of Flower's strategies is killed, and goes on to bitwise the same model."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 

@@ -1,7 +1,5 @@
 """Clients that go and come back: their places, and how long they are waited for."""
 
-from __future__ import annotations
-
 import json
 import time
 from dataclasses import replace

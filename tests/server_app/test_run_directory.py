@@ -1,7 +1,5 @@
 """The directory of a run: runs that start together never share one."""
 
-from __future__ import annotations
-
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 

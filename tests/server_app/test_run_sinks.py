@@ -1,7 +1,5 @@
 """A run tells its sinks all that it measures, and tells it again when it is resumed."""
 
-from __future__ import annotations
-
 import csv
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Real sites with files of their own, and a server that has no image at all."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -13,8 +11,8 @@ import torch
 from flwr.app import Context, RecordDict
 
 from client_app.app import app as client_app
-from fedf2dg.deployment.example_sites import write_example_sites
 from fedf2dg.simulation.local_grid import LocalGrid
+from fedf2dg.starters import write_example_sites
 from foundation.data import DataError, site_data
 from foundation.data.agreement import announced, parsed_shape
 from foundation.models import read_model

@@ -1,7 +1,5 @@
 """Train, generate, distil and compete on their own, as the original's four scripts were."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 

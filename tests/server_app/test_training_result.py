@@ -1,13 +1,11 @@
 """What training ends with: early, with the best round, or with an average the clients prefer."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from safetensors.torch import load_file
 
 from foundation.models import StateLayout
-from foundation.models.running_average import RunningAverage
+from foundation.models.aggregation import RunningAverage
 from foundation.scores import Gain
 from foundation.settings.configuration import ConfigurationError
 from server_app import preflight
@@ -161,7 +159,7 @@ def test_a_window_is_as_large_as_its_models():
     ("keys", "said"),
     [
         ({"patience": 2, "validation-share": 0.0}, "patience = 2 needs a validation-share"),
-        ({"strategy": "local", "patience": 2}, "'local' has no global model to choose"),
+        ({"strategy": "local", "patience": 2}, "'local' has no global model: leave patience = 2"),
         ({"strategy": "local", "global-average": "window"}, "'window'"),
     ],
 )

@@ -1,7 +1,5 @@
 """A client that fails at every question but training is left out by name; all ways are the same."""
 
-from __future__ import annotations
-
 import torch
 from flwr.app import Error, Message, RecordDict
 

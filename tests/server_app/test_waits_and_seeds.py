@@ -1,7 +1,5 @@
 """Promises of the documentation: every wait ends, and every use of the seed has its own numbers."""
 
-from __future__ import annotations
-
 import sys
 from collections import defaultdict
 from typing import Any

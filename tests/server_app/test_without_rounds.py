@@ -1,7 +1,5 @@
 """A federation of one message: no rounds, sums of features, a head, and a judgement."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from safetensors.torch import load_file

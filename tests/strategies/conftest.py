@@ -1,7 +1,5 @@
 """What tests of strategies share."""
 
-from __future__ import annotations
-
 import gc
 
 import pytest

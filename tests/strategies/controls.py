@@ -1,7 +1,5 @@
 """What tests of strategies that remember something of every client measure."""
 
-from __future__ import annotations
-
 
 def error_to(run, target):
     """Return the largest distance of a weight from where it should be."""

@@ -1,13 +1,11 @@
 """ε and δ of noisy sums, against published values and against what they must be."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np
 import pytest
 
-from strategies.accountant import delta_of, epsilon_of
+from strategies.privacy import delta_of, epsilon_of
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,5 @@
 """The two baselines of every table: each client alone, and all data pooled."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 

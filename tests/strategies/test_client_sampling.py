@@ -1,7 +1,5 @@
 """Who is asked in a round depends on seed and round, on nothing else."""
 
-from __future__ import annotations
-
 import random
 
 import pytest

@@ -1,7 +1,5 @@
 """FedACG: Nesterov's recursion where one step is made, and its fixed point where several are."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 

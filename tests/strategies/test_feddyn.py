@@ -1,7 +1,5 @@
 """FedDyn: its fixed point is the minimum of the federated objective, and h = Σ p_i·h_i."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 

@@ -9,8 +9,6 @@ x - y_i = η‖a_i‖₁(g_i + λx) is exact with and without momentum, and FedN
 the weighted objective, whose minimiser is w* = -Σ p_i g_i/λ.
 """
 
-from __future__ import annotations
-
 from itertools import pairwise
 
 import pytest

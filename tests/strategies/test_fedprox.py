@@ -1,7 +1,5 @@
 """FedProx: the proximal gradient, its limits, and what it does to local steps."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 

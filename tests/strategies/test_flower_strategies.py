@@ -1,7 +1,5 @@
 """Flower's strategies as algorithms of this app: their formulas, and what stays the app's."""
 
-from __future__ import annotations
-
 import random
 import sys
 from types import SimpleNamespace

@@ -1,7 +1,5 @@
 """Parameters that are not trained, such as a pretrained encoder's, stay bit for bit."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from flwr.app import ArrayRecord

@@ -1,7 +1,5 @@
 """Local losses for label skew: their limits, their gradients, and what they compose with."""
 
-from __future__ import annotations
-
 import sys
 
 import pytest
@@ -253,13 +251,13 @@ def test_a_teacher_is_not_moved_by_training():
     model = network()
     loss = label_loss("not-true-distillation").loss(RunConfiguration.parse({}), SKEWED, model)
     images = torch.randn(6, 4)
-    before = loss._teacher(images)
+    before = loss.teacher(images)
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(1.0)
     model.train()
     model.embed(images)
-    assert torch.equal(loss._teacher(images), before)
+    assert torch.equal(loss.teacher(images), before)
 
 
 # ------------------------------------------------------------------------------------ composition

@@ -1,7 +1,5 @@
 """MOON: the loss, the frozen models, and the previous model as the server keeps it."""
 
-from __future__ import annotations
-
 import math
 
 import pytest

@@ -1,7 +1,5 @@
 """Adding a strategy is one new file: the snippet of the README, tested as written there."""
 
-from __future__ import annotations
-
 import sys
 
 import pytest

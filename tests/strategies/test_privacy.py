@@ -1,7 +1,5 @@
 """Training under Flower's wrappers: what is clipped, how large noise is, and what is refused."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np
@@ -11,8 +9,7 @@ from safetensors.torch import load_file, save_file
 
 from foundation.settings.configuration import ConfigurationError
 from server_app import preflight
-from strategies.accountant import epsilon_of
-from strategies.privacy import wrapper
+from strategies.privacy import epsilon_of, wrapper
 
 WIDTH, CLIENTS, NORM = 20_000, 4, 0.05
 

@@ -1,7 +1,5 @@
 """SCAFFOLD: its fixed point is the minimum of the federated objective, and c = Σ p_i·c_i."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from flwr.app import ArrayRecord, Error, Message

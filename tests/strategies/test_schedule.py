@@ -1,7 +1,5 @@
 """The step size over the rounds: the same on the server and its clients."""
 
-from __future__ import annotations
-
 import math
 from itertools import pairwise
 

@@ -1,7 +1,5 @@
 """A state is three things: parameters move, float buffers are averaged, counters keep counting."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from torch import nn

@@ -1,7 +1,5 @@
 """A client that says it made one step must not weigh a hundredfold."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 

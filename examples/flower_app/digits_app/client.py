@@ -1,7 +1,5 @@
 """The client half: train the model that came on the client's own data, and send it back."""
 
-from __future__ import annotations
-
 from flwr.app import ArrayRecord, Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 from torch import Tensor, nn

@@ -1,7 +1,5 @@
 """The server half: Flower's FedAvg, and what FedF²DG adds to it."""
 
-from __future__ import annotations
-
 import torch
 from flwr.app import ArrayRecord, Context
 from flwr.serverapp import Grid, ServerApp

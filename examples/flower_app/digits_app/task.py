@@ -1,7 +1,5 @@
 """The model, the data and the training of a plain Flower app."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import numpy as np

@@ -5,8 +5,6 @@ colour-blind readers and grey printers can tell apart; stages also differ in mar
 Nothing has a background, and in a page the ink follows the page's colours, light or dark.
 """
 
-from __future__ import annotations
-
 import io
 import re
 import threading

@@ -20,9 +20,9 @@ class _HubSet:
     """One data set of the hub: where it is, how its columns are called, what it looks like."""
 
     hub_id: str
-    image_column: str
-    label_column: str
     description: Description
+    image_column: str = "image"
+    label_column: str = "label"
     config: str | None = None
     test_split: str = "test"
 
@@ -34,18 +34,17 @@ def published(
     shape: tuple[int, int, int],
     normalization: Normalization,
     augmentation: str = "none",
-    *,
-    image_column: str = "image",
-    label_column: str = "label",
-    config: str | None = None,
-    test_split: str = "test",
+    **there: str,
 ) -> Source:
-    """Declare a data set of the hub, whose images have one `shape` (channels, height, width)."""
+    """Declare a data set of the hub, whose images have one `shape` (channels, height, width).
+
+    What is called otherwise `there` than elsewhere are fields of `_HubSet`.
+    """
     channels, height, width = shape
     description = Description(
         name, class_names, channels, (height, width), normalization, augmentation
     )
-    known = _HubSet(hub_id, image_column, label_column, description, config, test_split)
+    known = _HubSet(hub_id, description, **there)
     return Source(name, lambda data_dir, _: _open(known, data_dir), description)
 
 

@@ -285,10 +285,11 @@ class _File:
                 "names"
             )
         if labels.null_count:
-            row = int(np.flatnonzero(labels.is_null().to_numpy())[0])
-            raise DataError(f"{file.where(row)} has no label")
+            rows = np.flatnonzero(labels.is_null().to_numpy())
+            raise DataError(f"{file.where(int(rows[0]))} has no label{_such(rows)}")
         if file.holds_text and "" in (values := labels.to_pylist()):
-            raise DataError(f"{file.where(values.index(''))} has an empty label")
+            rows = np.flatnonzero([value == "" for value in values])
+            raise DataError(f"{file.where(int(rows[0]))} has an empty label{_such(rows)}")
         return file
 
     @property
@@ -328,7 +329,7 @@ class _File:
             row = int(unknown[0])
             raise DataError(
                 f"{self.where(row)} has label '{stored[labels[row]]}', which is not one of the "
-                f"classes {listed(names)}"
+                f"classes {listed(names)}{_such(unknown)}"
             )
         return numbered
 
@@ -337,23 +338,25 @@ class _File:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        row = 0
         with pq.ParquetFile(self.path) as opened:
             for batch in opened.iter_batches(_ROWS_AT_ONCE, columns=[self.image]):
                 column = batch.column(0)
                 for value in column.to_pylist():
-                    yield self._encoded(value, pa.types.is_struct(column.type), row)
-                    row += 1
+                    yield self._encoded(value, pa.types.is_struct(column.type))
 
-    def _encoded(self, value: Any, is_struct: bool, row: int) -> Encoded:
+    def _encoded(self, value: Any, is_struct: bool) -> Encoded:
+        """Return an image as it is stored; no bytes, which cannot be read, where there is none."""
         path = None
         if is_struct and value is not None:
             value, path = value.get("bytes"), value.get("path")
         if isinstance(value, bytes):
             return value
-        if path:
-            return self.path.parent / str(path)
-        raise DataError(f"{self.where(row)} has no image bytes in column '{self.image}'")
+        return self.path.parent / str(path) if path else b""
+
+
+def _such(rows: npt.NDArray[np.integer[Any]]) -> str:
+    """Name the rows that a sentence is true of, where it names the first of several."""
+    return f"; there are {len(rows):,} such rows: {listed(rows.tolist())}" if len(rows) > 1 else ""
 
 
 def _choose(schema: "pa.Schema", candidates: Sequence[str], what: str, file: Path) -> str:

@@ -1,7 +1,5 @@
 """Where a run's numbers and pictures go beside its directory: one file here for each place."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec

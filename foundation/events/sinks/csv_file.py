@@ -1,7 +1,5 @@
 """A table of all numbers: ``metrics.csv`` in the run's directory."""
 
-from __future__ import annotations
-
 import csv
 from collections.abc import Mapping
 from pathlib import Path

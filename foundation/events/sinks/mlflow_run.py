@@ -1,7 +1,5 @@
 """A run of MLflow; its own environment variables say where it is kept."""
 
-from __future__ import annotations
-
 import io
 import re
 from collections.abc import Mapping

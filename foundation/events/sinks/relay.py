@@ -1,7 +1,5 @@
 """Events of a run become numbers and pictures, the same for every sink."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any

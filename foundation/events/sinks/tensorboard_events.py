@@ -1,7 +1,5 @@
 """TensorBoard's event files, in ``tensorboard/`` in the run's directory."""
 
-from __future__ import annotations
-
 import io
 import json
 import shutil

@@ -1,7 +1,5 @@
 """A run of Weights & Biases; its own environment variables say where, and whether at all."""
 
-from __future__ import annotations
-
 import io
 from collections.abc import Mapping
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Plans read as the command reads them."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """What a comparison consists of, from its arguments and files."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,7 +7,7 @@ import pytest
 
 from fedf2dg.compare import Plan
 from fedf2dg.compare.comparison import _default_directory
-from fedf2dg.compare.sharing import share
+from fedf2dg.compare.plan import share
 from foundation.settings.configuration import ConfigurationError, RunConfiguration, read_toml
 from server_app import preflight
 

@@ -1,7 +1,5 @@
 """Comparisons of real, tiny runs: shared stages, resume, failures, what is written."""
 
-from __future__ import annotations
-
 import csv
 import json
 import os

@@ -1,13 +1,11 @@
 """A comparison that is given relative paths finds its own results."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest
 
 from fedf2dg.compare.comparison import compare
-from fedf2dg.deployment.example_sites import write_example_sites
+from fedf2dg.starters import write_example_sites
 
 
 def test_a_relative_data_directory_is_the_one_that_was_meant(

@@ -1,14 +1,12 @@
 """Published tables beside what their plans give today."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from fedf2dg.compare import Plan
-from fedf2dg.compare.reproduction import read_published, reproduction
+from fedf2dg.compare.comparison import read_published, reproduction
 from fedf2dg.compare.results import PENDING, CellResult, Results
 from foundation.settings.configuration import ConfigurationError
 

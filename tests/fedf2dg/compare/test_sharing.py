@@ -1,13 +1,11 @@
 """Cells share exactly the stages that their differing keys do not touch."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import pytest
 
 from fedf2dg.compare import Plan
-from fedf2dg.compare.sharing import identity, share
+from fedf2dg.compare.plan import identity, share
 from foundation.settings.configuration import STAGES
 
 ReadPlan = Callable[..., Plan]

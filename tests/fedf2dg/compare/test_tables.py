@@ -1,7 +1,5 @@
 """Tables and figures of made-up results against numbers worked out by hand."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -95,6 +93,19 @@ def test_accuracies(results: Results) -> None:
     assert _cells(table, 0)[:3] == ["fedavg", "3", "60.00 ± 10.00 %"]
     # moon competed under two seeds: 70 and 80
     assert _cells(table, 1)[4] == "75.00 ± 7.07 %"
+
+
+def test_gains_over_own_models_stand_beside_the_accuracies(results: Results) -> None:
+    assert "own models" not in _notes(results, "Test accuracy")
+    moons = [r for r in results.cells if r.cell.method.name == "moon"]
+    for result, gain in zip(moons, (0.01, 0.02, 0.03), strict=True):
+        result.figures["gain_over_own_models"] = gain  # type: ignore[index]
+    table = _table(results, "Test accuracy")
+    assert table.header[-1] == "over own models"
+    # 2 ± 4.3027 · 1 / √3; fedavg's runs were not compared
+    assert [_cells(table, row)[-1] for row in (0, 1)] == ["–", "+2.00 [-0.48, +4.48]"]
+    assert "“over own models” is" in _notes(results, "Test accuracy")
+    assert "gain_over_own_models" in to_csv(results).splitlines()[0].split(",")
 
 
 def test_paired_differences(results: Results) -> None:

@@ -1,7 +1,5 @@
 """A real deployment that ends with its test."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from pathlib import Path
 

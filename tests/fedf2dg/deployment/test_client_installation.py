@@ -1,7 +1,5 @@
 """A client needs little: one process is started for every message, on machines of any kind."""
 
-from __future__ import annotations
-
 import re
 import subprocess
 import sys

@@ -1,14 +1,12 @@
 """A whole federation for real: TLS, keys, unlike sites, an intruder, and two power cuts."""
 
-from __future__ import annotations
-
 import json
 import sys
 
 import pytest
 
 from benchmarks.loopback import wait_until
-from fedf2dg.deployment.example_sites import write_example_sites
+from fedf2dg.starters import write_example_sites
 
 pytestmark = [
     pytest.mark.slow,

@@ -1,7 +1,5 @@
 """Optional protections: clipped updates, noised label counts."""
 
-from __future__ import annotations
-
 import math
 from types import SimpleNamespace
 
@@ -22,8 +20,6 @@ def test_factors_bound_norms_by_a_multiple_of_the_median() -> None:
     assert max(n * f for n, f in zip(norms, factors, strict=True)) == pytest.approx(4.5)
     assert clip_factors([0.0, 0.0, 5.0], 2) == [1.0] * 3, "no measure, no bound"
     assert clip_factors([7.0], 1) == [1.0]
-    with pytest.raises(ValueError, match="above 0"):
-        clip_factors([1.0], 0)
 
 
 def test_a_scaled_update_has_the_scaled_norm_and_its_own_buffers() -> None:
@@ -98,8 +94,6 @@ def test_noise_has_laplaces_spread_and_never_gives_a_negative_or_empty_answer() 
         noised = noised_counts([0, 0, 1], 5.0, random)
         assert min(noised) >= 0
         assert sum(noised) > 0
-    with pytest.raises(ValueError, match="above 0"):
-        noised_counts([1], 0.0, random)
 
 
 def test_what_a_client_may_tell() -> None:

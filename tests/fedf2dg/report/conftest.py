@@ -1,7 +1,5 @@
 """Made-up runs for the pages."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 

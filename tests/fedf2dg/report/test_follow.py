@@ -1,7 +1,5 @@
 """Watching a run: every event once, the report kept up, an end with the run."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,6 +9,8 @@ import pytest
 from fedf2dg.report import follow
 from foundation.events.log import MetricsFile
 from foundation.progress import PROGRESS
+
+pytestmark = pytest.mark.usefixtures("drawn_reports")
 
 
 def _sleeper(steps: Iterator[Callable[[], None]]) -> Callable[[float], None]:

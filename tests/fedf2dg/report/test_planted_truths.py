@@ -5,18 +5,16 @@ images of a class and holds half of them out. The server has no image, and every
 model against one of its own.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from fedf2dg.deployment.example_sites import write_folders
 from fedf2dg.report.document import Cell
 from fedf2dg.report.verdict import Evidence, on_the_whole, sites_table
 from fedf2dg.simulation.local_run import run_locally
+from fedf2dg.starters import write_folders
 from foundation.data import DataSet, ImageData
 from server_app import preflight
 

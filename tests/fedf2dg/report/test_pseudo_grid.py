@@ -1,7 +1,5 @@
 """Which pseudo images a picture shows, and that it shows them as they are."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Figures hold the numbers they are given."""
 
-from __future__ import annotations
-
 import re
 from xml.etree import ElementTree
 

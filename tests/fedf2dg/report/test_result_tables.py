@@ -1,7 +1,5 @@
 """Tables of results, whatever is missing."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

@@ -1,7 +1,5 @@
 """What a report shows of the server's test images: the wrong ones, and each site's own."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 
@@ -10,8 +8,13 @@ import pytest
 import torch
 from PIL import Image
 
-from fedf2dg.report.tested_images import TESTED, ask_about_test_images, read_test_images
-from fedf2dg.report.wrong_images import MOST, WrongImages
+from fedf2dg.report.tested_images import (
+    MOST,
+    TESTED,
+    WrongImages,
+    ask_about_test_images,
+    read_test_images,
+)
 from fedf2dg.use.evaluate import evaluate
 from fedf2dg.use.trained_model import load_model
 from foundation.models import ModelDescription, cpu_state, write_model

@@ -1,7 +1,5 @@
 """The first words of report, card and log are right about models whose truth is planted."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -11,9 +9,8 @@ import numpy as np
 import pytest
 
 from fedf2dg.report import RunRecord, write_report
-from fedf2dg.report.judgements import helped, plain
+from fedf2dg.report.judgements import gains_table, helped, meaning, plain
 from fedf2dg.report.model_card import model_card
-from fedf2dg.report.own_models import gains_table, meaning
 from fedf2dg.report.report import title
 from fedf2dg.report.verdict import (
     Evidence,

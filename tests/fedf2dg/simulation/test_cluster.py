@@ -1,7 +1,5 @@
 """A simulation on a Ray cluster that runs already: two nodes of this machine."""
 
-from __future__ import annotations
-
 import json
 import os
 import socket

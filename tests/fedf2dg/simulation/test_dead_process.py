@@ -1,7 +1,5 @@
 """A killed process of a simulation: Flower hands it out for ever, so the run stops and says so."""
 
-from __future__ import annotations
-
 import os
 import signal
 import subprocess

@@ -1,7 +1,5 @@
 """What the engine flower starts: an app that holds code alone, with proxies kept out."""
 
-from __future__ import annotations
-
 import tomllib
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Nothing of a run goes on when the command that made it was killed."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import shutil

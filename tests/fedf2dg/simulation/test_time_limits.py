@@ -1,13 +1,11 @@
 """A message that asks for the work of several rounds has the time of several."""
 
-from __future__ import annotations
-
 from types import SimpleNamespace
 from typing import Any
 
 from flwr.app import ConfigRecord, Message, RecordDict
 
-from fedf2dg.simulation.parallel_grid import ParallelGrid
+from fedf2dg.simulation.local_grid import ParallelGrid
 from foundation.messages.content import CONFIG
 
 

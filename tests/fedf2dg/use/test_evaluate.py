@@ -1,7 +1,5 @@
 """``fedf2dg evaluate``: scikit-learn's figures, the wrong images, and what is refused."""
 
-from __future__ import annotations
-
 import json
 import re
 from pathlib import Path
@@ -15,8 +13,9 @@ from sklearn import metrics
 from fedf2dg import cli, load_model
 from fedf2dg.use.evaluate import FIGURES, PAGE, of_site
 from foundation.models import ModelDescription, cpu_state, write_model
-from foundation.models.personal import OwnLayers, SiteFolder
+from foundation.models.client_store import OwnLayers, SiteFolder
 from foundation.scores import Outcomes
+from tests.foundation.data.tiny_files import write_parquet
 
 NAMES = ("cat", "dog", "owl")
 
@@ -137,6 +136,11 @@ def test_what_cannot_be_read_is_named_and_not_counted(
     told = json.loads((tmp_path / FIGURES).read_text())
     assert told["all"]["images"] == 1
     assert ">1</b>" in (tmp_path / PAGE).read_text("utf-8")  # not read
+    images = [source.read_bytes(), b"", b"no image", source.read_bytes()]
+    table = write_parquet(tmp_path / "site.parquet", images, ["cat", "cat", "dog", "owl"])
+    assert cli.main(["evaluate", str(model), str(table), "--output", str(tmp_path)]) == 1
+    said = capsys.readouterr().err
+    assert "site.parquet row 1: " in said and "site.parquet row 2: " in said
 
 
 def test_training_images_beside_test_images_are_not_counted_and_that_is_said(

@@ -1,7 +1,5 @@
 """A run's model in somebody's hands: load it, ask it about files, export it."""
 
-from __future__ import annotations
-
 import csv
 import io
 import json

@@ -207,5 +207,3 @@ def test_bad_sites_are_named(tmp_path: Path) -> None:
     only_test = write_parquet(tmp_path / "only" / "test.parquet", pictures(2), [0, 1]).parent
     with pytest.raises(DataError, match="has no train split, only test"):
         site_data(only_test)
-    with pytest.raises(DataError, match=r"holdout is a share in \[0, 1\), not 1"):
-        site_data(single, holdout=1)

@@ -216,7 +216,7 @@ def test_unreadable_files_are_refused_or_left_out_by_name(
     train = broken(tmp_path / "train")
     for split in ("train", "test"):
         write_folder(tmp_path / split, {"c": pictures(2, size=(40, 40))})
-    with pytest.raises(DataError, match=r"a/009.png is not a readable image"):
+    with pytest.raises(DataError, match=r"2 images .*a/009.png is not .*b/000.png is not a rea"):
         DataSet("folder", str(tmp_path)).load("train")
     for _ in range(2):  # also when the cache holds them
         forget()
@@ -231,6 +231,23 @@ def test_unreadable_files_are_refused_or_left_out_by_name(
     assert owned.label_counts().tolist() == [9, 9, 2]
     with pytest.raises(DataError, match="not a readable image"):
         site_data(train)
+
+
+@pytest.mark.parametrize("damaged", [b"broken", b"", None])
+def test_all_files_that_cannot_be_read_are_named_at_once(
+    tmp_path: Path, damaged: bytes | None
+) -> None:
+    """Somebody with thirty of them does not want to mend one a run, nor one split a run."""
+    whole = saved(Image.fromarray(pictures(1, size=(40, 40))[0]), "JPEG")
+    bad, good = whole[:-600] if damaged is None else damaged, pictures(9, size=(40, 40))
+    write_folder(tmp_path / "train", {"a": [bad] * 7, "b": good})
+    write_folder(tmp_path / "test", {"a": [bad] * 5, "b": good})
+    with pytest.raises(DataError, match=r"^12 images cannot be read: ") as refused:
+        DataSet("folder", str(tmp_path)).load("train")
+    said = str(refused.value)
+    assert said.count("is not a readable image") == 10
+    assert "test/a/002.png" in said and "and 2 more; unreadable-images=leave-out" in said
+    assert ("it is empty" in said) == (damaged == b"")
 
 
 def test_a_folder_of_nothing_readable_says_so(tmp_path: Path) -> None:

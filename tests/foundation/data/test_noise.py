@@ -120,21 +120,7 @@ def test_no_label_noise_changes_nothing() -> None:
 
 
 def test_impossible_noise_is_refused() -> None:
-    def noise(kind: str, level: float, **arguments: int) -> object:
-        places = {"client": 0, "clients": 2, **arguments}
-        return feature_noise(kind, level, image_size=(8, 8), **places)
-
-    with pytest.raises(DataError, match="choose one of level, space"):
-        noise("gauss", 0.1)
-    with pytest.raises(DataError, match=r"must be 0 or a positive number, not -0\.1"):
-        noise("level", -0.1)
-    with pytest.raises(DataError, match=r"client 2 is not one of the clients 0\.\.1"):
-        noise("level", 0.1, client=2)
     with pytest.raises(DataError, match="grid of 9x9 cells for 65 clients"):
-        noise("space", 0.1, clients=65)
-    with pytest.raises(DataError, match="choose one of none, symmetric, pairflip"):
-        noisy_labels(LABELS, "uniform", 0.1, classes=7, seed=0, client=0)
-    with pytest.raises(DataError, match=r"probability in \[0, 1\], not 1.5"):
-        noisy_labels(LABELS, "symmetric", 1.5, classes=7, seed=0, client=0)
+        feature_noise("space", 0.1, client=0, clients=65, image_size=(8, 8))
     with pytest.raises(DataError, match="at least 2 classes"):
         noisy_labels(LABELS * 0, "symmetric", 0.5, classes=1, seed=0, client=0)

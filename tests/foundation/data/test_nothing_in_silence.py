@@ -326,12 +326,14 @@ def test_what_is_no_file_is_passed_over(tmp_path: Path, warnings_seen: list[str]
         ([True, False], "holds bool"),
         ([0, None], "row 1 has no label"),
         (["a", None], "row 1 has no label"),
-        (["a", ""], "row 1 has an empty label"),
+        (["a", ""], "row 1 has an empty label$"),
+        (["a", "", "b", ""], "row 1 has an empty label; there are 2 such rows: 1, 3$"),
+        ([0, None, None], "row 1 has no label; there are 2 such rows: 1, 2$"),
         ([[0], [1]], "holds list"),
     ],
 )
 def test_labels_that_say_no_class_are_refused(tmp_path: Path, labels: list, said: str) -> None:  # type: ignore[type-arg]
-    path = write_parquet(tmp_path / "train.parquet", pictures(2), labels)
+    path = write_parquet(tmp_path / "train.parquet", pictures(len(labels)), labels)
     with pytest.raises(DataError, match=said):
         site_data(path)
 

@@ -243,16 +243,11 @@ def test_labels_need_not_be_contiguous() -> None:
     ("arguments", "message"),
     [
         ({"kind": "shards"}, "choose one of iid, dirichlet, dirichlet-balanced, classes, quantity"),
-        ({"clients": 0}, "number of clients must be at least 1, not 0"),
         ({"clients": 11}, "100 training samples cannot give 11 clients at least 10"),
-        ({"kind": "dirichlet", "dirichlet_alpha": 0.0}, "dirichlet-alpha must be a positive"),
-        ({"kind": "dirichlet", "dirichlet_alpha": float("nan")}, "dirichlet-alpha must be"),
-        ({"kind": "quantity", "quantity_alpha": -1.0}, "quantity-alpha must be a positive"),
         ({"kind": "classes", "classes_per_client": 6}, "between 1 and the 5 classes"),
         ({"kind": "classes", "classes_per_client": 0}, "between 1 and the 5 classes"),
         ({"kind": "classes", "classes_per_client": 2, "clients": 2}, "at least 3 classes per"),
         ({"kind": "quantity", "quantity_alpha": 0.01, "clients": 9}, "raise quantity-alpha"),
-        ({"min_samples": 0}, "min-partition-size must be at least 1"),
     ],
 )
 def test_the_impossible_is_refused_with_the_way_out(
@@ -291,11 +286,3 @@ def test_largest_remainder_keeps_every_quota(total: int, weights: list[float]) -
     parts = largest_remainder(total, array)
     assert sum(parts) == total
     assert np.all(np.abs(np.array(parts) - total * array / array.sum()) < 1 + 1e-6)
-
-
-@pytest.mark.parametrize(
-    ("total", "weights"), [(-1, [1.0]), (3, [0.0, 0.0]), (3, [1.0, -1.0]), (3, [float("nan")])]
-)
-def test_impossible_shares_are_refused(total: int, weights: list[float]) -> None:
-    with pytest.raises(ValueError, match="must be"):
-        largest_remainder(total, weights)

@@ -1,7 +1,5 @@
 """Events are read back as they were written; of other releases, as far as they go."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

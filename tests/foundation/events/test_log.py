@@ -1,7 +1,5 @@
 """The metrics file keeps whole events only, through kills, full disks and resumed runs."""
 
-from __future__ import annotations
-
 import json
 import os
 import signal

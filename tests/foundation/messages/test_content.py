@@ -1,7 +1,5 @@
 """What is written into a message comes out of it, is counted, and nothing else is believed."""
 
-from __future__ import annotations
-
 import math
 
 import pytest

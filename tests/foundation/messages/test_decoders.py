@@ -4,8 +4,6 @@
 types, shapes, names and numbers changed, and inputs made of nothing.
 """
 
-from __future__ import annotations
-
 import random
 import re
 import tracemalloc

@@ -3,8 +3,6 @@
 Flower's private interface changes without notice, so it is used in one file.
 """
 
-from __future__ import annotations
-
 import ast
 import math
 import time

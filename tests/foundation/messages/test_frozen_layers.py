@@ -1,7 +1,5 @@
 """Frozen layers travel once, and are known by their hash from then on."""
 
-from __future__ import annotations
-
 import shutil
 
 import pytest

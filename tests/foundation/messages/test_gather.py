@@ -1,7 +1,5 @@
 """Asking clients: checked answers and named failures, in the order of the clients."""
 
-from __future__ import annotations
-
 import gc
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Meeting the clients: stable indices, and what makes a federation impossible."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import pytest

@@ -1,7 +1,5 @@
 """BatchNorm statistics: exact for one layer, layer by layer for many, and nothing else is moved."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from torch import nn

@@ -1,7 +1,5 @@
 """Where bfloat16 is taken: by hardware that gains, or by a measurement that all processes share."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterator
 

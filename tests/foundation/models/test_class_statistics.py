@@ -1,7 +1,5 @@
 """Sums by class: what summing image by image gives, and what noise does to them."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 

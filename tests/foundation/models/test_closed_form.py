@@ -1,13 +1,12 @@
 """Heads in closed form: the same at any division, and what their definitions say."""
 
-from __future__ import annotations
-
 import math
 
 import pytest
 import torch
 from torch.nn import functional as F
 
+from foundation.models.classifier import LinearHead
 from foundation.models.closed_form import (
     FeatureSums,
     cross_validated,
@@ -18,9 +17,8 @@ from foundation.models.closed_form import (
     shrunk_towards,
     temperatures,
 )
-from foundation.models.head import LinearHead
 from post_training.calibration.gaussians import pooled_covariance, shrunk
-from post_training.calibration.linear_head import discriminant_head
+from post_training.calibration.refitted_head import discriminant_head
 
 CLASSES, WIDTH = 4, 12
 

@@ -1,7 +1,5 @@
 """What the key ``device`` means, on machines with and without GPUs (PyTorch is told how many)."""
 
-from __future__ import annotations
-
 import logging
 import time
 from dataclasses import replace
@@ -10,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from fedf2dg.simulation import flower_engine, local_run, side_by_side
+from fedf2dg.simulation import flower_engine, local_run
 from fedf2dg.simulation.simulate import simulate
 from foundation.models import gpu_shares, resolve_device
 from foundation.processes import WorkerPool, Workers, suitable
@@ -139,7 +137,7 @@ def test_clients_share_a_gpu_where_that_pays_and_memory_holds_them(
     count: int,
     reason: str,
 ) -> None:
-    monkeypatch.setattr(side_by_side, "cores", lambda: cores)
+    monkeypatch.setattr(local_run, "cores", lambda: cores)
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda gpu: (int(free[gpu] * GB), 90 * GB))
     with caplog.at_level(logging.INFO):
         assert local_run._processes(replace(LONG, **changes)) == count

@@ -1,7 +1,5 @@
 """A model's directory gives back the model that was written, and nothing else passes for one."""
 
-from __future__ import annotations
-
 import json
 import os
 from collections.abc import Callable

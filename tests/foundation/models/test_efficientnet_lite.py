@@ -1,7 +1,5 @@
 """EfficientNet-Lite0 computes what the package computes that its trained weights come with."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 

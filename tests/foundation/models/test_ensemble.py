@@ -1,7 +1,5 @@
 """Several classifiers as one."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 

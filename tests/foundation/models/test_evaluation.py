@@ -1,7 +1,5 @@
 """Accuracy, loss and confusion, counted image by image."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

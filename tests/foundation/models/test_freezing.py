@@ -1,7 +1,5 @@
 """Layers that are not trained."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 

@@ -1,7 +1,5 @@
 """Weights to start from: what is taken, what is replaced, and what is refused."""
 
-from __future__ import annotations
-
 import argparse
 import io
 import sys

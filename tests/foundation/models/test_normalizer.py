@@ -1,7 +1,5 @@
 """‖a‖₁ against torch.optim.SGD itself, and against closed forms where they are exact."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 

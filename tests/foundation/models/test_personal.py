@@ -1,7 +1,5 @@
 """What a site keeps of a model for itself, and that nothing of another run is taken for its own."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import pytest
@@ -10,7 +8,7 @@ import torch
 from foundation.data.sources.walk import LeftOut, folders_in
 from foundation.errors import ConfigurationError
 from foundation.models import build
-from foundation.models.personal import OwnLayers, SiteFolder, batch_norm_entries
+from foundation.models.client_store import OwnLayers, SiteFolder, batch_norm_entries
 
 FIRST, SECOND = "0" * 16, "f" * 16
 

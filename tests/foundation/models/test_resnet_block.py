@@ -1,7 +1,5 @@
 """The residual block is torchvision's, without importing torchvision."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from torch import nn

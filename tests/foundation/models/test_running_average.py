@@ -1,12 +1,10 @@
 """Averages of the last models, against their formulas."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 
 from foundation.models import StateLayout
-from foundation.models.running_average import RunningAverage
+from foundation.models.aggregation import RunningAverage
 
 LAYOUT = StateLayout(("weight",), ("mean",), ("count",))
 

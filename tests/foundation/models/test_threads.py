@@ -1,7 +1,5 @@
 """How many threads a process uses, by its model, its share and what somebody asked for."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import pytest

@@ -1,7 +1,5 @@
 """timm's classifiers as encoders, and what is said where timm is not installed."""
 
-from __future__ import annotations
-
 import sys
 
 import pytest

@@ -1,7 +1,5 @@
 """torchvision's classifiers under this project's names."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from torchvision.models import get_model

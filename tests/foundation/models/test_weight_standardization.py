@@ -1,13 +1,11 @@
 """Standardized filters, and the networks that have them."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 
 from foundation.models import StateLayout
 from foundation.models.registry import build
-from foundation.models.weight_standardization import StandardizedConv2d, standardized
+from foundation.models.resnet import StandardizedConv2d, standardized
 
 
 def test_every_filter_has_mean_zero_and_length_one():

@@ -4,8 +4,6 @@ Each value that a declaration permits at an end of its range, alone and in rando
 given to the stage itself, on a model of a few hundred parameters.
 """
 
-from __future__ import annotations
-
 from dataclasses import fields
 from typing import Any
 

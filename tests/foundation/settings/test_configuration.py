@@ -1,7 +1,5 @@
 """The run configuration: what is accepted, what is refused, and what the refusal says."""
 
-from __future__ import annotations
-
 import dataclasses
 import re
 import tomllib

@@ -1,7 +1,5 @@
 """The bias of the head: fixed points, optimality, invariance."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from torch.nn import functional as F

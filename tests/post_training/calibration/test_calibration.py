@@ -1,14 +1,12 @@
 """Calibration of the head's bias on plain states: from predictions, from pseudo images, or not."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from torch import nn
 
 from foundation.events.family import Calibrated
 from foundation.models import build, load_state
-from foundation.models.head import head_name
+from foundation.models.classifier import head_name
 from foundation.settings.configuration import RunConfiguration
 from post_training import ClassStatistics, Settings, methods
 from post_training.method import NoAnswer
@@ -39,7 +37,12 @@ def asking(trained, images, shares):
         requests.append(request)
         with torch.no_grad():
             sums = trained.model(request.state)(images).double().softmax(1).sum(0)
-        return ClassStatistics((0, 1), len(images), len(images) * shares, sums)
+        return ClassStatistics(
+            clients=(0, 1),
+            images=len(images),
+            label_counts=len(images) * shares,
+            predictions=sums,
+        )
 
     trained.ask = ask
     return requests
@@ -111,7 +114,9 @@ def test_where_nobody_answers_pseudo_images_are_taken_or_the_method_says_so(make
 
 def test_clients_that_keep_their_label_counts_are_not_enough(make_trained, images):
     trained = make_trained()
-    trained.ask = lambda request: ClassStatistics((0,), 60, None, torch.ones(3).double())
+    trained.ask = lambda request: ClassStatistics(
+        clients=(0,), images=60, predictions=torch.ones(3).double()
+    )
     run(trained, settings())
     assert list(trained.store) == ["images"]
 
@@ -156,7 +161,7 @@ def test_a_head_without_bias_is_refused_with_a_reason(model, message):
 def test_logits_change_by_exactly_the_bias(make_trained, images):
     """For MOON's model too, whose projection head lies between encoder and head."""
     from foundation.models import cpu_state
-    from foundation.models.head import add_to_bias
+    from foundation.models.classifier import add_to_bias
 
     model = build("resnet8", channels=1, image_size=(8, 8), classes=3, projection_dim=5).eval()
     before = model(images)

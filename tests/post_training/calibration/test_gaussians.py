@@ -1,7 +1,5 @@
 """Means and covariances from sums: those of the features in one place, whoever holds them."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from torch.nn import functional as F

@@ -1,15 +1,13 @@
 """Heads in closed form and by training: what is known of Gaussian features, and limits."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from torch.nn import functional as F
 
 from foundation.models.class_statistics import class_means
-from foundation.models.head import LinearHead, logit_spread
+from foundation.models.classifier import LinearHead, logit_spread
 from post_training.calibration.gaussians import pooled_covariance
-from post_training.calibration.linear_head import (
+from post_training.calibration.refitted_head import (
     discriminant_head,
     trained_head,
     virtual_features,

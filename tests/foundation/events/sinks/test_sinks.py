@@ -1,7 +1,5 @@
 """The same numbers and pictures reach every sink, and none of them can end a run."""
 
-from __future__ import annotations
-
 import csv
 import io
 import sys

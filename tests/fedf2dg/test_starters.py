@@ -1,7 +1,5 @@
 """A Flower app of one's own: it runs as it was written, and only its code travels."""
 
-from __future__ import annotations
-
 import io
 import json
 import sys
@@ -14,10 +12,10 @@ from flwr.cli.build import build_fab_from_disk
 
 from fedf2dg import cli
 from fedf2dg.compare import read_plan
-from fedf2dg.new import write_new
+from fedf2dg.starters import write_new
 from foundation import ConfigurationError
-from foundation.messages.fingerprint import code_fingerprint
 from foundation.settings.configuration import RunConfiguration, key_table, read_toml
+from questions.description import code_fingerprint
 
 ROOT = Path(__file__).resolve().parents[2]
 TINY = ("num-server-rounds=1", "local-epochs=1", "num-clients=2", "processes=1", "stages=train")

@@ -1,16 +1,39 @@
-"""Three unlike sites and a server with real images, to try a deployment with.
-
-The handwritten digits, as files: what hospitals, shops or machines would have of their own.
-"""
-
-from __future__ import annotations
+"""What the command writes to begin with: a Flower app of one's own, and images of three sites."""
 
 import io
+import keyword
 from pathlib import Path
 
 import numpy as np
 
+from fedf2dg.console import data_folder
+from foundation import ConfigurationError, whole_folder, write_whole
 from foundation.data import DataSet, ImageData
+
+
+def write_new(folder: Path) -> None:
+    """Write an app, a copy of ``examples/own_app``, into a new folder, whose name is the app's.
+
+    It runs as it is in both engines, with ``flwr run`` and on real sites. Its files are a package,
+    which travels in its bundle and is part of the fingerprint that clients compare.
+    """
+    name = folder.resolve().name
+    package = name.replace("-", "_")
+    sound = package.isidentifier() and name == name.lower() and "_" not in name and len(name) <= 32
+    if not sound or keyword.iskeyword(package):
+        raise ConfigurationError(
+            f"{name!r} cannot be the name of an app: take up to 32 lower-case letters, digits and "
+            "hyphens, such as my-study"
+        )
+    if folder.exists():
+        raise ConfigurationError(f"{folder} is there already: name a new folder")
+    example = data_folder("examples") / "own_app"
+    with whole_folder(folder) as aside:
+        for file in (*example.glob("*.*"), *example.glob("own_app/*.py")):
+            place = aside / file.relative_to(example).as_posix().replace("own_app", package)
+            text = file.read_text("utf-8")
+            write_whole(place, text.replace("own_app", package).replace("own-app", name))
+
 
 #: Site → the digits it has seen, and how many of each at most.
 SITES: dict[str, tuple[tuple[int, ...], int]] = {
@@ -21,7 +44,7 @@ SITES: dict[str, tuple[tuple[int, ...], int]] = {
 
 
 def write_example_sites(directory: Path) -> None:
-    """Write the example's files.
+    """Write three unlike sites and a server, of the handwritten digits.
 
     These are ``server/test/<class>/*.png`` (the test images), ``site-1/<class>/*.png`` (grey,
     digits 0 to 5), ``site-2/<class>/*.png`` (the same kind of images saved in colour, digits 4 to

@@ -1,12 +1,10 @@
 """Weights of an ensemble: they stay weights, and move against the slope of the cross-entropy."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from torch.nn import functional as F
 
-from distillation.ensemble_weights import on_simplex, sign_step, weight_slope
+from post_training.co_boosting import on_simplex, sign_step, weight_slope
 
 
 @pytest.fixture
