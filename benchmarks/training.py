@@ -146,7 +146,7 @@ def seconds_per_step(
     )
     model = models.build(name, classes=CLASSES, channels=channels, image_size=image_size, seed=0)
     autocast = reduced_type(
-        "auto", device, forward_operations(model, (channels, *[image_size] * 2))
+        "auto", device, forward_operations(model, (channels, image_size, image_size))
     )
     model = model.to(device).to(memory_format=torch.channels_last)
     configuration = RunConfiguration.parse({"strategy": "fedavg"})
