@@ -24,7 +24,7 @@ from torch.nn import functional as F
 
 from foundation.models import State
 from foundation.models.class_statistics import class_sums
-from foundation.models.classifier import LinearHead, head_parameters
+from foundation.models.classifier import LinearHead
 from foundation.models.evaluation import features_of
 from foundation.settings.configuration import RunConfiguration
 from generation import PseudoData
@@ -89,16 +89,16 @@ class Answers:
         given = self._given[key]
         self.seconds += time.perf_counter() - started
         return ClassStatistics(
-            given.clients,
-            given.images,
-            given.label_counts,
-            given.predictions if request.predictions else None,
-            given.feature_sums if request.means else None,
-            given.feature_counts if request.means else None,
-            given.moment if request.moment else None,
-            given.class_moments if request.class_moments else None,
-            given.mean_products if request.means else None,
-            given.means_added if request.means else 0,
+            clients=given.clients,
+            images=given.images,
+            label_counts=given.label_counts,
+            predictions=given.predictions if request.predictions else None,
+            feature_sums=given.feature_sums if request.means else None,
+            feature_counts=given.feature_counts if request.means else None,
+            moment=given.moment if request.moment else None,
+            class_moments=given.class_moments if request.class_moments else None,
+            mean_products=given.mean_products if request.means else None,
+            means_added=given.means_added if request.means else 0,
         )
 
     def _one(self, state: State, rows: npt.NDArray[np.int64]) -> ClientStatistics:
@@ -121,7 +121,7 @@ class Answers:
 
 def scored(state: State, features: Tensor, labels: Tensor) -> tuple[float, float]:
     """Return the accuracy in % and the mean cross-entropy of a state's head on features."""
-    logits = LinearHead(*head_parameters(state, "head")).logits(features)
+    logits = LinearHead.of(state).logits(features)
     right = float((logits.argmax(1) == labels).double().mean())
     return 100 * right, float(F.cross_entropy(logits, labels))
 

@@ -19,11 +19,12 @@ from torch import Tensor
 
 from benchmarks.measure import Comparison, Variant, alternate
 from benchmarks.textbook import textbook_inversion, textbook_training
-from client_app.site import reduced_type
+from client_app.site import BFLOAT16_FROM
 from client_app.training import train_locally
 from foundation import models
 from foundation.data import Batches, ImageData, Normalization
 from foundation.models import Classifier
+from foundation.models.device import reduced_type
 from foundation.processes import Workers, cores
 from foundation.settings.configuration import RunConfiguration
 from generation import InversionSettings, forward_operations
@@ -179,7 +180,7 @@ class _TrainingSite:
             channels_last=True,
         )
         forward = forward_operations(ours, (work.channels, side, side))
-        self.autocast = reduced_type("auto", torch.device("cpu"), forward)
+        self.autocast = reduced_type("auto", torch.device("cpu"), forward, BFLOAT16_FROM)
 
 
 _training_site = lru_cache(maxsize=1)(_TrainingSite)

@@ -17,11 +17,12 @@ from benchmarks.measure import (
     synchronise,
 )
 from benchmarks.textbook import textbook_training
-from client_app.site import reduced_type
+from client_app.site import BFLOAT16_FROM
 from client_app.training import local_loss, train_locally
 from foundation import models
 from foundation.data import Batches, ImageData, Normalization
 from foundation.models import Classifier, State, cpu_state
+from foundation.models.device import reduced_type
 from foundation.settings.algorithms import MoonSettings
 from foundation.settings.configuration import RunConfiguration
 from generation import forward_operations
@@ -146,7 +147,10 @@ def seconds_per_step(
     )
     model = models.build(name, classes=CLASSES, channels=channels, image_size=image_size, seed=0)
     autocast = reduced_type(
-        "auto", device, forward_operations(model, (channels, image_size, image_size))
+        "auto",
+        device,
+        forward_operations(model, (channels, image_size, image_size)),
+        BFLOAT16_FROM,
     )
     model = model.to(device).to(memory_format=torch.channels_last)
     configuration = RunConfiguration.parse({"strategy": "fedavg"})
@@ -195,7 +199,7 @@ def _compare(
     product = partial(_epoch, ours, batches, configuration, {}, steps, device)
     ways: dict[str, Timed] = {"textbook": textbook, f"product, float32{how}": product}
     forward = forward_operations(ours, (channels, image_size, image_size))
-    if reduced_type("auto", device, forward) is not None:
+    if reduced_type("auto", device, forward, BFLOAT16_FROM) is not None:
         ways[f"product, bfloat16{how}"] = partial(product, torch.bfloat16)
     return Comparison(
         stage="training",

@@ -18,11 +18,11 @@ from foundation.models import (
     Classifier,
     State,
     StateLayout,
-    bfloat16_pays,
     fit_threads,
     resolve_device,
 )
 from foundation.models.client_store import SiteFolder, batch_norm_entries
+from foundation.models.device import reduced_type
 from foundation.models.evaluation import LabelledImages
 from foundation.models.freezing import KeptFeatures, Store, encoder_is_frozen
 from foundation.processes import cores, running, threads
@@ -40,7 +40,7 @@ _resident = lru_cache(maxsize=64)
 # a factor of 1.9 (resnet8, 2.4e7) to 2.5 (resnet18, 1.1e9). On an H200, whose convolutions compute
 # float32 in TF32, 64 images a step: resnet8 loses 8 %, resnet18 gains nothing (5.77 and 5.78 ms):
 # starting the kernels takes the time. Larger models were not measured.
-_BFLOAT16_FROM = {"cpu": 1e7, "cuda": 2e9}
+BFLOAT16_FROM = {"cpu": 1e7, "cuda": 2e9}
 
 
 @dataclass(frozen=True)
@@ -207,17 +207,7 @@ class Site(questions.Site):
         if self.configuration.precision == "auto" and encoder_is_frozen(self.model()):
             return None
         operations = model_operations(self.configuration, self.description)
-        return reduced_type(self.configuration.precision, self.device, operations)
-
-
-def reduced_type(wish: str, device: torch.device, operations: float) -> torch.dtype | None:
-    """Return the type that ``precision`` means for a model of so many operations; None: float32."""
-    if wish == "auto":
-        # A GPU without bfloat16 does not refuse it: it emulates, slower than float32.
-        enough = operations >= _BFLOAT16_FROM.get(device.type, float("inf"))
-        gains = enough and bfloat16_pays(device)
-        wish = "bfloat16" if gains else "float32"
-    return torch.bfloat16 if wish == "bfloat16" else None
+        return reduced_type(self.configuration.precision, self.device, operations, BFLOAT16_FROM)
 
 
 def _own_name(configuration: RunConfiguration, node_config: Mapping[str, Any]) -> str:

@@ -101,7 +101,8 @@ def train_locally(
     device = parameters[0].device
     factor = configuration.encoder_factor
     # Scaled before an algorithm sees them, so that its corrections and controls are scaled alike.
-    scaled = [] if factor == 1.0 else _trained_in_encoder(model)
+    in_encoder = [p for name, p in model.named_parameters() if name.startswith("encoder.")]
+    scaled = [p for p in in_encoder if p.requires_grad and factor != 1.0]
     momenta: dict[Tensor, Tensor | None] = {}
     step_size = configuration.learning_rate if learning_rate is None else learning_rate
     model.train()
@@ -198,12 +199,6 @@ def _obstacle(algorithm: ClientAlgorithm, loss: Loss) -> str:
         if hook not in LOSSES.values() and not getattr(hook, "capturable", False):
             return f"{type(hook).__name__} does not say capturable=True"
     return ""
-
-
-def _trained_in_encoder(model: nn.Module) -> list[nn.Parameter]:
-    encoder = getattr(model, "encoder", None)
-    found = encoder.parameters() if isinstance(encoder, nn.Module) else ()
-    return [parameter for parameter in found if parameter.requires_grad]
 
 
 @torch.no_grad()

@@ -22,7 +22,7 @@ from fedf2dg.report.tables import DIAGNOSIS
 from foundation import write_whole
 from foundation.errors import log
 from foundation.models import Classifier, State, cpu_state, load_state, resolve_device
-from foundation.models.classifier import head_name, head_parameters, with_head
+from foundation.models.classifier import LinearHead, head_name
 from foundation.models.client_store import ClientStore
 from foundation.models.evaluation import features_of, predicted_logits
 from foundation.seeds import DISTILLATION, derived_seed
@@ -56,12 +56,8 @@ class Ceiling:
 def diagnose(directory: Path) -> list[Ceiling]:
     """Measure the ceilings of a run after its last federated round, and write them beside it.
 
-    Raises
-    ------
-    ConfigurationError
-        If it is no directory of a run, or its server has no test images.
-    CheckpointError
-        If the models of the last round are not there.
+    ConfigurationError if it is no directory of a run, or its server has no test images;
+    CheckpointError if the models of the last round are not there.
     """
     trained = _Trained(directory)
     found = list(_ceilings(trained))
@@ -122,21 +118,13 @@ def refitted(model: nn.Module, images: Tensor, labels: Tensor) -> State:
     """Return the model's state with its last linear layer fitted to labelled images.
 
     Minimises cross-entropy + λ·‖change of the layer‖² over weight and bias, which is convex; the
-    features stay what they are.
-
-    Parameters
-    ----------
-    model : nn.Module
-        A classifier in evaluation mode.
-    images : Tensor
-        (n, C, H, W), in its input space.
-    labels : Tensor
-        (n,) int64.
+    features stay what they are. The model is in evaluation mode, ``images`` (n, C, H, W) in its
+    input space, ``labels`` (n,) int64.
     """
     state, name = cpu_state(model), head_name(model)
-    weight, bias = head_parameters(state, name)
+    old = LinearHead.of(state, name)
     features = features_of(model, images).double()
-    start = torch.cat([weight, bias[:, None]], dim=1)
+    start = torch.cat([old.weight, old.bias[:, None]], dim=1)
     design = torch.cat([features, features.new_ones(len(features), 1)], dim=1)
     change = torch.zeros_like(start, requires_grad=True)
     optimizer = torch.optim.LBFGS(
@@ -152,7 +140,7 @@ def refitted(model: nn.Module, images: Tensor, labels: Tensor) -> State:
 
     optimizer.step(closure)
     fitted = (start + change).detach()
-    return with_head(state, name, fitted[:, :-1], fitted[:, -1])
+    return LinearHead(fitted[:, :-1], fitted[:, -1]).put_into(state, name)
 
 
 class _Trained:

@@ -171,8 +171,6 @@ class Workers:
     """
 
     def __init__(self, count: int, variables: Sequence[Mapping[str, str]] = ()) -> None:
-        if count < 1:
-            raise ValueError(f"count = {count}: must be 1 or more")
         self.count = count
         self._variables = [dict(each) for each in variables] or [{}]
         self._context = start_context(_PRELOAD)

@@ -612,8 +612,3 @@ def loss_changes(
         losses.append(np.where(finite, np.minimum(found, LARGEST_LOSS), LARGEST_LOSS))
     lowered = losses[0] - np.stack(losses)
     return np.stack([lowered.sum(axis=1), (lowered**2).sum(axis=1)])
-
-
-def surely_more(gained: int, lost: int, images: int) -> bool:
-    """Tell whether the 95 % interval of a gain, see :func:`paired_standard_error`, is above 0."""
-    return bool((gained - lost) / images > Z * paired_standard_error(gained, lost, images))

@@ -7,14 +7,13 @@ import torch
 from torch import Tensor, nn
 
 from foundation.errors import log
-from foundation.models import bfloat16_pays
-from foundation.settings import Compile, Precision
+from foundation.settings import Compile
 
 #: Operations of one image's forward pass from which bfloat16 gains on a CPU.
 #: Measured on one thread: with AVX512-BF16, ResNet-8 on 8x8 images gains 2 % and ResNet-18 on 32x32
 #: images (1.1e9 operations) a factor of 1.9. With AMX, ResNet-8 on 32x32 images (2.4e7) would gain
 #: 1.3 to 1.7, but its objective was up to 26 % from float32's (three untrained models).
-BFLOAT16_FROM = 50e6
+BFLOAT16_FROM = {"cpu": 50e6, "cuda": 0.0}
 #: Operations of a whole job from which a compilation pays for itself.
 #: On a CPU it costs about 30 s for a first run and saves about a third of what a small model takes
 #: without: 10 clients with 64 images of 8x8 and 200 iterations (6e11, about 20 s) lose by it.
@@ -67,14 +66,6 @@ class Forward:
 def forward_operations(model: nn.Module, image_shape: tuple[int, int, int]) -> float:
     """Return the floating-point operations of one image's forward pass."""
     return Forward.of(model, image_shape).operations
-
-
-def choose_precision(wish: Precision, device: torch.device, operations: float) -> torch.dtype:
-    """Type of convolutions and matrix products, for a forward pass of one image."""
-    if wish == "auto":
-        gains = device.type != "cpu" or operations >= BFLOAT16_FROM
-        return torch.bfloat16 if gains and bfloat16_pays(device) else torch.float32
-    return torch.bfloat16 if wish == "bfloat16" else torch.float32
 
 
 def choose_compilation(wish: Compile, device: torch.device, operations: float) -> bool:

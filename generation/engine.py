@@ -28,12 +28,13 @@ from foundation import ExpectedError
 from foundation.capture import captured
 from foundation.errors import log
 from foundation.models import release_memory
+from foundation.models.device import reduced_type
 from foundation.settings import InversionSettings
 
 from .acceleration import (
+    BFLOAT16_FROM,
     Compiled,
     choose_compilation,
-    choose_precision,
     forward_operations,
 )
 from .objective import (
@@ -223,7 +224,8 @@ class InversionEngine:
                 "inversion goes on with the remaining terms, and its images will be poorer."
             )
         operations = forward_operations(model, image_shape)
-        self.precision = choose_precision(settings.precision, self.device, operations)
+        autocast = reduced_type(settings.precision, self.device, operations, BFLOAT16_FROM)
+        self.precision = autocast or torch.float32
         # One exact copy for final objective and soft labels, one to run the steps on.
         self._exact = resident_copy(model, self.device)
         self._fast = resident_copy(model, self.device, self.precision)
@@ -241,7 +243,6 @@ class InversionEngine:
         freeze_statistics(self._fast, measured, relative=relative)
         if fast_global is not None:
             freeze_statistics(fast_global)
-        autocast = None if self.precision == torch.float32 else self.precision
         step_objective = Objective(self._fast, fast_global, settings, deviations, autocast)
         operations *= 2 * settings.iterations * expected_images  # there and back, for all of it
         self.compiled = choose_compilation(settings.compile, self.device, operations)

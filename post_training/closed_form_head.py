@@ -15,7 +15,7 @@ from torch import nn
 from foundation.errors import log
 from foundation.events.family import Calibrated
 from foundation.models import State
-from foundation.models.classifier import LinearHead, head_name, head_parameters, with_head
+from foundation.models.classifier import LinearHead, head_name
 from foundation.models.closed_form import (
     SOLVERS,
     FeatureSums,
@@ -88,12 +88,14 @@ def _fitted(trained: Trained, told: ClassStatistics, wanted: HeadSettings) -> St
         )
     sums = FeatureSums(told.moment, told.feature_sums[known], told.feature_counts[known])
     name = head_name(trained.model(state))
-    old = LinearHead(*head_parameters(state, name))
+    old = LinearHead.of(state, name)
     grid = grid_of(sums, wanted)
     first = grid[0].head
     tried = temperatures(sums.spread(first))
     asked = [*(c.head for c in grid), *(first.scaled(1 / t) for t in tried)]
-    scores = _scored(trained, state, [head.within(old, known) for head in asked])
+    heads = [head.within(old, known) for head in asked]
+    weight, bias = torch.stack([h.weight for h in heads]), torch.stack([h.bias for h in heads])
+    scores = trained.ask(HeadsRequest(state, weight, bias))
     place = better_than_first(scores, len(grid)) if scores is not None else 0
     temperature = 1.0
     if scores is not None:
@@ -117,7 +119,7 @@ def _fitted(trained: Trained, told: ClassStatistics, wanted: HeadSettings) -> St
             held_out=0 if scores is None else scores.images,
         )
     )
-    return with_head(state, name, new.weight, new.bias)
+    return new.put_into(state, name)
 
 
 def grid_of(sums: FeatureSums, wanted: HeadSettings) -> list[Candidate]:
@@ -142,13 +144,6 @@ def _candidates(sums: FeatureSums, strength: float, wanted: HeadSettings) -> Ite
             for factor in (0.0,) if form == "nearest-mean" else _FACTORS:
                 r = factor * strength
                 yield Candidate(form, r, solved(sums, r, wanted.balanced))
-
-
-def _scored(trained: Trained, state: State, heads: list[LinearHead]) -> Scores | None:
-    """Have the clients judge heads."""
-    weight = torch.stack([head.weight for head in heads])
-    bias = torch.stack([head.bias for head in heads])
-    return trained.ask(HeadsRequest(state, weight, bias))
 
 
 def better_than_first(scores: Scores, heads: int) -> int:

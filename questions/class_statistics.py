@@ -8,7 +8,7 @@ import secrets
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -70,27 +70,19 @@ class ClientStatistics:
         )
 
 
-@dataclass(frozen=True)
-class ClassStatistics:
-    """Sums over the images of the clients that answered; what was not asked for is None.
+@dataclass(frozen=True, kw_only=True)
+class ClassStatistics(ClassSums):
+    """Sums over the images of the clients that answered; the counts of features are float64.
 
-    Only sums over clients are held, so that secure aggregation can make them. C is the number of
-    classes, d that of features. ``predictions``, ``feature_sums``, ``feature_counts`` (here
-    float64), ``moment`` and ``class_moments`` are those of
-    :class:`~foundation.models.class_statistics.ClassSums`; ``label_counts`` is (C,) float64, n_c,
-    or None where clients do not tell. With feature sums comes ``mean_products``, (d, d) float64: Σ
-    s·sᵀ/n over the ``means_added`` pairs of client and class, s being the sum of the features of n
-    images.
+    Only sums over clients are held, so that secure aggregation can make them. ``label_counts`` is
+    (C,) float64, n_c, or None where clients do not tell. With feature sums comes ``mean_products``,
+    (d, d) float64: Σ s·sᵀ/n over the ``means_added`` pairs of client and class, s being the sum of
+    the features of n images.
     """
 
     clients: tuple[int, ...]
     images: int
     label_counts: Tensor | None = None
-    predictions: Tensor | None = None
-    feature_sums: Tensor | None = None
-    feature_counts: Tensor | None = None
-    moment: Tensor | None = None
-    class_moments: Tensor | None = None
     mean_products: Tensor | None = None
     means_added: int = 0
 
@@ -354,11 +346,12 @@ def added(clients: tuple[int, ...], parts: Sequence[ClientStatistics]) -> ClassS
     labels = [torch.tensor(p.label_counts) for p in parts if p.label_counts is not None]
     sums = [part.sums for part in parts]
     counts = [part.feature_counts for part in sums if part.feature_counts is not None]
+    told: dict[str, Any] = {part: _sum([getattr(one, part) for one in sums]) for part in PARTS}
     return ClassStatistics(
         clients=clients,
         images=sum(part.images for part in parts),
         label_counts=_sum(labels),
-        **{part: _sum([getattr(one, part) for one in sums]) for part in PARTS},
+        **told,
         feature_counts=_sum(counts),
         mean_products=_sum([_mean_products(one) for one in sums]),
         means_added=sum(int((count > 0).sum()) for count in counts),

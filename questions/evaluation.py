@@ -13,7 +13,7 @@ import numpy.typing as npt
 import torch
 
 from foundation.messages.content import Content, Received
-from foundation.messages.participants import Participant, Participants
+from foundation.messages.participants import Participant
 from foundation.messages.records import InvalidContent
 from foundation.models import State, interpolated, load_state
 from foundation.scores import BINS, LARGEST_LOSS, SCORE_BINS, Outcomes, loss_changes
@@ -212,6 +212,7 @@ class EvaluationRequest(Request[Scores, "Scores | None"]):
     compares_losses: bool = False
 
     asks = question
+    of_judges = True
 
     def __post_init__(self) -> None:
         if not 0 < len(self.steps) <= _MOST_CANDIDATES:
@@ -223,9 +224,6 @@ class EvaluationRequest(Request[Scores, "Scores | None"]):
         """Make one candidate's state at a time."""
         target = self.base if self.target is None else self.target
         return (interpolated(self.base, target, step) for step in self.steps)
-
-    def clients(self, participants: Participants) -> list[int]:
-        return participants.judges
 
     def content(self) -> Content:
         states = {"base": self.base}

@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 
 from foundation.messages.content import Content, Received
-from foundation.messages.participants import Participant, Participants
+from foundation.messages.participants import Participant
 from foundation.messages.records import InvalidContent, template
 from foundation.models import State, load_state
-from foundation.models.classifier import with_head
+from foundation.models.classifier import LinearHead
 
 from .evaluation import Scores
 from .question import Question, Request, Site
@@ -32,7 +32,7 @@ def tell(site: Site, asked: Received) -> Content:
     heads, images = asked.state("grid", shapes), site.judging_images()
     # The encoder runs once: its features are kept for the models that differ in their heads alone.
     found = [
-        images.predictions(load_state(model, with_head(state, "head", row, shift)))
+        images.predictions(load_state(model, LinearHead(row, shift).put_into(state)))
         for row, shift in zip(heads["weight"], heads["bias"], strict=True)
     ]
     correct = torch.stack([one.correct.cpu() for one in found]).numpy()
@@ -56,9 +56,7 @@ class HeadsRequest(Request[Scores, "Scores | None"]):
     bias: Tensor
 
     asks = question
-
-    def clients(self, participants: Participants) -> list[int]:
-        return participants.judges
+    of_judges = True
 
     def content(self) -> Content:
         grid = {

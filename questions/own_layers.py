@@ -7,7 +7,6 @@ import torch
 
 from foundation.messages.content import Content, Received
 from foundation.messages.participants import Participant
-from foundation.messages.records import InvalidContent
 from foundation.models import State
 from foundation.models.aggregation import sample_weights
 from foundation.settings.configuration import ConfigurationError
@@ -39,9 +38,6 @@ class OwnLayersRequest(Request[tuple[int, State], State]):
 
     def checked(self, who: Participant, reply: Received) -> tuple[int, State]:
         layers = reply.state("layers", {name: self.state[name] for name in self.names})
-        for name, value in layers.items():
-            if name.endswith("running_var") and bool((value < 0).any()):
-                raise InvalidContent(f"{name!r} holds a negative variance")
         return who.num_examples, layers
 
     def pooled(self, answers: Mapping[int, tuple[int, State]]) -> State:

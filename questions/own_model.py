@@ -14,9 +14,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from foundation.messages.content import Content, Received
-from foundation.messages.participants import Participant, Participants
+from foundation.messages.participants import Participant
 from foundation.models import Classifier, State, load_state
-from foundation.models.classifier import LinearHead, with_head
+from foundation.models.classifier import LinearHead
 from foundation.models.closed_form import (
     SOLVERS,
     cross_validated,
@@ -113,7 +113,7 @@ def _put_in(model: Classifier, head: LinearHead, known: Tensor) -> None:
     weight = torch.zeros(len(known), head.weight.shape[1]).double()
     bias = torch.full((len(known),), _NEVER).double()
     weight[known], bias[known] = head.weight, head.bias
-    load_state(model, with_head(model.state_dict(), "head", weight, bias))
+    load_state(model, LinearHead(weight, bias).put_into(model.state_dict()))
 
 
 question = Question("own_model", tell)
@@ -132,9 +132,7 @@ class OwnModelRequest(Request[Comparison, "Comparison | None"]):
     rounds: int
 
     asks = question
-
-    def clients(self, participants: Participants) -> list[int]:
-        return participants.judges
+    of_judges = True
 
     def content(self) -> Content:
         states = {"initial": self.initial, "joined": self.joined}

@@ -11,10 +11,10 @@ import torch
 from foundation.messages.content import Content, Received
 from foundation.models import State, load_state
 from foundation.models.batch_norm import pooled_statistics, with_statistics
-from foundation.models.classifier import LinearHead, head_name, head_parameters, with_head
+from foundation.models.classifier import LinearHead
 from foundation.models.client_store import OwnLayers
 from foundation.models.closed_form import shrunk_towards
-from foundation.scores import surely_more
+from foundation.scores import Gain
 from foundation.settings.configuration import ConfigurationError
 
 from .batch_norm import measured_inputs
@@ -45,11 +45,9 @@ def own_head(site: Site, shared: State) -> State:
     """
     model = site.model()
     load_state(model, shared)
-    (features, known), name = own_features(site), head_name(model)
-    weight, bias = head_parameters(shared, name)
-    head, _ = shrunk_towards(features, LinearHead(weight[known], bias[known]))
-    new = head.within(LinearHead(weight, bias), known)
-    return with_head(shared, name, new.weight, new.bias)
+    (features, known), old = own_features(site), LinearHead.of(shared)
+    head, _ = shrunk_towards(features, old.rows(known))
+    return head.within(old, known).put_into(shared)
 
 
 _MAKES: dict[str, Callable[[Site, State], State]] = {
@@ -60,7 +58,8 @@ _MAKES: dict[str, Callable[[Site, State], State]] = {
 
 def better(scores: Scores) -> bool:
     """Tell whether the second of two models is better for sure on images, at least one."""
-    return surely_more(int(scores.gained[1].sum()), int(scores.lost[1].sum()), scores.images)
+    gained, lost = int(scores.gained[1].sum()), int(scores.lost[1].sum())
+    return Gain.of_counts(gained, lost, scores.images).low > 0
 
 
 def tell(site: Site, asked: Received) -> Content:

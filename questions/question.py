@@ -91,6 +91,8 @@ class Request(ABC, Generic[A, P]):
 
     #: What is asked.
     asks: ClassVar[Question]
+    #: Whether only those are asked that hold images out.
+    of_judges: ClassVar[bool] = False
     #: For how many rounds a client works on its answer, and has time.
     rounds: int = 1
 
@@ -100,7 +102,7 @@ class Request(ABC, Generic[A, P]):
 
     def clients(self, participants: Participants) -> list[int]:
         """Return whom to ask."""
-        return participants.clients
+        return participants.judges if self.of_judges else participants.clients
 
     def content(self) -> Content:
         """Return what every client is sent."""

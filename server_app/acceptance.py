@@ -9,13 +9,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from foundation.events.family import (
-    Candidate,
-    ClientJudgement,
-    Judged,
-    ResultMeasured,
-    failures_of,
-)
+from foundation.events.family import Candidate, ClientJudgement, Judged, ResultMeasured, failures_of
 from foundation.models import interpolated
 from foundation.settings.configuration import RunConfiguration
 from questions.ask import Answers

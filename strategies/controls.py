@@ -15,7 +15,7 @@ from foundation.models import Classifier, State
 from foundation.models.client_store import ClientStore
 
 from .client import ClientAlgorithm, gradients
-from .server import FederatedStrategy, LocalUpdate
+from .server import FederatedStrategy, LocalUpdate, Updates
 
 CORRECTION = "correction"
 
@@ -64,7 +64,7 @@ class WithControls(FederatedStrategy):
     def move_controls(
         self,
         server_round: int,
-        updates: Sequence[LocalUpdate],
+        updates: Updates,
         moved: Callable[[LocalUpdate, State], State],
     ) -> None:
         """Replace the controls of a round's clients, and their mean with them.

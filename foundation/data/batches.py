@@ -112,9 +112,8 @@ class Batches:
     """Shuffled, augmented, normalised batches of one client's images, made on a device.
 
     `channels_last` chooses the memory format alone. All random numbers are drawn on the CPU, so the
-    same seed gives the same batches on every device. No image, a single one with `drop_singleton`,
-    and images that do not fit the normalisation or the augmentation are
-    a DataError.
+    same seed gives the same batches on every device. A single image with `drop_singleton`, and
+    images too small for the augmentation, are a DataError.
     """
 
     def __init__(
@@ -128,14 +127,7 @@ class Batches:
         drop_singleton: bool = True,
         channels_last: bool = False,
     ) -> None:
-        if data.channels != normalization.channels:
-            raise DataError(
-                f"images of {data.channels} channels do not fit a normalization of "
-                f"{normalization.channels}"
-            )
         require_room(augmentation, data.image_size)
-        if len(data) == 0:
-            raise DataError("there is no image to make batches of")
         if len(data) == 1 and drop_singleton:
             raise DataError(
                 "there is a single image, and BatchNorm cannot train on one: give this client "

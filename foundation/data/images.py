@@ -27,15 +27,6 @@ class Normalization:
     mean: tuple[float, ...]
     std: tuple[float, ...]
 
-    def __post_init__(self) -> None:
-        if len(self.mean) != len(self.std) or not self.mean:
-            raise DataError(
-                f"normalization needs as many means as standard deviations, "
-                f"not {len(self.mean)} and {len(self.std)}"
-            )
-        if min(self.std) <= 0:
-            raise DataError(f"normalization needs positive standard deviations, not {self.std}")
-
     @classmethod
     def of_weights(
         cls, mean: tuple[float, ...], std: tuple[float, ...], channels: int
@@ -96,28 +87,13 @@ class ImageData:
     """Images of one size, uint8 (n, C, H, W), grey or RGB, and their classes, int64 (n,).
 
     The images may be memory-mapped and read-only. Noise is what batches of them carry (see
-    `noise`). Parts that do not fit one another are a DataError.
+    `noise`).
     """
 
     images: npt.NDArray[np.uint8]
     labels: npt.NDArray[np.int64]
     class_names: tuple[str, ...]
     feature_noise: "FeatureNoise | None" = None
-
-    def __post_init__(self) -> None:
-        if self.images.ndim != 4 or self.images.dtype != np.uint8:
-            raise DataError(
-                f"images must be uint8 of shape (n, C, H, W), "
-                f"not {self.images.dtype} of shape {self.images.shape}"
-            )
-        if self.channels not in (1, 3):
-            raise DataError(f"images must have 1 (grey) or 3 (RGB) channels, not {self.channels}")
-        if self.labels.shape != (len(self.images),) or self.labels.dtype != np.int64:
-            raise DataError(
-                f"labels must be int64 of shape ({len(self.images)},), "
-                f"not {self.labels.dtype} of shape {self.labels.shape}"
-            )
-        refuse_labels_outside(self.labels, self.classes, lambda row: f"row {row}")
 
     def __len__(self) -> int:
         return len(self.labels)

@@ -5,8 +5,6 @@ key that is missing or unfit is read as nothing: the field's default, else None,
 an empty sequence.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -184,7 +182,7 @@ class SiteGain(OfClient):
         return _gain(self)
 
 
-def _gain(told: SiteGain | OwnModels) -> Gain | None:
+def _gain(told: "SiteGain | OwnModels") -> Gain | None:
     if not told.images or told.gained is None or told.lost is None:
         return None
     return Gain.of_counts(told.gained, told.lost, told.images)
@@ -610,7 +608,7 @@ class RunOpened(Event):
     """A run begins or goes on in a directory; comes before all others."""
 
     directory: Path
-    configuration: RunConfiguration
+    configuration: "RunConfiguration"
     class_names: tuple[str, ...]
 
 
@@ -648,7 +646,7 @@ class ModelKept(Event):
     """The model that a run keeps is in a folder; the summary is what ``summary.json`` will say."""
 
     folder: Path
-    description: ModelDescription
+    description: "ModelDescription"
     stage: str
     summary: Mapping[str, Any]
 

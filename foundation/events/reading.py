@@ -16,6 +16,7 @@ from foundation.events.family import Event
 
 #: The file's name in a run's directory: one JSON object a line, readable at any moment.
 METRICS = "metrics.jsonl"
+_hints = cache(get_type_hints)
 #: A field of an event that takes all keys that are no other's.
 _NOTES = "notes"
 
@@ -100,11 +101,6 @@ def mapping(value: Any) -> Mapping[str, Any]:
 @cache
 def _kinds() -> dict[str, type[Event]]:
     return {kind.event: kind for kind in Event.__subclasses__() if kind.event}
-
-
-@cache
-def _hints(kind: type) -> dict[str, Any]:
-    return get_type_hints(kind)
 
 
 def _key(entry: Field[Any]) -> str:

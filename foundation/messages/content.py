@@ -3,8 +3,6 @@
 This and :mod:`foundation.messages.records` import Flower only when a message is really made.
 """
 
-from __future__ import annotations
-
 import math
 import sys
 from collections.abc import Mapping
@@ -48,7 +46,7 @@ class Content:
     settings: Mapping[str, Any] = field(default_factory=dict)
     joined: bool = True
 
-    def records(self) -> RecordDict:
+    def records(self) -> "RecordDict":
         """Return it as Flower carries it."""
         from flwr.app import ConfigRecord, MetricRecord, RecordDict
 
@@ -64,7 +62,7 @@ class Content:
 class Received:
     """What the other side sent. Every method raises :class:`InvalidContent` for what cannot be."""
 
-    def __init__(self, content: RecordDict, held: State | None = None) -> None:
+    def __init__(self, content: "RecordDict", held: State | None = None) -> None:
         self._content = content
         #: Entries that states may come without, since they are known here.
         self._held = held or {}
@@ -155,7 +153,7 @@ class Received:
         return record
 
 
-def payload_bytes(content: RecordDict) -> int:
+def payload_bytes(content: "RecordDict") -> int:
     """Return the bytes of all tensors and numbers in a message.
 
     What nobody asked for was not checked: such an array counts as many bytes as it brings.

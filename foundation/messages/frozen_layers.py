@@ -5,10 +5,7 @@ client puts them back where it reads the states, and leaves them out of its answ
 its process and on its disk, since on a real site every message starts a process.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -80,7 +77,7 @@ class FrozenLayers:
 _HELD: dict[str, State] = {}
 
 
-def held_layers(content: RecordDict, model: State, frozen: Sequence[str]) -> State:
+def held_layers(content: "RecordDict", model: State, frozen: Sequence[str]) -> State:
     """Return the frozen layers that states of a message come without, and keep those that come.
 
     ``frozen`` are the names of such layers in a ``model`` of the client. Nothing left out is an
@@ -100,20 +97,17 @@ def held_layers(content: RecordDict, model: State, frozen: Sequence[str]) -> Sta
     return {}
 
 
-def _keep(content: RecordDict, digest: str, model: State, frozen: Sequence[str]) -> None:
+def _keep(content: "RecordDict", digest: str, model: State, frozen: Sequence[str]) -> None:
     records = content.array_records.values()
-    for record in (found for found in records if set(names_in(found)) == set(model)):
-        whole = from_record(record, model)
-        part = {name: whole[name] for name in frozen}
-        if digest_of(part) != digest:
-            raise InvalidContent("its frozen layers are not those that it names")
-        _remember(digest, part)
-        entry("frozen", digest, partial(_save, part), private=True)
+    record = next((found for found in records if set(names_in(found)) == set(model)), None)
+    if record is None:
         return
-
-
-def _save(state: State, folder: Path) -> None:
-    save_file(state, folder / _FILE)
+    whole = from_record(record, model)
+    part = {name: whole[name] for name in frozen}
+    if digest_of(part) != digest:
+        raise InvalidContent("its frozen layers are not those that it names")
+    _remember(digest, part)
+    entry("frozen", digest, lambda folder: save_file(part, folder / _FILE), private=True)
 
 
 def _remember(digest: str, part: State) -> None:

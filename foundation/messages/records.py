@@ -92,7 +92,7 @@ def from_record(record: ArrayRecord, expected: State, held: State | None = None)
 
     Sizes are compared before anything is decoded, so that a record cannot make its receiver
     allocate more than the expected state does. ``expected`` may live on the meta device. Whatever
-    differs, or is not finite, is InvalidContent.
+    differs, is not finite, or a negative variance, is InvalidContent.
     """
     found = names_in(record)
     order = list(expected)
@@ -127,9 +127,12 @@ def from_record(record: ArrayRecord, expected: State, held: State | None = None)
             # A torch tensor needs writable memory, and safetensors memory of its own.
             state[name] = torch.from_numpy(part.reshape(tuple(like.shape)).copy())
             start += like.numel()
-    broken = first_non_finite(state)
-    if broken:
+    if broken := first_non_finite(state):
         raise InvalidContent(f"{broken!r} holds NaN or infinite values")
+    for name, value in state.items():
+        # Averaged into the global model, it would turn every later output into NaN.
+        if name.endswith("running_var") and bool((value < 0).any()):
+            raise InvalidContent(f"{name!r} holds a negative variance")
     return {name: left_out[name] if name in left_out else state[name] for name in order}
 
 

@@ -129,6 +129,20 @@ class LinearHead:
     weight: Tensor
     bias: Tensor
 
+    @classmethod
+    def of(cls, state: Mapping[str, Tensor], head: str = "head") -> Self:
+        """Read that of a state, on the CPU; ``head`` is the layer's name."""
+        return cls(*(state[name].double().cpu() for name in _names(head)))
+
+    def put_into(self, state: Mapping[str, Tensor], head: str = "head") -> State:
+        """Return a copy of a state with this head, in the types and places of the old one."""
+        new = zip(_names(head), (self.weight, self.bias), strict=True)
+        return {**state, **{name: value.to(state[name]) for name, value in new}}
+
+    def rows(self, known: Tensor) -> Self:
+        """Return that of the ``known`` classes alone, (C,) bool."""
+        return type(self)(self.weight[known], self.bias[known])
+
     def logits(self, features: Tensor) -> Tensor:
         """Return (n, C) float64 for features (n, d)."""
         return features.double() @ self.weight.T + self.bias
@@ -179,18 +193,6 @@ def head_name(model: nn.Module) -> str:
     return linear[-1]
 
 
-def head_parameters(state: Mapping[str, Tensor], head: str) -> tuple[Tensor, Tensor]:
-    """Return a head's weight (C, d) and bias (C,), float64 on the CPU."""
-    weight, bias = (state[name].double().cpu() for name in _names(head))
-    return weight, bias
-
-
-def with_head(state: Mapping[str, Tensor], head: str, weight: Tensor, bias: Tensor) -> State:
-    """Return a copy of a state with another head, in the types and places of the old one."""
-    new = dict(zip(_names(head), (weight, bias), strict=True))
-    return {**state, **{name: value.to(state[name]) for name, value in new.items()}}
-
-
 def _names(head: str) -> tuple[str, str]:
     prefix = f"{head}." if head else ""
     return f"{prefix}weight", f"{prefix}bias"
@@ -198,5 +200,5 @@ def _names(head: str) -> tuple[str, str]:
 
 def add_to_bias(state: Mapping[str, Tensor], head: str, bias: Tensor) -> State:
     """Return a copy of a state whose head has ``bias``, (C,), added in float64."""
-    weight, old = head_parameters(state, head)
-    return with_head(state, head, weight, old + bias.cpu().double())
+    old = LinearHead.of(state, head)
+    return LinearHead(old.weight, old.bias + bias.cpu().double()).put_into(state, head)

@@ -3,6 +3,7 @@
 import gc
 import os
 import time
+from collections.abc import Mapping
 from functools import cache
 
 import torch
@@ -107,6 +108,21 @@ def bfloat16_pays(device: torch.device) -> bool:
     if not native_bfloat16(device):
         return False
     return device.type != "cpu" or _knows("amx_bf16") or _measured_gain()
+
+
+def reduced_type(
+    wish: str, device: torch.device, operations: float, gains_from: Mapping[str, float]
+) -> torch.dtype | None:
+    """Return the type that a key ``precision`` means for a model; None: float32.
+
+    auto is bfloat16 where it pays, from so many operations of an image's forward pass on as
+    ``gains_from`` says by kind of device.
+    """
+    if wish == "auto":
+        # A GPU without bfloat16 does not refuse it: it emulates, slower than float32.
+        enough = operations >= gains_from.get(device.type, float("inf"))
+        wish = "bfloat16" if enough and bfloat16_pays(device) else "float32"
+    return torch.bfloat16 if wish == "bfloat16" else None
 
 
 def _knows(instruction: str) -> bool:

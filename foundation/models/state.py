@@ -137,8 +137,6 @@ def interpolated(start: Mapping[str, Tensor], end: Mapping[str, Tensor], step: f
     as in between a mean of two is formed. What is not floating point is that of ``end`` except at
     0.
     """
-    if not 0.0 <= step <= 1.0:
-        raise ValueError(f"step = {step:g}: must be from 0 to 1")
     if step in (0.0, 1.0):
         return {name: value.clone() for name, value in (end if step else start).items()}
     return {

@@ -57,7 +57,9 @@ def torchvision_encoder(
         options["norm_layer"] = group_norm
     network: nn.Module = get_model(name.removesuffix(_STANDARDIZED), weights=None, **options)
     if channels != 3:
-        _give_channels(network, channels)
+        first = first_convolution(network)
+        new = _convolution_like(network.get_submodule(first), channels=channels)
+        network.set_submodule(first, new)
     if min(image_size) < SMALL:
         _keep_size(network, name)
     if standardized:
@@ -112,12 +114,6 @@ def first_convolution(network: nn.Module) -> str:
     """Return the name of a network's first convolution; empty if it has none."""
     found = (name for name, module in network.named_modules() if isinstance(module, nn.Conv2d))
     return next(found, "")
-
-
-def _give_channels(network: nn.Module, channels: int) -> None:
-    """Replace the first convolution by one for another number of channels."""
-    name = first_convolution(network)
-    network.set_submodule(name, _convolution_like(network.get_submodule(name), channels=channels))
 
 
 def _convolution_like(

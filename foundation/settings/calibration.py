@@ -1,7 +1,7 @@
 """The sections ``calibration`` and ``head``: a corrected head, and one in closed form."""
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
 from .declaration import ConfigurationError, Section, key
 
@@ -26,7 +26,6 @@ class CalibrationSettings(Section, binds="generate"):
     of: Part = key(
         "bias",
         "What is corrected: the head's bias, one number per class, or the whole head.",
-        choices=get_args(Part),
     )
     from_: Source = key(
         "auto",
@@ -35,13 +34,11 @@ class CalibrationSettings(Section, binds="generate"):
         "its softmax; the head: means, its mean features of each class; moments, also their pooled "
         "second moment; covariances, a second moment of each class); or auto, predictions for the "
         "bias and moments for the head where clients can answer, and pseudo images otherwise.",
-        choices=get_args(Source),
     )
     covariance: Covariance = key(
         "pseudo",
         "How features vary within a class, where calibration.from=means: like those of pseudo "
         "images, or as the spread of the clients' means shows.",
-        choices=get_args(Covariance),
     )
     exchanges: int = key(
         1,
@@ -75,7 +72,6 @@ class HeadSettings(Section, name="head"):
         "Which head: the linear discriminant, ridge regression on the classes, the nearest class "
         "mean; or auto, the discriminant unless the clients' held-out images tell for sure that "
         "another is better.",
-        choices=get_args(ClosedForm),
         binds="generate",
     )
     balanced: bool = key(

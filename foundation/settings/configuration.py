@@ -6,8 +6,6 @@ are parsed and checked once, into frozen dataclasses; an unknown key, a wrong ty
 impossible value stops the run before any work.
 """
 
-from __future__ import annotations
-
 import importlib
 import json
 import pkgutil
@@ -16,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import Field, dataclass, fields, replace
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
 
 from foundation.errors import log
 from foundation.members import Family
@@ -60,12 +58,11 @@ class RunConfiguration(PostTrainingKeys, FederatedDataKeys, FederatedTrainingKey
         maximum=2**31 - 1,
         original="init_seed",
     )
-    evaluation: str = key(
+    evaluation: Literal["auto", "server", "clients", "both"] = key(
         "auto",
         "Who measures the accuracies that are reported: server (on its test images), clients (on "
         "their held-out images), both; auto: the server where it has test images, else clients. "
         "With clients, no image of a folder is held out for the server.",
-        choices=("auto", "server", "clients", "both"),
         binds="run",
     )
     evaluation_every: int = key(
@@ -306,7 +303,7 @@ class RunConfiguration(PostTrainingKeys, FederatedDataKeys, FederatedTrainingKey
         return tuple(dict.fromkeys(names_in(self.sinks.replace("+", ","))))
 
     @property
-    def data_set(self) -> DataSet:
+    def data_set(self) -> "DataSet":
         """The images of the run."""
         from foundation.data import DataSet  # with torch, which a refused key need not wait for
 
@@ -320,7 +317,7 @@ class RunConfiguration(PostTrainingKeys, FederatedDataKeys, FederatedTrainingKey
         )
 
     @property
-    def division(self) -> Division:
+    def division(self) -> "Division":
         """The training images, divided over simulated clients."""
         from foundation.data import Division
 

@@ -5,13 +5,15 @@ are at the same time the settings of the libraries ``generation`` and ``distilla
 configuration accepts is the very object that a stage is given, so the two cannot disagree.
 """
 
+import inspect
 import math
 import operator
 import os
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, fields
-from typing import Any, ClassVar
+from dataclasses import Field, dataclass, field, fields, replace
+from types import MappingProxyType
+from typing import Any, ClassVar, Literal, get_args
 
 from foundation.errors import ConfigurationError as ConfigurationError
 from foundation.members import Family
@@ -35,7 +37,7 @@ class KeyInfo:
     maximum: float | None = None
     above: float | None = None
     below: float | None = None
-    #: Permitted values; empty if they are open.
+    #: Permitted values, those of a Literal in the annotation; empty if they are open.
     choices: tuple[str, ...] = ()
     #: Whose member the value names; several, separated by commas, where that is permitted.
     family: Family | None = None
@@ -108,10 +110,15 @@ class Section:
     section_binds: ClassVar[str] = "train"
 
     def __init_subclass__(cls, name: str = "", binds: str = "") -> None:
-        """Note the section's name, and the first stage whose result depends on it."""
+        """Note the section's name, the first stage whose result depends on it, and choices."""
         super().__init_subclass__()
         cls.section_name = name
         cls.section_binds = binds or cls.section_binds
+        for entry, hint in inspect.get_annotations(cls).items():
+            declared = vars(cls).get(entry)
+            if getattr(hint, "__origin__", None) is Literal and isinstance(declared, Field):
+                info = replace(declared.metadata["info"], choices=get_args(hint))
+                declared.metadata = MappingProxyType({"info": info})
 
     def __post_init__(self) -> None:
         """Hold every value against its declaration; a ConfigurationError says what it may be."""

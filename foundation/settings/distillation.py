@@ -1,10 +1,10 @@
 """What a distillation can be told: the section ``distillation``."""
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
 from .declaration import Section, key, setting
-from .generation import FORMS, Form, usual_roll
+from .generation import Form, usual_roll
 
 Statistics = Literal["frozen", "update"]
 Layers = Literal["auto", "all", "head", "affine"]
@@ -40,14 +40,12 @@ class DistillationSettings(Section, binds="distil"):
         "frozen",
         "What BatchNorm layers normalise with while distilling: the federated statistics, which "
         "stay (frozen), or the pseudo batch, which moves their running statistics (update).",
-        choices=get_args(Statistics),
     )
     layers: Layers = key(
         "auto",
         "Which parameters of the global model are trained: all, the head alone, or the head and "
         "the scales and shifts of the normalisation layers (affine). auto: affine for images of "
         "16 pixels a side or more (post-training=fedf2dg), all elsewhere.",
-        choices=get_args(Layers),
     )
     teacher: Teacher = key(
         "auto",
@@ -57,13 +55,11 @@ class DistillationSettings(Section, binds="distil"):
         "own model over its client's classes and the global model elsewhere (masked). auto: "
         "prior-corrected for images of 16 pixels a side or more whose clients' label counts are "
         "known, own elsewhere.",
-        choices=get_args(Teacher),
     )
     form: Form = key(
         "corrected",
         "The loop: corrected, or as the reference implementation writes it (an optimizer built "
         "anew for every epoch, which forgets its momentum; all images rolled once and together).",
-        choices=FORMS,
     )
 
     def shift_for(self, height: int, width: int) -> int:

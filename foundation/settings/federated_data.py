@@ -1,6 +1,7 @@
 """Keys of the images, and of their division over clients."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 from foundation.members import DATA_SETS
 from foundation.wording import names_in
@@ -44,11 +45,10 @@ class FederatedDataKeys(Section):
         minimum=0,
         maximum=4096,
     )
-    unreadable_images: str = key(
+    unreadable_images: Literal["refuse", "leave-out"] = key(
         "refuse",
         "What happens to image files that cannot be read: refuse (the run stops and names "
         "them) or leave-out (the run goes on without them and names them).",
-        choices=("refuse", "leave-out"),
     )
     train_samples: int = key(
         0,
@@ -85,20 +85,18 @@ class FederatedDataKeys(Section):
         minimum=0.0,
         maximum=0.5,
     )
-    normalization: str = key(
+    normalization: Literal["auto", "data-set", "imagenet", "measured"] = key(
         "auto",
         "Mean and deviation that pixels are brought to 0 and 1 from: data-set, the data set's own; "
         "imagenet, those that torchvision's weights were trained with; measured, those of the "
         "clients' training images, whose pixels they add up when they join; auto, those that the "
         "initial-weights were trained with, else the data set's.",
-        choices=("auto", "data-set", "imagenet", "measured"),
     )
-    augmentation: str = key(
+    augmentation: Literal["auto", "none", "crop-flip", "crop-flip-rotate"] = key(
         "auto",
         "Augmentation of the training images; auto is the data set's usual one, and for images of "
         "your own crop-flip where they are in colour and have 16 pixels or more a side, else none; "
         "none where the encoder is frozen, which is then run once over each image.",
-        choices=("auto", "none", "crop-flip", "crop-flip-rotate"),
     )
     feature_noise: float = key(
         0.0,
@@ -109,17 +107,15 @@ class FederatedDataKeys(Section):
         maximum=1.0,
         original="noise",
     )
-    feature_noise_kind: str = key(
+    feature_noise_kind: Literal["level", "space"] = key(
         "level",
         "level: grows with the client's index; space: lands in a part of the image that depends "
         "on the client.",
-        choices=("level", "space"),
         original="noise_type",
     )
-    label_noise: str = key(
+    label_noise: Literal["none", "symmetric", "pairflip"] = key(
         "none",
         "Wrong training labels.",
-        choices=("none", "symmetric", "pairflip"),
         original="label_noise_type",
     )
     label_noise_rate: float = key(

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass, field
+from typing import Literal
 
 from foundation.members import LOCAL_LOSSES, MODELS, STRATEGIES
 from foundation.wording import names_in
@@ -20,19 +21,17 @@ _KEEPS_FEATURES = 0.03
 class ScheduleSettings(Section):
     """The local step size, and the weight of a proximal term, over the rounds."""
 
-    of: str = key(
+    of: Literal["learning-rate", "mu", "both"] = key(
         "learning-rate",
         "What the schedule multiplies: learning-rate; mu, the weight of FedProx's proximal term "
         "(proximal-mu) and of MOON's contrastive loss (moon.mu); or both.",
-        choices=("learning-rate", "mu", "both"),
     )
 
-    kind: str = key(
+    kind: Literal["constant", "cosine", "step"] = key(
         "constant",
         "How it changes over the rounds: constant; cosine, from the whole of it along "
         "half a cosine towards 0; step, multiplied by schedule.decay every schedule.every rounds. "
         "Rounds of the competition loop keep the last one's.",
-        choices=("constant", "cosine", "step"),
     )
     warm_up_rounds: int = key(
         0,
@@ -104,12 +103,11 @@ class FederatedTrainingKeys(Section):
         unit="rounds",
         minimum=0,
     )
-    global_average: str = key(
+    global_average: Literal["last", "window", "geometric"] = key(
         "last",
         "What is offered to the judges beside the result of the rounds: last: nothing; window: the "
         "mean of the last global models; geometric: a mean that forgets the earlier ones. Clients "
         "measure BatchNorm statistics for it. Where nobody judges, it is the result.",
-        choices=("last", "window", "geometric"),
     )
     global_average_rounds: int = key(
         3,
@@ -138,12 +136,11 @@ class FederatedTrainingKeys(Section):
         minimum=0.0,
         binds="run",
     )
-    client_identity: str = key(
+    client_identity: Literal["node-id", "partition-id"] = key(
         "node-id",
         "What a client that comes back must have in common with the one that left: its Flower "
         "node id, which SuperNodes with keys keep, or only the partition-id it names, which "
         "proves nothing.",
-        choices=("node-id", "partition-id"),
         binds="run",
     )
     min_successful_clients: int = key(
@@ -190,12 +187,11 @@ class FederatedTrainingKeys(Section):
         words=LOSSES_OF_THE_LOOP,
         family=LOCAL_LOSSES,
     )
-    batch_norm: str = key(
+    batch_norm: Literal["averaged", "measured", "frozen"] = key(
         "averaged",
         "BatchNorm's running statistics. averaged: the mean of the local models'; measured: "
         "what the clients' images give the averaged model, before it is judged, inverted or kept; "
         "frozen: averaged, but local training leaves them alone in late rounds.",
-        choices=("averaged", "measured", "frozen"),
     )
     batch_norm_frozen_from: int = key(
         0,
@@ -223,12 +219,11 @@ class FederatedTrainingKeys(Section):
         is_path=True,
         words=("imagenet",),
     )
-    initial_head: str = key(
+    initial_head: Literal["fresh", "closed-form"] = key(
         "fresh",
         "The head before the first round: fresh, as the seed or initial-weights give it; or "
         "closed-form, as post-training=head finds it from one message of every client (section "
         "head), so that a random head does not spoil trained features.",
-        choices=("fresh", "closed-form"),
     )
     encoder_step: float = key(
         0.0,
@@ -243,12 +238,11 @@ class FederatedTrainingKeys(Section):
         "or names of layers, such as encoder.0; their BatchNorm statistics stay as well. Empty: "
         "all are trained.",
     )
-    precision: str = key(
+    precision: Literal["auto", "float32", "bfloat16"] = key(
         "auto",
         "Type of convolutions and matrix products in local training; weights, BatchNorm and losses "
         "stay in float32. auto: bfloat16 on hardware that is faster in it, on processors unless "
         "the model is tiny.",
-        choices=("auto", "float32", "bfloat16"),
     )
     schedule: ScheduleSettings = field(default_factory=ScheduleSettings)
 

@@ -36,7 +36,6 @@ class InversionSettings(Section, binds="generate"):
         "cosine",
         "The step size over the iterations: constant (the original), or falling to 0 along half a "
         "cosine, which allows large first steps and needs a fraction of the iterations.",
-        choices=get_args(Schedule),
     )
     tv_weight: float = key(
         1e-3, "Weight of the total variation.", symbol="a_tv", minimum=0.0, original="di_var_scale"
@@ -56,7 +55,6 @@ class InversionSettings(Section, binds="generate"):
         "How that distance adds up the layers: absolute (the paper), or relative, each in the unit "
         "of its own statistics, for encoders whose layers differ by orders of magnitude, such as "
         "efficientnet_lite0.",
-        choices=get_args(BNDistance),
     )
     competition_weight: float = key(
         0.0,
@@ -68,7 +66,6 @@ class InversionSettings(Section, binds="generate"):
     form: Form = key(
         "corrected",
         "The objective: corrected, or as the reference implementation writes it.",
-        choices=FORMS,
     )
     jitter: int | None = setting(
         None, "Largest roll of the images.", kind=int, unit="pixels", minimum=0
@@ -77,13 +74,11 @@ class InversionSettings(Section, binds="generate"):
         "auto",
         "Type of convolutions and matrix products; statistics, losses and images stay in float32. "
         "auto: bfloat16 on hardware that multiplies it, where the model is large enough to gain.",
-        choices=get_args(Precision),
     )
     compile: Compile = key(
         "auto",
         "Whether the objective is compiled (on a GPU with CUDA graphs). auto: where the work "
         "outweighs the compilation. Without a compiler it goes on uncompiled, and says so.",
-        choices=get_args(Compile),
         binds="run",
     )
 
@@ -137,9 +132,8 @@ class GenerationSettings(InversionSettings):
         "Which classes images are made for. principle: each client's own label distribution (the "
         "paper), which makes few images of rare classes, or none. balanced: as many of every "
         "class, each shared out over the clients by how many images of it they hold.",
-        choices=get_args(Labels),
     )
-    place: Place = key("server", "Where local models are inverted.", choices=get_args(Place))
+    place: Place = key("server", "Where local models are inverted.")
 
     def of_kind(self, kind: str, competition: "CompetitionSettings") -> InversionSettings:
         """Return what a "common" inversion is told, or a "hard" one, whose weight is another."""
@@ -171,5 +165,4 @@ class CompetitionSettings(Section, binds="compete"):
         "every",
         "Train a federated round from the distilled model before every repetition (the paper's "
         "figure), or only before the first (what the reference implementation does).",
-        choices=get_args(Retrain),
     )

@@ -1,7 +1,6 @@
 """The sections of FedF²DG's peers: all have a student, and most a generator."""
 
 from dataclasses import dataclass
-from typing import get_args
 
 from .declaration import Section, key
 from .distillation import Statistics
@@ -26,7 +25,6 @@ class StudentSettings(Section, binds="generate"):
         "update",
         "What BatchNorm layers of the student normalise with: the batch, which moves their running "
         "statistics (update: the papers), or the federated statistics, which stay (frozen).",
-        choices=get_args(Statistics),
     )
 
 

@@ -1,6 +1,7 @@
 """Keys of what comes after training: names of methods, and what may be told for them."""
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 from foundation.members import METHODS
 from foundation.wording import names_in
@@ -33,45 +34,40 @@ class PostTrainingKeys(Section):
         family=METHODS,
         several=True,
     )
-    acceptance: str = key(
+    acceptance: Literal["clients", "none"] = key(
         "clients",
         "Who judges the result of every stage of post-training: clients (on their held-out images; "
         "a result that does not help is not kept, or only in part) or none (every result is kept).",
-        choices=("clients", "none"),
         binds="distil",
     )
-    acceptance_metric: str = key(
+    acceptance_metric: Literal["accuracy", "balanced-accuracy", "log-loss"] = key(
         "accuracy",
         "By which figure clients keep or refuse a stage's result and, with patience, a round's: "
         "accuracy; balanced-accuracy (the mean recall of the classes, for unequal ones; "
         "needs label-counts=uploaded); log-loss (what is sure and wrong costs most; clients also "
         "tell differences of losses).",
-        choices=("accuracy", "balanced-accuracy", "log-loss"),
         binds="train",
     )
-    baseline: str = key(
+    baseline: Literal["none", "local"] = key(
         "none",
         "What the model that is kept is held against at the end. local: every site that holds "
         "images out trains a model alone, with the same settings and from the same weights, for as "
         "many rounds (without rounds: a head in closed form on its own features), and counts on "
         "these images what joining gained it; its model stays there. One message more.",
-        choices=("none", "local"),
         binds="run",
     )
-    personal: str = key(
+    personal: Literal["none", "batch-norm", "head"] = key(
         "none",
         "What of the model each site may have for itself, where that is better on the images that "
         "it holds out: batch-norm: BatchNorm's statistics and parameters, which do not leave it "
         "during the rounds (FedBN); head: a head in closed form on its own features, held by the "
         "global one.",
-        choices=("none", "batch-norm", "head"),
         binds="train",
     )
-    label_counts: str = key(
+    label_counts: Literal["uploaded", "noised", "uniform"] = key(
         "uploaded",
         "What may be known of the clients' labels outside of them: their counts, counts with "
         "noise, or nothing (uniform).",
-        choices=("uploaded", "noised", "uniform"),
         binds="generate",
     )
     label_counts_noise: float = key(

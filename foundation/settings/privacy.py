@@ -1,7 +1,7 @@
 """The section ``privacy``."""
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
 from .declaration import Section, key
 
@@ -17,7 +17,6 @@ class PrivacySettings(Section, name="privacy"):
         "Who bounds what a client's update changes, to a fixed norm or to one that follows a "
         "quantile of the updates' norms; noise of that size is then added to their mean. none: no "
         "differential privacy. client: by one of Flower's mods in the client.",
-        choices=get_args(Clipping),
     )
     noise_multiplier: float = key(
         1.0,

@@ -17,9 +17,7 @@ from foundation.models import State
 from foundation.models.classifier import (
     LinearHead,
     head_name,
-    head_parameters,
     logit_spread,
-    with_head,
 )
 from foundation.seeds import CALIBRATION, derived_seed
 from post_training.calibration.gaussians import Gaussians, gaussians_of
@@ -82,7 +80,7 @@ def _fitted(trained: Trained, gaussians: Gaussians, settings: Settings) -> State
     if int(known.sum()) < 2:
         raise NoAnswer("calibration of the head: features of two classes or more are needed")
     name = head_name(trained.model(state))
-    old = LinearHead(*head_parameters(state, name))
+    old = LinearHead.of(state, name)
     shares = gaussians.shares[known] / gaussians.shares.sum()
     means = gaussians.means[known]
     temperature = 1.0
@@ -96,7 +94,7 @@ def _fitted(trained: Trained, gaussians: Gaussians, settings: Settings) -> State
         head = discriminant_head(means, gaussians.covariance, shares)
         spreads = [
             logit_spread(each, means, gaussians.covariance, shares)
-            for each in (head, LinearHead(old.weight[known], old.bias[known]))
+            for each in (head, old.rows(known))
         ]
         temperature = spreads[0] / spreads[1] if spreads[1] > 0 else 1.0
     new = head.scaled(1 / temperature).within(old, known)
@@ -109,7 +107,7 @@ def _fitted(trained: Trained, gaussians: Gaussians, settings: Settings) -> State
             temperature=temperature,
         )
     )
-    return with_head(state, name, new.weight, new.bias)
+    return new.put_into(state, name)
 
 
 # The weight of ½‖W‖²/C beside the mean cross-entropy, for features of unit mean square. It keeps
@@ -146,9 +144,7 @@ def trained_head(features: Tensor, labels: Tensor, shares: Tensor) -> LinearHead
     classes, width = len(shares), features.shape[1]
     targets = F.one_hot(labels, classes).double()
 
-    def loss_and_gradient(
-        flat: npt.NDArray[np.float64],
-    ) -> tuple[float, npt.NDArray[np.float64]]:
+    def loss_and_gradient(flat: npt.NDArray[np.float64]) -> tuple[float, npt.NDArray[np.float64]]:
         head = torch.from_numpy(flat).reshape(classes, width + 1)
         weight, bias = head[:, :width], head[:, width]
         logs = F.log_softmax(inputs @ weight.T + bias, dim=1)

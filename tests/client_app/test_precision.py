@@ -5,9 +5,9 @@ import copy
 import pytest
 import torch
 
-import client_app.site
-from client_app.site import Site
+from client_app.site import BFLOAT16_FROM, Site
 from client_app.training import LOSSES, train_locally
+from foundation.models import device
 from foundation.settings.configuration import RunConfiguration
 from strategies import get
 
@@ -19,7 +19,7 @@ def site(model: str, **keys: str) -> Site:
 
 @pytest.mark.parametrize("hardware", [True, False])
 def test_auto_takes_bfloat16_where_hardware_gains_and_the_model_is_not_tiny(monkeypatch, hardware):
-    monkeypatch.setattr(client_app.site, "bfloat16_pays", lambda device: hardware)
+    monkeypatch.setattr(device, "bfloat16_pays", lambda device: hardware)
     assert site("resnet8").autocast() is None  # 1.5e6 operations on 8x8 images
     larger = site("resnet18").autocast()  # 7e7
     assert larger == (torch.bfloat16 if hardware else None)
@@ -60,15 +60,15 @@ def test_a_step_in_bfloat16_is_a_rounded_one_and_weights_stay_in_float32():
 
 @pytest.mark.parametrize("hardware", [True, False])
 def test_a_gpu_that_would_emulate_bfloat16_trains_in_float32(monkeypatch, hardware):
-    monkeypatch.setattr(client_app.site, "bfloat16_pays", lambda device: hardware)
-    chosen = client_app.site.reduced_type("auto", torch.device("cuda"), 1e10)
+    monkeypatch.setattr(device, "bfloat16_pays", lambda device: hardware)
+    chosen = device.reduced_type("auto", torch.device("cuda"), 1e10, BFLOAT16_FROM)
     assert chosen == (torch.bfloat16 if hardware else None)
 
 
 def test_a_gpu_trains_small_models_in_float32(monkeypatch):
     """There starting the kernels takes the time, and bfloat16 only adds some."""
-    monkeypatch.setattr(client_app.site, "bfloat16_pays", lambda device: True)
-    assert client_app.site.reduced_type("auto", torch.device("cuda"), 1.1e9) is None
+    monkeypatch.setattr(device, "bfloat16_pays", lambda device: True)
+    assert device.reduced_type("auto", torch.device("cuda"), 1.1e9, BFLOAT16_FROM) is None
 
 
 @pytest.mark.parametrize("strategy", ["fedavg", "moon"])

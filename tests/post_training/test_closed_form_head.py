@@ -71,8 +71,8 @@ def images_of(each=40, left_out=()):
 def told_of(images, labels):
     features, member = images.flatten(1).double(), F.one_hot(labels, CLASSES).double()
     return ClassStatistics(
-        (0, 1),
-        len(labels),
+        clients=(0, 1),
+        images=len(labels),
         label_counts=member.sum(0),
         feature_sums=member.T @ features,
         feature_counts=member.sum(0),

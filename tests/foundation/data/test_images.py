@@ -1,10 +1,9 @@
 import numpy as np
-import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from foundation.data import DataError, FeatureNoise, ImageData, Normalization
+from foundation.data import FeatureNoise, ImageData, Normalization
 
 unit = st.floats(0.01, 1.0)
 
@@ -41,12 +40,6 @@ def test_values_outside_the_pixel_range_are_clipped() -> None:
     assert normalization.invert(floats).flatten().tolist() == [0, 255]
 
 
-@pytest.mark.parametrize(("mean", "std"), [((0.5,), (0.5, 0.5)), ((0.5,), (0.0,)), ((), ())])
-def test_impossible_constants_are_refused(mean: tuple[float, ...], std: tuple[float, ...]) -> None:
-    with pytest.raises(DataError):
-        Normalization(mean, std)
-
-
 def some_data() -> ImageData:
     images = np.arange(4 * 3 * 2 * 5, dtype=np.uint8).reshape(4, 3, 2, 5)
     noise = FeatureNoise(0.1)
@@ -68,24 +61,3 @@ def test_a_subset_keeps_order_and_noise_and_copies() -> None:
     part.images[:] = 0
     assert data.images[3].any()
     assert len(data.subset([])) == 0
-
-
-def test_a_label_outside_the_classes_is_named_by_row() -> None:
-    images = np.zeros((3, 1, 2, 2), np.uint8)
-    with pytest.raises(DataError, match=r"row 1 has label 7, outside 0\.\.1"):
-        ImageData(images, np.array([0, 7, 1]), ("a", "b"))
-
-
-@pytest.mark.parametrize(
-    ("images", "labels", "message"),
-    [
-        (np.zeros((1, 1, 2, 2), np.float32), np.zeros(1, np.int64), "uint8"),
-        (np.zeros((1, 2, 2), np.uint8), np.zeros(1, np.int64), "shape"),
-        (np.zeros((1, 4, 2, 2), np.uint8), np.zeros(1, np.int64), "channels"),
-        (np.zeros((1, 1, 2, 2), np.uint8), np.zeros(2, np.int64), "labels"),
-        (np.zeros((1, 1, 2, 2), np.uint8), np.zeros(1, np.float64), "labels"),
-    ],
-)
-def test_wrong_arrays_are_refused(images: np.ndarray, labels: np.ndarray, message: str) -> None:
-    with pytest.raises(DataError, match=message):
-        ImageData(images, labels, ("a",))

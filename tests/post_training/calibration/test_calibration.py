@@ -37,7 +37,12 @@ def asking(trained, images, shares):
         requests.append(request)
         with torch.no_grad():
             sums = trained.model(request.state)(images).double().softmax(1).sum(0)
-        return ClassStatistics((0, 1), len(images), len(images) * shares, sums)
+        return ClassStatistics(
+            clients=(0, 1),
+            images=len(images),
+            label_counts=len(images) * shares,
+            predictions=sums,
+        )
 
     trained.ask = ask
     return requests
@@ -109,7 +114,9 @@ def test_where_nobody_answers_pseudo_images_are_taken_or_the_method_says_so(make
 
 def test_clients_that_keep_their_label_counts_are_not_enough(make_trained, images):
     trained = make_trained()
-    trained.ask = lambda request: ClassStatistics((0,), 60, None, torch.ones(3).double())
+    trained.ask = lambda request: ClassStatistics(
+        clients=(0,), images=60, predictions=torch.ones(3).double()
+    )
     run(trained, settings())
     assert list(trained.store) == ["images"]
 

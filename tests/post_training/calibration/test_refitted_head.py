@@ -69,8 +69,8 @@ def told_of(images, labels, classes, clients=6):
         products += own.T @ class_means(own, held)
         pairs += int((held > 0).sum())
     return ClassStatistics(
-        tuple(range(clients)),
-        len(labels),
+        clients=tuple(range(clients)),
+        images=len(labels),
         label_counts=counts,
         feature_sums=sums,
         feature_counts=counts,
