@@ -186,7 +186,7 @@ def test_a_fifth_of_the_sites_folders_is_called_that_and_seen_once(
     sites = {"dataset": "folder", "data_dir": str(tmp_path / "sites"), "partition": "folders"}
     run = tiny_run("run", **{**KEYS, **sites, "train_samples": 0})
     assert run.summary()["measured"]["selected"]["of_sites"] is True
-    said = {"log": app_log.text, "report": (run.directory / "report.html").read_text("utf-8")}
+    said = {"log": app_log.text, "report": write_report(run.directory).read_text("utf-8")}
     said["card"] = (run.directory / "model" / "README.md").read_text("utf-8")
     for where, text in said.items():
         assert "test images of the sites" in text, where
