@@ -30,8 +30,7 @@ def logged_to(output: TextIO | None) -> Iterator[None]:
     if output is None:
         yield
         return
-    handler = _handler(output)
-    with _handled("flwr", [handler], propagate=False), _handled(_OWN, [], propagate=True):
+    with _handled("flwr", [_Console(output)], propagate=False), _handled(_OWN, [], propagate=True):
         yield
 
 
@@ -41,7 +40,7 @@ def plain_warnings(output: TextIO) -> Iterator[None]:
 
     Flower's handler colours its lines, into files and pipes as well.
     """
-    with _handled(_OWN, [_handler(output)], propagate=False):
+    with _handled(_OWN, [_Console(output)], propagate=False):
         yield
 
 
@@ -58,12 +57,6 @@ def _handled(name: str, handlers: list[logging.Handler], *, propagate: bool) -> 
     finally:
         logger.handlers[:], level, logger.propagate = before
         logger.setLevel(level)
-
-
-def _handler(output: TextIO) -> logging.Handler:
-    handler = _Console(output)
-    handler.setFormatter(_LevelFormatter())
-    return handler
 
 
 class Printer:
@@ -95,17 +88,14 @@ class _Console(logging.Handler):
         self._print = Printer(output)
 
     def emit(self, record: logging.LogRecord) -> None:
-        if record.levelno == logging.WARNING:
-            _given.append(record.getMessage())
-        self._print(self.format(record))
-
-
-class _LevelFormatter(logging.Formatter):
-    def format(self, record: logging.LogRecord) -> str:
         text = record.getMessage()
-        if record.levelno < logging.INFO and record.exc_info:
-            text += "\n" + self.formatException(record.exc_info)
-        return text if record.levelno <= logging.INFO else f"{record.levelname}: {text}"
+        if record.levelno == logging.WARNING:
+            _given.append(text)
+        if record.levelno > logging.INFO:
+            text = f"{record.levelname}: {text}"
+        elif record.levelno < logging.INFO and record.exc_info:
+            text += "\n" + logging.Formatter().formatException(record.exc_info)
+        self._print(text)
 
 
 def exit_status(work: Callable[[], int]) -> int:

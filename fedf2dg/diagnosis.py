@@ -56,12 +56,8 @@ class Ceiling:
 def diagnose(directory: Path) -> list[Ceiling]:
     """Measure the ceilings of a run after its last federated round, and write them beside it.
 
-    Raises
-    ------
-    ConfigurationError
-        If it is no directory of a run, or its server has no test images.
-    CheckpointError
-        If the models of the last round are not there.
+    ConfigurationError if it is no directory of a run, or its server has no test images;
+    CheckpointError if the models of the last round are not there.
     """
     trained = _Trained(directory)
     found = list(_ceilings(trained))
@@ -122,16 +118,8 @@ def refitted(model: nn.Module, images: Tensor, labels: Tensor) -> State:
     """Return the model's state with its last linear layer fitted to labelled images.
 
     Minimises cross-entropy + λ·‖change of the layer‖² over weight and bias, which is convex; the
-    features stay what they are.
-
-    Parameters
-    ----------
-    model : nn.Module
-        A classifier in evaluation mode.
-    images : Tensor
-        (n, C, H, W), in its input space.
-    labels : Tensor
-        (n,) int64.
+    features stay what they are. The model is in evaluation mode, ``images`` (n, C, H, W) in its
+    input space, ``labels`` (n,) int64.
     """
     state, name = cpu_state(model), head_name(model)
     old = LinearHead.of(state, name)

@@ -21,6 +21,11 @@ def counted(number: int, one: str, several: str = "") -> str:
     return f"{number:,} {one if number == 1 else many}"
 
 
+def named(names: Sequence[str], place: int) -> str:
+    """Return the name at a place; who has no name has its number."""
+    return names[place] if place < len(names) else str(place)
+
+
 def spans(numbers: Sequence[int]) -> str:
     """Write ascending whole numbers: "2 to 4, 7"."""
     found: list[list[int]] = []

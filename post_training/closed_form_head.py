@@ -93,7 +93,9 @@ def _fitted(trained: Trained, told: ClassStatistics, wanted: HeadSettings) -> St
     first = grid[0].head
     tried = temperatures(sums.spread(first))
     asked = [*(c.head for c in grid), *(first.scaled(1 / t) for t in tried)]
-    scores = _scored(trained, state, [head.within(old, known) for head in asked])
+    heads = [head.within(old, known) for head in asked]
+    weight, bias = torch.stack([h.weight for h in heads]), torch.stack([h.bias for h in heads])
+    scores = trained.ask(HeadsRequest(state, weight, bias))
     place = better_than_first(scores, len(grid)) if scores is not None else 0
     temperature = 1.0
     if scores is not None:
@@ -142,13 +144,6 @@ def _candidates(sums: FeatureSums, strength: float, wanted: HeadSettings) -> Ite
             for factor in (0.0,) if form == "nearest-mean" else _FACTORS:
                 r = factor * strength
                 yield Candidate(form, r, solved(sums, r, wanted.balanced))
-
-
-def _scored(trained: Trained, state: State, heads: list[LinearHead]) -> Scores | None:
-    """Have the clients judge heads."""
-    weight = torch.stack([head.weight for head in heads])
-    bias = torch.stack([head.bias for head in heads])
-    return trained.ask(HeadsRequest(state, weight, bias))
 
 
 def better_than_first(scores: Scores, heads: int) -> int:

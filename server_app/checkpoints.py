@@ -109,7 +109,6 @@ class Checkpoints:
     def __init__(self, directory: Path, configuration: RunConfiguration) -> None:
         self.directory = directory
         self.configuration = configuration
-        #: Marks that the run whose checkpoints these are was carried out to its end.
         self._finished = directory / FINISHED
 
     def save(self, checkpoint: Checkpoint) -> None:

@@ -88,12 +88,8 @@ def initial_state(
         # What the clients' pixels give is not known yet.
         if wished != here and not configuration.measures_pixels:
             log.warning(
-                "initial weights: they were trained on pixels of mean %s and deviation %s; here "
-                "these are %s and %s",
-                wished.mean,
-                wished.std,
-                here.mean,
-                here.std,
+                f"initial weights: they were trained on pixels of mean {wished.mean} and deviation "
+                f"{wished.std}; here these are {here.mean} and {here.std}"
             )
     log.info("initial weights: %s%s", source, "".join(f"; {sentence}" for sentence in left))
     return state

@@ -7,14 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from foundation.data import (
-    DataSet,
-    Description,
-    Division,
-    Normalization,
-    announced,
-    parsed_shape,
-)
+from foundation.data import DataSet, Description, Division, Normalization, announced, parsed_shape
 from foundation.errors import log
 from foundation.messages.participants import Participants
 from foundation.models import torchvision_models

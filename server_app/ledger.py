@@ -29,6 +29,13 @@ RESULTS = ("federated", "distilled", "competed")
 #: The parts of every run whose seconds it reports.
 PARTS = ("federated", "generation", "distillation", "competition", "total")
 
+_AS_TOLD: dict[type[Event], str] = {
+    PrivacySpent: "privacy",
+    OwnLayersJudged: "personal",
+    Scored: "scores",
+    OwnModels: "own_models",
+}
+
 
 @dataclass
 class Ledger:
@@ -85,12 +92,10 @@ class Ledger:
                 self._reached(stage, event.accuracy, event.measured)
             case EpochDone(accuracy=float(accuracy)):
                 self._reached(event.result, accuracy, None)
-            case Evaluated():
-                if event.on_clients is not None:
+            case Evaluated() | ResultMeasured():
+                self._reached(event.stage, event.accuracy, event.measured)
+                if isinstance(event, Evaluated) and event.on_clients is not None:
                     self.on_clients[event.stage] = asdict(event.on_clients)
-                self._reached(event.stage, event.accuracy, event.measured)
-            case ResultMeasured():
-                self._reached(event.stage, event.accuracy, event.measured)
             case ImagesMade():
                 self.dropped += len(event.failures or ())
                 work = self.generation or {"images": 0, "iterations": 0, "seconds": 0.0}
@@ -102,14 +107,8 @@ class Ledger:
                 self._travelled(event.kind, event.down, event.up)
             case Judged():
                 self._judged(event)
-            case PrivacySpent():
-                self.privacy = to_json(event)
-            case OwnLayersJudged():
-                self.personal = to_json(event)
-            case Scored():
-                self.scores = to_json(event)
-            case OwnModels():
-                self.own_models = to_json(event)
+            case PrivacySpent() | OwnLayersJudged() | Scored() | OwnModels():
+                setattr(self, _AS_TOLD[type(event)], to_json(event))
 
     def _reached(self, stage: str, accuracy: float | None, measured: Measured | None) -> None:
         self.accuracy[stage] = accuracy
@@ -141,18 +140,10 @@ class Ledger:
         else:
             judged.setdefault("selected", verdict.before)
             judged.setdefault("step", 1.0)
-        judged.setdefault("verdicts", []).append(
-            {
-                "stage": verdict.stage,
-                "before": verdict.before,
-                "step": verdict.step,
-                "images": verdict.images,
-                "gain": verdict.gain,
-                "standard_error": verdict.standard_error,
-                "sentence": verdict.verdict,
-                **({} if verdict.metric == "accuracy" else {"metric": verdict.metric}),
-            }
-        )
+        names = ("stage", "before", "step", "images", "gain", "standard_error")
+        told = {name: getattr(verdict, name) for name in names} | {"sentence": verdict.verdict}
+        told |= {} if verdict.metric == "accuracy" else {"metric": verdict.metric}
+        judged.setdefault("verdicts", []).append(told)
         rows = [asdict(client) for client in verdict.clients]
         judged.setdefault("clients", {})[verdict.stage] = rows
 

@@ -91,11 +91,7 @@ class Measuring:
     """Measures models by the test set, the clients, or both; see :func:`measurers`."""
 
     def __init__(
-        self,
-        configuration: RunConfiguration,
-        model: GlobalModel,
-        clients: Clients,
-        record: Record,
+        self, configuration: RunConfiguration, model: GlobalModel, clients: Clients, record: Record
     ) -> None:
         self._configuration = configuration
         self._model = model
@@ -193,20 +189,11 @@ class Measuring:
 
     def note(self, stage: str, measured: Sequence[Figures]) -> None:
         """Say what was measured of a stage's result; the first figures are the run's."""
-        told = [figures.on_clients for figures in measured if figures.by == CLIENTS]
-        figures = measured[0]
         if (kept := scored(stage, measured)) is not None:
             self._record(kept)
-        self._record(
-            Evaluated(
-                stage,
-                figures.accuracy,
-                figures.loss,
-                figures.confusion,
-                figures.measured,
-                told[0] if told else None,
-            )
-        )
+        there = next((each.on_clients for each in measured if each.by == CLIENTS), None)
+        of = measured[0]
+        self._record(Evaluated(stage, of.accuracy, of.loss, of.confusion, of.measured, there))
 
 
 def figures_of(answers: Answers[Scores], names: Mapping[int, str], index: int = 0) -> Figures:

@@ -21,7 +21,7 @@ from foundation.models import State
 from foundation.models.client_store import batch_norm_entries
 from foundation.models.state import digest_of
 from questions.own_layers import OwnLayersRequest
-from questions.own_model import JOINED, OWN, OwnModelRequest
+from questions.own_model import JOINED, OWN, Comparison, OwnModelRequest
 from questions.personal import PersonalRequest, better
 from server_app.acceptance import StageParts
 from server_app.checkpoints import BASELINE, rounds_done
@@ -81,18 +81,8 @@ def judge(parts: StageParts) -> None:
     sites = []
     for client, scores in answers.valid.items():
         shared, own = tallies(scores)
-        sites.append(
-            OwnLayersOfSite(
-                client,
-                names[client],
-                scores.images,
-                shared.accuracy,
-                own.accuracy,
-                own.gain,
-                own.standard_error,
-                better(scores),
-            )
-        )
+        figures = (scores.images, shared.accuracy, own.accuracy, own.gain, own.standard_error)
+        sites.append(OwnLayersOfSite(client, names[client], *figures, better(scores)))
     failures = failures_of(answers.failures, names)
     seconds = time.perf_counter() - started
     parts.journal.record(OwnLayersJudged(of, digest_of(state)[:16], sites, failures, seconds))
@@ -112,29 +102,25 @@ def compare(parts: StageParts, initial: State) -> None:
     with journal.ledger.timed("baseline"):
         answers = parts.clients.ask(request, parts.progress("the sites' own models", "clients"))
     names, whole = participants.names(), request.pooled(answers.valid)
-    journal.record(
-        OwnModels(
-            rounds,
-            None if whole is None else whole.scores.images,
-            None if whole is None else whole.scores.accuracy(OWN),
-            None if whole is None else whole.scores.accuracy(JOINED),
-            None if whole is None else whole.gained,
-            None if whole is None else whole.lost,
-            [
-                SiteGain(
-                    client,
-                    names[client],
-                    found.scores.images,
-                    found.scores.accuracy(OWN),
-                    found.scores.accuracy(JOINED),
-                    found.gained,
-                    found.lost,
-                    *(matrix.tolist() for matrix in found.confusion or ()),
-                )
-                for client, found in answers.valid.items()
-            ],
-            failures_of(answers.failures, names),
-            time.perf_counter() - started,
+    sites = [
+        SiteGain(
+            client,
+            names[client],
+            *_figures(found),
+            *(matrix.tolist() for matrix in found.confusion or ()),
         )
-    )
+        for client, found in answers.valid.items()
+    ]
+    failures, seconds = failures_of(answers.failures, names), time.perf_counter() - started
+    figures = _figures(whole)
+    journal.record(OwnModels(rounds, *figures, sites, failures, seconds))
     parts.commit(BASELINE)
+
+
+def _figures(
+    found: Comparison | None,
+) -> tuple[int | None, float | None, float | None, int | None, int | None]:
+    if found is None:
+        return None, None, None, None, None
+    right = found.scores.accuracy
+    return found.scores.images, right(OWN), right(JOINED), found.gained, found.lost

@@ -15,6 +15,7 @@ from foundation.models.classifier import head_name
 from foundation.models.client_store import batch_norm_entries
 from foundation.settings.configuration import ConfigurationError, RunConfiguration
 from foundation.settings.post_training import AUTO
+from foundation.wording import listed
 from post_training import Settings, chosen, closed_form_head
 from strategies import get, privacy, shared_model
 
@@ -37,18 +38,18 @@ def parse(values: Mapping[str, Any]) -> RunConfiguration:
     algorithm = get(configuration.strategy)
     algorithm.require(configuration)
     privacy.require(configuration, algorithm)
-    if configuration.baseline != "none" and not algorithm.server.has_global_model:
-        raise ConfigurationError(
-            f"strategy = {configuration.strategy!r} has no global model to hold against the "
-            f"sites' own: leave baseline = {configuration.baseline!r} out"
-        )
-    chooses = configuration.patience or configuration.global_average != "last"
-    if chooses and not algorithm.server.has_global_model:
-        raise ConfigurationError(
-            f"strategy = {configuration.strategy!r} has no global model to choose by patience = "
-            f"{configuration.patience} or global-average = {configuration.global_average!r}: leave "
-            "both out"
-        )
+    if not algorithm.server.has_global_model:
+        wants = {
+            f"baseline = {configuration.baseline!r}": configuration.baseline != "none",
+            f"patience = {configuration.patience}": configuration.patience,
+            f"global-average = {configuration.global_average!r}": (
+                configuration.global_average != "last"
+            ),
+        }
+        if asked := " and ".join(key for key, wanted in wants.items() if wanted):
+            raise ConfigurationError(
+                f"strategy = {configuration.strategy!r} has no global model: leave {asked} out"
+            )
     return configuration
 
 
@@ -94,7 +95,7 @@ def check(configuration: RunConfiguration, simulated: bool) -> None:
             f"batch-size = 1: model {configuration.model!r} has BatchNorm, which needs several "
             "images to compute with: take 2 or more"
         )
-    data_set = configuration.data_set
+    data_set, resumed = configuration.data_set, configuration.resume_from
     if CLIENTS in measurers(configuration)[:1] and data_set.has_test_of_its_own():
         warn_once(
             f"evaluation={configuration.evaluation}: nobody uses the test images in "
@@ -102,18 +103,16 @@ def check(configuration: RunConfiguration, simulated: bool) -> None:
         )
     require_sinks(configuration.sink_names)
     run_directory.locate(configuration)
-    checkpoints = Checkpoints(Path(configuration.resume_from) / "checkpoints", configuration)
-    start = (
-        checkpoints.starting_point(configuration.stage_names) if configuration.resume_from else None
-    )
-    if start is not None and not configuration.output_dir:
-        lost = checkpoints.steps_behind(start)
-        if lost:
-            raise ConfigurationError(
-                f"stages = {configuration.stages!r} would run again in {configuration.resume_from} "
-                f"and replace the results of {_shortened(lost)}. Keep them with "
-                f"output-dir=ANOTHER, or say output-dir={configuration.resume_from} to replace them"
-            )
+    checkpoints, start = Checkpoints(Path(resumed, "checkpoints"), configuration), None
+    if resumed:
+        start = checkpoints.starting_point(configuration.stage_names)
+    lost = checkpoints.steps_behind(start) if start and not configuration.output_dir else []
+    if lost:
+        raise ConfigurationError(
+            f"stages = {configuration.stages!r} would run again in {resumed} and replace the "
+            f"results of {listed(lost)}. Keep them with output-dir=ANOTHER, or say "
+            f"output-dir={resumed} to replace them"
+        )
     if simulated:
         division = configuration.division
         counts = [len(division.rows(client)[0]) for client in range(len(division.parts()))]
@@ -127,21 +126,19 @@ def check(configuration: RunConfiguration, simulated: bool) -> None:
 
 def _require_several_images(configuration: RunConfiguration, counts: list[int]) -> None:
     few = [client for client, count in enumerate(counts) if count < 2]
-    if few and (names := list(configuration.data_set.sites())):
-        raise ConfigurationError(
-            f"site {names[few[0]]} has {counted(counts[few[0]], 'image')} to train on: model "
-            f"{configuration.model!r} has BatchNorm, which needs several. Give it more, or take a "
-            f"model without BatchNorm, such as cnn, or a lower validation-share "
-            f"({configuration.validation_share})"
-        )
-    if few:
-        raise ConfigurationError(
+    if not few:
+        return
+    if names := list(configuration.data_set.sites()):
+        who = f"site {names[few[0]]} has {counted(counts[few[0]], 'image')} to train on"
+        remedy = "Give it more, take a model without BatchNorm, such as cnn"
+    else:
+        who = (
             f"{counted(len(few), 'client')} would have fewer than 2 images to train on (the first "
-            f"is client {few[0]}): model {configuration.model!r} has BatchNorm, which needs "
-            f"several. Raise min-partition-size ({configuration.min_partition_size}), take fewer "
-            f"clients, or a lower validation-share ({configuration.validation_share})"
+            f"is client {few[0]})"
         )
-
-
-def _shortened(steps: list[str]) -> str:
-    return ", ".join(steps) if len(steps) <= 4 else f"{steps[0]}, {steps[1]}, … and {steps[-1]}"
+        smallest = configuration.min_partition_size
+        remedy = f"Raise min-partition-size ({smallest}), take fewer clients"
+    raise ConfigurationError(
+        f"{who}: model {configuration.model!r} has BatchNorm, which needs several. {remedy}, or a "
+        f"lower validation-share ({configuration.validation_share})"
+    )

@@ -70,8 +70,7 @@ class Rounds:
         )
 
     def _trained(self, server_round: int) -> Gathered[LocalUpdate]:
-        before = self.strategy.outcome
-        if before is not None:
+        if (before := self.strategy.outcome) is not None:
             # The round before is kept: it had enough replies.
             self._clients.stop_if_hopeless(failure.reason for failure in before.failures)
         return self._clients.train(self.strategy, server_round)
@@ -117,14 +116,10 @@ class Rounds:
             self._began = self._measuring.here(self._model.state).accuracy
 
     def _warn_of_lost_features(self, server_round: int, accuracy: float | None) -> None:
-        began = self._began
+        began, step = self._began, self._configuration.encoder_factor
         if began is not None and accuracy is not None and accuracy < _LOST * began:
             log.warning(
-                "round %d: the accuracy is %.1f %%, and was %.1f %% before the rounds: their steps "
-                "may have destroyed the trained features. Lower learning-rate, or encoder-step "
-                "(now %g)",
-                server_round,
-                100 * accuracy,
-                100 * began,
-                self._configuration.encoder_factor,
+                f"round {server_round}: the accuracy is {100 * accuracy:.1f} %, and was "
+                f"{100 * began:.1f} % before the rounds: their steps may have destroyed the "
+                f"trained features. Lower learning-rate, or encoder-step (now {step:g})"
             )

@@ -9,7 +9,7 @@ from typing import Any, Self
 
 from flwr.serverapp import Grid
 
-from foundation import ProgressLog, counted
+from foundation import ProgressLog
 from foundation.data import Description
 from foundation.errors import log
 from foundation.events.family import (
@@ -47,7 +47,6 @@ from .rounds import Rounds
 from .trained import PseudoFiles, TrainedFederation, forget_repeated
 from .training_result import LAST_FOLDER, TrainingResult
 
-_MOST_NAMES = 10
 _SUMMARY, _MODEL = "summary.json", "model"
 
 
@@ -117,11 +116,9 @@ class Run:
             self.commit,
             lambda what, unit: ProgressLog(what, unit, directory / PROGRESS),
         )
+        checkpoints, participants = directory / "checkpoints", self.clients.participants
         self.strategy = server_half(configuration)(
-            configuration,
-            self.model.layout,
-            directory / "checkpoints",
-            self.clients.participants,
+            configuration, self.model.layout, checkpoints, participants
         )
         self.rounds = Rounds(
             configuration, self.strategy, self.clients, self.model, self.measuring, record
@@ -147,11 +144,8 @@ class Run:
         self._write_configuration()
         if not journal.state.completed:
             started = datetime.now(UTC).isoformat(timespec="seconds")
-            journal.record(
-                RunStarted(
-                    started, configuration.strategy, configuration.dataset, configuration.seed
-                )
-            )
+            of = (configuration.strategy, configuration.dataset, configuration.seed)
+            journal.record(RunStarted(started, *of))
             self.clients.meet(journal.state)
             if configuration.measures_pixels:  # and are known now
                 self._write_configuration()
@@ -228,12 +222,8 @@ class Run:
 
     def _trained(self, prefix: str, acceptance: Acceptance) -> TrainedFederation:
         stored = PseudoImagesStored(self.directory, self.description.class_names)
-        files = PseudoFiles(
-            self.directory / "pseudo_data",
-            self.description.normalization,
-            prefix,
-            written=lambda: self.journal.record(stored),
-        )
+        folder, pixels = self.directory / "pseudo_data", self.description.normalization
+        files = PseudoFiles(folder, pixels, prefix, lambda: self.journal.record(stored))
         return TrainedFederation(prefix, self.parts, self.rounds, acceptance, files, self.pool)
 
     def resume(self) -> bool:
@@ -323,24 +313,17 @@ class Run:
 
 
 def _log_images(configuration: RunConfiguration, description: Description) -> None:
-    height, width = description.image_size
     log.info("%d classes: %s", description.classes, listed(description.class_names))
-    log.info(
-        "images: %dx%d pixels%s, %s; augmentation: %s",
-        height,
-        width,
-        " (resized)" if description.resized else "",
-        "grey" if description.channels == 1 else "RGB",
-        configuration.augmentation_for(description.augmentation),
-    )
+    resized = " (resized)" if description.resized else ""
+    colour = "grey" if description.channels == 1 else "RGB"
+    augmentation = configuration.augmentation_for(description.augmentation)
+    size = "images: %dx%d pixels%s, %s; augmentation: %s"
+    log.info(size, *description.image_size, resized, colour, augmentation)
     if configuration.measures_pixels:
-        log.info(
-            "normalization: mean %s and deviation %s, of the clients' training images",
-            *(
-                ", ".join(f"{value:.4f}" for value in values)
-                for values in (description.normalization.mean, description.normalization.std)
-            ),
-        )
+        pixels = description.normalization
+        mean, std = (", ".join(f"{v:.4f}" for v in each) for each in (pixels.mean, pixels.std))
+        told = "normalization: mean %s and deviation %s, of the clients' training images"
+        log.info(told, mean, std)
 
 
 def _post_trains(configuration: RunConfiguration) -> bool:
@@ -414,12 +397,8 @@ def _warn_of_judges(
         return
     if len(without) < len(participants):
         names = participants.names()
-        more = len(without) - _MOST_NAMES
-        log.warning(
-            "no image is held out by %s%s: nothing is measured or judged there",
-            ", ".join(names[client] for client in without[:_MOST_NAMES]),
-            f" and {counted(more, 'other')}" if more > 0 else "",
-        )
+        who = listed([names[client] for client in without])
+        log.warning("no image is held out by %s: nothing is measured or judged there", who)
         return
     if judged:
         log.warning(

@@ -5,7 +5,7 @@ import os
 import platform
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from itertools import chain, count
@@ -25,11 +25,6 @@ from questions.description import code_fingerprint
 
 from .checkpoints import FINISHED, CheckpointError
 
-try:
-    import fcntl
-except ImportError:
-    fcntl = None  # type: ignore[assignment]
-
 #: Where the sites of a simulation keep layers of their own.
 SITES = "sites"
 #: The file that a process locks while it works on a run; the lock ends with the process.
@@ -37,6 +32,8 @@ LOCK = ".lock"
 
 # Folders that a run that was killed early may have left.
 _BEFORE_THE_FIRST_STEP = {"checkpoints", "pseudo_data"}
+# Several runs may start from one, and copy it one after the other.
+_COPYING_SECONDS = 20.0
 
 _VERSIONS_OF = ("flwr", "torch", "torchvision", "numpy", "ray")
 
@@ -182,7 +179,7 @@ def prepare(configuration: RunConfiguration) -> Path:
         source = Path(configuration.resume_from).resolve()
         if source != directory:
             # What is copied while a process still writes it does not fit together.
-            with _at_rest(source):
+            with reserved(source, patience=_COPYING_SECONDS):
                 _copy_run(source, directory)
     return directory
 
@@ -198,47 +195,24 @@ def _copy_run(source: Path, directory: Path) -> None:
 
 
 @contextmanager
-def reserved(directory: Path) -> Iterator[None]:
-    """Keep other processes from working in the run's directory (ConfigurationError if one does)."""
+def reserved(directory: Path, patience: float = 0.0) -> Iterator[None]:
+    """Keep other processes from working in the run's directory (ConfigurationError if one does).
+
+    ``patience`` is in seconds.
+    """
     lock = FileLock(directory / LOCK)
     try:
-        lock.acquire(timeout=0)
+        lock.acquire(timeout=patience)
     except Timeout as error:
-        raise _at_work(directory) from error
+        raise ConfigurationError(
+            f"another process is working on the run in {directory}: wait for it, or end it"
+        ) from error
     except (OSError, NotImplementedError) as error:  # a file system without locks
-        _warn_of_no_lock(directory, error)
+        log.warning("%s cannot be locked (%s): let one process at a time use it", directory, error)
     try:
         yield
     finally:
         lock.release()
-
-
-@contextmanager
-def _at_rest(directory: Path) -> Iterator[None]:
-    """Keep processes from working in a run's directory while it is copied, by any number."""
-    if fcntl is None:  # Windows shares no locks: one copies at a time
-        with reserved(directory):
-            yield
-        return
-    with ExitStack() as held:
-        try:
-            file = held.enter_context((directory / LOCK).open("a"))
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise _at_work(directory) from error
-        except OSError as error:  # a file system without locks, or one that is read alone
-            _warn_of_no_lock(directory, error)
-        yield
-
-
-def _at_work(directory: Path) -> ConfigurationError:
-    return ConfigurationError(
-        f"another process is working on the run in {directory}: wait for it, or end it"
-    )
-
-
-def _warn_of_no_lock(directory: Path, error: Exception) -> None:
-    log.warning("%s cannot be locked (%s): let one process at a time use it", directory, error)
 
 
 def _link_or_copy(source: str, target: str) -> None:

@@ -169,17 +169,16 @@ class TrainedFederation:
         return asked.pooled(answers.valid)
 
     def pseudo_images(self, request: PseudoRequest) -> PseudoData:
-        place = self.parts.configuration.generation.place
+        place, down, up = self.parts.configuration.generation.place, 0, 0
         started = time.perf_counter()
-        down = up = 0
         if place == "server":
             made = inverted(self, request, self.parts.model.device, self._workers(request))
         else:
-            answers = self._asked_for_images(request)
-            made = answers[0]
-            down, up = answers[1].bytes_down, answers[1].bytes_up
+            made, answers = self._asked_for_images(request)
+            down, up = answers.bytes_down, answers.bytes_up
         event = request.event(made, time.perf_counter() - started, self.names)
-        budgets = self._by_index(request.budgets)
+        everybody = range(max(self.parts.clients.participants.clients) + 1)
+        budgets = [request.budgets.get(client, 0) for client in everybody]
         self.record(replace(event, place=place, budgets=budgets, bytes_down=down, bytes_up=up))
         return made.data
 
@@ -213,13 +212,6 @@ class TrainedFederation:
             sum(images > 0 for images in request.budgets.values()),
             operations * request.inversion.iterations,
         )
-
-    def _by_index(self, budgets: Mapping[int, int]) -> list[int]:
-        """Return the budgets as a list with one entry for each client of the federation."""
-        return [
-            budgets.get(client, 0)
-            for client in range(max(self.parts.clients.participants.clients) + 1)
-        ]
 
     def record(self, event: Event) -> None:
         self.parts.journal.record(event)

@@ -20,7 +20,7 @@ from questions.evaluation import EvaluationRequest, Scores
 
 from .acceptance import Acceptance, StageParts
 from .checkpoints import ENDED
-from .judgement import Tally, tallies
+from .judgement import WHOLE, Tally, tallies
 from .measuring import CLIENTS
 
 #: The folder of the last round's model, where it may not be the run's.
@@ -127,9 +127,8 @@ class TrainingResult:
 
     def _judged(self, state: State) -> Tally | None:
         """Return what the clients say of a model against the best; None if nobody says anything."""
-        compares_losses = self._metric == "log-loss"
-        request = EvaluationRequest(self._best_state, state, (0.0, 1.0), compares_losses)
-        answers = self._clients.ask(request)
+        losses = self._metric == "log-loss"
+        answers = self._clients.ask(EvaluationRequest(self._best_state, state, WHOLE, losses))
         found = tallies(Scores.sum(answers.parts), self._metric)
         self._last = (found[1], answers) if found else None
         return found[1] if found else None

@@ -3,11 +3,9 @@
 import csv
 import hashlib
 import json
-import math
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -32,7 +30,7 @@ from fedf2dg.simulation import Engine
 from foundation import counted, only_warned, write_whole
 from foundation.processes import cores
 from foundation.settings.configuration import ConfigurationError, RunConfiguration
-from foundation.wording import NONE
+from foundation.wording import NONE, duration
 
 _SECONDS_BETWEEN_TABLES = 20.0
 
@@ -57,11 +55,7 @@ def compare(
     ``outputs/compare-<name of the last file>``, or called after the varied keys. ``reproduce`` is
     the plan of a published table (:mod:`fedf2dg.compare.comparison`); what differs from it is
     said and written to ``reproduction.md``. Returns the number of cells without a result.
-
-    Raises
-    ------
-    ConfigurationError
-        Before any run, if the plan is impossible or the directory is in use.
+    ConfigurationError, before any run, if the plan is impossible or the directory is in use.
     """
     from server_app import preflight
 
@@ -195,42 +189,29 @@ class _Progress:
         self._jobs = jobs
         self._workshop = workshop
         self._say = say
-        self._seconds: dict[str, list[float]] = {}
+        self._seconds: list[float] = []
 
     def done(self, run: Run, outcome: Outcome) -> None:
         self._left.remove(run)
         if outcome.made and not outcome.reason:
-            self._seconds.setdefault(run.stages, []).append(outcome.seconds)
+            self._seconds.append(outcome.seconds)
         word = "refused" if outcome.refused else "failed"
         said = f"{word}: {outcome.reason}" if outcome.reason else self._reached(run)
-        left = self._time_left()
-        self._say(
-            f"[{self._total - len(self._left)}/{self._total}] {run.title}: {said}, "
-            f"{outcome.seconds:.0f} s{left}"
-        )
+        done, seconds = self._total - len(self._left), f"{outcome.seconds:.0f} s"
+        self._say(f"[{done}/{self._total}] {run.title}: {said}, {seconds}{self._time_left()}")
 
     def _reached(self, run: Run) -> str:
         if not run.cells:
             return "done"
         result = read_cell(run.cells[0], self._workshop.place(run))
-        shown = [f"{100 * v:.1f} %" for s in STAGES if (v := result.accuracy(s)) is not None]
-        for column in (LAST, KEPT):
-            if (value := result.accuracy(column)) is not None:
-                shown.append(f"{column} {100 * value:.1f} %")
-        return " → ".join(shown)
+        reached = ((stage, result.accuracy(stage)) for stage in (*STAGES, LAST, KEPT))
+        return " → ".join(f"{stage} {100 * v:.1f} %" for stage, v in reached if v is not None)
 
     def _time_left(self) -> str:
-        """Estimate from the runs of the same stages so far, else from all."""
-        if not self._left:
+        mean = Mean.of(self._seconds)
+        if not self._left or mean is None:
             return ""
-        every = Mean.of([s for seconds in self._seconds.values() for s in seconds])
-        if every is None:
-            return ""
-        known = {stages: Mean.of(seconds) for stages, seconds in self._seconds.items()}
-        work = [found.mean if (found := known.get(r.stages)) else every.mean for r in self._left]
-        left = max(sum(work) / self._jobs, max(work))
-        unit, size = ("s", 1) if left < 100 else ("min", 60) if left < 6000 else ("h", 3600)
-        return f"; about {math.ceil(left / size)} {unit} left"
+        return f"; about {duration(mean.mean * max(len(self._left) / self._jobs, 1))} left"
 
 
 #: What a row of a published table must say to be compared with.
@@ -238,26 +219,12 @@ _NEEDED = ("method", "seed", f"accuracy_{LAST}")
 _UNKNOWN = "not recorded"
 
 
-@dataclass(frozen=True)
-class Published:
-    """The rows of a published table, by method and seed."""
-
-    file: Path
-    rows: Mapping[tuple[str, str], Mapping[str, str]]
-
-    def row(self, result: CellResult) -> Mapping[str, str] | None:
-        """Return what was published for a cell; None if nothing was."""
-        return self.rows.get((result.cell.method.name, str(result.cell.seed)))
+#: The rows of a published table, by method and seed.
+Published = Mapping[tuple[str, str], Mapping[str, str]]
 
 
 def read_published(plan: Path) -> Published:
-    """Read the figures that stand beside a plan.
-
-    Raises
-    ------
-    ConfigurationError
-        If there are none, or the file is not a ``comparison.csv``.
-    """
+    """Read the figures that stand beside a plan, a ``comparison.csv`` (ConfigurationError)."""
     file = plan.with_suffix(".csv")
     try:
         rows = list(csv.DictReader(file.read_text("utf-8").splitlines()))
@@ -273,7 +240,7 @@ def read_published(plan: Path) -> Published:
             f"{file} is not the comparison.csv of a comparison: its columns must include "
             f"{', '.join(_NEEDED)}"
         )
-    return Published(file, {(row["method"], row["seed"]): row for row in rows})
+    return {(row["method"], row["seed"]): row for row in rows}
 
 
 def reproduction(published: Published, results: Results) -> Table:
@@ -288,7 +255,7 @@ def reproduction(published: Published, results: Results) -> Table:
     header += ["kept, published", "kept, today"] if judged else []
     header += ["same division", "same weights", "versions"]
     return Table(
-        f"{published.file.stem}: published and today",
+        "Published and today",
         header,
         list(_rows(published, results, judged)),
         words=(0, -3, -2, -1),
@@ -297,7 +264,7 @@ def reproduction(published: Published, results: Results) -> Table:
 
 def _rows(published: Published, results: Results, judged: bool) -> Iterator[Row]:
     for result in results.cells:
-        before = published.row(result)
+        before = published.get((result.cell.method.name, str(result.cell.seed)))
         if before is None:
             continue
         kept = [_percent(_number(before, KEPT)), _percent(result.accuracy(KEPT))] if judged else []

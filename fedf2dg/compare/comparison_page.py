@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from fedf2dg.report import RunRecord
-from fedf2dg.report.document import Cell, Document, Facts, Note, Part, Picture, Row, Section, Table
+from fedf2dg.report.document import Cell, Document, Facts, Note, Picture, Row, Section, Table
 from fedf2dg.report.figures import MOST_LINES, Dot, curves, dots, to_svg
 from fedf2dg.report.report import keys_section
 from fedf2dg.report.run_record import Measurement
@@ -35,40 +35,38 @@ def document(results: Results) -> Document:
         f"{done} of {counted(len(results.cells), 'cell')} completed": "",
     }
     opening = [Note(_lead(results), "lead"), Facts(facts), *_warnings(results)]
+    settings = results.cells[0].cell.configuration.flat()
+    aside = {*results.plan.varied(), "seed", "output-dir", "resume-from"}
+    common = {name: value for name, value in settings.items() if name not in aside}
     if results.plan.note:
         opening.append(Note(results.plan.note))
     return Document(
         results.plan.title or f"{counted(len(methods), 'method')} on {', '.join(data)}",
         opening,
-        [*sections(results), _common_settings(results), Section("Set-up", [Note(_setup(results))])],
+        [
+            *sections(results),
+            keys_section("Settings of all cells", common),
+            Section("Set-up", [Note(_setup(results))]),
+        ],
     )
 
 
 def sections(results: Results) -> list[Section]:
     """Return a section for every table that has something to say, with its notes and pictures."""
-    made = [
-        accuracy_section(results),
-        difference_section(results),
-        gain_section(results),
-        best_on_test_section(results),
-        recall_section(results),
-        cost_section(results),
-        settings_section(results),
-        cell_section(results),
-    ]
-    return [found for found in made if found]
+    makers = (
+        accuracy_section,
+        difference_section,
+        gain_section,
+        best_on_test_section,
+        recall_section,
+        cost_section,
+        settings_section,
+        cell_section,
+    )
+    return [section for make in makers for section in make(results)]
 
 
-def _section(
-    table: Table, notes: Sequence[str] = (), pictures: Sequence[Picture] = ()
-) -> Section | None:
-    if not table.rows:
-        return None
-    parts: list[Part] = [table, *(Note(note, "note") for note in notes), *pictures]
-    return Section(table.title, parts, long=len(table.rows) > _LONG)
-
-
-def accuracy_section(results: Results) -> Section | None:
+def accuracy_section(results: Results) -> list[Section]:
     """Last-round and last-epoch accuracies: the result."""
     beside = [_OVER_OWN] if any(OVER_OWN in result.figures for result in results.cells) else []
     rows = [
@@ -90,14 +88,12 @@ def accuracy_section(results: Results) -> Section | None:
         "alone, on the images that they hold out: percentage points and 95 % confidence interval.",
     }
     columns = [*results.compared, *beside]
-    return _section(
-        Table("Test accuracy", ["method", "seeds", *columns], rows),
-        [note for column, note in notes.items() if column in ("", *columns)],
-        [*_accuracies(results), *_curves(results)],
-    )
+    said = (note for column, note in notes.items() if column in ("", *columns))
+    table = Table("Test accuracy", ["method", "seeds", *columns], rows)
+    return table.section(*said, *_accuracies(results), *_curves(results))
 
 
-def difference_section(results: Results) -> Section | None:
+def difference_section(results: Results) -> list[Section]:
     """Paired differences against the baseline."""
     found = {
         method.name: {stage: results.difference(method, stage) for stage in results.compared}
@@ -119,10 +115,10 @@ def difference_section(results: Results) -> Section | None:
     known = {
         name: {stage: d for stage, d in of_method.items() if d} for name, of_method in found.items()
     }
-    return _section(table, notes, list(_differences(results, known)))
+    return table.section(*notes, *_differences(results, known))
 
 
-def gain_section(results: Results) -> Section | None:
+def gain_section(results: Results) -> list[Section]:
     """What the post-training stages add to the same run's federated model."""
     stages = [stage for stage in results.compared if stage != "federated"]
     rows = [
@@ -134,10 +130,10 @@ def gain_section(results: Results) -> Section | None:
         "Accuracy after a stage less that of the same run's federated model, in percentage "
         "points: mean over seeds and 95 % confidence interval."
     )
-    return _section(Table("Gain over the federated model", ["method", *stages], rows), [note])
+    return Table("Gain over the federated model", ["method", *stages], rows).section(note)
 
 
-def best_on_test_section(results: Results) -> Section | None:
+def best_on_test_section(results: Results) -> list[Section]:
     """Accuracies selected on the test set, as papers report them."""
     rows, header = [], ["method"]
     for stage in results.reached:
@@ -160,10 +156,10 @@ def best_on_test_section(results: Results) -> Section | None:
         "percentage points it exceeds the last one. It serves comparison with papers that "
         "report it, not as a result."
     )
-    return _section(Table("Best on test", header, rows), [note])
+    return Table("Best on test", header, rows).section(note)
 
 
-def recall_section(results: Results) -> Section | None:
+def recall_section(results: Results) -> list[Section]:
     """How much of each class is found, before and after what came after training."""
     names: Sequence[str] = next((r.class_names for r in results.cells if r.class_names), ())
     rows = []
@@ -180,10 +176,10 @@ def recall_section(results: Results) -> Section | None:
         "Share of each class's test images that is found, in %, federated → after the last "
         "stage: means over seeds."
     )
-    return _section(Table("Recall of each class", ["method", *names], rows), [note])
+    return Table("Recall of each class", ["method", *names], rows).section(note)
 
 
-def cost_section(results: Results) -> Section | None:
+def cost_section(results: Results) -> list[Section]:
     """Seconds, bytes and images per run, and what the clients gave."""
     size, unit = byte_unit(max([r.figures.get("bytes_down") or 0.0 for r in results.cells] + [1.0]))
     others = any(r.figures.get(f"seconds_{OTHER}") is not None for r in results.cells)
@@ -210,7 +206,7 @@ def cost_section(results: Results) -> Section | None:
         "Means over seeds. Stages that cells share were computed once, and count in full for "
         "each. Times depend on what else the machine did, other cells included."
     )
-    return _section(Table("Cost of a run", header, rows, words=(0, -2)), [note])
+    return Table("Cost of a run", header, rows, words=(0, -2)).section(note)
 
 
 def _gave(done: Sequence[CellResult]) -> str:
@@ -225,7 +221,7 @@ def _gave(done: Sequence[CellResult]) -> str:
     )
 
 
-def settings_section(results: Results) -> Section | None:
+def settings_section(results: Results) -> list[Section]:
     """In which keys the methods differ."""
     varied = results.plan.varied()
     rows = []
@@ -234,10 +230,10 @@ def settings_section(results: Results) -> Section | None:
         rows.append([method.name, *(str(settings[name]) for name in varied)])
     header = ["method", *varied]
     words = range(len(header))
-    return _section(Table("What the methods set", header, rows if varied else [], words))
+    return Table("What the methods set", header, rows if varied else [], words).section()
 
 
-def cell_section(results: Results) -> Section | None:
+def cell_section(results: Results) -> list[Section]:
     """Every cell."""
     rows: list[Row] = [
         [
@@ -253,7 +249,7 @@ def cell_section(results: Results) -> Section | None:
         for result in results.cells
     ]
     header = ["method", "seed", *results.compared, "time", "directory"]
-    return _section(Table(CELLS, header, rows, words=(0, -1)))
+    return Table(CELLS, header, rows, words=(0, -1)).section(long=len(rows) > _LONG)
 
 
 def interval_notes(counts: set[int]) -> list[str]:
@@ -298,13 +294,13 @@ def _difference(found: Mean | None) -> Cell | None:
 
 
 def _lead(results: Results) -> str:
-    best: tuple[float, str] | None = None
-    for method in results.plan.methods:
-        found = results.mean(method, f"accuracy_{LAST}")
-        if found is not None and (best is None or found.mean > best[0]):
-            width = f" ± {100 * found.deviation:.1f}" if found.deviation is not None else ""
-            best = (found.mean, f"{method.name}, {100 * found.mean:.1f}{width} %")
-    return f"Highest mean at the end: {best[1]}" if best else "No cell has a result yet."
+    means = ((results.mean(m, f"accuracy_{LAST}"), m.name) for m in results.plan.methods)
+    known = [(found, name) for found, name in means if found]
+    if not known:
+        return "No cell has a result yet."
+    best, name = max(known, key=lambda one: one[0].mean)
+    width = "" if best.deviation is None else f" ± {100 * best.deviation:.1f}"
+    return f"Highest mean at the end: {name}, {100 * best.mean:.1f}{width} %"
 
 
 def _warnings(results: Results) -> Iterator[Note]:
@@ -353,8 +349,12 @@ def _accuracies(results: Results) -> Iterator[Picture]:
 def _differences(results: Results, found: Mapping[str, Mapping[str, Mean]]) -> Iterator[Picture]:
     # A stage that all methods share with their baseline differs in nothing.
     same = [s for s in results.compared if all(_nothing(d[s]) for d in found.values() if s in d)]
+
+    def dot(d: Mean) -> Dot:
+        return Dot(100 * d.mean, None if d.reach is None else 100 * d.reach, filled=d.clear)
+
     shown = {
-        name: {stage: _dot(d) for stage, d in of_method.items() if stage not in same}
+        name: {stage: dot(d) for stage, d in of_method.items() if stage not in same}
         for name, of_method in found.items()
         if set(of_method) - set(same)
     }
@@ -371,11 +371,6 @@ def _differences(results: Results, found: Mapping[str, Mapping[str, Mean]]) -> I
         "markers: the interval excludes zero." + left_out
     )
     yield Picture(svg, caption)
-
-
-def _dot(found: Mean) -> Dot:
-    reach = None if found.reach is None else 100 * found.reach
-    return Dot(100 * found.mean, reach, filled=found.clear)
 
 
 def _nothing(difference: Mean) -> bool:
@@ -413,11 +408,3 @@ def _groups(results: Results, methods: list[Method]) -> Iterator[list[Method]]:
     size = MOST_LINES - len(first)
     for start in range(0, len(others), size):
         yield first + others[start : start + size]
-
-
-def _common_settings(results: Results) -> Section:
-    """The keys that are the same in all cells."""
-    varied = {*results.plan.varied(), "seed", "output-dir", "resume-from"}
-    settings = results.cells[0].cell.configuration.flat()
-    same = {name: value for name, value in settings.items() if name not in varied}
-    return keys_section("Settings of all cells", same)

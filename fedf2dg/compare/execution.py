@@ -1,7 +1,6 @@
 """Carry out runs in processes of their own: as many at once as told, each one resumable."""
 
 import contextlib
-import json
 import os
 import shlex
 import shutil
@@ -17,6 +16,7 @@ from typing import Any
 
 from fedf2dg.compare.plan import Run, identity
 from fedf2dg.console import exit_status, plain_warnings
+from fedf2dg.report.run_record import json_in
 from fedf2dg.simulation import Engine
 from foundation import UsageError
 from foundation.processes import begin, share_of_cores, start_context, terminable, threads
@@ -56,8 +56,6 @@ class Workshop:
         self.engine = engine
         self.jobs = jobs
 
-    # --------------------------------------------------------------------------- what there is
-
     def place(self, run: Run) -> Path:
         """Return a run's directory; one that exists under another label is kept."""
         folder = self.directory / "runs"
@@ -67,7 +65,7 @@ class Workshop:
     def finished(self, run: Run) -> bool:
         """Tell whether a run was completed, with the configuration it should have."""
         directory = self.place(run)
-        summary, config = _json(directory / "summary.json"), _json(directory / "config.json")
+        summary, config = json_in(directory / "summary.json"), json_in(directory / "config.json")
         settings = config.get("configuration", {})
         return (
             summary.get("status") == "completed"
@@ -86,18 +84,11 @@ class Workshop:
                 needed.add(run)
         return [run for run in runs if run in needed]
 
-    # ---------------------------------------------------------------------------------- making
-
     def make(self, runs: Sequence[Run], done: Callable[[Run, Outcome], None]) -> None:
         """Carry out the runs that are :meth:`missing`, each after the one it starts from.
 
         ``done`` is called after each, also for one that cannot be started because what it starts
-        from failed.
-
-        Raises
-        ------
-        KeyboardInterrupt
-            On Ctrl-C or SIGTERM, when the processes have ended; their runs can be continued.
+        from failed. Ctrl-C and SIGTERM end the processes; their runs can be continued.
         """
         context = start_context(_PRELOAD)
         waiting = list(runs)
@@ -243,19 +234,10 @@ def _interrupted(directory: Path) -> str:
     """Return the stages of a run that has completed steps of its own but is not finished."""
     if (directory / "summary.json").exists():
         return ""
-    config = _json(directory / "config.json").get("configuration", {})
+    config = json_in(directory / "config.json").get("configuration", {})
     folders = sorted((directory / "checkpoints").glob("[0-9]*-*"))
     if not config or not folders:
         return ""
     # Checkpoints copied from the run it started from name that run's stages.
-    stages = _json(folders[-1] / "manifest.json").get("configuration", {}).get("stages")
+    stages = json_in(folders[-1] / "manifest.json").get("configuration", {}).get("stages")
     return str(stages) if stages == config.get("stages") else ""
-
-
-def _json(path: Path) -> dict[str, Any]:
-    """Read a JSON object; what is missing or broken is an empty one."""
-    try:
-        content = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}

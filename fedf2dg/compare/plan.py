@@ -114,13 +114,8 @@ def read_plan(
     numbers, ``KEY=FIRST..LAST``, win over the files' keys, and variants over them. The baseline (by
     default the plan's own, else the first variant or value) is the name of a method, or
     ``KEY=VALUE`` pairs separated by spaces: each method's is then the one with these values and, in
-    all other keys, its own.
-
-    Raises
-    ------
-    ConfigurationError
-        If a file cannot be read, a cell's configuration is impossible, or the baseline is not
-        among the methods.
+    all other keys, its own. ConfigurationError if a file cannot be read, a cell's configuration is
+    impossible, or the baseline is not among the methods.
     """
     draft = _Draft()
     for file in files:
@@ -213,22 +208,13 @@ def _method_name(variant: str, picked: Mapping[str, Value], everything: Mapping[
 
 
 def _baselines(methods: Sequence[Method], wanted: str) -> dict[str, str]:
-    by_name = {method.name: method for method in methods}
-    if wanted in by_name:
-        return {name: wanted for name in by_name if name != wanted}
-    if wanted and "=" not in wanted:
-        raise ConfigurationError(
-            f"baseline {wanted!r} is none of the methods: {', '.join(by_name)}"
-        )
+    names = [method.name for method in methods]
+    if wanted in names or (not wanted and methods[0].variant):
+        return {name: wanted or names[0] for name in names if name != (wanted or names[0])}
+    fixed: dict[str, Any] = dict(list(methods[0].chosen.items())[:1])
     if wanted:
-        fixed = {}
-        for pair in wanted.split():
-            name, _, text = pair.partition("=")
-            fixed[name] = typed(name, text)
-    elif methods[0].variant:
-        return {name: methods[0].name for name in by_name if name != methods[0].name}
-    else:
-        fixed = dict(list(methods[0].chosen.items())[:1])
+        pairs = (pair.partition("=") for pair in wanted.split() if "=" in pair)
+        fixed = {name: typed(name, text) for name, _, text in pairs}
     found = {}
     for method in methods:
         target = {**method.chosen, **fixed}
@@ -237,9 +223,7 @@ def _baselines(methods: Sequence[Method], wanted: str) -> dict[str, str]:
             if same_variant and other.chosen == target and other != method:
                 found[method.name] = other.name
     if wanted and not found:
-        raise ConfigurationError(
-            f"baseline {wanted!r} is none of the methods: {', '.join(by_name)}"
-        )
+        raise ConfigurationError(f"baseline {wanted!r} is none of the methods: {', '.join(names)}")
     return found
 
 
@@ -342,20 +326,15 @@ def share(cells: Iterable[Cell], engine: str = "local") -> list[Run]:
         assert before is not None
         before.cells.append(cell)
     for run in list(runs.values()):
-        if not run.cells and len(run.followers) == 1:
-            _bridge(run)
+        if not run.cells and len(run.followers) == 1:  # only one other starts from it
+            (follower,) = run.followers
+            follower.start = run.start
+            if run.start:
+                run.start.followers[run.start.followers.index(run)] = follower
             del runs[run.identity]
     for run in runs.values():
         run.name = _directory_name(run)
     return list(runs.values())
-
-
-def _bridge(run: Run) -> None:
-    """Take a run that only one other starts from out of the tree."""
-    (follower,) = run.followers
-    follower.start = run.start
-    if run.start:
-        run.start.followers[run.start.followers.index(run)] = follower
 
 
 def _directory_name(run: Run) -> str:

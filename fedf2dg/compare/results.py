@@ -14,7 +14,7 @@ import numpy as np
 from scipy import stats
 
 from fedf2dg.report import RunRecord
-from fedf2dg.report.own_models import own_models_in
+from fedf2dg.report.judgements import own_models_in
 from fedf2dg.report.run_record import STAGES, Measurement, mapping, number
 from foundation.events.family import ImagesMade
 

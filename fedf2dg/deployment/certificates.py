@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
@@ -48,26 +48,18 @@ def write_certificates(
 ) -> list[Path]:
     """Write a federation's certificates and keys; return the files that were written.
 
-    The authority and the nodes' keys are made once: run again, with other hosts or more nodes,
-    this renews the SuperLink's certificate and adds what is missing. Where ``ca.key`` was taken
-    away, new nodes' keys are added and the SuperLink's certificate stays as it is.
+    These are ``ca.crt``, ``ca.key``, ``server.pem``, ``server.key``, ``node-1``, ``node-1.pub`` …;
+    files with secrets are readable by their owner only. The authority and the nodes' keys are made
+    once: run again, with other hosts or more nodes, this renews the SuperLink's certificate and
+    adds what is missing. Where ``ca.key`` was taken away, new nodes' keys are added and the
+    SuperLink's certificate stays as it is.
 
-    Parameters
-    ----------
-    directory : Path
-        Receives ``ca.crt``, ``ca.key``, ``server.pem``, ``server.key``, ``node-1``,
-        ``node-1.pub`` … Files with secrets are readable by their owner only.
-    hosts : sequence of str
-        Names and addresses by which SuperNodes and users reach the SuperLink, without a port;
-        ``localhost`` and ``127.0.0.1`` are added.
-    days : int (default: 365)
-        How long the SuperLink's certificate is valid; it ends with the authority's at the latest.
+    ``hosts`` are names and addresses by which SuperNodes and users reach the SuperLink, without a
+    port; ``localhost`` and ``127.0.0.1`` are added. The SuperLink's certificate is valid for so
+    many ``days``, and ends with the authority's at the latest.
 
-    Raises
-    ------
-    CertificateError
-        If a host is neither a name nor an address, or an existing authority cannot be read, has
-        ended or lacks a file that is needed. Nothing is written then.
+    CertificateError, before anything is written, if a host is neither a name nor an address, or an
+    existing authority cannot be read, has ended or lacks a file that is needed.
     """
     names = [_general_name(host) for host in dict.fromkeys((*hosts, *ALWAYS))]
     if not 1 <= days <= AUTHORITY_DAYS:
@@ -96,48 +88,27 @@ def _keep_server_certificate(
 ) -> None:
     """Do without the authority's key, or say why it is needed."""
     authority = _read_authority(directory / "ca.crt", now)
+    policy = PolicyBuilder().store(Store([authority])).time(now)
+    reason = "with no new node, all there is to do is to renew the server's certificate"
+    wrong = "the server's certificate cannot be read"
     try:
         server = x509.load_pem_x509_certificate((directory / "server.pem").read_bytes())
-        reason = _unfit(server, directory / "server.key", names, authority, now)
-    except _UNREADABLE as error:
-        reason = f"the server's certificate cannot be read: {error}"
-    if not reason and not adds_nodes:
-        reason = "with no new node, all there is to do is to renew the server's certificate"
-    if reason:
-        raise CertificateError(
-            f"{directory / 'ca.key'} is missing, the key of {directory / 'ca.crt'}, and {reason}: "
-            f"bring ca.key back to renew the certificate or add hosts; {_START_ANEW}"
-        )
-    _log.warning(
-        "without ca.key, server.pem stays as it is: valid until %s",
-        f"{server.not_valid_after_utc:%Y-%m-%d}",
-    )
-
-
-def _unfit(
-    server: x509.Certificate,
-    key_file: Path,
-    names: Sequence[x509.DNSName | x509.IPAddress],
-    authority: x509.Certificate,
-    now: datetime,
-) -> str:
-    """Return why the server's certificate has to be renewed; an empty text if it can stay."""
-    key = serialization.load_pem_private_key(key_file.read_bytes(), None)
-    if key.public_key() != server.public_key():
-        return f"{key_file} is not the key of the server's certificate"
-    if server.not_valid_after_utc <= now:
-        return f"the server's certificate ended on {server.not_valid_after_utc:%Y-%m-%d}"
-    try:
-        server.verify_directly_issued_by(authority)
-    except (InvalidSignature, ValueError, TypeError):
-        return "the server's certificate was signed by another authority"
-    policy = PolicyBuilder().store(Store([authority])).time(now)
-    for name in names:
-        try:
+        key = serialization.load_pem_private_key((directory / "server.key").read_bytes(), None)
+        for name in names:
+            wrong = f"the server's certificate does not hold for {name.value}"
             policy.build_server_verifier(name).verify(server, [])
-        except (VerificationError, ValueError):
-            return f"the server's certificate does not hold for {name.value}"
-    return ""
+        if key.public_key() != server.public_key():
+            reason = "server.key is not the key of the server's certificate"
+        elif adds_nodes:
+            end = f"{server.not_valid_after_utc:%Y-%m-%d}"
+            _log.warning("without ca.key, server.pem stays as it is: valid until %s", end)
+            return
+    except (VerificationError, *_UNREADABLE) as error:
+        reason = f"{wrong}: {error}"
+    raise CertificateError(
+        f"{directory / 'ca.key'} is missing, the key of {directory / 'ca.crt'}, and {reason}: "
+        f"bring ca.key back to renew the certificate or add hosts; {_START_ANEW}"
+    )
 
 
 def _write_server_certificate(

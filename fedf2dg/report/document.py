@@ -2,9 +2,9 @@
 
 import re
 from base64 import b64encode
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Self
+from typing import Any, Self, TypeVar
 
 from jinja2 import DictLoader, Environment, StrictUndefined
 from markupsafe import Markup
@@ -125,6 +125,10 @@ class Cell:
 #: None is a value that is not known.
 Row = Sequence[Cell | str | None]
 
+Item = TypeVar("Item")
+#: What the columns of a table are called, and what each says of a row's item.
+Columns = Mapping[str, Callable[[Item], Cell | str | None]]
+
 
 @dataclass(frozen=True)
 class Table(Part):
@@ -141,6 +145,17 @@ class Table(Part):
     words: Sequence[int] = (0,)
     footer: Row = ()
     rest_in: str = ""
+
+    @classmethod
+    def of(cls, title: str, columns: Columns[Item], items: Iterable[Item], **more: Any) -> Self:
+        """Return a table with a row for each item."""
+        rows = [[read(item) for read in columns.values()] for item in items]
+        return cls(title, list(columns), rows, **more)
+
+    def section(self, *below: "str | Part", long: bool = False) -> "list[Section]":
+        """Return a section that holds the table, with notes below it; none without a row."""
+        parts = [Note(part, "note") if isinstance(part, str) else part for part in below]
+        return [Section(self.title, [self, *parts], long)] if self.rows else []
 
     def cells(self, row: Row) -> list[Cell]:
         """Return a row's cells, each with its column's alignment among its classes."""
@@ -172,24 +187,19 @@ class Table(Part):
         """The rows that a page shows."""
         return self.rows[:MOST_ROWS] if self.rest_in else self.rows
 
-    @property
-    def _below(self) -> list[Row]:
-        return [*self.rows, *([self.footer] if self.footer else [])]
-
     def markdown(self) -> str:
         width = len(self.header) or max(map(len, self.rows), default=0)
         head = self.cells(list(self.header) or [""] * width)
         rule = [Cell("---:" if "number" in cell.kind else "---") for cell in head]
-        lines = [head, rule, *map(self.cells, self._below)]
+        lines = [head, rule, *map(self.cells, filter(None, [*self.rows, self.footer]))]
         return "\n".join(f"| {' | '.join(escaped(c.content) for c in line)} |" for line in lines)
 
     def terminal(self) -> str:
         """Return the table in ASCII without a trailing line end, ruled off from its footer."""
-        given = [self.header, *self._below]
         rows = [
-            [(c.content.replace(NONE, "-").replace("\n", " "), c.kind) for c in self.cells(r)]
-            for r in given
-            if r
+            [(c.content.replace(NONE, "-").replace("\n", " "), c.kind) for c in self.cells(row)]
+            for row in (self.header, *self.rows, self.footer)
+            if row
         ]
         widths = [max(len(row[place][0]) for row in rows) for place in range(len(rows[0]))]
         lines = [

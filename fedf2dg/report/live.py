@@ -1,6 +1,5 @@
 """A run while it goes on: the pages that its events make, and whoever watches from elsewhere."""
 
-import json
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -14,7 +13,7 @@ from fedf2dg.report.judgements import plain, verdicts
 from fedf2dg.report.model_card import model_card
 from fedf2dg.report.pseudo_images import pseudo_grid, read_grid, stored_sets
 from fedf2dg.report.report import write_report
-from fedf2dg.report.run_record import RunRecord, client_names
+from fedf2dg.report.run_record import RunRecord, client_names, json_in
 from fedf2dg.report.tables import terminal_table
 from fedf2dg.report.tested_images import ask_about_test_images
 from fedf2dg.report.verdict import Evidence, lines, on_the_whole
@@ -159,9 +158,6 @@ def _progress(directory: Path) -> str:
 
 
 def _rounds(directory: Path) -> int | None:
-    try:
-        config = mapping(json.loads((directory / "config.json").read_bytes()))
-    except (OSError, ValueError):
-        return None
-    rounds = number(mapping(config.get("configuration")).get("num-server-rounds"))
+    settings = mapping(json_in(directory / "config.json").get("configuration"))
+    rounds = number(settings.get("num-server-rounds"))
     return None if rounds is None else int(rounds)

@@ -14,6 +14,7 @@ from safetensors import SafetensorError, safe_open
 from fedf2dg.report.figures import image_grid, to_png
 from fedf2dg.report.run_record import client_names
 from foundation import ExpectedError, write_whole
+from foundation.wording import named
 
 _FILE = re.compile(r"(?P<kind>.+)-c(?P<competition>\d+)-b(?P<batch>\d+)\.safetensors")
 # Rows and columns of a picture.
@@ -53,7 +54,7 @@ class PseudoGrid:
     def figure(self, class_names: Sequence[str] = (), client_names: Sequence[str] = ()) -> Figure:
         """Draw it; who has no name has its number."""
         rows, columns = (
-            [names[place] if place < len(names) else str(place) for place in places]
+            [named(names, place) for place in places]
             for names, places in ((client_names, self.clients), (class_names, self.classes))
         )
         return image_grid(self.tiles, rows, columns)

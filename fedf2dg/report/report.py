@@ -2,18 +2,19 @@
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 from fedf2dg.report import figures
 from fedf2dg.report.document import (
     Cell,
+    Columns,
     Document,
     Facts,
     Heading,
     Note,
     Part,
     Picture,
-    Row,
     Section,
     Table,
 )
@@ -26,7 +27,7 @@ from fedf2dg.report.judgements import (
     reached,
 )
 from fedf2dg.report.pseudo_images import PseudoDataError, read_grid, stored_sets
-from fedf2dg.report.run_record import STAGES, RunRecord, mapping, number
+from fedf2dg.report.run_record import STAGES, Lost, RunRecord, json_in, mapping, number
 from fedf2dg.report.tables import (
     DIAGNOSIS,
     EXPLAINED,
@@ -35,7 +36,6 @@ from fedf2dg.report.tables import (
     ceilings_table,
     measured_sentence,
     percent,
-    points,
     size_in_words,
     stage_table,
     stages,
@@ -44,7 +44,7 @@ from fedf2dg.report.tested_images import read_test_images
 from fedf2dg.report.verdict import Evidence, details, opening
 from foundation import counted, only_warned, scores, write_whole
 from foundation.events.family import Evaluated, ImagesMade, Judged, RoundDone, RunEnded, RunStarted
-from foundation.wording import duration, spans
+from foundation.wording import duration, named, spans
 
 _REFRESH_SECONDS = 10
 _MOST_LETTERS = 500
@@ -78,12 +78,8 @@ _DIAGNOSIS = (
 def write_report(run_directory: Path | str) -> Path:
     """Render ``report.html`` of a run that is finished, going on, or broken off.
 
-    The same directory gives the same file, byte for byte.
-
-    Raises
-    ------
-    FileNotFoundError
-        If there is no such directory, or none of a run's files in it.
+    The same directory gives the same file, byte for byte. FileNotFoundError if it holds none of a
+    run's files.
     """
     record = RunRecord.read(run_directory)
     made: dict[str, Callable[[RunRecord], Iterator[Part]]] = {
@@ -139,10 +135,8 @@ def title(record: RunRecord) -> str:
 def _headline(record: RunRecord) -> Iterator[Part]:
     """How good it is, where, whether post-training helped, and how the run ended."""
     summary, names = record.summary, record.class_names
-    ran = [stage for stage in stages(summary) if stage.accuracy is not None]
-    way = " → ".join(f"{percent(stage.accuracy)} {stage.name}" for stage in ran)
-    several = len([stage for stage in ran if stage.name != "selected"]) > 1
-    found = _evidence(record)
+    way, found = _way(record), _evidence(record)
+    several = way.count("→") > way.count("selected")
     if record.completed and found.whole:
         yield from opening(found, names)
     elif record.completed and way:
@@ -190,6 +184,12 @@ def _headline(record: RunRecord) -> Iterator[Part]:
             "There is no folder model/ beside this page: the strategy has no global model, or the "
             "run was made by a version that kept none."
         )
+
+
+def _way(record: RunRecord) -> str:
+    """Return the accuracies of the stages: "81.0 % federated → 90.0 % distilled"."""
+    ran = (stage for stage in stages(record.summary) if stage.accuracy is not None)
+    return " → ".join(f"{percent(stage.accuracy)} {stage.name}" for stage in ran)
 
 
 def _evidence(record: RunRecord) -> Evidence:
@@ -241,56 +241,46 @@ def _results(record: RunRecord) -> Iterator[Part]:
 
 
 def _judgements(record: RunRecord) -> Iterator[Part]:
-    if (table := judgements_table(record)).rows:
-        yield Section("What the clients judged", [table, Note(_what_was_judged(record), "note")])
+    yield from judgements_table(record).section(_what_was_judged(record))
     said, table = own_layers(record.summary)
-    if said:
-        yield Section(table.title, [table, Note(said, "note")])
+    yield from table.section(said)
 
 
 def _what_was_judged(record: RunRecord) -> str:
     steps = {candidate.step for event in record.of(Judged) for candidate in event.candidates}
-    compared = ["the model kept so far", "the stage's result"]
+    compared = "the model kept so far and the stage's result"
     way = ""
     if between := len(steps - {0.0, 1.0}):
-        compared.append(f"{counted(between, 'model')} between them")
+        compared += f", and {counted(between, 'model')} between them,"
         way = " λ says how far towards the result the kept model lies."
     return (
-        f"Every client evaluates {', '.join(compared[:-1])} and {compared[-1]} on images that it "
-        f"holds out: nothing was trained, counted or inverted on these.{way} In the verdict, ± is "
-        "half the 95 % interval of the difference, image by image. The server's test set has no "
-        "part in it."
+        f"Every client evaluates {compared} on images that it holds out: nothing was trained, "
+        f"counted or inverted on these.{way} In the verdict, ± is half the 95 % interval of the "
+        "difference, image by image. The server's test set has no part in it."
     )
 
 
 def _diagnosis(record: RunRecord) -> Iterator[Part]:
-    try:
-        found = json.loads((record.directory / DIAGNOSIS).read_text("utf-8"))
-    except (OSError, ValueError):
-        return
-    if (table := ceilings_table(mapping(found).get("ceilings"))).rows:
-        yield Section(table.title, [table, Note(_DIAGNOSIS, "note")])
+    found = json_in(record.directory / DIAGNOSIS).get("ceilings")
+    yield from ceilings_table(found).section(_DIAGNOSIS)
 
 
-def _generation(record: RunRecord) -> Iterator[Part]:
-    rows = []
-    for event in record.of(ImagesMade):
-        steps, budgets = (event.images or 0) * (event.iterations or 0), filter(None, event.budgets)
-        rows.append(
-            [
-                event.kind,
-                *map(amount, (event.competition_round, event.batch, event.images)),
-                _range(list(budgets)),
-                amount(event.iterations),
-                None if event.objective is None else f"{event.objective:.4g}",
-                duration(event.seconds),
-                amount(steps / event.seconds if event.seconds else None),
-            ]
-        )
-    header = ["samples", "competition round", "batch", "images", "per client", "iterations"]
-    header += ["objective", "time", "image iterations/s"]
-    if rows:
-        yield Table("Generation of pseudo images", header, rows, rest_in="metrics.jsonl")
+def _generation(record: RunRecord) -> Table:
+    columns: Columns[ImagesMade] = {
+        "samples": lambda made: made.kind,
+        "competition round": lambda made: amount(made.competition_round),
+        "batch": lambda made: amount(made.batch),
+        "images": lambda made: amount(made.images),
+        "per client": lambda made: _range([budget for budget in made.budgets if budget]),
+        "iterations": lambda made: amount(made.iterations),
+        "objective": lambda made: None if made.objective is None else f"{made.objective:.4g}",
+        "time": lambda made: duration(made.seconds),
+        "image iterations/s": lambda made: amount(
+            (made.images or 0) * (made.iterations or 0) / made.seconds if made.seconds else None
+        ),
+    }
+    title = "Generation of pseudo images"
+    return Table.of(title, columns, record.of(ImagesMade), rest_in="metrics.jsonl")
 
 
 def _nothing(what: str, record: RunRecord) -> str:
@@ -304,12 +294,6 @@ def _accuracy(record: RunRecord) -> Iterator[Part]:
         if not record.completed:  # else it had no rounds, and what it reached stands above
             yield Section(heading, [Note(_nothing("accuracy", record))])
         return
-    ran = ", then ".join(
-        f"{stage.name} at {percent(stage.accuracy)}"
-        + (f" ({points(stage.gain)})" if stage.gain is not None else "")
-        for stage in stages(record.summary)
-        if stage.accuracy is not None
-    )
     means = {
         "federated": "federated rounds",
         "distillation": "epochs of the first distillation",
@@ -317,11 +301,9 @@ def _accuracy(record: RunRecord) -> Iterator[Part]:
         "model (where clients are retrained), then hard samples and distillation",
     }
     axes = [meaning for stage, meaning in means.items() if any(m.stage == stage for m in measured)]
-    caption = (
-        "Accuracy of the global model"
-        + (f"; each stage has its own axis: {', '.join(axes)}" if len(axes) > 1 else "")
-        + ". The value above is the last measurement of the stage."
-    )
+    caption = "Accuracy of the global model"
+    caption += f"; each stage has its own axis: {', '.join(axes)}" if len(axes) > 1 else ""
+    caption += ". The value above is the last measurement of the stage."
     classes, whole = len(record.class_names), _evidence(record).whole
     chance = None if whole is None else scores.guessing(whole)
     if chance is not None:
@@ -329,11 +311,8 @@ def _accuracy(record: RunRecord) -> Iterator[Part]:
     elif classes > 1:
         chance = 1 / classes
         caption += f" Guessing among {classes} classes of equal size gives {percent(chance)}."
-    svg = figures.to_svg(
-        figures.curves({"": [measured]}, chance),
-        "accuracy",
-        f"Line chart of accuracy over the run: {ran or 'see caption'}.",
-    )
+    drawn = figures.curves({"": [measured]}, chance)
+    svg = figures.to_svg(drawn, "accuracy", f"Line chart of accuracy over the run: {_way(record)}.")
     yield Section(heading, [Picture(svg, caption)])
 
 
@@ -405,22 +384,19 @@ def _pseudo_images(record: RunRecord) -> Iterator[Part]:
         parts.append(Picture(figures.to_svg(drawn, name, described), caption))
     if len(sets) > len(shown):
         parts.append(Note(f"{len(sets)} sets are stored; {len(shown)} are shown.", "note"))
-    yield Section("Generated images", [*parts, *_generation(record)], long=True)
+    made = _generation(record)
+    yield Section("Generated images", [*parts, *([made] if made.rows else [])], long=True)
 
 
 def _confusion(record: RunRecord) -> Iterator[Part]:
     heading = "Classes, before and after post-training"
-    titles = {
-        "federated": "federated (before)",
-        "distilled": "distilled (after)",
-        "competed": "competed",
-    }
-    others = [event.stage for event in record.of(Evaluated)]
-    titles |= {stage: stage for stage in others if stage not in titles}
-    matrices = {
-        titles[stage]: matrix for stage in titles if (matrix := record.confusion(stage)) is not None
-    }
-    whole, recalls = _evidence(record).whole, bool(matrices)
+    titles = {"federated": "federated (before)", "distilled": "distilled (after)"}
+    measured = dict.fromkeys(("federated", "distilled", "competed"))
+    measured |= dict.fromkeys(event.stage for event in record.of(Evaluated))
+    found = {stage: matrix for stage in measured if (matrix := record.confusion(stage)) is not None}
+    matrices = {titles.get(stage, stage): matrix for stage, matrix in found.items()}
+    parts: list[Part] = [_recalls(matrices, record.class_names)] if matrices else []
+    whole = _evidence(record).whole
     if not matrices and whole is not None and whole.confusion is not None:
         # The server has no test images: what the clients said of the model that was kept.
         heading, matrices = "Which classes are taken for which", {"kept": whole.confusion.tolist()}
@@ -430,35 +406,33 @@ def _confusion(record: RunRecord) -> Iterator[Part]:
     svg = figures.to_svg(
         figures.confusion_matrices(matrices, record.class_names),
         "confusion",
-        "Confusion matrices, " + ", ".join(matrices) + ": "
-        "true classes in rows, predicted classes in columns.",
+        f"Confusion matrices, {', '.join(matrices)}: true classes in rows, predicted ones in "
+        "columns.",
     )
     caption = (
         "Images by true class (row) and predicted class (column). Colour is the share of a "
         "row, numbers are images; the diagonal is right, and a full column off it is a class the "
         "model predicts too often."
     )
-    wanted = ("federated", "distilled") if set(others) <= set(STAGES) else ("federated",)
-    missing = [stage for stage in wanted if titles[stage] not in matrices]
-    note = [Note(f"Not measured: {', '.join(missing)}.", "note")] if missing and recalls else []
-    table = [_recalls(matrices, record.class_names)] if recalls else []
-    yield Section(heading, [*table, Picture(svg, caption), *note])
+    parts.append(Picture(svg, caption))
+    wanted = titles if set(measured) <= set(STAGES) else ("federated",)
+    if found and (missing := [stage for stage in wanted if stage not in found]):
+        parts.append(Note(f"Not measured: {', '.join(missing)}.", "note"))
+    yield Section(heading, parts)
 
 
 def _recalls(matrices: Mapping[str, Sequence[Sequence[float]]], names: Sequence[str]) -> Table:
-    rows = [
-        [
-            names[label] if label < len(names) else str(label),
-            f"{sum(row):,.0f}",
-            *(
-                percent(m[label][label] / sum(m[label])) if sum(m[label]) else None
-                for m in matrices.values()
-            ),
-        ]
-        for label, row in enumerate(next(iter(matrices.values())))
-    ]
-    header = ["class", "test images", *(f"recall, {stage}" for stage in matrices)]
-    return Table("Recall of each class", header, rows, rest_in="metrics.jsonl")
+    def recall(matrix: Sequence[Sequence[float]], label: int) -> str | None:
+        images = sum(matrix[label])
+        return percent(matrix[label][label] / images) if images else None
+
+    first = next(iter(matrices.values()))
+    columns: Columns[int] = {
+        "class": lambda label: named(names, label),
+        "test images": lambda label: amount(sum(first[label])),
+        **{f"recall, {stage}": partial(recall, matrix) for stage, matrix in matrices.items()},
+    }
+    return Table.of("Recall of each class", columns, range(len(first)), rest_in="metrics.jsonl")
 
 
 def _wrong_images(record: RunRecord) -> Iterator[Part]:
@@ -467,37 +441,36 @@ def _wrong_images(record: RunRecord) -> Iterator[Part]:
 
 
 def _dropped(record: RunRecord) -> Iterator[Part]:
-    heading, lost = "Dropped clients", record.lost()
-    if not lost:
-        yield Section(heading, [Note("None: every reply that came was used.")])
-        return
-    rows: list[Row] = [
-        [one.who, spans(rounds), f"{len(rounds)} of {one.last}", Cell(_cut(reason), "any")]
-        for one in lost
-        for reason, rounds in one.reasons.items()
-    ]
-    header = ["client", "rounds", "how many", "reason"]
-    table = Table(heading, header, rows, words=(0, 1, 3), rest_in="metrics.jsonl")
-    yield Section(heading, [table], long=True)
+    heading = "Dropped clients"
+    columns: Columns[tuple[Lost, str, Sequence[int]]] = {
+        "client": lambda row: row[0].who,
+        "rounds": lambda row: spans(row[2]),
+        "how many": lambda row: f"{len(row[2])} of {row[0].last}",
+        "reason": lambda row: Cell(_cut(row[1]), "any"),
+    }
+    rows = ((one, *reason) for one in record.lost() for reason in one.reasons.items())
+    table = Table.of(heading, columns, rows, words=(0, 1, 3), rest_in="metrics.jsonl")
+    none = Section(heading, [Note("None: every reply that came was used.")])
+    yield from table.section(long=True) or [none]
 
 
 def _traffic(record: RunRecord) -> Iterator[Part]:
     """Bytes on the wire: by kind, or of the rounds of a run that has not ended."""
-    found = mapping(record.summary.get("traffic"))
-    sizes = {kind: mapping(counted) for kind, counted in found.items()}
-    if not sizes:
-        rounds = record.of(RoundDone)
-        ways = ("bytes_down", "bytes_up")
-        sums = {way: sum(getattr(event, way) or 0 for event in rounds) for way in ways}
-        sizes = {"rounds so far": sums} if any(sums.values()) else {}
     heading = "Bytes between server and clients"
-    rows = [
-        [kind, *(size_in_words(number(of.get(way)) or 0) for way in ("bytes_down", "bytes_up"))]
-        for kind, of in sizes.items()
-    ]
-    table = Table(heading, ["of", "to the clients", "from the clients"], rows)
-    note = Note("All clients together.", "note")
-    yield Section(heading, [table, note] if rows else [Note("Not measured in this run.")])
+    sizes = {kind: mapping(of) for kind, of in mapping(record.summary.get("traffic")).items()}
+    if not sizes and (rounds := record.of(RoundDone)):
+        down, up = (
+            sum(size or 0 for size in sizes)
+            for sizes in zip(*((event.bytes_down, event.bytes_up) for event in rounds), strict=True)
+        )
+        sizes = {"rounds so far": {"bytes_down": down, "bytes_up": up}} if down or up else {}
+    columns: Columns[str] = {
+        "of": str,
+        "to the clients": lambda kind: size_in_words(number(sizes[kind].get("bytes_down")) or 0),
+        "from the clients": lambda kind: size_in_words(number(sizes[kind].get("bytes_up")) or 0),
+    }
+    none = Section(heading, [Note("Not measured in this run.")])
+    yield from Table.of(heading, columns, sizes).section("All clients together.") or [none]
 
 
 def _configuration(record: RunRecord) -> Iterator[Part]:
@@ -513,12 +486,10 @@ def _versions(record: RunRecord) -> Iterator[Part]:
 
 def keys_section(title: str, settings: Mapping[str, object]) -> Section:
     """Return names and values as a section of a page."""
-    rows = [
-        [str(name), value if isinstance(value, str) else json.dumps(value)]
-        for name, value in settings.items()
-    ]
-    if not rows:
+    if not settings:
         return Section(title, [Note("config.json holds none.")])
+    values = (v if isinstance(v, str) else json.dumps(v) for v in settings.values())
+    rows = [*zip(settings, values, strict=True)]
     return Section(title, [Table(title, [], rows, words=(0, 1))], long=True, columns=True)
 
 
@@ -528,7 +499,6 @@ def _cut(content: str) -> str:
 
 
 def _range(values: Sequence[int]) -> str | None:
-    if not values:
-        return None
-    low, high = min(values), max(values)
-    return f"{low:,}" if low == high else f"{low:,} to {high:,}"
+    """Write "3", or "3 to 5"; None of nothing."""
+    ends = sorted({min(values), max(values)}) if values else ()
+    return " to ".join(f"{end:,}" for end in ends) or None

@@ -215,6 +215,11 @@ def client_names(directory: Path | str) -> Sequence[str]:
         return ()
 
 
+def json_in(path: Path) -> dict[str, Any]:
+    """Return the JSON object in a file; what is missing or broken is an empty one."""
+    return _read_json(path, [])
+
+
 def _of(events: Iterable[Event], kind: type[Kind]) -> list[Kind]:
     return [event for event in events if isinstance(event, kind)]
 

@@ -9,15 +9,13 @@ _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 _CSS = """
 :root {
   color-scheme: light dark;
-  --paper: #ffffff; --ink: #1c1f23; --soft: #5a626b; --line: #dfe3e8; --tint: #f5f7f9;
-  --good: #00664a; --bad: #b3261e; --unsure: #8a5a00; --sheet: #ffffff;
-}
-@media (prefers-color-scheme: dark) {
-  :root {
-    --paper: #15181c; --ink: #e7eaee; --soft: #a3acb6; --line: #333a42; --tint: #1e2329;
-    --good: #4fd1a5; --bad: #ff8a80; --unsure: #f0b63c; --sheet: #1a1e23;
-    --blue: #5cb3ea; --vermillion: #ff9152; --green: #3fd0a4; --orange: #f0b63c;
-  }
+  --paper: light-dark(#ffffff, #15181c); --ink: light-dark(#1c1f23, #e7eaee);
+  --soft: light-dark(#5a626b, #a3acb6); --line: light-dark(#dfe3e8, #333a42);
+  --tint: light-dark(#f5f7f9, #1e2329); --sheet: light-dark(#ffffff, #1a1e23);
+  --good: light-dark(#00664a, #4fd1a5); --bad: light-dark(#b3261e, #ff8a80);
+  --unsure: light-dark(#8a5a00, #f0b63c); --blue: light-dark(#0072b2, #5cb3ea);
+  --vermillion: light-dark(#d55e00, #ff9152); --green: light-dark(#009e73, #3fd0a4);
+  --orange: light-dark(#e69f00, #f0b63c);
 }
 * { box-sizing: border-box; }
 html { background: var(--paper); -webkit-text-size-adjust: 100%; }
@@ -88,12 +86,7 @@ figcaption { color: var(--soft); font-size: .9rem; margin-top: .5rem; max-width:
 }
 @page { margin: 14mm; }
 @media print {
-  :root {
-    color-scheme: light;
-    --paper: #ffffff; --ink: #000000; --soft: #444444; --line: #bbbbbb; --tint: #ffffff;
-    --good: #00513a; --bad: #8c1d18; --unsure: #6b4600; --sheet: #ffffff;
-    --blue: #0072b2; --vermillion: #d55e00; --green: #009e73; --orange: #e69f00;
-  }
+  :root { color-scheme: light; }
   body { max-width: none; padding: 0; font-size: 10pt; }
   section, figure, tr { break-inside: avoid; }
   section.long { break-inside: auto; }

@@ -3,11 +3,11 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 
-from fedf2dg.report.document import Cell, Note, Part, Picture, Row, Section, Table
+from fedf2dg.report.document import Cell, Columns, Note, Part, Picture, Section, Table
 from fedf2dg.report.figures import confidence, to_svg
 from fedf2dg.report.judgements import (
     OF_SITE,
@@ -19,11 +19,11 @@ from fedf2dg.report.judgements import (
     own_models_in,
 )
 from fedf2dg.report.run_record import mapping, number
-from fedf2dg.report.tables import MEASURED_ON, percent
+from fedf2dg.report.tables import MEASURED_ON, amount, percent
 from foundation import counted, scores
 from foundation.events.family import OwnModels
 from foundation.scores import FEW, Figure, Gain, Outcomes, share_interval
-from foundation.wording import listed
+from foundation.wording import listed, named
 
 # Of verdicts, as the page's style calls them, the worst first.
 _KINDS = ("bad", "unsure", "good")
@@ -147,17 +147,13 @@ class Verdict:
     @property
     def classes(self) -> str:
         """What it is good at and what it is not, in sentences; empty if that is not known."""
-        said = [
-            f"{lead} {listed(names)}."
-            for lead, names in (
-                ("Good at", self.good),
-                ("Weak at", self.weak),
-                ("Blind at", self.blind),
-                ("Undecided, for want of images, at", self.unsure),
-            )
-            if names
-        ]
-        return " ".join(said)
+        groups = {
+            "Good": self.good,
+            "Weak": self.weak,
+            "Blind": self.blind,
+            "Undecided, for want of images,": self.unsure,
+        }
+        return " ".join(f"{lead} at {listed(names)}." for lead, names in groups.items() if names)
 
     @property
     def sentence(self) -> str:
@@ -219,12 +215,12 @@ def _guessing(outcomes: Outcomes, names: Sequence[str], classes: int) -> tuple[f
     if labels is not None:
         most, often = scores.guessing(outcomes), np.flatnonzero(labels == labels.max())
         if len(often) > 1:
-            named = f"always answering one of the {len(often)} most frequent classes"
+            said = f"always answering one of the {len(often)} most frequent classes"
             if len(often) == len(scores.with_images(outcomes)):
-                named = f"guessing among {len(often)} equally frequent classes"
-            return most, f"{named} would be for {percent(most)}"
-        named = f"always answering “{_name(names, int(often[0]))}”, the most frequent class,"
-        return most, f"{named} would be for {percent(most)}"
+                said = f"guessing among {len(often)} equally frequent classes"
+            return most, f"{said} would be for {percent(most)}"
+        said = f"always answering “{named(names, int(often[0]))}”, the most frequent class,"
+        return most, f"{said} would be for {percent(most)}"
     if classes < 2:
         return None, ""
     share = 1 / classes
@@ -239,7 +235,7 @@ def _groups(outcomes: Outcomes, names: Sequence[str]) -> dict[str, tuple[str, ..
     kinds = zip(scores.recalls(outcomes), scores.specificities(outcomes), strict=True)
     for label, (recall, specificity) in enumerate(kinds):
         if recall.known:
-            found[_of_class(recall, specificity)].append(_name(names, label))
+            found[_of_class(recall, specificity)].append(named(names, label))
     return {kind: tuple(of_kind) for kind, of_kind in found.items()}
 
 
@@ -304,92 +300,90 @@ def lines(evidence: Evidence, names: Sequence[str]) -> list[str]:
     """Return the verdict on the whole and on the sites, a line each, as a log ends with it."""
     whole, _ = on_the_whole(evidence, names)
     sites = _worst_first(evidence, names)
-    said = [whole.sentence, *(f"{site}: {v.sentence}" for site, _, v in sites[:_MOST_LINES])]
-    if more := len(sites) - _MOST_LINES:
-        said += [f"{counted(more, 'other site')}: see the report"] if more > 0 else []
+    said = [whole.sentence, *(f"{at.site}: {at.verdict.sentence}" for at in sites[:_MOST_LINES])]
+    if (more := len(sites) - _MOST_LINES) > 0:
+        said.append(f"{counted(more, 'other site')}: see the report")
     return said
 
 
-def _worst_first(evidence: Evidence, names: Sequence[str]) -> list[tuple[str, Outcomes, Verdict]]:
-    found = [
-        (site, outcomes, verdict(outcomes, names, evidence.on_sites, gain=evidence.gain_at(site)))
-        for site, outcomes in evidence.sites.items()
-    ]
-    return sorted(found, key=lambda site: _KINDS.index(site[2].kind))
+class _At(NamedTuple):
+    site: str
+    outcomes: Outcomes
+    verdict: Verdict
+
+
+def _worst_first(evidence: Evidence, names: Sequence[str]) -> list[_At]:
+    found = (
+        _At(site, told, verdict(told, names, evidence.on_sites, gain=evidence.gain_at(site)))
+        for site, told in evidence.sites.items()
+    )
+    return sorted(found, key=lambda at: _KINDS.index(at.verdict.kind))
 
 
 def sites_table(evidence: Evidence, names: Sequence[str]) -> Table:
     """Return the verdict on each site."""
-    rows: list[Row] = []
-    for site, outcomes, found in _worst_first(evidence, names):
-        right = scores.accuracy(outcomes)
-        most = _guessing(outcomes, names, len(names))[0]
-        rows.append(
-            [
-                site,
-                Cell(found.word, f"words wide {found.kind}"),
-                f"{outcomes.right:,} of {outcomes.images:,}",
-                _with_ends(right, 100, " %"),
-                None if most is None else percent(most),
-                Cell(listed(found.good), "words"),
-                Cell(listed((*found.blind, *found.weak)), "words"),
-            ]
-        )
-    header = ["site", "verdict", "right", "share (95 % interval)", "guessing"]
-    header += ["good at", "blind or weak at"]
-    table = Table("The model at each site", header, rows, (0, 1, -2, -1), rest_in="summary.json")
-    return table.without_empty()
+    columns: Columns[_At] = {
+        "site": lambda at: at.site,
+        "verdict": lambda at: Cell(at.verdict.word, f"words wide {at.verdict.kind}"),
+        "right": lambda at: f"{at.outcomes.right:,} of {at.outcomes.images:,}",
+        "share (95 % interval)": lambda at: _with_ends(scores.accuracy(at.outcomes)),
+        "guessing": lambda at: percent(_guessing(at.outcomes, names, len(names))[0]),
+        "good at": lambda at: Cell(listed(at.verdict.good), "words"),
+        "blind or weak at": lambda at: Cell(listed((*at.verdict.blind, *at.verdict.weak)), "words"),
+    }
+    return Table.of(
+        "The model at each site",
+        columns,
+        _worst_first(evidence, names),
+        words=(0, 1, -2, -1),
+        rest_in="summary.json",
+    ).without_empty()
 
 
 def classes_table(outcomes: Outcomes, names: Sequence[str]) -> Table:
     """Return what the model does on each class; without rows where classes are not told."""
-    columns = (scores.recalls, scores.precisions, scores.specificities, scores.f1_scores)
-    found = [column(outcomes) for column in columns]
-    areas = scores.areas(outcomes) or [scores.UNKNOWN] * len(found[0])
-    rows: list[Row] = []
-    for label, (recall, precision, specificity, f1, area) in enumerate(
-        zip(*found, areas, strict=True)
-    ):
-        word = _of_class(recall, specificity) if recall.known else "no image"
+    recalls, specificities = scores.recalls(outcomes), scores.specificities(outcomes)
+    precisions, f1_scores = scores.precisions(outcomes), scores.f1_scores(outcomes)
+    areas = scores.areas(outcomes) or [scores.UNKNOWN] * len(recalls)
+
+    def judged(label: int) -> Cell:
+        recall = recalls[label]
+        word = _of_class(recall, specificities[label]) if recall.known else "no image"
         kind = {"good": "good", "weak": "unsure", "blind": "bad"}.get(word, "soft")
-        rows.append(
-            [
-                _name(names, label),
-                Cell("undecided" if word == "unsure" else word, f"words {kind}"),
-                f"{recall.images:,}",
-                _with_ends(recall, 100, " %"),
-                _with_ends(precision, 100, " %"),
-                _percent(specificity),
-                _percent(f1),
-                None if not area.known else f"{area.value:.3f}",
-            ]
-        )
-    header = ["class", "verdict", "images", "recall: found (95 % interval)"]
-    header += ["precision: right when answered", "specificity", "F1", "AUROC"]
-    return Table("The model on each class", header, rows, (0, 1), rest_in="summary.json")
+        return Cell("undecided" if word == "unsure" else word, f"words {kind}")
+
+    columns: Columns[int] = {
+        "class": lambda label: named(names, label),
+        "verdict": judged,
+        "images": lambda label: amount(recalls[label].images),
+        "recall: found (95 % interval)": lambda label: _with_ends(recalls[label]),
+        "precision: right when answered": lambda label: _with_ends(precisions[label]),
+        "specificity": lambda label: _with_ends(specificities[label], ends=False),
+        "F1": lambda label: _with_ends(f1_scores[label], ends=False),
+        "AUROC": lambda label: _with_ends(areas[label], 1, ends=False),
+    }
+    of_all, words = range(len(recalls)), (0, 1)
+    return Table.of("The model on each class", columns, of_all, words=words, rest_in="summary.json")
 
 
 def figures_table(evidence: Evidence) -> Table:
     """Return the figures of the field for the whole and for each site, with their intervals."""
     places = {"all": evidence.whole, **evidence.sites}
     below = partial(_with_ends, between="\n")  # eight columns are as many as a page is wide
-    rows: list[Row] = [
-        [
-            place,
-            f"{outcomes.images:,}",
-            below(scores.accuracy(outcomes), 100, " %"),
-            below(scores.balanced_accuracy(outcomes), 100, " %"),
-            below(scores.mean_area(outcomes), 1, ""),
-            below(scores.log_loss(outcomes), 1, ""),
-            None if (known := scores.entropy(outcomes)) is None else f"{known:.3f}",
-            below(scores.calibration_error(outcomes), 100, " %"),
-        ]
-        for place, outcomes in places.items()
-        if outcomes is not None
-    ]
-    header = ["on the images of", "images", "accuracy", "balanced accuracy", "mean AUROC"]
-    header += ["log loss", "log loss of guessing", "calibration error"]
-    return Table("Figures with 95 % intervals", header, rows, rest_in="summary.json")
+    columns: Columns[tuple[str, Outcomes]] = {
+        "on the images of": lambda at: at[0],
+        "images": lambda at: amount(at[1].images),
+        "accuracy": lambda at: below(scores.accuracy(at[1])),
+        "balanced accuracy": lambda at: below(scores.balanced_accuracy(at[1])),
+        "mean AUROC": lambda at: below(scores.mean_area(at[1]), 1),
+        "log loss": lambda at: below(scores.log_loss(at[1]), 1),
+        "log loss of guessing": lambda at: (
+            None if (known := scores.entropy(at[1])) is None else f"{known:.3f}"
+        ),
+        "calibration error": lambda at: below(scores.calibration_error(at[1])),
+    }
+    known = [(place, outcomes) for place, outcomes in places.items() if outcomes is not None]
+    return Table.of("Figures with 95 % intervals", columns, known, rest_in="summary.json")
 
 
 def details(evidence: Evidence, names: Sequence[str]) -> Iterator[Section]:
@@ -400,46 +394,39 @@ def details(evidence: Evidence, names: Sequence[str]) -> Iterator[Section]:
     if (table := classes_table(whole, names)).rows:
         parts += [table] if evidence.sites else [table, Note(MEANING, "note")]
     if unnamed := scores.never_named(whole):
-        said = listed([_name(names, label) for label in unnamed])
+        said = listed([named(names, label) for label in unnamed])
         parts.append(Note(f"It never answers {said}.", "warning"))
     parts += [figures_table(evidence), Note(_FIGURES, "note")]
     yield Section("For which classes", parts)
     if whole.bins.any():
         kept = scores.abstaining(whole)
-        rows: list[Row] = [
-            [
-                f"{100 * threshold:.0f} %",
-                _with_ends(answered, 100, " %"),
-                _with_ends(right, 100, " %"),
-            ]
-            for threshold, answered, right in kept
-        ]
+        columns: Columns[tuple[float, Figure, Figure]] = {
+            "answers from a confidence of": lambda row: f"{100 * row[0]:.0f} %",
+            "answered": lambda row: _with_ends(row[1]),
+            "right of these": lambda row: _with_ends(row[2]),
+        }
         drawn = confidence(whole.bins, [(t, a.value, r.value) for t, a, r in kept])
         told = (
             "Points of confidence and share that is right; curves of abstaining, as in the table."
         )
-        header = ["answers from a confidence of", "answered", "right of these"]
-        table = Table("Abstaining where it is not sure", header, rows)
+        table = Table.of("Abstaining where it is not sure", columns, kept)
         yield Section("How sure it is", [Picture(to_svg(drawn, "sure", told), _SURE), table])
 
 
-def _with_ends(figure: Figure, unit: float, sign: str, between: str = " ") -> str | None:
+def _with_ends(
+    figure: Figure, unit: float = 100, between: str = " ", ends: bool = True
+) -> str | None:
+    """Return a figure with the ends of its interval, where it has one: "81.0 % (75.1 to 86.0)"."""
     if not figure.known:
         return None
-    form = ".1f" if unit == 100 else ".3f"
+    form, sign = (".1f", " %") if unit == 100 else (".3f", "")
     said = f"{unit * figure.value:{form}}{sign}"
+    if not ends:
+        return said
     if figure.low == figure.low:  # an interval
         said += f"{between}({unit * figure.low:{form}} to {unit * figure.high:{form}})"
     return f"{said}°" if figure.few else said
 
 
-def _percent(figure: Figure) -> str | None:
-    return percent(figure.value) if figure.known else None
-
-
 def _ends(figure: Figure) -> str:
     return f"{100 * figure.low:.1f} to {100 * figure.high:.1f} %" if figure.known else ""
-
-
-def _name(names: Sequence[str], label: int) -> str:
-    return names[label] if label < len(names) else str(label)

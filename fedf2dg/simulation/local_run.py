@@ -77,12 +77,9 @@ _FOR_A_PARAMETER, _FOR_AN_OUTPUT = 12, 8
 
 
 def clients_per_gpu(configuration: RunConfiguration, samples: int) -> int:
-    """Return how many clients to train side by side on each GPU, and say why so many.
+    """Return how many clients, of so many training ``samples`` in all, to train on each GPU.
 
-    Parameters
-    ----------
-    samples : int
-        Training images of all clients.
+    It says why so many: where it pays, and as memory allows.
     """
     description, gpus = configuration.data_set.describe(), gpus_of(configuration.device)
     model = shared_model(configuration, description)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from fedf2dg.report.document import Document, Facts, Note, Section
 from fedf2dg.report.judgements import gains_table, meaning, own_models_in, plain
-from fedf2dg.report.run_record import mapping
+from fedf2dg.report.run_record import json_in
 from fedf2dg.report.tested_images import WrongImages
 from fedf2dg.report.verdict import Evidence, details, figures_table, lines, opening
 from foundation import counted, write_whole
@@ -111,10 +111,7 @@ def _places(folders: Sequence[Path], classes: Sequence[str]) -> Iterator[Path]:
 
 def own_models_of(run: Path) -> OwnModels | None:
     """Return how the model did beside the sites' own; None where its run is not at hand."""
-    try:
-        return own_models_in(mapping(json.loads((run / "summary.json").read_bytes())))
-    except (OSError, ValueError):
-        return None
+    return own_models_in(json_in(run / "summary.json"))
 
 
 def write_evaluation(

@@ -54,14 +54,8 @@ def export(source: Path, target: Path, form: str) -> tuple[Path, float]:
     """Write the model of a run or a directory in another format, with what is to be known of it.
 
     Returns its file in ``target``, and the largest difference between its logits and the original's
-    on random images.
-
-    Raises
-    ------
-    UsageError
-        If the target is in use, or a package is missing.
-    ExportError
-        If the exported model, loaded and run, differs; then nothing is left behind.
+    on random images. UsageError if the target is in use, or a package is missing; ExportError if
+    the exported model, loaded and run, differs: then nothing is left behind.
     """
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise UsageError(f"{target} is not an empty directory: choose another one with --to")

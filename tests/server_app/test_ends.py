@@ -175,7 +175,7 @@ def test_a_simulation_goes_on_with_its_own_data_alone(tiny_run, tmp_path, monkey
     for checked in checked_before_the_run:
         with monkeypatch.context() as patch:
             if not checked:
-                patch.setattr(preflight, "require_same_data", lambda before, now: None)
+                patch.setattr(preflight, "require_same_data", lambda *_: None)
             with pytest.raises(CheckpointError, match="Resume it with the data it was made with"):
                 tiny_run(
                     "run",

@@ -149,7 +149,7 @@ def test_clients_without_an_image_to_judge_with_are_named_before_any_work(app_lo
     _warn_of_judges(RunConfiguration.parse({}), participants, "server")
     (said,) = [record.getMessage() for record in app_log.records]
     assert said.startswith("no image is held out by site 0, site 1, ")
-    assert said.endswith("site 9 and 3 others: nothing is measured or judged there")
+    assert said.endswith("site 9 and 3 more: nothing is measured or judged there")
 
 
 def test_where_nothing_is_measured_no_number_is_written(untested_run) -> None:

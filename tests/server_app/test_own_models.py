@@ -67,7 +67,7 @@ def test_a_resumed_run_tells_none_that_is_unwanted_or_of_an_earlier_model(tiny_r
 @pytest.mark.parametrize(
     ("keys", "match"),
     [
-        ({"strategy": "local"}, "no global model to hold against"),
+        ({"strategy": "local"}, "no global model: leave baseline"),
         ({"validation-share": 0.0}, "validation-share above 0"),
     ],
 )

@@ -159,7 +159,7 @@ def test_a_window_is_as_large_as_its_models():
     ("keys", "said"),
     [
         ({"patience": 2, "validation-share": 0.0}, "patience = 2 needs a validation-share"),
-        ({"strategy": "local", "patience": 2}, "'local' has no global model to choose"),
+        ({"strategy": "local", "patience": 2}, "'local' has no global model: leave patience = 2"),
         ({"strategy": "local", "global-average": "window"}, "'window'"),
     ],
 )

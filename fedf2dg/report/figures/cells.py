@@ -12,6 +12,7 @@ from matplotlib.ticker import PercentFormatter
 from numpy.typing import ArrayLike, NDArray
 
 from fedf2dg.report.figures.style import FAINT, INK, PAPER, WHITE, WIDTH, in_style, plain
+from foundation.wording import named
 
 NUMBERS_UP_TO = 12  # columns that leave room for a number in each cell
 _TILE = 1.1  # inches that a generated image may take
@@ -170,7 +171,7 @@ def _spread_out(count: int, most: int) -> list[int]:
 
 
 def _name(names: Sequence[str], place: int) -> str:
-    return plain(names[place], _LETTERS) if place < len(names) else str(place)
+    return plain(named(names, place), _LETTERS)
 
 
 def _class_ticks(axes: Axes, count: int, class_names: Sequence[str], room: int = 90) -> None:

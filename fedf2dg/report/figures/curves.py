@@ -160,12 +160,9 @@ def dots(methods: Mapping[str, Mapping[str, Dot]], axis: str, *, differences: bo
 def confidence(bins: NDArray[np.float64], kept: Sequence[tuple[float, float, float]]) -> Figure:
     """Draw how often a model is right where it is so sure, and where it answers only if it is.
 
-    Parameters
-    ----------
-    bins : array (3, bins)
-        Images, right ones and sum of confidences by equal bins of confidence.
-    kept : Sequence of (float, float, float)
-        A threshold, the share of images that is answered, and the share of these that is right.
+    ``bins`` (3, bins) are images, right ones and sums of confidences by equal bins of confidence;
+    ``kept`` are thresholds, the shares of images that are answered, and those of these that are
+    right.
     """
     figure = Figure(figsize=(WIDTH, 3.4), layout="constrained")
     sure, abstains = figure.subplots(1, 2)

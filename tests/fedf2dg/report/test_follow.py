@@ -10,6 +10,8 @@ from fedf2dg.report import follow
 from foundation.events.log import MetricsFile
 from foundation.progress import PROGRESS
 
+pytestmark = pytest.mark.usefixtures("drawn_reports")
+
 
 def _sleeper(steps: Iterator[Callable[[], None]]) -> Callable[[float], None]:
     """Let the run do its next step while the watcher sleeps."""

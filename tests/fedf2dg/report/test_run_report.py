@@ -168,7 +168,7 @@ def test_the_images_that_were_measured_on_and_intervals(
 def test_figures_follow_the_pages_colours(complete: Path) -> None:
     """No white sheet on a dark page: what is drawn in ink or on paper is drawn in the page's."""
     source = (complete / "report.html").read_text("utf-8")
-    assert "prefers-color-scheme: dark" in source
+    assert "color-scheme: light dark" in source
     svg = "".join(re.findall(r"<svg.*?</svg>", source, re.DOTALL))
     outside = re.sub(r"var\(--\w+, #[0-9a-f]{6}\)", "", svg)
     assert "var(--ink, #222222)" in svg and "var(--sheet, #ffffff)" in svg
