@@ -36,7 +36,7 @@ class Student:
         self._temperature = temperature
         # Frozen ones, such as those of a pretrained encoder, stay what they are.
         self._trained = [p for p in self.model.parameters() if p.requires_grad]
-        # As in DENSE's, Co-Boosting's and FedF²DG's programs.
+        # As in FedF²DG's program; Co-Boosting's takes the plain momentum, DENSE's no decay either.
         self._optimizer = torch.optim.SGD(
             self._trained, learning_rate, momentum=0.9, nesterov=True, weight_decay=1e-4
         )

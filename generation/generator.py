@@ -123,11 +123,11 @@ def hard_sample_weights(logits: Tensor, labels: Tensor, gamma: float) -> Tensor:
 def disagreement(
     student: Tensor, teacher: Tensor, temperature: float = 1.0, *, only_where_wrong: bool = False
 ) -> Tensor:
-    """Return the mean of KL( softmax(z/T) || softmax(s/T) ), a scalar of 0 or more.
+    """Return the mean of T²·KL( softmax(z/T) || softmax(s/T) ), a scalar of 0 or more.
 
-    The gradient flows through both logits, (n, C). `only_where_wrong` counts images whose most
-    likely class the two agree on as 0 (Zhang et al. 2022, DENSE, the loss of the decision
-    boundary).
+    The gradient flows through both logits, (n, C), and its size does not fall with T.
+    `only_where_wrong` counts images whose most likely class the two agree on as 0 (Zhang et al.
+    2022, DENSE, the loss of the decision boundary).
     """
     divergence = F.kl_div(
         F.log_softmax(student / temperature, dim=1),
@@ -137,7 +137,7 @@ def disagreement(
     ).sum(dim=1)
     if only_where_wrong:
         divergence = divergence * (student.argmax(dim=1) != teacher.argmax(dim=1))
-    return divergence.mean()
+    return temperature**2 * divergence.mean()
 
 
 def similarity(noise: Tensor, images: Tensor) -> Tensor:

@@ -160,8 +160,8 @@ class Clients:
                 raise TooFewReplies(why)
 
     def _know_frozen_layers(self) -> None:
-        names, known = self._model.layout.frozen, self.participants.frozen
-        if names and not (known is not None and known.part_of(self._model.state)):
+        names = self._model.layout.frozen
+        if names and not self.participants.frozen.part_of(self._model.state):
             self.participants.frozen = FrozenLayers(self._model.state, names)
 
     @property

@@ -117,7 +117,7 @@ def judgements_table(record: RunRecord) -> Table:
         gain = metric.signed(event.gain or 0.0, event.standard_error or 0.0) if known else ""
         rows.append([event.stage, gain, amount(event.images), Cell(event.verdict, "any")])
     header = ["stage", "gain and 95 % interval", "held-out images", "verdict"]
-    return Table("Judgements of the clients", header, rows, words=(0, -1))
+    return Table("What the clients judged", header, rows, words=(0, -1))
 
 
 def own_layers(summary: Mapping[str, Any]) -> tuple[str, Table]:

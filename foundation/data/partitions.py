@@ -248,7 +248,8 @@ def _balanced(
 
     A class that has run out is drawn no more, so that the last turns take what is left. Acar et
     al.: Federated Learning Based on Dynamic Regularization, ICLR 2021 (their program); so do
-    FedACG, DENSE and Co-Boosting.
+    FedACG and Co-Boosting. The latter's program draws until it meets a class that is left: at a
+    concentration of 0.1, practically for ever.
     """
     present, totals = np.unique(labels, return_counts=True)
     shares = rng.dirichlet(np.full(len(present), alpha), size=clients)

@@ -59,8 +59,8 @@ class FederatedDataKeys(Section):
     partition: str = key(
         "dirichlet",
         "How the training data is split over simulated clients. dirichlet divides each class over "
-        "the clients (NIID-Bench); dirichlet-balanced gives clients of one size shares of the "
-        "classes (FedDyn, DENSE, Co-Boosting). folders: data-dir holds one folder "
+        "the clients (NIID-Bench, DENSE); dirichlet-balanced gives clients of one size shares of "
+        "the classes (FedDyn, Co-Boosting). folders: data-dir holds one folder "
         "(or parquet file) for each site, and each is one client; num-clients follows.",
         choices=("iid", "dirichlet", "dirichlet-balanced", "classes", "quantity", "folders"),
         original="partition",

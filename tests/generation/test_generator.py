@@ -81,8 +81,13 @@ def test_disagreement_is_none_between_equals_and_counts_only_wrong_ones_if_told(
     assert disagreement(student, teacher, only_where_wrong=True).item() == pytest.approx(
         (by_definition * differ).sum().item() / 50
     )
-    # Both predictions become uniform.
-    assert disagreement(student, teacher, 1e4).item() == pytest.approx(0.0, abs=1e-5)
+
+
+def test_a_high_temperature_does_not_make_the_disagreement_small(draw):
+    # The limit of T²·KL is half the variance of z - s over the classes (Hinton et al. 2015, eq. 4).
+    student, teacher = torch.randn(2, 50, 4, generator=draw, dtype=torch.float64)
+    half_variance = (teacher - student).var(dim=1, correction=0).mean() / 2
+    assert disagreement(student, teacher, 1e3).item() == pytest.approx(half_variance.item(), 1e-2)
 
 
 def test_similarity_is_one_for_equal_images_and_less_the_further_they_are_apart(draw):
