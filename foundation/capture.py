@@ -13,19 +13,17 @@ processor records nothing: there, a step is called as it is.
 """
 
 import os
-import pickle
-import random
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import cache
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from foundation.errors import warn_once
+from foundation.seeds import draw_from, drawn_on, drawn_on_processor
 
 #: The environment variable that, set to off, has every step called as it is.
 SWITCH = "FEDF2DG_CUDA_GRAPHS"
@@ -211,23 +209,23 @@ class _Captured(Generic[T]):
     def _recorded(self, shapes: Hashable, inputs: tuple[Tensor, ...]) -> T:
         """Take the step as it is; record it, if a replay from the same start comes to the same."""
         changes = {name: list(tensors) for name, tensors in self._changes().items()}
-        before, drawn = _copies(changes), _drawn(inputs[0].device)
+        before, drawn = _copies(changes), drawn_on(inputs[0].device)
         # First: after the recording, the device would have to hold the step's memory twice.
         taken = self._step(*inputs)
         after = _copies(changes)
         buffers = [value.detach().clone() for value in inputs]
-        on_processor = _drawn_on_processor()
+        on_processor = drawn_on_processor()
         try:
             replay, result = self._recorder.record(lambda: self._step(*buffers))
         except RuntimeError as error:  # CUDA's errors are, too
             reason = str(error).strip().partition("\n")[0] or type(error).__name__
             self._give_up(reason, for_good=not isinstance(error, torch.OutOfMemoryError))
             return taken
-        if _drawn_on_processor() != on_processor:
+        if drawn_on_processor() != on_processor:
             self._give_up("it draws random numbers on the processor, and a replay would not")
             return taken
         _put(before, changes)
-        _draw_from(drawn, inputs[0].device)
+        draw_from(drawn, inputs[0].device)
         replay()
         replayed = _copies({**changes, **_parts(result)})
         _put(after, changes)
@@ -252,23 +250,6 @@ class _Captured(Generic[T]):
 
 def _name(step: Callable[..., object]) -> str:
     return getattr(step, "__qualname__", type(step).__qualname__)
-
-
-def _drawn_on_processor() -> tuple[object, ...]:
-    """Return how far the processor's random numbers were drawn."""
-    torchs = torch.get_rng_state().numpy().tobytes()
-    return torchs, random.getstate(), pickle.dumps(np.random.get_state())
-
-
-def _drawn(device: torch.device) -> Tensor:
-    return torch.cuda.get_rng_state(device) if device.type == "cuda" else torch.get_rng_state()
-
-
-def _draw_from(drawn: Tensor, device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.set_rng_state(drawn, device)
-    else:
-        torch.set_rng_state(drawn)
 
 
 def _parts(result: object) -> dict[str, list[Tensor]]:

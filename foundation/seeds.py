@@ -4,6 +4,9 @@ Every use of the run's seed draws from a stream of its own, named by purpose, ro
 resumed run, another engine or another order of clients therefore sees the same numbers.
 """
 
+import pickle
+import random
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -33,3 +36,22 @@ def sent(drawn: Tensor, device: torch.device) -> Tensor:
     if device.type != "cuda":
         return drawn.to(device)
     return drawn.pin_memory().to(device, non_blocking=True)
+
+
+def drawn_on_processor() -> tuple[object, ...]:
+    """Return how far the processor's random numbers were drawn."""
+    torchs = torch.get_rng_state().numpy().tobytes()
+    return torchs, random.getstate(), pickle.dumps(np.random.get_state())
+
+
+def drawn_on(device: torch.device) -> Tensor:
+    """Return how far a device's were drawn, for :func:`draw_from`."""
+    return torch.cuda.get_rng_state(device) if device.type == "cuda" else torch.get_rng_state()
+
+
+def draw_from(drawn: Tensor, device: torch.device) -> None:
+    """Have a device draw on from where it was."""
+    if device.type == "cuda":
+        torch.cuda.set_rng_state(drawn, device)
+    else:
+        torch.set_rng_state(drawn)

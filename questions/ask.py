@@ -71,24 +71,21 @@ def ask_nodes(
     frozen: FrozenLayers | None = None,
 ) -> Answers[A]:
     """Ask through given nodes, None for a client that is not connected; see :func:`ask`."""
-    common = request.content()
+    common, frozen = request.content(), frozen or FrozenLayers({})
     sent = received = 0
 
     # Packed once for all clients that hold the frozen layers, and once for the others.
     @cache
     def packed(holds: bool) -> tuple[RecordDict, dict[str, Any]]:
-        if frozen is None:
-            return common.records(), {}
         states, said = frozen.sent(common.states, holds)
         return replace(common, states=states).records(), said
 
     def content(client: int) -> RecordDict:
         nonlocal sent
         own = request.content_for(client)
-        records, said = packed(frozen is not None and frozen.held_by(client))
-        if own.states and frozen is not None:
-            states, said = frozen.sent(own.states, frozen.held_by(client), said)
-            own = replace(own, states=states)
+        records, said = packed(frozen.held_by(client))
+        states, said = frozen.sent(own.states, frozen.held_by(client), said)
+        own = replace(own, states=states)
         settings = {**agreement, **common.settings, **own.settings, **said}
         message = RecordDict({**records, **own.records()})
         if settings:
@@ -104,7 +101,7 @@ def ask_nodes(
 
     message_type = f"query.{request.asks.name}"
     gathered = gather(grid, addresses, message_type, content, check, timeout, progress)
-    if frozen is not None and common.states:
+    if common.states:
         frozen.answered(gathered.valid, gathered.failures)
     outliers = request.outliers(gathered.valid)
     valid = {client: one for client, one in gathered.valid.items() if client not in outliers}

@@ -18,7 +18,7 @@ from server_app.checkpoints import Journal
 
 from .clients import Clients
 from .global_model import GlobalModel
-from .judgement import STEPS, WHOLE, Verdict, decide, tallies
+from .judgement import STEPS, WHOLE, Verdict, tallies
 from .measuring import CLIENTS, SERVER, Figures, Measuring, figures_of, scored
 
 
@@ -86,7 +86,7 @@ class Acceptance:
             )
             self._measuring.note(stage, self._measuring.by_the_way(after, answers, len(steps) - 1))
             participants = self._clients.participants
-            verdict = decide(
+            verdict = Verdict(
                 tallies(Scores.sum(answers.parts), metric),
                 before=ledger.kept,
                 stage=stage,

@@ -12,6 +12,7 @@ the images that it joined with, class by class, and an answer about others is re
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from foundation import counted
 from foundation.scores import METRICS, Gain, balanced_gain, mean_gain
@@ -78,32 +79,44 @@ def _gain(scores: Scores, index: int, metric: str) -> Gain:
     return Gain.of_counts(int(gained.sum()), int(lost.sum()), scores.images)
 
 
-def best_step(candidates: Sequence[Tally]) -> int:
-    """Return which candidate other than λ = 0 has the largest bound; of equals the first."""
-    return max(range(1, len(candidates)), key=lambda index: (candidates[index].bound, -index))
-
-
 _UNDECIDED = ": undecided, less than these images can tell apart"
 _NEEDS_NO_PROOF = "; it is kept all the same, as a correction of this kind rarely harms"
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the clients' judgement of one stage came to.
+    """What the clients' judgement of one stage came to: which of the candidates is kept.
 
-    ``before`` names the stage whose model was kept so far. ``chosen`` is the index of the candidate
-    that is kept, 0 for the model before; there is one for each of ``steps``, and none where nobody
-    judged. ``held_out`` counts the images of all clients, also of those that did not answer.
+    That is the one whose gain minus :data:`CAUTION` standard errors is largest, if that is above 0;
+    otherwise λ = 0. A step that needs no proof is kept as it is, λ = 1, unless it lost more than
+    its standard error: few images would refuse it by chance more often than it harms. Where no
+    client holds images out, nothing can be judged, and the stage's result is kept as if there were
+    no judges; where clients do but none answers, λ = 0.
+
+    There is a candidate for each of ``steps``, and none where nobody judged. ``before`` names the
+    stage whose model was kept so far. ``held_out`` counts the images of all ``clients``, also of
+    those that did not answer.
     """
 
+    candidates: Sequence[Tally]
     before: str
     stage: str
-    chosen: int
-    candidates: tuple[Tally, ...]
     clients: int
     held_out: int
+    needs_proof: bool = True
     steps: tuple[float, ...] = STEPS
     metric: str = "accuracy"
+
+    @cached_property
+    def chosen(self) -> int:
+        """The index of the candidate that is kept, 0 for the model before."""
+        last, found = len(self.steps) - 1, self.candidates
+        if not found:
+            return 0 if self.held_out else last
+        if not self.needs_proof and found[-1].gain >= -found[-1].standard_error:
+            return last
+        best = max(range(1, len(found)), key=lambda index: (found[index].bound, -index))
+        return best if found[best].bound > 0 else 0
 
     @property
     def step(self) -> float:
@@ -137,32 +150,3 @@ class Verdict:
             + (_UNDECIDED if self.reported.undecided else "")
             + (_NEEDS_NO_PROOF if self.chosen and self.reported.bound <= 0 else "")
         )
-
-
-def decide(
-    candidates: Sequence[Tally],
-    *,
-    before: str,
-    stage: str,
-    clients: int,
-    held_out: int,
-    needs_proof: bool = True,
-    steps: tuple[float, ...] = STEPS,
-    metric: str = "accuracy",
-) -> Verdict:
-    """Decide which candidate is kept.
-
-    That is the one whose gain minus :data:`CAUTION` standard errors is largest, if that is above 0;
-    otherwise λ = 0. A step that needs no proof is kept as it is, λ = 1, unless it lost more than
-    its standard error: few images would refuse it by chance more often than it harms. Where no
-    client holds images out, nothing can be judged, and the stage's result is kept as if there were
-    no judges; where clients do but none answers, λ = 0.
-    """
-    if candidates and not needs_proof and candidates[-1].gain >= -candidates[-1].standard_error:
-        chosen = len(candidates) - 1
-    elif candidates:
-        best = best_step(candidates)
-        chosen = best if candidates[best].bound > 0 else 0
-    else:
-        chosen = 0 if held_out else len(steps) - 1
-    return Verdict(before, stage, chosen, tuple(candidates), clients, held_out, steps, metric)

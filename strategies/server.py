@@ -199,9 +199,9 @@ class FederatedStrategy:
         """Return what a sampled client is sent; ``config`` is what all are told."""
         states = {"arrays": self.model_for(client), **self.extra_records(client)}
         settings: dict[str, Any] = {**config, **self.train_config(server_round, client)}
-        if (frozen := self.participants.frozen) is not None:
-            states, said = frozen.sent(states, frozen.held_by(client))
-            settings.update(said)
+        frozen = self.participants.frozen
+        states, said = frozen.sent(states, frozen.held_by(client))
+        settings.update(said)
         records = {
             name: self._packed_global if state is self._global else packed(state)
             for name, state in states.items()
@@ -215,8 +215,7 @@ class FederatedStrategy:
 
         InvalidContent says what in it an honest client would not send.
         """
-        frozen = self.participants.frozen
-        reply = Received(content, frozen.layers if frozen else None)
+        reply = Received(content, self.participants.frozen.layers)
         state = reply.state("arrays", self._global)
         for name in self.layout.frozen:
             if not torch.equal(state[name], self._global[name]):
@@ -243,7 +242,7 @@ class FederatedStrategy:
 
     def _keep_local(self, client: int, server_round: int, state: State) -> None:
         frozen = self.participants.frozen
-        if frozen is None or not frozen.part_of(state):
+        if not frozen.part_of(state):
             self.local_models.write(client, server_round, state)
         else:
             shared = (frozen.digest, frozen.layers)
@@ -255,8 +254,7 @@ class FederatedStrategy:
         TooFewReplies lists why fewer valid replies came than ``min-successful-clients``.
         """
         updates, failures = list(gathered.valid.values()), gathered.failures
-        if self.participants.frozen is not None:
-            self.participants.frozen.answered(gathered.valid, failures)
+        self.participants.frozen.answered(gathered.valid, failures)
         names = self.participants.names()
         for client, reason in failures.items():
             log.warning("round %d: %s dropped: %s", server_round, names[client], reason)

@@ -35,12 +35,19 @@ def document(results: Results) -> Document:
         f"{done} of {counted(len(results.cells), 'cell')} completed": "",
     }
     opening = [Note(_lead(results), "lead"), Facts(facts), *_warnings(results)]
+    settings = results.cells[0].cell.configuration.flat()
+    aside = {*results.plan.varied(), "seed", "output-dir", "resume-from"}
+    common = {name: value for name, value in settings.items() if name not in aside}
     if results.plan.note:
         opening.append(Note(results.plan.note))
     return Document(
         results.plan.title or f"{counted(len(methods), 'method')} on {', '.join(data)}",
         opening,
-        [*sections(results), _common_settings(results), Section("Set-up", [Note(_setup(results))])],
+        [
+            *sections(results),
+            keys_section("Settings of all cells", common),
+            Section("Set-up", [Note(_setup(results))]),
+        ],
     )
 
 
@@ -287,13 +294,13 @@ def _difference(found: Mean | None) -> Cell | None:
 
 
 def _lead(results: Results) -> str:
-    best: tuple[float, str] | None = None
-    for method in results.plan.methods:
-        found = results.mean(method, f"accuracy_{LAST}")
-        if found is not None and (best is None or found.mean > best[0]):
-            width = f" ± {100 * found.deviation:.1f}" if found.deviation is not None else ""
-            best = (found.mean, f"{method.name}, {100 * found.mean:.1f}{width} %")
-    return f"Highest mean at the end: {best[1]}" if best else "No cell has a result yet."
+    means = ((results.mean(m, f"accuracy_{LAST}"), m.name) for m in results.plan.methods)
+    known = [(found, name) for found, name in means if found]
+    if not known:
+        return "No cell has a result yet."
+    best, name = max(known, key=lambda one: one[0].mean)
+    width = "" if best.deviation is None else f" ± {100 * best.deviation:.1f}"
+    return f"Highest mean at the end: {name}, {100 * best.mean:.1f}{width} %"
 
 
 def _warnings(results: Results) -> Iterator[Note]:
@@ -342,8 +349,12 @@ def _accuracies(results: Results) -> Iterator[Picture]:
 def _differences(results: Results, found: Mapping[str, Mapping[str, Mean]]) -> Iterator[Picture]:
     # A stage that all methods share with their baseline differs in nothing.
     same = [s for s in results.compared if all(_nothing(d[s]) for d in found.values() if s in d)]
+
+    def dot(d: Mean) -> Dot:
+        return Dot(100 * d.mean, None if d.reach is None else 100 * d.reach, filled=d.clear)
+
     shown = {
-        name: {stage: _dot(d) for stage, d in of_method.items() if stage not in same}
+        name: {stage: dot(d) for stage, d in of_method.items() if stage not in same}
         for name, of_method in found.items()
         if set(of_method) - set(same)
     }
@@ -360,11 +371,6 @@ def _differences(results: Results, found: Mapping[str, Mapping[str, Mean]]) -> I
         "markers: the interval excludes zero." + left_out
     )
     yield Picture(svg, caption)
-
-
-def _dot(found: Mean) -> Dot:
-    reach = None if found.reach is None else 100 * found.reach
-    return Dot(100 * found.mean, reach, filled=found.clear)
 
 
 def _nothing(difference: Mean) -> bool:
@@ -402,11 +408,3 @@ def _groups(results: Results, methods: list[Method]) -> Iterator[list[Method]]:
     size = MOST_LINES - len(first)
     for start in range(0, len(others), size):
         yield first + others[start : start + size]
-
-
-def _common_settings(results: Results) -> Section:
-    """The keys that are the same in all cells."""
-    varied = {*results.plan.varied(), "seed", "output-dir", "resume-from"}
-    settings = results.cells[0].cell.configuration.flat()
-    same = {name: value for name, value in settings.items() if name not in varied}
-    return keys_section("Settings of all cells", same)

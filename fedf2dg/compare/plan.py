@@ -326,20 +326,15 @@ def share(cells: Iterable[Cell], engine: str = "local") -> list[Run]:
         assert before is not None
         before.cells.append(cell)
     for run in list(runs.values()):
-        if not run.cells and len(run.followers) == 1:
-            _bridge(run)
+        if not run.cells and len(run.followers) == 1:  # only one other starts from it
+            (follower,) = run.followers
+            follower.start = run.start
+            if run.start:
+                run.start.followers[run.start.followers.index(run)] = follower
             del runs[run.identity]
     for run in runs.values():
         run.name = _directory_name(run)
     return list(runs.values())
-
-
-def _bridge(run: Run) -> None:
-    """Take a run that only one other starts from out of the tree."""
-    (follower,) = run.followers
-    follower.start = run.start
-    if run.start:
-        run.start.followers[run.start.followers.index(run)] = follower
 
 
 def _directory_name(run: Run) -> str:

@@ -27,16 +27,16 @@ _FILE = "frozen.safetensors"
 
 
 class FrozenLayers:
-    """The server's half: the frozen entries of the global model, and who holds them."""
+    """The server's half: the frozen entries of the global model, maybe none, and who holds them."""
 
-    def __init__(self, state: State, names: Sequence[str]) -> None:
+    def __init__(self, state: State, names: Sequence[str] = ()) -> None:
         self.layers = {name: state[name] for name in names}
         self.digest = digest_of(self.layers)
         self._holders: set[int] = set()
 
     def part_of(self, state: State) -> bool:
         """Tell whether a state holds these very layers."""
-        return all(
+        return bool(self.layers) and all(
             name in state and (state[name] is value or torch.equal(state[name], value))
             for name, value in self.layers.items()
         )

@@ -97,8 +97,8 @@ class Participants:
         self.identity = identity
         #: Whether all clients are partitions of one data set, as in a simulation.
         self.simulated = False
-        #: The frozen layers of the global model, where it has some.
-        self.frozen: FrozenLayers | None = None
+        #: The frozen layers of the global model.
+        self.frozen = FrozenLayers({})
         self._by_client: dict[int, Participant] = {}
         self._online: set[int] = set()
         self._before: dict[int, Participant] = {}

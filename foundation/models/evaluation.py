@@ -74,22 +74,17 @@ class LabelledImages:
         """Run the model in eval mode; it is left in the mode it was in."""
         was_training = model.training
         model.eval()
-        predicted = torch.zeros_like(self.labels)
-        correct = torch.zeros_like(self.labels, dtype=torch.bool)
         loss = torch.zeros((), dtype=torch.float64, device=self.labels.device)
         answers = []
         kept = self._features.of(model) if isinstance(model, Classifier) and len(self) else None
         inputs = self._inputs() if kept is None else kept.split(self._batch)
-        for start, part in zip(range(0, len(self.labels), self._batch), inputs, strict=True):
-            rows = slice(start, start + self._batch)
-            labels = self.labels[rows]
-            logits: Tensor = model(part)
-            loss += F.cross_entropy(logits, labels, reduction="sum")
-            answers.append(logits.float())
-            predicted[rows] = logits.argmax(dim=1)
-            correct[rows] = (predicted[rows] == labels) & logits.isfinite().all(dim=1)
+        for part, labels in zip(inputs, self.labels.split(self._batch), strict=True):
+            answers.append(model(part))
+            loss += F.cross_entropy(answers[-1], labels, reduction="sum")
         model.train(was_training)
-        logits = torch.cat(answers) if answers else loss.new_zeros((0, 0), dtype=torch.float32)
+        logits = torch.cat(answers).float()
+        predicted = logits.argmax(dim=1)
+        correct = (predicted == self.labels) & logits.isfinite().all(dim=1)
         return Predictions(logits, predicted, correct, loss)
 
 

@@ -40,21 +40,10 @@ class StandardizedConv2d(nn.Conv2d):
 
 
 def standardize_weights(network: nn.Module) -> None:
-    """Put a standardized convolution in the place of every convolution of a network."""
-    for name, old in list(network.named_modules()):
-        if type(old) is nn.Conv2d:
-            new = StandardizedConv2d(
-                old.in_channels,
-                old.out_channels,
-                old.kernel_size,  # type: ignore[arg-type]
-                old.stride,  # type: ignore[arg-type]
-                old.padding,  # type: ignore[arg-type]
-                old.dilation,  # type: ignore[arg-type]
-                old.groups,
-                old.bias is not None,
-            )
-            new.load_state_dict(old.state_dict())
-            network.set_submodule(name, new)
+    """Make every convolution of a network a standardized one, with the weights that it has."""
+    for module in network.modules():
+        if type(module) is nn.Conv2d:
+            module.__class__ = StandardizedConv2d
 
 
 NormLayer = Callable[[int], nn.Module]

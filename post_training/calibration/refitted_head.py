@@ -24,7 +24,7 @@ from post_training.calibration.gaussians import Gaussians, gaussians_of
 from post_training.method import NoAnswer, Settings
 from post_training.pseudo_order import common_images
 from post_training.trained import Trained
-from questions.class_statistics import ClassStatistics, StatisticsRequest
+from questions.class_statistics import StatisticsRequest
 
 # Virtual features: so many of a class at least and at most, and in between so many of all classes.
 _FEWEST, _MOST, _TOGETHER = 100, 1000, 10_000
@@ -36,7 +36,15 @@ def refitted_head(trained: Trained, settings: Settings) -> State:
     told = None
     if chosen.from_ != "pseudo":
         with trained.timed("calibrated"):
-            told = _told(trained, chosen.from_)
+            request = StatisticsRequest(
+                trained.global_state,
+                means=True,
+                moment=chosen.from_ in ("auto", "moments"),
+                class_moments=chosen.from_ == "covariances",
+            )
+            told = trained.ask(request)
+        if told is not None and told.feature_sums is None:
+            told = None
         if told is None and chosen.from_ != "auto":
             raise NoAnswer(
                 f"calibration.from = {chosen.from_}: no client tells the features of its classes. "
@@ -54,18 +62,6 @@ def refitted_head(trained: Trained, settings: Settings) -> State:
                 "another calibration.from"
             ) from error
         return _fitted(trained, gaussians, settings)
-
-
-def _told(trained: Trained, source: str) -> ClassStatistics | None:
-    told = trained.ask(
-        StatisticsRequest(
-            trained.global_state,
-            means=True,
-            moment=source in ("auto", "moments"),
-            class_moments=source == "covariances",
-        )
-    )
-    return None if told is None or told.feature_sums is None else told
 
 
 def _fitted(trained: Trained, gaussians: Gaussians, settings: Settings) -> State:

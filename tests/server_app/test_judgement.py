@@ -13,13 +13,12 @@ from server_app.judgement import (
     STEPS,
     Tally,
     Verdict,
-    decide,
     tallies,
 )
 
 
 def judge(candidates: tuple[Tally, ...], held_out: int = 100) -> Verdict:
-    return decide(candidates, before="federated", stage="distilled", clients=3, held_out=held_out)
+    return Verdict(candidates, before="federated", stage="distilled", clients=3, held_out=held_out)
 
 
 def candidates(*gains: tuple[int, int], images: int = 100) -> tuple[Tally, ...]:
@@ -150,7 +149,7 @@ def test_a_model_that_forgets_a_rare_class_is_refused_by_balanced_accuracy_alone
     def kept(metric: str) -> int:
         found = tallies(scored(labels, logits, 2), metric)
         steps = (0.0, 1.0)
-        return decide(
+        return Verdict(
             found, before="a", stage="b", clients=1, held_out=115, steps=steps, metric=metric
         ).chosen
 
@@ -174,7 +173,7 @@ def test_one_sure_and_wrong_answer_is_bounded_and_one_image_tells_no_spread() ->
         assert -LARGEST_LOSS <= found.gain * len(labels) < -LARGEST_LOSS + 5
     single = tallies(scored(labels[:1], [first[:1], first[:1] + np.eye(3)[:1]], 3), "log-loss")
     assert single[1].gain > 0 and single[1].bound == -np.inf
-    assert decide(single, before="a", stage="b", clients=1, held_out=1, steps=(0, 1)).chosen == 0
+    assert Verdict(single, before="a", stage="b", clients=1, held_out=1, steps=(0, 1)).chosen == 0
 
 
 @pytest.mark.parametrize(
@@ -187,7 +186,7 @@ def test_one_sure_and_wrong_answer_is_bounded_and_one_image_tells_no_spread() ->
 )
 def test_the_verdict_names_the_figure(metric: str, said: str) -> None:
     found = (Tally(0.0, 0.02, 50, 100), Tally(0.02, 0.02, 50, 100))
-    verdict = decide(
+    verdict = Verdict(
         found, before="a", stage="b", clients=1, held_out=9, steps=(0, 1), metric=metric
     )
     assert said in verdict.sentence
@@ -240,7 +239,7 @@ def test_where_no_judge_answers_the_model_before_is_kept() -> None:
 
 
 def test_the_sentence_says_what_was_gained_on_how_many_images_of_whom() -> None:
-    refused = decide(
+    refused = Verdict(
         candidates(*[(9, 9)] * 4, images=140),
         before="federated",
         stage="distilled",
@@ -287,10 +286,10 @@ def test_a_single_image_that_decides_is_called_undecided() -> None:
 
 def test_a_tie_that_is_kept_says_why() -> None:
     given = {"before": "federated", "stage": "calibrated", "clients": 3, "held_out": 100}
-    kept = decide(candidates(*[(5, 5)] * 4), **given, needs_proof=False)
+    kept = Verdict(candidates(*[(5, 5)] * 4), **given, needs_proof=False)
     assert kept.sentence.startswith("kept: calibrated; calibrated gained 0.0")
     assert kept.sentence.endswith("as a correction of this kind rarely harms")
-    refused = decide(candidates(*[(5, 5)] * 4), **given)
+    refused = Verdict(candidates(*[(5, 5)] * 4), **given)
     assert refused.sentence.endswith("less than these images can tell apart")
 
 
@@ -302,7 +301,7 @@ def test_nothing_measured_makes_no_tally() -> None:
 
 def proven(gained: int, lost: int, images: int = 60) -> Verdict:
     tallies = candidates(*[(gained, lost)] * 4, images=images)
-    return decide(tallies, before="a", stage="b", clients=3, held_out=images, needs_proof=False)
+    return Verdict(tallies, before="a", stage="b", clients=3, held_out=images, needs_proof=False)
 
 
 @pytest.mark.parametrize(
@@ -319,5 +318,5 @@ def test_a_step_that_needs_no_proof_is_kept_unless_the_images_speak_against_it(
 
 def test_what_lost_whole_may_still_be_kept_in_part() -> None:
     tallies = candidates((6, 0), (3, 0), (0, 3), (0, 6), images=60)
-    verdict = decide(tallies, before="a", stage="b", clients=3, held_out=60, needs_proof=False)
+    verdict = Verdict(tallies, before="a", stage="b", clients=3, held_out=60, needs_proof=False)
     assert verdict.step == 0.25
