@@ -17,7 +17,6 @@ from .results import KEPT, LAST, OTHER, OVER_OWN, TIMES, CellResult, Mean, Resul
 
 # More classes do not fit into a table that can be read.
 _MOST_CLASSES = 20
-_LONG = 12
 _OVER_OWN = "over own models"
 #: The last section, which a terminal is spared.
 CELLS = "Cells"
@@ -249,7 +248,7 @@ def cell_section(results: Results) -> list[Section]:
         for result in results.cells
     ]
     header = ["method", "seed", *results.compared, "time", "directory"]
-    return Table(CELLS, header, rows, words=(0, -1)).section(long=len(rows) > _LONG)
+    return Table(CELLS, header, rows, words=(0, -1)).section()
 
 
 def interval_notes(counts: set[int]) -> list[str]:
