@@ -109,9 +109,9 @@ def main() -> None:
     for index, (client, label, images) in enumerate(crowds(configuration)):
         if index == arguments.classes:
             break
-        features = model.embed(images)
+        features, shape = model.embed(images), (images.shape[1], images.shape[2], images.shape[3])
         for count in COUNTS:
-            picture = image_of(model, features[:count].mean(0), tuple(images.shape[1:]), limits)
+            picture = image_of(model, features[:count].mean(0), shape, limits)
             likes = [likeness(picture, image) for image in images]
             place = 1 + sum(other > likes[0] for other in likes[1:])
             miss = model.embed(picture[None])[0] - features[:count].mean(0)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -22,6 +22,7 @@ from benchmarks.simulation import local_engine
 from client_app.training import train_locally
 from fedf2dg.report.figures import in_style, to_svg
 from fedf2dg.report.figures.style import BLUE
+from foundation.data import Batches
 from foundation.models import Classifier
 from foundation.models.resnet import residual_encoder
 from foundation.settings.configuration import RunConfiguration
@@ -211,7 +212,7 @@ def _train(model: Classifier, steps: int, side: int, device: torch.device) -> fl
     start = now()
     train_locally(
         model,
-        batches,
+        cast(Batches, batches),
         get("fedavg").client(configuration),
         generator=torch.Generator(),
         epochs=1,

@@ -279,7 +279,9 @@ class Deployment:
         def ended() -> tuple[str, str] | None:
             with suppress(subprocess.TimeoutExpired):
                 status = self.status(run_id)
-                return status if status[0].startswith("finished") else None
+                if status[0].startswith("finished"):
+                    return status
+            return None
 
         result: tuple[str, str] = wait_until("the run ends", seconds, ended, every)
         return result

@@ -119,7 +119,7 @@ class _Inversion:
         )
         counts = trained.clients.label_counts(self.clients)
         self.label_counts = (
-            None if counts is None else [counts[client] or [1] for client in self.clients]
+            None if counts is None else dict(enumerate(counts[c] or [1] for c in self.clients))
         )
 
     def carry_out(self, precision: Precision, noise: int, compilation: Compile) -> Result:
@@ -130,7 +130,7 @@ class _Inversion:
         generation = generate(
             self._reader(),
             budgets=dict(enumerate(self.budgets)),
-            label_counts=self.label_counts and dict(enumerate(self.label_counts)),
+            label_counts=self.label_counts,
             image_shape=description.image_shape,
             settings=replace(settings, precision=precision, compile=compilation),
             pixel_range=pixel_range(configuration, description),

@@ -171,7 +171,7 @@ def textbook_distillation(
     return accuracy
 
 
-class _Pictures(torch.utils.data.Dataset):
+class _Pictures(torch.utils.data.Dataset[tuple[Tensor, int]]):
     """Pictures that are transformed one by one when they are asked for."""
 
     def __init__(self, data: ImageData, normalization: Normalization, crop_and_flip: bool) -> None:

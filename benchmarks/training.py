@@ -149,7 +149,7 @@ def seconds_per_step(
     autocast = reduced_type(
         "auto",
         device,
-        forward_operations(model, (channels, *[image_size] * 2)),
+        forward_operations(model, (channels, image_size, image_size)),
         BFLOAT16_FROM,
     )
     model = model.to(device).to(memory_format=torch.channels_last)

@@ -106,9 +106,7 @@ class KeepLocalModels(Strategy):
     def _keep(self, server_round: int, replies: Iterable[Message]) -> None:
         clear_unfinished(self.directory)
         target = self.directory / f"round-{server_round:06d}"
-        if target.exists():  # of a run before, in the same folder
-            shutil.rmtree(target)
-        with whole_folder(target) as folder:
+        with whole_folder(target, replace=True) as folder:  # maybe of a run before
             for reply in replies:
                 self._keep_one(folder, reply)
         for other in self.directory.glob("round-*"):

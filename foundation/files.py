@@ -58,16 +58,17 @@ def whole_file(target: Path, *, rivals: bool = False) -> Iterator[Path]:
 
 
 @contextmanager
-def whole_folder(target: Path, *, private: bool = False) -> Iterator[Path]:
+def whole_folder(target: Path, *, private: bool = False, replace: bool = False) -> Iterator[Path]:
     """Offer a folder to fill, which takes its place when the block ends without an error.
 
-    Nothing or an empty folder may be there. Nobody but the user may look into a ``private`` one;
-    otherwise the umask says who may.
+    What is there is to be nothing, an empty folder, or what it is to ``replace``. Nobody but the
+    user may look into a ``private`` one; otherwise the umask says who may.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
-    aside = _aside(target)
-    if aside.exists():  # left by a process that was killed
-        shutil.rmtree(aside)
+    aside, before = _aside(target), _aside(target, "before.")
+    for left in (aside, before):
+        if left.exists():  # left by a process that was killed
+            shutil.rmtree(left)
     aside.mkdir(mode=0o700 if private else 0o777)
     mode = aside.stat().st_mode & 0o777
     try:
@@ -76,10 +77,13 @@ def whole_folder(target: Path, *, private: bool = False) -> Iterator[Path]:
             path.chmod(mode if path.is_dir() else mode & 0o666)
             if path.is_file():
                 _sync(path)
+        if replace and target.exists():
+            target.rename(before)
         aside.replace(target)
     except BaseException:
         shutil.rmtree(aside, ignore_errors=True)
         raise
+    shutil.rmtree(before, ignore_errors=True)
     _sync_folder(target.parent)
 
 

@@ -386,11 +386,6 @@ class Journal:
         self.state.metrics_position = self.record.position()
         self.checkpoints.save(self.state)
 
-    def finish(self) -> None:
-        """Note that all steps of the run are done."""
-        self.ledger.note_total_time()
-        self.checkpoints.finish()
-
     def close(self) -> None:
         """Tell who follows that the run goes on no more."""
         self.record.close()

@@ -9,6 +9,7 @@ import numpy as np
 from flwr.app import ConfigRecord
 from flwr.serverapp import Grid
 
+from foundation import whole_file
 from foundation.data import Description, to_assignment
 from foundation.data.agreement import to_values
 from foundation.errors import log
@@ -233,7 +234,8 @@ class Clients:
         if self.participants.simulated:
             division = self._configuration.division
             rows = len(division.data_set.load("train"))
-            np.save(path, to_assignment(division.parts(), rows))
+            with whole_file(path) as aside, aside.open("wb") as file:
+                np.save(file, to_assignment(division.parts(), rows))
 
     @property
     def _num_examples(self) -> list[int]:

@@ -116,8 +116,9 @@ class Ledger:
             self.measured[stage] = {"by": measured.by, "images": measured.images}
             if measured.classes:
                 self.measured[stage]["classes"] = measured.classes
-            if measured.also_chose:
-                self.measured[stage]["also_chose"] = True
+            for name in ("also_chose", "of_sites"):
+                if getattr(measured, name):
+                    self.measured[stage][name] = True
         by = self.measured.get(stage, {}).get("by", "server")
         if by == "server" and accuracy is not None and stage != "selected":
             self.best_on_test[stage] = max(self.best_on_test.get(stage, 0.0), accuracy)

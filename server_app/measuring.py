@@ -10,6 +10,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
 from foundation.errors import log
 from foundation.events.family import (
     ClientAccuracy,
@@ -63,7 +67,7 @@ class Figures:
 
     ``loss`` is the mean cross-entropy, ``confusion`` the server's alone (row: true class, column:
     predicted class). ``outcomes`` adds up what the model says of the images; ``sites`` is the same
-    at each client, where the clients measured.
+    at each client, where the clients measured. ``of_sites`` is that of :class:`Measured`.
     """
 
     by: str = NOBODY
@@ -74,12 +78,14 @@ class Figures:
     by_client: tuple[ClientAccuracy, ...] = ()
     outcomes: Callable[[], Outcomes] | None = None
     sites: tuple[SiteOutcomes, ...] = ()
+    of_sites: bool = False
 
     @property
     def measured(self) -> Measured:
         """Who measured on how many images, and of how many classes where some have none."""
         tested = sum(any(row) for row in self.confusion or ())
-        return Measured(self.by, self.images, tested if tested < len(self.confusion or ()) else 0)
+        some = tested if tested < len(self.confusion or ()) else 0
+        return Measured(self.by, self.images, some, of_sites=self.of_sites)
 
     @property
     def on_clients(self) -> OnClients:
@@ -100,6 +106,7 @@ class Measuring:
         self._by = measurers(configuration)
         # The latest model and its figures: a stage ends with the model of its last round.
         self._latest: tuple[State, tuple[Figures, ...]] | None = None
+        self._tested: tuple[State, Tensor] | None = None
 
     @property
     def by(self) -> str:
@@ -112,6 +119,12 @@ class Measuring:
         assert SERVER in self._by, "this run's server has no test set"
         test = self._configuration.data_set.load("test")
         return Evaluator(test, self._clients.description.normalization, self._model.device)
+
+    def test_logits(self, state: State) -> NDArray[np.float32] | None:
+        """Return what a model says of the test images, (n, C), if it was measured last on them."""
+        if self._tested is None or self._tested[0] is not state:
+            return None
+        return self._tested[1].cpu().numpy()
 
     def is_due(self, server_round: int, closes_itself: bool) -> bool:
         """Tell whether the model of a round is measured: every n-th one, and the last.
@@ -142,6 +155,7 @@ class Measuring:
     def here(self, state: State) -> Figures:
         """Measure a model on the server's test set alone."""
         found = self.evaluator(load_state(self._model.shell, state))
+        self._tested = (state, found.logits)
         return Figures(
             SERVER,
             len(found.labels),
@@ -149,6 +163,7 @@ class Measuring:
             found.loss,
             found.confusion,
             outcomes=found.outcomes,
+            of_sites=bool(self._configuration.data_set.test_sites()),
         )
 
     def by_the_way(self, state: State, answers: Answers[Scores], index: int) -> Sequence[Figures]:

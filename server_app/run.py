@@ -47,7 +47,7 @@ from .rounds import Rounds
 from .trained import PseudoFiles, TrainedFederation, forget_repeated
 from .training_result import LAST_FOLDER, TrainingResult
 
-_SUMMARY, _MODEL = "summary.json", "model"
+_MODEL = "model"
 
 
 def run(
@@ -81,7 +81,8 @@ def run(
             # Whoever follows the run is to know; a resumed run goes on before this event.
             with contextlib.suppress(OSError):  # of a full disk, say, which is the error itself
                 status = "failed" if isinstance(error, Exception) else "interrupted"
-                this.journal.record(RunEnded(status, str(error) or type(error).__name__))
+                if not (directory / run_directory.SUMMARY).exists():  # else pages alone are missing
+                    this.journal.record(RunEnded(status, str(error) or type(error).__name__))
             raise
 
 
@@ -165,12 +166,14 @@ class Run:
         own_models.judge(self.parts)
         if has_model and configuration.baseline == "local":
             own_models.compare(self.parts, self.model.initial())
-        journal.finish()
+        journal.ledger.note_total_time()
         summary = self._summary()
         self._keep_model(summary)
+        run_directory.write_json(self.directory / run_directory.SUMMARY, summary)
+        journal.checkpoints.finish()
         journal.record(RunEnded(summary["status"]))
-        run_directory.write_json(self.directory / _SUMMARY, summary)
-        journal.record(RunCompleted(self.directory, summary, self.description.class_names))
+        logits = self.measuring.test_logits(self.model.state) if has_model else None
+        journal.record(RunCompleted(self.directory, summary, self.description.class_names, logits))
         return summary
 
     def train(self) -> None:
@@ -262,7 +265,7 @@ class Run:
             if configuration.initial_weights and not configuration.measures_pixels:
                 pixels = self.description.normalization
                 state.normalization = {"mean": list(pixels.mean), "std": list(pixels.std)}
-        for name in (_SUMMARY, PROGRESS):
+        for name in (run_directory.SUMMARY, PROGRESS):
             (self.directory / name).unlink(missing_ok=True)
         opened = RunOpened(self.directory, configuration, self.description.class_names)
         self.journal.open(opened)

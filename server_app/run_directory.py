@@ -25,6 +25,8 @@ from questions.description import code_fingerprint
 
 from .checkpoints import FINISHED, CheckpointError
 
+#: What a run came to; it is there only if the run was completed.
+SUMMARY = "summary.json"
 #: Where the sites of a simulation keep layers of their own.
 SITES = "sites"
 #: The file that a process locks while it works on a run; the lock ends with the process.
@@ -33,7 +35,7 @@ LOCK = ".lock"
 # Folders that a run that was killed early may have left.
 _BEFORE_THE_FIRST_STEP = {"checkpoints", "pseudo_data"}
 # Several runs may start from one, and copy it one after the other.
-_COPYING_SECONDS = 20.0
+_COPYING_SECONDS = 60.0
 
 _VERSIONS_OF = ("flwr", "torch", "torchvision", "numpy", "ray")
 
@@ -126,12 +128,12 @@ def locate(configuration: RunConfiguration) -> Path:
 def _holds_a_run(directory: Path) -> bool:
     """Tell whether there is something to continue: settings alone are left by a refused start."""
     steps = any((directory / "checkpoints").glob("[0-9]*-*"))
-    return (directory / "config.json").exists() and (steps or (directory / "summary.json").exists())
+    return (directory / "config.json").exists() and (steps or (directory / SUMMARY).exists())
 
 
 def _is_foreign(path: Path) -> bool:
     """Tell whether something in a directory says that it is no place for a new run."""
-    if path.name in ("summary.json", "report.html"):
+    if path.name in (SUMMARY, "report.html"):
         return True
     # A log, a folder of the file system's own: not in the way.
     known = path.name in _BEFORE_THE_FIRST_STEP or path.name.startswith((".", "lost+found"))
@@ -296,6 +298,11 @@ def machine_errors_explained(directory: Path) -> Iterator[None]:
 
 
 def _saved(directory: Path, remedy: str = "") -> str:
+    if (directory / SUMMARY).is_file():
+        first = f"{remedy}, then write" if remedy else "Write"
+        return (
+            f"The run is complete but for its pages. {first} them with fedf2dg report {directory}"
+        )
     steps = sorted(path.name[5:] for path in directory.glob("checkpoints/[0-9]*"))
     if not (directory / "config.json").is_file():
         start = f"{remedy}, and start it again" if remedy else "Start it again"

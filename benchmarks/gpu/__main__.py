@@ -39,7 +39,7 @@ def main(given: Sequence[str] | None = None) -> int:
     parser.add_argument("--size", choices=("gpu", "toy"), default="gpu")
     parser.add_argument("--only", default=",".join(SHARES), help="parts, separated by commas")
     arguments = parser.parse_args(given)
-    names = names_in(arguments.only)
+    names = list(names_in(arguments.only))
     for name in names:
         if name not in SHARES:
             parser.error(f"unknown part {name!r}: choose from {', '.join(SHARES)}")

@@ -9,6 +9,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +27,8 @@ from post_training.calibration.bias import bias_from_images, bias_from_predictio
 from server_app.judgement import STEPS
 
 Flags = npt.NDArray[np.bool_]
+#: Flags of results, and counts, by name.
+Table = dict[str, npt.NDArray[Any]]
 
 IMAGES_PER_CLIENT = 64
 INVERSION = InversionSettings(iterations=100, learning_rate=1.6, schedule="cosine")
@@ -197,7 +200,7 @@ def _bias_from_pseudo(federation: Federation, data: PseudoData) -> Tensor:
     return bias_from_images(z, data.labels, PENALTY * z.shape[1])
 
 
-def correct_images(federation: Federation) -> dict[str, Flags]:
+def correct_images(federation: Federation) -> Table:
     """Tell for every candidate which test images it classifies correctly.
 
     Returns
@@ -215,7 +218,7 @@ def correct_images(federation: Federation) -> dict[str, Flags]:
         return np.asarray(predicted == labels)
 
     federated = flags(federation.global_state)
-    table: dict[str, Flags] = {
+    table: Table = {
         "labels": labels,
         "counts": federation.label_counts(),
         "federated": federated,

@@ -27,7 +27,7 @@ from post_training.calibration.bias import bias_from_predictions
 from post_training.closed_form_head import grid_of
 from server_app.judgement import STEPS
 
-from .candidates import Flags
+from .candidates import Flags, Table
 
 Counts = npt.NDArray[np.int64]
 
@@ -36,9 +36,7 @@ MODEL, WEIGHTS = "efficientnet_lite0", "imagenet"
 ROUNDS, EPOCHS, BATCH, RATE = 5, 5, 32, 0.01
 
 
-def tables(
-    data_dir: str, side: int, clients: int, alpha: float, seeds: int
-) -> dict[str, dict[str, Flags]]:
+def tables(data_dir: str, side: int, clients: int, alpha: float, seeds: int) -> dict[str, Table]:
     """Return a table for every seed, by a name."""
     data = DataSet("folder", data_dir, image_size=side)
     train, test = ((_features(data, split), data.load(split).labels) for split in ("train", "test"))
@@ -67,7 +65,7 @@ def _features(data: DataSet, split: str) -> Tensor:
 
 def _table(
     train: tuple[Tensor, Counts], test: tuple[Tensor, Counts], clients: int, alpha: float, seed: int
-) -> dict[str, Flags]:
+) -> Table:
     (features, labels), (tested, truth) = train, test
     rows = partition(labels, kind="dirichlet", clients=clients, seed=seed, dirichlet_alpha=alpha)
     classes = int(labels.max()) + 1
@@ -88,7 +86,11 @@ def _table(
     def flags(head: LinearHead) -> Flags:
         return np.asarray(head.logits(tested).argmax(1).numpy() == truth)
 
-    table = {"labels": truth, "counts": counts, "federated": flags(federated)}
+    table: Table = {
+        "labels": truth,
+        "counts": counts,
+        "federated": flags(federated),
+    }
     for name, head in results.items():
         steps = [_between(federated, head, step) for step in STEPS]
         table[name] = np.stack([flags(step) for step in steps])

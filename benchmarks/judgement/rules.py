@@ -36,7 +36,7 @@ def lower_bound(factor: float) -> Rule:
     def rule(gains: Array, errors: Array) -> npt.NDArray[np.int64]:
         bound = gains - factor * errors
         bound[:, 0] = 0.0
-        return bound.argmax(1)
+        return np.asarray(bound.argmax(1))
 
     return rule
 
@@ -88,7 +88,7 @@ def posterior(mean: float, spread: float) -> Rule:
         precision = 1 / np.maximum(steps * spread, 1e-9) ** 2
         expected = (gains / errors**2 + steps * mean * precision) / (1 / errors**2 + precision)
         expected[:, 0] = 0.0
-        return expected.argmax(1)
+        return np.asarray(expected.argmax(1))
 
     return rule
 

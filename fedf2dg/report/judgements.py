@@ -5,7 +5,7 @@ from typing import Any
 
 from fedf2dg.report.document import Cell, Row, Table
 from fedf2dg.report.run_record import RunRecord, mapping, number
-from fedf2dg.report.tables import MEASURED_ON, amount, percent, points, stages
+from fedf2dg.report.tables import amount, percent, points, stages
 from foundation import counted
 from foundation.events.family import (
     ClientAccuracy,
@@ -72,7 +72,7 @@ def _unjudged(summary: Mapping[str, Any]) -> str:
     return (
         f"No client judged post-training: {_called(stage.name)} changed the accuracy by "
         f"{points(stage.gain)} ({100 * low:+.1f} to {100 * high:+.1f} at most) on {stage.images:,} "
-        f"{MEASURED_ON.get(stage.by, 'images')}."
+        f"{stage.on}."
     )
 
 
@@ -81,7 +81,7 @@ def reached(summary: Mapping[str, Any]) -> str:
     *_, stage = [None, *(s for s in stages(summary) if s.accuracy is not None)]
     if stage is None:
         return "Nobody measured an accuracy."
-    on = f" of {stage.images:,} {MEASURED_ON.get(stage.by, 'images')}" if stage.images else ""
+    on = f" of {stage.images:,} {stage.on}" if stage.images else ""
     on += ", which also chose it," if stage.also_chose else ""
     right = f"{percent(stage.accuracy)}{on} correctly"
     if summary.get("strategy") == "local":

@@ -15,7 +15,7 @@ from fedf2dg.report.pseudo_images import pseudo_grid, read_grid, stored_sets
 from fedf2dg.report.report import write_report
 from fedf2dg.report.run_record import RunRecord, client_names, json_in
 from fedf2dg.report.tables import terminal_table
-from fedf2dg.report.tested_images import ask_about_test_images
+from fedf2dg.report.tested_images import keep_test_images
 from fedf2dg.report.verdict import Evidence, lines, on_the_whole
 from foundation import only_warned, write_whole
 from foundation.errors import log
@@ -48,8 +48,9 @@ class Pages:
                 with only_warned("the picture of generated images"):
                     pseudo_grid(event.directory, class_names=event.class_names)
             case ModelKept():
-                card = model_card(event.summary, kept=event.stage, model=event.description)
-                write_whole(event.folder / CARD, card)
+                with only_warned("the card of the model"):
+                    card = model_card(event.summary, kept=event.stage, model=event.description)
+                    write_whole(event.folder / CARD, card)
             case RunCompleted():
                 _say_the_end(event)
 
@@ -85,7 +86,7 @@ def _say_the_end(event: RunCompleted) -> None:
     for line in told:
         log.info("%s", plain(line))
     with only_warned("what the model says of the test images"):
-        ask_about_test_images(event.directory)
+        keep_test_images(event.directory, event.test_logits)
     with only_warned("the report"):
         log.info("report: %s", write_report(event.directory))
 

@@ -69,7 +69,7 @@ _SIMULATION = (
     "label-noise-rate",
 )
 _DIAGNOSIS = (
-    "Accuracy on the server's test images with one thing in place of what a data-free method has. "
+    "Accuracy on the test images with one thing in place of what a data-free method has. "
     "Rows marked “simulation only” use the clients' own images, which no server of real sites has: "
     "they say where a method's limit lies, and are no result."
 )
@@ -153,17 +153,19 @@ def _headline(record: RunRecord) -> Iterator[Part]:
         yield Note(f"Left out: {sentence}.", "warning")
     if several and record.completed:
         yield Note(f"From stage to stage: {way}", "way")
+    start, end = record.latest(RunStarted), record.latest(RunEnded)
     facts = {
         "strategy": summary.get("strategy"),
         "after training": summary.get("post_training") or "nothing",
+        "data set": summary.get("dataset"),
+        "clients": summary.get("clients"),
+        **_images(record),
+        **privacy(summary),
+        "seed": summary.get("seed"),
+        "started": start and start.time,
+        "status": record.status,
     }
-    facts |= {"data set": summary.get("dataset"), "clients": summary.get("clients")}
-    facts |= _images(record)
-    facts |= privacy(summary)
-    start, end = record.latest(RunStarted), record.latest(RunEnded)
-    facts |= {"seed": summary.get("seed"), "started": start and start.time}
-    known = {name: "unknown" if value is None else str(value) for name, value in facts.items()}
-    yield Facts({**known, "status": record.status})
+    yield Facts({name: "unknown" if fact is None else str(fact) for name, fact in facts.items()})
     if not record.completed:
         reason = (end and end.reason) or summary.get("reason")
         said = f" The reason it gave: {_cut(str(reason))}" if reason else ""
@@ -210,7 +212,7 @@ def _images(record: RunRecord) -> dict[str, str]:
         facts["training images"] = f"{sum(examples):,.0f}"
     for stage in stages(record.summary):
         if stage.by in MEASURED_ON and stage.images:
-            facts[MEASURED_ON[stage.by]] = f"{stage.images:,}"
+            facts[stage.on] = f"{stage.images:,}"
     judged = number(mapping(record.summary.get("judged")).get("images"))
     if judged:
         facts[MEASURED_ON["clients"]] = f"{judged:,.0f}"
@@ -222,8 +224,8 @@ def _results(record: RunRecord) -> Iterator[Part]:
     explained = " ".join(f"{name}: {EXPLAINED[name]}." for name in ran if name in EXPLAINED)
     notes = [
         "Accuracy is that of the last round or epoch of a stage. “Best on test” is the highest "
-        "value met on the way on the server’s test set, chosen on it: it serves comparison with "
-        "papers that report it, not as a result.",
+        "value met on the way on the test images, chosen on them: it serves comparison with papers "
+        "that report it, not as a result.",
         "An interval says what other images of the same kind would give, 19 times out of 20. That "
         "of a gain is wider than needed, since it takes the two models to have seen different "
         "images. None of them says what another seed would give.",
@@ -256,7 +258,7 @@ def _what_was_judged(record: RunRecord) -> str:
     return (
         f"Every client evaluates {compared} on images that it holds out: nothing was trained, "
         f"counted or inverted on these.{way} In the verdict, ± is half the 95 % interval of the "
-        "difference, image by image. The server's test set has no part in it."
+        "difference, image by image. Test images have no part in it."
     )
 
 

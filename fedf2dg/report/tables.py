@@ -1,6 +1,6 @@
 """Tables of a run's results, and numbers in words."""
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,7 @@ DIAGNOSIS = "diagnosis.json"
 NOT_MEASURED = "not measured"
 #: What whoever measured measured on.
 MEASURED_ON = {"server": "test images of the server", "clients": "held-out images of the clients"}
+_OF_SITES = "test images of the sites"
 
 #: What the stages are, before they stand in a table.
 EXPLAINED = {
@@ -37,7 +38,7 @@ class Stage:
     """What one stage of a run reached: accuracies in [0, 1], its gain in percentage points.
 
     ``parts`` says what the seconds consist of. Measured was by the "server", the "clients" or
-    "nobody"; empty if the stage did not run, or if the run does not say.
+    "nobody", ``on`` what; empty if the stage did not run, or if the run does not say.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Stage:
     seconds: float | None
     parts: str = ""
     by: str = ""
+    on: str = "images"
     images: int = 0
     also_chose: bool = False
 
@@ -91,11 +93,19 @@ def stages(summary: Mapping[str, Any]) -> list[Stage]:
                 time.get(name, spent.get(name)),
                 parts if name == "distilled" and len(known) > 1 else "",
                 str(who.get("by", "")),
+                measured_on(who),
                 int(number(who.get("images")) or 0),
                 who.get("also_chose") is True,
             )
         )
     return found
+
+
+def measured_on(measured: Mapping[str, Any]) -> str:
+    """Return what these images are, as far as a run's summary tells who measured."""
+    if measured.get("of_sites") is True:
+        return _OF_SITES
+    return MEASURED_ON.get(str(measured.get("by")), "images")
 
 
 def _in_order(names: Collection[str], told: Iterable[str]) -> list[str]:
@@ -110,14 +120,15 @@ def measured_sentence(summary: Mapping[str, Any]) -> str:
     found: dict[tuple[str, int, bool], list[str]] = {}
     for stage in stages(summary):
         if stage.by:
-            key = (stage.by, stage.images, stage.also_chose)
+            on = stage.on if stage.by in MEASURED_ON else ""
+            key = (on, stage.images, stage.also_chose)
             found.setdefault(key, []).append(stage.name)
 
-    def said(by: str, images: int, also_chose: bool) -> str:
-        if by not in MEASURED_ON:
+    def said(on: str, images: int, also_chose: bool) -> str:
+        if not on:
             return NOT_MEASURED
         flatters = " that also chose the model, which flatters it" if also_chose else ""
-        return f"measured on {images:,} {MEASURED_ON[by]}{flatters}"
+        return f"measured on {images:,} {on}{flatters}"
 
     if len(found) == 1:
         return f"Accuracy: {said(*next(iter(found)))}"
@@ -182,16 +193,13 @@ def stage_table(summary: Mapping[str, Any]) -> Table:
 
 def ceilings_table(ceilings: Any) -> Table:
     """Return what ``diagnosis.json`` holds as a table: part, description and accuracy."""
-    entries: Sequence[Any] = ceilings if isinstance(ceilings, list) else []
     rows = [
         [
-            str(entry.get("part", "")),
-            str(entry.get("what", ""))
-            + (" (simulation only)" if entry.get("simulation_only") else ""),
-            percent(number(entry.get("accuracy"))),
+            entry["part"],
+            entry["what"] + " (simulation only)" * bool(entry.get("simulation_only")),
+            percent(entry["accuracy"]),
         ]
-        for entry in entries
-        if isinstance(entry, Mapping)
+        for entry in ceilings or ()
     ]
     return Table("What could be gained", ["part", "with", "accuracy"], rows, words=(0, 1))
 

@@ -1,11 +1,11 @@
-"""What a run's model says of the server's test images, one by one and by site, for its report."""
+"""What a run's model says of its test images, one by one and by site, for its report."""
 
 import heapq
 import io
 import json
-from base64 import b64decode, b64encode
+from base64 import b64encode
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
@@ -17,26 +17,25 @@ from fedf2dg.report.document import Gallery, Note, Section, Table
 from fedf2dg.report.run_record import mapping
 from fedf2dg.report.verdict import Evidence, sites_table
 from foundation import counted, write_whole
+from foundation.data import ImageData
 from foundation.scores import Outcomes
 from foundation.settings.configuration import RunConfiguration
 
 MOST = 48
-
-Pixels = NDArray[np.floating[Any]]
 
 
 @dataclass
 class WrongImages:
     """The surest of the wrong answers, as PNG files with what is said of each; how many there were.
 
-    ``kept`` holds (confidence, -place among all that were wrong, PNG, lines of text).
+    ``kept`` holds (confidence, -place among all that were wrong, PNG in base64, lines of text).
     """
 
     count: int = 0
-    kept: list[tuple[float, int, bytes, list[str]]] = field(default_factory=list)
+    kept: list[tuple[float, int, str, list[str]]] = field(default_factory=list)
 
-    def add(self, said: str, where: str, confidence: float, pixels: Pixels) -> None:
-        """Count an image, (channels, H, W) with values about 0 to 1."""
+    def add(self, said: str, where: str, confidence: float, pixels: NDArray[np.uint8]) -> None:
+        """Count an image, (channels, H, W)."""
         self.count += 1
         if len(self.kept) == MOST and confidence <= self.kept[0][0]:
             return
@@ -44,16 +43,11 @@ class WrongImages:
         one = (confidence, -self.count, _png(pixels), lines)
         (heapq.heappush if len(self.kept) < MOST else heapq.heapreplace)(self.kept, one)
 
-    def as_json(self) -> dict[str, Any]:
-        """Return them as a file holds them."""
-        kept = [[*rest, b64encode(png).decode(), lines] for *rest, png, lines in self.kept]
-        return {"count": self.count, "kept": kept}
-
     @classmethod
     def read(cls, found: Mapping[str, Any]) -> Self:
-        """Read what :meth:`as_json` returned; KeyError, TypeError or ValueError of others."""
+        """Read what a file holds of one; KeyError, TypeError or ValueError of anything else."""
         kept = [
-            (float(confidence), int(place), b64decode(png), [str(line) for line in lines])
+            (float(confidence), int(place), str(png), [str(line) for line in lines])
             for confidence, place, png, lines in found["kept"]
         ]
         return cls(int(found["count"]), kept)
@@ -69,45 +63,51 @@ class WrongImages:
         return [Section("What it gets wrong", [Note(f"{said}."), gallery], long=True)]
 
 
-def _png(pixels: Pixels) -> bytes:
-    image = (pixels.clip(0, 1) * 255).round().astype(np.uint8).transpose(1, 2, 0)
+def _png(pixels: NDArray[np.uint8]) -> str:
+    image = pixels.transpose(1, 2, 0)
     content = io.BytesIO()
     Image.fromarray(image[..., 0] if image.shape[2] == 1 else image).save(content, "PNG")
-    return content.getvalue()
+    return b64encode(content.getvalue()).decode()
 
 
 #: What is kept of it in the run's directory.
 TESTED = "test_images.json"
 
 
-def ask_about_test_images(directory: Path) -> None:
-    """Have the model that a run kept classify the server's test images, where it has some."""
-    from fedf2dg.use.trained_model import BATCH, load_model  # who reads a report needs no PyTorch
+def keep_test_images(directory: Path, logits: NDArray[np.float32] | None = None) -> None:
+    """Write down what the model that a run kept says of the test images, where there are some.
 
+    ``logits``, (n, C), are its answers; without them it is asked once more.
+    """
     config = json.loads((directory / "config.json").read_text("utf-8"))
     configuration = RunConfiguration.parse(mapping(config.get("configuration")))
     data_set = configuration.data_set
     if not (directory / "model").is_dir() or not data_set.has("test"):
         return
-    model, data = load_model(directory, configuration.device), data_set.load("test")
-    place, found, wrong = data_set.places("test"), [], WrongImages()
-    for start in range(0, len(data), BATCH):
-        images = data.images[start : start + BATCH]
-        labels = data.labels[start : start + BATCH]
-        logits = model.logits(model.normalized(images))
-        found.append(logits.numpy())
-        shares, answers = logits.softmax(dim=1).max(dim=1)
-        for row in np.flatnonzero(answers.numpy() != labels):
-            said = f"{model.classes[labels[row]]}, answered {model.classes[int(answers[row])]}"
-            where = place(start + int(row)).removeprefix(f"{configuration.data_dir}/")
-            wrong.add(said, where, float(shares[row]), images[row] / 255)
-    every, labels = np.concatenate(found), np.asarray(data.labels)
+    data = data_set.load("test")
+    if logits is None:
+        logits = _asked(directory, configuration.device, data)
+    place, names, wrong = data_set.places("test"), data.class_names, WrongImages()
+    labels, answers = np.asarray(data.labels), logits.argmax(axis=1)
+    for row in map(int, np.flatnonzero(answers != labels)):
+        said = f"{names[labels[row]]}, answered {names[answers[row]]}"
+        where = place(row).removeprefix(f"{configuration.data_dir}/")
+        share = 1 / np.exp(logits[row] - logits[row].max()).sum()  # softmax of the largest
+        wrong.add(said, where, float(share), data.images[row])
     sites = {
-        name: Outcomes.counted(every[rows], labels[rows]).as_json(brief=True)
+        name: Outcomes.counted(logits[rows], labels[rows]).as_json(brief=True)
         for name, rows in data_set.test_sites().items()
     }
-    content = {"wrong": wrong.as_json(), "sites": sites}
+    content = {"wrong": asdict(wrong), "sites": sites}
     write_whole(directory / TESTED, json.dumps(content, indent=1) + "\n")
+
+
+def _asked(directory: Path, device: str, data: ImageData) -> NDArray[np.float32]:
+    from fedf2dg.use.trained_model import BATCH, load_model  # who reads a report needs no PyTorch
+
+    model, starts = load_model(directory, device), range(0, len(data), BATCH)
+    parts = (model.normalized(data.images[start : start + BATCH]) for start in starts)
+    return np.concatenate([model.logits(part).numpy() for part in parts])
 
 
 def read_test_images(directory: Path, names: Sequence[str]) -> tuple[Table | None, list[Section]]:

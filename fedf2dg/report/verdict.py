@@ -19,7 +19,7 @@ from fedf2dg.report.judgements import (
     own_models_in,
 )
 from fedf2dg.report.run_record import mapping, number
-from fedf2dg.report.tables import MEASURED_ON, amount, percent
+from fedf2dg.report.tables import amount, measured_on, percent
 from foundation import counted, scores
 from foundation.events.family import OwnModels
 from foundation.scores import FEW, Figure, Gain, Outcomes, share_interval
@@ -102,7 +102,7 @@ class Evidence:
                 confusion = None if table is None else np.asarray(table, np.int64)
                 right = round((told_site.joined or 0.0) * told_site.images)
                 sites[told_site.name] = Outcomes.partly(told_site.images, right, confusion)
-        on = MEASURED_ON.get(str(measured.get("by")), "images")
+        on = measured_on(measured)
         classes = int(number(measured.get("classes")) or 0)
         return cls(whole, on, sites, measured.get("also_chose") is True, classes, own=own)
 

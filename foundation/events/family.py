@@ -87,13 +87,14 @@ class Measured:
     """Who measured an accuracy: ``"server"``, ``"clients"`` or ``"nobody"``, on how many images.
 
     They are of so many ``classes``, if some have none. Where they also chose the model of several,
-    they flatter it a little.
+    they flatter it a little. ``of_sites``: the server's are those of simulated sites' folders.
     """
 
     by: str
     images: int
     classes: int = 0
     also_chose: bool = False
+    of_sites: bool = False
 
     @property
     def on(self) -> str:
@@ -655,8 +656,13 @@ class ModelKept(Event):
 
 @dataclass(frozen=True)
 class RunCompleted(Event):
-    """A run was carried out to its end; all its files are written."""
+    """A run was carried out to its end; all its files are written.
+
+    ``test_logits``, (n, C) float32, are what the model kept says of the test images, if it was
+    asked last.
+    """
 
     directory: Path
     summary: Mapping[str, Any]
     class_names: tuple[str, ...]
+    test_logits: Any = None

@@ -5,7 +5,6 @@ model that somebody else made runs none of his code.
 """
 
 import json
-import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -96,13 +95,11 @@ class ModelDescription:
 
 def write_model(target: Path, description: ModelDescription, state: State, card: str = "") -> None:
     """Write a model's directory, whole or not at all; a model that is there is replaced."""
-    with whole_folder(target) as folder:
+    with whole_folder(target, replace=True) as folder:
         save_file({name: value.contiguous() for name, value in state.items()}, folder / WEIGHTS)
         (folder / DESCRIPTION).write_text(json.dumps(description.to_json(), indent=2) + "\n")
         if card:
             (folder / CARD).write_text(card, "utf-8")
-        if target.exists():
-            shutil.rmtree(target)
 
 
 def read_model(directory: Path) -> tuple[ModelDescription, Classifier]:

@@ -56,6 +56,17 @@ def test_an_error_leaves_the_old_content_and_nothing_else(tmp_path: Path) -> Non
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
+def test_a_folder_that_is_replaced_is_there_until_the_new_one_is_whole(tmp_path: Path) -> None:
+    for content in ("old", "new"):
+        with whole_folder(tmp_path / "folder", replace=True) as folder:
+            (folder / content).write_text(content)
+            there = [path.name for path in (tmp_path / "folder").glob("*")]
+            assert there == (["old"] if content == "new" else [])
+    with pytest.raises(KeyError), whole_folder(tmp_path / "folder", replace=True):
+        raise KeyError
+    assert [path.name for path in tmp_path.rglob("*")] == ["folder", "new"]
+
+
 def test_a_killed_writer_leaves_the_old_content_and_what_can_be_cleared(tmp_path: Path) -> None:
     write_whole(tmp_path / "file", "old")
     program = (

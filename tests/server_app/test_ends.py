@@ -1,5 +1,8 @@
 """How a run that does not complete ends, and who may work in a run's directory."""
 
+import errno
+import os
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -8,10 +11,12 @@ from filelock import FileLock
 
 import post_training.fedf2dg
 from fedf2dg.report import follow
+from foundation import write_whole
 from foundation.events.log import MetricsFile
 from foundation.settings.configuration import ConfigurationError
 from server_app import preflight
 from server_app.checkpoints import CheckpointError
+from server_app.run_directory import DiskError, settings_to_resume
 from tests.foundation.data.tiny_files import pictures, write_folder
 
 
@@ -46,6 +51,45 @@ def test_a_run_that_breaks_off_says_so_and_can_go_on(
     resumed = tiny_run("run", resume_from=str(broken.directory))
     assert resumed.events() == whole.events()
     assert all(torch.equal(resumed.model()[name], value) for name, value in whole.model().items())
+
+
+def test_a_disk_that_fills_up_at_the_end_leaves_no_run_that_looks_complete(
+    tiny_run, result_in, monkeypatch
+) -> None:
+    whole = tiny_run("whole", stages="train")
+
+    def full(path: Path, content: str | bytes, **named: Any) -> None:
+        if path.name == "summary.json":
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+        write_whole(path, content, **named)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("server_app.run_directory.write_whole", full)
+        with pytest.raises(DiskError, match=r"No space left .*up to step train-0003.*resume-from"):
+            tiny_run("run", stages="train")
+    broken = result_in("run")
+    assert [event["status"] for event in broken.events("end")] == ["failed"]
+    # Its stages are still those of the question that was asked.
+    assert settings_to_resume(broken.directory)["stages"] == "train"
+    resumed = tiny_run("run", stages="train", resume_from=str(broken.directory))
+    assert resumed.events() == whole.events() and resumed.summary() == whole.summary()
+
+
+def test_who_interrupts_the_writing_of_the_report_has_a_complete_run(
+    tiny_run, result_in, monkeypatch, app_log
+) -> None:
+    def interrupted(directory: Path) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("fedf2dg.report.live.write_report", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        tiny_run("run", stages="train")
+    run = result_in("run")
+    assert run.summary()["status"] == "completed"
+    assert [event["status"] for event in run.events("end")] == ["completed"]
+    assert f"fedf2dg report {run.directory}" in app_log.text and "resume-from" not in app_log.text
+    assert (run.directory / "model" / "README.md").is_file()
+    assert not list(run.directory.rglob("*.partial"))
 
 
 def test_who_follows_a_run_is_told_that_it_broke_off(tmp_path) -> None:

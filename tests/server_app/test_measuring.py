@@ -174,6 +174,26 @@ def test_the_report_says_who_measured(untested_run) -> None:
     assert f"measured on {images} held-out images of the clients" in page
 
 
+def test_a_fifth_of_the_sites_folders_is_called_that_and_seen_once(
+    tiny_run, tmp_path, monkeypatch, app_log
+) -> None:
+    """Of the kept model the report knows what the run measured; it is not asked again."""
+    digits = DataSet("digits").load("train")
+    for place in range(3):
+        part = digits.subset(range(60 * place, 60 * place + 60))
+        write_folders(tmp_path / "sites" / f"site-{place}", part, "L")
+    monkeypatch.setattr("fedf2dg.report.tested_images._asked", None)
+    sites = {"dataset": "folder", "data_dir": str(tmp_path / "sites"), "partition": "folders"}
+    run = tiny_run("run", **{**KEYS, **sites, "train_samples": 0})
+    assert run.summary()["measured"]["selected"]["of_sites"] is True
+    said = {"log": app_log.text, "report": write_report(run.directory).read_text("utf-8")}
+    said["card"] = (run.directory / "model" / "README.md").read_text("utf-8")
+    for where, text in said.items():
+        assert "test images of the sites" in text, where
+        assert "of the server" not in text, where
+    assert (run.directory / "test_images.json").is_file()
+
+
 def test_a_run_without_a_test_set_resumes(untested_run) -> None:
     whole = untested_run("whole")
     untested_run("part", stages="train")

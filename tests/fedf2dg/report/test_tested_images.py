@@ -1,7 +1,9 @@
 """What a report shows of the server's test images: the wrong ones, and each site's own."""
 
 import json
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,11 +14,12 @@ from fedf2dg.report.tested_images import (
     MOST,
     TESTED,
     WrongImages,
-    ask_about_test_images,
+    keep_test_images,
     read_test_images,
 )
 from fedf2dg.use.evaluate import evaluate
 from fedf2dg.use.trained_model import load_model
+from foundation.data import DataSet
 from foundation.models import ModelDescription, cpu_state, write_model
 from foundation.settings.configuration import RunConfiguration
 
@@ -26,8 +29,8 @@ NAMES = ("cat", "dog")
 def test_the_surest_are_kept_in_their_order_and_read_again() -> None:
     wrong, order = WrongImages(), np.random.default_rng(0).permutation(200)
     for place in order:
-        wrong.add(f"image {place}", "here", place / 200, np.full((1, 2, 2), 0.5))
-    (section,) = WrongImages.read(json.loads(json.dumps(wrong.as_json()))).section()
+        wrong.add(f"image {place}", "here", place / 200, np.full((1, 2, 2), 128, np.uint8))
+    (section,) = WrongImages.read(json.loads(json.dumps(asdict(wrong)))).section()
     gallery = section.parts[1]
     said = [lines[0].split(" (")[0] for _, lines in gallery.pictures]  # type: ignore[attr-defined]
     assert said == [f"image {place}" for place in range(199, 199 - MOST, -1)]
@@ -59,7 +62,7 @@ def run(tmp_path: Path) -> Path:
 
 
 def test_each_sites_test_images_are_judged_as_evaluate_does(run: Path) -> None:
-    ask_about_test_images(run)
+    keep_test_images(run)
     table, wrong = read_test_images(run, NAMES)
     assert table is not None and {str(row[0]) for row in table.rows} == {"north", "south"}
     found = evaluate(load_model(run), [run.parent / "photos"], print)
@@ -70,9 +73,31 @@ def test_each_sites_test_images_are_judged_as_evaluate_does(run: Path) -> None:
     assert "north/test/" in wrong[0].html() and str(run.parent) not in wrong[0].html()
 
 
+def test_answers_that_the_run_has_are_not_asked_for_again(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data_set = DataSet("folder", str(run.parent / "photos"))
+    model = load_model(run)
+    logits = model.logits(model.normalized(data_set.load("test").images)).numpy()
+    keep_test_images(run)
+    asked = (run / TESTED).read_text()
+    monkeypatch.setattr("fedf2dg.use.trained_model.load_model", None)
+    keep_test_images(run, logits)
+    assert _rounded(json.loads((run / TESTED).read_text())) == _rounded(json.loads(asked))
+
+
+def _rounded(content: Any) -> Any:
+    """Return what a file says but for the last digits, which another batch size changes."""
+    if isinstance(content, float):
+        return pytest.approx(content, rel=1e-4, abs=1e-6)
+    if isinstance(content, dict):
+        return {name: _rounded(value) for name, value in content.items()}
+    return [_rounded(one) for one in content] if isinstance(content, list) else content
+
+
 def test_without_a_test_set_nothing_is_shown(run: Path) -> None:
     config = json.loads((run / "config.json").read_text())
     config["configuration"]["data-dir"] = ""
     (run / "config.json").write_text(json.dumps(config))
-    ask_about_test_images(run)
+    keep_test_images(run)
     assert not (run / TESTED).exists() and read_test_images(run, NAMES) == (None, [])
