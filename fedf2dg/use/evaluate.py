@@ -84,7 +84,7 @@ def evaluate(
             shares = answer.logits.softmax(dim=0)
             if (named := int(shares.argmax())) != truth:
                 said = f"{model.classes[truth]}, answered {model.classes[named]}"
-                pixels = model.seen(answer.pixels).numpy()
+                pixels = model.seen(answer.pixels)
                 wrong.add(said, records.where(row), float(shares[named]), pixels)
         if not labels:
             raise DataError(f"{place}: no image could be read")
