@@ -68,7 +68,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     def command(
-        name: str, action: Callable[[argparse.Namespace], int], help: str, **more: Any
+        name: str, action: Callable[[argparse.Namespace], int | None], help: str, **more: Any
     ) -> Callable[..., argparse.Action]:
         made = commands.add_parser(
             name, help=help, formatter_class=argparse.RawDescriptionHelpFormatter, **more
@@ -239,18 +239,17 @@ def _given(chosen: argparse.Namespace) -> dict[str, Any]:
     return values
 
 
-def _simulate(chosen: argparse.Namespace) -> int:
+def _simulate(chosen: argparse.Namespace) -> None:
     configuration = _parsed(given := _given(chosen))
     if chosen.write_config is not None:
         _write_config(chosen.write_config, configuration, given)
-        return 0
+        return
     if chosen.engine == "local" and configuration.processes != 1:
         prepare(["fedf2dg.simulation.local_run"])  # loaded while this process loads the same
     from fedf2dg.simulation.simulate import simulate
 
     with terminable():
         simulate(configuration, chosen.engine, sys.stdout)
-    return 0
 
 
 def _write_config(file: Path, configuration: RunConfiguration, given: Collection[str]) -> None:
@@ -263,9 +262,8 @@ def _write_config(file: Path, configuration: RunConfiguration, given: Collection
     print(file)
 
 
-def _keys(chosen: argparse.Namespace) -> int:
+def _keys(chosen: argparse.Namespace) -> None:
     print(key_reference(), end="")
-    return 0
 
 
 def key_reference() -> str:
@@ -311,43 +309,39 @@ def _compare(chosen: argparse.Namespace) -> int:
     return FAILED if failed else 0
 
 
-def _certificates(chosen: argparse.Namespace) -> int:
+def _certificates(chosen: argparse.Namespace) -> None:
     from fedf2dg.deployment.certificates import write_certificates
 
     for path in write_certificates(chosen.directory, chosen.host, chosen.nodes, chosen.days):
         print(path)
-    return 0
 
 
-def _example_sites(chosen: argparse.Namespace) -> int:
+def _example_sites(chosen: argparse.Namespace) -> None:
     from fedf2dg.starters import write_example_sites
 
     write_example_sites(chosen.directory)
     print(chosen.directory)
-    return 0
 
 
-def _new(chosen: argparse.Namespace) -> int:
+def _new(chosen: argparse.Namespace) -> None:
     from fedf2dg.starters import write_new
 
     write_new(chosen.directory)
     print(f"{chosen.directory}: README.md there says how to run it")
-    return 0
 
 
-def _report(chosen: argparse.Namespace) -> int:
+def _report(chosen: argparse.Namespace) -> None:
     from fedf2dg.report import follow, write_report
 
     if chosen.follow:
         print(follow(chosen.run_directory, say=lambda line: print(line, flush=True)))
-        return 0
-    if not (chosen.run_directory / "config.json").is_file():
+    elif not (chosen.run_directory / "config.json").is_file():
         raise ConfigurationError(f"{chosen.run_directory} is not the directory of a run")
-    print(write_report(chosen.run_directory))
-    return 0
+    else:
+        print(write_report(chosen.run_directory))
 
 
-def _diagnose(chosen: argparse.Namespace) -> int:
+def _diagnose(chosen: argparse.Namespace) -> None:
     from fedf2dg.diagnosis import diagnose
     from fedf2dg.report import write_report
     from fedf2dg.report.tables import DIAGNOSIS, ceilings_table
@@ -357,7 +351,6 @@ def _diagnose(chosen: argparse.Namespace) -> int:
     print(chosen.run_directory / DIAGNOSIS)
     with only_warned("the report"):
         print(write_report(chosen.run_directory))
-    return 0
 
 
 def _predict(chosen: argparse.Namespace) -> int:
@@ -376,24 +369,24 @@ def _predict(chosen: argparse.Namespace) -> int:
 
 
 def _evaluate(chosen: argparse.Namespace) -> int:
-    from fedf2dg.use.evaluate import evaluate, said, write_evaluation
+    from fedf2dg.use.evaluate import evaluate, images_of, said, write_evaluation
     from fedf2dg.use.trained_model import load_model
 
     model = load_model(chosen.model, site=chosen.site)
-    found = evaluate(model, chosen.folders, lambda line: print(line, file=sys.stderr))
     run, site = Path(chosen.model), chosen.site
+    seen = images_of(run)
+    found = evaluate(model, chosen.folders, lambda line: print(line, file=sys.stderr), seen)
     for line in said(model, found, run, site):
         print(line)
     print(write_evaluation(model, found, chosen.output or run, run, site))
     return FAILED if found.unread else 0
 
 
-def _export(chosen: argparse.Namespace) -> int:
+def _export(chosen: argparse.Namespace) -> None:
     from fedf2dg.use.export import export
 
     file, difference = export(chosen.model, chosen.to, chosen.format)
     print(f"{file}: its logits differ from the original's by {difference:.2g} at most")
-    return 0
 
 
 def settings(arguments: Sequence[str]) -> dict[str, Value]:

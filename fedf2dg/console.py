@@ -98,14 +98,14 @@ class _Console(logging.Handler):
         self._print(text)
 
 
-def exit_status(work: Callable[[], int]) -> int:
-    """Carry out a command, and return its exit status.
+def exit_status(work: Callable[[], int | None]) -> int:
+    """Carry out a command, and return its exit status; that of one that returns None is 0.
 
     An expected error is one line on standard error, and so is a disk that is full or closed; any
     other keeps its traceback.
     """
     try:
-        status = work()
+        status = work() or 0
         sys.stdout.flush()  # a full disk is to be met here, and not when the interpreter ends
         return status
     except KeyboardInterrupt:

@@ -35,7 +35,7 @@ LOCK = ".lock"
 # Folders that a run that was killed early may have left.
 _BEFORE_THE_FIRST_STEP = {"checkpoints", "pseudo_data"}
 # Several runs may start from one, and copy it one after the other.
-_COPYING_SECONDS = 20.0
+_COPYING_SECONDS = 60.0
 
 _VERSIONS_OF = ("flwr", "torch", "torchvision", "numpy", "ray")
 

@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from statistics import fmean
 
 from filelock import FileLock, Timeout
 
@@ -19,7 +20,6 @@ from fedf2dg.compare.results import (
     MARKS,
     PENDING,
     CellResult,
-    Mean,
     Results,
     read_cell,
     to_csv,
@@ -90,14 +90,19 @@ def _carry_out(plan: Plan, directory: Path, engine: Engine, jobs: int, say: Say)
         + (f", {shared} of them for stages that cells share" if shared else "")
         + f"; {jobs} at once, processors for each: {max(1, cores() // jobs)}"
     )
-    progress = _Progress(missing, jobs, workshop, say)
     outcomes: dict[Run, Outcome] = {}
     written = time.monotonic()
 
     def done(run: Run, outcome: Outcome) -> None:
         nonlocal written
         outcomes[run] = outcome
-        progress.done(run, outcome)
+        said, left = _said(run, outcome, workshop.place(run)), len(missing) - len(outcomes)
+        took = [one.seconds for one in outcomes.values() if one.made and not one.reason]
+        ahead = ""
+        if left and took:  # at the mean pace of the runs so far
+            ahead = f"; about {duration(fmean(took) * max(left / jobs, 1))} left"
+        place = f"[{len(outcomes)}/{len(missing)}] {run.title}"
+        say(f"{place}: {said}, {outcome.seconds:.0f} s{ahead}")
         if time.monotonic() - written > _SECONDS_BETWEEN_TABLES:
             _write(_collect(plan, runs, workshop, outcomes), directory)
             written = time.monotonic()
@@ -180,38 +185,15 @@ def _what_is_common(plan: Plan) -> str:
     return f"{settings['dataset']}-{digest}"
 
 
-class _Progress:
-    """One line per run, with an estimate of the time left."""
-
-    def __init__(self, runs: Sequence[Run], jobs: int, workshop: Workshop, say: Say) -> None:
-        self._left = list(runs)
-        self._total = len(runs)
-        self._jobs = jobs
-        self._workshop = workshop
-        self._say = say
-        self._seconds: list[float] = []
-
-    def done(self, run: Run, outcome: Outcome) -> None:
-        self._left.remove(run)
-        if outcome.made and not outcome.reason:
-            self._seconds.append(outcome.seconds)
-        word = "refused" if outcome.refused else "failed"
-        said = f"{word}: {outcome.reason}" if outcome.reason else self._reached(run)
-        done, seconds = self._total - len(self._left), f"{outcome.seconds:.0f} s"
-        self._say(f"[{done}/{self._total}] {run.title}: {said}, {seconds}{self._time_left()}")
-
-    def _reached(self, run: Run) -> str:
-        if not run.cells:
-            return "done"
-        result = read_cell(run.cells[0], self._workshop.place(run))
-        reached = ((stage, result.accuracy(stage)) for stage in (*STAGES, LAST, KEPT))
-        return " → ".join(f"{stage} {100 * v:.1f} %" for stage, v in reached if v is not None)
-
-    def _time_left(self) -> str:
-        mean = Mean.of(self._seconds)
-        if not self._left or mean is None:
-            return ""
-        return f"; about {duration(mean.mean * max(len(self._left) / self._jobs, 1))} left"
+def _said(run: Run, outcome: Outcome, place: Path) -> str:
+    """Say how a run ended, in the line that tells of it."""
+    if outcome.reason:
+        return f"{'refused' if outcome.refused else 'failed'}: {outcome.reason}"
+    if not run.cells:
+        return "done"
+    result = read_cell(run.cells[0], place)
+    reached = ((stage, result.accuracy(stage)) for stage in (*STAGES, LAST, KEPT))
+    return " → ".join(f"{stage} {100 * v:.1f} %" for stage, v in reached if v is not None)
 
 
 #: What a row of a published table must say to be compared with.

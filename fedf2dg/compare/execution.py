@@ -100,10 +100,8 @@ class Workshop:
                     for run in [r for r in waiting if r.start in failed]:
                         waiting.remove(run)
                         failed.add(run)
-                        done(
-                            run,
-                            Outcome(f"what it starts from failed: {run.start and run.start.title}"),
-                        )
+                        before = run.start.title if run.start else ""
+                        done(run, Outcome(f"what it starts from failed: {before}"))
                     busy = {run for run, _ in going.values()}
                     ready = [r for r in waiting if r.start not in busy and r.start not in waiting]
                     for run in ready[: self.jobs - len(going)]:
@@ -191,12 +189,11 @@ def _carry_out(
 
     torch.set_num_threads(threads())
 
-    def work() -> int:
+    def work() -> None:
         if hasattr(signal, "pthread_sigmask"):  # blocked while the process started
             signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
         with plain_warnings(sys.stdout), terminable():
             simulate(configuration, engine, sys.stdout)
-        return 0
 
     sys.exit(exit_status(work))
 

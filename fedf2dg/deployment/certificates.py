@@ -8,6 +8,7 @@ SuperLink. What ``openssl`` and ``ssh-keygen`` would make, without their configu
 import ipaddress
 import logging
 import os
+import re
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -32,6 +33,8 @@ _log = logging.getLogger(__name__)
 
 #: What a file that is no certificate or no key of a known kind raises.
 _UNREADABLE = (OSError, ValueError, TypeError, UnsupportedAlgorithm)
+
+_NAME = re.compile(r"[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)*\.*")
 
 _START_ANEW = (
     "to start a new authority, which every site must then be given, use a new folder or remove "
@@ -217,17 +220,11 @@ def _subject(name: str) -> x509.Name:
 
 
 def _signing_only() -> x509.KeyUsage:
-    return x509.KeyUsage(
-        digital_signature=False,
-        content_commitment=False,
-        key_encipherment=False,
-        data_encipherment=False,
-        key_agreement=False,
-        key_cert_sign=True,
-        crl_sign=True,
-        encipher_only=False,
-        decipher_only=False,
+    others = (
+        *("digital_signature", "content_commitment", "key_encipherment", "data_encipherment"),
+        *("key_agreement", "encipher_only", "decipher_only"),
     )
+    return x509.KeyUsage(key_cert_sign=True, crl_sign=True, **dict.fromkeys(others, False))
 
 
 def _general_name(host: str) -> x509.DNSName | x509.IPAddress:
@@ -235,15 +232,11 @@ def _general_name(host: str) -> x509.DNSName | x509.IPAddress:
         return x509.IPAddress(ipaddress.ip_address(host))
     except ValueError:
         pass
-    labels = host.rstrip(".").split(".")
-    if not all(label and set(label) <= _NAME_CHARACTERS for label in labels):
+    if not _NAME.fullmatch(host):
         raise CertificateError(
             f"{host!r} is neither a host name nor an address (give it without port and scheme)"
         )
     return x509.DNSName(host)
-
-
-_NAME_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-")
 
 
 def _write_node_key(path: Path, written: list[Path]) -> None:

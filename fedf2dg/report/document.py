@@ -1,7 +1,6 @@
 """A document that is put together once and read as a page, as Markdown or in a terminal."""
 
 import re
-from base64 import b64encode
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Self, TypeVar
@@ -95,23 +94,12 @@ class Picture(Part):
     svg: str
     caption: str
 
-    @property
-    def drawn(self) -> Markup:
-        """The element, which a template does not escape."""
-        return Markup(self.svg)
-
 
 @dataclass(frozen=True)
 class Gallery(Part):
-    """Small pictures, each the content of a PNG file with lines of text below it."""
+    """Small pictures, each a PNG file in base64 with lines of text below it."""
 
-    pictures: Sequence[tuple[bytes, Sequence[str]]]
-
-    @property
-    def sources(self) -> list[tuple[str, Sequence[str]]]:
-        """The pictures as addresses that hold them."""
-        lead = "data:image/png;base64,"
-        return [(lead + b64encode(png).decode(), lines) for png, lines in self.pictures]
+    pictures: Sequence[tuple[str, Sequence[str]]]
 
 
 @dataclass(frozen=True)

@@ -153,17 +153,19 @@ def _headline(record: RunRecord) -> Iterator[Part]:
         yield Note(f"Left out: {sentence}.", "warning")
     if several and record.completed:
         yield Note(f"From stage to stage: {way}", "way")
+    start, end = record.latest(RunStarted), record.latest(RunEnded)
     facts = {
         "strategy": summary.get("strategy"),
         "after training": summary.get("post_training") or "nothing",
+        "data set": summary.get("dataset"),
+        "clients": summary.get("clients"),
+        **_images(record),
+        **privacy(summary),
+        "seed": summary.get("seed"),
+        "started": start and start.time,
+        "status": record.status,
     }
-    facts |= {"data set": summary.get("dataset"), "clients": summary.get("clients")}
-    facts |= _images(record)
-    facts |= privacy(summary)
-    start, end = record.latest(RunStarted), record.latest(RunEnded)
-    facts |= {"seed": summary.get("seed"), "started": start and start.time}
-    known = {name: "unknown" if value is None else str(value) for name, value in facts.items()}
-    yield Facts({**known, "status": record.status})
+    yield Facts({name: "unknown" if fact is None else str(fact) for name, fact in facts.items()})
     if not record.completed:
         reason = (end and end.reason) or summary.get("reason")
         said = f" The reason it gave: {_cut(str(reason))}" if reason else ""

@@ -1,6 +1,6 @@
 """Tables of a run's results, and numbers in words."""
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -193,16 +193,13 @@ def stage_table(summary: Mapping[str, Any]) -> Table:
 
 def ceilings_table(ceilings: Any) -> Table:
     """Return what ``diagnosis.json`` holds as a table: part, description and accuracy."""
-    entries: Sequence[Any] = ceilings if isinstance(ceilings, list) else []
     rows = [
         [
-            str(entry.get("part", "")),
-            str(entry.get("what", ""))
-            + (" (simulation only)" if entry.get("simulation_only") else ""),
-            percent(number(entry.get("accuracy"))),
+            entry["part"],
+            entry["what"] + " (simulation only)" * bool(entry.get("simulation_only")),
+            percent(entry["accuracy"]),
         ]
-        for entry in entries
-        if isinstance(entry, Mapping)
+        for entry in ceilings or ()
     ]
     return Table("What could be gained", ["part", "with", "accuracy"], rows, words=(0, 1))
 

@@ -170,12 +170,12 @@ _TABLE = """\
 
 # A sheet that scrolls on a narrow screen has to be reachable from the keyboard.
 _PICTURE = """\
-<figure><div class="sheet" tabindex="0">{{ part.drawn }}</div>
+<figure><div class="sheet" tabindex="0">{{ part.svg|safe }}</div>
 <figcaption>{{ part.caption }}</figcaption></figure>"""
 
 _GALLERY = """\
-<div class="gallery">{% for source, lines in part.sources %}
-<figure><img src="{{ source }}" alt="{{ lines[0] }}">
+<div class="gallery">{% for png, lines in part.pictures %}
+<figure><img src="data:image/png;base64,{{ png }}" alt="{{ lines[0] }}">
 <figcaption>{% for line in lines %}{{ line }}<br>{% endfor %}</figcaption></figure>
 {% endfor %}</div>"""
 

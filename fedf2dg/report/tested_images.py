@@ -3,9 +3,9 @@
 import heapq
 import io
 import json
-from base64 import b64decode, b64encode
+from base64 import b64encode
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
@@ -23,21 +23,19 @@ from foundation.settings.configuration import RunConfiguration
 
 MOST = 48
 
-Pixels = NDArray[np.floating[Any]]
-
 
 @dataclass
 class WrongImages:
     """The surest of the wrong answers, as PNG files with what is said of each; how many there were.
 
-    ``kept`` holds (confidence, -place among all that were wrong, PNG, lines of text).
+    ``kept`` holds (confidence, -place among all that were wrong, PNG in base64, lines of text).
     """
 
     count: int = 0
-    kept: list[tuple[float, int, bytes, list[str]]] = field(default_factory=list)
+    kept: list[tuple[float, int, str, list[str]]] = field(default_factory=list)
 
-    def add(self, said: str, where: str, confidence: float, pixels: Pixels) -> None:
-        """Count an image, (channels, H, W) with values about 0 to 1."""
+    def add(self, said: str, where: str, confidence: float, pixels: NDArray[np.uint8]) -> None:
+        """Count an image, (channels, H, W)."""
         self.count += 1
         if len(self.kept) == MOST and confidence <= self.kept[0][0]:
             return
@@ -45,16 +43,11 @@ class WrongImages:
         one = (confidence, -self.count, _png(pixels), lines)
         (heapq.heappush if len(self.kept) < MOST else heapq.heapreplace)(self.kept, one)
 
-    def as_json(self) -> dict[str, Any]:
-        """Return them as a file holds them."""
-        kept = [[*rest, b64encode(png).decode(), lines] for *rest, png, lines in self.kept]
-        return {"count": self.count, "kept": kept}
-
     @classmethod
     def read(cls, found: Mapping[str, Any]) -> Self:
-        """Read what :meth:`as_json` returned; KeyError, TypeError or ValueError of others."""
+        """Read what a file holds of one; KeyError, TypeError or ValueError of anything else."""
         kept = [
-            (float(confidence), int(place), b64decode(png), [str(line) for line in lines])
+            (float(confidence), int(place), str(png), [str(line) for line in lines])
             for confidence, place, png, lines in found["kept"]
         ]
         return cls(int(found["count"]), kept)
@@ -70,11 +63,11 @@ class WrongImages:
         return [Section("What it gets wrong", [Note(f"{said}."), gallery], long=True)]
 
 
-def _png(pixels: Pixels) -> bytes:
-    image = (pixels.clip(0, 1) * 255).round().astype(np.uint8).transpose(1, 2, 0)
+def _png(pixels: NDArray[np.uint8]) -> str:
+    image = pixels.transpose(1, 2, 0)
     content = io.BytesIO()
     Image.fromarray(image[..., 0] if image.shape[2] == 1 else image).save(content, "PNG")
-    return content.getvalue()
+    return b64encode(content.getvalue()).decode()
 
 
 #: What is kept of it in the run's directory.
@@ -100,12 +93,12 @@ def keep_test_images(directory: Path, logits: NDArray[np.float32] | None = None)
         said = f"{names[labels[row]]}, answered {names[answers[row]]}"
         where = place(row).removeprefix(f"{configuration.data_dir}/")
         share = 1 / np.exp(logits[row] - logits[row].max()).sum()  # softmax of the largest
-        wrong.add(said, where, float(share), data.images[row] / 255)
+        wrong.add(said, where, float(share), data.images[row])
     sites = {
         name: Outcomes.counted(logits[rows], labels[rows]).as_json(brief=True)
         for name, rows in data_set.test_sites().items()
     }
-    content = {"wrong": wrong.as_json(), "sites": sites}
+    content = {"wrong": asdict(wrong), "sites": sites}
     write_whole(directory / TESTED, json.dumps(content, indent=1) + "\n")
 
 

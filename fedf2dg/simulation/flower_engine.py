@@ -111,15 +111,10 @@ def run_through_flower(
     with _private_superlink() as (environment, folder):
         settings = folder / "run-config.toml"
         settings.write_text(as_toml(run_config), "utf-8")
-        submitted = _flwr_json(
-            environment,
-            "run",
-            str(app or write_app(folder / "app", run_config)),
-            "--run-config",
-            str(settings),
-            "--federation-config",
-            federation_settings(num_nodes, gpus),
-        )
+        place = str(app or write_app(folder / "app", run_config))
+        federation = ("--federation-config", federation_settings(num_nodes, gpus))
+        how = ("--run-config", str(settings), *federation)
+        submitted = _flwr_json(environment, "run", place, *how)
         if not submitted.get("success"):
             raise FlowerRunError(str(submitted.get("error-message", submitted)))
         run_id = str(submitted["run-id"])

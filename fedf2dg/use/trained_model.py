@@ -104,13 +104,9 @@ class TrainedModel:
         """Return decoded pixels, (…, channels, H, W), as the network takes them."""
         return self._normalization.apply(torch.tensor(pixels))
 
-    def seen(self, preprocessed: Tensor) -> Tensor:
-        """Return a preprocessed image (channels, H, W) as it looks, values about 0 to 1."""
-        mean, std = (
-            torch.tensor(values, dtype=torch.float32).reshape(-1, 1, 1)
-            for values in (self.description.mean, self.description.std)
-        )
-        return preprocessed * std + mean
+    def seen(self, preprocessed: Tensor) -> npt.NDArray[np.uint8]:
+        """Return a preprocessed image (channels, H, W) as it looks."""
+        return self._normalization.invert(preprocessed).numpy()
 
     @torch.inference_mode()
     def logits(self, preprocessed: Tensor) -> Tensor:

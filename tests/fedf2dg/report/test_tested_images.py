@@ -1,6 +1,7 @@
 """What a report shows of the server's test images: the wrong ones, and each site's own."""
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +29,8 @@ NAMES = ("cat", "dog")
 def test_the_surest_are_kept_in_their_order_and_read_again() -> None:
     wrong, order = WrongImages(), np.random.default_rng(0).permutation(200)
     for place in order:
-        wrong.add(f"image {place}", "here", place / 200, np.full((1, 2, 2), 0.5))
-    (section,) = WrongImages.read(json.loads(json.dumps(wrong.as_json()))).section()
+        wrong.add(f"image {place}", "here", place / 200, np.full((1, 2, 2), 128, np.uint8))
+    (section,) = WrongImages.read(json.loads(json.dumps(asdict(wrong)))).section()
     gallery = section.parts[1]
     said = [lines[0].split(" (")[0] for _, lines in gallery.pictures]  # type: ignore[attr-defined]
     assert said == [f"image {place}" for place in range(199, 199 - MOST, -1)]
