@@ -32,10 +32,6 @@ class TrainingResult:
     seconds: float
 
 
-class NoTrainingStep(ValueError):
-    """The client's data gave not one training step."""
-
-
 def symmetric_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
     """Return 0.1·CE + 1·RCE (Wang et al. 2019, "Symmetric Cross Entropy", their CIFAR-10 values).
 
@@ -92,7 +88,7 @@ def train_locally(
     BatchNorm layers normalise with their running statistics, which then stay. ``autocast`` is a
     reduced precision of the model's passes; parameters stay, and the loss is in float32.
 
-    NoTrainingStep says that the data gave no batch, a ValueError that all parameters are frozen.
+    A ValueError says that the data gave no batch, or that all parameters are frozen.
     """
     configuration = algorithm.configuration
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
@@ -155,7 +151,7 @@ def train_locally(
                 steps += 1
                 seen += len(labels)
     if steps == 0:
-        raise NoTrainingStep("the client's data gave no training step: it has too few samples")
+        raise ValueError("the client's data gave no training step: it has too few samples")
     return TrainingResult(steps, float(total) / seen, time.perf_counter() - started)
 
 

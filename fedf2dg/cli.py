@@ -369,12 +369,13 @@ def _predict(chosen: argparse.Namespace) -> int:
 
 
 def _evaluate(chosen: argparse.Namespace) -> int:
-    from fedf2dg.use.evaluate import evaluate, said, write_evaluation
+    from fedf2dg.use.evaluate import evaluate, images_of, said, write_evaluation
     from fedf2dg.use.trained_model import load_model
 
     model = load_model(chosen.model, site=chosen.site)
-    found = evaluate(model, chosen.folders, lambda line: print(line, file=sys.stderr))
     run, site = Path(chosen.model), chosen.site
+    seen = images_of(run)
+    found = evaluate(model, chosen.folders, lambda line: print(line, file=sys.stderr), seen)
     for line in said(model, found, run, site):
         print(line)
     print(write_evaluation(model, found, chosen.output or run, run, site))

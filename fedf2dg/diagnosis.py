@@ -56,7 +56,8 @@ class Ceiling:
 def diagnose(directory: Path) -> list[Ceiling]:
     """Measure the ceilings of a run after its last federated round, and write them beside it.
 
-    ConfigurationError if it is no directory of a run, or its server has no test images;
+    ConfigurationError if it is no directory of a run, it had no rounds, or its server has no test
+    images;
     CheckpointError if the models of the last round are not there.
     """
     trained = _Trained(directory)
@@ -157,6 +158,10 @@ class _Trained:
         if not configuration.data_set.has("test"):
             raise ConfigurationError(
                 f"the server of {directory} has no test images: nothing can be measured here"
+            )
+        if configuration.num_server_rounds == 0:
+            raise ConfigurationError(
+                f"{directory} had no rounds: there are no local models to measure"
             )
         loaded = Checkpoints(directory / "checkpoints", configuration).load(("generate",))
         assert loaded is not None, "a run that starts behind training starts from a checkpoint"

@@ -51,8 +51,9 @@ def whole_file(target: Path, *, rivals: bool = False) -> Iterator[Path]:
         aside.chmod(mode & 0o777)
         _sync(aside)
         aside.replace(target)
-    except BaseException:
+    except BaseException as error:
         aside.unlink(missing_ok=True)
+        _name(target, error)
         raise
     _sync_folder(target.parent)
 
@@ -80,8 +81,9 @@ def whole_folder(target: Path, *, private: bool = False, replace: bool = False) 
         if replace and target.exists():
             target.rename(before)
         aside.replace(target)
-    except BaseException:
+    except BaseException as error:
         shutil.rmtree(aside, ignore_errors=True)
+        _name(target, error)
         raise
     shutil.rmtree(before, ignore_errors=True)
     _sync_folder(target.parent)
@@ -98,6 +100,12 @@ def clear_unfinished(folder: Path) -> None:
 
 def _aside(target: Path, writer: str = "") -> Path:
     return target.with_name(f".{target.name}.{writer}{_UNFINISHED[1:]}")
+
+
+def _name(target: Path, error: BaseException) -> None:
+    """Have an error of the disk say what could not be written, where the system did not."""
+    if isinstance(error, OSError) and error.filename is None:
+        error.filename = str(target)
 
 
 def _sync(path: Path) -> None:

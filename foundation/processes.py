@@ -288,7 +288,10 @@ class Workers:
                 try:
                     done, value, error = pickle.loads(answer)
                 except Exception as unread:
-                    return _unreadable(unread)
+                    kind = type(unread).__name__
+                    failure = RuntimeError(f"its answer cannot be read ({kind}: {unread})")
+                    failure.__cause__ = unread
+                    return failure
                 self._events.put(Event(key, done, value, error))
         except (EOFError, OSError):  # the latter: in the middle of an answer
             return ProcessDied("its process ended (out of memory?)")
@@ -489,12 +492,6 @@ def _sockets_have_room() -> bool:
     finally:
         tempfile.tempdir = usual
     return True
-
-
-def _unreadable(error: Exception) -> Exception:
-    unreadable = RuntimeError(f"its answer cannot be read ({type(error).__name__}: {error})")
-    unreadable.__cause__ = error
-    return unreadable
 
 
 def _portable(error: Exception) -> Exception:

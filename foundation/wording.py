@@ -71,11 +71,3 @@ def duration(seconds: float | None) -> str:
     if minutes < 60:
         return f"{minutes} min {rest} s"
     return f"{minutes // 60} h {minutes % 60} min"
-
-
-def rounds_left(done: int, rounds: int, seconds: float | None) -> str:
-    """Return how far a run is, at the pace of its last round: "3 of 5 rounds, 2.0 s left"."""
-    left = (
-        "" if seconds is None or done >= rounds else f", {duration((rounds - done) * seconds)} left"
-    )
-    return f"{done} of {rounds} rounds{left}"

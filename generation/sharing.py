@@ -3,7 +3,7 @@
 import copy
 import math
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -45,18 +45,8 @@ class Conditions:
         return InversionEngine(model, **vars(self))
 
 
-class _Count:
-    """Progress over all clients, in image-iterations."""
-
-    def __init__(self, progress: Progress | None, conditions: Conditions) -> None:
-        self._progress = progress
-        self._total = conditions.expected_images * conditions.settings.iterations
-        self._done: dict[int, int] = {}
-
-    def __call__(self, client: int, images: int, iteration: int, _: int = 0) -> None:
-        self._done[client] = images * iteration
-        if self._progress is not None:
-            self._progress(sum(self._done.values()), self._total)
+# Notes how many iterations a client's number of images has had.
+_Count = Callable[..., None]
 
 
 def invert_all(
@@ -73,7 +63,13 @@ def invert_all(
     processes to share the orders over; what is computed is the same, up to rounding where they use
     another number of threads.
     """
-    count = _Count(progress, conditions)
+    total, done = conditions.expected_images * conditions.settings.iterations, dict[int, int]()
+
+    def count(client: int, images: int, iteration: int, _: int = 0) -> None:
+        done[client] = images * iteration
+        if progress is not None:
+            progress(sum(done.values()), total)
+
     if workers is None:
         yield from _one_by_one(orders, conditions, count)
     else:

@@ -132,10 +132,9 @@ def freeze_statistics(
 
     The layers share `deviations`, which is to be cleared between passes; None: nothing is measured.
     """
-    stand_ins = {
+    stand_ins: dict[nn.Module, nn.Module] = {
         layer: FrozenBatchNorm(layer, deviations, relative) for layer in batch_norm_layers(model)
     }
-    for parent in list(model.modules()):
-        for name, child in parent.named_children():
-            if isinstance(child, nn.BatchNorm2d) and child in stand_ins:
-                setattr(parent, name, stand_ins[child])
+    for name, layer in list(model.named_modules(remove_duplicate=False)):
+        if layer in stand_ins:
+            model.set_submodule(name, stand_ins[layer])

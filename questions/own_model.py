@@ -23,7 +23,6 @@ from foundation.models.closed_form import (
     likely_temperature,
     temperatures,
 )
-from foundation.scores import Outcomes
 from foundation.settings.calibration import HeadSettings
 
 from .class_statistics import own_features
@@ -69,19 +68,15 @@ def tell(site: Site, asked: Received) -> Content:
         _take_own_head(site)
     for server_round in range(1, rounds + 1):
         site.train_alone(server_round, client)
-    own = images.predictions(model)
-    labels = images.labels.cpu().numpy()
-    correct = np.stack([found.correct.cpu().numpy() for found in (own, joined)])
-    scores = Scores.counted(labels, correct, (), len(held_out_counts(site)))
+    both = (images.predictions(model), joined)
+    correct = np.stack([found.correct.cpu().numpy() for found in both])
+    logits = [found.logits.cpu().numpy() for found in both]
+    labels, columns = images.labels.cpu().numpy(), len(held_out_counts(site))
+    scores = Scores.counted(labels, correct, (), columns, logits)
     numbers = {name: table.reshape(-1).tolist() for name, table in scores.tables.items()}
-    if tells_classes(len(scores.total)):
-        logits = (found.logits.cpu().numpy() for found in (own, joined))
-        numbers["confusion"] = [
-            count
-            for values in logits
-            if (matrix := Outcomes.counted(values, labels).confusion) is not None
-            for count in matrix.reshape(-1).tolist()
-        ]
+    told = [one.confusion for one in scores.outcomes if one.confusion is not None]
+    if told:
+        numbers["confusion"] = np.stack(told).reshape(-1).tolist()
     return Content(numbers=numbers)
 
 

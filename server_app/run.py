@@ -180,7 +180,8 @@ class Run:
         """Carry out the federated rounds that are not done yet."""
         rounds = self.configuration.num_server_rounds
         result = TrainingResult(self.parts, self.directory / LAST_FOLDER)
-        self.strategy.summary()
+        if rounds:
+            self.strategy.summary()
         if self.configuration.initial_head == "closed-form" and not self.journal.state.completed:
             self._take_closed_form_head()
         for server_round in range(1, rounds + 1):

@@ -17,7 +17,6 @@ from .results import KEPT, LAST, OTHER, OVER_OWN, TIMES, CellResult, Mean, Resul
 
 # More classes do not fit into a table that can be read.
 _MOST_CLASSES = 20
-_LONG = 12
 _OVER_OWN = "over own models"
 #: The last section, which a terminal is spared.
 CELLS = "Cells"
@@ -68,7 +67,7 @@ def sections(results: Results) -> list[Section]:
 
 def accuracy_section(results: Results) -> list[Section]:
     """Last-round and last-epoch accuracies: the result."""
-    beside = [_OVER_OWN] if any(OVER_OWN in result.figures for result in results.cells) else []
+    beside = [_OVER_OWN] if results.has(OVER_OWN) else []
     rows = [
         [
             method.name,
@@ -120,7 +119,7 @@ def difference_section(results: Results) -> list[Section]:
 
 def gain_section(results: Results) -> list[Section]:
     """What the post-training stages add to the same run's federated model."""
-    stages = [stage for stage in results.compared if stage != "federated"]
+    stages = [s for s in results.compared if s != "federated" and results.has(f"gain_{s}")]
     rows = [
         [method.name, *(_difference(results.mean(method, f"gain_{stage}")) for stage in stages)]
         for method in results.plan.methods
@@ -136,11 +135,12 @@ def gain_section(results: Results) -> list[Section]:
 def best_on_test_section(results: Results) -> list[Section]:
     """Accuracies selected on the test set, as papers report them."""
     rows, header = [], ["method"]
-    for stage in results.reached:
+    stages = [stage for stage in results.reached if results.has(f"best_on_test_{stage}")]
+    for stage in stages:
         header += [f"{stage}, best on test", "over last"]
     for method in results.plan.methods:
         row: list[str | None] = [method.name]
-        for stage in results.reached:
+        for stage in stages:
             best, last = f"best_on_test_{stage}", f"accuracy_{stage}"
             over = [
                 high - end
@@ -156,7 +156,7 @@ def best_on_test_section(results: Results) -> list[Section]:
         "percentage points it exceeds the last one. It serves comparison with papers that "
         "report it, not as a result."
     )
-    return Table("Best on test", header, rows).section(note)
+    return Table("Best on test", header, rows if stages else []).section(note)
 
 
 def recall_section(results: Results) -> list[Section]:
@@ -206,7 +206,7 @@ def cost_section(results: Results) -> list[Section]:
         "Means over seeds. Stages that cells share were computed once, and count in full for "
         "each. Times depend on what else the machine did, other cells included."
     )
-    return Table("Cost of a run", header, rows, words=(0, -2)).section(note)
+    return Table("Cost of a run", header, rows, words=(0, -2)).without_empty().section(note)
 
 
 def _gave(done: Sequence[CellResult]) -> str:
@@ -249,7 +249,7 @@ def cell_section(results: Results) -> list[Section]:
         for result in results.cells
     ]
     header = ["method", "seed", *results.compared, "time", "directory"]
-    return Table(CELLS, header, rows, words=(0, -1)).section(long=len(rows) > _LONG)
+    return Table(CELLS, header, rows, words=(0, -1)).section()
 
 
 def interval_notes(counts: set[int]) -> list[str]:

@@ -255,6 +255,10 @@ class Results:
             found.append(KEPT)
         return found
 
+    def has(self, column: str) -> bool:
+        """Tell whether a figure is known of any finished cell."""
+        return any(self.values(method, column) for method in self.plan.methods)
+
     def values(self, method: Method, column: str) -> list[float]:
         """Return a figure of a method's cells, where it is known."""
         found = [result.figures.get(column) for result in self.of(method)]

@@ -13,6 +13,8 @@ from foundation.wording import NONE
 
 #: Rows of a table that a page shows.
 MOST_ROWS = 50
+# Rows of a table that printed pages may break.
+_LONG = 12
 # What Markdown would take for more than text. Brackets alone are none; a link's are.
 _MARKDOWN = re.compile(r"[\\`*<>|]|(?<!\w)_|_(?!\w)|\[(?=[^]]*]\()|^#")
 
@@ -143,6 +145,7 @@ class Table(Part):
     def section(self, *below: "str | Part", long: bool = False) -> "list[Section]":
         """Return a section that holds the table, with notes below it; none without a row."""
         parts = [Note(part, "note") if isinstance(part, str) else part for part in below]
+        long = long or len(self.rows) > _LONG
         return [Section(self.title, [self, *parts], long)] if self.rows else []
 
     def cells(self, row: Row) -> list[Cell]:

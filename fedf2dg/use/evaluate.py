@@ -14,16 +14,19 @@ from numpy.typing import NDArray
 
 from fedf2dg.report.document import Document, Facts, Note, Section
 from fedf2dg.report.judgements import gains_table, meaning, own_models_in, plain
-from fedf2dg.report.run_record import json_in
+from fedf2dg.report.run_record import json_in, mapping
 from fedf2dg.report.tested_images import WrongImages
 from fedf2dg.report.verdict import Evidence, details, figures_table, lines, opening
 from foundation import counted, write_whole
 from foundation.data import DataError
+from foundation.data.collection import SPLIT_NAMES
 from foundation.data.sources.class_folders import UnknownClass
 from foundation.data.sources.folder import holds_sites, own_files
+from foundation.data.sources.parquet import parquet_files
 from foundation.data.sources.walk import folders_in
 from foundation.events.family import OwnModels
 from foundation.scores import Outcomes, as_table
+from foundation.wording import listed
 
 from .trained_model import TrainedModel
 
@@ -35,12 +38,16 @@ _MOST_SCORES = 5_000_000
 
 @dataclass
 class Evaluation:
-    """What a model says of labelled folders: of all, of each, what was wrong, and not read."""
+    """What a model says of labelled folders: of all, of each, what was wrong, and not read.
+
+    ``flattered`` says which of them the model was trained on.
+    """
 
     whole: Outcomes
     folders: dict[str, Outcomes]
     wrong: WrongImages
     unread: int
+    flattered: str = ""
 
     @property
     def evidence(self) -> Evidence:
@@ -50,16 +57,20 @@ class Evaluation:
 
 
 def evaluate(
-    model: TrainedModel, folders: Sequence[Path], warn: Callable[[str], None]
+    model: TrainedModel,
+    folders: Sequence[Path],
+    warn: Callable[[str], None],
+    trained_on: Path | None = None,
 ) -> Evaluation:
     """Have a model classify the images of folders that are laid out as training reads them.
 
     Each is a folder of class folders (below ``test``, where it has one), a parquet file, or a
     folder of sites, each of which counts by itself. ``warn`` gets a line for all that is not
-    counted: images that could not be read, and those for training beside a ``test``. A folder
-    without labelled images, or with other classes than the model's, is a ``DataError``.
+    counted: images that could not be read, and those for training beside a ``test``; and one if
+    folders lie in what the model was ``trained_on``. A folder without labelled images, or with
+    other classes than the model's, is a ``DataError``.
     """
-    wrong, unread = WrongImages(), 0
+    wrong, unread, known = WrongImages(), 0, list[str]()
     answered: dict[str, tuple[NDArray[np.float32], NDArray[np.int64]]] = {}
     for place in _places(folders, model.classes):
         try:
@@ -71,6 +82,9 @@ def evaluate(
         split = "test" if "test" in files.splits else "train"
         if len(files.splits) > 1:
             warn(f"{place}: its test images are counted, and those for training are not")
+        own = split == "test" or place.name.lower() in SPLIT_NAMES["test"]
+        if trained_on is not None and not own and place.resolve().is_relative_to(trained_on):
+            known.append(place.name)
         records = files.records(split)
         logits, labels = [], []
         for row, (image, answer) in enumerate(model.answers(records.images())):
@@ -92,9 +106,13 @@ def evaluate(
         answered[name] = (torch.stack(logits).numpy(), np.array(labels))
     if not answered:
         raise DataError("no folder holds labelled images")
+    flattered = ""
+    if known:
+        flattered = f"the model was trained on images of {listed(known)}: the figures flatter it"
+        warn(flattered)
     of_each = {name: _counted(*found) for name, found in answered.items()}
     every = (np.concatenate(part) for part in zip(*answered.values(), strict=True))
-    return Evaluation(_counted(*every), of_each, wrong, unread)
+    return Evaluation(_counted(*every), of_each, wrong, unread, flattered)
 
 
 def _counted(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> Outcomes:
@@ -104,7 +122,7 @@ def _counted(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> Outcomes
 def _places(folders: Sequence[Path], classes: Sequence[str]) -> Iterator[Path]:
     for folder in folders:
         if folder.is_dir() and holds_sites(folder, classes):
-            yield from folders_in(folder)
+            yield from sorted([*folders_in(folder), *parquet_files(folder)])
         else:
             yield folder
 
@@ -112,6 +130,12 @@ def _places(folders: Sequence[Path], classes: Sequence[str]) -> Iterator[Path]:
 def own_models_of(run: Path) -> OwnModels | None:
     """Return how the model did beside the sites' own; None where its run is not at hand."""
     return own_models_in(json_in(run / "summary.json"))
+
+
+def images_of(run: Path) -> Path | None:
+    """Return where a run's own images lie, if it is at hand and says so."""
+    given = mapping(json_in(run / "config.json").get("configuration")).get("data-dir")
+    return Path(str(given)).expanduser().resolve() if given else None
 
 
 def write_evaluation(
@@ -132,12 +156,14 @@ def write_evaluation(
     whose = f", as site {site} uses it," if site else ""
     title = f"A classifier of {counted(len(names), 'class', 'classes')}{whose} on labelled images"
     parts = [*details(found.evidence, names), *found.wrong.section()]
+    first = [Note(f"{found.flattered[:1].upper()}{found.flattered[1:]}.", "warning")]
+    opened = [*(first if found.flattered else ()), *opening(found.evidence, names), facts]
     if (own := own_models_of(run)) is not None:
         note = f"In the run that the model comes from, on other images. {meaning(own)}"
         table = gains_table(own)
         parts.insert(0, Section(table.title, [table, Note(note, "note")]))
     page = directory / of_site(PAGE, site)
-    write_whole(page, Document(title, [*opening(found.evidence, names), facts], parts).html())
+    write_whole(page, Document(title, opened, parts).html())
     return page
 
 

@@ -200,10 +200,7 @@ class Batches:
                 if moves is None
                 else self._augmented(chosen, moves[rows])
             )
-            images = self._shaped(self._normalised(pixels))
-            if self.feature_noise is not None:
-                add_noise(images, self.feature_noise, self._std, generator)
-            yield images, self.labels[chosen]
+            yield self._images(pixels, generator), self.labels[chosen]
 
     def ordered(self) -> Iterator[Batch]:
         """Go through every image once, in order, not augmented, its noise always the same."""
@@ -213,10 +210,7 @@ class Batches:
             if self._features is not None:
                 yield self._features[rows], self.labels[rows]
                 continue
-            images = self._shaped(self._normalised(self._pixels[rows]))
-            if self.feature_noise is not None:
-                add_noise(images, self.feature_noise, self._std, generator)
-            yield images, self.labels[rows]
+            yield self._images(self._pixels[rows], generator), self.labels[rows]
 
     def _augmented(self, chosen: Tensor, moves: Tensor) -> Tensor:
         area = self._height * self._width
@@ -229,16 +223,17 @@ class Batches:
         # A packed pixel of 0 is black in every channel.
         return pixels if inside is None else pixels * inside.view(-1, area)
 
-    def _normalised(self, pixels: Tensor) -> Tensor:
-        """Unpack (b, H * W) pixels to normalised float32 (b, C, H * W)."""
+    def _images(self, pixels: Tensor, generator: torch.Generator) -> Tensor:
+        """Unpack (b, H * W) pixels to normalised float32 (b, C, H, W), with noise."""
         channels = pixels.unsqueeze(1)
         if self._channels == 3:
             channels = (channels >> self._byte_offsets) & 255
-        return channels.float().mul_(self._scale).add_(self._shift)
-
-    def _shaped(self, images: Tensor) -> Tensor:
-        shaped = images.view(len(images), self._channels, self._height, self._width)
-        return shaped.contiguous(memory_format=self._memory_format)
+        values = channels.float().mul_(self._scale).add_(self._shift)
+        shaped = values.view(len(values), self._channels, self._height, self._width)
+        images = shaped.contiguous(memory_format=self._memory_format)
+        if self.feature_noise is not None:
+            add_noise(images, self.feature_noise, self._std, generator)
+        return images
 
 
 def as_seen(data: ImageData, normalization: Normalization) -> Tensor:

@@ -92,8 +92,8 @@ def entry(name: str, identity: str, make: Callable[[Path], None], *, private: bo
     except OSError as error:
         if problem := disk_problem(error):
             raise DataError(
-                f"the cache of decoded images in {directory}: {problem}. Free some space, or set "
-                "FEDF2DG_CACHE to a directory with more"
+                f"the cache of decoded images in {problem}. Free some space, or set FEDF2DG_CACHE "
+                "to a directory with more"
             ) from error
         raise
     finally:

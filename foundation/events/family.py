@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from foundation.scores import Gain, Outcomes, figures_sentence, metric_of
-from foundation.wording import OWN_IS_BETTER, counted, duration, listed, rounds_left
+from foundation.wording import OWN_IS_BETTER, counted, duration, listed
 
 if TYPE_CHECKING:
     from foundation.models import ModelDescription
@@ -265,15 +265,18 @@ class RoundDone(Event):
         return "competition" if self.competes else "federated"
 
     def sentence(self, rounds: int | None = None) -> str:
-        # How many rounds a competition will have is not known.
-        left = rounds is not None and not self.competes
+        left = ""
+        if rounds is not None and not self.competes:  # whose rounds are not known
+            left = f"{self.round} of {rounds} rounds"
+            if self.seconds is not None and self.round < rounds:
+                left += f", {duration((rounds - self.round) * self.seconds)} left"
         return _joined(
             f"{self.phase} round {self.round}: {_accuracy(self.accuracy, self.measured)}",
             "" if self.train_loss is None else f"train loss {self.train_loss:.4f}",
             counted(len(self.clients), "client") if self.clients else "",
             f"{len(self.failures)} dropped" if self.failures else "",
             _took(self.seconds),
-            rounds_left(self.round, rounds or 0, self.seconds) if left else "",
+            left,
         )
 
 

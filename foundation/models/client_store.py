@@ -24,7 +24,7 @@ from foundation.errors import ConfigurationError
 from foundation.files import OWN_FOLDER
 
 from .batch_norm import batch_norm_layers
-from .state import State, digest_of, state_difference
+from .state import State, digest_of, is_frozen, state_difference
 
 _FILE = re.compile(r"client-(\d+)-round-(\d+)\.safetensors")
 _SHARED = "shared"
@@ -123,7 +123,7 @@ def batch_norm_entries(model: nn.Module) -> tuple[str, ...]:
     return tuple(
         f"{layer}.{name}"
         for layer, module in batch_norm_layers(model).items()
-        if not (own := list(module.parameters(recurse=False))) or any(p.requires_grad for p in own)
+        if not is_frozen(module)
         for name in module.state_dict()
     )
 

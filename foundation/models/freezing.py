@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from .classifier import Classifier
 from .device import device_of
-from .state import digest_of
+from .state import digest_of, is_frozen
 
 
 def freeze(model: nn.Module, layers: Sequence[str]) -> None:
@@ -57,10 +57,8 @@ def hold_frozen_statistics(model: nn.Module) -> None:
     frozen encoder computes.
     """
     for module in model.modules():
-        if isinstance(module, nn.modules.batchnorm._BatchNorm):
-            own = list(module.parameters(recurse=False))
-            if own and not any(parameter.requires_grad for parameter in own):
-                module.eval()
+        if isinstance(module, nn.modules.batchnorm._BatchNorm) and is_frozen(module):
+            module.eval()
 
 
 Features = npt.NDArray[np.float32]

@@ -44,12 +44,7 @@ class StateLayout:
         parameters: list[str] = []
         frozen: list[str] = []
         floats, integers = [], []
-        held = {
-            layer
-            for layer, module in model.named_modules()
-            if (own := list(module.parameters(recurse=False)))
-            and not any(parameter.requires_grad for parameter in own)
-        }
+        held = {layer for layer, module in model.named_modules() if is_frozen(module)}
         for name, value in model.state_dict().items():
             if name in trained:
                 (parameters if trained[name] else frozen).append(name)
@@ -66,6 +61,12 @@ class StateLayout:
             tuple(frozen),
             has_batch_norm(model),
         )
+
+
+def is_frozen(layer: nn.Module) -> bool:
+    """Tell whether a layer has parameters of its own, and none of them is trained."""
+    own = list(layer.parameters(recurse=False))
+    return bool(own) and not any(parameter.requires_grad for parameter in own)
 
 
 def has_batch_norm(model: nn.Module) -> bool:

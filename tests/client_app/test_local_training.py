@@ -7,7 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from client_app.training import NoTrainingStep, symmetric_cross_entropy, train_locally
+from client_app.training import symmetric_cross_entropy, train_locally
 from foundation.settings.configuration import RunConfiguration
 from strategies import ClientAlgorithm
 
@@ -115,7 +115,7 @@ def test_hooks_see_every_step_and_extra_loss_counts():
 
 
 def test_no_batch_is_an_error_that_says_so():
-    with pytest.raises(NoTrainingStep, match="too few samples"):
+    with pytest.raises(ValueError, match="too few samples"):
         train(Net(), Source(), algorithm())
 
 

@@ -83,6 +83,15 @@ def test_a_run_without_its_models_or_without_a_test_set_is_refused(run, tmp_path
     shutil.rmtree(copy / "checkpoints")
     with pytest.raises(CheckpointError):
         diagnose(copy)
+    told = json.loads((copy / "config.json").read_text())
+    told["configuration"] |= {
+        "num-server-rounds": 0,
+        "initial-weights": "w",
+        "post-training": "head",
+    }
+    (copy / "config.json").write_text(json.dumps(told))
+    with pytest.raises(ConfigurationError, match="had no rounds"):
+        diagnose(copy)
 
 
 def test_a_refitted_head_is_where_the_gradient_vanishes_and_the_body_stays():

@@ -6,6 +6,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -65,6 +66,15 @@ def test_a_folder_that_is_replaced_is_there_until_the_new_one_is_whole(tmp_path:
     with pytest.raises(KeyError), whole_folder(tmp_path / "folder", replace=True):
         raise KeyError
     assert [path.name for path in tmp_path.rglob("*")] == ["folder", "new"]
+
+
+@pytest.mark.parametrize("whole", [whole_file, whole_folder])
+def test_a_full_disk_is_named_by_its_folder(tmp_path: Path, whole: Any) -> None:
+    """The system names no file where a write fails, but only where one is opened."""
+    with pytest.raises(OSError) as full, whole(tmp_path / "place" / "one"):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    assert disk_problem(full.value) == f"{tmp_path / 'place'}: No space left on device"
+    assert not list((tmp_path / "place").iterdir())
 
 
 def test_a_killed_writer_leaves_the_old_content_and_what_can_be_cleared(tmp_path: Path) -> None:

@@ -184,5 +184,6 @@ def _entries(root: Path, left_out: LeftOut) -> list[_Entry]:
                 "class, move it elsewhere"
             )
         entries += found
-        left_out.merge(passed)
+        for reason, paths in passed.paths.items():
+            left_out.add(reason, *paths)
     return entries

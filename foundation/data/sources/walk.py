@@ -53,11 +53,6 @@ class LeftOut:
         if kept := [path for path in paths if path.name != OWN_FOLDER]:
             self.paths.setdefault(reason, []).extend(kept)
 
-    def merge(self, other: "LeftOut") -> None:
-        """Note what another one has noted as well."""
-        for reason, paths in other.paths.items():
-            self.add(reason, *paths)
-
     def sentence(self, directory: Path) -> str:
         """Say what is left out; empty if nothing is."""
         said = []

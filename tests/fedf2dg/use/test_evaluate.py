@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -155,6 +156,34 @@ def test_training_images_beside_test_images_are_not_counted_and_that_is_said(
     assert json.loads((tmp_path / FIGURES).read_text())["all"]["images"] == 20
     assert cli.main([*given[:2], str(sites / "south"), *given[3:]]) == 0
     assert "those for training" not in capsys.readouterr().err
+
+
+def test_sites_that_are_files_are_counted_and_what_was_trained_on_is_said(
+    model: Path, sites: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, photos = tmp_path / "run", tmp_path / "photos"
+    shutil.copytree(model, run / "model")
+    (run / "config.json").write_text(json.dumps({"configuration": {"data-dir": str(photos)}}))
+    shutil.copytree(sites, photos)
+    for file in (photos / "south").rglob("*.png"):
+        place = photos / "server" / "test" / file.parent.name
+        place.mkdir(parents=True, exist_ok=True)
+        shutil.copy(file, place)
+    image = next(photos.rglob("*.png")).read_bytes()
+    write_parquet(photos / "west.parquet", [image, image], ["cat", "dog"])
+    assert cli.main(["evaluate", str(run), str(photos)]) == 0
+    told = json.loads((run / FIGURES).read_text())["folders"]
+    assert {name: found["images"] for name, found in told.items()} == {
+        "north": 30,
+        "server": 20,
+        "south": 20,
+        "west.parquet": 2,
+    }
+    said = "was trained on images of north, south, west.parquet: the figures flatter it"
+    assert said in capsys.readouterr().err and said in (run / PAGE).read_text("utf-8")
+    for elsewhere in (sites, photos / "server" / "test"):
+        assert cli.main(["evaluate", str(run), str(elsewhere)]) == 0
+        assert "trained on" not in capsys.readouterr().err
 
 
 def test_a_class_that_the_model_does_not_have_is_refused(
