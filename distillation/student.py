@@ -13,6 +13,10 @@ from foundation.settings import Statistics
 
 from .training import distillation_loss, finite, steps_of_a_pass
 
+#: Norm that gradients are cut to, as in Co-Boosting's program: a network without normalization
+#: layers diverges otherwise.
+LARGEST_GRADIENT = 10.0
+
 
 class Student:
     """A copy of a model, where it is, trained by SGD on soft labels along a cosine of step sizes.
@@ -55,6 +59,8 @@ class Student:
         loss = distillation_loss(self.model(images), logits, self._temperature)
         self._optimizer.zero_grad(set_to_none=True)
         loss.backward()
+        # What is below stays as it is, to the last bit.
+        nn.utils.clip_grad_norm_(self._trained, LARGEST_GRADIENT)
         self._optimizer.step()
         return loss.detach()
 

@@ -202,7 +202,7 @@ _UNKNOWN = "not recorded"
 
 
 #: The rows of a published table, by method and seed.
-Published = Mapping[tuple[str, str], Mapping[str, str]]
+Published = Mapping[tuple[str, str], Mapping[str, str | None]]
 
 
 def read_published(plan: Path) -> Published:
@@ -222,7 +222,8 @@ def read_published(plan: Path) -> Published:
             f"{file} is not the comparison.csv of a comparison: its columns must include "
             f"{', '.join(_NEEDED)}"
         )
-    return {(row["method"], row["seed"]): row for row in rows}
+    # What the division's digest was called once, like the key that may have a column of its own.
+    return {(row["method"], row["seed"]): {MARKS[0]: row.get("partition"), **row} for row in rows}
 
 
 def reproduction(published: Published, results: Results) -> Table:
@@ -262,7 +263,7 @@ def _rows(published: Published, results: Results, judged: bool) -> Iterator[Row]
         ]
 
 
-def _number(row: Mapping[str, str], stage: str) -> float | None:
+def _number(row: Mapping[str, str | None], stage: str) -> float | None:
     text = row.get(f"accuracy_{stage}")
     return float(text) if text else None
 

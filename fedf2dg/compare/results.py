@@ -45,7 +45,7 @@ COLUMNS = (
 )
 _GAVE = "bytes_up_"
 #: What else comparison.csv says of a cell (:attr:`CellResult.marks`).
-MARKS = ("partition", "weights", "versions")
+MARKS = ("division", "weights", "versions")
 # What summary.json calls the model that a run kept.
 _SELECTED = "selected"
 

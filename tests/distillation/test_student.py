@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from distillation import DistillationError, distil
-from distillation.student import Student, pass_over
+from distillation.student import LARGEST_GRADIENT, Student, pass_over
 from distillation.training import finite
 from foundation.models import build
 from foundation.settings import DistillationSettings
@@ -132,3 +132,15 @@ def test_so_they_do_in_the_distillation_of_all_layers(images):
     lessons = torch.ones(16, 1) * torch.tensor([1.0, 2.0, 3.0])
     result = distil(given, images, lessons, settings, seed=0)
     assert _moved(given, result.model) == {"head.weight", "head.bias"}
+
+
+def test_a_step_is_no_longer_than_a_gradient_of_the_largest_norm_makes_it():
+    images = torch.randn(8, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    far = 1e5 * torch.eye(3)[torch.arange(8) % 3]
+    student = _student(learning_rate=0.01, temperature=20.0)
+    before = torch.cat([p.detach().flatten().clone() for p in student.model.parameters()])
+    student.learn(images, far)
+    after = torch.cat([p.detach().flatten() for p in student.model.parameters()])
+    # The first step along Nesterov's momentum of 0.9 is 1.9 gradients, weight decay included.
+    longest = 0.01 * 1.9 * (LARGEST_GRADIENT + 1e-4 * before.norm())
+    assert 0.5 * longest < (after - before).norm() < 1.001 * longest

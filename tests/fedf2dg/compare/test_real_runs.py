@@ -214,7 +214,7 @@ def test_a_published_table_is_made_again(
     rows = list(csv.DictReader(published.splitlines()))
     (early,) = [row for row in rows if row["method"] == "early"]
     table.with_suffix(".csv").write_text(
-        published.replace(early["partition"], "0" * 16).replace("torch ", "torch 1+"), "utf-8"
+        published.replace(early["division"], "0" * 16).replace("torch ", "torch 1+"), "utf-8"
     )
     arguments = ["compare", "--reproduce", str(table), "--output", str(made.directory)]
     assert main([*arguments, *made.arguments]) == 1  # the impossible cell has no result

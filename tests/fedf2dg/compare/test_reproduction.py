@@ -7,10 +7,10 @@ import pytest
 
 from fedf2dg.compare import Plan
 from fedf2dg.compare.comparison import read_published, reproduction
-from fedf2dg.compare.results import PENDING, CellResult, Results
+from fedf2dg.compare.results import PENDING, CellResult, Results, to_csv
 from foundation.settings.configuration import ConfigurationError
 
-MARKS = {"partition": "aa", "weights": "bb", "versions": "python 3.11; torch 2.11; code cc"}
+MARKS = {"division": "aa", "weights": "bb", "versions": "python 3.11; torch 2.11; code cc"}
 
 
 @pytest.fixture
@@ -32,10 +32,13 @@ def published(folder: Path, *lines: str) -> Path:
     return folder / "table.toml"
 
 
-def test_differences_are_todays_less_the_published(tmp_path: Path, results: Results) -> None:
+@pytest.mark.parametrize("name", ["division", "partition"])  # the latter until November 2026
+def test_differences_are_todays_less_the_published(
+    tmp_path: Path, results: Results, name: str
+) -> None:
     plan = published(
         tmp_path,
-        "method,seed,accuracy_last,partition,weights,versions",
+        f"method,seed,accuracy_last,{name},weights,versions",
         "fedavg,3,0.52,aa,zz,python 3.11; torch 2.9; ray 2",
         "fedprox,3,0.25,aa,bb,python 3.11",
         "fedavg,4,0.9,aa,bb,python 3.11",
@@ -46,6 +49,13 @@ def test_differences_are_todays_less_the_published(tmp_path: Path, results: Resu
         ["fedavg", "3", "52.00", "50.00", "-2.00", "yes", "no", changed],
         ["fedprox", "3", "25.00", "pending", None, "not recorded", "not recorded", "not recorded"],
     ]
+
+
+def test_no_two_columns_have_one_name(plan: Callable[..., Plan]) -> None:
+    made = plan("partition=dirichlet,iid", "seed=3")
+    cells = tuple(CellResult(cell, Path("a"), PENDING) for cell in made.cells)
+    names = to_csv(Results(made, cells)).splitlines()[0].split(",")
+    assert "partition" in names and len(set(names)) == len(names)
 
 
 def test_a_table_of_before_the_marks_says_so(tmp_path: Path, results: Results) -> None:
