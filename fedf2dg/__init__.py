@@ -25,7 +25,8 @@ except ImportError as error:
 
 if TYPE_CHECKING:
     from fedf2dg.ask_clients import AskClients, tell_predictions
-    from fedf2dg.keep_local_models import KeepLocalModels, KeptModels
+    from fedf2dg.keep_local_models import KeepLocalModels
+    from fedf2dg.kept_models import KeptModels
     from fedf2dg.simulation.simulate import simulate
     from fedf2dg.use.trained_model import load_model
     from foundation.settings.configuration import RunConfiguration
@@ -53,7 +54,7 @@ _RUN = (*_LIBRARY, "strategies", "client_app", "server_app")
 _WHERE = {
     "AskClients": ("fedf2dg.ask_clients", _LIBRARY),
     "KeepLocalModels": ("fedf2dg.keep_local_models", _LIBRARY),
-    "KeptModels": ("fedf2dg.keep_local_models", _LIBRARY),
+    "KeptModels": ("fedf2dg.kept_models", _LIBRARY),
     "PostTrained": ("post_training.library", _LIBRARY),
     "RunConfiguration": ("foundation.settings.configuration", _LIBRARY),
     "from_flower": ("strategies", _RUN),

@@ -11,7 +11,7 @@ from flwr.app import RecordDict
 from flwr.serverapp import Grid
 from torch import Tensor, nn
 
-from fedf2dg.keep_local_models import KeptModels
+from fedf2dg.kept_models import KeptModels
 from foundation.errors import log
 from foundation.messages.content import Content, Received
 from foundation.messages.participants import Participant

@@ -5,58 +5,20 @@
 """
 
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
-from functools import cached_property
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Strategy
-from safetensors import safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 
 from foundation.errors import log
 from foundation.files import clear_unfinished, whole_folder
-from foundation.models import State, first_non_finite
+from foundation.models import first_non_finite
 
-
-class KeptModels(Mapping[int, State]):
-    """The last round's local models by Flower's node id, in the folder of ``KeepLocalModels``."""
-
-    def __init__(self, directory: str | Path) -> None:
-        self.directory = Path(directory)
-
-    @cached_property
-    def num_examples(self) -> dict[int, int]:
-        """Training samples of each client, as it reported them."""
-        found = {}
-        for path in sorted(round_folder(self.directory).glob("*.safetensors")):
-            with safe_open(path, "pt") as file:
-                found[int(path.stem)] = int(file.metadata()["num-examples"])
-        return found
-
-    def __getitem__(self, node: int) -> State:
-        if node not in self.num_examples:
-            raise KeyError(node)
-        return load_file(round_folder(self.directory) / f"{node}.safetensors")
-
-    def __iter__(self) -> Iterator[int]:
-        return iter(self.num_examples)
-
-    def __len__(self) -> int:
-        return len(self.num_examples)
-
-
-def round_folder(directory: Path) -> Path:
-    """Return the folder of the newest round that was kept whole; FileNotFoundError without one."""
-    folders = sorted(directory.glob("round-*"))
-    if not folders:
-        raise FileNotFoundError(
-            f"{directory} holds no local models: has the strategy that KeepLocalModels wraps "
-            "finished a round?"
-        )
-    return folders[-1]
+from .kept_models import KeptModels
 
 
 class KeepLocalModels(Strategy):

@@ -10,7 +10,7 @@ import re
 import shutil
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 _UNFINISHED = ".partial"
@@ -67,6 +67,7 @@ def whole_folder(target: Path, *, private: bool = False, replace: bool = False) 
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     aside, before = _aside(target), _aside(target, "before.")
+    _put_back(before, target)  # a process was killed between the two renames
     for left in (aside, before):
         if left.exists():  # left by a process that was killed
             shutil.rmtree(left)
@@ -83,10 +84,18 @@ def whole_folder(target: Path, *, private: bool = False, replace: bool = False) 
         aside.replace(target)
     except BaseException as error:
         shutil.rmtree(aside, ignore_errors=True)
+        _put_back(before, target)
         _name(target, error)
         raise
-    shutil.rmtree(before, ignore_errors=True)
+    if replace and before.exists():
+        with suppress(OSError):  # the new folder is in its place, whatever becomes of the old one
+            shutil.rmtree(before)
     _sync_folder(target.parent)
+
+
+def _put_back(before: Path, target: Path) -> None:
+    if before.exists() and not target.exists():
+        before.rename(target)
 
 
 def clear_unfinished(folder: Path) -> None:

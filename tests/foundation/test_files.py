@@ -68,6 +68,15 @@ def test_a_folder_that_is_replaced_is_there_until_the_new_one_is_whole(tmp_path:
     assert [path.name for path in tmp_path.rglob("*")] == ["folder", "new"]
 
 
+def test_a_folder_whose_process_ended_between_two_renames_is_put_back(tmp_path: Path) -> None:
+    with whole_folder(tmp_path / "folder") as folder:
+        (folder / "old").touch()
+    (tmp_path / "folder").rename(tmp_path / ".folder.before.partial")
+    with pytest.raises(KeyError), whole_folder(tmp_path / "folder", replace=True):
+        raise KeyError
+    assert [path.name for path in tmp_path.rglob("*")] == ["folder", "old"]
+
+
 @pytest.mark.parametrize("whole", [whole_file, whole_folder])
 def test_a_full_disk_is_named_by_its_folder(tmp_path: Path, whole: Any) -> None:
     """The system names no file where a write fails, but only where one is opened."""

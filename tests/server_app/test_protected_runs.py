@@ -1,7 +1,7 @@
 """Whole runs with noised label counts, and with a model that stops making sense."""
 
 import math
-import threading
+import time
 from dataclasses import replace
 
 import pytest
@@ -94,13 +94,16 @@ def test_runs_that_start_from_the_same_one_at_once_all_do(tiny_run, tmp_path, mo
     from server_app import preflight, run_directory
 
     first = tiny_run("first", stages="train", num_server_rounds=1)
-    copied, copying = run_directory._copy_run, threading.Barrier(3)
+    copied, copying = run_directory._copy_run, []
 
-    def together(source, directory) -> None:
-        copying.wait(timeout=20)  # until all three are at it
+    def slowly(source, directory) -> None:
+        copying.append(directory)
+        assert copying == [directory]  # who else starts from that run waits
+        time.sleep(0.3)
         copied(source, directory)
+        copying.remove(directory)
 
-    monkeypatch.setattr(run_directory, "_copy_run", together)
+    monkeypatch.setattr(run_directory, "_copy_run", slowly)
     configurations = [
         preflight.parse({"resume-from": str(first.directory), "output-dir": str(tmp_path / name)})
         for name in ("second", "third", "fourth")
