@@ -200,11 +200,16 @@ def _copy_run(source: Path, directory: Path) -> None:
 def reserved(directory: Path, patience: float = 0.0) -> Iterator[None]:
     """Keep other processes from working in the run's directory (ConfigurationError if one does).
 
-    ``patience`` is in seconds.
+    ``patience`` is in seconds; whoever waits for longer than a moment says so.
     """
     lock = FileLock(directory / LOCK)
     try:
-        lock.acquire(timeout=patience)
+        try:
+            lock.acquire(timeout=min(1.0, patience))
+        except Timeout:
+            if patience:
+                log.info("another process works on the run in %s: waiting for it", directory)
+            lock.acquire(timeout=patience)
     except Timeout as error:
         raise ConfigurationError(
             f"another process is working on the run in {directory}: wait for it, or end it"

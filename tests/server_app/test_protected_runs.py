@@ -76,14 +76,20 @@ def test_a_run_ends_well_without_its_report_and_pictures(tiny_run, monkeypatch, 
         assert f"{what} could not be made" in app_log.text and "no font" in app_log.text
 
 
-def test_a_run_that_another_process_works_on_is_not_copied_from(tiny_run, tmp_path) -> None:
+def test_a_run_that_another_process_works_on_is_not_copied_from(
+    tiny_run, tmp_path, monkeypatch, caplog
+) -> None:
     from foundation.settings.configuration import ConfigurationError
+    from server_app import run_directory
     from server_app.run_directory import reserved
 
+    monkeypatch.setattr(run_directory, "_COPYING_SECONDS", 0.2)
+    caplog.set_level("INFO", "flwr.fedf2dg")
     first = tiny_run("first", stages="train", num_server_rounds=1)
     keys = {"stages": "train", "num_server_rounds": 2, "resume_from": str(first.directory)}
     with reserved(first.directory), pytest.raises(ConfigurationError, match=r"working on.*first"):
         tiny_run("second", **keys)
+    assert "waiting for it" in caplog.text
     assert not list((tmp_path / "second" / "checkpoints").iterdir())
     assert len(tiny_run("second", **keys).events("round")) == 2
 
