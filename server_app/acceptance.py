@@ -14,8 +14,8 @@ from foundation.models import interpolated
 from foundation.settings.configuration import RunConfiguration
 from questions.ask import Answers
 from questions.evaluation import EvaluationRequest, Scores
-from server_app.checkpoints import Journal
 
+from .checkpoints import Journal
 from .clients import Clients
 from .global_model import GlobalModel
 from .judgement import STEPS, WHOLE, Verdict, tallies

@@ -107,8 +107,8 @@ class Ledger:
                 self._travelled(event.kind, event.down, event.up)
             case Judged():
                 self._judged(event)
-            case PrivacySpent() | OwnLayersJudged() | Scored() | OwnModels():
-                setattr(self, _AS_TOLD[type(event)], to_json(event))
+            case _ if name := _AS_TOLD.get(type(event)):
+                setattr(self, name, to_json(event))
 
     def _reached(self, stage: str, accuracy: float | None, measured: Measured | None) -> None:
         self.accuracy[stage] = accuracy

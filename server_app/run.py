@@ -32,13 +32,12 @@ from foundation.settings.privacy import PrivacySettings
 from foundation.wording import listed
 from post_training import Method, Settings, chosen
 from post_training.closed_form_head import with_closed_form_head
-from server_app.checkpoints import Journal
 from strategies import prior_left
 from strategies.privacy import server_half
 
 from . import own_models, run_directory
 from .acceptance import Acceptance, StageParts
-from .checkpoints import BEFORE_ROUNDS, ENDED, rounds_done
+from .checkpoints import BEFORE_ROUNDS, ENDED, Journal, rounds_done
 from .clients import Clients
 from .global_model import GlobalModel, initial_state
 from .images import description_of

@@ -207,8 +207,9 @@ def reserved(directory: Path, patience: float = 0.0) -> Iterator[None]:
         try:
             lock.acquire(timeout=min(1.0, patience))
         except Timeout:
-            if patience:
-                log.info("another process works on the run in %s: waiting for it", directory)
+            if not patience:
+                raise
+            log.info("another process works on the run in %s: waiting for it", directory)
             lock.acquire(timeout=patience)
     except Timeout as error:
         raise ConfigurationError(

@@ -1,6 +1,7 @@
 """Budgets and labels of the data generation principle."""
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -132,19 +133,27 @@ def test_generation_skips_clients_without_budget_and_asks_for_each_model_once() 
         torch.testing.assert_close(result.data.logits[5:], model(result.data.images[5:]))
 
 
-def test_generation_of_one_client_does_not_depend_on_the_others() -> None:
-    def run(budget_of_first: int) -> PseudoData:
-        return generate(
-            tiny_model,
-            budgets={0: budget_of_first, 1: 5},
-            label_counts=None,
-            image_shape=(1, 4, 4),
-            settings=InversionSettings(iterations=3, compile="off"),
-            classes=3,
-            seed=4,
-        ).data
+def generated(
+    local_model: Callable[[int], nn.Module],
+    budgets: dict[int, int],
+    names: dict[int, str] | None = None,
+) -> PseudoData:
+    """Three steps for images of 4 by 4 pixels and three classes, of models that tell no counts."""
+    return generate(
+        local_model,
+        budgets=budgets,
+        label_counts=None,
+        image_shape=(1, 4, 4),
+        settings=InversionSettings(iterations=3, compile="off"),
+        classes=3,
+        seed=4,
+        names=names,
+    ).data
 
-    assert torch.equal(run(0).images, run(6).images[6:])
+
+def test_generation_of_one_client_does_not_depend_on_the_others() -> None:
+    alone, beside = (generated(tiny_model, {0: first, 1: 5}) for first in (0, 6))
+    assert torch.equal(alone.images, beside.images[6:])
 
 
 def test_models_that_cannot_be_inverted_go_by_their_clients_names() -> None:
@@ -154,29 +163,12 @@ def test_models_that_cannot_be_inverted_go_by_their_clients_names() -> None:
         return model
 
     with pytest.raises(UninvertibleModel, match=r"inverted\. north: .*; client 1: "):
-        generate(
-            broken,
-            budgets={0: 2, 1: 2},
-            label_counts=None,
-            image_shape=(1, 4, 4),
-            settings=InversionSettings(iterations=3),
-            classes=3,
-            seed=4,
-            names={0: "north", 1: "client 1"},
-        )
+        generated(broken, {0: 2, 1: 2}, {0: "north", 1: "client 1"})
 
 
 def test_generation_of_nothing() -> None:
-    result = generate(
-        tiny_model,
-        budgets={0: 0, 1: 0},
-        label_counts=None,
-        image_shape=(1, 4, 4),
-        settings=InversionSettings(iterations=3),
-        classes=3,
-        seed=4,
-    )
-    assert len(result.data) == 0 and result.data.logits.shape == (0, 3)
+    nothing = generated(tiny_model, {0: 0, 1: 0})
+    assert len(nothing) == 0 and nothing.logits.shape == (0, 3)
 
 
 def test_quality_losses_are_the_global_models_mean_per_client() -> None:
